@@ -1,0 +1,6 @@
+"""Run the command as ``python -m evergreen_groups``."""
+
+from evergreen_groups.cli import main
+
+if __name__ == "__main__":
+    main()
