@@ -1,0 +1,195 @@
+"""Configuration: a TOML file and environment variables become one frozen :class:`Settings` object.
+
+An environment variable ``EVERGREEN_GROUPS_<SECTION>_<KEY>`` outweighs the file. Unknown keys and bad values are
+errors that name the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from evergreen_groups import converters
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.policy import Comparison, Limit
+
+CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
+PASSWORD_VARIABLE = "EVERGREEN_GROUPS_PASSWORD"  # noqa: S105 - the name of a variable
+CREDENTIAL_NAME = "password"
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """Section ``[gateway]``: where the ILS is and who asks. ``timeout`` is in seconds."""
+
+    url: str | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    workstation: str | None = None
+    locale: str | None = None
+    timeout: int = 60
+    concurrency: int = 3
+    ca_bundle: Path | None = None
+    allow_plain_http: bool = False
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """Section ``[policy]``: the limit of one person's own fines (None: no limit)."""
+
+    limit: Decimal | None = Decimal("5.00")
+    comparison: Comparison = Comparison.EXCEEDS
+
+    def as_limit(self) -> Limit:
+        """The limit in the policy's own type."""
+        return Limit(self.limit, self.comparison)
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """Section ``[report]``: what the nightly report lists and how it is written."""
+
+    min_total: Decimal = Decimal("25.00")
+    min_members: int = 2
+    orgs: tuple[str, ...] = ()
+    format: str = "table"
+    output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
+
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
+    source: Path | None = None
+
+
+_SECTIONS: dict[str, Any] = {"gateway": GatewaySettings, "policy": PolicySettings, "report": ReportSettings}
+
+_CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
+    "gateway": {
+        "url": converters.url,
+        "username": converters.text,
+        "password_file": converters.path,
+        "workstation": converters.text,
+        "locale": converters.locale,
+        "timeout": converters.whole_number(1, 600),
+        "concurrency": converters.whole_number(1, 16),
+        "ca_bundle": converters.path,
+        "allow_plain_http": converters.boolean,
+    },
+    "policy": {"limit": converters.limit, "comparison": converters.comparison},
+    "report": {
+        "min_total": converters.amount_above_zero,
+        "min_members": converters.whole_number(1, 1_000_000),
+        "orgs": converters.texts,
+        "format": converters.output_format,
+        "output": converters.path,
+    },
+}
+
+
+def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Say which configuration file counts: the one named, the environment's, the user's own, the system's.
+
+    Raises:
+        ConfigurationError: a file that was named explicitly isn't there.
+    """
+    named = explicit or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError(f"no configuration file at {named}: create it, or name another with --config")
+        return named
+    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "/") / ".config")
+    candidates = (home / "evergreen-groups" / "config.toml", Path("/etc/evergreen-groups/config.toml"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load(explicit: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the settings from the file that counts and the environment.
+
+    Raises:
+        ConfigurationError: a file that can't be read, an unknown key, or a value that isn't allowed.
+    """
+    path = find_file(explicit, environ)
+    document = _read(path) if path else {}
+    for name, content in document.items():
+        if name not in _SECTIONS or not isinstance(content, dict):
+            raise ConfigurationError(f"{path}: unknown section [{name}]; allowed are [{'], ['.join(_SECTIONS)}]")
+    sections = {name: _section(name, kind, document.get(name, {}), path, environ) for name, kind in _SECTIONS.items()}
+    return Settings(**sections, source=path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+
+
+def _section(name: str, kind: Any, content: dict[str, Any], path: Path | None, environ: Mapping[str, str]) -> Any:
+    known = _CONVERTERS[name]
+    for key in content:
+        if key == "password":
+            raise ConfigurationError(f"{path}: [{name}] password: a password belongs in its own file: password_file")
+        if key not in known:
+            raise ConfigurationError(f"{path}: [{name}] {key}: unknown key; allowed are {', '.join(known)}")
+    values = {}
+    for key, convert in known.items():
+        variable = f"EVERGREEN_GROUPS_{name.upper()}_{key.upper()}"
+        if environ.get(variable):
+            origin, value = f"${variable}", environ[variable]
+        elif key in content:
+            origin, value = f"{path}: [{name}] {key}", content[key]
+        else:
+            continue
+        try:
+            values[key] = convert(value)
+        except converters.NotAllowedError as problem:
+            raise ConfigurationError(f"{origin}: {value!s:.80} isn't allowed; it takes {problem}") from None
+    return kind(**values)
+
+
+def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
+    """Find the service account's password: environment, ``password_file``, or systemd's credentials.
+
+    Raises:
+        ConfigurationError: there is none, or its file can't be read or is readable by everybody.
+    """
+    if environ.get(PASSWORD_VARIABLE):
+        return environ[PASSWORD_VARIABLE]
+    if settings.password_file is not None:
+        return _password_in(settings.password_file, must_be_private=True)
+    if environ.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / CREDENTIAL_NAME
+        if credential.is_file():
+            return _password_in(credential, must_be_private=False)
+    raise ConfigurationError(
+        f"no password: set password_file in [gateway], ${PASSWORD_VARIABLE}, or the systemd credential "
+        f'"{CREDENTIAL_NAME}"'
+    )
+
+
+def _password_in(path: Path, *, must_be_private: bool) -> str:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
+                raise ConfigurationError(f"password file {path} is open to everybody: chmod 600 {path}")
+            text = stream.read(4096).rstrip("\r\n")
+    except OSError as error:
+        raise ConfigurationError(f"password file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"password file {path} is not UTF-8 text") from error
+    if not text:
+        raise ConfigurationError(f"password file {path} is empty")
+    return text

@@ -1,0 +1,144 @@
+"""What a setting may be: each converter takes a value from TOML, the environment or the command line.
+
+Each gives back the value in its real type, or raises :class:`NotAllowedError` with what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from evergreen_groups.policy import Comparison
+
+FORMATS = ("table", "csv", "json", "html")
+
+TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+class NotAllowedError(ValueError):
+    """A value that a setting doesn't take; the message says what is allowed."""
+
+
+def text(value: object) -> str:
+    """Take a text that isn't empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise NotAllowedError("a text that isn't empty")
+    return value.strip()
+
+
+def url(value: object) -> str:
+    """Take an http or https address without query, user name or password."""
+    allowed = 'an address such as "https://evergreen.example.org"'
+    address = text(value)
+    try:
+        parts = urlsplit(address)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        raise NotAllowedError(allowed) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine or parts.query or parts.fragment:
+        raise NotAllowedError(allowed)
+    if parts.username or parts.password:
+        raise NotAllowedError(f"{allowed}, without a user name or password in it")
+    return address.rstrip("/")
+
+
+def path(value: object) -> Path:
+    """Take a path; ``~`` is the home directory."""
+    return Path(text(value)).expanduser()
+
+
+def locale(value: object) -> str:
+    """Take a language tag."""
+    tag = text(value)
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", tag):
+        raise NotAllowedError('a language tag such as "en-US"')
+    return tag
+
+
+def boolean(value: object) -> bool:
+    """Take true or false, from TOML or as a word."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in TRUE_WORDS + FALSE_WORDS:
+        return value.lower() in TRUE_WORDS
+    raise NotAllowedError("true or false")
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[object], int]:
+    """Make a converter for whole numbers from ``lowest`` to ``highest``."""
+
+    def convert(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise NotAllowedError(f"a whole number from {lowest} to {highest}")
+        return value
+
+    return convert
+
+
+def amount(value: object) -> Decimal:
+    """Read an amount of money, at least zero, with at most two decimal places.
+
+    >>> amount("5")
+    Decimal('5.00')
+
+    Raises:
+        ValueError: what is allowed, for a message.
+    """
+    allowed = "an amount such as 5.00, not below zero, with at most two decimal places"
+    if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
+        raise NotAllowedError(allowed)
+    try:
+        number = Decimal(value)
+        rounded = number.quantize(Decimal("0.01"))
+    except InvalidOperation:
+        raise NotAllowedError(allowed) from None
+    if not number.is_finite() or rounded != number or number < 0 or number >= Decimal(10) ** 8:
+        raise NotAllowedError(allowed)
+    return abs(rounded)
+
+
+def amount_above_zero(value: object) -> Decimal:
+    """Take an amount of money above zero."""
+    number = amount(value)
+    if not number:
+        raise NotAllowedError("an amount above zero such as 25.00")
+    return number
+
+
+def limit(value: object) -> Decimal | None:
+    """Take an amount of money, or the word ``none`` for no limit."""
+    if value == "none":
+        return None
+    try:
+        return amount(value)
+    except NotAllowedError as problem:
+        raise NotAllowedError(f'{problem}, or "none"') from None
+
+
+def comparison(value: object) -> Comparison:
+    """Take the name of a comparison."""
+    try:
+        return Comparison(value)
+    except ValueError:
+        raise NotAllowedError('"exceeds" (over the limit) or "reaches" (at it as well)') from None
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Take a list of texts, or one text with commas."""
+    if isinstance(value, str):
+        value = [part for part in (part.strip() for part in value.split(",")) if part]
+    if not isinstance(value, list) or not all(isinstance(part, str) and part.strip() for part in value):
+        raise NotAllowedError('a list of short names such as ["BR1", "BR2"]')
+    return tuple(part.strip() for part in value)
+
+
+def output_format(value: object) -> str:
+    """Take the name of an output format."""
+    if value not in FORMATS:
+        raise NotAllowedError("one of " + ", ".join(FORMATS))
+    return str(value)
