@@ -1,0 +1,9 @@
+"""The IDL."""
+
+
+class Class:
+    """One class of the IDL."""
+
+
+class Idl:
+    """The classes known so far."""

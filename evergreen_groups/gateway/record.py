@@ -1,0 +1,5 @@
+"""Fieldmapper objects."""
+
+
+class Record:
+    """One fieldmapper object."""
