@@ -1,0 +1,1 @@
+"""An embedded stand-in for an Evergreen gateway, on SQLite, over real HTTP on loopback."""
