@@ -34,7 +34,15 @@ class GatewayError(EvergreenGroupsError):
 
 
 class TransportError(GatewayError):
-    """No usable answer came back."""
+    """No usable answer came back.
+
+    ``sent`` is True when the request may have reached the server, and so may have been carried out: after a write,
+    read the state back before doing anything else. Where it is False, nothing was done.
+    """
+
+    def __init__(self, message: str, *, service: str = "", method: str = "", raw: str = "", sent: bool = False) -> None:
+        super().__init__(message, service=service, method=method, raw=raw)
+        self.sent = sent
 
 
 class UnreachableError(TransportError):
@@ -60,7 +68,7 @@ class HTTPStatusError(TransportError):
     """The web server itself refused (``status``). Likely cause: a wrong address, or a proxy in front of it."""
 
     def __init__(self, message: str, *, status: int, service: str = "", method: str = "", raw: str = "") -> None:
-        super().__init__(message, service=service, method=method, raw=raw)
+        super().__init__(message, service=service, method=method, raw=raw, sent=True)
         self.status = status
 
 

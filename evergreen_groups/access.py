@@ -1,0 +1,80 @@
+"""What the service account may see: where it has VIEW_USER.
+
+pcrud leaves out the rows of other patrons without a word (``pcrud-034``), so this is asked before anything is
+summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.models import OrgUnit
+from evergreen_groups.org_units import OrgUnits
+
+VIEW_USER = "VIEW_USER"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the account may see patrons.
+
+    ``viewable`` are the ids of the org units whose patrons it sees; ``missing`` names the rest, as few org units as
+    possible; ``everywhere`` says that nothing is missing.
+    """
+
+    viewable: frozenset[int]
+    missing: tuple[OrgUnit, ...]
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the account sees every patron of the consortium."""
+        return not self.missing
+
+    @property
+    def missing_names(self) -> str:
+        """The short names of the org units whose patrons the account can't see."""
+        return ", ".join(unit.shortname for unit in self.missing)
+
+    @classmethod
+    def read(cls, gateway: Gateway, org_units: OrgUnits) -> Access:
+        """Ask the ILS: two calls where the permission holds for the whole consortium, three where it doesn't.
+
+        Raises:
+            PermissionDeniedError: the account sees no patron at all.
+        """
+        session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
+        every = {unit.id for unit in org_units}
+        denied = _denied(gateway, session.id, org_units.root.id)
+        if not denied:
+            return cls(frozenset(every), ())
+        viewable = every - _denied_at(gateway, session.id, sorted(every))
+        if not viewable:
+            raise PermissionDeniedError(
+                f"the account sees no patrons: it has {VIEW_USER} nowhere; grant it at {org_units.root.shortname}, "
+                "or at the libraries to report on",
+                textcode="PERM_FAILURE",
+                number=5000,
+                permission=VIEW_USER,
+                org_unit=org_units.root.id,
+            )
+        missing = every - viewable
+        return cls(frozenset(viewable), tuple(org_units.tops_of(missing)))
+
+
+def _denied(gateway: Gateway, user: int, org_unit: int) -> bool:
+    answer = gateway.call("open-ils.actor", "open-ils.actor.user.perm.check", TOKEN, user, org_unit, [VIEW_USER])
+    return bool(answer.value)
+
+
+def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int]) -> set[int]:
+    """Where the permission is missing: in one call, or one for each org unit on a server without that method."""
+    method = "open-ils.actor.user.perm.check.multi_org"
+    try:
+        pairs = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [VIEW_USER]).value
+    except MethodNotFoundError:
+        verdicts = gateway.map(lambda org_id: _denied(gateway, user, org_id), org_ids)
+        return {org_id for org_id, denied in zip(org_ids, verdicts, strict=True) if denied}
+    return {int(org_id) for org_id, _permission in pairs}

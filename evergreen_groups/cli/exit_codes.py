@@ -1,0 +1,56 @@
+"""What the command's exit status says."""
+
+from __future__ import annotations
+
+from evergreen_groups.errors import (
+    ConfigurationError,
+    DataError,
+    EvergreenGroupsError,
+    LoginRefusedError,
+    NoSessionError,
+    PermissionDeniedError,
+    TransportError,
+)
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+CONFIGURATION = 3
+UNREACHABLE = 4
+LOGIN = 5
+PERMISSION = 6
+INCOMPLETE = 7
+INTERRUPTED = 130
+TERMINATED = 143
+
+MEANINGS = {
+    DONE: "done",
+    FAILED: "failed: the ILS refused, or a file could not be written",
+    USAGE: "usage: an option or argument is wrong",
+    CONFIGURATION: "configuration: a setting is missing or not allowed",
+    UNREACHABLE: "the gateway could not be reached, or gave no usable answer",
+    LOGIN: "login refused, or the session was lost",
+    PERMISSION: "the account lacks a permission",
+    INCOMPLETE: "done, but the data is incomplete: the account can't see every member of a listed group",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    TERMINATED: "terminated (SIGTERM)",
+}
+
+_BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
+    (ConfigurationError, CONFIGURATION),
+    (LoginRefusedError, LOGIN),
+    (NoSessionError, LOGIN),
+    (PermissionDeniedError, PERMISSION),
+    (TransportError, UNREACHABLE),
+    (DataError, INCOMPLETE),
+)
+
+
+def for_error(error: EvergreenGroupsError) -> int:
+    """The exit status for an error."""
+    return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)
+
+
+def explained() -> str:
+    """The exit statuses as a paragraph for ``--help``, one to a line."""
+    return "\n".join(["\b", "Exit status:", *(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())])

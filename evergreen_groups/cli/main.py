@@ -1,0 +1,91 @@
+"""The top of the command: global options, the list of commands, and errors turned into one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from evergreen_groups import __version__
+from evergreen_groups.cli import exit_codes, report_command, sandbox_command
+from evergreen_groups.cli.session import Session
+from evergreen_groups.errors import EvergreenGroupsError
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=exit_codes.explained(),
+)
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, ~/.config/evergreen-groups/config.toml or "
+    "/etc/evergreen-groups/config.toml.",
+)
+@click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with made-up families instead of a gateway.")
+@click.option("-v", "--verbose", count=True, help="Say what is being done; twice: every call.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; errors only.")
+@click.version_option(__version__, "--version", prog_name="evergreen-groups")
+@click.pass_context
+def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int, quiet: bool) -> None:
+    """Patron groups for the Evergreen library system.
+
+    Shows what the members of a group (mostly a family) owe together, for information only: nobody is blocked for the
+    fines of others.
+    """
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("evergreen_groups").setLevel(level)
+    context.obj = Session(config_file=config, use_sandbox=sandbox, quiet=quiet)
+
+
+cli.add_command(report_command.command)
+cli.add_command(sandbox_command.command)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave through the same doors as Ctrl-C: log out, remove the temporary file."""
+    raise SystemExit(exit_codes.TERMINATED)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and leave with its exit status (``exit_codes``)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and give back its exit status."""
+    status: object
+    try:
+        status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as problem:
+        problem.show()
+        status = problem.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        status = exit_codes.INTERRUPTED
+    except EvergreenGroupsError as error:
+        _complain(str(error))
+        status = exit_codes.for_error(error)
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`); nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = exit_codes.FAILED
+    except OSError as error:
+        _complain(f"cannot read or write: {error.strerror or error}")
+        status = exit_codes.FAILED
+    return status if isinstance(status, int) else exit_codes.DONE
+
+
+def _complain(message: str) -> None:
+    click.echo(f"evergreen-groups: {' '.join(message.split())}", err=True)

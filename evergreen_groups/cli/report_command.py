@@ -1,0 +1,144 @@
+"""``evergreen-groups report``."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+from click.core import ParameterSource
+
+from evergreen_groups import converters
+from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli.options import Checked
+from evergreen_groups.cli.session import Session
+from evergreen_groups.models import SORT_ORDERS, Criteria
+
+if TYPE_CHECKING:
+    from evergreen_groups.config import Settings
+    from evergreen_groups.models import Report
+
+_UNSET_WIDTH = 100
+
+
+@click.command("report", short_help="List the groups whose members together owe a lot.")
+@click.option(
+    "--min-total",
+    type=Checked("amount", converters.amount_above_zero),
+    help="List groups that together owe this much or more (25.00).",
+)
+@click.option(
+    "--min-members",
+    type=Checked("number", converters.whole_number(1, 1_000_000)),
+    help="List groups of this many members or more (2).",
+)
+@click.option(
+    "--org",
+    "orgs",
+    multiple=True,
+    metavar="SHORTNAME",
+    help="Only groups with a member at home here or below; the total stays the whole group's. Repeatable.",
+)
+@click.option(
+    "--top", type=Checked("number", converters.whole_number(1, 1_000_000)), help="Only this many, the worst ones."
+)
+@click.option("--sort", type=click.Choice(SORT_ORDERS), default="total", show_default=True, help="Order of the groups.")
+@click.option(
+    "--limit",
+    type=Checked("amount", converters.limit),
+    help='The limit of one person\'s own fines, or "none" (5.00). It decides who is marked as over the limit.',
+)
+@click.option("--format", "output_format", type=click.Choice(converters.FORMATS), help="Output format (table).")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the format "
+    "where --format doesn't.",
+)
+@click.option("--details/--no-details", default=True, show_default=True, help="With or without the members.")
+@click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    output_format: str | None,
+    output: Path | None,
+    details: bool,
+    bom: bool,
+    **_criteria: object,
+) -> int:
+    """List the groups whose members together owe --min-total or more, worst first.
+
+    The combined fines are for information only: they block nobody. Members are marked who are over the limit by their
+    own fines.
+    """
+    from evergreen_groups.cli.terminal import terminal_progress
+    from evergreen_groups.report import build_report
+
+    session: Session = context.obj
+    settings = session.settings
+    output = output or settings.report.output
+    chosen_format = output_format or _format_of(output) or settings.report.format
+    with session.gateway() as gateway, terminal_progress(quiet=session.quiet) as progress:
+        report = build_report(gateway, criteria(context, settings), progress)
+    _write(report, chosen_format, output, details=details, bom=bom)
+    if not session.quiet:
+        for note in report.notes:
+            click.echo(f"evergreen-groups: {note}", err=True)
+    return exit_codes.INCOMPLETE if report.totals.incomplete_group_count else exit_codes.DONE
+
+
+def criteria(context: click.Context, settings: Settings) -> Criteria:
+    """The configuration's criteria, with what the command line says in their place."""
+
+    def chosen(option: str, configured: Any) -> Any:
+        given = context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+        return context.params[option] if given else configured
+
+    return Criteria(
+        min_total=chosen("min_total", settings.report.min_total),
+        min_members=chosen("min_members", settings.report.min_members),
+        orgs=chosen("orgs", settings.report.orgs),
+        top=context.params["top"],
+        sort=context.params["sort"],
+        limit=replace(settings.policy.as_limit(), amount=chosen("limit", settings.policy.limit)),
+    )
+
+
+def _format_of(output: Path | None) -> str | None:
+    """The format that a file's ending asks for."""
+    ending = output.suffix.lstrip(".").lower() if output else ""
+    return ending if ending in converters.FORMATS else None
+
+
+def _write(report: Report, output_format: str, output: Path | None, *, details: bool, bom: bool) -> None:
+    from evergreen_groups.render import render
+
+    if output is not None:
+        from evergreen_groups.render.output import write_atomically
+
+        with write_atomically(output) as stream:
+            render(report, output_format, stream, details=details, width=_width(), bom=bom)
+        return
+    color = output_format == "table" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    stream = _standard_output(output_format)
+    render(report, output_format, stream, details=details, width=_width(), color=color, bom=bom)
+    stream.flush()
+
+
+def _standard_output(output_format: str) -> TextIO:
+    """Standard output: in the terminal's own encoding for people, UTF-8 with untouched line ends for programs."""
+    if output_format == "table":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        return sys.stdout
+    return io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((_UNSET_WIDTH, 24)).columns

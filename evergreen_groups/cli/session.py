@@ -1,0 +1,83 @@
+"""What every command shares: the settings, and a gateway made from them or from the sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups import config
+from evergreen_groups.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of the command, with the global options it was given."""
+
+    config_file: Path | None
+    use_sandbox: bool
+    quiet: bool
+
+    @cached_property
+    def settings(self) -> config.Settings:
+        """The settings, read when they are first needed."""
+        return config.load(self.config_file, os.environ)
+
+    @contextmanager
+    def gateway(self) -> Iterator[Gateway]:
+        """A gateway that is logged out and closed at the end."""
+        if self.use_sandbox:
+            with self._sandbox_gateway() as gateway:
+                yield gateway
+            return
+        from evergreen_groups.gateway import Credentials, Gateway
+
+        settings = self.settings.gateway
+        if settings.url is None or settings.username is None:
+            missing = "url" if settings.url is None else "username"
+            raise ConfigurationError(
+                f"no gateway: set {missing} in section [gateway] of {self.settings.source or 'a configuration file'} "
+                "(config/evergreen-groups.toml is an example), or try --sandbox"
+            )
+        credentials = Credentials(
+            username=settings.username,
+            password=config.password(settings, os.environ),
+            workstation=settings.workstation,
+        )
+        with Gateway(
+            settings.url,
+            credentials=credentials,
+            locale=settings.locale,
+            timeout=settings.timeout,
+            concurrency=settings.concurrency,
+            ca_bundle=settings.ca_bundle,
+            allow_plain_http=settings.allow_plain_http,
+            cache_directory=_cache_directory(),
+        ) as gateway:
+            yield gateway
+
+    @contextmanager
+    def _sandbox_gateway(self) -> Iterator[Gateway]:
+        from evergreen_groups.gateway import Credentials, Gateway
+        from evergreen_groups.sandbox import Sandbox
+
+        with Sandbox() as sandbox:
+            username, password = sandbox.report_account
+            credentials = Credentials(username=username, password=password)
+            with Gateway(sandbox.url, credentials=credentials) as gateway:
+                yield gateway
+
+
+def _cache_directory() -> Path | None:
+    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own."""
+    if os.environ.get("CACHE_DIRECTORY"):
+        return Path(os.environ["CACHE_DIRECTORY"].split(":")[0])
+    base = os.environ.get("XDG_CACHE_HOME") or (Path(os.environ["HOME"]) / ".cache" if os.environ.get("HOME") else None)
+    return Path(base) / "evergreen-groups" if base else None

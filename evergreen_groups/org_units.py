@@ -1,0 +1,82 @@
+"""The tree of org units: consortium, systems, branches, sub-libraries (``aou``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from evergreen_groups.errors import ConfigurationError, DataError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.models import OrgUnit
+
+_MOST_ORG_UNITS = 20_000
+
+
+class OrgUnits:
+    """All org units, by id and by short name, with their tree."""
+
+    def __init__(self, units: Iterable[OrgUnit]) -> None:
+        self._by_id = {unit.id: unit for unit in units}
+        self._children: dict[int | None, list[int]] = {}
+        for unit in self._by_id.values():
+            self._children.setdefault(unit.parent, []).append(unit.id)
+        if not self._children.get(None):
+            raise DataError("the ILS showed no root org unit; is this an Evergreen gateway?")
+
+    @classmethod
+    def read(cls, gateway: Gateway) -> OrgUnits:
+        """Read the tree in one call. Org units are public in Evergreen (``pcrud-084``)."""
+        records = gateway.pcrud.search(
+            "aou",
+            {"id": {"<>": None}},
+            select=("id", "shortname", "name", "parent_ou"),
+            limit=_MOST_ORG_UNITS,
+        )
+        return cls(OrgUnit(unit.id, unit.shortname, unit.name, unit.parent_ou) for unit in records)
+
+    @property
+    def root(self) -> OrgUnit:
+        """The consortium."""
+        return self._by_id[min(self._children[None])]
+
+    def __iter__(self) -> Iterator[OrgUnit]:
+        return iter(self._by_id.values())
+
+    def shortname(self, org_id: int) -> str:
+        """The short name of an org unit, or ``#ID`` for one that was added after the tree was read."""
+        unit = self._by_id.get(org_id)
+        return unit.shortname if unit else f"#{org_id}"
+
+    def with_descendants(self, org_id: int) -> set[int]:
+        """The ids of an org unit and of everything below it."""
+        found, waiting = set(), [org_id]
+        while waiting:
+            current = waiting.pop()
+            if current not in found:
+                found.add(current)
+                waiting.extend(self._children.get(current, ()))
+        return found
+
+    def named(self, shortnames: Iterable[str]) -> set[int]:
+        """The ids of the org units with these short names and of everything below them.
+
+        Raises:
+            ConfigurationError: there is no such org unit; the message lists those there are.
+        """
+        ids = {unit.shortname.casefold(): unit.id for unit in self}
+        found: set[int] = set()
+        for shortname in shortnames:
+            if shortname.casefold() not in ids:
+                known = ", ".join(sorted(unit.shortname for unit in self)[:40])
+                raise ConfigurationError(f"there is no org unit {shortname!r}; there are {known}")
+            found |= self.with_descendants(ids[shortname.casefold()])
+        return found
+
+    def tops_of(self, org_ids: set[int]) -> list[OrgUnit]:
+        """The fewest org units that stand, with all below them, for exactly ``org_ids`` where that can be said.
+
+        An org unit of the set of which a descendant isn't in the set is left out in favour of those below it.
+        """
+        whole = {org for org in org_ids if org in self._by_id and self.with_descendants(org) <= org_ids}
+        return sorted(
+            (self._by_id[org] for org in whole if self._by_id[org].parent not in whole), key=lambda unit: unit.id
+        )

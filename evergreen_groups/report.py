@@ -1,0 +1,115 @@
+"""The nightly report: groups whose members together owe a lot, for information only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from evergreen_groups.access import VIEW_USER, Access
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.group_query import HighFines
+from evergreen_groups.group_search import GroupSearch
+from evergreen_groups.groups import GroupReader
+from evergreen_groups.models import NOTHING, Criteria, GroupFines, Report, Totals, nobody_over_limit
+from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.policy import Limit
+from evergreen_groups.progress import Progress, silent
+
+SortKey = Callable[[GroupFines], tuple[object, ...]]
+
+_SORT_KEYS: dict[str, SortKey] = {
+    "total": lambda _group: (),
+    "members": lambda group: (-group.member_count,),
+    "name": lambda group: (group.lead.name.casefold(),),
+    "library": lambda group: (group.library.casefold(),),
+}
+
+
+def build_report(gateway: Gateway, criteria: Criteria, progress: Progress = silent) -> Report:
+    """Read the groups that meet ``criteria`` and add up what they owe.
+
+    Raises:
+        ConfigurationError: ``criteria`` names an org unit that isn't there.
+        PermissionDeniedError: the account sees no patrons.
+        GatewayError: the gateway can't be reached or gives no usable answer.
+    """
+    generated_at = datetime.now(UTC).astimezone()
+    gateway.idl("au", "aou", "mous", "ac")
+    org_units = OrgUnits.read(gateway)
+    home_orgs = _home_orgs(criteria, org_units)
+    access = Access.read(gateway, org_units)
+    high_fines = HighFines(
+        min_total=criteria.min_total,
+        more_than_one=criteria.min_members > 1,
+        home_orgs=home_orgs,
+        viewable_orgs=() if access.everywhere else access.viewable,
+    )
+    patrons, pushed_down = GroupSearch(gateway, high_fines, progress).run()
+    groups = GroupReader(gateway, org_units, access, criteria.limit, progress).complete(patrons)
+    listed, left_out_count = _choose(groups, criteria)
+    return Report(
+        generated_at=generated_at,
+        gateway=gateway.url,
+        criteria=criteria,
+        groups=listed,
+        totals=totals(listed, criteria.limit),
+        notes=tuple(_notes(access, listed, pushed_down)),
+        left_out_count=left_out_count,
+    )
+
+
+def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
+    """The ids of the home libraries asked for; none where they are all asked for."""
+    chosen = org_units.named(criteria.orgs)
+    return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
+
+
+def _choose(groups: Sequence[GroupFines], criteria: Criteria) -> tuple[tuple[GroupFines, ...], int]:
+    """The groups that meet the criteria, the worst ``top`` of them, in the order asked for; and how many are left out.
+
+    The criteria are looked at once more because a balance may have changed since the ILS did its sums.
+    """
+    meeting = [
+        group
+        for group in groups
+        if group.member_count >= criteria.min_members
+        and (group.combined_fines >= criteria.min_total or group.hidden_fines is None)
+    ]
+    meeting.sort(key=lambda group: (-group.combined_fines, group.group))
+    listed = meeting if criteria.top is None else meeting[: criteria.top]
+    left_out_count = len(meeting) - len(listed)
+    listed.sort(key=_SORT_KEYS[criteria.sort])
+    return tuple(listed), left_out_count
+
+
+def totals(groups: Sequence[GroupFines], limit: Limit) -> Totals:
+    """Add up the groups listed."""
+    return Totals(
+        group_count=len(groups),
+        member_count=sum(group.member_count for group in groups),
+        owing_count=sum(group.owing_count for group in groups),
+        over_limit_count=sum(group.over_limit_count for group in groups),
+        combined_fines=sum((group.combined_fines for group in groups), NOTHING),
+        groups_nobody_over_limit=sum(nobody_over_limit(group, limit) for group in groups),
+        incomplete_group_count=sum(not group.complete for group in groups),
+    )
+
+
+def _notes(access: Access, listed: Sequence[GroupFines], pushed_down: bool) -> list[str]:
+    notes = []
+    incomplete = sum(not group.complete for group in listed)
+    if incomplete:
+        notes.append(
+            f"{incomplete} of {len(listed)} groups are incomplete: they have members whom the account can't see. "
+            f"It lacks {VIEW_USER} at {access.missing_names}."
+        )
+    if not access.everywhere:
+        notes.append(
+            f"Groups with no member in sight are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
+        )
+    if not pushed_down:
+        notes.append("The ILS refused the combined query, so all debtors were read one page at a time.")
+        if not access.everywhere:
+            notes.append("Groups whose fines are owed mostly by members out of sight may be missing.")
+    return notes
+
