@@ -20,7 +20,7 @@ from evergreen_groups.errors import EvergreenGroupsError
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=exit_codes.explained(),
 )
 @click.option(

@@ -1,0 +1,63 @@
+"""The rule: blocked by own fines over the limit, and by nothing else."""
+
+import inspect
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evergreen_groups import policy
+from evergreen_groups.policy import Comparison, Limit, decide
+
+amounts = st.decimals(min_value=-1000, max_value=100_000, places=2)
+EXCEEDS, REACHES = Comparison.EXCEEDS, Comparison.REACHES
+
+
+@pytest.mark.parametrize(
+    ("own", "amount", "comparison", "blocked"),
+    [
+        ("5.00", "5.00", EXCEEDS, False),
+        ("5.01", "5.00", EXCEEDS, True),
+        ("5.00", "5.00", REACHES, True),
+        ("4.99", "5.00", REACHES, False),
+        ("0.01", "0.00", EXCEEDS, True),
+        ("0.00", "0.00", EXCEEDS, False),
+        ("0.00", "0.00", REACHES, True),
+        ("-3.25", "0.00", REACHES, False),
+    ],
+)
+def test_the_limit(own: str, amount: str, comparison: Comparison, blocked: bool) -> None:
+    assert decide(Decimal(own), Limit(Decimal(amount), comparison)).blocked is blocked
+
+
+def test_no_limit_blocks_nobody() -> None:
+    decision = decide(Decimal("9999.99"), Limit(None))
+    assert not decision.blocked
+    assert decision.explanation == "Not blocked: there is no limit."
+
+
+def test_the_explanation_names_both_amounts() -> None:
+    decision = decide(Decimal("7.5"), Limit())
+    assert decision.explanation == "Blocked: own fines of 7.50 exceed the limit of 5.00."
+    assert decision.over_by == Decimal("2.50")
+
+
+@given(amounts, amounts)
+def test_the_two_comparisons_differ_exactly_at_the_limit(own: Decimal, amount: Decimal) -> None:
+    exceeds = decide(own, Limit(amount, EXCEEDS)).blocked
+    reaches = decide(own, Limit(amount, REACHES)).blocked
+    assert (exceeds != reaches) == (own == amount)
+
+
+@given(amounts, amounts, amounts)
+def test_owing_more_never_unblocks(own: Decimal, more: Decimal, amount: Decimal) -> None:
+    lower, higher = sorted((own, more))
+    limit = Limit(amount)
+    assert decide(lower, limit).blocked <= decide(higher, limit).blocked
+
+
+def test_a_group_total_cannot_be_handed_in() -> None:
+    assert list(inspect.signature(decide).parameters) == ["own_balance", "limit"]
+    imported = {name for name in vars(policy) if name[0].isupper()}
+    assert imported == {"Comparison", "Decimal", "Decision", "Enum", "Limit"}
