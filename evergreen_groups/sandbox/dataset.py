@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.sandbox import population
 from evergreen_groups.sandbox.classes import Class, classes
 from evergreen_groups.sandbox.schema import VIEWS
 from evergreen_groups.sandbox.values import BadValueError, to_storage
@@ -43,6 +44,19 @@ def read(path: Path | None) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("au"), list):
         raise ConfigurationError(f'dataset {path} holds no patrons: it needs a list of rows named "au"')
     return content
+
+
+def load(connection: sqlite3.Connection, path: Path | None, patrons: int = 0) -> None:
+    """Write a dataset into the empty tables, and as many more patrons as asked for.
+
+    Raises:
+        ConfigurationError: the file can't be read, or a row doesn't fit its class.
+    """
+    content = read(path)
+    fill(connection, content)
+    if patrons:
+        population.add(connection, patrons)
+        set_sequences(connection, {})
 
 
 def fill(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:

@@ -145,6 +145,8 @@ def _results(found: _Method, context: Context, given: Sequence[Any]) -> Iterator
 def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     """Call the method ``context.api_name`` of a service and return the payload's items.
 
+    The Perl services drop nulls, the C services send them.
+
     Raises:
         Failure: no such service or method, or the call broke down.
     """
@@ -160,7 +162,9 @@ def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     except Die as death:
         trace = f"[{time.time():.6f}.{time.time_ns()}], thread trace [1]"
         raise method_exception(f" *** Call to [{name}] failed for session {trace}:\n{death}\n\n", 500) from death
-    return [results] if found.atomic else [item for item in results if item is not None]
+    if found.atomic:
+        return [results]
+    return results if service in C_SERVICES else [item for item in results if item is not None]
 
 
 @method("", "opensrf.system.echo", streaming=True)
