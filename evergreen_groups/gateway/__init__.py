@@ -1,16 +1,35 @@
 """A Python client for the Evergreen ILS: calls over its OpenSRF gateway, sessions, the IDL and pcrud.
 
->>> from evergreen_groups.gateway import TOKEN, Credentials, Gateway
->>> with Gateway("https://ils.example.org", credentials=Credentials(...)) as gateway:  # doctest: +SKIP
-...     gateway.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", TOKEN, 6001).value
-[5001, 5002, 5003, 5004]
+It is usable without the rest of the package::
+
+    with Gateway("https://ils.example.org", credentials=Credentials(username="groups", password=password)) as gateway:
+        members = gateway.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", TOKEN, 6001).value
+        for patron in gateway.pcrud.search("au", {"id": members}, select=["id", "family_name"]):
+            print(patron.id, patron.family_name)
+
+What can go wrong is in :mod:`evergreen_groups.errors`.
 """
 
 from evergreen_groups.gateway.answer import Result
 from evergreen_groups.gateway.client import Gateway
-from evergreen_groups.gateway.idl import Class, Idl
+from evergreen_groups.gateway.idl import Class, Field, Idl, Link
+from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import Record
 from evergreen_groups.gateway.retry import RetryPolicy
 from evergreen_groups.gateway.session import TOKEN, Credentials
+from evergreen_groups.gateway.statistics import Statistics
 
-__all__ = ["TOKEN", "Class", "Credentials", "Gateway", "Idl", "Record", "Result", "RetryPolicy"]
+__all__ = [
+    "TOKEN",
+    "Class",
+    "Credentials",
+    "Field",
+    "Gateway",
+    "Idl",
+    "Link",
+    "Pcrud",
+    "Record",
+    "Result",
+    "RetryPolicy",
+    "Statistics",
+]

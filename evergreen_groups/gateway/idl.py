@@ -1,9 +1,166 @@
-"""The IDL."""
+"""The IDL: which classes the ILS has, and the fields of each in the order in which they go over the wire."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from lxml import etree
+
+from evergreen_groups.errors import DataError
+
+IDL_LIMIT = 16 * 1024 * 1024
+"""A larger IDL, in bytes, is refused; Evergreen's has about 1.1 million."""
+
+FLAGS = ("isnew", "ischanged", "isdeleted")
+"""What follows the fields of every object in a request; answers leave them out."""
+
+_BASE = "{http://opensrf.org/spec/IDL/base/v1}"
+_PERSIST = "{http://open-ils.org/spec/opensrf/IDL/persistence/v1}"
+_OBJECT = "{http://open-ils.org/spec/opensrf/IDL/objects/v1}"
+_REPORTER = "{http://open-ils.org/spec/opensrf/IDL/reporter/v1}"
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How a field leads to another class: ``kind`` is ``has_a``, ``has_many`` or ``might_have``.
+
+    ``key`` is the field of ``class_id`` that is matched; ``through`` is what an indirect link goes on by, or empty.
+    """
+
+    kind: str
+    key: str
+    class_id: str
+    through: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a class. ``virtual`` ones aren't columns: they are filled by fleshing only."""
+
+    name: str
+    datatype: str
+    position: int
+    virtual: bool
+    link: Link | None
+
+
+@dataclass(frozen=True)
 class Class:
-    """One class of the IDL."""
+    """One class of the IDL: ``id`` is its short name (``au``), ``fieldmapper`` its long one (``actor::user``).
+
+    ``primary`` is the name of the primary key's field, or an empty text.
+    """
+
+    id: str
+    fieldmapper: str
+    primary: str
+    fields: tuple[Field, ...]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where each field, and after them each flag, stands in an object's values."""
+        names = [field.name for field in self.fields]
+        names += [flag for flag in FLAGS if flag not in names]
+        return {name: position for position, name in enumerate(names)}
+
+    @cached_property
+    def datatypes(self) -> dict[str, str]:
+        """The datatype of each field and flag: ``id``, ``money``, ``text`` and so on."""
+        return dict.fromkeys(FLAGS, "bool") | {field.name: field.datatype for field in self.fields}
+
+    def field(self, name: str) -> Field:
+        """Return the field called ``name``; raises AttributeError when there is none."""
+        position = self.positions.get(name, len(self.fields))
+        if position >= len(self.fields):
+            raise AttributeError(f"class {self.id} has no field {name}")
+        return self.fields[position]
 
 
 class Idl:
-    """The classes known so far."""
+    """The classes that are known so far, by their short names. Safe to share between threads.
+
+    >>> idl = Idl.parse(b'''<IDL xmlns="http://opensrf.org/spec/IDL/base/v1"><class id="ac"><fields>
+    ... <field name="active"/><field name="barcode"/></fields></class></IDL>''')
+    >>> idl["ac"].positions["barcode"]
+    1
+    """
+
+    def __init__(self, classes: Iterable[Class] = ()) -> None:
+        self._classes = {known.id: known for known in classes}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def parse(cls, document: bytes) -> Idl:
+        """Read an IDL file.
+
+        Raises DataError for anything else, for a file over ``IDL_LIMIT`` and for one with a document type
+        declaration: entities aren't resolved and nothing else is fetched.
+        """
+        if len(document) > IDL_LIMIT:
+            raise DataError(f"The IDL is over {IDL_LIMIT // 1024**2} MB; that can't be right.")
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+        try:
+            root = etree.fromstring(document, parser)
+        except etree.XMLSyntaxError as error:
+            raise DataError(f"The IDL is not XML (line {error.lineno}). Check the gateway's address.") from None
+        if root.getroottree().docinfo.internalDTD is not None:
+            raise DataError("The IDL has a document type declaration, which is refused for safety.")
+        if root.tag != _BASE + "IDL":
+            raise DataError("What came in place of the IDL is another kind of document. Check the gateway's address.")
+        return cls(_read_class(element) for element in root.iterchildren(_BASE + "class"))
+
+    def __getitem__(self, class_id: str) -> Class:
+        try:
+            return self._classes[class_id]
+        except KeyError:
+            raise DataError(f"The IDL has no class {class_id}.") from None
+
+    def __contains__(self, class_id: object) -> bool:
+        return class_id in self._classes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._classes))
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __repr__(self) -> str:
+        return f"Idl({len(self)} classes)"
+
+    def add(self, other: Idl) -> None:
+        """Take over the classes of another one; a class known already stays as it is."""
+        with self._lock:
+            self._classes = other._classes | self._classes
+
+
+def _read_class(element: etree._Element) -> Class:
+    class_id = element.get("id", "")
+    links = {
+        link.get("field", ""): Link(
+            link.get("reltype", ""), link.get("key", ""), link.get("class", ""), link.get("map", "")
+        )
+        for link in element.iterfind(f"{_BASE}links/{_BASE}link")
+    }
+    fields = element.find(_BASE + "fields")
+    described = [] if fields is None else list(fields.iterchildren(_BASE + "field"))
+    names = [field.get("name", "") for field in described]
+    if not class_id or "" in names or len(set(names)) != len(names):
+        raise DataError("The IDL has a class or a field without a name, or two fields of the same name.")
+    return Class(
+        id=class_id,
+        fieldmapper=element.get(_OBJECT + "fieldmapper", ""),
+        primary="" if fields is None else fields.get(_PERSIST + "primary", ""),
+        fields=tuple(
+            Field(
+                name=name,
+                datatype=field.get(_REPORTER + "datatype", "text"),
+                position=position,
+                virtual=field.get(_PERSIST + "virtual") == "true",
+                link=links.get(name),
+            )
+            for position, (name, field) in enumerate(zip(names, described, strict=True))
+        ),
+    )

@@ -1,13 +1,66 @@
 """When a read is tried again, and how long to wait before."""
 
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+from evergreen_groups.errors import CutOffError, HTTPStatusError, TimedOutError, TransportError, UnreachableError
+
+log = logging.getLogger("evergreen_groups.gateway")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long a read is tried."""
+    """How often and how long a read is tried; all times are in seconds.
+
+    The delay doubles from ``first_delay`` up to ``longest_delay``, and each is shortened at random by up to half, so
+    that many clients don't come back at the same moment. No try begins after ``total_seconds``.
+    """
 
     tries: int = 4
     first_delay: float = 0.5
     longest_delay: float = 8.0
     total_seconds: float = 180.0
+
+    def delays(self) -> Iterator[float]:
+        """Yield the wait before the second try, the third, and so on: ``tries`` - 1 of them."""
+        for turn in range(self.tries - 1):
+            whole = min(self.longest_delay, self.first_delay * 2.0**turn)
+            yield whole * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
+
+    def run(self, attempt: Callable[[], T], stop: threading.Event, on_retry: Callable[[], None]) -> T:
+        """Return what ``attempt`` returns, trying again after an error that may pass by itself.
+
+        ``on_retry`` is called before each further try. Once ``stop`` is set, the last error is raised at once.
+        """
+        began = time.monotonic()
+        delays = self.delays()
+        while True:
+            try:
+                return attempt()
+            except TransportError as error:
+                delay = next(delays, None)
+                if delay is None or not may_pass(error):
+                    raise
+                if time.monotonic() - began + delay > self.total_seconds or stop.wait(delay):
+                    raise
+                log.info("%s %s: %s; trying again", error.service, error.method, type(error).__name__)
+                on_retry()
+
+
+def may_pass(error: TransportError) -> bool:
+    """Say whether the same request may well succeed a little later."""
+    if isinstance(error, HTTPStatusError):
+        return error.status >= 500
+    if isinstance(error, UnreachableError):
+        return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    return isinstance(error, TimedOutError | CutOffError)

@@ -1,23 +1,199 @@
-"""The login session."""
+"""The login session: opened when it is first needed, renewed when it ended, closed in the end."""
 
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, NoReturn
+
+from evergreen_groups.errors import (
+    ConfigurationError,
+    EventError,
+    GatewayError,
+    LoginRefusedError,
+    MethodNotFoundError,
+    UnexpectedAnswerError,
+)
+from evergreen_groups.gateway.redaction import Redactor
+
+log = logging.getLogger("evergreen_groups.gateway")
+
+SERVICE: Final = "open-ils.auth"
 
 
 class Token:
     """The type of :data:`TOKEN`."""
 
+    def __repr__(self) -> str:
+        return "TOKEN"
+
 
 TOKEN: Final = Token()
-"""Stands for the session's token among the parameters of a call."""
+"""Stands for the session's token among the parameters of a call; it is put in when the call is sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credentials:
-    """A service account's user name or barcode, and its password."""
+    """Who logs in: a user name or a barcode (one of them), and the password.
+
+    ``workstation`` is the name of a registered workstation, ``login_type`` one of Evergreen's (``staff``, ``opac``,
+    ``temp``). Raises ConfigurationError when there isn't exactly one name, or no password.
+    """
 
     username: str | None = None
     barcode: str | None = None
     password: str = field(repr=False)
     workstation: str | None = None
     login_type: str = "staff"
+
+    def __post_init__(self) -> None:
+        if bool(self.username) == bool(self.barcode):
+            raise ConfigurationError("To log in, give either a user name or a barcode.")
+        if not self.password:
+            raise ConfigurationError("To log in, give a password.")
+
+    def __repr__(self) -> str:
+        return f"Credentials(login_type={self.login_type!r})"
+
+    def arguments(self, password: str) -> dict[str, str]:
+        """Return the argument of a login method, with ``password`` as that method wants it."""
+        given = {
+            "username": self.username,
+            "barcode": self.barcode,
+            "password": password,
+            "type": self.login_type,
+            "workstation": self.workstation,
+        }
+        return {name: value for name, value in given.items() if value}
+
+
+class Session:
+    """A token and where it comes from. Safe to share between threads: several that need a login cause one.
+
+    ``invoke`` makes a call and returns its value; ``end`` does the same, but once and briefly. A ``token`` handed in is
+    used as it is, and neither renewed nor logged out.
+    """
+
+    def __init__(
+        self,
+        invoke: Callable[..., Any],
+        end: Callable[..., Any],
+        *,
+        credentials: Credentials | None,
+        token: str | None,
+        redactor: Redactor,
+    ) -> None:
+        if credentials is not None and token is not None:
+            raise ConfigurationError("Give either credentials or an existing token, not both.")
+        self._invoke = invoke
+        self._end = end
+        self._credentials = credentials
+        self._token = token
+        self._redactor = redactor
+        self._lock = threading.Lock()
+        for secret in (token, credentials.password if credentials else None):
+            if secret:
+                redactor.learn(secret)
+
+    def __repr__(self) -> str:
+        return "Session()"
+
+    @property
+    def renewable(self) -> bool:
+        """Whether a new token can be had when the present one has ended."""
+        return self._credentials is not None
+
+    def token(self) -> str:
+        """Return the token, logging in where there is none yet.
+
+        Raises ConfigurationError without credentials, LoginRefusedError when the ILS says no.
+        """
+        with self._lock:
+            if self._token is None:
+                self._token = self._login()
+            return self._token
+
+    def renew(self, ended: str) -> str:
+        """Return a token in place of ``ended``; another thread may have fetched it already."""
+        with self._lock:
+            if self._token is None or self._token == ended:
+                self._token = None
+                self._token = self._login()
+            return self._token
+
+    def logout(self) -> None:
+        """End the session on the server, if it was opened here. What goes wrong is logged, not raised."""
+        with self._lock:
+            token, self._token = self._token, (None if self.renewable else self._token)
+        if token is None or not self.renewable:
+            return
+        try:
+            self._end(SERVICE, "open-ils.auth.session.delete", token)
+        except GatewayError as error:
+            log.info("logging out failed (%s); the session ends by itself later", type(error).__name__)
+
+    def _login(self) -> str:
+        if self._credentials is None:
+            raise ConfigurationError("This call needs a session: give the gateway credentials or a token.")
+        try:
+            event = self._login_event(self._credentials)
+        except EventError as error:
+            raise self._refused(error) from error
+        payload = event.get("payload") if isinstance(event, dict) else None
+        token = payload.get("authtoken") if isinstance(payload, dict) else None
+        if not isinstance(payload, dict) or not isinstance(token, str) or not token:
+            raise UnexpectedAnswerError(
+                "open-ils.auth.login: the login was accepted, but no token came with it.",
+                service=SERVICE,
+                method="open-ils.auth.login",
+            )
+        self._redactor.learn(token)
+        if payload.get("provisional") not in (None, 0, "0", "f", False):
+            _refuse(
+                "the account must confirm logins with a second factor, which a program can't. "
+                "Use an account without one, or exempt it"
+            )
+        log.debug("logged in")
+        return token
+
+    def _login_event(self, credentials: Credentials) -> Any:
+        """Log in with ``login``, or with the pair of methods that very old servers have instead."""
+        try:
+            return self._invoke(SERVICE, "open-ils.auth.login", credentials.arguments(credentials.password))
+        except MethodNotFoundError:
+            log.debug("no open-ils.auth.login; trying the older pair of methods")
+        name = credentials.username or credentials.barcode
+        seed = self._invoke(SERVICE, "open-ils.auth.authenticate.init", name)
+        digest = _md5(f"{seed}{_md5(credentials.password)}")
+        self._redactor.learn(digest)
+        return self._invoke(SERVICE, "open-ils.auth.authenticate.complete", credentials.arguments(digest))
+
+    def _refused(self, error: EventError) -> LoginRefusedError:
+        advice = {
+            "LOGIN_FAILED": "Check the name and password, and that the account may log in like this "
+            "(STAFF_LOGIN at the root org unit for staff)",
+            "WORKSTATION_NOT_FOUND": "The workstation isn't registered; check its name",
+        }.get(error.textcode, error.description.rstrip(".") or "Check the account")
+        return LoginRefusedError(
+            f"{error.method}: login refused ({error.textcode}). {advice}.",
+            textcode=error.textcode,
+            number=error.number,
+            description=error.description,
+            service=error.service,
+            method=error.method,
+            raw=error.raw,
+        )
+
+
+def _refuse(text: str) -> NoReturn:
+    raise LoginRefusedError(
+        f"open-ils.auth.login: {text}.", textcode="PROVISIONAL", service=SERVICE, method="open-ils.auth.login"
+    )
+
+
+def _md5(text: str) -> str:
+    """The digest that the old login methods are made of (``oils_auth.c``); it protects nothing here."""
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

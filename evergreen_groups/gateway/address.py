@@ -1,0 +1,69 @@
+"""Where a gateway is, and whether secrets may travel there."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from evergreen_groups.errors import ConfigurationError
+
+GATEWAY_PATH = "/osrf-gateway-v1"
+IDL_PATH = "/reports/fm_IDL.xml"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The root of an Evergreen web server: ``base`` has no slash at its end."""
+
+    base: str
+    host: str
+    encrypted: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read ``https://host[:port][/prefix]``, with or without the gateway's own path at the end.
+
+        Raises ConfigurationError for anything else. A password in the address is refused, and not repeated.
+        """
+        try:
+            parts = urlsplit(url.strip())
+            host, _port = parts.hostname or "", parts.port
+        except ValueError:
+            raise ConfigurationError("The gateway's address can't be read: give it as https://host.") from None
+        if parts.scheme not in {"http", "https"} or not host:
+            raise ConfigurationError("The gateway's address must begin with https:// (or http://) and name a host.")
+        if "@" in parts.netloc:
+            raise ConfigurationError("The gateway's address must not hold a user name or password.")
+        if parts.query or parts.fragment:
+            raise ConfigurationError("The gateway's address must not hold a query or a fragment (? or #).")
+        path = parts.path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
+        return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), host, parts.scheme == "https")
+
+    @property
+    def gateway(self) -> str:
+        """Where calls are posted."""
+        return self.base + GATEWAY_PATH
+
+    @property
+    def idl(self) -> str:
+        """Where the server keeps its IDL."""
+        return self.base + IDL_PATH
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the host is this machine itself."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def refuse_plain_http(self) -> None:
+        """Raise ConfigurationError where a password or token would cross the network unencrypted."""
+        if not self.encrypted and not self.loopback:
+            raise ConfigurationError(
+                f"{self.base} is not encrypted: the password and patron data would cross the network in clear. "
+                "Use https://, or set allow_plain_http = true if that is really meant."
+            )

@@ -1,0 +1,161 @@
+"""HTTP connections that keep a deadline for the whole answer, and tell when a pooled one had gone stale.
+
+A read timeout alone is no limit: it starts anew with every byte, so a server that drips would hold a call for ever.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_LONGEST_WAIT = 0.5  # how long a read may go on, in seconds, after the gateway was closed in another thread
+
+
+class StaleConnectionError(ConnectionError):
+    """The server had closed a kept-alive connection by the time it was used again; nothing was answered."""
+
+
+class Exchange:
+    """One request and its answer: the time that is left for it, and whether it may have reached the server.
+
+    The time, ``seconds``, starts when the request has been sent. Setting ``stop`` ends the exchange early.
+    """
+
+    def __init__(self, seconds: float, stop: threading.Event) -> None:
+        self.sent = False
+        self._seconds = seconds
+        self._stop = stop
+        self._ends: float | None = None
+
+    def wait(self) -> float:
+        """Return how long the next read may block, in seconds.
+
+        Raises TimeoutError when the time is up, ConnectionAbortedError when the exchange has been stopped.
+        """
+        if self._stop.is_set():
+            raise ConnectionAbortedError("stopped")
+        now = time.monotonic()
+        if self._ends is None:
+            self._ends = now + self._seconds
+        if now >= self._ends:
+            raise TimeoutError("timed out")
+        return min(self._ends - now, _LONGEST_WAIT)
+
+
+current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
+
+
+class _TimedReader(io.RawIOBase):
+    """A socket's bytes, for as long as the exchange has time."""
+
+    def __init__(self, sock: socket.socket, owner: io.BufferedIOBase, exchange: Exchange) -> None:
+        self._sock = sock
+        self._owner = owner  # closing it gives the socket back
+        self._exchange = exchange
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while True:
+            self._sock.settimeout(self._exchange.wait())
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                continue
+
+    def close(self) -> None:
+        if not self.closed:
+            self._owner.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """An answer whose bytes are read through :class:`_TimedReader`."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        exchange = current_exchange.get()
+        if exchange is not None:
+            self.fp = io.BufferedReader(_TimedReader(sock, self.fp, exchange))
+
+
+class _WatchedConnection(HTTPConnection):
+    """A connection that knows how many answers it has carried since it was opened."""
+
+    response_class = _TimedResponse
+    _answers = 0
+
+    def connect(self) -> None:
+        self._answers = 0
+        super().connect()
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        exchange = current_exchange.get()
+        if exchange is not None:
+            exchange.sent = True
+        try:
+            super().send(data)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            self._raise_if_stale(error)
+            raise
+
+    def getresponse(self) -> Any:
+        try:
+            answer = super().getresponse()
+        except (ConnectionError, http.client.BadStatusLine) as error:
+            if not isinstance(error, ConnectionAbortedError):
+                self._raise_if_stale(error)
+            raise
+        self._answers += 1
+        return answer
+
+    def _raise_if_stale(self, error: Exception) -> None:
+        if self._answers:
+            raise StaleConnectionError("the server had closed this connection") from error
+
+
+class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _WatchedConnection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedTLSConnection
+
+
+class Adapter(HTTPAdapter):
+    """Gives a requests session these connections, ``size`` at most at once."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(pool_connections=1, pool_maxsize=size, max_retries=0, pool_block=True)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Make the pool manager; called by requests."""
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Make the pool manager for a proxy; called by requests."""
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        return manager

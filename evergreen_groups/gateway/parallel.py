@@ -1,0 +1,35 @@
+"""Running a few calls side by side."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concurrency: int) -> Iterator[Value]:
+    """Yield ``function(item)`` for each item, in the items' order, up to ``concurrency`` of them under way at once.
+
+    Items are taken as they are needed, never more than ``concurrency`` ahead of the value last yielded, so neither
+    the items nor the values need fit in memory. The first exception, in the items' order, is raised; what hasn't
+    begun then never does. With a concurrency of 1 everything happens in the calling thread.
+    """
+    if concurrency <= 1:
+        yield from map(function, items)
+        return
+    source = iter(items)
+    executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
+    try:
+        under_way: deque[Future[Value]] = deque(executor.submit(function, item) for item in islice(source, concurrency))
+        while under_way:
+            value = under_way.popleft().result()
+            under_way.extend(executor.submit(function, item) for item in islice(source, 1))
+            yield value
+    finally:
+        # Calls still under way end by themselves, at the latest when their time is up or the gateway is closed.
+        executor.shutdown(wait=False, cancel_futures=True)

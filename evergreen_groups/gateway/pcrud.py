@@ -1,0 +1,239 @@
+"""The service open-ils.pcrud: reading rows of the ILS's classes, as far as the account may see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway.call import REQUEST_LIMIT
+from evergreen_groups.gateway.pages import (
+    LARGEST_PAGE,
+    Page,
+    PageSize,
+    Stretch,
+    both,
+    encoded_length,
+    portions,
+    stretches,
+    walk,
+)
+from evergreen_groups.gateway.record import Record
+from evergreen_groups.gateway.session import TOKEN
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.answer import Result
+    from evergreen_groups.gateway.client import Gateway
+
+Where = Mapping[str, Any]
+"""A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
+
+_SERVICE = "open-ils.pcrud"
+_ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
+
+
+class Pcrud:
+    """Searches through open-ils.pcrud.
+
+    Rows that the account may not see are left out without a word (``pcrud-034``). A boolean is asked for as ``"t"``
+    or ``"f"``: ``False`` matches nothing (``pcrud-011``). An empty condition, an empty list in it and unknown fields
+    are ServerErrors (``pcrud-159``, ``pcrud-015``, ``pcrud-152``).
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def search(  # noqa: PLR0913  # pcrud's own options, by name
+        self,
+        class_id: str,
+        where: Where,
+        *,
+        select: Sequence[str] | None = None,
+        order_by: Any = None,
+        limit: int = 1000,
+        offset: int | None = None,
+        flesh: int | None = None,
+        flesh_fields: Mapping[str, Sequence[str]] | None = None,
+        join: Any = None,
+    ) -> list[Record]:
+        """Return at most ``limit`` rows of a class.
+
+        ``select`` names fields of the class itself; the others are None then, and one that is fleshed must be among
+        them (``pcrud-017``). ``order_by`` is one field's name, several, or pcrud's own forms. ``flesh`` is a depth.
+        """
+        options = _options(
+            class_id,
+            select=select,
+            order_by=order_by,
+            limit=limit,
+            offset=offset,
+            flesh=flesh,
+            flesh_fields=flesh_fields,
+            join=join,
+        )
+        return self._records(class_id, self._rows(class_id, where, options).rows)
+
+    def retrieve(self, class_id: str, id: int | str) -> Record | None:
+        """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
+        value = self._call(f"retrieve.{class_id}", id, expect="optional").value
+        return None if value is None else self._records(class_id, [value])[0]
+
+    def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
+        """Return the primary keys of at most ``limit`` rows."""
+        options = _options(class_id, order_by=order_by, limit=limit)
+        ids = self._call(f"id_list.{class_id}.atomic", where, options).value
+        try:
+            return [int(found) for found in ids]
+        except (TypeError, ValueError):
+            raise DataError(f"The list of {class_id} ids holds something else than ids.") from None
+
+    def count(self, class_id: str, where: Where) -> int:
+        """Return how many rows match and may be seen."""
+        count = self._call(f"count.{class_id}", where).value
+        try:
+            return int(count)
+        except (TypeError, ValueError):
+            raise DataError(f"The count of {class_id} rows is not a number.") from None
+
+    def pages(  # noqa: PLR0913  # likewise
+        self,
+        class_id: str,
+        where: Where | None = None,
+        *,
+        key: str = "id",
+        low: int | None = None,
+        high: int | None = None,
+        select: Sequence[str] | None = None,
+        page_size: int = 1000,
+        concurrency: int | None = None,
+        flesh: int | None = None,
+        flesh_fields: Mapping[str, Sequence[str]] | None = None,
+        join: Any = None,
+    ) -> Iterator[list[Record]]:
+        """Yield all rows, page by page, by ascending ``key``: an indexed field, no value of which occurs twice.
+
+        With a ``concurrency`` over 1 (the gateway's, unless given), whole-numbered keys from ``low`` to ``high``
+        (looked up where they aren't given) are cut into as many stretches, walked side by side: pages are in order
+        within each stretch only. ``page_size`` rows are asked for at first, then as many as make about 1 MB.
+        """
+        concurrency = concurrency or self._gateway.concurrency
+        if select is not None and key not in select:
+            select = [*select, key]
+        options = partial(
+            _options, class_id, select=select, order_by=key, flesh=flesh, flesh_fields=flesh_fields, join=join
+        )
+
+        def fetch(stretch: Stretch, limit: int) -> Page:
+            return self._rows(class_id, both(where, stretch.condition(key) or _anything(key)), options(limit=limit))
+
+        parts = self._stretches(class_id, where, key, (low, high), concurrency)
+        position = self._gateway.idl(class_id)[class_id].field(key).position
+        size = PageSize(page_size, fleshed=bool(flesh))
+        for page in walk(fetch, partial(_value_at, position), parts, size, concurrency):
+            yield self._records(class_id, page.rows)
+
+    def by_values(
+        self,
+        class_id: str,
+        field: str,
+        values: Iterable[int | str],
+        *,
+        where: Where | None = None,
+        select: Sequence[str] | None = None,
+        order_by: Any = None,
+    ) -> Iterator[list[Record]]:
+        """Yield the rows whose ``field`` is among ``values``, in lists that follow the order of the values.
+
+        The values are taken as they are needed and cut so that a request names at most 2,000 of them and stays under
+        32 kB; several requests are under way at once. A value that occurs twice may bring its rows twice.
+        """
+        primary = self._gateway.idl(class_id)[class_id].primary
+        options = partial(_options, class_id, select=select, order_by=order_by or primary or None)
+        fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=LARGEST_PAGE, offset=10**9))
+        room = REQUEST_LIMIT - _ENVELOPE - len(class_id) - fixed
+        size = PageSize(LARGEST_PAGE)
+
+        def fetch(portion: list[int | str]) -> list[Page]:
+            return list(self._all(class_id, both(where, [{field: portion}]), options, size))
+
+        for pages in self._gateway.map(fetch, portions(values, room)):
+            for page in pages:
+                yield self._records(class_id, page.rows)
+
+    def _all(
+        self, class_id: str, where: Where, options: Callable[..., dict[str, Any]], size: PageSize
+    ) -> Iterator[Page]:
+        """Yield everything that matches, a next page only where the one before was full."""
+        offset = 0
+        while True:
+            limit = size.rows
+            page = self._rows(class_id, where, options(limit=limit, offset=offset or None))
+            size.learn(page)
+            if page.rows:
+                yield page
+            if len(page.rows) < limit:
+                return
+            offset += len(page.rows)
+
+    def _stretches(
+        self, class_id: str, where: Where | None, key: str, bounds: tuple[int | None, int | None], concurrency: int
+    ) -> list[Stretch]:
+        """Return the stretches of keys to walk: one, or as many as may be under way at once."""
+        low, high = bounds
+        if concurrency == 1:
+            return [Stretch(low, high, inclusive=True)]
+        low = self._edge(class_id, where, key, "asc", bounds) if low is None else low
+        high = self._edge(class_id, where, key, "desc", bounds) if high is None and low is not None else high
+        if low is None or high is None or low > high:
+            return []
+        return stretches(low, high, concurrency)
+
+    def _edge(
+        self, class_id: str, where: Where | None, key: str, direction: str, bounds: tuple[int | None, int | None]
+    ) -> int | None:
+        """Return the lowest or highest key that matches, None where nothing does."""
+        condition = Stretch(*bounds, inclusive=True).condition(key)
+        order = [{"class": class_id, "field": key, "direction": direction}]
+        found = self.search(class_id, both(where, condition or _anything(key)), select=[key], order_by=order, limit=1)
+        value = found[0][key] if found else None
+        if value is not None and not isinstance(value, int):
+            raise DataError(f"{class_id}.{key} is not a whole number; walk it with a concurrency of 1.")
+        return value
+
+    def _rows(self, class_id: str, where: Where, options: Mapping[str, Any]) -> Page:
+        result = self._call(f"search.{class_id}.atomic", where, options)
+        if not isinstance(result.value, list):
+            raise DataError(f"A search for {class_id} gave something else than a list.")
+        return Page(result.value, result.size)
+
+    def _records(self, class_id: str, rows: list[Any]) -> list[Record]:
+        records: list[Record] = self._gateway.decode(rows)
+        if not all(isinstance(record, Record) and record.class_id == class_id for record in records):
+            raise DataError(f"A search for {class_id} gave something else than {class_id} records.")
+        return records
+
+    def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
+        return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
+
+
+def _anything(key: str) -> list[dict[str, Any]]:
+    """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
+    return [{key: {"<>": None}}]
+
+
+def _value_at(position: int, row: Any) -> Any:
+    try:
+        return row["__p"][position]
+    except (TypeError, KeyError, IndexError):
+        raise DataError("A row came without the key that it was sorted by.") from None
+
+
+def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:
+    """Return a search's options in pcrud's form, without those that aren't given."""
+    if isinstance(order_by, str) or (isinstance(order_by, list | tuple) and all(isinstance(f, str) for f in order_by)):
+        order_by = {class_id: order_by}
+    if options.get("select") is not None:
+        options["select"] = {class_id: list(options["select"])}
+    options["order_by"] = order_by
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,61 @@
+"""JSON as it goes over the wire: numbers with a point stay exact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NoReturn, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Encodable(Protocol):
+    """Something that knows its own wire form, as :class:`~evergreen_groups.gateway.record.Record` does."""
+
+    def to_wire(self, *, full: bool = False) -> dict[str, Any]:
+        """Return plain JSON values."""
+
+
+def loads(text: str) -> Any:
+    """Decode JSON; numbers with a point or an exponent become ``Decimal``, never ``float``.
+
+    Raises ValueError, also for NaN and infinities, which are not JSON, and for nesting that is too deep.
+    """
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def dumps(value: object) -> str:
+    """Encode a value as one ASCII JSON text without blanks.
+
+    ``Decimal`` becomes a number of the same digits; a record is written with all its fields and flags, as methods
+    that store it need it. Raises TypeError for what JSON doesn't know, and ValueError for NaN and infinities.
+
+    >>> dumps({"balance_owed": {">=": Decimal("25.00")}})
+    '{"balance_owed":{">=":25.00}}'
+    """
+    match value:
+        case Decimal():
+            if not value.is_finite():
+                raise ValueError("JSON knows no NaN and no infinity")
+            return str(value)
+        case Mapping():
+            return "{" + ",".join(f"{_key(key)}:{dumps(item)}" for key, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(dumps, value)) + "]"
+        case Encodable():
+            return dumps(value.to_wire(full=True))
+        case _:
+            return json.dumps(value, allow_nan=False)
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a JSON object's keys are texts, not {type(key).__name__}")
+    return json.dumps(key)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
