@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from evergreen_groups.gateway import wire
+from evergreen_groups.gateway.idl import Class
 
 TARGET_BYTES = 1024 * 1024
 """How large an answer ought to be; real gateways get stuck on those of about 10 MB."""
 
 LARGEST_PAGE = 5000
 LARGEST_LIST = 2000
-_FIRST_PAGE_FLESHED = 100
 _SMALLEST_PAGE = 10
 
 Value = TypeVar("Value")
@@ -34,14 +34,13 @@ class Page:
 class PageSize:
     """How many rows to ask for, learnt from how large the rows have been. Safe to share between threads.
 
-    ``first`` rows at first (fewer where objects are fleshed in: nobody knows yet how large those are), then as many as
-    make an answer of about ``TARGET_BYTES``, at most ``largest``, and never more than four times as many as
-    have been tried.
+    ``first`` rows at first, then as many as make an answer of about ``TARGET_BYTES``, at most ``LARGEST_PAGE``, and
+    never more than four times as many as have been tried.
     """
 
-    def __init__(self, first: int, *, fleshed: bool = False, largest: int = LARGEST_PAGE) -> None:
-        self._largest = max(first, largest)
-        self._rows = min(first, _FIRST_PAGE_FLESHED) if fleshed else first
+    def __init__(self, first: int) -> None:
+        self._largest = max(first, LARGEST_PAGE)
+        self._rows = first
         self._row_bytes = 0.0
         self._lock = threading.Lock()
 
@@ -61,9 +60,22 @@ class PageSize:
             self._rows = max(_SMALLEST_PAGE, min(wanted, self._largest, max(self._rows, 4 * len(page.rows))))
 
 
-@dataclass(slots=True)
+def first_guess(known: Class, select: Sequence[str] | None) -> int:
+    """Return how many rows of a class make about ``TARGET_BYTES``, before any have been seen.
+
+    Recorded rows need about 15 bytes for a field that is sent and 5 for the null in place of one that isn't.
+    """
+    sent = [field.position for field in known.fields if (field.name in select if select else not field.virtual)]
+    row_bytes = 30 + 15 * len(sent) + 5 * max(sent, default=0)
+    return min(TARGET_BYTES // row_bytes, LARGEST_LIST + 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
-    """A range of keys that is walked page by page: the keys above ``after``, up to ``high`` (None: no bound)."""
+    """A range of keys that is walked page by page: those above ``after``, up to ``high``; None is no bound.
+
+    ``inclusive`` makes ``after`` itself belong to it.
+    """
 
     after: Any
     high: Any

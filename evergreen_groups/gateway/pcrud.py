@@ -15,6 +15,7 @@ from evergreen_groups.gateway.pages import (
     Stretch,
     both,
     encoded_length,
+    first_guess,
     portions,
     stretches,
     walk,
@@ -30,6 +31,7 @@ Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
 
 _SERVICE = "open-ils.pcrud"
+_FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
 
 
@@ -129,7 +131,7 @@ class Pcrud:
 
         parts = self._stretches(class_id, where, key, (low, high), concurrency)
         position = self._gateway.idl(class_id)[class_id].field(key).position
-        size = PageSize(page_size, fleshed=bool(flesh))
+        size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
         for page in walk(fetch, partial(_value_at, position), parts, size, concurrency):
             yield self._records(class_id, page.rows)
 
@@ -148,11 +150,11 @@ class Pcrud:
         The values are taken as they are needed and cut so that a request names at most 2,000 of them and stays under
         32 kB; several requests are under way at once. A value that occurs twice may bring its rows twice.
         """
-        primary = self._gateway.idl(class_id)[class_id].primary
-        options = partial(_options, class_id, select=select, order_by=order_by or primary or None)
+        known = self._gateway.idl(class_id)[class_id]
+        options = partial(_options, class_id, select=select, order_by=order_by or known.primary or None)
         fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=LARGEST_PAGE, offset=10**9))
         room = REQUEST_LIMIT - _ENVELOPE - len(class_id) - fixed
-        size = PageSize(LARGEST_PAGE)
+        size = PageSize(first_guess(known, select))
 
         def fetch(portion: list[int | str]) -> list[Page]:
             return list(self._all(class_id, both(where, [{field: portion}]), options, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import ssl
 import threading
@@ -9,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -104,53 +104,55 @@ class Transport:
         UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
         """
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        request = requests.Request("POST", self._address.gateway, headers, data=body)
         if not fresh:
-            return self._send(
-                self._pool, call, requests.Request("POST", self._address.gateway, headers, data=body), seconds
-            )
+            return self._send(call, request, seconds)
+        headers["Connection"] = "close"
         with self._new_session(1) as session:
-            headers["Connection"] = "close"
-            return self._send(
-                session, call, requests.Request("POST", self._address.gateway, headers, data=body), seconds
-            )
+            return self._exchange(session, call, request, seconds, last=True)
 
     def get(self, call: Call, url: str, seconds: float, headers: Mapping[str, str]) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
-        return self._send(self._pool, call, requests.Request("GET", url, dict(headers)), seconds)
+        return self._send(call, requests.Request("GET", url, dict(headers)), seconds)
 
     def _new_session(self, size: int) -> requests.Session:
         session = requests.Session()
         adapter = Adapter(size)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
-    def _send(self, session: requests.Session, call: Call, request: requests.Request, seconds: float) -> Reply:
+    def _send(self, call: Call, request: requests.Request, seconds: float) -> Reply:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:
-                return self._exchange(session, call, request, seconds)
+                return self._exchange(self._pool, call, request, seconds)
             except StaleConnectionError:
                 self._statistics.retry()
-        return self._exchange(session, call, request, seconds, last=True)
+        return self._exchange(self._pool, call, request, seconds, last=True)
 
     def _exchange(
         self, session: requests.Session, call: Call, request: requests.Request, seconds: float, *, last: bool = False
     ) -> Reply:
         exchange = Exchange(seconds, self._stop)
         prepared = session.prepare_request(request)
-        options = session.merge_environment_settings(
-            prepared.url, {}, True, str(self._ca_bundle) if self._ca_bundle else None, None
-        )
+        bundle = str(self._ca_bundle) if self._ca_bundle else None
+        environment = session.merge_environment_settings(request.url, {}, True, bundle, None)
+        adapter = session.get_adapter(request.url)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()
         token = current_exchange.set(exchange)
         try:
             self._statistics.request(len(prepared.body or b""))
-            with closing(
-                session.send(prepared, timeout=(self._connect_timeout, seconds), allow_redirects=False, **options)
-            ) as response:
+            response = adapter.send(
+                prepared,
+                stream=True,
+                timeout=(self._connect_timeout, seconds),
+                verify=environment["verify"] or True,
+                cert=environment["cert"],
+                proxies=environment["proxies"],
+            )
+            with closing(response):
                 body = self._read(response, call)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             log.debug("%s %s failed after %.3f s", call.service, call, time.monotonic() - began)
@@ -226,6 +228,9 @@ class Transport:
         elif found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
             kind = TimedOutError
             text = f"no whole answer within {seconds:g} seconds. Try again later, or ask for less"
+        elif found(http.client.BadStatusLine) and not found(http.client.RemoteDisconnected):
+            kind = NotJSONError
+            text = "what answers there does not speak HTTP. Check the address"
         elif found(urllib3.exceptions.DecodeError):
             kind = NotJSONError
             text = "the answer's compression can't be undone. Check what stands between here and the gateway"
