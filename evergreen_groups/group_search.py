@@ -19,10 +19,10 @@ from evergreen_groups.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-PAGE = 2_000
-"""The most members in one answer; about 0.8 MB."""
-_WANTED = 1_200
-_FIRST_WIDTH = 8_192
+PAGE = 4_000
+"""The most members in one answer: about 1.7 MB."""
+_WANTED = 2_500
+_FIRST_WIDTH = 16_384
 _SLOW_SECONDS = 8.0
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
 _FIELDS = (

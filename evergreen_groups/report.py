@@ -100,8 +100,8 @@ def _notes(access: Access, listed: Sequence[GroupFines], pushed_down: bool) -> l
     incomplete = sum(not group.complete for group in listed)
     if incomplete:
         notes.append(
-            f"{incomplete} of {len(listed)} groups are incomplete: they have members whom the account can't see. "
-            f"It lacks {VIEW_USER} at {access.missing_names}."
+            f"Incomplete: {incomplete} of {len(listed)} {'groups has' if incomplete == 1 else 'groups have'} members whom "
+            f"the account can't see. It lacks {VIEW_USER} at {access.missing_names}."
         )
     if not access.everywhere:
         notes.append(
@@ -112,4 +112,3 @@ def _notes(access: Access, listed: Sequence[GroupFines], pushed_down: bool) -> l
         if not access.everywhere:
             notes.append("Groups whose fines are owed mostly by members out of sight may be missing.")
     return notes
-
