@@ -1,0 +1,119 @@
+"""The report as CSV (RFC 4180) for a spreadsheet.
+
+One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
+JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them. When and where the data
+came from, criteria, sums and notes have no place in CSV: JSON has them.
+
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
+apostrophe in front; so do those that have apostrophes before such a character, so that taking one away always gives
+the text back. Amounts and counts are numbers that this module writes itself and stay as they are: ``-3.25``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from typing import TextIO
+
+from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
+from evergreen_groups.policy import Limit
+from evergreen_groups.render.wording import plain_amount
+
+BYTE_ORDER_MARK = "\ufeff"
+
+GROUP_COLUMNS = (
+    "group",
+    "lead_id",
+    "lead_name",
+    "lead_barcode",
+    "lead_group_lead",
+    "library",
+    "member_count",
+    "owing_count",
+    "combined_fines",
+    "highest_own_fines",
+    "over_limit_count",
+    "nobody_over_limit",
+    "complete",
+    "hidden_member_count",
+    "hidden_fines",
+)
+MEMBER_COLUMNS = (
+    "member_id",
+    "member_barcode",
+    "member_name",
+    "member_library",
+    "member_own_fines",
+    "member_over_limit",
+    "member_group_lead",
+)
+
+# Tab and line ends can hide the sign from a reader; the last four are the wide forms that East Asian keyboards give.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: bool = False) -> None:
+    """Write the header and the rows, each ended by CR LF; ``stream`` should be open with ``newline=""``.
+
+    ``bom`` puts a byte order mark first, by which Excel knows UTF-8.
+    """
+    if bom:
+        stream.write(BYTE_ORDER_MARK)
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(GROUP_COLUMNS + MEMBER_COLUMNS if details else GROUP_COLUMNS)
+    for group in report.groups:
+        writer.writerows(_rows(group, report.criteria.limit, details))
+
+
+def harmless(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would calculate."""
+    text = _HALF_A_PAIR.sub("\ufffd", text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _rows(group: GroupFines, limit: Limit, details: bool) -> Iterator[list[str]]:
+    row = _group_cells(group, limit)
+    if not details:
+        yield row
+        return
+    for member in group.members:
+        yield row + _member_cells(member)
+
+
+def _group_cells(group: GroupFines, limit: Limit) -> list[str]:
+    lead = group.lead
+    return [
+        str(group.group),
+        str(lead.id),
+        harmless(lead.name),
+        harmless(lead.barcode or ""),
+        _truth(lead.group_lead),
+        harmless(group.library),
+        str(group.member_count),
+        str(group.owing_count),
+        plain_amount(group.combined_fines),
+        plain_amount(group.highest_own_fines),
+        str(group.over_limit_count),
+        _truth(nobody_over_limit(group, limit)),
+        _truth(group.complete),
+        str(group.hidden_member_count),
+        "" if group.hidden_fines is None else plain_amount(group.hidden_fines),
+    ]
+
+
+def _member_cells(member: Member) -> list[str]:
+    return [
+        str(member.id),
+        harmless(member.barcode or ""),
+        harmless(member.name),
+        harmless(member.library),
+        plain_amount(member.own_fines),
+        _truth(member.over_limit),
+        _truth(member.group_lead),
+    ]
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,108 @@
+"""The report as JSON, for programs; ``report.schema.json`` beside this module describes it.
+
+``schema`` names the shape and its version. Within a version keys may be added, never changed or removed, so readers
+pass over keys they don't know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TextIO
+
+from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals, nobody_over_limit
+from evergreen_groups.policy import Limit
+from evergreen_groups.render.wording import plain_amount
+
+SCHEMA = "evergreen-groups/report/1"
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
+    """Write the document, indented by two, group by group so that it is never in memory as a whole.
+
+    Amounts are strings with two places, and other scripts than Latin are written as they are.
+    """
+    head = _text(
+        {
+            "schema": SCHEMA,
+            "generated_at": report.generated_at.isoformat(timespec="seconds"),
+            "gateway": report.gateway,
+            "criteria": _criteria(report.criteria),
+            "totals": _totals(report.totals),
+            "notes": list(report.notes),
+            "left_out_count": report.left_out_count,
+        }
+    )
+    stream.write(head.removesuffix("\n}") + ',\n  "groups": [')
+    separator = "\n    "
+    for group in report.groups:
+        # Line breaks inside strings are escaped, so each one here is the encoder's own.
+        stream.write(separator + _text(_group(group, report.criteria.limit, details)).replace("\n", "\n    "))
+        separator = ",\n    "
+    stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
+
+
+def _text(value: dict[str, Any]) -> str:
+    return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _criteria(criteria: Criteria) -> dict[str, Any]:
+    limit = criteria.limit
+    return {
+        "min_total": plain_amount(criteria.min_total),
+        "min_members": criteria.min_members,
+        "orgs": list(criteria.orgs),
+        "top": criteria.top,
+        "sort": criteria.sort,
+        "limit": {
+            "amount": None if limit.amount is None else plain_amount(limit.amount),
+            "comparison": limit.comparison.value,
+        },
+    }
+
+
+def _totals(totals: Totals) -> dict[str, Any]:
+    return {
+        "group_count": totals.group_count,
+        "member_count": totals.member_count,
+        "owing_count": totals.owing_count,
+        "over_limit_count": totals.over_limit_count,
+        "combined_fines": plain_amount(totals.combined_fines),
+        "groups_nobody_over_limit": totals.groups_nobody_over_limit,
+        "incomplete_group_count": totals.incomplete_group_count,
+    }
+
+
+def _group(group: GroupFines, limit: Limit, details: bool) -> dict[str, Any]:
+    lead = group.lead
+    document: dict[str, Any] = {
+        "group": group.group,
+        "lead": {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead},
+        "library": group.library,
+        "member_count": group.member_count,
+        "owing_count": group.owing_count,
+        "combined_fines": plain_amount(group.combined_fines),
+        "highest_own_fines": plain_amount(group.highest_own_fines),
+        "over_limit_count": group.over_limit_count,
+        "nobody_over_limit": nobody_over_limit(group, limit),
+        "complete": group.complete,
+        "hidden_member_count": group.hidden_member_count,
+        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
+    }
+    if details:
+        document["members"] = [_member(member) for member in group.members]
+    return document
+
+
+def _member(member: Member) -> dict[str, Any]:
+    return {
+        "id": member.id,
+        "barcode": member.barcode,
+        "name": member.name,
+        "library": member.library,
+        "own_fines": plain_amount(member.own_fines),
+        "over_limit": member.over_limit,
+        "group_lead": member.group_lead,
+    }

@@ -1,0 +1,128 @@
+"""The table of groups: a row for each, with its members under it to be unfolded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evergreen_groups.models import GroupFines, Member, Report, Totals, nobody_over_limit
+from evergreen_groups.policy import Limit
+from evergreen_groups.render.page.markup import Markup, element, joined, opening
+from evergreen_groups.render.wording import amount, counted, incomplete_words, printable
+
+_NUMBER = {"data_kind": "number"}
+_HEADINGS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("Group", _NUMBER),
+    ("Lead", {}),
+    ("Library", {}),
+    ("Members", _NUMBER),
+    ("Owing", _NUMBER),
+    ("Combined fines", _NUMBER),
+    ("Highest own fines", _NUMBER),
+    ("Over the limit", _NUMBER),
+)
+_SORTED_BY = {
+    "total": ("Combined fines", "descending"),
+    "members": ("Members", "descending"),
+    "name": ("Lead", "ascending"),
+    "library": ("Library", "ascending"),
+}
+
+_MEMBER_HEAD = element(
+    "thead",
+    element(
+        "tr",
+        *[element("th", word, scope="col") for word in ("Name", "Barcode", "Library", "Own fines", "Over the limit")],
+    ),
+)
+
+
+def table(report: Report, details: bool) -> Iterator[Markup]:
+    """The table piece by piece, so that a large one is never in memory as a whole.
+
+    Each group is a row group of its own: the script sorts these, and the printer keeps them together.
+    """
+    yield opening("table", id="groups")
+    yield element(
+        "caption", f"{counted(report.totals.group_count, 'group')}, with the members of each" if details else ""
+    )
+    yield _head(report.criteria.sort)
+    for group in report.groups:
+        yield from _group(group, report.criteria.limit, details)
+    yield _foot(report.totals)
+    yield Markup("</table>\n")
+
+
+def _head(sort: str) -> Markup:
+    sorted_by, direction = _SORTED_BY[sort]
+    cells = []
+    for heading, attributes in _HEADINGS:
+        order = {"aria_sort": direction} if heading == sorted_by else {}
+        cells.append(element("th", heading, scope="col", **attributes, **order))
+    return element("thead", element("tr", *cells))
+
+
+def _group(group: GroupFines, limit: Limit, details: bool) -> Iterator[Markup]:
+    yield Markup('\n<tbody class="group">')
+    yield element(
+        "tr",
+        element("th", str(group.group), scope="row"),
+        element("td", _lead(group)),
+        element("td", printable(group.library)),
+        element("td", f"{group.member_count:,}"),
+        element("td", f"{group.owing_count:,}"),
+        element("td", amount(group.combined_fines)),
+        element("td", amount(group.highest_own_fines)),
+        element("td", _over(group, limit)),
+    )
+    if details:
+        yield Markup('\n<tr class="members"><td colspan="8"><details>')
+        yield element("summary", counted(len(group.members), "member"))
+        yield opening("table", aria_label=f"Members of group {group.group}")
+        yield _MEMBER_HEAD
+        yield Markup("<tbody>")
+        for member in group.members:
+            yield _member(member)
+        yield Markup("</tbody></table></details></td></tr>")
+    yield Markup("</tbody>")
+
+
+def _lead(group: GroupFines) -> Markup:
+    parts = [element("bdi", printable(group.lead.name))]
+    if not group.lead.group_lead:
+        parts.append(element("small", "no group lead: the oldest record stands for it"))
+    if not group.complete:
+        parts.append(element("strong", incomplete_words(group), class_="incomplete"))
+    return joined(*parts)
+
+
+def _over(group: GroupFines, limit: Limit) -> Markup:
+    if nobody_over_limit(group, limit):
+        return element("strong", "nobody", class_="nobody")
+    return joined(f"{group.over_limit_count:,}")
+
+
+def _member(member: Member) -> Markup:
+    name = element("bdi", printable(member.name))
+    return element(
+        "tr",
+        element("th", name, *([element("small", "group lead")] if member.group_lead else []), scope="row"),
+        element("td", "no card" if member.barcode is None else printable(member.barcode)),
+        element("td", printable(member.library)),
+        element("td", amount(member.own_fines)),
+        element("td", element("strong", "over") if member.over_limit else "no"),
+    )
+
+
+def _foot(totals: Totals) -> Markup:
+    return element(
+        "tfoot",
+        element(
+            "tr",
+            element("th", f"Total, {counted(totals.group_count, 'group')}", scope="row", colspan="3"),
+            element("td", f"{totals.member_count:,}"),
+            element("td", f"{totals.owing_count:,}"),
+            element("td", amount(totals.combined_fines)),
+            element("td"),
+            element("td", f"{totals.over_limit_count:,}"),
+        ),
+    )

@@ -1,0 +1,149 @@
+"""The report as a table for a terminal.
+
+On a wide screen each thing has a column of its own; on one of 80 columns the members' barcodes share one with the
+counts, and marks take the place of remarks. Nothing is cut off: long texts are wrapped in their column.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.text import Text
+
+from evergreen_groups.models import GroupFines, Report
+from evergreen_groups.render.columns import Columns, wrapped
+from evergreen_groups.render.table_layout import (
+    BOLD,
+    FAINT,
+    MEMBER_INDENT,
+    REMARKABLE,
+    STANDS_IN,
+    WIDE,
+    Row,
+    layout_for,
+)
+from evergreen_groups.render.wording import (
+    NOTHING_FOUND,
+    TITLE,
+    counted,
+    incomplete_words,
+    information_only,
+    listed,
+    local_time,
+    nobody_words,
+    printable,
+)
+
+NARROWEST = 72
+"""A narrower screen (terminal cells) gets lines of this length, which the terminal wraps."""
+
+
+def write_table(
+    report: Report, stream: TextIO, *, details: bool = True, width: int | None = None, color: bool = False
+) -> None:
+    """Write the table, ``width`` columns wide (None: as wide as the terminal, or 80).
+
+    Control characters in names become visible marks, so that no name can steer the terminal. What the stream's
+    encoding doesn't have becomes a question mark.
+    """
+    width = max(width or shutil.get_terminal_size().columns, NARROWEST)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    rule = "─" if "─".encode(encoding, "replace") != b"?" else "-"
+    buffer = io.StringIO()
+    console = _console(buffer, width, color)
+    _print_head(console, report)
+    if report.groups:
+        console.print(Segments(_grid(report, details, width, rule)), soft_wrap=True, end="")
+    else:
+        console.print(NOTHING_FOUND, style=BOLD)
+    _print_foot(console, report)
+    stream.write(buffer.getvalue().encode(encoding, "replace").decode(encoding))
+
+
+def _console(buffer: io.StringIO, width: int, color: bool) -> Console:
+    """A console that takes texts as they are: no markup, no emoji codes, no guessing."""
+    return Console(
+        file=buffer,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _print_head(console: Console, report: Report) -> None:
+    console.print(Text.assemble((TITLE, BOLD), ", for information only"))
+    console.print(information_only(report.criteria.limit), style=FAINT)
+    console.print()
+    facts = {
+        "Listed": listed(report.criteria),
+        "Data of": local_time(report.generated_at),
+        "Gateway": printable(report.gateway),
+    }
+    for label, fact in facts.items():
+        first, *others = wrapped(fact, console.width - 9)
+        console.print(f"{label:9}{first}", soft_wrap=True)
+        for line in others:
+            console.print(f"{'':9}{line}", soft_wrap=True)
+    console.print()
+
+
+def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
+    """The heading, the groups and the sums, set in columns."""
+    layout = layout_for(width, details)
+    limit = report.criteria.limit
+    blocks: list[tuple[GroupFines, list[Row]]] = []
+    for group in report.groups:
+        rows = [layout.group(group, limit)]
+        if details:
+            rows += map(layout.member, group.members)
+        blocks.append((group, rows))
+    sums = layout.sums(report.totals)
+    columns = Columns(layout.columns, [*(row for _, rows in blocks for row in rows), sums], width)
+    line = [Segment(rule * columns.width, FAINT), Segment.line()]
+    yield from columns.heading(BOLD)
+    yield from line
+    for number, (group, rows) in enumerate(blocks):
+        if number and details:
+            yield Segment.line()
+        for row in rows:
+            yield from columns.row(row)
+        if not group.complete:
+            yield from _incomplete(group, columns)
+    yield from line
+    yield from columns.row(sums)
+
+
+def _incomplete(group: GroupFines, columns: Columns) -> Iterator[Segment]:
+    """Say across the columns what is missing of the group above."""
+    indent = columns.start(1) + MEMBER_INDENT
+    for text in wrapped(incomplete_words(group), columns.width - indent):
+        yield Segment(" " * indent)
+        yield Segment(text, REMARKABLE)
+        yield Segment.line()
+
+
+def _print_foot(console: Console, report: Report) -> None:
+    remarks: list[str | Text] = []
+    totals = report.totals
+    if totals.groups_nobody_over_limit:
+        groups = counted(totals.groups_nobody_over_limit, "group")
+        remarks.append(f"nobody: in {groups}, {nobody_words(report.criteria.limit)}.")
+    if console.width < WIDE and not all(group.lead.group_lead for group in report.groups):
+        remarks.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
+    if totals.incomplete_group_count:
+        groups = counted(totals.incomplete_group_count, "group is", "groups are")
+        remarks.append(Text(f"{groups} incomplete.", style=REMARKABLE))
+    remarks += [Text(f"Note: {printable(note)}", style=REMARKABLE) for note in report.notes]
+    if remarks:
+        console.print()
+    for remark in remarks:
+        console.print(remark, overflow="fold")

@@ -1,0 +1,181 @@
+"""Which columns the terminal table has, and what a group, a member and the sums put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.style import Style
+
+from evergreen_groups.models import GroupFines, Member, Totals, nobody_over_limit
+from evergreen_groups.policy import Limit
+from evergreen_groups.render.columns import EMPTY, Cell, Column
+from evergreen_groups.render.wording import amount, counted, printable
+
+WIDE = 116
+"""From this width on (terminal cells), each thing has a column of its own."""
+
+STANDS_IN = "*"
+"""Follows the name of a lead who isn't a group lead, where there is no column for remarks."""
+
+BOLD = Style(bold=True)
+FAINT = Style(dim=True)
+OVER = Style(bold=True, color="red")
+REMARKABLE = Style(bold=True, color="yellow")
+
+MEMBER_INDENT = 2
+
+Row = list[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns, and how each kind of row fills them."""
+
+    columns: tuple[Column, ...]
+    group: Callable[[GroupFines, Limit], Row]
+    member: Callable[[Member], Row]
+    sums: Callable[[Totals], Row]
+
+
+def layout_for(width: int, details: bool) -> Layout:
+    """Choose the layout for a screen of ``width`` cells."""
+    if width >= WIDE:
+        return Layout(_wide_columns(details), _wide_group, _wide_member, _wide_sums)
+    return Layout(_narrow_columns(details), _narrow_group, _narrow_member, _narrow_sums)
+
+
+def _wide_columns(details: bool) -> tuple[Column, ...]:
+    return (
+        Column("Group", right=True),
+        Column("Lead and members" if details else "Lead", least=16),
+        Column("Barcode", least=10),
+        Column("Library", least=7),
+        Column("Members", right=True),
+        Column("Owing", right=True),
+        Column("Combined fines", right=True),
+        Column("Highest own fines", right=True),
+        Column("Over limit", right=True),
+        Column("Remarks", least=12),
+    )
+
+
+def _wide_group(group: GroupFines, limit: Limit) -> Row:
+    remarks = [] if group.lead.group_lead else ["no group lead"]
+    if nobody_over_limit(group, limit):
+        remarks.append("nobody over the limit")
+    return [
+        Cell(str(group.group), BOLD),
+        _name(group.lead, BOLD),
+        _barcode(group.lead),
+        Cell(printable(group.library)),
+        Cell(f"{group.member_count:,}"),
+        Cell(f"{group.owing_count:,}"),
+        Cell(amount(group.combined_fines), BOLD),
+        Cell(amount(group.highest_own_fines)),
+        _over_count(group, limit),
+        Cell(", ".join(remarks)),
+    ]
+
+
+def _wide_member(member: Member) -> Row:
+    return [
+        EMPTY,
+        _name(member, indent=MEMBER_INDENT),
+        _barcode(member),
+        Cell(printable(member.library)),
+        EMPTY,
+        EMPTY,
+        EMPTY,
+        _own_fines(member),
+        _over(member),
+        Cell("group lead", FAINT) if member.group_lead else EMPTY,
+    ]
+
+
+def _wide_sums(totals: Totals) -> Row:
+    return [
+        EMPTY,
+        Cell(f"Total, {counted(totals.group_count, 'group')}", BOLD),
+        EMPTY,
+        EMPTY,
+        Cell(f"{totals.member_count:,}", BOLD),
+        Cell(f"{totals.owing_count:,}", BOLD),
+        Cell(amount(totals.combined_fines), BOLD),
+        EMPTY,
+        Cell(f"{totals.over_limit_count:,}", BOLD),
+        EMPTY,
+    ]
+
+
+def _narrow_columns(details: bool) -> tuple[Column, ...]:
+    return (
+        Column("Group", right=True),
+        Column("Lead and members" if details else "Lead", least=12),
+        Column("Library", least=7),
+        Column("Members or barcode" if details else "Members", least=8),
+        Column("Combined fines", right=True),
+        Column("Highest own fines", right=True),
+        Column("Over limit", right=True),
+    )
+
+
+def _narrow_group(group: GroupFines, limit: Limit) -> Row:
+    name = _name(group.lead, BOLD)
+    if not group.lead.group_lead:
+        name = name._replace(text=f"{name.text} {STANDS_IN}")
+    return [
+        Cell(str(group.group), BOLD),
+        name,
+        Cell(printable(group.library)),
+        Cell(f"{group.member_count:,}, {group.owing_count:,} owe"),
+        Cell(amount(group.combined_fines), BOLD),
+        Cell(amount(group.highest_own_fines)),
+        _over_count(group, limit),
+    ]
+
+
+def _narrow_member(member: Member) -> Row:
+    return [
+        Cell("lead", FAINT) if member.group_lead else EMPTY,
+        _name(member, indent=MEMBER_INDENT),
+        Cell(printable(member.library)),
+        _barcode(member),
+        EMPTY,
+        _own_fines(member),
+        _over(member),
+    ]
+
+
+def _narrow_sums(totals: Totals) -> Row:
+    return [
+        EMPTY,
+        Cell(f"Total, {counted(totals.group_count, 'group')}", BOLD),
+        EMPTY,
+        Cell(f"{totals.member_count:,}, {totals.owing_count:,} owe", BOLD),
+        Cell(amount(totals.combined_fines), BOLD),
+        EMPTY,
+        Cell(f"{totals.over_limit_count:,}", BOLD),
+    ]
+
+
+def _name(member: Member, style: Style | None = None, indent: int = 0) -> Cell:
+    return Cell(printable(member.name), style or Style.null(), indent)
+
+
+def _barcode(member: Member) -> Cell:
+    return Cell("no card" if member.barcode is None else printable(member.barcode), FAINT)
+
+
+def _own_fines(member: Member) -> Cell:
+    return Cell(amount(member.own_fines), OVER if member.over_limit else Style.null())
+
+
+def _over(member: Member) -> Cell:
+    return Cell("over", OVER) if member.over_limit else EMPTY
+
+
+def _over_count(group: GroupFines, limit: Limit) -> Cell:
+    if nobody_over_limit(group, limit):
+        return Cell("nobody", REMARKABLE)
+    return Cell(f"{group.over_limit_count:,}", OVER if group.over_limit_count else Style.null())

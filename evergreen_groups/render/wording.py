@@ -1,0 +1,101 @@
+"""What the table and the page say in words, and values as people read them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+
+from evergreen_groups.models import Criteria, GroupFines
+from evergreen_groups.policy import Comparison, Limit
+
+TITLE = "Groups with high combined fines"
+CONFIDENTIAL = "Holds names and barcodes of patrons: keep it confidential."
+NOTHING_FOUND = "No group owes that much. There is nothing to list."
+
+_SORT_WORDS = {
+    "total": "highest combined fines first",
+    "members": "most members first",
+    "name": "by the name of the lead",
+    "library": "by library",
+}
+
+# Invisible characters that reorder the text around them.
+_DIRECTION_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_BREAKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
+# Terminals obey the control characters; half a surrogate pair can't be encoded, and HTML has neither.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    """Make ``text`` safe to show on one line: no line breaks, control characters or reordering of what follows."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = _BREAKS.sub(" ", _DIRECTION_CONTROLS.sub("", text))
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def amount(value: Decimal) -> str:
+    """Write money for people, as ``1,234.50``."""
+    return f"{value + 0:,.2f}"  # + 0: never "-0.00"
+
+
+def plain_amount(value: Decimal) -> str:
+    """Write money for programs, as ``1234.50``."""
+    return f"{value + 0:.2f}"
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """Write a count with its noun: ``1 group``, ``1,200 groups``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def local_time(moment: datetime) -> str:
+    """Write a moment in this machine's time zone, as ``2026-08-01 03:15:00+02:00``."""
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def listed(criteria: Criteria) -> str:
+    """Say in a sentence which groups the report lists, and in which order."""
+    words = f"groups of {criteria.min_members} or more that together owe {amount(criteria.min_total)} or more"
+    if criteria.orgs:
+        words += f", with a member at home at {_either(criteria.orgs)} or below"
+    if criteria.top is not None:
+        words += f"; at most {criteria.top:,}"
+    return f"{words}; {_SORT_WORDS[criteria.sort]}"
+
+
+def _either(shortnames: tuple[str, ...]) -> str:
+    names = [printable(name) for name in shortnames]
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def limit_words(limit: Limit) -> str:
+    """Say which own fines are over the limit: ``more than 5.00``."""
+    if limit.amount is None:
+        return "none"
+    if limit.comparison is Comparison.REACHES:
+        return f"{amount(limit.amount)} or more"
+    return f"more than {amount(limit.amount)}"
+
+
+def information_only(limit: Limit) -> str:
+    """Say that the group's total blocks nobody, and what does."""
+    rule = "The combined fines of a group block nobody. "
+    if limit.amount is None:
+        return rule + "There is no limit for a member's own fines either."
+    return rule + f"A member is over the limit by own fines alone, those of {limit_words(limit)}."
+
+
+def nobody_words(limit: Limit) -> str:
+    """Explain the mark of a group that owes more than one person may, while none of its members does."""
+    return f"together they owe more than {amount(limit.amount or Decimal())}, but none of them is over the limit"
+
+
+def incomplete_words(group: GroupFines) -> str:
+    """Say what is missing of an incomplete group, and whether its total counts it."""
+    hidden = group.hidden_member_count
+    who = f"{hidden:,} of {group.member_count:,} members can't be seen by this account"
+    if group.hidden_fines is None:
+        return f"incomplete: {who}; what they owe is not known and not counted"
+    return f"incomplete: {who}; they owe {amount(group.hidden_fines)}, which is counted"

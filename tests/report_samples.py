@@ -1,0 +1,147 @@
+"""Reports for the tests of the renderers: invented families, and as many of them as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals, nobody_over_limit
+from evergreen_groups.policy import Limit, decide
+
+GENERATED_AT = datetime(2026, 8, 14, 3, 15, 7, tzinfo=timezone(timedelta(hours=-5)))
+GATEWAY = "https://ils.example.org/osrf-gateway-v1"
+LIMIT = Limit()
+
+_FAMILY_NAMES = (
+    "Okafor",
+    "Lindqvist",
+    "O'Brien",
+    "van den Berg",
+    "García Márquez",
+    "Nguyễn",
+    "Kowalczyk",
+    "Featherstonehaugh",
+)
+_GIVEN_NAMES = ("Ada", "Bartholomew", "Chi", "Dolores", "Emil", "Fatima", "Gus", "Hildegard Maria Theresia")
+_LIBRARIES = ("BR1", "BR2", "BR3", "BM1", "SL1")
+
+
+def member(
+    id: int,
+    name: str,
+    own_fines: str,
+    *,
+    barcode: str | None = "",
+    library: str = "BR1",
+    group_lead: bool = False,
+    limit: Limit = LIMIT,
+) -> Member:
+    """A member whose barcode, unless given, is made of the id."""
+    if barcode == "":
+        barcode = f"2999900{id:07}"
+    fines = Decimal(own_fines)
+    return Member(id, name, barcode, library, fines, decide(fines, limit).blocked, group_lead)
+
+
+def report_of(
+    groups: Iterable[GroupFines],
+    *,
+    criteria: Criteria | None = None,
+    notes: Sequence[str] = (),
+    left_out_count: int = 0,
+) -> Report:
+    """A report of these groups with the sums that belong to it."""
+    groups = tuple(groups)
+    criteria = criteria or Criteria()
+    totals = Totals(
+        group_count=len(groups),
+        member_count=sum(group.member_count for group in groups),
+        owing_count=sum(group.owing_count for group in groups),
+        over_limit_count=sum(group.over_limit_count for group in groups),
+        combined_fines=sum((group.combined_fines for group in groups), Decimal("0.00")),
+        groups_nobody_over_limit=sum(nobody_over_limit(group, criteria.limit) for group in groups),
+        incomplete_group_count=sum(not group.complete for group in groups),
+    )
+    return Report(GENERATED_AT, GATEWAY, criteria, groups, totals, tuple(notes), left_out_count)
+
+
+FAMILIES = (
+    GroupFines(
+        1187,
+        (
+            member(412, "Castellanos-Whitfield, Maximiliana Josephine", "1204.50", library="BR1", group_lead=True),
+            member(413, "Castellanos-Whitfield, Theo", "88.10", library="BR1"),
+            member(977, "Whitfield, Rosa", "0.00", library="BR2"),
+            member(1203, "Whitfield, Ben", "-3.25", library="BR2", barcode=None),
+        ),
+    ),
+    GroupFines(
+        902,
+        (
+            member(377, "Tanaka, Keiko (田中 恵子)", "4.90", library="BR3", group_lead=True),
+            member(378, "田中 健太郎", "4.95", library="BR3"),
+            member(379, "田中 さくら", "4.75", library="BR3"),
+            member(380, "Tanaka, Jun", "5.00", library="BR3"),
+            member(381, "Tanaka, Emi", "4.80", library="BM1"),
+            member(382, "Tanaka, Ryo", "4.60", library="BM1"),
+        ),
+    ),
+    GroupFines(
+        2240,
+        (
+            member(1511, "O'Malley, Síle", "12.00", library="BR2", group_lead=True),
+            member(1512, "O'Malley, Fionn", "9.99", library="BR2"),
+        ),
+        hidden_member_count=2,
+        hidden_fines=Decimal("6.40"),
+    ),
+    GroupFines(
+        85,
+        (
+            member(31, "בן-דוד, יוסף", "20.00", library="BM1", barcode="21002000"),
+            member(66, "Ben-David, Miriam", "5.25", library="BM1"),
+        ),
+    ),
+    GroupFines(
+        31007,
+        (
+            member(20991, "Baptiste, Aimé", "25.00", library="SL1", group_lead=True),
+            member(20992, "Baptiste, Noé", "0.00", library="SL1"),
+        ),
+        hidden_member_count=1,
+        hidden_fines=None,
+    ),
+)
+
+INCOMPLETE_NOTE = "Three members can't be seen: the account lacks VIEW_USER at BR3. Two groups are incomplete."
+TOP_NOTE = "17 more groups owe that much and were left out by --top."
+
+
+def sample_report() -> Report:
+    """Five families: one far over, one where nobody is over the limit, two incomplete, one without a group lead."""
+    criteria = Criteria(orgs=("SYS1", "BM1"), top=5)
+    return report_of(FAMILIES, criteria=criteria, notes=(INCOMPLETE_NOTE, TOP_NOTE), left_out_count=17)
+
+
+def empty_report() -> Report:
+    """A report that found nothing."""
+    return report_of((), criteria=Criteria(min_total=Decimal("10000.00")))
+
+
+def large_report(group_count: int = 4000) -> Report:
+    """Families of two to four and some of seven, about eleven members to four groups, worst first."""
+    groups = []
+    patron = 1000
+    for number in range(group_count):
+        size = (2, 3, 2, 4)[number % 4] if number % 50 else 7
+        members = []
+        for place in range(size):
+            patron += 1
+            name = f"{_FAMILY_NAMES[number % 8]}, {_GIVEN_NAMES[(number + place) % 8]}"
+            fines = Decimal(3_000_000 // (number + 20) + (patron * 7919) % 1700) / 100 / (place + 1)
+            library = _LIBRARIES[number % 5]
+            members.append(member(patron, name, f"{fines:.2f}", library=library, group_lead=place == 0))
+        groups.append(GroupFines(number * 3 + 1, tuple(members)))
+    groups.sort(key=lambda group: group.combined_fines, reverse=True)
+    return report_of(groups)
