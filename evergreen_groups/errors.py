@@ -19,6 +19,14 @@ class DataError(EvergreenGroupsError):
     """The gateway's answers contradict each other or can't be trusted to be whole."""
 
 
+class BusyError(EvergreenGroupsError):
+    """Another run is changing groups at the same gateway."""
+
+
+class PlanError(EvergreenGroupsError):
+    """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
+
+
 class GatewayError(EvergreenGroupsError):
     """Something went wrong between this program and the gateway, or the ILS behind it said no.
 

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from evergreen_groups.access import Access
-from evergreen_groups.errors import DataError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_search import Patron
+from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING, GroupFines, Member
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.policy import Limit, decide
 from evergreen_groups.progress import Progress, silent
-
-_MEMBERS = "open-ils.actor.usergroup.members.retrieve"
-_BALANCES = "open-ils.actor.usergroup.members.balance_owed"
-_GROUPS_AT_ONCE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Hidden:
-    """The members of one group that the account can't see: their ids, and what they owe (None: not told)."""
-
-    ids: frozenset[int]
-    fines: Decimal | None
 
 
 class GroupReader:
@@ -52,7 +39,10 @@ class GroupReader:
         by_group: dict[int, list[Patron]] = {}
         for patron in by_id.values():
             by_group.setdefault(patron.group, []).append(patron)
-        hidden = {} if self._access.everywhere else self._hidden(by_group)
+        hidden: dict[int, Hidden] = {}
+        if not self._access.everywhere:
+            seen = {group: {patron.id for patron in members} for group, members in by_group.items()}
+            hidden = find_hidden(self._gateway, seen, self._progress)
         return [
             self._group(group, members, balances, barcodes, hidden.get(group)) for group, members in by_group.items()
         ]
@@ -96,48 +86,3 @@ class GroupReader:
     def _barcodes(self, cards: Iterable[int]) -> dict[int, str]:
         batches = self._gateway.pcrud.by_values("ac", "id", cards, select=("id", "barcode"))
         return {record.id: record.barcode for batch in batches for record in batch}
-
-    def _hidden(self, by_group: Mapping[int, Sequence[Patron]]) -> dict[int, Hidden]:
-        """Compare the members in sight with those the ILS counts, a hundred groups to a call.
-
-        ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then tells of every
-        member (``groups-047``); it takes a list of groups as well (``groups-075``).
-        """
-        seen = {group: {patron.id for patron in patrons} for group, patrons in by_group.items()}
-        groups = sorted(seen)
-        batches = [groups[start : start + _GROUPS_AT_ONCE] for start in range(0, len(groups), _GROUPS_AT_ONCE)]
-        missing: dict[int, frozenset[int]] = {}
-        for done, found in enumerate(self._gateway.map(lambda batch: dict(self._unseen(batch, seen)), batches), 1):
-            missing.update(found)
-            self._progress("looking for hidden members", done * _GROUPS_AT_ONCE, len(groups))
-        incomplete = sorted(missing)
-        fines = self._gateway.map(lambda group: self._fines_of(group, missing[group]), incomplete)
-        return {group: Hidden(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
-
-    def _unseen(self, groups: Sequence[int], seen: Mapping[int, set[int]]) -> Iterator[tuple[int, frozenset[int]]]:
-        """The members of ``groups`` not in sight, by group: halves the list until it knows whose they are."""
-        answer = self._gateway.call("open-ils.actor", _MEMBERS, TOKEN, list(groups)).value
-        unseen = frozenset(map(int, answer)) - frozenset().union(*(seen[group] for group in groups))
-        if not unseen:
-            return
-        if len(groups) == 1:
-            yield groups[0], unseen
-            return
-        middle = len(groups) // 2
-        yield from self._unseen(groups[:middle], seen)
-        yield from self._unseen(groups[middle:], seen)
-
-    def _fines_of(self, group: int, ids: frozenset[int]) -> Decimal | None:
-        """What the members ``ids`` of a group owe, as far as the ILS tells."""
-        try:
-            answer = self._gateway.call("open-ils.actor", _BALANCES, TOKEN, group).value
-        except PermissionDeniedError:
-            return None
-        return sum((_money(entry) for entry in answer if int(entry["usr"]) in ids), NOTHING)
-
-
-def _money(entry: Mapping[str, object]) -> Decimal:
-    try:
-        return Decimal(str(entry["balance_owed"])).quantize(NOTHING)
-    except ArithmeticError as error:
-        raise DataError("the ILS gave a balance that isn't an amount of money") from error

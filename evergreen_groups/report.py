@@ -100,7 +100,7 @@ def _notes(access: Access, listed: Sequence[GroupFines], pushed_down: bool) -> l
     incomplete = sum(not group.complete for group in listed)
     if incomplete:
         notes.append(
-            f"Incomplete: {incomplete} of {len(listed)} {'groups has' if incomplete == 1 else 'groups have'} members whom "
+            f"Incomplete: {incomplete} of {len(listed)} groups {'has' if incomplete == 1 else 'have'} members whom "
             f"the account can't see. It lacks {VIEW_USER} at {access.missing_names}."
         )
     if not access.everywhere:

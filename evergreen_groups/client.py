@@ -1,0 +1,59 @@
+"""Everything this package does at one gateway, for programs.
+
+>>> from evergreen_groups.client import Client  # doctest: +SKIP
+>>> with Gateway("https://ils.example.org", credentials=...) as gateway:  # doctest: +SKIP
+...     client = Client(gateway, account="groups_report")
+...     plan = client.moves.plan_move(["20000000005002"], to="20000000005011")
+...     plan.carry_out().done
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from evergreen_groups import state
+from evergreen_groups.details import DetailsReader
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.models import Criteria, Report
+from evergreen_groups.moves import Moves
+from evergreen_groups.policy import Limit
+from evergreen_groups.progress import Progress, silent
+from evergreen_groups.report import build_report
+
+
+class Client:
+    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``limit`` the individual limit.
+
+    ``state_directory`` holds the journal (``$STATE_DIRECTORY`` or the user's own unless given).
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        account: str,
+        limit: Limit | None = None,
+        state_directory: Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self.gateway = gateway
+        self._account = account
+        self._limit = limit or Limit()
+        self._state_directory = state_directory or state.directory(os.environ)
+        self._progress = progress
+
+    @cached_property
+    def moves(self) -> Moves:
+        """Changes to membership."""
+        return Moves(self.gateway, self._state_directory, self._account)
+
+    @cached_property
+    def groups(self) -> DetailsReader:
+        """Groups with their members' details."""
+        return DetailsReader(self.gateway, self._limit, self._progress)
+
+    def report(self, criteria: Criteria) -> Report:
+        """The groups whose members together owe a lot."""
+        return build_report(self.gateway, criteria, self._progress)

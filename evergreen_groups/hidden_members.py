@@ -1,0 +1,77 @@
+"""Members of a group that the account can't see, and what they owe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from decimal import Decimal
+
+from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.models import NOTHING
+from evergreen_groups.progress import Progress, silent
+
+_SERVICE = "open-ils.actor"
+_MEMBERS = "open-ils.actor.usergroup.members.retrieve"
+_BALANCES = "open-ils.actor.usergroup.members.balance_owed"
+_GROUPS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """The members of one group that the account can't see: their ids, and what they owe (None: not told)."""
+
+    ids: frozenset[int]
+    fines: Decimal | None
+
+
+def find_hidden(gateway: Gateway, seen: Mapping[int, Set[int]], progress: Progress = silent) -> dict[int, Hidden]:
+    """Compare the members in sight (ids by group) with those the ILS counts; groups without hidden ones are left out.
+
+    ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then tells of every member
+    (``groups-047``). It takes a list of groups as well (``groups-075``), so a hundred of them go in one call.
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
+    """
+    groups = sorted(seen)
+    batches = [groups[start : start + _GROUPS_AT_ONCE] for start in range(0, len(groups), _GROUPS_AT_ONCE)]
+    missing: dict[int, frozenset[int]] = {}
+    for done, found in enumerate(gateway.map(lambda batch: dict(_unseen(gateway, batch, seen)), batches), 1):
+        missing.update(found)
+        progress("looking for hidden members", done * _GROUPS_AT_ONCE, len(groups))
+    incomplete = sorted(missing)
+    fines = gateway.map(lambda group: _fines_of(gateway, group, missing[group]), incomplete)
+    return {group: Hidden(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
+
+
+def _unseen(
+    gateway: Gateway, groups: Sequence[int], seen: Mapping[int, Set[int]]
+) -> Iterator[tuple[int, frozenset[int]]]:
+    """The members of ``groups`` not in sight, by group: halves the list until it is known whose they are."""
+    answer = gateway.call(_SERVICE, _MEMBERS, TOKEN, list(groups)).value
+    try:
+        unseen = frozenset(map(int, answer)).difference(*(seen[group] for group in groups))
+    except (TypeError, ValueError) as error:
+        raise DataError("the ILS gave a list of members that holds something else than ids") from error
+    if not unseen:
+        return
+    if len(groups) == 1:
+        yield groups[0], unseen
+        return
+    middle = len(groups) // 2
+    yield from _unseen(gateway, groups[:middle], seen)
+    yield from _unseen(gateway, groups[middle:], seen)
+
+
+def _fines_of(gateway: Gateway, group: int, ids: frozenset[int]) -> Decimal | None:
+    """What the members ``ids`` of a group owe, as far as the ILS tells."""
+    try:
+        answer = gateway.call(_SERVICE, _BALANCES, TOKEN, group).value
+    except PermissionDeniedError:
+        return None
+    try:
+        owed = [Decimal(str(entry["balance_owed"])) for entry in answer if int(entry["usr"]) in ids]
+        return sum(owed, NOTHING).quantize(NOTHING)
+    except (ArithmeticError, TypeError, ValueError, KeyError) as error:
+        raise DataError("the ILS gave a balance that isn't an amount of money") from error
