@@ -105,19 +105,20 @@ REGISTRY: Registry = {}
 
 
 def method(
-    service: str, name: str, *, authoritative: bool = False, streaming: bool = False
+    service: str, name: str, *, authoritative: bool = False, streaming: bool = False, atomic: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a method of a service.
 
     It is called with the :class:`Context` and the parameters of the call; those that the caller leaves out must have
     defaults, those beyond the function's own are dropped. ``authoritative`` adds the name with ``.authoritative``.
-    A ``streaming`` function yields its results, and has an ``.atomic`` form that sends them as one list.
+    A ``streaming`` function yields its results, and has an ``.atomic`` form that sends them as one list (unless
+    ``atomic`` is false).
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         for full_name in (name, f"{name}.authoritative") if authoritative else (name,):
             REGISTRY[service, full_name] = _Method(function, streaming, atomic=False)
-            if streaming:
+            if streaming and atomic:
                 REGISTRY[service, f"{full_name}.atomic"] = _Method(function, streaming, atomic=True)
         return function
 
@@ -142,10 +143,16 @@ def _results(found: _Method, context: Context, given: Sequence[Any]) -> Iterator
         yield event.hash
 
 
+def _number_text(value: float) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
 def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     """Call the method ``context.api_name`` of a service and return the payload's items.
 
-    The Perl services drop nulls, the C services send them.
+    The Perl services drop nulls, the C services send them. A number that a Perl method returns becomes text on its way
+    (it is written into the log); what a stream or an ``.authoritative`` form sends stays as it is (``groups-036``,
+    ``groups-039``).
 
     Raises:
         Failure: no such service or method, or the call broke down.
@@ -164,7 +171,11 @@ def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
         raise method_exception(f" *** Call to [{name}] failed for session {trace}:\n{death}\n\n", 500) from death
     if found.atomic:
         return [results]
-    return results if service in C_SERVICES else [item for item in results if item is not None]
+    if service in C_SERVICES:
+        return results
+    if not found.streaming and not name.endswith(".authoritative"):
+        results = [_number_text(item) if isinstance(item, int | float) else item for item in results]
+    return [item for item in results if item is not None]
 
 
 @method("", "opensrf.system.echo", streaming=True)

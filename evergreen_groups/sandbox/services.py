@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from importlib import import_module
 
-MODULES = ("fielder", "pcrud")
+MODULES = (
+    "actor_circulation",
+    "actor_fines",
+    "actor_groups",
+    "actor_orgs",
+    "actor_patrons",
+    "actor_penalties",
+    "actor_permissions",
+    "actor_search",
+    "actor_settings",
+    "auth",
+    "auth_sessions",
+    "billing",
+    "fielder",
+    "patron_update",
+    "pcrud",
+)
 
 
 def register() -> None:

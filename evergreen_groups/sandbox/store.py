@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tempfile
 import threading
@@ -41,6 +42,7 @@ class Store:
         if not self._fresh_path.exists():
             self._make(fill)
         self._writer = self._connect()
+        self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
 
     def _make(self, fill: Callable[[sqlite3.Connection], None]) -> None:
         self._fresh_path.touch(mode=0o600)
@@ -66,7 +68,18 @@ class Store:
         connection.execute("PRAGMA cache_size = -32768")
         connection.execute("PRAGMA mmap_size = 1073741824")
         register(connection)
+        connection.create_function("org_walk", 3, self._org_walk)
         return connection
+
+    def _org_walk(self, walk: str, org_unit: int, depth: int | None) -> str:
+        """The org units around one, as a JSON list for SQL; ``depth`` is that of the ancestor to begin at."""
+        orgs = self.orgs
+        if walk == "ancestor_at_depth":
+            found = orgs.ancestor_at_depth(org_unit, depth or 0)
+            return json.dumps([] if found is None else [found])
+        start = org_unit if depth is None else orgs.ancestor_at_depth(org_unit, depth)
+        walks = {"descendants": orgs.descendants, "ancestors": orgs.ancestors, "full_path": orgs.full_path}
+        return json.dumps(walks[walk](start))
 
     def read(self) -> sqlite3.Connection:
         """This thread's connection for reading; inside a transaction of this thread, the one that writes."""
@@ -113,8 +126,6 @@ class Store:
         """Put everything back to the fresh state."""
         with self._write_lock, closing(sqlite3.connect(self._fresh_path)) as fresh:
             fresh.backup(self._writer)
-        self.__dict__.pop("orgs", None)
-        self.__dict__.pop("profiles", None)
 
     def close(self) -> None:
         """Close the database, and delete it where it is a temporary one."""

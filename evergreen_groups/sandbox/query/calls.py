@@ -1,0 +1,160 @@
+"""Functions in queries: transforms of a column, and calls that stand in place of a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from evergreen_groups.sandbox.query.frames import Expression, QueryError, Source
+from evergreen_groups.sandbox.query.literals import number_text, quoted_value, text_literal
+from evergreen_groups.sandbox.values import now, timestamp_text
+
+_NUMBERS = ("integer", "bigint", "money", "numeric")
+_SUMS = {"integer": "bigint", "bigint": "numeric", "money": "money", "numeric": "numeric"}
+_TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse", "md5"}
+_LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_length"}
+_AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every")
+_ORG_TREES = {
+    "actor.org_unit_descendants",
+    "actor.org_unit_ancestors",
+    "actor.org_unit_full_path",
+    "actor.org_unit_ancestor_at_depth",
+}
+
+
+def is_org_tree_call(name: object) -> bool:
+    """Whether a transform yields the org units around one: it makes rows, not a value."""
+    return name in _ORG_TREES
+
+
+def is_true(value: Any) -> bool:
+    """What the service takes for true: JSON's true, the text ``true``, and 1."""
+    return value is True or (isinstance(value, str) and value.lower() == "true") or (value == 1 and value is not False)
+
+
+def field_transform(source: Source, name: str, node: Any) -> Expression:
+    """A column, put through the function that ``node`` names under ``transform``.
+
+    Raises:
+        QueryError: no such column, or a function that pcrud doesn't let through or that doesn't take the type.
+    """
+    column = source.column(name)
+    function = node.get("transform") if isinstance(node, dict) else None
+    if function is None or isinstance(function, bool | list | dict):
+        return column
+    given = node.get("params")
+    if given is not None and not isinstance(given, list):
+        raise QueryError("params must be a list")
+    if node.get("result_field") is not None:
+        raise QueryError("a function of rows")
+    distinct = is_true(node.get("distinct"))
+    parameters = [_parameter(item) for item in given or []]
+    if str(function) in _AGGREGATES:
+        return _aggregate(str(function), column, distinct, parameters)
+    if distinct:
+        raise QueryError("DISTINCT, but not an aggregate")
+    return _plain(str(function), column, parameters)
+
+
+def _parameter(value: Any) -> str | None:
+    if value is None or isinstance(value, bool | list | dict):
+        return None
+    return value if isinstance(value, str) else number_text(value)
+
+
+def _aggregate(function: str, column: Expression, distinct: bool, parameters: Sequence[str | None]) -> Expression:
+    if column.aggregate or len(parameters) != (function == "string_agg"):
+        raise QueryError(f"{function} can't be used so")
+    kind = _aggregate_kind(function, column.kind)
+    word = "DISTINCT " if distinct else ""
+    if function == "string_agg":
+        sql = f"string_agg_sorted({word}{column.sql}, {text_literal(parameters[0] or '')})"
+    elif function in ("bool_and", "every"):
+        sql = f"min({column.sql})"
+    elif function == "bool_or":
+        sql = f"max({column.sql})"
+    else:
+        sql = f"{function}({word}{column.sql})"
+    return Expression(sql, kind, aggregate=True)
+
+
+def _aggregate_kind(function: str, kind: str) -> str:
+    takes = {
+        "count": True,
+        "sum": kind in _NUMBERS,
+        "avg": kind in _NUMBERS,
+        "min": kind != "bool",
+        "max": kind != "bool",
+        "string_agg": kind == "text",
+    }
+    if not takes.get(function, kind == "bool"):
+        raise QueryError(f"{function} of {kind}")
+    if function == "count":
+        return "bigint"
+    if function == "sum":
+        return _SUMS[kind]
+    if function == "avg":
+        return "money" if kind == "money" else "numeric"
+    return kind
+
+
+def _plain(function: str, column: Expression, parameters: Sequence[str | None]) -> Expression:
+    name = function.removeprefix("evergreen.").removeprefix("pg_catalog.")
+    if name in ("lowercase", "uppercase"):
+        name = name.removesuffix("case")
+    if name in _TEXT_CALLS or name in _LENGTHS or name in ("unaccent_and_squash", "left", "right", "replace"):
+        return _text_call(name, column, parameters)
+    if name == "date" and column.kind in ("timestamp", "date") and not parameters:
+        return Expression(f"substr({column.sql}, 1, 10)", "date", columns=column.columns)
+    if name in ("abs", "round", "ceil", "ceiling", "floor") and column.kind in _NUMBERS:
+        return _number_call(name, column, parameters)
+    raise QueryError(f"no function {function} for {column.kind}")
+
+
+def _text_call(name: str, column: Expression, parameters: Sequence[str | None]) -> Expression:
+    counts = {"left": (1,), "right": (1,), "replace": (2,), "btrim": (0, 1), "ltrim": (0, 1), "rtrim": (0, 1)}
+    if column.kind != "text" or len(parameters) not in counts.get(name, (0,)):
+        raise QueryError(f"{name} of {column.kind}")
+    if name in ("left", "right"):
+        quoted_value(parameters[0] or "", "integer")
+    more = "".join(f", {'NULL' if item is None else text_literal(item)}" for item in parameters)
+    kind = "integer" if name in _LENGTHS else "text"
+    return Expression(f"pg_{name}({column.sql}{more})", kind, columns=column.columns)
+
+
+def _number_call(name: str, column: Expression, parameters: Sequence[str | None]) -> Expression:
+    if parameters and not (name == "round" and len(parameters) == 1):
+        raise QueryError(f"too much for {name}")
+    digits = int(quoted_value(parameters[0] or "", "integer")) if parameters else 0
+    scale = 100 if column.kind == "money" else 1
+    kind = column.kind if column.kind in ("money", "numeric") else "numeric"
+    return Expression(f"pg_{name}({column.sql}, {scale}, {digits})", kind, columns=column.columns)
+
+
+def value_call(node: Sequence[Any], kind: str) -> str:
+    """A call in place of a value, ``["lower", "ABC"]`` or ``["now"]``, as a literal for something of ``kind``.
+
+    Raises:
+        QueryError: a function that isn't known here, or a result of another type.
+    """
+    if not node or not isinstance(node[0], str):
+        raise QueryError("a function's name was expected")
+    name, given = node[0], [_parameter(item) for item in node[1:]]
+    if name in ("now", "transaction_timestamp", "statement_timestamp") and not given:
+        if kind not in ("timestamp", "date"):
+            raise QueryError(f"a time for {kind}")
+        return text_literal(timestamp_text(now()))
+    call = _VALUE_CALLS.get(name)
+    if call is None or kind != "text" or len(given) != 1:
+        raise QueryError(f"no function {name} here")
+    return "NULL" if given[0] is None else text_literal(call(given[0]))
+
+
+_VALUE_CALLS: dict[str, Callable[[str], str]] = {
+    "lower": str.lower,
+    "upper": str.upper,
+    "evergreen.lowercase": str.lower,
+    "evergreen.uppercase": str.upper,
+    "btrim": lambda text: text.strip(" "),
+    "reverse": lambda text: text[::-1],
+}

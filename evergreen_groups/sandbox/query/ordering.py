@@ -1,0 +1,107 @@
+"""ORDER BY in all its forms. Nulls come last, as in PostgreSQL, or first where the order is descending."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from evergreen_groups.sandbox.query import calls, predicates
+from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source
+
+_TERM = re.compile(
+    r'\s*(?:(?P<function>[a-z_.]+)\(\s*)?(?:"?(?P<alias>\w+)"?\.)?"?(?P<column>\w+)"?\s*(?P<close>\))?'
+    r"(?:\s+(?P<direction>asc|desc))?(?:\s+nulls\s+(?P<nulls>first|last))?\s*",
+    re.IGNORECASE,
+)
+
+
+def _term(expression: Expression, direction: str | None, nulls: str | None = None) -> str:
+    descending = (direction or "").lower().startswith("d")
+    place = nulls or ("first" if descending else "last")
+    return f"{expression.sql} {'DESC' if descending else 'ASC'} NULLS {place.upper()}"
+
+
+def from_list(frame: Frame, node: list[Any]) -> list[str]:
+    """Terms from ``[{"class", "field", "direction", "transform", "compare"}]`` (``buildOrderByFromArray``).
+
+    Raises:
+        QueryError: an entry without class or field, or a field that doesn't exist.
+    """
+    terms = []
+    for entry in node:
+        if not isinstance(entry, dict):
+            raise QueryError("order_by takes hashes in a list")
+        alias, field = entry.get("class"), entry.get("field")
+        if not isinstance(alias, str) or not isinstance(field, str):
+            raise QueryError("order_by needs class and field")
+        source = frame.here(alias)
+        if source is None:
+            continue
+        expression = source.column(field)
+        if entry.get("transform") is not None:
+            expression = calls.field_transform(source, field, entry)
+        elif entry.get("compare") is not None:
+            expression = predicates.predicate(frame, source, field, entry["compare"])
+            expression = Expression(f"({expression.sql})", "bool", columns=expression.columns)
+        direction = entry.get("direction")
+        terms.append(_term(expression, direction if isinstance(direction, str) else None))
+    return terms
+
+
+def from_fields(source: Source, node: dict[str, Any], *, lenient: bool) -> list[str]:
+    """Terms from ``{field: direction}`` or ``{field: {"direction", "transform"}}``.
+
+    ``lenient``: what isn't a field of the class is passed over, as pcrud does outside of subqueries.
+
+    Raises:
+        QueryError: a field that doesn't exist, where not lenient.
+    """
+    terms = []
+    for name, how in node.items():
+        item = source.known.by_name.get(name)
+        if (item is None or item.virtual) and lenient:
+            continue
+        expression = source.column(name)
+        direction = how
+        if isinstance(how, dict):
+            if how.get("transform") is not None:
+                expression = calls.field_transform(source, name, how)
+            direction = how.get("direction")
+        elif not isinstance(how, str | int | float) or isinstance(how, bool):
+            raise QueryError("no direction")
+        terms.append(_term(expression, direction if isinstance(direction, str) else None))
+    return terms
+
+
+def from_text(frame: Frame, text: str, selected: int) -> list[str]:
+    """Terms from SQL text such as ``"family_name, id DESC"``, which pcrud passes on as it is.
+
+    ``selected`` is how many columns are selected, for terms that are their number.
+
+    Raises:
+        QueryError: a column that doesn't exist, or SQL that isn't understood here.
+    """
+    terms = []
+    for part in text.split(","):
+        match = _TERM.fullmatch(part)
+        if not match or bool(match["function"]) != bool(match["close"]):
+            raise QueryError("order_by isn't understood")
+        if match["column"].isdigit():
+            if not 1 <= int(match["column"]) <= selected:
+                raise QueryError("no such column")
+            expression = Expression(match["column"], "integer")
+        else:
+            source = _owner(frame, match["alias"], match["column"])
+            expression = calls.field_transform(source, match["column"], {"transform": match["function"]})
+        terms.append(_term(expression, match["direction"], match["nulls"]))
+    return terms
+
+
+def _owner(frame: Frame, alias: str | None, name: str) -> Source:
+    if alias is not None:
+        found = [source for source in frame.sources if source.alias == alias]
+    else:
+        found = [source for source in frame.sources if any(item.name == name for item in source.known.columns)]
+    if len(found) != 1:
+        raise QueryError(f"column {name} isn't there, or ambiguous")
+    return found[0]
