@@ -148,8 +148,10 @@ class Report:
 
 
 def nobody_over_limit(group: GroupFines, limit: Limit) -> bool:
-    """Whether the group owes more than one person may, although none of its members in sight is over the limit.
+    """Whether the group owes more than one person may, although none of its members is over the limit.
 
-    This is the case the rule is about: a library that blocked by group would block people who owe little.
+    This is the case the rule is about: a library that blocked by group would block people who owe little. Of a group
+    with members out of sight it can't be said.
     """
-    return group.over_limit_count == 0 and limit.amount is not None and group.combined_fines > limit.amount
+    nobody = group.complete and group.over_limit_count == 0
+    return nobody and limit.amount is not None and group.combined_fines > limit.amount

@@ -313,7 +313,7 @@ class _Change:
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
     """The fields that differ between two states of a record, but for the one meant to change and the time stamps."""
     old, new = before.to_wire()["__p"], after.to_wire()["__p"]
-    names = list(before._class.positions)  # noqa: SLF001
+    names = list(before._class.positions)
     for position in range(max(len(old), len(new))):
         was, is_now = (values[position] if position < len(values) else None for values in (old, new))
         name = names[position] if position < len(names) else f"field {position}"

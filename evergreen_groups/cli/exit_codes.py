@@ -25,7 +25,7 @@ TERMINATED = 143
 
 MEANINGS = {
     DONE: "done",
-    FAILED: "failed: the ILS refused, or a file could not be written",
+    FAILED: "failed: something was not found, the ILS refused, or a file could not be written",
     USAGE: "usage: an option or argument is wrong",
     CONFIGURATION: "configuration: a setting is missing or not allowed",
     UNREACHABLE: "the gateway could not be reached, or gave no usable answer",

@@ -14,7 +14,14 @@ from typing import NoReturn
 import click
 
 from evergreen_groups import __version__
-from evergreen_groups.cli import exit_codes, report_command, sandbox_command
+from evergreen_groups.cli import (
+    change_commands,
+    exit_codes,
+    journal_command,
+    report_command,
+    sandbox_command,
+    show_command,
+)
 from evergreen_groups.cli.session import Session
 from evergreen_groups.errors import EvergreenGroupsError
 
@@ -47,8 +54,19 @@ def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int
     context.obj = Session(config_file=config, use_sandbox=sandbox, quiet=quiet)
 
 
-cli.add_command(report_command.command)
-cli.add_command(sandbox_command.command)
+for _command in (
+    report_command.command,
+    show_command.command,
+    change_commands.move,
+    change_commands.remove,
+    change_commands.merge,
+    change_commands.lead,
+    change_commands.batch,
+    journal_command.command,
+    change_commands.undo,
+    sandbox_command.command,
+):
+    cli.add_command(_command)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,6 @@ from evergreen_groups.models import SORT_ORDERS, Criteria
 if TYPE_CHECKING:
     from evergreen_groups.config import Settings
     from evergreen_groups.models import Report
-
-_UNSET_WIDTH = 100
 
 
 @click.command("report", short_help="List the groups whose members together owe a lot.")
@@ -117,17 +114,18 @@ def _format_of(output: Path | None) -> str | None:
 
 
 def _write(report: Report, output_format: str, output: Path | None, *, details: bool, bom: bool) -> None:
+    from evergreen_groups.cli.terminal import width
     from evergreen_groups.render import render
 
     if output is not None:
         from evergreen_groups.render.output import write_atomically
 
         with write_atomically(output) as stream:
-            render(report, output_format, stream, details=details, width=_width(), bom=bom)
+            render(report, output_format, stream, details=details, width=width(), bom=bom)
         return
     color = output_format == "table" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     stream = _standard_output(output_format)
-    render(report, output_format, stream, details=details, width=_width(), color=color, bom=bom)
+    render(report, output_format, stream, details=details, width=width(), color=color, bom=bom)
     stream.flush()
 
 
@@ -138,7 +136,3 @@ def _standard_output(output_format: str) -> TextIO:
             sys.stdout.reconfigure(errors="replace")
         return sys.stdout
     return io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
-
-
-def _width() -> int:
-    return shutil.get_terminal_size((_UNSET_WIDTH, 24)).columns

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from evergreen_groups import config
 from evergreen_groups.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from evergreen_groups.client import Client
     from evergreen_groups.gateway import Gateway
 
 
@@ -33,10 +35,25 @@ class Session:
     @contextmanager
     def gateway(self) -> Iterator[Gateway]:
         """A gateway that is logged out and closed at the end."""
-        if self.use_sandbox:
-            with self._sandbox_gateway() as gateway:
-                yield gateway
+        with self._sandbox() if self.use_sandbox else self._configured() as (gateway, _account):
+            yield gateway
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """The jobs at that gateway, with the configured limit; the sandbox has a journal that ends with it."""
+        from evergreen_groups.client import Client
+
+        limit = self.settings.policy.as_limit()
+        if not self.use_sandbox:
+            with self._configured() as (gateway, account):
+                yield Client(gateway, account=account, limit=limit)
             return
+        with TemporaryDirectory(prefix="evergreen-groups-") as directory, self._sandbox() as (gateway, account):
+            yield Client(gateway, account=account, limit=limit, state_directory=Path(directory))
+
+    @contextmanager
+    def _configured(self) -> Iterator[tuple[Gateway, str]]:
+        """The gateway of the configuration, and the account's name."""
         from evergreen_groups.gateway import Credentials, Gateway
 
         settings = self.settings.gateway
@@ -61,10 +78,11 @@ class Session:
             allow_plain_http=settings.allow_plain_http,
             cache_directory=_cache_directory(),
         ) as gateway:
-            yield gateway
+            yield gateway, settings.username
 
     @contextmanager
-    def _sandbox_gateway(self) -> Iterator[Gateway]:
+    def _sandbox(self) -> Iterator[tuple[Gateway, str]]:
+        """A gateway of an embedded sandbox, and the account's name."""
         from evergreen_groups.gateway import Credentials, Gateway
         from evergreen_groups.sandbox import Sandbox
 
@@ -72,7 +90,7 @@ class Session:
             username, password = sandbox.report_account
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:
-                yield gateway
+                yield gateway, username
 
 
 def _cache_directory() -> Path | None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from evergreen_groups.progress import Progress, silent
+
+_UNSET_WIDTH = 100
+
+
+def width() -> int:
+    """How many columns the terminal has; $COLUMNS or 100 where there is none."""
+    return shutil.get_terminal_size((_UNSET_WIDTH, 24)).columns
 
 
 @contextmanager
