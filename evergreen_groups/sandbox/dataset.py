@@ -22,6 +22,9 @@ from evergreen_groups.sandbox.schema import VIEWS
 from evergreen_groups.sandbox.values import BadValueError, to_storage
 
 _NEXT = re.compile(r"\D(\d+)$")
+BILLING_SEQUENCE = "money.billing_id_seq"
+# A dataset has no billings; this is where the recorded server's sequence stood (``fines-elsewhere-004``).
+FIRST_BILLING = 60_071
 _DEFAULT_PASSWORD = re.compile(r"every au with id > (\d+) has the password (\S+)$")
 
 
@@ -136,6 +139,8 @@ def set_sequences(connection: sqlite3.Connection, given: Mapping[str, str]) -> N
             continue
         highest = connection.execute(f"SELECT max({known.primary}) FROM {known.id}").fetchone()[0]
         following[known.sequence] = max(following.get(known.sequence, 1), (highest or 0) + 1)
+    if following[BILLING_SEQUENCE] == 1:
+        following[BILLING_SEQUENCE] = FIRST_BILLING
     highest = connection.execute("SELECT max(usrgroup) FROM au").fetchone()[0]
     following["actor.usr_usrgroup_seq"] = (highest or 0) + 1
     for name, text in given.items():

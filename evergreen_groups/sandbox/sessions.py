@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
+
+from evergreen_groups.sandbox.cache import Cache
 
 
 @dataclass(slots=True)
 class Session:
     """One login. ``authtime`` is the idle time in seconds after which it ends.
 
-    ``work_org`` is the workstation's org unit, the home library where there is no workstation (``au.ws_ou``).
+    ``work_org`` is the workstation's org unit, the home library where there is no workstation (``au.ws_ou``). ``user``
+    is the user's row as it was at the login. A session with ``extension`` seconds lasts for its authtime and is
+    only prolonged by those when it is used near its end (logins of the type ``persist``).
     """
 
     user_id: int
@@ -21,33 +26,52 @@ class Session:
     workstation: int | None
     authtime: int
     expires: datetime
+    user: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    extension: int | None = None
 
 
 class Sessions:
-    """The open sessions by token."""
+    """The open sessions by token; ``cache`` keeps what a login needs between two calls, and failed attempts."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[str, Session] = {}
+        self.cache = Cache(clock)
 
-    def open(self, user_id: int, work_org: int, workstation: int | None, authtime: int) -> str:
+    def open(
+        self,
+        user_id: int,
+        work_org: int,
+        workstation: int | None,
+        authtime: int,
+        *,
+        user: Mapping[str, Any] | None = None,
+        extension: int | None = None,
+    ) -> str:
         """Begin a session and return its token."""
         token = secrets.token_hex(16)
         expires = self._clock() + timedelta(seconds=authtime)
         with self._lock:
-            self._open[token] = Session(user_id, work_org, workstation, authtime, expires)
+            self._open[token] = Session(user_id, work_org, workstation, authtime, expires, user or {}, extension)
         return token
 
-    def find(self, token: object) -> Session | None:
+    def find(self, token: object, *, prolong: bool = True) -> Session | None:
         """The session of a token, its idle time begun anew; None where there is none or it has run out."""
         moment = self._clock()
         with self._lock:
             session = self._open.get(token) if isinstance(token, str) else None
             if session is None or session.expires <= moment:
                 return None
-            session.expires = moment + timedelta(seconds=session.authtime)
+            if prolong and session.extension is None:
+                session.expires = moment + timedelta(seconds=session.authtime)
+            elif prolong and session.extension is not None:
+                session.expires = max(session.expires, moment + timedelta(seconds=session.extension))
             return session
+
+    def remaining(self, session: Session) -> int:
+        """How many seconds a session has left if it isn't used."""
+        return round((session.expires - self._clock()).total_seconds())
 
     def close(self, token: object) -> None:
         """End a session, if there is one."""
@@ -59,3 +83,4 @@ class Sessions:
         """End all sessions."""
         with self._lock:
             self._open.clear()
+        self.cache.clear()

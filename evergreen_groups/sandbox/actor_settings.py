@@ -1,0 +1,72 @@
+"""Methods about library settings and penalty thresholds, after ``OpenILS/Application/Actor.pm``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from evergreen_groups.sandbox.classes import wire_object
+from evergreen_groups.sandbox.editor import Editor
+from evergreen_groups.sandbox.events import Event
+from evergreen_groups.sandbox.methods import Context, Die, method
+from evergreen_groups.sandbox.perl import is_true, items, text
+from evergreen_groups.sandbox.settings import ancestor_setting
+
+SERVICE = "open-ils.actor"
+# The only settings that take a permission to see are those about card payments (950.data.seed-values.sql).
+_GUARDED, _GUARD = "credit.processor", "VIEW_CREDIT_CARD_PROCESSING"
+
+
+def _place(org_id: Any) -> int | None:
+    """The org unit's id, None for null.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    return None if org_id is None else int(text(org_id))
+
+
+def _visible(context: Context, name: str, org_id: Any, token: Any) -> bool:
+    if not name.startswith(_GUARDED):
+        return True
+    try:
+        return Editor(context, token).allowed(_GUARD, org_id)
+    except Event:
+        return False
+
+
+def _setting(context: Context, org_id: Any, name: Any, token: Any) -> dict[str, Any] | None:
+    if not _visible(context, text(name), org_id, token):
+        return None
+    return ancestor_setting(context.store, text(name), _place(org_id))
+
+
+@method(SERVICE, "open-ils.actor.ou_setting.ancestor_default")
+def setting(context: Context, org_id: Any = None, name: Any = None, token: Any = None) -> dict[str, Any] | None:
+    """The nearest value of a setting and where it is set; None where it isn't, or the caller may not see it."""
+    try:
+        return _setting(context, org_id, name, token)
+    except ValueError:
+        raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.") from None
+
+
+@method(SERVICE, "open-ils.actor.ou_setting.ancestor_default.batch")
+def settings(context: Context, org_id: Any = None, names: Any = None, token: Any = None) -> dict[str, Any]:
+    """The same for a list of settings, null for those that aren't set."""
+    found: dict[str, Any] = {}
+    for name in items(names):
+        try:
+            found[text(name)] = _setting(context, org_id, name, token)
+        except ValueError:
+            found[text(name)] = None
+    return found
+
+
+@method(SERVICE, "open-ils.actor.grp_penalty_threshold.ranged.retrieve", streaming=True)
+def thresholds(context: Context, token: Any = None, org_id: Any = None) -> Iterator[dict[str, Any]]:
+    """The penalty thresholds set at an org unit and its ancestors, by id."""
+    editor = Editor(context, token)
+    editor.require("VIEW_GROUP_PENALTY_THRESHOLD", org_id)
+    places = editor.store.orgs.ancestors(int(text(org_id))) if is_true(org_id) else []
+    for row in editor.store.rows("pgpt", {"org_unit": places}, order_by="id"):
+        yield wire_object("pgpt", row)

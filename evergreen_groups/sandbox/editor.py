@@ -1,0 +1,244 @@
+"""A method's hands on the database, after Evergreen's ``OpenILS/Utils/CStoreEditor.pm``.
+
+The editor knows who asks. What can't be found, written or allowed becomes an event with the payload that the real
+one has.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from evergreen_groups.sandbox.classes import FLAGS, Class, Field, classes, parse_object
+from evergreen_groups.sandbox.events import Event, perl_event, permission_failure
+from evergreen_groups.sandbox.methods import Context, Die
+from evergreen_groups.sandbox.perl import is_true, text
+from evergreen_groups.sandbox.store import Row, Store
+from evergreen_groups.sandbox.values import BadValueError, timestamp_text
+
+_LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
+_LEADING_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)")
+_INTEGER_LIMIT = 2**31
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "ac": {"active": "t"},
+    "aua": {"address_type": "MAILING", "valid": "t", "within_city_limits": "t", "pending": "f"},
+    "aum": {"create_date": "now", "deleted": "f", "pub": "f"},
+    "ausp": {"set_date": "now"},
+    "mb": {"billing_ts": "now", "create_date": "now", "voided": "f"},
+    "mg": {"xact_start": "now"},
+}
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "ac": ("usr", "barcode", "active"),
+    "au": (
+        *("profile", "usrname", "standing", "ident_type", "net_access_level", "first_given_name", "family_name"),
+        *("home_ou", "active", "master_account", "super_user", "barred", "deleted", "juvenile", "usrgroup"),
+        *("claims_returned_count", "claims_never_checked_out_count", "credit_forward_balance", "create_date"),
+        "expire_date",
+    ),
+    "aua": ("usr", "street1", "city", "post_code", "country", "valid", "within_city_limits", "pending"),
+    "aum": ("usr", "message", "sending_lib", "create_date", "deleted", "pub"),
+    "ausp": ("usr", "org_unit", "standing_penalty"),
+    "mb": ("xact", "amount", "billing_type", "btype", "billing_ts", "voided"),
+    "mg": ("usr", "billing_location", "xact_start"),
+}
+UNIQUE: Mapping[str, tuple[str, ...]] = {"ac": ("barcode",), "au": ("usrname", "card")}
+
+
+class Editor:
+    """The database as one caller may use it.
+
+    Raises:
+        Event: NO_SESSION, when the token is nobody's.
+    """
+
+    def __init__(self, context: Context, token: Any) -> None:
+        self.context = context
+        self.store: Store = context.store
+        self.session = context.session(token)
+        self.user_id = self.session.user_id
+
+    def allowed(self, permission: str, org_unit: Any = None) -> bool:
+        """Whether the caller has a permission at an org unit; at its own work org unit where none is given.
+
+        Raises:
+            Die: the org unit is no number, so that the database can't be asked.
+        """
+        place = org_unit if is_true(org_unit) else self.session.work_org
+        try:
+            return self.context.allowed(self.session, permission, int(text(place)))
+        except ValueError:
+            raise Die("Can't use an undefined value as an ARRAY reference.") from None
+
+    def require(self, permission: str, org_unit: Any = None) -> None:
+        """Insist on a permission.
+
+        Raises:
+            Event: PERM_FAILURE with the place as text (``errors-057``).
+        """
+        if not self.allowed(permission, org_unit):
+            place = org_unit if is_true(org_unit) else self.session.work_org
+            raise permission_failure(permission, text(place))
+
+    def retrieve(self, class_id: str, key: Any, *, sent: Any = ...) -> Row:
+        """The row with a primary key; ``sent`` is what the event shall have as its payload instead of the key.
+
+        Raises:
+            Event: ``…_NOT_FOUND``, or DATABASE_QUERY_FAILED for a key that the database can't read.
+        """
+        payload = key if sent is ... else sent
+        try:
+            row = None if key is None else self.store.row(class_id, key)
+        except BadValueError:
+            raise Event(perl_event("DATABASE_QUERY_FAILED", payload=payload, debug=_debug("retrieve", 500))) from None
+        if row is None:
+            raise not_found(class_id, payload)
+        return row
+
+    def search(self, class_id: str, where: Mapping[str, Any]) -> list[Row] | None:
+        """The rows with the values given; None where the database can't make sense of a value (``groups-044``)."""
+        if any(isinstance(value, list) and not value for value in where.values()):
+            return None
+        try:
+            return self.store.rows(class_id, where)
+        except BadValueError:
+            return None
+
+    def create(self, class_id: str, sent: Mapping[str, Any]) -> int:
+        """Insert an object as it was sent (values by field name, flags with them) and return its id.
+
+        Raises:
+            Event: DATABASE_UPDATE_FAILED.
+        """
+        known = classes()[class_id]
+        values = {item.name: _sql_value(item, sent.get(item.name)) for item in known.columns}
+        defaults = DEFAULTS.get(class_id, {})
+        values = {name: defaults.get(name) if value is None else value for name, value in values.items()}
+        failure = self._failure(known, sent, "INSERT error", 500)
+        taken = values[known.primary] is not None and self.store.row(class_id, values[known.primary]) is not None
+        if taken or not self._holds(known, values):
+            raise failure
+        try:
+            return self.store.insert(class_id, values)
+        except BadValueError:
+            raise failure from None
+
+    def update(self, class_id: str, sent: Mapping[str, Any]) -> None:
+        """Write every field of an object as it was sent; users get a new ``last_xact_id`` and time of update.
+
+        Raises:
+            Event: DATABASE_UPDATE_FAILED.
+        """
+        known = classes()[class_id]
+        key = _key(known, sent)
+        if key is None or self.store.row(class_id, key) is None:
+            raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
+        values = {
+            item.name: _sql_value(item, sent.get(item.name)) for item in known.columns if item.name != known.primary
+        }
+        if class_id == "au":
+            values["last_xact_id"] = transaction_id(self.context)
+            values["last_update_time"] = timestamp_text(self.context.clock())
+        failure = self._failure(known, sent, "Error in updating a row", 500)
+        if not self._holds(known, {**values, known.primary: key}):
+            raise failure
+        try:
+            self.store.update(class_id, key, values)
+        except BadValueError:
+            raise failure from None
+
+    def delete(self, class_id: str, sent: Mapping[str, Any]) -> None:
+        """Delete the row of an object.
+
+        Raises:
+            Event: DATABASE_UPDATE_FAILED.
+        """
+        known = classes()[class_id]
+        key = _key(known, sent)
+        if key is None or self.store.row(class_id, key) is None:
+            raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
+        self.store.delete(class_id, key)
+
+    def _holds(self, known: Class, values: Mapping[str, Any]) -> bool:
+        """Whether the table's constraints allow the values."""
+        for item in known.columns:
+            value = values.get(item.name)
+            if value is None and item.name in REQUIRED.get(known.id, ()):
+                return False
+            if item.kind == "integer" and value is not None and not -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
+                return False
+        for name in UNIQUE.get(known.id, ()):
+            if values.get(name) is None:
+                continue
+            others = self.store.rows(known.id, {name: values[name]})
+            if any(row[known.primary] != values.get(known.primary) for row in others):
+                return False
+        return True
+
+    def _failure(self, known: Class, sent: Mapping[str, Any], message: str, status: int) -> Event:
+        payload = {"__c": known.id, "__p": [sent.get(name) for name in (*(f.name for f in known.fields), *FLAGS)]}
+        return Event(perl_event("DATABASE_UPDATE_FAILED", payload=payload, debug=_debug(message, status)))
+
+
+def not_found(class_id: str, payload: Any) -> Event:
+    """The event for a row that isn't there, named after its class (``ACTOR_USER_NOT_FOUND``)."""
+    name = classes()[class_id].fieldmapper.replace("::", "_").upper()
+    return Event(perl_event(f"{name}_NOT_FOUND", payload=payload))
+
+
+def transaction_id(context: Context) -> str:
+    """A new ``last_xact_id``: the time and two random numbers, as the database services make it."""
+    return f"{int(context.clock().timestamp())}.{secrets.randbelow(10**10)}.{secrets.randbelow(10**10)}"
+
+
+def object_argument(value: Any) -> tuple[str, dict[str, Any]]:
+    """A parameter that must be an object: its class and its values by field name.
+
+    Raises:
+        Die: it is none, so that Perl can't call a method on it.
+    """
+    parsed = parse_object(value)
+    if parsed is None:
+        raise Die("Can't call method on a value that is not an object.")
+    return parsed
+
+
+def argument_of(class_id: str, value: Any) -> dict[str, Any]:
+    """A parameter that must be an object of one class.
+
+    Raises:
+        Die: it is none, or lacks the class's fields.
+    """
+    found, values = object_argument(value)
+    if found != class_id:
+        raise Die(f"No such field in Fieldmapper::{classes()[found].fieldmapper}!")
+    return values
+
+
+def _debug(message: str, status: int) -> str:
+    return f"Exception: OpenSRF::DomainObject::oilsMethodException <{status}>  {message}\n"
+
+
+def _key(known: Class, sent: Mapping[str, Any]) -> int | None:
+    value = _sql_value(known.by_name[known.primary], sent.get(known.primary))
+    return value if isinstance(value, int) else None
+
+
+def _sql_value(item: Field, value: Any) -> Any:
+    """A value as it goes into the statement: of an object its key, of a number what C reads of it (``doUpdate``)."""
+    if isinstance(value, dict):
+        parsed = parse_object(value)
+        value = parsed[1].get(classes()[parsed[0]].primary) if parsed else None
+    if isinstance(value, bool):
+        value = "t" if value else "f"
+    if value is None or isinstance(value, list):
+        return None
+    if item.kind == "integer":
+        match = _LEADING_INTEGER.match(text(value))
+        return int(match[0]) if match else 0
+    if item.kind == "money":
+        match = _LEADING_NUMBER.match(text(value))
+        return match[0] if match else "0"
+    return text(value)
