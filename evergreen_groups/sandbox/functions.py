@@ -147,4 +147,4 @@ def register(connection: sqlite3.Connection) -> None:
     """Teach a connection PostgreSQL's functions."""
     for name, (arguments, function) in _FUNCTIONS.items():
         connection.create_function(name, arguments, function, deterministic=True)
-    connection.create_aggregate("string_agg_sorted", 2, _StringAggregate)
+    connection.create_aggregate("string_agg_sorted", 2, _StringAggregate)  # type: ignore[arg-type]  # takes two texts

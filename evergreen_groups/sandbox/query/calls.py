@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from evergreen_groups.sandbox.query.frames import Expression, QueryError, Source
+from evergreen_groups.sandbox.query.frames import NUMBERS, Expression, QueryError, Source
 from evergreen_groups.sandbox.query.literals import number_text, quoted_value, text_literal
 from evergreen_groups.sandbox.values import now, timestamp_text
 
-_NUMBERS = ("integer", "bigint", "money", "numeric")
 _SUMS = {"integer": "bigint", "bigint": "numeric", "money": "money", "numeric": "numeric"}
 _TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse", "md5"}
 _LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_length"}
@@ -81,8 +80,8 @@ def _aggregate(function: str, column: Expression, distinct: bool, parameters: Se
 def _aggregate_kind(function: str, kind: str) -> str:
     takes = {
         "count": True,
-        "sum": kind in _NUMBERS,
-        "avg": kind in _NUMBERS,
+        "sum": kind in NUMBERS,
+        "avg": kind in NUMBERS,
         "min": kind != "bool",
         "max": kind != "bool",
         "string_agg": kind == "text",
@@ -106,7 +105,7 @@ def _plain(function: str, column: Expression, parameters: Sequence[str | None]) 
         return _text_call(name, column, parameters)
     if name == "date" and column.kind in ("timestamp", "date") and not parameters:
         return Expression(f"substr({column.sql}, 1, 10)", "date", columns=column.columns)
-    if name in ("abs", "round", "ceil", "ceiling", "floor") and column.kind in _NUMBERS:
+    if name in ("abs", "round", "ceil", "ceiling", "floor") and column.kind in NUMBERS:
         return _number_call(name, column, parameters)
     raise QueryError(f"no function {function} for {column.kind}")
 

@@ -19,6 +19,10 @@ _BIG = {
 }
 
 
+NUMBERS = ("integer", "bigint", "money", "numeric")
+_FAMILIES = (NUMBERS, ("timestamp", "date"), ("bool",), ("text",))
+
+
 class QueryError(Exception):
     """A query that the real service refuses, or that PostgreSQL does: status 500."""
 
@@ -121,3 +125,13 @@ class Frame:
     def own(self, expression: Expression) -> frozenset[tuple[str, str]]:
         """Those of an expression's columns that belong to this SELECT."""
         return frozenset(column for column in expression.columns if self.here(column[0]) is not None)
+
+
+def check_comparable(left: str, right: str) -> None:
+    """Refuse what PostgreSQL has no operator for.
+
+    Raises:
+        QueryError: the two kinds can't be compared.
+    """
+    if not any(left in family and right in family for family in _FAMILIES):
+        raise QueryError(f"{left} with {right}")

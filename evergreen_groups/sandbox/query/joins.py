@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evergreen_groups.sandbox.query import where
-from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source, UnjoinableError
-from evergreen_groups.sandbox.query.predicates import check_comparable
+from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source, UnjoinableError, check_comparable
 
 _TYPES = {"left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "FULL JOIN"}
 

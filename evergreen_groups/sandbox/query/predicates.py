@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evergreen_groups.sandbox.query import calls, subqueries, where
-from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source, kind_of
+from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source, check_comparable, kind_of
 from evergreen_groups.sandbox.query.literals import field_value
 
 _COMPARISONS = {"=": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -25,9 +25,6 @@ _PATTERNS = {
     "similar to": "pg_similar({}, {})",
     "^@": "pg_starts({}, {})",
 }
-_NUMBERS = ("integer", "bigint", "money", "numeric")
-_TIMES = ("timestamp", "date")
-_BOOLEAN = ("bool",)
 
 
 def predicate(frame: Frame, source: Source, name: str, node: Any) -> Expression:
@@ -47,12 +44,8 @@ def predicate(frame: Frame, source: Source, name: str, node: Any) -> Expression:
             raise QueryError("one operator for a field")
         ((operator, operand),) = node.items()
         return _operator(frame, source, name, operator, operand)
-    return _compare(source.column(name), "=", field_value_or_null(node, field_kind, source.column(name).kind))
-
-
-def field_value_or_null(value: Any, field_kind: str, kind: str) -> str | None:
-    """A scalar as a literal; None stands for null."""
-    return field_value(value, field_kind, kind)
+    column = source.column(name)
+    return _compare(column, "=", field_value(node, field_kind, column.kind))
 
 
 def _operator(frame: Frame, source: Source, name: str, operator: str, operand: Any) -> Expression:
@@ -147,17 +140,6 @@ def _transformed(frame: Frame, source: Source, name: str, word: str, node: dict[
     if literal is None:
         raise QueryError("null can't be compared with a transformed field")
     return _compare(left, word, literal)
-
-
-def check_comparable(left: str, right: str) -> None:
-    """Refuse what PostgreSQL has no operator for.
-
-    Raises:
-        QueryError: the two kinds can't be compared.
-    """
-    families = (_NUMBERS, _TIMES, _BOOLEAN, ("text",))
-    if not any(left in family and right in family for family in families):
-        raise QueryError(f"{left} with {right}")
 
 
 def _compare_expressions(left: Expression, word: str, right: Expression) -> Expression:
