@@ -172,6 +172,6 @@ def _looks_cut_off(text: str, error: ValueError) -> bool:
     stripped = text.strip()
     if not stripped:
         return True
-    if not stripped.startswith("{") or not isinstance(error, json.JSONDecodeError):
+    if not stripped.startswith("{") or not isinstance(error, json.JSONDecodeError) or error.msg == "Extra data":
         return False
     return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
