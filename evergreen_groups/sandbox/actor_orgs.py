@@ -10,13 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evergreen_groups.sandbox.classes import classes, wire_object
-from evergreen_groups.sandbox.editor import Editor, not_found
-from evergreen_groups.sandbox.events import Event, perl_event
+from evergreen_groups.sandbox.editor import Editor, not_found, retrieve, search
 from evergreen_groups.sandbox.methods import Context, Die, method
-from evergreen_groups.sandbox.perl import is_true, text
+from evergreen_groups.sandbox.perl import is_true, items, text
 from evergreen_groups.sandbox.store import Row, Store
 from evergreen_groups.sandbox.trees import Tree
-from evergreen_groups.sandbox.values import BadValueError
 
 SERVICE = "open-ils.actor"
 # The classes of open-ils.storage are older than the IDL, and know nothing of this field.
@@ -62,13 +60,7 @@ def org_types(context: Context) -> list[dict[str, Any]]:
 def org_unit(context: Context, token: Any = None, org_id: Any = None) -> dict[str, Any]:
     """One org unit; a session is only needed where no id is given, for the caller's own work org unit."""
     key = org_id if is_true(org_id) else Editor(context, token).session.work_org
-    try:
-        row = context.store.row("aou", key)
-    except BadValueError:
-        raise Event(perl_event("DATABASE_QUERY_FAILED", payload=key, debug="Severe query error")) from None
-    if row is None:
-        raise not_found("aou", key)
-    return wire_object("aou", row)
+    return wire_object("aou", retrieve(context.store, "aou", key))
 
 
 @method(SERVICE, "open-ils.actor.org_unit.retrieve_by_shortname")
@@ -85,12 +77,10 @@ def org_unit_by_shortname(context: Context, shortname: Any = None) -> dict[str, 
 def search_org_units(context: Context, field: Any = None, value: Any = None) -> list[dict[str, Any]]:
     """The org units whose field has a value."""
     known = classes()["aou"].by_name.get(text(field))
-    if known is None or known.virtual or value == []:
+    found = None if known is None or known.virtual else search(context.store, "aou", {known.name: value})
+    if found is None:
         raise Die("Call to open-ils.cstore failed with exception.")
-    try:
-        return [wire_object("aou", row) for row in context.store.rows("aou", {known.name: value})]
-    except BadValueError:
-        raise Die("Call to open-ils.cstore failed with exception.") from None
+    return [wire_object("aou", row) for row in found]
 
 
 def _storage_value(kind: str, value: Any) -> str | None:
@@ -151,7 +141,7 @@ def _descendants(store: Store, org_id: Any, depth: Any) -> dict[str, Any] | None
 def descendants(context: Context, org_id: Any = None, depth: Any = None) -> Any:
     """An org unit with everything below it, or below its ancestor of that depth; lists give a list."""
     if isinstance(org_id, list):
-        depths = depth if isinstance(depth, list) else []
+        depths = items(depth if is_true(depth) else None)
         pairs = [(one, depths[index] if index < len(depths) else None) for index, one in enumerate(org_id)]
         return [_descendants(context.store, one, level) for one, level in pairs]
     return _descendants(context.store, org_id, depth)
@@ -178,6 +168,8 @@ def full_path(context: Context, token: Any = None, org_id: Any = None) -> list[d
 def ancestor_at_depth(context: Context, token: Any = None, org_id: Any = None, depth: Any = None) -> int | None:
     """The id of the ancestor of a depth."""
     editor = Editor(context, token)
+    if isinstance(org_id, bool):
+        raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
     place = editor.session.work_org if org_id is None else _org_id(org_id)
     return None if depth is None else editor.store.orgs.ancestor_at_depth(place, int(_org_id(depth) or 0))
 

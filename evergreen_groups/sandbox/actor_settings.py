@@ -9,7 +9,7 @@ from evergreen_groups.sandbox.classes import wire_object
 from evergreen_groups.sandbox.editor import Editor
 from evergreen_groups.sandbox.events import Event
 from evergreen_groups.sandbox.methods import Context, Die, method
-from evergreen_groups.sandbox.perl import is_true, items, text
+from evergreen_groups.sandbox.perl import is_true, items, number, text
 from evergreen_groups.sandbox.settings import ancestor_setting
 
 SERVICE = "open-ils.actor"
@@ -21,9 +21,9 @@ def _place(org_id: Any) -> int | None:
     """The org unit's id, None for null.
 
     Raises:
-        ValueError: it is no number.
+        ValueError: it is no number; true isn't one.
     """
-    return None if org_id is None else int(text(org_id))
+    return None if org_id is None else int("true" if isinstance(org_id, bool) else text(org_id))
 
 
 def _visible(context: Context, name: str, org_id: Any, token: Any) -> bool:
@@ -44,8 +44,12 @@ def _setting(context: Context, org_id: Any, name: Any, token: Any) -> dict[str, 
 @method(SERVICE, "open-ils.actor.ou_setting.ancestor_default")
 def setting(context: Context, org_id: Any = None, name: Any = None, token: Any = None) -> dict[str, Any] | None:
     """The nearest value of a setting and where it is set; None where it isn't, or the caller may not see it."""
+    if not isinstance(name, list) and not context.store.rows("aous", {"name": text(name)}):
+        return None
+    if isinstance(name, list) and not name:
+        return None
     try:
-        return _setting(context, org_id, name, token)
+        return _setting(context, "" if isinstance(name, list) else org_id, name, token)
     except ValueError:
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.") from None
 
@@ -67,6 +71,8 @@ def thresholds(context: Context, token: Any = None, org_id: Any = None) -> Itera
     """The penalty thresholds set at an org unit and its ancestors, by id."""
     editor = Editor(context, token)
     editor.require("VIEW_GROUP_PENALTY_THRESHOLD", org_id)
-    places = editor.store.orgs.ancestors(int(text(org_id))) if is_true(org_id) else []
-    for row in editor.store.rows("pgpt", {"org_unit": places}, order_by="id"):
+    orgs = editor.store.orgs
+    given = org_id if isinstance(org_id, list) else [org_id] if is_true(org_id) and not isinstance(org_id, bool) else []
+    places = {place for one in given for place in orgs.ancestors(int(number(one)))}
+    for row in editor.store.rows("pgpt", {"org_unit": sorted(places)}, order_by="id"):
         yield wire_object("pgpt", row)

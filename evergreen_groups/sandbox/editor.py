@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 import secrets
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
+from evergreen_groups.sandbox import permissions
 from evergreen_groups.sandbox.classes import FLAGS, Class, Field, classes, parse_object
 from evergreen_groups.sandbox.events import Event, perl_event, permission_failure
 from evergreen_groups.sandbox.methods import Context, Die
 from evergreen_groups.sandbox.perl import is_true, text
+from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source
+from evergreen_groups.sandbox.query.search import search as query_search
 from evergreen_groups.sandbox.store import Row, Store
-from evergreen_groups.sandbox.values import BadValueError, timestamp_text
+from evergreen_groups.sandbox.values import BadValueError, timestamp_text, to_wire
 
 _LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
 _LEADING_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)")
@@ -64,11 +68,13 @@ class Editor:
         """Whether the caller has a permission at an org unit; at its own work org unit where none is given.
 
         Raises:
-            Die: the org unit is no number, so that the database can't be asked.
+            Die: the org unit is a text but no number, so that the database can't be asked.
         """
         place = org_unit if is_true(org_unit) else self.session.work_org
+        if isinstance(place, bool | list | dict):
+            return permissions.allowed(self.store, self.user_id, permission, None)
         try:
-            return self.context.allowed(self.session, permission, int(text(place)))
+            return permissions.allowed(self.store, self.user_id, permission, int(text(place)))
         except ValueError:
             raise Die("Can't use an undefined value as an ARRAY reference.") from None
 
@@ -80,31 +86,15 @@ class Editor:
         """
         if not self.allowed(permission, org_unit):
             place = org_unit if is_true(org_unit) else self.session.work_org
-            raise permission_failure(permission, text(place))
+            raise permission_failure(permission, place if isinstance(place, bool | list | dict) else text(place))
 
     def retrieve(self, class_id: str, key: Any, *, sent: Any = ...) -> Row:
-        """The row with a primary key; ``sent`` is what the event shall have as its payload instead of the key.
-
-        Raises:
-            Event: ``…_NOT_FOUND``, or DATABASE_QUERY_FAILED for a key that the database can't read.
-        """
-        payload = key if sent is ... else sent
-        try:
-            row = None if key is None else self.store.row(class_id, key)
-        except BadValueError:
-            raise Event(perl_event("DATABASE_QUERY_FAILED", payload=payload, debug=_debug("retrieve", 500))) from None
-        if row is None:
-            raise not_found(class_id, payload)
-        return row
+        """The row with a primary key (:func:`retrieve`)."""
+        return retrieve(self.store, class_id, key, sent=sent)
 
     def search(self, class_id: str, where: Mapping[str, Any]) -> list[Row] | None:
-        """The rows with the values given; None where the database can't make sense of a value (``groups-044``)."""
-        if any(isinstance(value, list) and not value for value in where.values()):
-            return None
-        try:
-            return self.store.rows(class_id, where)
-        except BadValueError:
-            return None
+        """The rows that fulfil a condition (:func:`search`)."""
+        return search(self.store, class_id, where)
 
     def create(self, class_id: str, sent: Mapping[str, Any]) -> int:
         """Insert an object as it was sent (values by field name, flags with them) and return its id.
@@ -117,8 +107,9 @@ class Editor:
         defaults = DEFAULTS.get(class_id, {})
         values = {name: defaults.get(name) if value is None else value for name, value in values.items()}
         failure = self._failure(known, sent, "INSERT error", 500)
-        taken = values[known.primary] is not None and self.store.row(class_id, values[known.primary]) is not None
-        if taken or not self._holds(known, values):
+        if values[known.primary] is None:
+            values[known.primary] = self.store.next_value(known.sequence or known.table)
+        if self.store.row(class_id, values[known.primary]) is not None or not self._holds(known, values):
             raise failure
         try:
             return self.store.insert(class_id, values)
@@ -180,6 +171,47 @@ class Editor:
     def _failure(self, known: Class, sent: Mapping[str, Any], message: str, status: int) -> Event:
         payload = {"__c": known.id, "__p": [sent.get(name) for name in (*(f.name for f in known.fields), *FLAGS)]}
         return Event(perl_event("DATABASE_UPDATE_FAILED", payload=payload, debug=_debug(message, status)))
+
+
+def retrieve(store: Store, class_id: str, key: Any, *, sent: Any = ...) -> Row:
+    """The row with a primary key; ``sent`` is what the event shall have as its payload instead of the key.
+
+    Raises:
+        Event: ``…_NOT_FOUND``, or DATABASE_QUERY_FAILED for a key that the database can't read.
+    """
+    payload = key if sent is ... else sent
+    wanted = key[0] if isinstance(key, list) and key else key
+    found = [] if wanted is None else search(store, class_id, {classes()[class_id].primary: wanted})
+    if found is None:
+        raise Event(perl_event("DATABASE_QUERY_FAILED", payload=payload, debug=_debug("Severe query error", 500)))
+    if not found:
+        raise not_found(class_id, payload)
+    return found[0]
+
+
+def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] | None:
+    """The rows that fulfil a condition of Evergreen's JSON query, whoever may see them.
+
+    None where the database can't make sense of it (``groups-044``).
+    """
+    known = classes()[class_id]
+    try:
+        if all(_is_plain(value) for value in where.values()):
+            return store.rows(class_id, where)
+        found = query_search(known, dict(where), {}, _everyone)
+        rows = store.read().execute(found.sql).fetchall()
+    except (BadValueError, QueryError, sqlite3.OperationalError):
+        return None
+    columns = found.columns
+    return [{f.name: to_wire(f.kind, value) for f, value in zip(columns, row, strict=True)} for row in rows]
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+
+
+def _everyone(frame: Frame, source: Source) -> str:  # noqa: ARG001 - the interface of a permission
+    return "TRUE"
 
 
 def not_found(class_id: str, payload: Any) -> Event:

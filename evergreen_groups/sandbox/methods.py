@@ -23,8 +23,7 @@ PERL_PACKAGES = {
     "open-ils.actor": "OpenILS::Application::Actor",
     "open-ils.circ": "OpenILS::Application::Circ",
     "open-ils.fielder": "OpenILS::Application::Fielder",
-    "open-ils.search": "OpenILS::Application::Search",
-    "open-ils.cat": "OpenILS::Application::Cat",
+    "open-ils.auth_mfa": "OpenILS::Application::MultiFactorAuth",
 }
 C_SERVICES = ("open-ils.auth", "open-ils.pcrud")
 
@@ -160,7 +159,7 @@ def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     name = context.api_name
     if service not in PERL_PACKAGES and service not in C_SERVICES:
         raise Failure(404, "osrfServiceException : Service Not Found")
-    found = REGISTRY.get((service, name)) or REGISTRY.get(("", name))
+    found = REGISTRY.get((service, name))
     if found is None:
         owner = PERL_PACKAGES.get(service, f"service {service}")
         raise method_exception(f"Method [{name}] not found for {owner}", 404)
@@ -169,22 +168,31 @@ def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     except Die as death:
         trace = f"[{time.time():.6f}.{time.time_ns()}], thread trace [1]"
         raise method_exception(f" *** Call to [{name}] failed for session {trace}:\n{death}\n\n", 500) from death
-    if found.atomic:
-        return [results]
     if service in C_SERVICES:
-        return results
+        return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
         results = [_number_text(item) if isinstance(item, int | float) else item for item in results]
-    return [item for item in results if item is not None]
+    results = [item for item in results if item is not None]
+    return [results] if found.atomic else results
 
 
-@method("", "opensrf.system.echo", streaming=True)
-def echo(context: Context, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
+def _echo(context: Context, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
     """Send back each parameter (``errors-058``)."""
     yield from given
 
 
-@method("", "opensrf.system.time")
-def server_time(context: Context) -> float:
-    """The server's time in seconds since 1970."""
+def _echo_anything(context: Context, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
+    """The same by the C services, which send back a null where there is none."""
+    yield from given or (None,)
+
+
+def _server_time(context: Context) -> int:
+    """The server's time in seconds since 1970; the Perl services alone tell it."""
     return int(context.clock().timestamp())
+
+
+for _service in C_SERVICES:
+    method(_service, "opensrf.system.echo", streaming=True)(_echo_anything)
+for _service in PERL_PACKAGES:
+    method(_service, "opensrf.system.echo", streaming=True)(_echo)
+    method(_service, "opensrf.system.time")(_server_time)

@@ -36,6 +36,7 @@ class Store:
         self._fresh_path = self.path.with_name(self.path.name + ".fresh")
         self._write_lock = threading.RLock()
         self._transaction_depth = 0
+        self._drawn: dict[str, int] = {}
         self._pool: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
         self._local = threading.local()
@@ -114,6 +115,7 @@ class Store:
             except BaseException:
                 if self._transaction_depth == 1:
                     self._writer.execute("ROLLBACK")
+                    self._keep_drawn()
                 raise
             else:
                 if self._transaction_depth == 1:
@@ -121,6 +123,12 @@ class Store:
             finally:
                 self._transaction_depth -= 1
                 self._local.writing = self._transaction_depth > 0
+                if self._transaction_depth == 0:
+                    self._drawn.clear()
+
+    def _keep_drawn(self) -> None:
+        """Write again what sequences have given: PostgreSQL doesn't take that back either."""
+        self._writer.executemany("INSERT OR REPLACE INTO sequences VALUES (?, ?)", list(self._drawn.items()))
 
     def reset(self) -> None:
         """Put everything back to the fresh state."""
@@ -227,6 +235,7 @@ class Store:
                 "INSERT INTO sequences VALUES (?, 2) ON CONFLICT (name) DO UPDATE SET next = next + 1", [sequence]
             )
             (following,) = connection.execute("SELECT next FROM sequences WHERE name = ?", [sequence]).fetchone()
+            self._drawn[sequence] = int(following)
             return int(following) - 1
 
     def password(self, user_id: int) -> str | None:
