@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+from hypothesis import strategies as st
+
 from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals, nobody_over_limit
 from evergreen_groups.policy import Limit, decide
 
@@ -145,3 +147,69 @@ def large_report(group_count: int = 4000) -> Report:
         groups.append(GroupFines(number * 3 + 1, tuple(members)))
     groups.sort(key=lambda group: group.combined_fines, reverse=True)
     return report_of(groups)
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</td></table></details><h1>x",
+    "</script><b>",
+    "<!-- ",
+    "]]>",
+    "&lt;&amp;&#0;",
+    "\x1b[31mred\x1b[0m",
+    "\x1b]0;title\x07",
+    "\x9b2J",
+    "a\r\nb\tc",
+    "nul\x00nul",
+    "[bold red]x[/]",
+    "[/]",
+    ":skull:",
+    "=1+1",
+    "'=1+1",
+    "+1",
+    "-2",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "＝1",
+    "\u202egnp.exe",
+    "\u2067rtl\u2069",
+    "שלום, עולם",
+    "田中" * 20,
+    "👩‍👩‍👧 e\u0301",
+    "a" * 120,
+    "-" * 90,
+    "",
+    '","',
+    "line\u2028separator\u2029",
+)
+
+hostile_texts = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(max_size=25),
+    st.tuples(st.sampled_from(HOSTILE), st.text(max_size=8), st.sampled_from(HOSTILE)).map("".join),
+)
+
+
+@st.composite
+def hostile_reports(draw: st.DrawFn) -> Report:
+    """Reports whose every text is one that somebody might try to do harm with."""
+    groups = []
+    for number in range(draw(st.integers(0, 3))):
+        members = [
+            member(
+                number * 10 + place + 1,
+                draw(hostile_texts),
+                str(draw(st.decimals(-50, 99999, places=2, allow_nan=False, allow_infinity=False))),
+                barcode=draw(st.none() | hostile_texts.filter(bool)),
+                library=draw(hostile_texts),
+                group_lead=draw(st.booleans()),
+            )
+            for place in range(draw(st.integers(1, 3)))
+        ]
+        hidden = draw(st.integers(0, 2))
+        known = draw(st.booleans()) or not hidden
+        groups.append(GroupFines(number + 1, tuple(members), hidden, Decimal("0.00") if known else None))
+    criteria = Criteria(orgs=tuple(draw(st.lists(hostile_texts, max_size=2))))
+    return report_of(groups, criteria=criteria, notes=draw(st.lists(hostile_texts, max_size=2)))

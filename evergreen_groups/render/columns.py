@@ -49,15 +49,12 @@ EMPTY = Cell("")
 def wrapped(text: str, width: int) -> list[str]:
     """Break ``text`` into lines of at most ``width`` terminal cells, after blanks and hyphens where it can be."""
     lines = [""]
-    room = width
     for word in _WORDS.findall(text):
-        if cell_len(word.rstrip()) > room and lines[-1]:
+        if lines[-1] and cell_len(lines[-1] + word.rstrip()) > width:
             lines.append("")
-            room = width
         first, *others = chop_cells(word, width) if cell_len(word.rstrip()) > width else [word]
         lines[-1] += first
         lines += others
-        room = width - cell_len(lines[-1])
     return [line.rstrip() for line in lines]
 
 

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from decimal import Decimal
 
-from evergreen_groups.models import Criteria, GroupFines
+from evergreen_groups.models import NOTHING, Criteria, GroupFines
 from evergreen_groups.policy import Comparison, Limit
 
 TITLE = "Groups with high combined fines"
@@ -57,7 +57,7 @@ def local_time(moment: datetime) -> str:
 
 def listed(criteria: Criteria) -> str:
     """Say in a sentence which groups the report lists, and in which order."""
-    words = f"groups of {criteria.min_members} or more that together owe {amount(criteria.min_total)} or more"
+    words = f"Groups of {criteria.min_members} or more that together owe {amount(criteria.min_total)} or more"
     if criteria.orgs:
         words += f", with a member at home at {_either(criteria.orgs)} or below"
     if criteria.top is not None:
@@ -84,12 +84,12 @@ def information_only(limit: Limit) -> str:
     rule = "The combined fines of a group block nobody. "
     if limit.amount is None:
         return rule + "There is no limit for a member's own fines either."
-    return rule + f"A member is over the limit by own fines alone, those of {limit_words(limit)}."
+    return rule + f"A member is over the limit only with own fines of {limit_words(limit)}."
 
 
 def nobody_words(limit: Limit) -> str:
     """Explain the mark of a group that owes more than one person may, while none of its members does."""
-    return f"together they owe more than {amount(limit.amount or Decimal())}, but none of them is over the limit"
+    return f"together they owe more than {amount(limit.amount or NOTHING)}, but none of them is over the limit"
 
 
 def incomplete_words(group: GroupFines) -> str:

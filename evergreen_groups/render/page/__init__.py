@@ -12,7 +12,7 @@ from importlib import resources
 from typing import TextIO
 
 from evergreen_groups import __version__
-from evergreen_groups.models import Report
+from evergreen_groups.models import NOTHING, Report
 from evergreen_groups.render.page.chart import chart
 from evergreen_groups.render.page.groups import table
 from evergreen_groups.render.page.markup import Markup, element, opening
@@ -22,10 +22,8 @@ from evergreen_groups.render.wording import (
     TITLE,
     amount,
     information_only,
-    limit_words,
     listed,
     local_time,
-    nobody_words,
     printable,
 )
 
@@ -89,12 +87,6 @@ def _introduction(report: Report) -> Markup:
     )
     facts = (
         ("Listed", listed(report.criteria)),
-        (
-            "Over the limit",
-            f"own fines of {limit_words(report.criteria.limit)}"
-            if report.criteria.limit.amount is not None
-            else "nobody: there is no limit",
-        ),
         ("Time of the data", moment),
         ("Gateway", printable(report.gateway)),
     )
@@ -136,13 +128,15 @@ def _sums(report: Report) -> Markup:
         (
             "Groups with nobody over it",
             f"{totals.groups_nobody_over_limit:,}",
-            nobody_words(report.criteria.limit) if totals.groups_nobody_over_limit else "",
+            f"yet together they owe more than {amount(report.criteria.limit.amount or NOTHING)}"
+            if totals.groups_nobody_over_limit
+            else "",
         ),
     ]
     if totals.incomplete_group_count:
         sums.append(("Incomplete groups", f"{totals.incomplete_group_count:,}", "not every member can be seen"))
     tiles = [
-        element("div", element("dt", term), element("dd", value, *([element("small", remark)] if remark else [])))
+        element("div", element("dt", term, *([element("small", remark)] if remark else [])), element("dd", value))
         for term, value, remark in sums
     ]
     return _section("sums", "Sums", element("dl", *tiles, class_="sums"))

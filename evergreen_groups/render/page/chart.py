@@ -5,14 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from heapq import nlargest
 
-from evergreen_groups.models import GroupFines
+from evergreen_groups.models import NOTHING, GroupFines
 from evergreen_groups.render.page.markup import Markup, element, joined, opening
 from evergreen_groups.render.wording import amount, counted, printable
 
 BARS = 12
 """The greatest number of bars."""
-
-NOTHING = Decimal("0.00")
 
 
 def chart(groups: tuple[GroupFines, ...]) -> Markup:

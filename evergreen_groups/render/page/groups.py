@@ -76,7 +76,7 @@ def _group(group: GroupFines, limit: Limit, details: bool) -> Iterator[Markup]:
     )
     if details:
         yield Markup('\n<tr class="members"><td colspan="8"><details>')
-        yield element("summary", counted(len(group.members), "member"))
+        yield element("summary", _in_sight(group))
         yield opening("table", aria_label=f"Members of group {group.group}")
         yield _MEMBER_HEAD
         yield Markup("<tbody>")
@@ -84,6 +84,12 @@ def _group(group: GroupFines, limit: Limit, details: bool) -> Iterator[Markup]:
             yield _member(member)
         yield Markup("</tbody></table></details></td></tr>")
     yield Markup("</tbody>")
+
+
+def _in_sight(group: GroupFines) -> str:
+    if group.complete:
+        return counted(group.member_count, "member")
+    return f"{len(group.members):,} of {counted(group.member_count, 'member')}"
 
 
 def _lead(group: GroupFines) -> Markup:
@@ -109,7 +115,7 @@ def _member(member: Member) -> Markup:
         element("td", "no card" if member.barcode is None else printable(member.barcode)),
         element("td", printable(member.library)),
         element("td", amount(member.own_fines)),
-        element("td", element("strong", "over") if member.over_limit else "no"),
+        element("td", element("strong", "yes") if member.over_limit else "no"),
     )
 
 

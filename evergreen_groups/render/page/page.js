@@ -32,6 +32,15 @@
     head.replaceChildren(button);
   });
 
+  // Some browsers forget what a table is when it is laid out as cards.
+  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
+  if (matchMedia("(max-width: 45.99rem)").matches) {
+    for (const part of [table, ...table.querySelectorAll("*")]) {
+      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
+      if (role) part.setAttribute("role", role);
+    }
+  }
+
   const folds = [...table.querySelectorAll("details")];
   if (!folds.length) return;
   const setAll = (open) => folds.forEach((fold) => { fold.open = open; });

