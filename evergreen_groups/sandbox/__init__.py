@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from evergreen_groups.sandbox import dataset
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.sandbox.dataset import load
+from evergreen_groups.sandbox.permissions import orgs_where
 from evergreen_groups.sandbox.server import SandboxServer
 from evergreen_groups.sandbox.store import Store
 
@@ -36,24 +38,23 @@ class Sandbox:
     same; ``database`` keeps the state in a file, which is taken as it is where it exists; ``port`` 0 takes a free one.
 
     Raises:
-        ConfigurationError: the dataset can't be read.
-        OSError: the port is taken.
+        ConfigurationError: the dataset can't be read, or the port is taken.
     """
 
     def __init__(
         self,
-        dataset_file: Path | None = None,
+        dataset: Path | None = None,
         patrons: int = 0,
         database: Path | None = None,
         port: int = 0,
         host: str = "127.0.0.1",
     ) -> None:
-        self._store = Store(lambda connection: dataset.load(connection, dataset_file, patrons), database)
+        self._store = Store(lambda connection: load(connection, dataset, patrons), database)
         try:
             self._server = SandboxServer(self._store, host, port)
-        except OSError:
+        except OSError as error:
             self._store.close()
-            raise
+            raise ConfigurationError(f"port {port} on {host} can't be used: {error.strerror}; try another") from error
         self._thread: threading.Thread | None = None
 
     @property
@@ -68,13 +69,44 @@ class Sandbox:
         return {name: Account(*rest) for name, *rest in found}
 
     @property
+    def report_account(self) -> tuple[str, str]:
+        """User name and password of an account that sees every patron, not a superuser where there is such a one.
+
+        Raises:
+            ConfigurationError: the dataset has no such account.
+        """
+        orgs = set(self._store.orgs.ids)
+        seeing = []
+        for account in self.accounts.values():
+            rows = self._store.rows("au", {"usrname": account.login}) if account.kind == "staff" else []
+            if rows and orgs_where(self._store, rows[0]["id"], "VIEW_USER") == orgs:
+                seeing.append((rows[0]["super_user"], account))
+        if not seeing:
+            raise ConfigurationError("the dataset has no staff account with VIEW_USER for the whole consortium")
+        _, account = min(seeing, key=lambda item: item[0])
+        return account.login, account.password
+
+    @property
     def barcodes(self) -> list[str]:
         """A few patrons' barcodes to try."""
         found = self._store.read().execute(
-            "SELECT ac.barcode FROM ac JOIN au ON au.card = ac.id JOIN mous ON mous.usr = au.id "
-            "WHERE ac.active AND NOT au.deleted AND mous.balance_owed > 0 ORDER BY au.id LIMIT 5"
+            "SELECT ac.barcode FROM au JOIN ac ON ac.id = au.card "
+            "WHERE ac.active AND NOT au.deleted AND au.master_account AND EXISTS "
+            "(SELECT 1 FROM mbts WHERE mbts.usr = au.id AND xact_finish IS NULL AND balance_owed > 0) "
+            "ORDER BY au.id LIMIT 5"
         )
         return [barcode for (barcode,) in found]
+
+    def how_to_connect(self) -> str:
+        """What to tell whoever starts it: address, logins, a few barcodes, and the configuration."""
+        width = max(len(account.login) for account in self.accounts.values())
+        lines = [f"Sandbox at {self.url} (it keeps state until it ends)", "", "Logins, with their passwords:"]
+        for account in self.accounts.values():
+            kind = "" if account.kind == "staff" else f" ({account.kind}, by barcode)"
+            lines.append(f"  {account.login:{width}}  {account.password}  {account.note or ''}{kind}".rstrip())
+        lines += ["", "Barcodes to try: " + ", ".join(self.barcodes)]
+        lines += ["", "Configuration:", "  [gateway]", f'  url = "{self.url}"']
+        return "\n".join([*lines, f'  username = "{self.report_account[0]}"'])
 
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
@@ -85,6 +117,11 @@ class Sandbox:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         return self
+
+    def wait(self) -> None:
+        """Wait until serving ends, or an interrupt comes."""
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(1)
 
     def serve_forever(self) -> None:
         """Serve in this thread until it is interrupted."""

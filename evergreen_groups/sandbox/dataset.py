@@ -1,8 +1,9 @@
 """Read a dataset, a JSON file of rows by class, into an empty database.
 
-Beside the classes' rows it may hold ``staff_permissions`` (accounts with their grants: permission, work org unit,
-depth), ``group_permissions`` (grants to profiles, by ``"<id> <name>"``), ``passwords`` and, in ``_about``, what the
-sequences give next. The recorded ``dataset.json`` and the families built in are of this form.
+Beside the classes' rows it may hold ``_defaults`` (by class, the fields that rows leave out), ``staff_permissions``
+(accounts with their grants: permission, work org unit, depth), ``group_permissions`` (grants to profiles, by
+``"<id> <name>"``), ``passwords`` and, in ``_about``, what the sequences give next. The families built in are of this
+form.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def fill(connection: sqlite3.Connection, content: Mapping[str, Any]) -> None:
     """
     for class_id, rows in content.items():
         if class_id in classes() and class_id not in VIEWS:
-            insert_rows(connection, classes()[class_id], rows)
+            defaults = content.get("_defaults", {}).get(class_id, {})
+            insert_rows(connection, classes()[class_id], [{**defaults, **row} for row in rows])
     _fill_permissions(connection, content)
     _fill_passwords(connection, content)
     set_sequences(connection, content.get("_about", {}).get("sequences", {}))

@@ -15,8 +15,10 @@ _TERM = re.compile(
 )
 
 
-def _term(expression: Expression, direction: str | None, nulls: str | None = None) -> str:
+def _term(source: Source | None, expression: Expression, direction: str | None, nulls: str | None = None) -> str:
     descending = (direction or "").lower().startswith("d")
+    if source is not None and expression.sql == source.column(source.known.primary).sql:
+        return f"{expression.sql} {'DESC' if descending else 'ASC'}"  # never null; so SQLite can walk its index
     place = nulls or ("first" if descending else "last")
     return f"{expression.sql} {'DESC' if descending else 'ASC'} NULLS {place.upper()}"
 
@@ -44,7 +46,7 @@ def from_list(frame: Frame, node: list[Any]) -> list[str]:
             expression = predicates.predicate(frame, source, field, entry["compare"])
             expression = Expression(f"({expression.sql})", "bool", columns=expression.columns)
         direction = entry.get("direction")
-        terms.append(_term(expression, direction if isinstance(direction, str) else None))
+        terms.append(_term(source, expression, direction if isinstance(direction, str) else None))
     return terms
 
 
@@ -69,7 +71,7 @@ def from_fields(source: Source, node: dict[str, Any], *, lenient: bool) -> list[
             direction = how.get("direction")
         elif not isinstance(how, str | int | float) or isinstance(how, bool):
             raise QueryError("no direction")
-        terms.append(_term(expression, direction if isinstance(direction, str) else None))
+        terms.append(_term(source, expression, direction if isinstance(direction, str) else None))
     return terms
 
 
@@ -82,6 +84,7 @@ def from_text(frame: Frame, text: str, selected: int) -> list[str]:
         QueryError: a column that doesn't exist, or SQL that isn't understood here.
     """
     terms = []
+    source: Source | None
     for part in text.split(","):
         match = _TERM.fullmatch(part)
         if not match or bool(match["function"]) != bool(match["close"]):
@@ -89,11 +92,11 @@ def from_text(frame: Frame, text: str, selected: int) -> list[str]:
         if match["column"].isdigit():
             if not 1 <= int(match["column"]) <= selected:
                 raise QueryError("no such column")
-            expression = Expression(match["column"], "integer")
+            source, expression = None, Expression(match["column"], "integer")
         else:
-            source = _owner(frame, match["alias"], match["column"])
-            expression = calls.field_transform(source, match["column"], {"transform": match["function"]})
-        terms.append(_term(expression, match["direction"], match["nulls"]))
+            source = owner = _owner(frame, match["alias"], match["column"])
+            expression = calls.field_transform(owner, match["column"], {"transform": match["function"]})
+        terms.append(_term(source, expression, match["direction"], match["nulls"]))
     return terms
 
 
