@@ -174,6 +174,7 @@ class Server:
     otherwise: Action = field(default_factory=lambda: says(404))
     tls: ssl.SSLContext | None = None
     greeting: bytes = b""
+    port: int = 0
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -182,7 +183,8 @@ class Server:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._lines: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=64)
+        self.port = self._listener.getsockname()[1]
         self._start(self._accept)
 
     def __enter__(self) -> Self:
@@ -202,10 +204,6 @@ class Server:
     @property
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
-
-    @property
-    def port(self) -> int:
-        return self._listener.getsockname()[1]
 
     @property
     def posts(self) -> list[str]:
