@@ -24,7 +24,7 @@ from rich.cells import cell_len
 from evergreen_groups.models import Criteria, GroupFines, Report
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import render
-from evergreen_groups.render.columns import wrapped
+from evergreen_groups.render.columns import Cell, Column, Columns, wrapped
 from evergreen_groups.render.wording import printable
 
 SGR = re.compile("\x1b\\[[0-9;]*m")
@@ -177,3 +177,9 @@ def test_large_report_with_members() -> None:
     shown = table(large_report(400), width=80)
     assert shown.count(" lead  ") == 400
     assert max(map(cell_len, shown.splitlines())) <= 80
+
+
+def test_wrapped_lines_are_indented_and_stay_in_their_column() -> None:
+    columns = Columns((Column("A"), Column("B", least=4)), [[Cell("1"), Cell("eins zwei drei", indent=2)]], width=11)
+    shown = "".join(segment.text for segment in columns.row([Cell("1"), Cell("eins zweidreivier", indent=2)]))
+    assert shown == "1    eins\n      zweid\n      reivi\n      er\n"
