@@ -36,7 +36,6 @@ class Store:
         self._fresh_path = self.path.with_name(self.path.name + ".fresh")
         self._write_lock = threading.RLock()
         self._transaction_depth = 0
-        self._drawn: dict[str, tuple[int, str]] = {}
         self._drawn: dict[str, int] = {}
         self._pool: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
@@ -123,7 +122,6 @@ class Store:
                     self._writer.execute("COMMIT")
             finally:
                 self._transaction_depth -= 1
-                self._drawn = self._drawn if self._transaction_depth else {}
                 self._local.writing = self._transaction_depth > 0
                 if self._transaction_depth == 0:
                     self._drawn.clear()
@@ -238,7 +236,6 @@ class Store:
             )
             (following,) = connection.execute("SELECT next FROM sequences WHERE name = ?", [sequence]).fetchone()
             self._drawn[sequence] = int(following)
-            self._drawn[sequence] = (following, sequence)
             return int(following) - 1
 
     def password(self, user_id: int) -> str | None:
