@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import TextIO
 
 from rich.console import Console
@@ -42,6 +43,9 @@ from evergreen_groups.render.wording import (
 NARROWEST = 72
 """A narrower screen (terminal cells) gets lines of this length, which the terminal wraps."""
 
+SEGMENTS_AT_ONCE = 5000
+"""How many pieces of text are styled at a time."""
+
 
 def write_table(
     report: Report, stream: TextIO, *, details: bool = True, width: int | None = None, color: bool = False
@@ -56,13 +60,25 @@ def write_table(
     rule = "─" if "─".encode(encoding, "replace") != b"?" else "-"
     buffer = io.StringIO()
     console = _console(buffer, width, color)
+    for _ in _parts(console, report, details, rule):
+        stream.write(buffer.getvalue().encode(encoding, "replace").decode(encoding))
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterator[None]:
+    """Print the table in parts, so that a large one is never in memory as a whole."""
     _print_head(console, report)
+    yield
     if report.groups:
-        console.print(Segments(_grid(report, details, width, rule)), soft_wrap=True, end="")
+        lines = _grid(report, details, console.width, rule)
+        while part := list(islice(lines, SEGMENTS_AT_ONCE)):
+            console.print(Segments(part), soft_wrap=True, end="")
+            yield
     else:
         console.print(NOTHING_FOUND, style=BOLD)
     _print_foot(console, report)
-    stream.write(buffer.getvalue().encode(encoding, "replace").decode(encoding))
+    yield
 
 
 def _console(buffer: io.StringIO, width: int, color: bool) -> Console:
@@ -100,21 +116,22 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     """The heading, the groups and the sums, set in columns."""
     layout = layout_for(width, details)
     limit = report.criteria.limit
-    blocks: list[tuple[GroupFines, list[Row]]] = []
-    for group in report.groups:
-        rows = [layout.group(group, limit)]
+
+    def rows(group: GroupFines) -> Iterator[Row]:
+        yield layout.group(group, limit)
         if details:
-            rows += map(layout.member, group.members)
-        blocks.append((group, rows))
+            yield from map(layout.member, group.members)
+
     sums = layout.sums(report.totals)
-    columns = Columns(layout.columns, [*(row for _, rows in blocks for row in rows), sums], width)
+    # Made twice, once to measure and once to write: they take far more room than the groups themselves.
+    columns = Columns(layout.columns, chain([sums], chain.from_iterable(map(rows, report.groups))), width)
     line = [Segment(rule * columns.width, FAINT), Segment.line()]
     yield from columns.heading(BOLD)
     yield from line
-    for number, (group, rows) in enumerate(blocks):
+    for number, group in enumerate(report.groups):
         if number and details:
             yield Segment.line()
-        for row in rows:
+        for row in rows(group):
             yield from columns.row(row)
         if not group.complete:
             yield from _incomplete(group, columns)
