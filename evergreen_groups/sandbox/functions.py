@@ -1,4 +1,7 @@
-"""PostgreSQL's functions and operators that SQLite lacks, for the sandbox's connections."""
+"""PostgreSQL's functions and operators that SQLite lacks, for the sandbox's connections.
+
+They work as in a database with the C locale, the recorded one's: only the letters A to Z have another case.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,44 @@ import hashlib
 import math
 import re
 import sqlite3
+import string
 import unicodedata
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Any
 
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
+_POSIX = {
+    "[[:<:]]": r"\b(?=\w)",
+    "[[:>:]]": r"\b(?<=\w)",
+    "[:alpha:]": "a-zA-Z",
+    "[:digit:]": "0-9",
+    "[:alnum:]": "a-zA-Z0-9",
+    "[:upper:]": "A-Z",
+    "[:lower:]": "a-z",
+    "[:space:]": r"\s",
+    "[:punct:]": re.escape(string.punctuation),
+}
+
+
+def lower(text: str) -> str:
+    """The text in small letters, A to Z only."""
+    return text.translate(_TO_LOWER)
+
+
+def upper(text: str) -> str:
+    """The text in capital letters, a to z only."""
+    return text.translate(_TO_UPPER)
+
+
+def _initcap(text: str) -> str:
+    return re.sub(r"[A-Za-z0-9]+", lambda word: upper(word[0][:1]) + lower(word[0][1:]), text)
+
 
 @lru_cache(maxsize=256)
-def _like_pattern(pattern: str, flags: int) -> re.Pattern[str]:
+def _like_pattern(pattern: str) -> re.Pattern[str]:
     parts = []
     characters = iter(pattern)
     for character in characters:
@@ -25,7 +57,7 @@ def _like_pattern(pattern: str, flags: int) -> re.Pattern[str]:
             parts.append(re.escape(following))
         else:
             parts.append({"%": ".*", "_": "."}.get(character) or re.escape(character))
-    return re.compile("".join(parts), flags | re.DOTALL)
+    return re.compile("".join(parts), re.DOTALL)
 
 
 @lru_cache(maxsize=256)
@@ -36,17 +68,19 @@ def _similar_pattern(pattern: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=256)
 def _regex(pattern: str, flags: int) -> re.Pattern[str]:
-    return re.compile(pattern, flags)
+    for name, meaning in _POSIX.items():
+        pattern = pattern.replace(name, meaning)
+    return re.compile(pattern, flags | re.ASCII)
 
 
 def _like(value: str | None, pattern: str | None) -> bool | None:
-    return None if value is None or pattern is None else bool(_like_pattern(pattern, 0).fullmatch(value))
+    return None if value is None or pattern is None else bool(_like_pattern(pattern).fullmatch(value))
 
 
 def _ilike(value: str | None, pattern: str | None) -> bool | None:
     if value is None or pattern is None:
         return None
-    return bool(_like_pattern(pattern.lower(), 0).fullmatch(value.lower()))
+    return bool(_like_pattern(lower(pattern)).fullmatch(lower(value)))
 
 
 def _regex_match(flags: int) -> Callable[[str | None, str | None], bool | None]:
@@ -104,9 +138,11 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "pg_iregex": (2, _regex_match(re.IGNORECASE)),
     "pg_similar": (2, _similar),
     "pg_starts": (2, _starts),
-    "pg_lower": (1, _strict(str.lower)),
-    "pg_upper": (1, _strict(str.upper)),
-    "pg_initcap": (1, _strict(str.title)),
+    "pg_lower": (1, _strict(lower)),
+    "pg_upper": (1, _strict(upper)),
+    "pg_lowercase": (1, _strict(str.lower)),
+    "pg_uppercase": (1, _strict(str.upper)),
+    "pg_initcap": (1, _strict(_initcap)),
     "pg_reverse": (1, _strict(lambda text: text[::-1])),
     "pg_md5": (1, _strict(lambda text: hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())),
     "pg_unaccent_and_squash": (1, _strict(squash)),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from evergreen_groups.sandbox.functions import lower, upper
 from evergreen_groups.sandbox.query.frames import NUMBERS, Expression, QueryError, Source
 from evergreen_groups.sandbox.query.literals import number_text, quoted_value, text_literal
 from evergreen_groups.sandbox.values import now, timestamp_text
 
 _SUMS = {"integer": "bigint", "bigint": "numeric", "money": "money", "numeric": "numeric"}
-_TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse", "md5"}
+_TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse", "md5", "lowercase", "uppercase"}
 _LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_length"}
 _AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every")
 _ORG_TREES = {
@@ -99,8 +100,6 @@ def _aggregate_kind(function: str, kind: str) -> str:
 
 def _plain(function: str, column: Expression, parameters: Sequence[str | None]) -> Expression:
     name = function.removeprefix("evergreen.").removeprefix("pg_catalog.")
-    if name in ("lowercase", "uppercase"):
-        name = name.removesuffix("case")
     if name in _TEXT_CALLS or name in _LENGTHS or name in ("unaccent_and_squash", "left", "right", "replace"):
         return _text_call(name, column, parameters)
     if name == "date" and column.kind in ("timestamp", "date") and not parameters:
@@ -150,8 +149,8 @@ def value_call(node: Sequence[Any], kind: str) -> str:
 
 
 _VALUE_CALLS: dict[str, Callable[[str], str]] = {
-    "lower": str.lower,
-    "upper": str.upper,
+    "lower": lower,
+    "upper": upper,
     "evergreen.lowercase": str.lower,
     "evergreen.uppercase": str.upper,
     "btrim": lambda text: text.strip(" "),

@@ -67,7 +67,7 @@ class Source:
         if item is None or (item.virtual and not item.hidden):
             raise QueryError(f"{self.known.id} has no column {name}")
         columns = frozenset({(self.alias, name)})
-        if item.hidden:
+        if item.virtual:
             return Expression("'*'", "text", columns=columns)
         return Expression(f"{self.quoted}.{quoted(name)}", kind_of(self.known.id, item), columns=columns)
 

@@ -58,8 +58,8 @@ def quoted_value(text: str, kind: str) -> str:
             number = Decimal(text.strip().replace("_", "x"))
         except InvalidOperation:
             raise QueryError("not a number") from None
-        if not number.is_finite():
-            raise QueryError("not a finite number")
+        if not number.is_finite():  # NaN is greater than every number in PostgreSQL
+            return "-9e999" if number == Decimal("-Infinity") else "9e999"
         return _scaled(number, kind)
     if kind == "bool":
         return _quoted_boolean(text)

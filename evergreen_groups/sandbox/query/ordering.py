@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from evergreen_groups.sandbox.query import calls, predicates
@@ -50,18 +51,19 @@ def from_list(frame: Frame, node: list[Any]) -> list[str]:
     return terms
 
 
-def from_fields(source: Source, node: dict[str, Any], *, lenient: bool) -> list[str]:
+def from_fields(frame: Frame, source: Source, node: dict[str, Any], *, selected: Sequence[str] | None) -> list[str]:
     """Terms from ``{field: direction}`` or ``{field: {"direction", "transform"}}``.
 
-    ``lenient``: what isn't a field of the class is passed over, as pcrud does outside of subqueries.
+    ``selected`` are the columns that pcrud selects of its class, None in a subquery. Outside of subqueries, what isn't
+    a field of the class is passed over.
 
     Raises:
-        QueryError: a field that doesn't exist, where not lenient.
+        QueryError: a field that doesn't exist, in a subquery.
     """
     terms = []
     for name, how in node.items():
         item = source.known.by_name.get(name)
-        if (item is None or item.virtual) and lenient:
+        if (item is None or item.virtual) and selected is not None:
             continue
         expression = source.column(name)
         direction = how
@@ -71,14 +73,17 @@ def from_fields(source: Source, node: dict[str, Any], *, lenient: bool) -> list[
             direction = how.get("direction")
         elif not isinstance(how, str | int | float) or isinstance(how, bool):
             raise QueryError("no direction")
+        else:
+            expression = _owner(frame, None, name, selected or ()).column(name)
         terms.append(_term(source, expression, direction if isinstance(direction, str) else None))
     return terms
 
 
-def from_text(frame: Frame, text: str, selected: int) -> list[str]:
+def from_text(frame: Frame, text: str, selected: Sequence[str]) -> list[str]:
     """Terms from SQL text such as ``"family_name, id DESC"``, which pcrud passes on as it is.
 
-    ``selected`` is how many columns are selected, for terms that are their number.
+    ``selected`` are the columns selected of the search's own class: a bare name is one of them first, and a number is
+    one of their places.
 
     Raises:
         QueryError: a column that doesn't exist, or SQL that isn't understood here.
@@ -90,21 +95,28 @@ def from_text(frame: Frame, text: str, selected: int) -> list[str]:
         if not match or bool(match["function"]) != bool(match["close"]):
             raise QueryError("order_by isn't understood")
         if match["column"].isdigit():
-            if not 1 <= int(match["column"]) <= selected:
+            if not 1 <= int(match["column"]) <= len(selected):
                 raise QueryError("no such column")
             source, expression = None, Expression(match["column"], "integer")
         else:
-            source = owner = _owner(frame, match["alias"], match["column"])
+            source = owner = _owner(frame, match["alias"], match["column"], () if match["function"] else selected)
             expression = calls.field_transform(owner, match["column"], {"transform": match["function"]})
         terms.append(_term(source, expression, match["direction"], match["nulls"]))
     return terms
 
 
-def _owner(frame: Frame, alias: str | None, name: str) -> Source:
+def _owner(frame: Frame, alias: str | None, name: str, selected: Sequence[str]) -> Source:
+    if alias is None and name in selected:
+        return frame.sources[0]
     if alias is not None:
         found = [source for source in frame.sources if source.alias == alias]
     else:
-        found = [source for source in frame.sources if any(item.name == name for item in source.known.columns)]
+        found = [source for source in frame.sources if _has(source, name)]
     if len(found) != 1:
         raise QueryError(f"column {name} isn't there, or ambiguous")
     return found[0]
+
+
+def _has(source: Source, name: str) -> bool:
+    item = source.known.by_name.get(name)
+    return item is not None and (item.hidden or not item.virtual)

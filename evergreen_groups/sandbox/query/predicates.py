@@ -103,9 +103,9 @@ def _between(source: Source, name: str, operand: Any) -> Expression:
     if not isinstance(span, list) or len(span) != 2:
         raise QueryError("between takes two values")
     low, high = (field_value(value, _field_kind(source, name), left.kind) for value in span)
-    if low is None or high is None:
+    if (low is None or high is None) and _field_kind(source, name) not in ("integer", "bigint"):
         raise QueryError("between takes two values")
-    return Expression(f"{left.sql} BETWEEN {low} AND {high}", "bool", left.aggregate, left.columns)
+    return Expression(f"{left.sql} BETWEEN {low or 'NULL'} AND {high or 'NULL'}", "bool", left.aggregate, left.columns)
 
 
 def _in(frame: Frame, source: Source, name: str, operand: Any, *, negated: bool) -> Expression:

@@ -43,7 +43,7 @@ def search(known: Class, condition: Any, options: dict[str, Any], permission: Pe
     wanted = where.boolean(where.condition(frame, core, condition))
     if wanted.aggregate:
         raise QueryError("an aggregate in WHERE")
-    terms = _order(frame, options.get("order_by"), len(columns)) or [
+    terms = _order(frame, options.get("order_by"), [item.name for item in columns]) or [
         f"{core.quoted}._position",
         f"{core.quoted}.{known.primary}",
     ]
@@ -74,9 +74,9 @@ def count(known: Class, condition: Any, options: dict[str, Any], permission: Per
 
 def _columns(known: Class, selection: Any) -> tuple[Field, ...]:
     """The columns selected of the class; names that it hasn't are passed over (``pcrud-154``)."""
-    wanted = selection.get(known.id) if isinstance(selection, dict) else None
-    if wanted is None:
-        return known.columns
+    if not isinstance(selection, dict) or known.id not in selection:
+        return tuple(item for item in known.columns if not item.hidden)
+    wanted = selection[known.id]
     names = list(wanted.values()) if isinstance(wanted, dict) else wanted if isinstance(wanted, list) else []
     columns = []
     for name in names:
@@ -102,7 +102,7 @@ def _joins(frame: Frame, core: Source, node: Any) -> str:
     return sql
 
 
-def _order(frame: Frame, node: Any, selected: int) -> list[str]:
+def _order(frame: Frame, node: Any, selected: list[str]) -> list[str]:
     if isinstance(node, list):
         return ordering.from_list(frame, node)
     terms: list[str] = []
@@ -111,7 +111,7 @@ def _order(frame: Frame, node: Any, selected: int) -> list[str]:
         if source is None:
             continue
         if isinstance(wanted, dict):
-            terms += ordering.from_fields(source, wanted, lenient=True)
+            terms += ordering.from_fields(frame, source, wanted, selected=selected)
         elif isinstance(wanted, str):
             # a text ends the list; what the loop has collected so far runs straight into it
             if terms:

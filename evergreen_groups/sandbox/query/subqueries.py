@@ -176,7 +176,7 @@ def _order(frame: Frame, node: Any) -> str:
             if source is None or not isinstance(wanted, dict | list):
                 raise QueryError("order_by isn't understood")
             fields = wanted if isinstance(wanted, dict) else dict.fromkeys(wanted, "asc")
-            terms += ordering.from_fields(source, fields, lenient=False)
+            terms += ordering.from_fields(frame, source, fields, selected=None)
     else:
         raise QueryError("order_by isn't understood")
     return f" ORDER BY {', '.join(terms)}" if terms else ""
