@@ -70,15 +70,16 @@ class Draft:
 
 
 def group_changes(steps: Sequence[Step], groups: Mapping[int, Membership]) -> tuple[GroupChange, ...]:
-    """What the steps do to each group that loses or gains a member, and each new group.
+    """What the steps do to each group that loses or gains a member (those that lose one first), and each new group.
 
     ``groups`` has every group that a patron leaves or joins.
     """
     moves = [step for step in steps if step.field == GROUP]
     leaving = {step.person.id for step in moves}
-    touched = sorted({step.person.group for step in moves} | {step.after for step in moves if step.after is not None})
+    left = sorted({step.person.group for step in moves})
+    joined = sorted({step.after for step in moves if step.after is not None} - set(left))
     found = []
-    for number in touched:
+    for number in left + joined:
         arriving = [step.person for step in moves if step.after == number]
         found.append(_change(groups[number], leaving, arriving))
     alone = [step.person for step in moves if step.after is None]

@@ -25,7 +25,7 @@ ROOMS = [
     {"policy"},
     {"errors", "progress"},
 ]
-APART = {"render": {"models", "policy", "errors"}, "sandbox": {"errors"}}
+APART = {"render": {"details", "moves", "plans", "journal", "models", "policy", "errors"}, "sandbox": {"errors"}}
 LEVEL = {room: depth for depth, rooms in enumerate(ROOMS) for room in rooms}
 
 
