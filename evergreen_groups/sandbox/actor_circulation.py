@@ -10,7 +10,7 @@ from evergreen_groups.sandbox.circulations import open_circulations
 from evergreen_groups.sandbox.editor import Editor
 from evergreen_groups.sandbox.events import Event
 from evergreen_groups.sandbox.methods import Context, Die, method
-from evergreen_groups.sandbox.perl import is_true, text
+from evergreen_groups.sandbox.perl import as_compared, is_true, text
 
 SERVICE = "open-ils.actor"
 _NAMES = ("first_given_name", "second_given_name", "family_name", "alias", "usrname")
@@ -24,7 +24,7 @@ def _circulations(context: Context, token: Any, user_id: Any) -> dict[str, list[
     editor = Editor(context, token)
     if text(user_id) == str(editor.user_id):
         return open_circulations(editor.store, editor.user_id)
-    user = editor.retrieve("au", user_id)
+    user = editor.retrieve("au", as_compared(user_id))
     if not editor.allowed("VIEW_CIRCULATIONS", user["home_ou"]):
         return None
     return open_circulations(editor.store, user["id"])
@@ -44,13 +44,13 @@ def checked_out_count(context: Context, token: Any = None, user_id: Any = None) 
     if found is None:
         return None
     counts = {kind: len(ids) for kind, ids in found.items()}
-    if _has_items(context, user_id):
+    if _has_items(context, text(user_id)):
         counts["total"] = sum(counts.values())
     return counts
 
 
-def _has_items(context: Context, user_id: Any) -> bool:
-    return bool(context.store.rows("circ", {"usr": user_id, "checkin_time": None}))
+def _has_items(context: Context, user_id: str) -> bool:
+    return user_id.isdecimal() and bool(context.store.rows("circ", {"usr": user_id, "checkin_time": None}))
 
 
 @method(SERVICE, "open-ils.actor.user.hold_requests.count", authoritative=True)

@@ -10,7 +10,7 @@ from evergreen_groups.sandbox.classes import wire_object
 from evergreen_groups.sandbox.editor import Editor
 from evergreen_groups.sandbox.fleshing import flesh
 from evergreen_groups.sandbox.methods import Context, method
-from evergreen_groups.sandbox.perl import is_true, number, text
+from evergreen_groups.sandbox.perl import as_compared, is_true, number, text
 from evergreen_groups.sandbox.store import Row
 from evergreen_groups.sandbox.values import amount_text
 
@@ -21,10 +21,11 @@ SERVICE = "open-ils.actor"
 def fines_summary(context: Context, token: Any = None, user_id: Any = None) -> dict[str, Any] | None:
     """The ``mous`` of a patron; None for one without an open transaction, and so nothing in the payload."""
     editor = Editor(context, token)
+    key = as_compared(user_id)
     if text(user_id) != str(editor.user_id):
-        user = editor.retrieve("au", user_id)
+        user = editor.retrieve("au", key)
         editor.require("VIEW_USER_FINES_SUMMARY", user["home_ou"])
-    found = editor.store.rows("mous", {"usr": user_id})
+    found = editor.search("mous", {"usr": key})
     return wire_object("mous", found[0]) if found else None
 
 
@@ -36,10 +37,10 @@ def _transactions(context: Context, token: Any, user_id: Any, xact_type: Any, *,
         editor.require("VIEW_USER_TRANSACTIONS", user["home_ou"])
     if text(user_id) != str(editor.user_id):
         editor.require("VIEW_USER_TRANSACTIONS")
-    where = {"usr": user["id"], "xact_finish": None}
+    where = {"usr": user_id, "xact_finish": None}
     if xact_type is not None:
         where["xact_type"] = xact_type
-    rows = editor.store.rows("mbts", where)
+    rows = editor.search("mbts", where) or []
     amount = "balance_owed" if balance else "total_owed"
     return [row for row in rows if (Decimal(row[amount]) != 0 if balance else Decimal(row[amount]) > 0)]
 
@@ -106,10 +107,7 @@ def negative_balance(
     wanted = options if isinstance(options, dict) else {}
     limit = int(number(wanted.get("limit"))) or 1000
     offset = int(number(wanted.get("offset")))
-    homes: set[int] | None = None
-    if is_true(org_unit):
-        top = int(number(org_unit))
-        homes = set(editor.store.orgs.descendants(top)) if is_true(wanted.get("org_descendants")) else {top}
+    homes = _homes(editor, org_unit, below=is_true(wanted.get("org_descendants")))
     found = [row for row in _debtors_below_zero(editor) if homes is None or row["home_ou"] in homes]
     for row in found[offset : offset + limit]:
         user = editor.retrieve("au", row["usr"])
@@ -118,6 +116,15 @@ def negative_balance(
             "balance_owed": row["balance_owed"],
             "last_billing_activity": _last_activity(editor.store.rows("mbts", {"usr": user["id"]})),
         }
+
+
+def _homes(editor: Editor, org_unit: Any, *, below: bool) -> set[int] | None:
+    """The home libraries asked for, None for all of them."""
+    if not below and not is_true(org_unit):
+        return None
+    given = org_unit if isinstance(org_unit, list) else [org_unit] if is_true(org_unit) else []
+    tops = {int(number(one)) for one in given}
+    return {org for top in tops for org in editor.store.orgs.descendants(top)} if below else tops
 
 
 def _last_activity(rows: list[Row]) -> str | None:

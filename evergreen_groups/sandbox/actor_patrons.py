@@ -8,9 +8,9 @@ from evergreen_groups.sandbox.classes import wire_object
 from evergreen_groups.sandbox.editor import Editor, not_found
 from evergreen_groups.sandbox.events import Event, perl_event
 from evergreen_groups.sandbox.fleshing import flesh
-from evergreen_groups.sandbox.methods import Context, method
-from evergreen_groups.sandbox.penalties import active_penalties
-from evergreen_groups.sandbox.perl import is_true, items, number, text
+from evergreen_groups.sandbox.methods import Context, Die, method
+from evergreen_groups.sandbox.penalties import in_force
+from evergreen_groups.sandbox.perl import is_true, items, number
 from evergreen_groups.sandbox.store import Row
 
 SERVICE = "open-ils.actor"
@@ -19,6 +19,7 @@ BY_BARCODE = (
     *("stat_cat_entries", "waiver_entries", "usr_activity"),
 )
 BY_ID = (*BY_BARCODE, "groups")
+_NOT_A_LIST = "Can't use an undefined value as an ARRAY reference at OpenILS/Application/Actor.pm."
 _APART = ("standing_penalties", "notes", "usr_activity")
 
 
@@ -37,10 +38,10 @@ def _id_of(class_id: str, wire: dict[str, Any]) -> int:
     return int(wire["__p"][position])
 
 
-def _penalties(editor: Editor, user_id: int) -> list[dict[str, Any]]:
+def _penalties(editor: Editor, user_id: Any) -> list[dict[str, Any]]:
     """The penalties in force at the org units around the caller's work org unit."""
     nearby = set(editor.store.orgs.full_path(editor.session.work_org))
-    rows = [row for row in active_penalties(editor.store, user_id) if row["org_unit"] in nearby]
+    rows = [row for row in in_force(editor.search("ausp", {"usr": user_id}) or []) if row["org_unit"] in nearby]
     fields = ("standing_penalty", "usr_message")
     return [wire_object("ausp", row, flesh(editor.store, "ausp", row, fields)) for row in rows]
 
@@ -53,12 +54,14 @@ def fleshed_user(editor: Editor, user_id: Any, fields: list[Any]) -> dict[str, A
     """
     plain = [name for name in fields if name not in _APART]
     sent = [user_id, {"flesh": 1, "flesh_fields": {"au": plain}}]
+    if None in plain:
+        raise not_found("au", sent)
     user = editor.retrieve("au", user_id, sent=sent)
     fleshed = flesh(editor.store, "au", user, plain)
     if "addresses" in fleshed:
         fleshed["addresses"] = _addresses(fleshed)
     if "standing_penalties" in fields:
-        fleshed["standing_penalties"] = _penalties(editor, user["id"])
+        fleshed["standing_penalties"] = _penalties(editor, user_id)
     for name in ("notes", "usr_activity"):
         if name in fields:
             fleshed[name] = []
@@ -96,6 +99,8 @@ def retrieve_by_barcode(
     """
     editor = Editor(context, token)
     cards = editor.search("ac", {"barcode": barcode})
+    if cards is None:
+        raise Die(_NOT_A_LIST)
     if not cards:
         raise not_found("ac", {"barcode": barcode})
     fields = [*BY_BARCODE, "home_ou"] if is_true(flesh_home_library) else list(BY_BARCODE)
@@ -112,7 +117,9 @@ def retrieve_id(context: Context, token: Any = None, barcode: Any = None, userna
     by_barcode = _by_barcode(editor, barcode) if is_true(barcode) else None
     by_username: Row | None = None
     if is_true(username):
-        found = editor.search("au", {"usrname": text(username)})
+        found = editor.search("au", {"usrname": username})
+        if found is None:
+            raise Die(_NOT_A_LIST)
         if not found:
             raise Event(perl_event("ACTOR_USR_NOT_FOUND"))
         by_username = found[0]
@@ -124,7 +131,9 @@ def retrieve_id(context: Context, token: Any = None, barcode: Any = None, userna
 
 
 def _by_barcode(editor: Editor, barcode: Any) -> Row:
-    cards = editor.search("ac", {"barcode": text(barcode)})
+    cards = editor.search("ac", {"barcode": barcode})
+    if cards is None:
+        raise Die(_NOT_A_LIST)
     if not cards:
         raise Event(perl_event("ACTOR_USER_NOT_FOUND"))
     return editor.retrieve("au", cards[0]["usr"])

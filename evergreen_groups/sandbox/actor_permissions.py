@@ -8,7 +8,7 @@ from evergreen_groups.sandbox import permissions
 from evergreen_groups.sandbox.editor import Editor
 from evergreen_groups.sandbox.events import Event, perl_event, permission_failure
 from evergreen_groups.sandbox.methods import Context, Die, method
-from evergreen_groups.sandbox.perl import items, text
+from evergreen_groups.sandbox.perl import is_true, items, text
 from evergreen_groups.sandbox.sessions import Session
 from evergreen_groups.sandbox.store import Row
 
@@ -24,13 +24,15 @@ def _session(context: Context, token: Any) -> Session:
 
 
 def _lacks(context: Context, user_id: Any, org_unit: Any, permission: Any) -> bool:
-    """Whether a user is without a permission at an org unit.
+    """Whether a user is without a permission at an org unit; nobody is without one that has no name.
 
     Raises:
         Die: user or org unit is no number, or there is no such user, so that nothing comes back from the database.
     """
+    if not is_true(permission):
+        return False
     try:
-        user = int(text(user_id))
+        user = 0 if user_id is None else int(text(user_id))
         place = None if org_unit is None else int(text(org_unit))
     except ValueError:
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.") from None
@@ -105,9 +107,9 @@ def highest_orgs(context: Context, token: Any = None, user_id: Any = None, names
     """The same for a list of permissions, from the user's home library upwards."""
     session = _session(context, token)
     target = _target(context, session, user_id)
-    if not isinstance(names, list):
+    if not isinstance(names, list | dict):
         return []
-    return [_highest(context, user_id, target["home_ou"], name) for name in names]
+    return [_highest(context, user_id, target["home_ou"], name) for name in items(names)]
 
 
 def _checked(context: Context, token: Any, user_id: Any) -> Editor:
@@ -122,6 +124,8 @@ def _checked(context: Context, token: Any, user_id: Any) -> Editor:
 def work_orgs(context: Context, token: Any = None, permission: Any = None, user_id: Any = None) -> list[int]:
     """The topmost org units at which a user works with a permission; the home library plays no part."""
     editor = _checked(context, token, user_id)
+    if isinstance(permission, list | dict):
+        return []
     target = editor.user_id if user_id is None else int(text(user_id))
     return permissions.highest_orgs(editor.store, target, text(permission))
 

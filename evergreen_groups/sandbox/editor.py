@@ -16,7 +16,7 @@ from evergreen_groups.sandbox import permissions
 from evergreen_groups.sandbox.classes import FLAGS, Class, Field, classes, parse_object
 from evergreen_groups.sandbox.events import Event, perl_event, permission_failure
 from evergreen_groups.sandbox.methods import Context, Die
-from evergreen_groups.sandbox.perl import is_true, text
+from evergreen_groups.sandbox.perl import is_true, number, text
 from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source
 from evergreen_groups.sandbox.query.search import search as query_search
 from evergreen_groups.sandbox.store import Row, Store
@@ -197,7 +197,7 @@ def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] |
     known = classes()[class_id]
     try:
         if all(_is_plain(value) for value in where.values()):
-            return store.rows(class_id, where)
+            return None if _too_large(known, where) else store.rows(class_id, where)
         found = query_search(known, dict(where), {}, _everyone)
         rows = store.read().execute(found.sql).fetchall()
     except (BadValueError, QueryError, sqlite3.OperationalError):
@@ -208,6 +208,12 @@ def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] |
 
 def _is_plain(value: Any) -> bool:
     return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+
+
+def _too_large(known: Class, where: Mapping[str, Any]) -> bool:
+    """Whether a text names a user by a number that PostgreSQL's integers don't reach."""
+    key = where.get(known.primary)
+    return known.id == "au" and isinstance(key, str) and abs(number(key)) >= _INTEGER_LIMIT
 
 
 def _everyone(frame: Frame, source: Source) -> str:  # noqa: ARG001 - the interface of a permission

@@ -142,16 +142,17 @@ def _results(found: _Method, context: Context, given: Sequence[Any]) -> Iterator
         yield event.hash
 
 
-def _number_text(value: float) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+def _shortened(item: Any) -> Any:
+    """A number as Perl prints it: nothing behind the point where there is nothing to say."""
+    return int(item) if isinstance(item, float) and item.is_integer() else item
 
 
 def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     """Call the method ``context.api_name`` of a service and return the payload's items.
 
-    The Perl services drop nulls, the C services send them. A number that a Perl method returns becomes text on its way
-    (it is written into the log); what a stream or an ``.authoritative`` form sends stays as it is (``groups-036``,
-    ``groups-039``).
+    The Perl services drop nulls, the C services send them. A whole number that a Perl method returns becomes text on
+    its way (it is written into the log); what a stream or an ``.authoritative`` form sends stays as it is
+    (``groups-036``, ``groups-039``).
 
     Raises:
         Failure: no such service or method, or the call broke down.
@@ -171,8 +172,8 @@ def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     if service in C_SERVICES:
         return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
-        results = [_number_text(item) if isinstance(item, int | float) else item for item in results]
-    results = [item for item in results if item is not None]
+        results = [str(item) if isinstance(item, int) else item for item in results]
+    results = [_shortened(item) for item in results if item is not None]
     return [results] if found.atomic else results
 
 

@@ -8,6 +8,7 @@ each from its beginning.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ _KEYWORDS = (
 )
 _PHONES = ("day_phone", "evening_phone", "other_phone")
 _PHONE_SETTINGS = ("opac.default_phone", "opac.default_sms_notify")
+_ASCII_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _META = re.compile(r"([_%|*+\[\]()])")
 _BIRTH_PARTS = {"dob_year": (0, 4), "dob_month": (5, 7), "dob_day": (8, 10)}
 
@@ -146,13 +148,16 @@ def _birth_test(part: slice, fits: Callable[[Any], bool]) -> Test:
 
 
 def _keyword_test(words: str) -> Test:
-    """Every word is the beginning of a word of the name, with or without its accents."""
+    """Every word is the beginning of a word of the name, as it is or squashed.
+
+    The database knows small letters of ASCII only, so that ``ñ`` doesn't find ``Ñ``; ``n`` finds both.
+    """
     wanted = re.sub(r"[^\w\s.\-']", "", words).lower().split()
 
     def test(row: Row) -> bool:
-        parts = " ".join(str(row[name]) for name in _KEYWORDS if row[name])
-        present = [*re.split(r"[\s\-]+", parts.lower()), *map(squash, parts.split())]
-        return all(any(word.startswith(one) or word.startswith(squash(one)) for word in present) for one in wanted)
+        names = [str(row[name]) for name in _KEYWORDS if row[name]]
+        present = [*re.split(r"[\s\-]+", " ".join(names).translate(_ASCII_SMALL)), *map(squash, names)]
+        return all(any(word.startswith(one) for word in present) for one in wanted)
 
     return test
 
@@ -177,6 +182,8 @@ def _ordered(store: Store, rows: list[Row], sort: list[str]) -> list[Row]:
 
 
 def _sort_fields(sort: Any) -> list[str]:
+    if isinstance(sort, dict):
+        raise Die("Not an ARRAY reference at OpenILS/Application/Storage/Publisher/actor.pm.")
     wanted = sort if isinstance(sort, list) else [sort]
     if not wanted or not is_true(wanted[0]):
         wanted = ["family_name", "first_given_name"]
@@ -209,4 +216,6 @@ def find_patrons(
     rows = [row for row in store.rows("au", where) if all(test(row) for test in tests)]
     begin = int(number(offset))
     count = int(number(limit)) if is_true(limit) else 1000
+    if count < 0 or begin < 0:
+        raise Die("Call to open-ils.storage failed with exception.")
     return [row["id"] for row in _ordered(store, rows, _sort_fields(sort))[begin : begin + count]]

@@ -123,10 +123,15 @@ def _threshold(store: Store, rule: Rule, profile: int, context_org: int | None) 
     return None
 
 
+def in_force(rows: Iterable[Row]) -> list[Row]:
+    """Those of the ``ausp`` rows that haven't been archived."""
+    moment = timestamp_text(now())
+    return [row for row in rows if not row["stop_date"] or row["stop_date"] > moment]
+
+
 def active_penalties(store: Store, user_id: int) -> list[Row]:
     """The patron's ``ausp`` rows that haven't been archived."""
-    moment = timestamp_text(now())
-    return [row for row in store.rows("ausp", {"usr": user_id}) if not row["stop_date"] or row["stop_date"] > moment]
+    return in_force(store.rows("ausp", {"usr": user_id}))
 
 
 def _of_rule(rows: Iterable[Row], rule: Rule, penalty: int, org_units: Iterable[int]) -> list[Row]:

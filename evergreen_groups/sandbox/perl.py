@@ -50,6 +50,11 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def as_compared(value: Any) -> Any:
+    """A value after ``eq`` or ``ne`` has looked at it: whole numbers have become text, all else is as before."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def items(value: Any) -> list[Any]:
     """What a loop over a value meets: nothing for null, the items of a list.
 
