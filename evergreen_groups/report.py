@@ -108,7 +108,7 @@ def _notes(access: Access, listed: Sequence[GroupFines], pushed_down: bool) -> l
             f"Groups with no member in sight are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
         )
     if not pushed_down:
-        notes.append("The ILS refused the combined query, so all debtors were read one page at a time.")
+        notes.append("The ILS refused the combined query, so all debtors were read page by page.")
         if not access.everywhere:
             notes.append("Groups whose fines are owed mostly by members out of sight may be missing.")
     return notes

@@ -39,11 +39,16 @@ Decide = Callable[[Call], Fault]
 
 
 class FaultProxy:
-    """Forwards to ``target``; ``decide`` says what happens to a request, ``answered`` is called after an answer."""
+    """Forwards to ``target``.
+
+    ``decide`` says what happens to a request, ``refuse`` gives the debug text of one that the server is to refuse with
+    status 500, ``answered`` is called after an answer.
+    """
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target)
         self.decide: Decide = lambda call: Fault.NONE
+        self.refuse: Callable[[Call], str | None] = lambda call: None
         self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
         self.seen: list[str] = []
@@ -81,7 +86,12 @@ class FaultProxy:
             self._forward(request.command, request.path, body)
             _hang_up(request)
             return
-        status, content_type, answer = self._forward(request.command, request.path, body)
+        refusal = self.refuse(call)
+        if refusal is None:
+            status, content_type, answer = self._forward(request.command, request.path, body)
+        else:
+            refused = {"payload": [], "debug": refusal, "status": 500}
+            status, content_type, answer = 200, "text/plain", json.dumps(refused).encode()
         if fault is Fault.LATE_ANSWER:
             _wait_for_the_client_to_go(request.connection)
         if fault is not Fault.NONE:

@@ -1,0 +1,172 @@
+"""What the report costs: seconds, calls, bytes and peak memory, for growing numbers of patrons.
+
+    python tests/bench/report.py [--patrons 10000 50000 200000] [--runs 5] [--account NAME]
+
+Beside the report's own seconds stand those that bare urllib3 needs to send the same requests again, three at a time
+and each after those that it had to wait for, without decoding an answer: the sandbox's share of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+CONCURRENCY = 3
+GATEWAY = "/osrf-gateway-v1"
+
+
+@dataclass
+class Sent:
+    """One request as the report sent it, with the seconds at which it began and ended."""
+
+    method: str
+    path: str
+    body: str
+    began: float
+    ended: float = 0.0
+
+
+@contextlib.contextmanager
+def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
+    """A sandbox with a large population in a process of its own: its address, a user name and the password."""
+    code = (
+        "import sys; from evergreen_groups.sandbox import Sandbox\n"
+        "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
+        "    print(sandbox.url, *sandbox.report_account, flush=True)\n"
+        "    sandbox.wait()"
+    )
+    command = [sys.executable, "-c", code, str(patrons)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url, username, password = process.stdout.readline().split()
+        try:
+            yield url, username, password
+        finally:
+            process.terminate()
+
+
+def run_report(url: str, username: str, password: str) -> dict[str, object]:
+    """Build one report in this process, taking down every request."""
+    from evergreen_groups.gateway import Credentials, Gateway
+    from evergreen_groups.gateway.transport import Transport
+    from evergreen_groups.models import Criteria
+    from evergreen_groups.report import build_report
+
+    sent: list[Sent] = []
+    send = Transport._send
+
+    def taking_down(self: Transport, session: Any, call: Any, request: Any, seconds: float) -> Any:
+        path = request.url[len(url) :]
+        entry = Sent(request.method, path, (request.data or b"").decode(), time.perf_counter())
+        sent.append(entry)
+        reply = send(self, session, call, request, seconds)
+        entry.ended = time.perf_counter()
+        return reply
+
+    Transport._send = taking_down  # type: ignore[method-assign]  # the bench's own tap
+    started = time.perf_counter()
+    with Gateway(
+        url, credentials=Credentials(username=username, password=password), concurrency=CONCURRENCY
+    ) as gateway:
+        report = build_report(gateway, Criteria())
+        seconds = time.perf_counter() - started
+        token, counted = gateway.token, gateway.statistics
+    return {
+        "seconds": seconds,
+        "calls": counted.calls,
+        "sent": counted.bytes_sent,
+        "received": counted.bytes_received,
+        "groups": report.totals.group_count,
+        "members": report.totals.member_count,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "token": token,
+        "requests": [vars(entry) for entry in sent],
+    }
+
+
+def send_again(url: str, recorded: list[dict[str, object]], old_token: str) -> float:
+    """Send the same requests with bare urllib3 and throw the answers away; gives the seconds it took."""
+    import urllib3
+
+    entries = [Sent(**entry) for entry in recorded]  # type: ignore[arg-type]  # written by run_report
+    pool = urllib3.connection_from_url(url, maxsize=CONCURRENCY)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    token = old_token
+
+    def send(entry: Sent) -> bytes:
+        body = entry.body.replace(old_token, token)
+        return pool.request(entry.method, entry.path, body=body or None, headers=headers).data
+
+    started = time.perf_counter()
+    done: list[tuple[Sent, Future[bytes]]] = []
+    with ThreadPoolExecutor(CONCURRENCY) as threads:
+        for entry in entries:
+            for earlier, future in done:
+                if earlier.ended <= entry.began:
+                    answer = future.result()
+                    if "auth.login" in earlier.body and token == old_token:
+                        token = re.findall(rb'"authtoken":"(\w+)"', answer)[0].decode()
+            if "session.delete" not in entry.body:
+                done.append((entry, threads.submit(send, entry)))
+    return time.perf_counter() - started
+
+
+def in_a_process(arguments: list[str], given: str | None = None) -> str:
+    """Run one measurement in a fresh interpreter, so that memory and imports are its own."""
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.run(command, input=given, capture_output=True, text=True, check=True).stdout
+
+
+def measure(patrons: int, runs: int) -> None:
+    """Print one row: medians over ``runs`` pairs of a report and the same requests sent bare."""
+    with sandbox(patrons) as (url, username, password):
+        in_a_process(["--one-report", url, username, password])
+        reports, bare = [], []
+        for _ in range(runs):
+            text = in_a_process(["--one-report", url, username, password])
+            reports.append(json.loads(text))
+            bare.append(float(in_a_process(["--send-again", url], text)))
+    seconds = statistics.median(report["seconds"] for report in reports)
+    ratio = statistics.median(report["seconds"] / again for report, again in zip(reports, bare, strict=True))
+    last = reports[-1]
+    allowed = 10 + 3 * last["members"] / 1000
+    print(
+        f"{patrons:>9,} {last['groups']:>7,} {last['members']:>8,} {seconds:>8.2f} {statistics.median(bare):>8.2f} "
+        f"{ratio:>6.2f} {last['calls']:>6} {allowed:>8.1f} {last['sent'] / 1e6:>8.2f} {last['received'] / 1e6:>9.2f} "
+        f"{max(report['peak_mb'] for report in reports):>8.0f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--patrons", type=int, nargs="+", default=[10_000, 50_000, 200_000])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--one-report", nargs=3, metavar=("URL", "USERNAME", "PASSWORD"), help=argparse.SUPPRESS)
+    parser.add_argument("--send-again", metavar="URL", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one_report:
+        json.dump(run_report(*options.one_report), sys.stdout)
+    elif options.send_again:
+        recorded = json.load(sys.stdin)
+        print(send_again(options.send_again, recorded["requests"], recorded["token"]))
+    else:
+        print("  patrons  groups  members  seconds     bare  ratio  calls  allowed  MB sent  MB answer  peak MB")
+        for patrons in options.patrons:
+            measure(patrons, options.runs)
+
+
+if __name__ == "__main__":
+    main()
