@@ -41,7 +41,7 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import Gateway, RetryPolicy
 
 GOOD = http(envelope("good"))
-SHORT = {"timeout": 0.1, "grace": 0.1}
+SHORT = {"timeout": 0.1, "grace": 0.2}
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -151,7 +151,7 @@ class TestTime:
             Server(otherwise=slow) as server,
             connect(server, **SHORT, retries=RetryPolicy(tries=1)) as gateway,
             quicker_than(2),
-            pytest.raises(TimedOutError, match=r"0\.2 seconds"),
+            pytest.raises(TimedOutError, match=r"0\.3 seconds"),
         ):
             call(gateway)
 
@@ -162,11 +162,11 @@ class TestTime:
             assert ("timeout", "1") in server.requests[0].form
 
     def test_no_try_begins_after_the_total_time(self):
-        policy = RetryPolicy(tries=100, first_delay=0.05, longest_delay=0.05, total_seconds=0.12)
+        policy = RetryPolicy(tries=100, first_delay=0.2, longest_delay=0.2, total_seconds=0.5)
         with Server(otherwise=http_error(503)) as server, connect(server, retries=policy) as gateway:
             with quicker_than(2), pytest.raises(HTTPStatusError):
                 call(gateway)
-            assert 2 <= len(server.requests) <= 5
+            assert 2 <= len(server.requests) <= 6
 
     def test_delays_double_with_jitter_up_to_the_longest(self):
         policy = RetryPolicy(tries=8, first_delay=0.5, longest_delay=8)

@@ -37,6 +37,8 @@ def dumps(value: object) -> str:
     '{"balance_owed":{">=":25.00}}'
     """
     match value:
+        case None | str() | int() | float():
+            return json.dumps(value, allow_nan=False)
         case Decimal():
             if not value.is_finite():
                 raise ValueError("JSON knows no NaN and no infinity")
@@ -48,7 +50,7 @@ def dumps(value: object) -> str:
         case Encodable():
             return dumps(value.to_wire(full=True))
         case _:
-            return json.dumps(value, allow_nan=False)
+            raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
 def _key(key: object) -> str:
