@@ -72,7 +72,14 @@ class FlatMap:
         return expanded
 
     def flat(self, values: dict[str, Any]) -> dict[str, Any]:
-        """One object as a flat hash of the columns to display."""
+        """One object as a flat hash of the columns to display.
+
+        Raises:
+            Die: a path begins with something that isn't a field.
+        """
+        for column in self.columns.values():
+            if column.display and column.path[0] not in self.known.by_name:
+                raise Die(f"No field by the name {column.path[0]} in Fieldmapper::{self.known.fieldmapper}!")
         return {key: _value(values, column.path) for key, column in self.columns.items() if column.display}
 
 

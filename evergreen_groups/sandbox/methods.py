@@ -147,7 +147,7 @@ def _shortened(item: Any) -> Any:
     return int(item) if isinstance(item, float) and item.is_integer() else item
 
 
-def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
+def dispatch(context: Context, service: str, given: Sequence[Any], level: int = 1) -> list[Any]:
     """Call the method ``context.api_name`` of a service and return the payload's items.
 
     The Perl services drop nulls, the C services send them. A whole number that a Perl method returns becomes text on
@@ -161,7 +161,7 @@ def dispatch(context: Context, service: str, given: Sequence[Any]) -> list[Any]:
     if service not in PERL_PACKAGES and service not in C_SERVICES:
         raise Failure(404, "osrfServiceException : Service Not Found")
     found = REGISTRY.get((service, name))
-    if found is None:
+    if found is None or (level > 1 and service in PERL_PACKAGES):
         owner = PERL_PACKAGES.get(service, f"service {service}")
         raise method_exception(f"Method [{name}] not found for {owner}", 404)
     try:
@@ -197,3 +197,18 @@ for _service in C_SERVICES:
 for _service in PERL_PACKAGES:
     method(_service, "opensrf.system.echo", streaming=True)(_echo)
     method(_service, "opensrf.system.time")(_server_time)
+
+
+def _register_versions() -> None:
+    def version(context: Context) -> str:  # noqa: ARG001 - the interface of a method
+        return "HEAD"
+
+    def use_authoritative(context: Context) -> str:  # noqa: ARG001 - the interface of a method
+        return ""
+
+    for service in PERL_PACKAGES:
+        method(service, "opensrf.open-ils.system.ils_version")(version)
+        method(service, "opensrf.open-ils.system.use_authoritative")(use_authoritative)
+
+
+_register_versions()

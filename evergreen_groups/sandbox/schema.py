@@ -9,7 +9,7 @@ _TYPES = {"integer": "INTEGER", "money": "INTEGER", "bool": "INTEGER"}
 _SUMMARY = """
 CREATE VIEW {name} AS
   SELECT sum(balance_owed) AS balance_owed, sum(total_owed) AS total_owed, sum(total_paid) AS total_paid, usr,
-         NULL AS _position
+         max(last_billing_ts) AS last_billing_ts, max(last_payment_ts) AS last_payment_ts, NULL AS _position
     FROM mbts {where} GROUP BY usr
 """
 

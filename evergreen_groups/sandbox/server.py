@@ -22,7 +22,7 @@ from evergreen_groups.sandbox.wire import json_answer, parse_json, parse_xml, xm
 
 GATEWAY, IDL, RESET = "/osrf-gateway-v1", "/reports/fm_IDL.xml", "/sandbox/reset"
 GREATEST_BODY = 10 * 1024 * 1024
-MOST_PAIRS = 1000
+MOST_PAIRS = 1001
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NOT_FOUND = b"<!DOCTYPE html>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
 
@@ -30,9 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def parse_form(data: bytes) -> list[tuple[str, str]]:
-    """Read form fields as the gateway does: ``%xx`` is decoded, ``+`` is not, a nameless field ends the form."""
+    """Read form fields as the gateway does: ``%xx`` is decoded, ``+`` is not, a nameless field ends it."""
     pairs: list[tuple[str, str]] = []
-    for part in data.split(b"&"):
+    first, *others = data.split(b"&")
+    for part in (first, *filter(None, others)):
         name, _, value = part.partition(b"=")
         if not name:
             break
@@ -103,7 +104,8 @@ class Handler(BaseHTTPRequestHandler):
         written_form = first.get("format", "json").lower()
         given = self._parameters(first.get("input_format", written_form).lower(), texts)
         locale = first.get("locale") or self.headers.get("X-OpenSRF-Language") or self.headers.get("Accept-Language")
-        payload, status, debug = self._call(first["service"], first["method"], given, locale)
+        level = int(match[0]) if (match := re.match(r"\d+", first.get("api_level", "1"))) else 1
+        payload, status, debug = self._call(first["service"], first["method"], given, locale, level)
         if written_form == "xml":
             self._send(200, "application/xml", xml_answer(payload, status, debug).encode("utf-8", "replace"))
         else:
@@ -118,12 +120,12 @@ class Handler(BaseHTTPRequestHandler):
         raise _HangUp
 
     def _call(
-        self, service: str, method: str, given: list[Any], locale: str | None
+        self, service: str, method: str, given: list[Any], locale: str | None, level: int
     ) -> tuple[list[Any], int, str | None]:
         server = self.server
         context = Context(server.store, server.sessions, method, (locale or "en-US").split(",")[0])
         try:
-            return dispatch(context, service, given), 200, None
+            return dispatch(context, service, given, level), 200, None
         except Failure as failure:
             if failure.status == HTTPStatus.NOT_FOUND:
                 log.warning("refused %s %s: not offered here", service, method)

@@ -79,7 +79,12 @@ class Store:
             found = orgs.ancestor_at_depth(org_unit, depth or 0)
             return json.dumps([] if found is None else [found])
         start = org_unit if depth is None else orgs.ancestor_at_depth(org_unit, depth)
-        walks = {"descendants": orgs.descendants, "ancestors": orgs.ancestors, "full_path": orgs.full_path}
+        walks = {
+            "descendants": orgs.descendants,
+            "descendants_distance": orgs.descendants,
+            "ancestors": orgs.ancestors,
+            "full_path": orgs.full_path,
+        }
         return json.dumps(walks[walk](start))
 
     def read(self) -> sqlite3.Connection:

@@ -109,13 +109,17 @@ def to_storage(kind: str, value: Any) -> Any:
     return None if value is None else _TO_STORAGE[kind](value)
 
 
+def _amount(value: int | str) -> str:
+    return value if isinstance(value, str) else amount_text(value)
+
+
 def _boolean_text(value: int) -> str:
     return "t" if value else "f"
 
 
 TO_WIRE: dict[str, Callable[[Any], Any] | None] = {
     "integer": None,
-    "money": amount_text,
+    "money": _amount,
     "bool": _boolean_text,
     "timestamp": None,
     "date": None,

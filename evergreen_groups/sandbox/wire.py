@@ -26,7 +26,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key twice")
-    if isinstance(found.get("__c"), str) and "__p" not in found:
+    if isinstance(found.get("__c"), str) and found.get("__p") is None:
         return {"__c": ""}
     return found
 
@@ -53,27 +53,35 @@ def parse_json(text: str) -> Any:
     """Read a parameter as the gateway does; what isn't JSON is null (``errors-012``).
 
     It is a little more lenient than the standard (control characters in strings, ``+5``, ``.5``, ``007``), and
-    stricter on keys that come twice.
+    stricter on keys that come twice and on null characters.
     """
     try:
-        value = _DECODER.decode(text)
+        return _cleaned(_decoded(text))
     except (ValueError, RecursionError):
-        tidy = "".join(map(_tidy_token, _TOKEN.findall(text)))
-        try:
-            value = _DECODER.decode(tidy)
-        except (ValueError, RecursionError):
-            return None
-    return _without_hollow_objects(value)
+        return None
 
 
-def _without_hollow_objects(value: Any) -> Any:
-    """Put null for objects with a class and nothing in them."""
+def _decoded(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except ValueError:
+        return _DECODER.decode("".join(map(_tidy_token, _TOKEN.findall(text))))
+
+
+def _cleaned(value: Any) -> Any:
+    """Put null for objects with a class and nothing in them.
+
+    Raises:
+        ValueError: a text holds a null character.
+    """
     if isinstance(value, dict):
         if value == {"__c": ""}:
             return None
-        return {key: _without_hollow_objects(item) for key, item in value.items()}
+        return {key: _cleaned(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_without_hollow_objects(item) for item in value]
+        return [_cleaned(item) for item in value]
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a null character")
     return value
 
 

@@ -16,6 +16,7 @@ _LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_le
 _AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every")
 _ORG_TREES = {
     "actor.org_unit_descendants",
+    "actor.org_unit_descendants_distance",
     "actor.org_unit_ancestors",
     "actor.org_unit_full_path",
     "actor.org_unit_ancestor_at_depth",

@@ -12,6 +12,13 @@ from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source, Unj
 from evergreen_groups.sandbox.query.joins import joins
 from evergreen_groups.sandbox.query.subqueries import number
 
+_SUMMARIES = ("mbts", "mobts", "mous", "mus")
+_NEVER = {
+    "total_paid": ("last_payment_ts",),
+    "total_owed": ("last_billing_ts",),
+    "balance_owed": ("last_billing_ts", "last_payment_ts"),
+}
+
 Permission = Callable[[Frame, Source], str]
 
 
@@ -48,7 +55,7 @@ def search(known: Class, condition: Any, options: dict[str, Any], permission: Pe
         f"{core.quoted}.{known.primary}",
     ]
     limit, offset = _span(condition, known, options)
-    names = ", ".join(core.column(item.name).sql for item in columns) or "NULL"
+    names = ", ".join(_shown(core, item) for item in columns) or "NULL"
     # the condition isn't put in brackets, as little as the real service does
     rest = f"FROM {known.id} AS {core.quoted}{join_sql} WHERE {permission(frame, core)} AND {wanted.sql}"
     sql = f"SELECT {names} {rest} ORDER BY {', '.join(terms)}"
@@ -70,6 +77,20 @@ def count(known: Class, condition: Any, options: dict[str, Any], permission: Per
     key = core.column(known.primary).sql
     rest = f"FROM {known.id} AS {core.quoted}{join_sql} WHERE {permission(frame, core)} AND {wanted.sql}"
     return f"SELECT count(DISTINCT {key}) {rest}"
+
+
+def _shown(core: Source, item: Field) -> str:
+    """A column as it is selected.
+
+    A sum of money in a summary is ``0.0`` where there was nothing to sum, ``0.00`` where there was (``groups-026``,
+    ``groups-008``).
+    """
+    column = core.column(item.name).sql
+    reasons = _NEVER.get(item.name) if core.known.id in _SUMMARIES else None
+    if reasons is None:
+        return column
+    never = " AND ".join(f"{core.quoted}.{name} IS NULL" for name in reasons)
+    return f"CASE WHEN {column} = 0 AND {never} THEN '0.0' ELSE {column} END"
 
 
 def _columns(known: Class, selection: Any) -> tuple[Field, ...]:

@@ -81,7 +81,7 @@ def _from(frame: Frame, node: Any) -> tuple[Source, str]:
         raise QueryError("malformed FROM clause")
     ((class_id, joined),) = node.items()
     core = frame.add(None, class_id)
-    return core, joins(frame, core, joined) if joined is not None else ""
+    return core, joins(frame, core, joined)
 
 
 def _select(frame: Frame, core: Source, node: Any) -> _Columns:
@@ -126,7 +126,13 @@ def _org_tree(columns: _Columns, source: Source, entry: dict[str, Any]) -> Expre
     given = entry.get("params") or []
     walk = str(entry["transform"]).removeprefix("actor.org_unit_")
     depth = str(given[0]) if len(given) == 1 else None
-    takes_depth = {"descendants": (0, 1), "ancestors": (0,), "full_path": (0, 1), "ancestor_at_depth": (1,)}
+    takes_depth = {
+        "descendants": (0, 1),
+        "descendants_distance": (0,),
+        "ancestors": (0,),
+        "full_path": (0, 1),
+        "ancestor_at_depth": (1,),
+    }
     if entry.get("result_field") != "id" or len(given) not in takes_depth[walk]:
         raise QueryError("this walk through the org tree isn't known here")
     if depth is not None and not re.fullmatch(r"\d+", depth):
