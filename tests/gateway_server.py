@@ -266,7 +266,7 @@ def _read_request(stream: object, number: int) -> Request | None:
     return Request(first[0], unquote(first[1]), headers, body, number)
 
 
-QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.002)
+QUICK = RetryPolicy(tries=3, first_delay=0.001, longest_delay=0.002)
 
 
 def connect(server: Server, **settings: object) -> Gateway:

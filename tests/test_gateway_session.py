@@ -5,7 +5,6 @@ import threading
 
 import pytest
 from gateway_server import (
-    QUICK,
     TOKEN,
     Server,
     connect,
@@ -320,8 +319,3 @@ class TestTokenHandedIn:
     def test_not_together_with_credentials(self):
         with Server() as server, pytest.raises(ConfigurationError):
             connect_as_staff(server, token="e" * 32)
-
-
-def test_quick_policy_is_the_default_number_of_tries():
-    """The tests count on it."""
-    assert QUICK.tries == 4

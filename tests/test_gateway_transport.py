@@ -41,7 +41,7 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import Gateway, RetryPolicy
 
 GOOD = http(envelope("good"))
-SHORT = {"timeout": 0.1, "grace": 0.2}
+SHORT = {"timeout": 0.1, "grace": 0.15}
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -151,7 +151,7 @@ class TestTime:
             Server(otherwise=slow) as server,
             connect(server, **SHORT, retries=RetryPolicy(tries=1)) as gateway,
             quicker_than(2),
-            pytest.raises(TimedOutError, match=r"0\.3 seconds"),
+            pytest.raises(TimedOutError, match=r"0\.25 seconds"),
         ):
             call(gateway)
 
