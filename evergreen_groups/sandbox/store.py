@@ -38,10 +38,15 @@ class Store:
         self._transaction_depth = 0
         self._drawn: dict[str, int] = {}
         self._pool: list[sqlite3.Connection] = []
+        self._all: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
         self._local = threading.local()
         if not self._fresh_path.exists():
-            self._make(fill)
+            try:
+                self._make(fill)
+            except BaseException:  # half a database would be taken for a whole one the next time
+                self._discard()
+                raise
         self._writer = self._connect()
         self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
 
@@ -62,6 +67,12 @@ class Store:
             with closing(sqlite3.connect(self._fresh_path)) as fresh:
                 connection.backup(fresh)
 
+    def _discard(self) -> None:
+        for path in (self.path, self._fresh_path):
+            path.unlink(missing_ok=True)
+        if self._folder:
+            self._folder.cleanup()
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
         connection.execute("PRAGMA synchronous = OFF")
@@ -70,6 +81,7 @@ class Store:
         connection.execute("PRAGMA mmap_size = 1073741824")
         register(connection)
         connection.create_function("org_walk", 3, self._org_walk)
+        self._all.append(connection)
         return connection
 
     def _org_walk(self, walk: str, org_unit: int, depth: int | None) -> str:
@@ -142,12 +154,8 @@ class Store:
 
     def close(self) -> None:
         """Close the database, and delete it where it is a temporary one."""
-        self.release()
-        with self._pool_lock:
-            for connection in self._pool:
-                connection.close()
-            self._pool.clear()
-        self._writer.close()
+        for connection in self._all:
+            connection.close()
         if self._folder:
             self._folder.cleanup()
 
