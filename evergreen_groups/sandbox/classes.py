@@ -14,15 +14,15 @@ from typing import Any
 
 FLAGS = ("isnew", "ischanged", "isdeleted")
 _INTEGER_DATATYPES = {"id", "int", "link", "org_unit", None}
-_KINDS = {"money": "money", "float": "money", "bool": "bool", "timestamp": "timestamp"}
+_KINDS = {"money": "money", "float": "money", "bool": "bool", "timestamp": "timestamp", "interval": "interval"}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One field of a class; ``kind`` says how the value is stored and written.
 
-    ``kind`` is one of ``integer``, ``money``, ``bool``, ``timestamp``, ``date`` and ``text``. ``hidden`` fields exist
-    in the IDL, but pcrud doesn't touch them (``au.passwd``).
+    ``kind`` is one of ``integer``, ``money``, ``bool``, ``timestamp``, ``date``, ``interval`` and ``text``. ``hidden``
+    fields exist in the IDL, but pcrud doesn't touch them (``au.passwd``).
     """
 
     name: str

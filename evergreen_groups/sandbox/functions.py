@@ -16,6 +16,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Any
 
+from evergreen_groups.sandbox.values import interval_seconds
+
 _TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 _POSIX = {
@@ -138,6 +140,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "pg_iregex": (2, _regex_match(re.IGNORECASE)),
     "pg_similar": (2, _similar),
     "pg_starts": (2, _starts),
+    "pg_interval": (1, _strict(interval_seconds)),
     "pg_lower": (1, _strict(lower)),
     "pg_upper": (1, _strict(upper)),
     "pg_lowercase": (1, _strict(str.lower)),

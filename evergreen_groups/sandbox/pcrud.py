@@ -127,13 +127,13 @@ def _distinct(known: Class, found: Search, rows: Iterator[Any]) -> Iterator[Any]
     for row in rows:
         if limit == 0:
             return
-        if key is not None and row[key] in seen:
+        if key is not None and row[key] in seen:  # a right join's rows without a key are all kept
             continue
         if offset > 0:
             offset -= 1
             continue
         limit -= 1
-        if key is not None:
+        if key is not None and row[key] is not None:
             seen.add(row[key])
         yield row
 

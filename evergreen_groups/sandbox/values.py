@@ -9,6 +9,11 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 _TRUE, _FALSE = ("t", "true", "y", "yes", "on", "1"), ("f", "false", "n", "no", "off", "0")
+_UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800} | {
+    "month": 2_592_000,
+    "mon": 2_592_000,
+    "year": 31_104_000,
+}
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(?:\.\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?$")
 
 
@@ -90,6 +95,28 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def interval_seconds(text: str) -> int | None:
+    """The length of an interval such as ``14 days`` or ``1 day 02:00:00``; None if it isn't one.
+
+    A month counts 30 days, as when PostgreSQL compares intervals.
+    """
+    rest, total = text.strip(), 0
+    clock = re.search(r"(?:^|\s)(-?)(\d+):(\d\d)(?::(\d\d))?$", rest)
+    if clock:
+        hours, minutes, seconds = (int(part or 0) for part in clock.groups()[1:])
+        total = (hours * 3600 + minutes * 60 + seconds) * (-1 if clock[1] else 1)
+        rest = rest[: clock.start()].strip()
+    if re.fullmatch(r"-?\d+", rest) and not clock:
+        return int(rest)
+    if not rest and not clock:
+        return None
+    for number, unit in (parts := re.findall(r"(-?\d+)\s*([a-z]+)", rest.lower())):
+        if unit.rstrip("s") not in _UNITS:
+            return None
+        total += int(number) * _UNITS[unit.rstrip("s")]
+    return total if re.sub(r"-?\d+\s*[a-z]+\s*", "", rest.lower()) == "" and (parts or clock) else None
+
+
 _TO_STORAGE: dict[str, Callable[[Any], Any]] = {
     "integer": _integer,
     "money": cents,
@@ -97,6 +124,7 @@ _TO_STORAGE: dict[str, Callable[[Any], Any]] = {
     "timestamp": _timestamp,
     "date": _date,
     "text": _text,
+    "interval": _text,
 }
 
 
@@ -124,6 +152,7 @@ TO_WIRE: dict[str, Callable[[Any], Any] | None] = {
     "timestamp": None,
     "date": None,
     "text": None,
+    "interval": None,
 }
 
 

@@ -6,13 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from evergreen_groups.sandbox.functions import lower, upper
-from evergreen_groups.sandbox.query.frames import NUMBERS, Expression, QueryError, Source
+from evergreen_groups.sandbox.query.frames import NUMBERS, Expression, MalformedError, QueryError, Source
 from evergreen_groups.sandbox.query.literals import number_text, quoted_value, text_literal
 from evergreen_groups.sandbox.values import now, timestamp_text
 
 _SUMS = {"integer": "bigint", "bigint": "numeric", "money": "money", "numeric": "numeric"}
 _TEXT_CALLS = {"lower", "upper", "btrim", "ltrim", "rtrim", "initcap", "reverse", "md5", "lowercase", "uppercase"}
 _LENGTHS = {"length", "char_length", "character_length", "octet_length", "bit_length"}
+_SAFE = {"now", "transaction_timestamp", "statement_timestamp", "date", "abs", "round", "ceil", "ceiling", "floor"} | {
+    "left",
+    "right",
+    "replace",
+    "unaccent_and_squash",
+}
 _AGGREGATES = ("sum", "avg", "min", "max", "count", "string_agg", "bool_and", "bool_or", "every")
 _ORG_TREES = {
     "actor.org_unit_descendants",
@@ -43,9 +49,11 @@ def field_transform(source: Source, name: str, node: Any) -> Expression:
     function = node.get("transform") if isinstance(node, dict) else None
     if function is None or isinstance(function, bool | list | dict):
         return column
+    if not _is_safe(str(function)):
+        raise MalformedError(f"{function} isn't let through")
     given = node.get("params")
     if given is not None and not isinstance(given, list):
-        raise QueryError("params must be a list")
+        raise MalformedError("params must be a list")
     if node.get("result_field") is not None:
         raise QueryError("a function of rows")
     distinct = is_true(node.get("distinct"))
@@ -55,6 +63,12 @@ def field_transform(source: Source, name: str, node: Any) -> Expression:
     if distinct:
         raise QueryError("DISTINCT, but not an aggregate")
     return _plain(str(function), column, parameters)
+
+
+def _is_safe(function: str) -> bool:
+    """Whether the service lets a function's name through to the database; of these it knows those known here."""
+    name = function.removeprefix("evergreen.").removeprefix("pg_catalog.")
+    return function in _AGGREGATES or function in _ORG_TREES or name in _SAFE or name in _TEXT_CALLS | _LENGTHS
 
 
 def _parameter(value: Any) -> str | None:
@@ -136,8 +150,8 @@ def value_call(node: Sequence[Any], kind: str) -> str:
     Raises:
         QueryError: a function that isn't known here, or a result of another type.
     """
-    if not node or not isinstance(node[0], str):
-        raise QueryError("a function's name was expected")
+    if not node or not isinstance(node[0], str) or not _is_safe(node[0]):
+        raise MalformedError("a function's name was expected")
     name, given = node[0], [_parameter(item) for item in node[1:]]
     if name in ("now", "transaction_timestamp", "statement_timestamp") and not given:
         if kind not in ("timestamp", "date"):

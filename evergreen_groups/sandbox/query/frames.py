@@ -20,14 +20,18 @@ _BIG = {
 
 
 NUMBERS = ("integer", "bigint", "money", "numeric")
-_FAMILIES = (NUMBERS, ("timestamp", "date"), ("bool",), ("text",))
+_FAMILIES = (NUMBERS, ("timestamp", "date"), ("bool",), ("text",), ("interval",))
 
 
 class QueryError(Exception):
     """A query that the real service refuses, or that PostgreSQL does: status 500."""
 
 
-class UnjoinableError(QueryError):
+class MalformedError(QueryError):
+    """A query that the service itself can't make SQL of; the rest of the refusals are the database's."""
+
+
+class UnjoinableError(MalformedError):
     """A join that the real service can't build; pcrud then goes on without any join."""
 
 
@@ -97,10 +101,10 @@ class Frame:
         """
         known = classes().get(class_id) if isinstance(class_id, str) else None
         if known is None:
-            raise QueryError(f"no class {class_id}")
+            raise MalformedError(f"no class {class_id}")
         source = Source(alias or known.id, known)
         if self.here(source.alias) is not None:
-            raise QueryError(f"alias {source.alias} twice")
+            raise MalformedError(f"alias {source.alias} twice")
         self.sources.append(source)
         return source
 
@@ -120,7 +124,7 @@ class Frame:
             if source is not None:
                 return source
             frame = frame.outer
-        raise QueryError(f"no alias {alias}")
+        raise MalformedError(f"no alias {alias}")
 
     def own(self, expression: Expression) -> frozenset[tuple[str, str]]:
         """Those of an expression's columns that belong to this SELECT."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from evergreen_groups.sandbox.query import where
-from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source, UnjoinableError, check_comparable
+from evergreen_groups.sandbox.query.frames import (
+    Frame,
+    MalformedError,
+    QueryError,
+    Source,
+    UnjoinableError,
+    check_comparable,
+)
 
 _TYPES = {"left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "FULL JOIN"}
 
@@ -56,7 +63,7 @@ def _join(frame: Frame, left: Source, alias: str, options: Any) -> str:
 def _filter(frame: Frame, right: Source, node: Any) -> str:
     try:
         return where.boolean(where.condition(frame, right, node)).sql
-    except QueryError as problem:
+    except MalformedError as problem:
         raise UnjoinableError(str(problem)) from problem
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from evergreen_groups.sandbox.query.frames import QueryError
-from evergreen_groups.sandbox.values import BadValueError, now, timestamp_text, to_storage
+from evergreen_groups.sandbox.query.frames import MalformedError, QueryError
+from evergreen_groups.sandbox.values import BadValueError, interval_seconds, now, timestamp_text, to_storage
 
 _RANGES = {"integer": 2**31, "bigint": 2**63}
 _SPECIAL_TIMES = {"infinity": "~", "-infinity": "", "epoch": "1970-01-01T00:00:00+0000"}
@@ -49,21 +50,19 @@ def quoted_value(text: str, kind: str) -> str:
     Raises:
         QueryError: it can't be read as that type.
     """
-    if kind == "text":
-        return text_literal(text)
     if kind in _RANGES:
         return _quoted_integer(text, _RANGES[kind])
-    if kind in ("money", "numeric"):
-        try:
-            number = Decimal(text.strip().replace("_", "x"))
-        except InvalidOperation:
-            raise QueryError("not a number") from None
-        if not number.is_finite():  # NaN is greater than every number in PostgreSQL
-            return "-9e999" if number == Decimal("-Infinity") else "9e999"
-        return _scaled(number, kind)
-    if kind == "bool":
-        return _quoted_boolean(text)
-    return _quoted_time(text, kind)
+    return _READERS.get(kind, text_literal)(text)
+
+
+def _quoted_number(text: str, kind: str) -> str:
+    try:
+        number = Decimal(text.strip().replace("_", "x"))
+    except InvalidOperation:
+        raise QueryError("not a number") from None
+    if not number.is_finite():  # NaN is greater than every number in PostgreSQL
+        return "-9e999" if number == Decimal("-Infinity") else "9e999"
+    return _scaled(number, kind)
 
 
 def _quoted_integer(text: str, limit: int) -> str:
@@ -72,6 +71,13 @@ def _quoted_integer(text: str, limit: int) -> str:
     if not -limit <= int(text) < limit:
         raise QueryError("integer out of range")
     return str(int(text))
+
+
+def _quoted_interval(text: str) -> str:
+    seconds = interval_seconds(text)
+    if seconds is None:
+        raise QueryError("not an interval")
+    return str(seconds)
 
 
 def _quoted_boolean(text: str) -> str:
@@ -97,6 +103,16 @@ def _quoted_time(text: str, kind: str) -> str:
         raise QueryError("not a time") from None
 
 
+_READERS: dict[str, Callable[[str], str]] = {
+    "money": lambda text: _quoted_number(text, "money"),
+    "numeric": lambda text: _quoted_number(text, "numeric"),
+    "bool": _quoted_boolean,
+    "interval": _quoted_interval,
+    "timestamp": lambda text: _quoted_time(text, "timestamp"),
+    "date": lambda text: _quoted_time(text, "date"),
+}
+
+
 def field_value(value: Any, field_kind: str, kind: str) -> str | None:
     """A scalar of a query as a literal to compare with something of ``kind``; None for null and booleans.
 
@@ -111,4 +127,4 @@ def field_value(value: Any, field_kind: str, kind: str) -> str | None:
         return quoted_value(number_text(value), kind)
     if isinstance(value, str):
         return quoted_value(value, kind)
-    raise QueryError("a scalar was expected")
+    raise MalformedError("a scalar was expected")

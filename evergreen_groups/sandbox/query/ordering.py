@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evergreen_groups.sandbox.query import calls, predicates
-from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source
+from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source, quoted
 
 _TERM = re.compile(
     r'\s*(?:(?P<function>[a-z_.]+)\(\s*)?(?:"?(?P<alias>\w+)"?\.)?"?(?P<column>\w+)"?\s*(?P<close>\))?'
@@ -51,32 +51,61 @@ def from_list(frame: Frame, node: list[Any]) -> list[str]:
     return terms
 
 
-def from_fields(frame: Frame, source: Source, node: dict[str, Any], *, selected: Sequence[str] | None) -> list[str]:
-    """Terms from ``{field: direction}`` or ``{field: {"direction", "transform"}}``.
+def from_fields(frame: Frame, source: Source, node: dict[str, Any], selected: Sequence[str]) -> list[str]:
+    """Terms from ``{field: direction}`` or ``{field: {"direction", "transform"}}`` of a search.
 
-    ``selected`` are the columns that pcrud selects of its class, None in a subquery. Outside of subqueries, what isn't
-    a field of the class is passed over.
+    ``selected`` are the columns selected of the search's own class. What isn't a field of the class is passed over.
 
     Raises:
-        QueryError: a field that doesn't exist, in a subquery.
+        QueryError: a direction that isn't one, or a name that is ambiguous.
     """
     terms = []
     for name, how in node.items():
         item = source.known.by_name.get(name)
-        if (item is None or item.virtual) and selected is not None:
+        if item is None or item.virtual:
             continue
-        expression = source.column(name)
-        direction = how
         if isinstance(how, dict):
-            if how.get("transform") is not None:
-                expression = calls.field_transform(source, name, how)
-            direction = how.get("direction")
-        elif not isinstance(how, str | int | float) or isinstance(how, bool):
-            raise QueryError("no direction")
+            terms.append(_detailed(source, name, how))
         else:
-            expression = _owner(frame, None, name, selected or ()).column(name)
-        terms.append(_term(source, expression, direction if isinstance(direction, str) else None))
+            expression = _owner(frame, None, name, selected).column(name)
+            terms.append(_term(source, expression, _direction(how)))
     return terms
+
+
+def in_subquery(frame: Frame, source: Source, node: dict[str, Any], aliases: Sequence[str]) -> list[str]:
+    """The same of a subquery, where every name must be a field; a bare one is a column of the result first.
+
+    Raises:
+        QueryError: a field that doesn't exist, or a name that is ambiguous.
+    """
+    terms = []
+    for name, how in node.items():
+        expression = source.column(name)
+        if isinstance(how, dict):
+            terms.append(_detailed(source, name, how))
+            continue
+        if aliases.count(name) > 1:
+            raise QueryError(f"column {name} is ambiguous")
+        if name in aliases:
+            expression = Expression(quoted(name), expression.kind)
+        else:
+            expression = _owner(frame, None, name, ()).column(name)
+        terms.append(_term(None, expression, _direction(how)))
+    return terms
+
+
+def _detailed(source: Source, name: str, how: dict[str, Any]) -> str:
+    expression = source.column(name)
+    if how.get("transform") is not None:
+        expression = calls.field_transform(source, name, how)
+    direction = how.get("direction")
+    return _term(source, expression, direction if isinstance(direction, str) else None)
+
+
+def _direction(value: Any) -> str:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise QueryError("no direction")
+    return str(value)
 
 
 def from_text(frame: Frame, text: str, selected: Sequence[str]) -> list[str]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from evergreen_groups.sandbox.query import calls, subqueries, where
-from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source, check_comparable, kind_of
+from evergreen_groups.sandbox.query.frames import (
+    Expression,
+    Frame,
+    MalformedError,
+    QueryError,
+    Source,
+    check_comparable,
+    kind_of,
+)
 from evergreen_groups.sandbox.query.literals import field_value
 
 _COMPARISONS = {"=": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -35,13 +43,13 @@ def predicate(frame: Frame, source: Source, name: str, node: Any) -> Expression:
     """
     item = source.known.by_name.get(name)
     if item is None:
-        raise QueryError(f"no field {name} in {source.known.id}")
+        raise MalformedError(f"no field {name} in {source.known.id}")
     field_kind = kind_of(source.known.id, item)
     if isinstance(node, list):
         return _in(frame, source, name, node, negated=False)
     if isinstance(node, dict):
         if len(node) != 1:
-            raise QueryError("one operator for a field")
+            raise MalformedError("one operator for a field")
         ((operator, operand),) = node.items()
         return _operator(frame, source, name, operator, operand)
     column = source.column(name)
@@ -71,9 +79,9 @@ def _field_kind(source: Source, name: str) -> str:
 
 def _check_operator(word: str) -> None:
     if any(character.isspace() for character in word) and word not in ("similar to", *_DISTINCT):
-        raise QueryError(f"no operator {word}")
+        raise MalformedError(f"no operator {word}")
     if ";" in word:
-        raise QueryError(f"no operator {word}")
+        raise MalformedError(f"no operator {word}")
 
 
 def _operand_kind(left: Expression, word: str) -> str:
@@ -90,22 +98,30 @@ def _compare(left: Expression, word: str, right: str | None) -> Expression:
         _operand_kind(left, word)
         sql = _PATTERNS[word].format(left.sql, right)
     else:
+        _check_operator(word)
         sign = _COMPARISONS.get(word) or _DISTINCT.get(word)
         if sign is None:
             raise QueryError(f"no operator {word}")
-        sql = f"{left.sql} {sign} {right}"
+        sql = f"{_compared(left)} {sign} {right}"
     return Expression(sql, "bool", left.aggregate, left.columns)
+
+
+def _compared(expression: Expression) -> str:
+    """An expression as it is compared: intervals by their length in seconds."""
+    return f"pg_interval({expression.sql})" if expression.kind == "interval" else expression.sql
 
 
 def _between(source: Source, name: str, operand: Any) -> Expression:
     left = calls.field_transform(source, name, operand)
     span = operand.get("value", operand) if isinstance(operand, dict) else operand
     if not isinstance(span, list) or len(span) != 2:
-        raise QueryError("between takes two values")
+        raise MalformedError("between takes two values")
     low, high = (field_value(value, _field_kind(source, name), left.kind) for value in span)
     if (low is None or high is None) and _field_kind(source, name) not in ("integer", "bigint"):
-        raise QueryError("between takes two values")
-    return Expression(f"{left.sql} BETWEEN {low or 'NULL'} AND {high or 'NULL'}", "bool", left.aggregate, left.columns)
+        raise MalformedError("between takes two values")
+    return Expression(
+        f"{_compared(left)} BETWEEN {low or 'NULL'} AND {high or 'NULL'}", "bool", left.aggregate, left.columns
+    )
 
 
 def _in(frame: Frame, source: Source, name: str, operand: Any, *, negated: bool) -> Expression:
@@ -116,14 +132,15 @@ def _in(frame: Frame, source: Source, name: str, operand: Any, *, negated: bool)
         if len(kinds) != 1:
             raise QueryError("a subquery of one column was expected")
         check_comparable(left.kind, kinds[0])
+        left = Expression(left.sql, "text", left.aggregate, left.columns) if left.kind == "interval" else left
     elif isinstance(among, list) and among:
         values = [field_value(value, _field_kind(source, name), left.kind) for value in among]
         if None in values:
-            raise QueryError("a list holds numbers and texts")
+            raise MalformedError("a list holds numbers and texts")
         inner = ", ".join(value for value in values if value is not None)
     else:
-        raise QueryError("a list was expected")
-    sql = f"{left.sql} {'NOT ' if negated else ''}IN ({inner})"
+        raise MalformedError("a list was expected")
+    sql = f"{_compared(left)} {'NOT ' if negated else ''}IN ({inner})"
     return Expression(sql, "bool", left.aggregate, left.columns)
 
 
@@ -138,7 +155,7 @@ def _transformed(frame: Frame, source: Source, name: str, word: str, node: dict[
         return _compare(left, word, calls.value_call(value, left.kind))
     literal = field_value(value, _field_kind(source, name), left.kind)
     if literal is None:
-        raise QueryError("null can't be compared with a transformed field")
+        raise MalformedError("null can't be compared with a transformed field")
     return _compare(left, word, literal)
 
 
@@ -148,5 +165,5 @@ def _compare_expressions(left: Expression, word: str, right: Expression) -> Expr
     if "money" in (left.kind, right.kind) and left.kind != right.kind:
         left_sql = left_sql if left.kind == "money" else f"({left_sql}) * 100"
         right_sql = right_sql if right.kind == "money" else f"({right_sql}) * 100"
-    compared = _compare(Expression(left_sql, left.kind), word, f"({right_sql})")
+    compared = _compare(Expression(left_sql, left.kind), word, f"({_compared(Expression(right_sql, right.kind))})")
     return Expression(f"({compared.sql})", "bool", left.aggregate or right.aggregate, left.columns | right.columns)

@@ -132,7 +132,7 @@ def _order(frame: Frame, node: Any, selected: list[str]) -> list[str]:
         if source is None:
             continue
         if isinstance(wanted, dict):
-            terms += ordering.from_fields(frame, source, wanted, selected=selected)
+            terms += ordering.from_fields(frame, source, wanted, selected)
         elif isinstance(wanted, str):
             # a text ends the list; what the loop has collected so far runs straight into it
             if terms:

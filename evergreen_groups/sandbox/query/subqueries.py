@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evergreen_groups.sandbox.query import calls, ordering, where
-from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source, quoted
+from evergreen_groups.sandbox.query.frames import Expression, Frame, MalformedError, QueryError, Source, quoted
 from evergreen_groups.sandbox.query.joins import joins
 
 _COMBINERS = ("union", "intersect", "except")
@@ -18,6 +18,7 @@ class _Columns:
     """The SELECT list as it grows. ``grouped`` are the columns that no aggregate was announced for."""
 
     parts: list[str] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
     expressions: list[Expression] = field(default_factory=list)
     grouped: list[int] = field(default_factory=list)
     announced: bool = False
@@ -25,6 +26,7 @@ class _Columns:
 
     def add(self, expression: Expression, alias: str, *, aggregate: bool) -> None:
         self.parts.append(f"{expression.sql} AS {quoted(alias)}")
+        self.aliases.append(alias)
         self.expressions.append(expression)
         if aggregate:
             self.announced = True
@@ -39,7 +41,7 @@ def subquery(outer: Frame | None, node: Any) -> tuple[str, list[str]]:
         QueryError: as the real service or its database would refuse it.
     """
     if not isinstance(node, dict):
-        raise QueryError("a query is a hash")
+        raise MalformedError("a query is a hash")
     if any(node.get(word) is not None for word in _COMBINERS):
         return _combined(outer, node)
     frame = Frame(outer)
@@ -55,7 +57,9 @@ def subquery(outer: Frame | None, node: Any) -> tuple[str, list[str]]:
     if node.get("having") is not None:
         having = where.boolean(where.condition(frame, core, node["having"]))
     sql = _grouped(frame, sql, columns, having)
-    return f"{sql}{_order(frame, node.get('order_by'))}{_span(node)}", [item.kind for item in columns.expressions]
+    return f"{sql}{_order(frame, node.get('order_by'), columns.aliases)}{_span(node)}", [
+        item.kind for item in columns.expressions
+    ]
 
 
 def _combined(outer: Frame | None, node: dict[str, Any]) -> tuple[str, list[str]]:
@@ -63,9 +67,9 @@ def _combined(outer: Frame | None, node: dict[str, Any]) -> tuple[str, list[str]
     unknown = set(node) - {*_COMBINERS, "all", "alias", "order_by"}
     queries = node[words[0]]
     if len(words) != 1 or unknown or not isinstance(queries, list) or len(queries) < 2:
-        raise QueryError("malformed combination of queries")
+        raise MalformedError("malformed combination of queries")
     if (words[0] == "except" and len(queries) > 2) or ("order_by" in node and "alias" not in node):
-        raise QueryError("malformed combination of queries")
+        raise MalformedError("malformed combination of queries")
     found = [subquery(outer, query) for query in queries]
     kinds = found[0][1]
     if any(len(other) != len(kinds) for _, other in found):
@@ -78,7 +82,7 @@ def _from(frame: Frame, node: Any) -> tuple[Source, str]:
     if isinstance(node, str):
         return frame.add(None, node), ""
     if not isinstance(node, dict) or len(node) != 1:
-        raise QueryError("malformed FROM clause")
+        raise MalformedError("malformed FROM clause")
     ((class_id, joined),) = node.items()
     core = frame.add(None, class_id)
     return core, joins(frame, core, joined)
@@ -89,17 +93,17 @@ def _select(frame: Frame, core: Source, node: Any) -> _Columns:
     if node is None:
         node = {core.alias: everything}
     if not isinstance(node, dict):
-        raise QueryError("malformed SELECT clause")
+        raise MalformedError("malformed SELECT clause")
     columns = _Columns()
     for alias, given in node.items():
         source = frame.here(alias)
         wanted = everything if source is core and given in (None, "*") else given
         if source is None or not isinstance(wanted, list):
-            raise QueryError(f"{alias} can't be selected from")
+            raise MalformedError(f"{alias} can't be selected from")
         for entry in wanted:
             _select_one(columns, source, entry)
     if not columns.parts:
-        raise QueryError("an empty SELECT list")
+        raise MalformedError("an empty SELECT list")
     return columns
 
 
@@ -107,13 +111,13 @@ def _select_one(columns: _Columns, source: Source, entry: Any) -> None:
     name = entry.get("column") if isinstance(entry, dict) else entry
     item = source.known.by_name.get(name) if isinstance(name, str) else None
     if item is None or item.virtual:
-        raise QueryError("a selected column isn't defined")
+        raise MalformedError("a selected column isn't defined")
     if not isinstance(entry, dict):
         columns.add(source.column(item.name), item.name, aggregate=False)
         return
     alias = entry.get("alias", entry.get("result_field", item.name))
     if not isinstance(alias, str):
-        raise QueryError("an alias is a text")
+        raise MalformedError("an alias is a text")
     if calls.is_org_tree_call(entry.get("transform")):
         expression = _org_tree(columns, source, entry)
     else:
@@ -170,7 +174,7 @@ def _grouped(frame: Frame, sql: str, columns: _Columns, having: Expression | Non
     return f"SELECT {names} FROM (SELECT {head}, ({having.sql}) AS _kept{rest}) WHERE _kept"
 
 
-def _order(frame: Frame, node: Any) -> str:
+def _order(frame: Frame, node: Any, aliases: list[str]) -> str:
     if node is None:
         return ""
     terms: list[str] = []
@@ -180,11 +184,11 @@ def _order(frame: Frame, node: Any) -> str:
         for alias, wanted in node.items():
             source = frame.here(alias)
             if source is None or not isinstance(wanted, dict | list):
-                raise QueryError("order_by isn't understood")
-            fields = wanted if isinstance(wanted, dict) else dict.fromkeys(wanted, "asc")
-            terms += ordering.from_fields(frame, source, fields, selected=None)
+                raise MalformedError("order_by isn't understood")
+            fields = wanted if isinstance(wanted, dict) else {name: {} for name in wanted}
+            terms += ordering.in_subquery(frame, source, fields, aliases)
     else:
-        raise QueryError("order_by isn't understood")
+        raise MalformedError("order_by isn't understood")
     return f" ORDER BY {', '.join(terms)}" if terms else ""
 
 

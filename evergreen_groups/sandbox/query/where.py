@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evergreen_groups.sandbox.query import predicates, subqueries
-from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source
+from evergreen_groups.sandbox.query.frames import Expression, Frame, MalformedError, QueryError, Source
 
 
 def condition(frame: Frame, source: Source, node: Any, joiner: str = "AND") -> Expression:
@@ -21,7 +21,7 @@ def condition(frame: Frame, source: Source, node: Any, joiner: str = "AND") -> E
     elif isinstance(node, dict) and node:
         parts = [_part(frame, source, key, value) for key, value in node.items()]
     else:
-        raise QueryError("an empty condition")
+        raise MalformedError("an empty condition")
     return _joined(parts, joiner)
 
 
@@ -65,12 +65,12 @@ def _part(frame: Frame, source: Source, key: str, value: Any) -> Expression:
     if word in ("-exists", "-not-exists"):
         inner, _ = subqueries.subquery(frame, value)
         return Expression(f"{'NOT ' if word == '-not-exists' else ''}EXISTS ({inner})", "bool")
-    raise QueryError(f"no operator {key}")
+    raise MalformedError(f"no operator {key}")
 
 
 def _of_alias(source: Source, frame: Frame, value: Any) -> Expression:
     if isinstance(value, str):
         if value not in source.known.by_name:
-            raise QueryError(f"no field {value}")
+            raise MalformedError(f"no field {value}")
         return source.column(value)
     return _in_brackets(condition(frame, source, value))
