@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import schema
 from evergreen_groups.sandbox.classes import Class, classes
 from evergreen_groups.sandbox.functions import register
@@ -27,7 +28,10 @@ class Store:
 
     ``fill`` writes the fresh state into the empty tables when the file is new. Many threads may read at once; there is
     one writer at a time. Rows without another order come in the physical order of PostgreSQL as seen there: by id,
-    those that were updated or added since the fresh state after them (FACTS 14).
+    those that were updated or added since the fresh state after them (``move-fleshed-009``).
+
+    Raises:
+        ConfigurationError: the file is there, but no sandbox made it.
     """
 
     def __init__(self, fill: Callable[[sqlite3.Connection], None], path: Path | None = None) -> None:
@@ -42,6 +46,8 @@ class Store:
         self._pool_lock = threading.Lock()
         self._local = threading.local()
         if not self._fresh_path.exists():
+            if self.path.exists() and self.path.stat().st_size:
+                raise ConfigurationError(f"{self.path} isn't a sandbox's database: name another file, or delete it")
             try:
                 self._make(fill)
             except BaseException:  # half a database would be taken for a whole one the next time
