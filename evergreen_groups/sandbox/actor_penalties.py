@@ -38,7 +38,8 @@ def _message(editor: Editor, user_id: Any, message: dict[str, Any]) -> int | Non
     if not any(is_true(message.get(name)) for name in ("title", "message")):
         return None
     values = {name: message.get(name) for name in ("title", "message", "pub")}
-    return editor.create("aum", {**values, "usr": user_id, "sending_lib": editor.session.work_org})
+    sent = {"create_date": "now", "usr": user_id, "sending_lib": str(editor.session.work_org)}
+    return editor.create("aum", {**values, **sent})
 
 
 @method(SERVICE, "open-ils.actor.user.penalty.apply")
@@ -103,7 +104,8 @@ def update_note(context: Context, token: Any = None, penalty_ids: Any = None, no
     with context.store.transaction():
         editor = Editor(context, token)
         for penalty_id in penalty_ids:
-            penalty = editor.retrieve("ausp", penalty_id, sent={"id": penalty_id})
+            sent = [{"id": penalty_id}, {"flesh": 1, "flesh_fields": {"aum": ["usr_message"]}}]
+            penalty = editor.retrieve("ausp", penalty_id, sent=sent)
             user = editor.retrieve("au", penalty["usr"])
             editor.require("UPDATE_USER", user["home_ou"])
             if penalty["usr_message"] is not None:

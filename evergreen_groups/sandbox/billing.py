@@ -16,7 +16,7 @@ from evergreen_groups.sandbox.methods import Context, Die, method
 from evergreen_groups.sandbox.penalties import recalculate
 from evergreen_groups.sandbox.perl import text
 from evergreen_groups.sandbox.permissions import allowed
-from evergreen_groups.sandbox.store import Row, Store
+from evergreen_groups.sandbox.store import Store
 from evergreen_groups.sandbox.values import timestamp_text
 
 SERVICE = "open-ils.circ"
@@ -76,16 +76,17 @@ def create_grocery(context: Context, token: Any = None, sent: Any = None) -> int
         raise Event(perl_event("NO_SESSION"))
     values = argument_of("mg", sent)
     place = values["billing_location"]
+    if place is not None and _integer(place) is None:
+        raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
     if not allowed(context.store, session.user_id, "CREATE_TRANSACTION", _integer(place)):
         raise permission_failure("CREATE_TRANSACTION", place)
     with context.store.transaction():
         editor = Editor(context, token)
-        if _integer(place) not in editor.store.orgs or editor.store.row("au", _integer(values["usr"])) is None:
-            raise Die("Error creating new money.grocery.")
         try:
             transaction_id = editor.create("mg", {**values, "id": None})
         except Event:
-            raise Die("Error creating new money.grocery.") from None
+            # The real service goes on with the 0 that it got for an id.
+            raise not_found("mbt", "0") from None
         grocery = editor.retrieve("mg", transaction_id)
         shared = ("id", "usr", "xact_start", "xact_finish")
         summary = dict.fromkeys(("total_owed", "total_paid", "balance_owed"), "0.00")
@@ -101,15 +102,6 @@ def _integer(value: Any) -> int | None:
         return None
 
 
-def _billed(editor: Editor, values: dict[str, Any]) -> tuple[int, Row]:
-    """The transaction that a billing names."""
-    key = _integer(values["xact"])
-    found = editor.search("mbt", {"id": key}) if key is not None else None
-    if not found:
-        raise not_found("mbt", values["xact"])
-    return int(found[0]["id"]), found[0]
-
-
 @method(SERVICE, "open-ils.circ.money.billing.create")
 def create_billing(context: Context, token: Any = None, sent: Any = None) -> int:
     """Add a billing to a transaction, and recalculate the patron's penalties for the transaction's library."""
@@ -117,7 +109,8 @@ def create_billing(context: Context, token: Any = None, sent: Any = None) -> int
         editor = Editor(context, token)
         editor.require("CREATE_BILL")
         values = argument_of("mb", sent)
-        transaction_id, transaction = _billed(editor, values)
+        transaction = editor.retrieve("mbt", values["xact"])
+        transaction_id = int(transaction["id"])
         if transaction["xact_finish"] is not None:
             set_finish(editor.store, transaction_id, None)
         values["amount"] = text(values["amount"]).replace("$", "") if values["amount"] is not None else None

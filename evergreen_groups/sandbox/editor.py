@@ -14,6 +14,7 @@ from typing import Any
 
 from evergreen_groups.sandbox import permissions
 from evergreen_groups.sandbox.classes import FLAGS, Class, Field, classes, parse_object
+from evergreen_groups.sandbox.constraints import DEFAULTS, INTEGER_LIMIT, check_references, rows_hold, values_fit
 from evergreen_groups.sandbox.events import Event, perl_event, permission_failure
 from evergreen_groups.sandbox.methods import Context, Die
 from evergreen_groups.sandbox.perl import is_true, number, text
@@ -23,32 +24,6 @@ from evergreen_groups.sandbox.store import Row, Store
 from evergreen_groups.sandbox.values import BadValueError, timestamp_text, to_wire
 
 _LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
-_LEADING_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)")
-_INTEGER_LIMIT = 2**31
-
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "ac": {"active": "t"},
-    "aua": {"address_type": "MAILING", "valid": "t", "within_city_limits": "t", "pending": "f"},
-    "aum": {"create_date": "now", "deleted": "f", "pub": "f"},
-    "ausp": {"set_date": "now"},
-    "mb": {"billing_ts": "now", "create_date": "now", "voided": "f"},
-    "mg": {"xact_start": "now"},
-}
-REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "ac": ("usr", "barcode", "active"),
-    "au": (
-        *("profile", "usrname", "standing", "ident_type", "net_access_level", "first_given_name", "family_name"),
-        *("home_ou", "active", "master_account", "super_user", "barred", "deleted", "juvenile", "usrgroup"),
-        *("claims_returned_count", "claims_never_checked_out_count", "credit_forward_balance", "create_date"),
-        "expire_date",
-    ),
-    "aua": ("usr", "street1", "city", "post_code", "country", "valid", "within_city_limits", "pending"),
-    "aum": ("usr", "message", "sending_lib", "create_date", "deleted", "pub"),
-    "ausp": ("usr", "org_unit", "standing_penalty"),
-    "mb": ("xact", "amount", "billing_type", "btype", "billing_ts", "voided"),
-    "mg": ("usr", "billing_location", "xact_start"),
-}
-UNIQUE: Mapping[str, tuple[str, ...]] = {"ac": ("barcode",), "au": ("usrname", "card")}
 
 
 class Editor:
@@ -101,20 +76,22 @@ class Editor:
 
         Raises:
             Event: DATABASE_UPDATE_FAILED.
+            Die: it refers to something that isn't there.
         """
         known = classes()[class_id]
         values = {item.name: _sql_value(item, sent.get(item.name)) for item in known.columns}
         defaults = DEFAULTS.get(class_id, {})
         values = {name: defaults.get(name) if value is None else value for name, value in values.items()}
         failure = self._failure(known, sent, "INSERT error", 500)
+        if not values_fit(known, values):
+            raise failure
         if values[known.primary] is None:
             values[known.primary] = self.store.next_value(known.sequence or known.table)
-        if self.store.row(class_id, values[known.primary]) is not None or not self._holds(known, values):
+        if self.store.row(class_id, values[known.primary]) is not None or not rows_hold(self.store, known, values):
             raise failure
-        try:
-            return self.store.insert(class_id, values)
-        except BadValueError:
-            raise failure from None
+        new_id = self.store.insert(class_id, values)
+        check_references(self.store, class_id, values)
+        return new_id
 
     def update(self, class_id: str, sent: Mapping[str, Any]) -> None:
         """Write every field of an object as it was sent; users get a new ``last_xact_id`` and time of update.
@@ -133,12 +110,10 @@ class Editor:
             values["last_xact_id"] = transaction_id(self.context)
             values["last_update_time"] = timestamp_text(self.context.clock())
         failure = self._failure(known, sent, "Error in updating a row", 500)
-        if not self._holds(known, {**values, known.primary: key}):
+        if not values_fit(known, values) or not rows_hold(self.store, known, {**values, known.primary: key}):
             raise failure
-        try:
-            self.store.update(class_id, key, values)
-        except BadValueError:
-            raise failure from None
+        self.store.update(class_id, key, values)
+        check_references(self.store, class_id, values)
 
     def delete(self, class_id: str, sent: Mapping[str, Any]) -> None:
         """Delete the row of an object.
@@ -152,22 +127,6 @@ class Editor:
             raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
         self.store.delete(class_id, key)
 
-    def _holds(self, known: Class, values: Mapping[str, Any]) -> bool:
-        """Whether the table's constraints allow the values."""
-        for item in known.columns:
-            value = values.get(item.name)
-            if value is None and item.name in REQUIRED.get(known.id, ()):
-                return False
-            if item.kind == "integer" and value is not None and not -_INTEGER_LIMIT <= value < _INTEGER_LIMIT:
-                return False
-        for name in UNIQUE.get(known.id, ()):
-            if values.get(name) is None:
-                continue
-            others = self.store.rows(known.id, {name: values[name]})
-            if any(row[known.primary] != values.get(known.primary) for row in others):
-                return False
-        return True
-
     def _failure(self, known: Class, sent: Mapping[str, Any], message: str, status: int) -> Event:
         payload = {"__c": known.id, "__p": [sent.get(name) for name in (*(f.name for f in known.fields), *FLAGS)]}
         return Event(perl_event("DATABASE_UPDATE_FAILED", payload=payload, debug=_debug(message, status)))
@@ -179,6 +138,9 @@ def retrieve(store: Store, class_id: str, key: Any, *, sent: Any = ...) -> Row:
     Raises:
         Event: ``…_NOT_FOUND``, or DATABASE_QUERY_FAILED for a key that the database can't read.
     """
+    parsed = parse_object(key)
+    if parsed is not None:
+        key = parsed[1][classes()[parsed[0]].primary]
     payload = key if sent is ... else sent
     wanted = key[0] if isinstance(key, list) and key else key
     found = [] if wanted is None else search(store, class_id, {classes()[class_id].primary: wanted})
@@ -213,7 +175,7 @@ def _is_plain(value: Any) -> bool:
 def _too_large(known: Class, where: Mapping[str, Any]) -> bool:
     """Whether a text names a user by a number that PostgreSQL's integers don't reach."""
     key = where.get(known.primary)
-    return known.id == "au" and isinstance(key, str) and abs(number(key)) >= _INTEGER_LIMIT
+    return known.id == "au" and isinstance(key, str) and abs(number(key)) >= INTEGER_LIMIT
 
 
 def _everyone(frame: Frame, source: Source) -> str:  # noqa: ARG001 - the interface of a permission
@@ -276,7 +238,4 @@ def _sql_value(item: Field, value: Any) -> Any:
     if item.kind == "integer":
         match = _LEADING_INTEGER.match(text(value))
         return int(match[0]) if match else 0
-    if item.kind == "money":
-        match = _LEADING_NUMBER.match(text(value))
-        return match[0] if match else "0"
     return text(value)

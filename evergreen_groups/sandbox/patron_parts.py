@@ -44,9 +44,10 @@ def update_addresses(
         elif is_true(address["ischanged"]):
             editor.update("aua", address)
         elif is_true(address["isdeleted"]):
-            for name in used_for:
-                patron[name] = None
-                write_user(editor, patron)
+            for name in ("mailing_address", "billing_address"):
+                if is_true(patron[name]) and number(patron[name]) == number(address["id"]):
+                    patron[name] = None
+                    write_user(editor, patron)
             editor.delete("aua", address)
 
 

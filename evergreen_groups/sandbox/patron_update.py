@@ -79,7 +79,7 @@ def _require_for_changes(editor: Editor, patron: dict[str, Any], stored: Row) ->
 
 
 def write_user(editor: Editor, patron: dict[str, Any]) -> None:
-    """Write the user's own row, if nobody has since it was read.
+    """Write the user's own row, if nobody has since it was read, and go on with what the database then has.
 
     Raises:
         Event: PERM_FAILURE, XACT_COLLISION or DATABASE_UPDATE_FAILED.
@@ -91,10 +91,13 @@ def write_user(editor: Editor, patron: dict[str, Any]) -> None:
     if is_true(last) and last != text(patron["last_xact_id"]):
         raise Event(perl_event("XACT_COLLISION"))
     editor.update("au", patron)
+    patron.update(_stored(editor, patron["id"], "id"), ischanged=None, passwd=None)
 
 
 def _settle_address_penalty(editor: Editor, patron: Mapping[str, Any]) -> None:
     """Set or remove the penalty for invalid addresses."""
+    if isinstance(patron["home_ou"], dict | list):
+        raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
     nearby = editor.store.orgs.full_path(int(number(patron["home_ou"])))
     held = [
         row
