@@ -7,97 +7,90 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import groupby, islice
+from typing import TypeVar
 
 from evergreen_groups.errors import ServerError, TimedOutError
-from evergreen_groups.gateway import Gateway, Record
+from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.group_query import GroupRange, HighFines
 from evergreen_groups.models import NOTHING
+from evergreen_groups.patrons import FIELDS, Patron, patrons_of
 from evergreen_groups.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
+Whole = TypeVar("Whole")
+Complete = Callable[[Sequence[Patron]], list[Whole]]
+"""Makes something of all members of some groups, such as the groups with their fines."""
+
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
 _WANTED = 2_500
+_PORTION = 2_000
 _FIRST_WIDTH = 16_384
 _SLOW_SECONDS = 8.0
+_MOST_GROWTH = 8.0
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
-_FIELDS = (
-    "id",
-    "usrgroup",
-    "home_ou",
-    "card",
-    "master_account",
-    "family_name",
-    "first_given_name",
-    "second_given_name",
-    "suffix",
-    "pref_family_name",
-    "pref_first_given_name",
-    "pref_second_given_name",
-    "pref_suffix",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Patron:
-    """What the search needs of a patron: ``home_library`` and ``card`` are ids, ``name`` is family name first."""
-
-    id: int
-    group: int
-    home_library: int
-    card: int | None
-    group_lead: bool
-    name: str
-
-    @classmethod
-    def from_record(cls, record: Record) -> Patron:
-        """Take over an ``au`` record."""
-        return cls(
-            record.id, record.usrgroup, record.home_ou, record.card, bool(record.master_account), display_name(record)
-        )
-
-
-def display_name(record: Record) -> str:
-    """Write a patron's name, preferred parts before legal ones: ``Family, First Second, Suffix``."""
-
-    def part(field: str) -> str:
-        return str(record[f"pref_{field}"] or record[field] or "").strip()
-
-    given = " ".join(filter(None, (part("first_given_name"), part("second_given_name"))))
-    return ", ".join(filter(None, (part("family_name"), given, part("suffix"))))
 
 
 class _Ranges:
-    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: about ``_WANTED`` members each."""
+    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: about ``_WANTED`` members each.
+
+    From the highest number down, where the groups are dense: numbers are given in sequence, and the first few belong
+    to accounts that came with the system. The ends are open, so that groups made meanwhile belong to a range as well.
+    """
 
     def __init__(self, highest: int) -> None:
         self._highest = highest
+        self._next: int | None = None
         self._width = _FIRST_WIDTH
 
     def __iter__(self) -> Iterator[GroupRange]:
-        low: int | None = None
         while True:
-            high = (low or 0) + self._width
-            if high >= self._highest:
-                # Open at the end: groups made while the report runs belong to it as well.
-                yield GroupRange(low, None)
+            low = (self._highest if self._next is None else self._next) - self._width
+            if low <= 0:
+                yield GroupRange(None, self._next)
                 return
-            yield GroupRange(low, high)
-            low = high
+            taken, self._next = self._next, low
+            yield GroupRange(low, taken)
+
+    def halves(self, within: GroupRange) -> tuple[GroupRange, GroupRange] | None:
+        """Cut a range in two, None where it is a single group."""
+        low = min(0, self._highest) - 1 if within.low is None else within.low
+        high = self._highest if within.high is None else within.high
+        if high - low < 2:
+            return None
+        middle = (low + high) // 2
+        return GroupRange(within.low, middle), GroupRange(middle, within.high)
 
     def learn(self, within: GroupRange, members: int, seconds: float) -> None:
-        """Take in how many members a range had and how long its answer took."""
-        if within.high is None:
+        """Take in how many members a range had and how long finding them took."""
+        if within.low is None:
             return
-        width = within.high - (within.low or 0)
-        factor = min(4.0, max(0.25, _WANTED / max(members, 1)))
+        width = (self._highest if within.high is None else within.high) - within.low
+        factor = min(_MOST_GROWTH, max(0.25, _WANTED / max(members, 1)))
         if seconds > _SLOW_SECONDS:
             factor = min(factor, _SLOW_SECONDS / seconds)
         self._width = max(1, int(width * factor))
+
+
+def _portions(batches: Iterable[list[Patron]]) -> Iterator[list[Patron]]:
+    """Cut members, which come a group after the other, into lists of ``_PORTION`` or a little less, groups whole.
+
+    A larger group is a list of its own.
+    """
+    portion: list[Patron] = []
+    for batch in batches:
+        for _, group in groupby(batch, key=lambda patron: patron.group):
+            members = list(group)
+            if portion and len(portion) + len(members) > _PORTION:
+                yield portion
+                portion = []
+            portion.extend(members)
+    if portion:
+        yield portion
 
 
 class GroupSearch:
@@ -107,75 +100,86 @@ class GroupSearch:
         self._gateway = gateway
         self._high_fines = high_fines
         self._progress = progress
-        self._highest = 0
 
-    def highest_group(self) -> int | None:
-        """The highest group number of a patron in sight, None when no patron is."""
-        where: dict[str, object] = {"deleted": "f", "id": {">": 0}}
-        if self._high_fines.viewable_orgs:
-            where["home_ou"] = sorted(self._high_fines.viewable_orgs)
-        order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
-        found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
-        return found[0].usrgroup if found else None
+    def run(self, complete: Complete[Whole]) -> tuple[list[Whole], bool]:
+        """Find the members and make ``complete`` things of them, whole groups at a time.
 
-    def pushed_down(self) -> list[Patron]:
-        """Let the ILS do the sums, range by range, several at a time.
+        Also says whether the ILS took the query (False: all debtors were read instead).
+        """
+        try:
+            return self.pushed_down(complete), True
+        except ServerError as error:
+            logger.info("the ILS refused the combined query (status %s); reading all debtors instead", error.status)
+            found = self.from_all_debtors()
+            return (complete(found) if found else []), False
+
+    def pushed_down(self, complete: Complete[Whole]) -> list[Whole]:
+        """Let the ILS do the sums, range by range; what a range needs is read while the next ones are under way.
 
         Raises:
             ServerError: the ILS refuses the query; :meth:`from_all_debtors` gives the same answer.
         """
-        self._highest = self.highest_group() or 0
-        ranges, found = _Ranges(self._highest), list[Patron]()
+        found: list[Whole] = []
+        for wholes in self._gateway.map(complete, _portions(self._ranges())):
+            found.extend(wholes)
+            self._progress("reading groups", len(found))
+        return found
+
+    def _ranges(self) -> Iterator[list[Patron]]:
+        """The members found in one range after the other, the next ones being under way."""
+        ranges = _Ranges(self._highest_group())
 
         def read(within: GroupRange) -> list[Patron]:
             started = time.monotonic()
-            members = self._range(within)
+            members = self._range(within, ranges)
             ranges.learn(within, len(members), time.monotonic() - started)
             return members
 
-        for members in self._gateway.map(read, ranges):
-            found.extend(members)
-            self._progress("finding groups", len(found))
-        return found
+        cut = iter(ranges)
+        # The first one alone: how wide the others should be is known only after it.
+        yield from map(read, islice(cut, 1))
+        yield from self._gateway.map(read, cut)
 
-    def _range(self, within: GroupRange) -> list[Patron]:
+    def _highest_group(self) -> int:
+        """The highest group number of a patron in sight, 0 when no patron is."""
+        order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
+        where = self._visible({"id": {">": 0}})
+        found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
+        return found[0].usrgroup if found else 0
+
+    def _range(self, within: GroupRange, ranges: _Ranges) -> list[Patron]:
         """All members of one range, in as many pages as it takes, each begun after the last whole group."""
         found: list[Patron] = []
-        rest: GroupRange | None = within
-        while rest is not None:
-            page, rest = self._page(rest)
-            found.extend(page)
+        rest = [within]
+        while rest:
+            part = rest.pop()
+            try:
+                page = self._search(self._high_fines.members(part))
+            except TimedOutError:
+                halves = ranges.halves(part)
+                if halves is None:
+                    raise
+                logger.info("a range of groups took too long; asking for it in two parts")
+                rest.extend(reversed(halves))
+                continue
+            if len(page) < PAGE:
+                found.extend(page)
+                continue
+            # The last group may go on behind the page's end.
+            last = page[-1].group
+            whole = [patron for patron in page if patron.group != last]
+            found.extend(whole or self._one_group(last))
+            rest.append(GroupRange(whole[-1].group if whole else last, part.high))
         return found
-
-    def _page(self, within: GroupRange) -> tuple[list[Patron], GroupRange | None]:
-        """The first page of a range and the range that is left, None when nothing is."""
-        try:
-            page = self._search(self._high_fines.members(within))
-        except TimedOutError:
-            low, high = within.low or 0, within.high or self._highest
-            if high - low < 2:
-                raise
-            middle = (low + high) // 2
-            logger.info("a range of groups took too long; asking for half of it")
-            return self._range(GroupRange(within.low, middle)), GroupRange(middle, within.high)
-        if len(page) < PAGE:
-            return page, None
-        last = page[-1].group
-        whole = [patron for patron in page if patron.group != last]
-        if not whole:
-            whole = self._one_group(last)
-            return whole, GroupRange(last, within.high)
-        return whole, GroupRange(whole[-1].group, within.high)
 
     def _one_group(self, group: int) -> list[Patron]:
         """All members of a group that is larger than a page, by id."""
         where = self._visible({"usrgroup": group})
-        pages = self._gateway.pcrud.pages("au", where, select=_FIELDS, page_size=PAGE, concurrency=1)
-        return [Patron.from_record(record) for page in pages for record in page]
+        pages = self._gateway.pcrud.pages("au", where, select=FIELDS, page_size=PAGE, concurrency=1)
+        return [patron for page in pages for patron in patrons_of(page)]
 
     def _search(self, where: dict[str, object]) -> list[Patron]:
-        records = self._gateway.pcrud.search("au", where, select=_FIELDS, order_by=_BY_GROUP, limit=PAGE)
-        return [Patron.from_record(record) for record in records]
+        return patrons_of(self._gateway.pcrud.search("au", where, select=FIELDS, order_by=_BY_GROUP, limit=PAGE))
 
     def _visible(self, where: dict[str, object]) -> dict[str, object]:
         if self._high_fines.viewable_orgs:
@@ -186,33 +190,29 @@ class GroupSearch:
         """Read all debtors in keyset pages, add up their groups here, then read the members of the high ones.
 
         An account that can't see every patron can't see every debtor either, so groups whose fines are owed by hidden
-        members may be missing from the answer.
+        members may be missing from the answer. Groups of one are in it, whatever was asked for.
         """
         totals = self._totals(self._debtors())
         high = sorted(group for group, total in totals.items() if total >= self._high_fines.min_total)
         found: list[Patron] = []
-        batches = self._gateway.pcrud.by_values("au", "usrgroup", high, where=self._visible({}), select=_FIELDS)
-        for batch in batches:
-            found.extend(Patron.from_record(record) for record in batch)
+        for batch in self._gateway.pcrud.by_values("au", "usrgroup", high, where=self._visible({}), select=FIELDS):
+            found.extend(patrons_of(batch))
             self._progress("reading members", len(found))
         return self._at_home(found)
 
     def _debtors(self) -> dict[int, Decimal]:
         owed: dict[int, Decimal] = {}
-        pages = self._gateway.pcrud.pages(
-            "mous", {"balance_owed": {"<>": 0}}, key="usr", select=("usr", "balance_owed"), page_size=5_000
-        )
-        for page in pages:
-            owed.update((record.usr, record.balance_owed) for record in page)
+        owes = {"balance_owed": {"<>": 0}}
+        for page in self._gateway.pcrud.pages("mous", owes, key="usr", select=("usr", "balance_owed"), page_size=5_000):
+            owed.update(columns(page, "usr", "balance_owed"))
             self._progress("reading debtors", len(owed))
         return owed
 
     def _totals(self, owed: dict[int, Decimal]) -> dict[int, Decimal]:
         totals: dict[int, Decimal] = {}
-        batches = self._gateway.pcrud.by_values("au", "id", owed, where={"deleted": "f"}, select=("id", "usrgroup"))
-        for batch in batches:
-            for record in batch:
-                totals[record.usrgroup] = totals.get(record.usrgroup, NOTHING) + owed[record.id]
+        for batch in self._gateway.pcrud.by_values("au", "id", owed, where={"deleted": "f"}, select=("id", "usrgroup")):
+            for id, group in columns(batch, "id", "usrgroup"):
+                totals[group] = totals.get(group, NOTHING) + owed[id]
             self._progress("adding up groups", len(totals))
         return totals
 
@@ -220,11 +220,3 @@ class GroupSearch:
         homes = set(self._high_fines.home_orgs)
         groups = {patron.group for patron in patrons if patron.home_library in homes}
         return [patron for patron in patrons if not homes or patron.group in groups]
-
-    def run(self) -> tuple[list[Patron], bool]:
-        """Find the members, and say whether the ILS took the query (False: all debtors were read instead)."""
-        try:
-            return self.pushed_down(), True
-        except ServerError as error:
-            logger.info("the ILS refused the combined query (status %s); reading all debtors instead", error.status)
-            return self.from_all_debtors(), False

@@ -6,26 +6,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from evergreen_groups.access import Access
-from evergreen_groups.gateway import Gateway
-from evergreen_groups.group_search import Patron
+from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING, GroupFines, Member
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.patrons import Patron
 from evergreen_groups.policy import Limit, decide
-from evergreen_groups.progress import Progress, silent
 
 
 class GroupReader:
     """Completes patrons to groups: own fines, cards, and the members that are hidden from the account."""
 
-    def __init__(
-        self, gateway: Gateway, org_units: OrgUnits, access: Access, limit: Limit, progress: Progress = silent
-    ) -> None:
+    def __init__(self, gateway: Gateway, org_units: OrgUnits, access: Access, limit: Limit) -> None:
         self._gateway = gateway
         self._org_units = org_units
         self._access = access
         self._limit = limit
-        self._progress = progress
+        self._nothing_is_over = decide(NOTHING, limit).blocked
 
     def complete(self, patrons: Iterable[Patron]) -> list[GroupFines]:
         """Make groups of ``patrons``, which are all members in sight of each of their groups.
@@ -42,7 +39,7 @@ class GroupReader:
         hidden: dict[int, Hidden] = {}
         if not self._access.everywhere:
             seen = {group: {patron.id for patron in members} for group, members in by_group.items()}
-            hidden = find_hidden(self._gateway, seen, self._progress)
+            hidden = find_hidden(self._gateway, seen)
         return [
             self._group(group, members, balances, barcodes, hidden.get(group)) for group, members in by_group.items()
         ]
@@ -69,7 +66,7 @@ class GroupReader:
             barcode=barcodes.get(patron.card) if patron.card is not None else None,
             library=self._org_units.shortname(patron.home_library),
             own_fines=own_fines,
-            over_limit=decide(own_fines, self._limit).blocked,
+            over_limit=decide(own_fines, self._limit).blocked if own_fines else self._nothing_is_over,
             group_lead=patron.group_lead,
         )
 
@@ -78,11 +75,10 @@ class GroupReader:
         owed: dict[int, Decimal] = {}
         owes = {"balance_owed": {"<>": 0}}
         fields = ("usr", "balance_owed")
-        for done, batch in enumerate(self._gateway.pcrud.by_values("mous", "usr", ids, where=owes, select=fields), 1):
-            owed.update((record.usr, record.balance_owed) for record in batch)
-            self._progress("reading fines", done)
+        for batch in self._gateway.pcrud.by_values("mous", "usr", ids, where=owes, select=fields):
+            owed.update(columns(batch, "usr", "balance_owed"))
         return owed
 
     def _barcodes(self, cards: Iterable[int]) -> dict[int, str]:
         batches = self._gateway.pcrud.by_values("ac", "id", cards, select=("id", "barcode"))
-        return {record.id: record.barcode for batch in batches for record in batch}
+        return {id: barcode for batch in batches for id, barcode in columns(batch, "id", "barcode")}

@@ -9,7 +9,6 @@ from decimal import Decimal
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.models import NOTHING
-from evergreen_groups.progress import Progress, silent
 
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -25,7 +24,7 @@ class Hidden:
     fines: Decimal | None
 
 
-def find_hidden(gateway: Gateway, seen: Mapping[int, Set[int]], progress: Progress = silent) -> dict[int, Hidden]:
+def find_hidden(gateway: Gateway, seen: Mapping[int, Set[int]]) -> dict[int, Hidden]:
     """Compare the members in sight (ids by group) with those the ILS counts; groups without hidden ones are left out.
 
     ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then tells of every member
@@ -37,9 +36,8 @@ def find_hidden(gateway: Gateway, seen: Mapping[int, Set[int]], progress: Progre
     groups = sorted(seen)
     batches = [groups[start : start + _GROUPS_AT_ONCE] for start in range(0, len(groups), _GROUPS_AT_ONCE)]
     missing: dict[int, frozenset[int]] = {}
-    for done, found in enumerate(gateway.map(lambda batch: dict(_unseen(gateway, batch, seen)), batches), 1):
+    for found in gateway.map(lambda batch: dict(_unseen(gateway, batch, seen)), batches):
         missing.update(found)
-        progress("looking for hidden members", done * _GROUPS_AT_ONCE, len(groups))
     incomplete = sorted(missing)
     fines = gateway.map(lambda group: _fines_of(gateway, group, missing[group]), incomplete)
     return {group: Hidden(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from evergreen_groups.gateway import Gateway, Record
-from evergreen_groups.group_search import display_name
+from evergreen_groups.gateway import Gateway, Record, columns
 from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING
+from evergreen_groups.patrons import NAME_FIELDS, display_name
 
 _FIELDS = (
     "id",
@@ -23,14 +23,7 @@ _FIELDS = (
     "deleted",
     "dob",
     "expire_date",
-    "family_name",
-    "first_given_name",
-    "second_given_name",
-    "suffix",
-    "pref_family_name",
-    "pref_first_given_name",
-    "pref_second_given_name",
-    "pref_suffix",
+    *NAME_FIELDS,
 )
 
 
@@ -151,11 +144,11 @@ class MembershipReader:
         owed: dict[int, Decimal] = {}
         ids = [record.id for record in found]
         for batch in self._gateway.pcrud.by_values("mous", "usr", ids, select=("usr", "balance_owed")):
-            owed.update((record.usr, record.balance_owed) for record in batch)
+            owed.update(columns(batch, "usr", "balance_owed"))
         cards = [record.card for record in found if record.card is not None]
         barcodes: dict[int, str] = {}
         for batch in self._gateway.pcrud.by_values("ac", "id", cards, select=("id", "barcode")):
-            barcodes.update((record.id, record.barcode) for record in batch)
+            barcodes.update(columns(batch, "id", "barcode"))
         now = datetime.now(UTC)
         return [_person(record, owed.get(record.id, NOTHING), barcodes.get(record.card), now) for record in found]
 

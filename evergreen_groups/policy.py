@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
+_NOTHING = Decimal("0.00")
+
 
 class Comparison(Enum):
     """How a balance is held against the limit."""
@@ -32,17 +34,27 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the rule says about one person.
-
-    ``over_by`` is how far the own balance is over the limit (0.00 where it isn't, and at a limit that blocks when
-    it is reached); ``explanation`` is one sentence for a person to read.
-    """
+    """What the rule says about one person, who owes ``own_balance``."""
 
     blocked: bool
     own_balance: Decimal
     limit: Limit
-    over_by: Decimal
-    explanation: str
+
+    @property
+    def over_by(self) -> Decimal:
+        """How far the own balance is over the limit: 0.00 where it isn't, and at a limit that blocks when reached."""
+        if self.limit.amount is None:
+            return _NOTHING
+        return max(self.own_balance - self.limit.amount, _NOTHING)
+
+    @property
+    def explanation(self) -> str:
+        """One sentence for a person to read, with the own balance, the limit and the comparison."""
+        if self.limit.amount is None:
+            return "Not blocked: there is no limit."
+        verb = "exceed" if self.limit.comparison is Comparison.EXCEEDS else "reach"
+        verdict, words = ("Blocked", verb) if self.blocked else ("Not blocked", f"do not {verb}")
+        return f"{verdict}: own fines of {self.own_balance:.2f} {words} the limit of {self.limit.amount:.2f}."
 
 
 def decide(own_balance: Decimal, limit: Limit) -> Decision:
@@ -55,17 +67,7 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
     >>> decide(Decimal("5.00"), Limit(comparison=Comparison.REACHES)).blocked
     True
     """
-    nothing_over = Decimal("0.00")
     if limit.amount is None:
-        return Decision(False, own_balance, limit, nothing_over, "Not blocked: there is no limit.")
+        return Decision(False, own_balance, limit)
     exceeds = limit.comparison is Comparison.EXCEEDS
-    blocked = own_balance > limit.amount if exceeds else own_balance >= limit.amount
-    words = {
-        (True, True): "exceed",
-        (True, False): "reach",
-        (False, True): "do not exceed",
-        (False, False): "do not reach",
-    }[blocked, exceeds]
-    verdict = "Blocked" if blocked else "Not blocked"
-    explanation = f"{verdict}: own fines of {own_balance:.2f} {words} the limit of {limit.amount:.2f}."
-    return Decision(blocked, own_balance, limit, max(own_balance - limit.amount, nothing_over), explanation)
+    return Decision(own_balance > limit.amount if exceeds else own_balance >= limit.amount, own_balance, limit)

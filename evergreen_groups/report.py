@@ -44,8 +44,8 @@ def build_report(gateway: Gateway, criteria: Criteria, progress: Progress = sile
         home_orgs=home_orgs,
         viewable_orgs=() if access.everywhere else access.viewable,
     )
-    patrons, pushed_down = GroupSearch(gateway, high_fines, progress).run()
-    groups = GroupReader(gateway, org_units, access, criteria.limit, progress).complete(patrons)
+    reader = GroupReader(gateway, org_units, access, criteria.limit)
+    groups, pushed_down = GroupSearch(gateway, high_fines, progress).run(reader.complete)
     listed, left_out_count = _choose(groups, criteria)
     return Report(
         generated_at=generated_at,

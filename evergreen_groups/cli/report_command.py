@@ -131,8 +131,9 @@ def _write(report: Report, output_format: str, output: Path | None, *, details: 
 
 def _standard_output(output_format: str) -> TextIO:
     """Standard output: in the terminal's own encoding for people, UTF-8 with untouched line ends for programs."""
-    if output_format == "table":
-        if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if output_format == "table":
             sys.stdout.reconfigure(errors="replace")
-        return sys.stdout
-    return io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="", write_through=True)
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="")
+    return sys.stdout

@@ -12,6 +12,7 @@ What can go wrong is in :mod:`evergreen_groups.errors`.
 
 from evergreen_groups.gateway.answer import Result
 from evergreen_groups.gateway.client import Gateway
+from evergreen_groups.gateway.columns import columns
 from evergreen_groups.gateway.idl import Class, Field, Idl, Link
 from evergreen_groups.gateway.pcrud import Pcrud
 from evergreen_groups.gateway.record import Record
@@ -32,4 +33,5 @@ __all__ = [
     "Result",
     "RetryPolicy",
     "Statistics",
+    "columns",
 ]

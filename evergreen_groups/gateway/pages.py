@@ -149,6 +149,8 @@ def portions(values: Iterable[int | str], room: int, largest: int = LARGEST_LIST
 
 def encoded_length(value: object) -> int:
     """Return how many bytes a value needs in a form."""
+    if type(value) is int:
+        return len(str(value))
     return len(quote(wire.dumps(value), safe=""))
 
 

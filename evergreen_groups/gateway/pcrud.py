@@ -74,7 +74,7 @@ class Pcrud:
             flesh_fields=flesh_fields,
             join=join,
         )
-        return self._records(class_id, self._rows(class_id, where, options).rows)
+        return self._records(class_id, self._rows(class_id, where, options).rows, nested=bool(flesh))
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
@@ -133,7 +133,7 @@ class Pcrud:
         position = self._gateway.idl(class_id)[class_id].field(key).position
         size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
         for page in walk(fetch, partial(_value_at, position), parts, size, concurrency):
-            yield self._records(class_id, page.rows)
+            yield self._records(class_id, page.rows, nested=bool(flesh))
 
     def by_values(
         self,
@@ -209,11 +209,16 @@ class Pcrud:
             raise DataError(f"A search for {class_id} gave something else than a list.")
         return Page(result.value, result.size)
 
-    def _records(self, class_id: str, rows: list[Any]) -> list[Record]:
-        records: list[Record] = self._gateway.decode(rows)
-        if not all(isinstance(record, Record) and record.class_id == class_id for record in records):
-            raise DataError(f"A search for {class_id} gave something else than {class_id} records.")
-        return records
+    def _records(self, class_id: str, rows: list[Any], *, nested: bool = False) -> list[Record]:
+        """Turn rows into records; ``nested`` where there may be others inside, whose classes have to be got first."""
+        if nested:
+            self._gateway.decode(rows)
+        idl = self._gateway.idl(class_id)
+        known = idl[class_id]
+        try:
+            return [Record(known, _values(row, class_id), idl) for row in rows]
+        except (TypeError, KeyError):
+            raise DataError(f"A search for {class_id} gave something else than {class_id} records.") from None
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
@@ -222,6 +227,13 @@ class Pcrud:
 def _anything(key: str) -> list[dict[str, Any]]:
     """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
+
+
+def _values(row: Any, class_id: str) -> list[Any]:
+    values = row["__p"]
+    if row["__c"] != class_id or type(values) is not list:
+        raise TypeError
+    return values
 
 
 def _value_at(position: int, row: Any) -> Any:

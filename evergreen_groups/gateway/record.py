@@ -60,7 +60,7 @@ class Record:
             return None
         if isinstance(value, dict | list):
             return decode(value, self._idl)
-        return _DECODERS.get(self._class.datatypes[name], _decode_id)(value, self._class.id, name)
+        return decoder_of(self._class.datatypes[name])(value, self._class.id, name)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._class.positions:
@@ -280,3 +280,11 @@ _DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
     "timestamp": _decode_timestamp,
 }
 """How the datatypes are decoded; those of ids and links (``id``, ``link``, ``org_unit``) have :func:`_decode_id`."""
+
+AS_IT_COMES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
+"""The type, by decoder, of wire values that the decoder gives back as they are."""
+
+
+def decoder_of(datatype: str) -> Callable[[Any, str, str], Any]:
+    """Return what decodes a field's wire value, given the value, the class's id and the field's name."""
+    return _DECODERS.get(datatype, _decode_id)

@@ -36,6 +36,8 @@ def dumps(value: object) -> str:
     >>> dumps({"balance_owed": {">=": Decimal("25.00")}})
     '{"balance_owed":{">=":25.00}}'
     """
+    if type(value) is int:  # most of what is sent: lists of ids
+        return str(value)
     match value:
         case None | str() | int() | float():
             return json.dumps(value, allow_nan=False)

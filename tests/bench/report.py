@@ -66,11 +66,10 @@ def run_report(url: str, username: str, password: str) -> dict[str, object]:
     sent: list[Sent] = []
     send = Transport._send
 
-    def taking_down(self: Transport, session: Any, call: Any, request: Any, seconds: float) -> Any:
-        path = request.url[len(url) :]
-        entry = Sent(request.method, path, (request.data or b"").decode(), time.perf_counter())
+    def taking_down(self: Transport, call: Any, request: Any, *rest: Any, **options: Any) -> Any:
+        entry = Sent(request.method, request.url[len(url) :], (request.data or b"").decode(), time.perf_counter())
         sent.append(entry)
-        reply = send(self, session, call, request, seconds)
+        reply = send(self, call, request, *rest, **options)
         entry.ended = time.perf_counter()
         return reply
 
