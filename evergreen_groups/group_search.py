@@ -27,7 +27,7 @@ Complete = Callable[[Sequence[Patron]], list[Whole]]
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
-_WANTED = 2_500
+_WANTED = 3_000
 _PORTION = 2_000
 _FIRST_WIDTH = 16_384
 _SLOW_SECONDS = 8.0
@@ -50,7 +50,8 @@ class _Ranges:
     def __iter__(self) -> Iterator[GroupRange]:
         while True:
             low = (self._highest if self._next is None else self._next) - self._width
-            if low <= 0:
+            if low <= self._width // 2:
+                # What would be left is little, and mostly empty.
                 yield GroupRange(None, self._next)
                 return
             taken, self._next = self._next, low
@@ -176,10 +177,10 @@ class GroupSearch:
         """All members of a group that is larger than a page, by id."""
         where = self._visible({"usrgroup": group})
         pages = self._gateway.pcrud.pages("au", where, select=FIELDS, page_size=PAGE, concurrency=1)
-        return [patron for page in pages for patron in patrons_of(page)]
+        return [patron for page in pages for patron in patrons_of(columns(page, *FIELDS))]
 
     def _search(self, where: dict[str, object]) -> list[Patron]:
-        return patrons_of(self._gateway.pcrud.search("au", where, select=FIELDS, order_by=_BY_GROUP, limit=PAGE))
+        return patrons_of(self._gateway.pcrud.search_columns("au", FIELDS, where, order_by=_BY_GROUP, limit=PAGE))
 
     def _visible(self, where: dict[str, object]) -> dict[str, object]:
         if self._high_fines.viewable_orgs:
@@ -195,7 +196,7 @@ class GroupSearch:
         totals = self._totals(self._debtors())
         high = sorted(group for group, total in totals.items() if total >= self._high_fines.min_total)
         found: list[Patron] = []
-        for batch in self._gateway.pcrud.by_values("au", "usrgroup", high, where=self._visible({}), select=FIELDS):
+        for batch in self._gateway.pcrud.columns_by_values("au", FIELDS, "usrgroup", high, where=self._visible({})):
             found.extend(patrons_of(batch))
             self._progress("reading members", len(found))
         return self._at_home(found)
@@ -210,8 +211,10 @@ class GroupSearch:
 
     def _totals(self, owed: dict[int, Decimal]) -> dict[int, Decimal]:
         totals: dict[int, Decimal] = {}
-        for batch in self._gateway.pcrud.by_values("au", "id", owed, where={"deleted": "f"}, select=("id", "usrgroup")):
-            for id, group in columns(batch, "id", "usrgroup"):
+        for batch in self._gateway.pcrud.columns_by_values(
+            "au", ("id", "usrgroup"), "id", owed, where={"deleted": "f"}
+        ):
+            for id, group in batch:
                 totals[group] = totals.get(group, NOTHING) + owed[id]
             self._progress("adding up groups", len(totals))
         return totals

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from itertools import chain
 
 from evergreen_groups.access import Access
-from evergreen_groups.gateway import Gateway, columns
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING, GroupFines, Member
 from evergreen_groups.org_units import OrgUnits
@@ -72,13 +73,9 @@ class GroupReader:
 
     def _balances(self, ids: Collection[int]) -> dict[int, Decimal]:
         """What each of these patrons owes; those who owe nothing are left out."""
-        owed: dict[int, Decimal] = {}
         owes = {"balance_owed": {"<>": 0}}
-        fields = ("usr", "balance_owed")
-        for batch in self._gateway.pcrud.by_values("mous", "usr", ids, where=owes, select=fields):
-            owed.update(columns(batch, "usr", "balance_owed"))
-        return owed
+        found = self._gateway.pcrud.columns_by_values("mous", ("usr", "balance_owed"), "usr", ids, where=owes)
+        return dict(chain.from_iterable(found))
 
     def _barcodes(self, cards: Iterable[int]) -> dict[int, str]:
-        batches = self._gateway.pcrud.by_values("ac", "id", cards, select=("id", "barcode"))
-        return {id: barcode for batch in batches for id, barcode in columns(batch, "id", "barcode")}
+        return dict(chain.from_iterable(self._gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import chain
 
-from evergreen_groups.gateway import Gateway, Record, columns
+from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING
 from evergreen_groups.patrons import NAME_FIELDS, display_name
@@ -141,14 +142,11 @@ class MembershipReader:
 
     def _people(self, records: Iterable[Record]) -> list[Person]:
         found = list(records)
-        owed: dict[int, Decimal] = {}
+        pcrud = self._gateway.pcrud
         ids = [record.id for record in found]
-        for batch in self._gateway.pcrud.by_values("mous", "usr", ids, select=("usr", "balance_owed")):
-            owed.update(columns(batch, "usr", "balance_owed"))
         cards = [record.card for record in found if record.card is not None]
-        barcodes: dict[int, str] = {}
-        for batch in self._gateway.pcrud.by_values("ac", "id", cards, select=("id", "barcode")):
-            barcodes.update(columns(batch, "id", "barcode"))
+        owed = dict(chain.from_iterable(pcrud.columns_by_values("mous", ("usr", "balance_owed"), "usr", ids)))
+        barcodes = dict(chain.from_iterable(pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
         now = datetime.now(UTC)
         return [_person(record, owed.get(record.id, NOTHING), barcodes.get(record.card), now) for record in found]
 

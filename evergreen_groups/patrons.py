@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from evergreen_groups.gateway import Record, columns
 
@@ -33,9 +33,10 @@ class Patron(NamedTuple):
     name: str
 
 
-def patrons_of(records: Iterable[Record]) -> list[Patron]:
-    """Take over ``au`` records."""
-    return [Patron(*row[: len(_WHO)], written_name(*row[len(_WHO) :])) for row in columns(records, *FIELDS)]
+def patrons_of(rows: Iterable[Sequence[Any]]) -> list[Patron]:
+    """Take over the ``FIELDS`` of ``au`` rows."""
+    names = len(_WHO)
+    return [Patron(row[0], row[1], row[2], row[3], row[4], written_name(*row[names:])) for row in rows]
 
 
 def display_name(record: Record) -> str:

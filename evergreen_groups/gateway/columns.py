@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from evergreen_groups.gateway.idl import Class, Idl
 from evergreen_groups.gateway.record import AS_IT_COMES, Record, decode, decoder_of
 
 
@@ -13,30 +14,30 @@ def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]
 
     The records are of one class. Raises AttributeError for a field that it doesn't have, DataError as reading does.
     """
-    reader: _Reader | None = None
+    reader: ColumnReader | None = None
     for record in records:
         if reader is None:
-            reader = _Reader(record, names)
-        yield reader.read(record)
+            reader = ColumnReader(record._class, names, record._idl)
+        yield reader.read(record._values)
 
 
-class _Reader:
-    """Fields of one class. Most rows have values of the same types: what to decode is worked out once for each set."""
+class ColumnReader:
+    """Reads fields of one class from objects' values in wire form.
 
-    def __init__(self, record: Record, names: Iterable[str]) -> None:
+    Most rows have values of the same types: what has to be decoded is worked out once for each set of types.
+    """
+
+    def __init__(self, known: Class, names: Iterable[str], idl: Idl) -> None:
         self._names = tuple(names)
-        for name in self._names:
-            record.raw(name)  # refuses unknown names
-        known = record._class
         self._class_id = known.id
-        self._positions = [known.positions[name] for name in self._names]
+        self._idl = idl
+        self._positions = [known.field(name).position for name in self._names]
         self._decoders = [decoder_of(known.datatypes[name]) for name in self._names]
         self._longest = max(self._positions, default=-1) + 1
         self._to_decode: dict[tuple[type, ...], list[int]] = {}
 
-    def read(self, record: Record) -> tuple[Any, ...]:
-        """The fields of one record."""
-        values = record._values
+    def read(self, values: list[Any]) -> tuple[Any, ...]:
+        """Return the fields of one object."""
         if len(values) < self._longest:
             values = values + [None] * (self._longest - len(values))
         row = [values[position] for position in self._positions]
@@ -47,7 +48,7 @@ class _Reader:
         for index in indexes:
             value = row[index]
             if isinstance(value, dict | list):
-                row[index] = decode(value, record._idl)
+                row[index] = decode(value, self._idl)
             else:
                 row[index] = self._decoders[index](value, self._class_id, self._names[index])
         return tuple(row)

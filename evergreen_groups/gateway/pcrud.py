@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import REQUEST_LIMIT
+from evergreen_groups.gateway.columns import ColumnReader
 from evergreen_groups.gateway.pages import (
     LARGEST_PAGE,
     Page,
@@ -75,6 +76,15 @@ class Pcrud:
             join=join,
         )
         return self._records(class_id, self._rows(class_id, where, options).rows, nested=bool(flesh))
+
+    def search_columns(
+        self, class_id: str, names: Sequence[str], where: Where, *, order_by: Any = None, limit: int = 1000
+    ) -> list[tuple[Any, ...]]:
+        """Return the fields ``names`` of the rows that :meth:`search` finds, decoded, without making records."""
+        idl = self._gateway.idl(class_id)
+        reader = ColumnReader(idl[class_id], names, idl)
+        page = self._rows(class_id, where, _options(class_id, select=names, order_by=order_by, limit=limit))
+        return [reader.read(values) for values in _all_values(page.rows, class_id)]
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
@@ -150,6 +160,33 @@ class Pcrud:
         The values are taken as they are needed and cut so that a request names at most 2,000 of them and stays under
         32 kB; several requests are under way at once. A value that occurs twice may bring its rows twice.
         """
+        for page in self._by_values(class_id, field, values, where, select, order_by):
+            yield self._records(class_id, page.rows)
+
+    def columns_by_values(
+        self,
+        class_id: str,
+        names: Sequence[str],
+        field: str,
+        values: Iterable[int | str],
+        *,
+        where: Where | None = None,
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the fields ``names`` of the rows that :meth:`by_values` finds, decoded, without making records."""
+        idl = self._gateway.idl(class_id)
+        reader = ColumnReader(idl[class_id], names, idl)
+        for page in self._by_values(class_id, field, values, where, names, None):
+            yield [reader.read(row) for row in _all_values(page.rows, class_id)]
+
+    def _by_values(
+        self,
+        class_id: str,
+        field: str,
+        values: Iterable[int | str],
+        where: Where | None,
+        select: Sequence[str] | None,
+        order_by: Any,
+    ) -> Iterator[Page]:
         known = self._gateway.idl(class_id)[class_id]
         options = partial(_options, class_id, select=select, order_by=order_by or known.primary or None)
         fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=LARGEST_PAGE, offset=10**9))
@@ -160,8 +197,7 @@ class Pcrud:
             return list(self._all(class_id, both(where, [{field: portion}]), options, size))
 
         for pages in self._gateway.map(fetch, portions(values, room)):
-            for page in pages:
-                yield self._records(class_id, page.rows)
+            yield from pages
 
     def _all(
         self, class_id: str, where: Where, options: Callable[..., dict[str, Any]], size: PageSize
@@ -215,10 +251,7 @@ class Pcrud:
             self._gateway.decode(rows)
         idl = self._gateway.idl(class_id)
         known = idl[class_id]
-        try:
-            return [Record(known, _values(row, class_id), idl) for row in rows]
-        except (TypeError, KeyError):
-            raise DataError(f"A search for {class_id} gave something else than {class_id} records.") from None
+        return [Record(known, values, idl) for values in _all_values(rows, class_id)]
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
@@ -229,11 +262,14 @@ def _anything(key: str) -> list[dict[str, Any]]:
     return [{key: {"<>": None}}]
 
 
-def _values(row: Any, class_id: str) -> list[Any]:
-    values = row["__p"]
-    if row["__c"] != class_id or type(values) is not list:
-        raise TypeError
-    return values
+def _all_values(rows: list[Any], class_id: str) -> list[list[Any]]:
+    """Return the values of each row. Raises DataError where one isn't an object of the class."""
+    try:
+        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
+            return [row["__p"] for row in rows]
+    except (TypeError, KeyError):
+        pass
+    raise DataError(f"A search for {class_id} gave something else than {class_id} records.")
 
 
 def _value_at(position: int, row: Any) -> Any:
