@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
 from evergreen_groups.gateway.idl import Class, Idl
@@ -31,20 +32,26 @@ class ColumnReader:
         self._names = tuple(names)
         self._class_id = known.id
         self._idl = idl
-        self._positions = [known.field(name).position for name in self._names]
+        positions = [known.field(name).position for name in self._names]
+        self._pick: Callable[[list[Any]], tuple[Any, ...]] = (
+            itemgetter(*positions) if len(positions) > 1 else lambda values: tuple(values[p] for p in positions)
+        )
         self._decoders = [decoder_of(known.datatypes[name]) for name in self._names]
-        self._longest = max(self._positions, default=-1) + 1
+        self._longest = max(positions, default=-1) + 1
         self._to_decode: dict[tuple[type, ...], list[int]] = {}
 
     def read(self, values: list[Any]) -> tuple[Any, ...]:
         """Return the fields of one object."""
         if len(values) < self._longest:
             values = values + [None] * (self._longest - len(values))
-        row = [values[position] for position in self._positions]
-        types = tuple(map(type, row))
+        picked: tuple[Any, ...] = self._pick(values)
+        types = tuple(map(type, picked))
         indexes = self._to_decode.get(types)
         if indexes is None:
             indexes = self._to_decode[types] = [index for index, kind in enumerate(types) if self._differs(index, kind)]
+        if not indexes:
+            return picked
+        row = list(picked)
         for index in indexes:
             value = row[index]
             if isinstance(value, dict | list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -17,18 +17,12 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
 
     Items are taken as they are needed, never more than ``concurrency`` ahead of the value last yielded, so neither
     the items nor the values need fit in memory. The first exception, in the items' order, is raised; what hasn't
-    begun then never does. With a concurrency of 1, or a single item, everything happens in the calling
-    thread.
+    begun then never does. With a concurrency of 1 everything happens in the calling thread.
     """
     if concurrency <= 1:
         yield from map(function, items)
         return
     source = iter(items)
-    first = list(islice(source, 2))
-    if len(first) < 2:
-        yield from map(function, first)
-        return
-    source = chain(first, source)
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
     try:
         under_way: deque[Future[Value]] = deque(executor.submit(function, item) for item in islice(source, concurrency))

@@ -2,8 +2,9 @@
 
     python tests/bench/report.py [--patrons 10000 50000 200000] [--runs 5] [--account NAME]
 
-Beside the report's own seconds stand those that bare urllib3 needs to send the same requests again, three at a time
-and each after those that it had to wait for, without decoding an answer: the sandbox's share of the time.
+Beside the report's own seconds stand those that bare urllib3 needs to send the same requests again without decoding an
+answer, which is the sandbox's share of the time: one after the other, and as the report did, three at a time and each
+after those that it had to wait for.
 """
 
 from __future__ import annotations
@@ -94,12 +95,12 @@ def run_report(url: str, username: str, password: str) -> dict[str, object]:
     }
 
 
-def send_again(url: str, recorded: list[dict[str, object]], old_token: str) -> float:
+def send_again(url: str, recorded: list[dict[str, Any]], old_token: str, threads: int) -> float:
     """Send the same requests with bare urllib3 and throw the answers away; gives the seconds it took."""
     import urllib3
 
-    entries = [Sent(**entry) for entry in recorded]  # type: ignore[arg-type]  # written by run_report
-    pool = urllib3.connection_from_url(url, maxsize=CONCURRENCY)
+    entries = [Sent(**entry) for entry in recorded if "session.delete" not in entry["body"]]
+    pool = urllib3.connection_from_url(url, maxsize=threads)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     token = old_token
 
@@ -109,15 +110,14 @@ def send_again(url: str, recorded: list[dict[str, object]], old_token: str) -> f
 
     started = time.perf_counter()
     done: list[tuple[Sent, Future[bytes]]] = []
-    with ThreadPoolExecutor(CONCURRENCY) as threads:
+    with ThreadPoolExecutor(threads) as executor:
         for entry in entries:
             for earlier, future in done:
                 if earlier.ended <= entry.began:
                     answer = future.result()
                     if "auth.login" in earlier.body and token == old_token:
                         token = re.findall(rb'"authtoken":"(\w+)"', answer)[0].decode()
-            if "session.delete" not in entry.body:
-                done.append((entry, threads.submit(send, entry)))
+            done.append((entry, executor.submit(send, entry)))
     return time.perf_counter() - started
 
 
@@ -128,24 +128,30 @@ def in_a_process(arguments: list[str], given: str | None = None) -> str:
 
 
 def measure(patrons: int, runs: int) -> None:
-    """Print one row: medians over ``runs`` pairs of a report and the same requests sent bare."""
+    """Print one row: medians over ``runs`` rounds of a report and the same requests sent bare in both ways."""
+    reports, in_turn, side_by_side = [], [], []
     with sandbox(patrons) as (url, username, password):
         in_a_process(["--one-report", url, username, password])
-        reports, bare = [], []
         for _ in range(runs):
             text = in_a_process(["--one-report", url, username, password])
             reports.append(json.loads(text))
-            bare.append(float(in_a_process(["--send-again", url], text)))
-    seconds = statistics.median(report["seconds"] for report in reports)
-    ratio = statistics.median(report["seconds"] / again for report, again in zip(reports, bare, strict=True))
+            in_turn.append(float(in_a_process(["--send-again", url, "1"], text)))
+            side_by_side.append(float(in_a_process(["--send-again", url, str(CONCURRENCY)], text)))
+    seconds = [report["seconds"] for report in reports]
     last = reports[-1]
     allowed = 10 + 3 * last["members"] / 1000
     print(
-        f"{patrons:>9,} {last['groups']:>7,} {last['members']:>8,} {seconds:>8.2f} {statistics.median(bare):>8.2f} "
-        f"{ratio:>6.2f} {last['calls']:>6} {allowed:>8.1f} {last['sent'] / 1e6:>8.2f} {last['received'] / 1e6:>9.2f} "
+        f"{patrons:>9,} {last['groups']:>7,} {last['members']:>8,} {statistics.median(seconds):>8.2f} "
+        f"{statistics.median(in_turn):>8.2f} {_ratio(seconds, in_turn):>6.2f} "
+        f"{statistics.median(side_by_side):>8.2f} {_ratio(seconds, side_by_side):>6.2f} "
+        f"{last['calls']:>6} {allowed:>8.1f} {last['sent'] / 1e6:>8.2f} {last['received'] / 1e6:>9.2f} "
         f"{max(report['peak_mb'] for report in reports):>8.0f}",
         flush=True,
     )
+
+
+def _ratio(seconds: list[float], bare: list[float]) -> float:
+    return statistics.median(mine / other for mine, other in zip(seconds, bare, strict=True))
 
 
 def main() -> None:
@@ -154,15 +160,19 @@ def main() -> None:
     parser.add_argument("--patrons", type=int, nargs="+", default=[10_000, 50_000, 200_000])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--one-report", nargs=3, metavar=("URL", "USERNAME", "PASSWORD"), help=argparse.SUPPRESS)
-    parser.add_argument("--send-again", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument("--send-again", nargs=2, metavar=("URL", "THREADS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one_report:
         json.dump(run_report(*options.one_report), sys.stdout)
     elif options.send_again:
         recorded = json.load(sys.stdin)
-        print(send_again(options.send_again, recorded["requests"], recorded["token"]))
+        url, threads = options.send_again
+        print(send_again(url, recorded["requests"], recorded["token"], int(threads)))
     else:
-        print("  patrons  groups  members  seconds     bare  ratio  calls  allowed  MB sent  MB answer  peak MB")
+        print("                            report  in turn         3 at once")
+        print(
+            "  patrons  groups  members  seconds  seconds  ratio  seconds  ratio  calls  allowed  MB sent MB answer  peak MB"
+        )
         for patrons in options.patrons:
             measure(patrons, options.runs)
 
