@@ -33,7 +33,7 @@ class GroupReader:
         """
         by_id = {patron.id: patron for patron in patrons}
         balances = self._balances(by_id)
-        barcodes = self._barcodes(patron.card for patron in by_id.values() if patron.card is not None)
+        barcodes = self._barcodes([patron.card for patron in by_id.values() if patron.card is not None])
         by_group: dict[int, list[Patron]] = {}
         for patron in by_id.values():
             by_group.setdefault(patron.group, []).append(patron)
@@ -77,5 +77,5 @@ class GroupReader:
         found = self._gateway.pcrud.columns_by_values("mous", ("usr", "balance_owed"), "usr", ids, where=owes)
         return dict(chain.from_iterable(found))
 
-    def _barcodes(self, cards: Iterable[int]) -> dict[int, str]:
+    def _barcodes(self, cards: Collection[int]) -> dict[int, str]:
         return dict(chain.from_iterable(self._gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))

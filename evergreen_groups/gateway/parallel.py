@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -17,9 +17,10 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
 
     Items are taken as they are needed, never more than ``concurrency`` ahead of the value last yielded, so neither
     the items nor the values need fit in memory. The first exception, in the items' order, is raised; what hasn't
-    begun then never does. With a concurrency of 1 everything happens in the calling thread.
+    begun then never does. With a concurrency of 1, or a list of one item, everything happens in the
+    calling thread.
     """
-    if concurrency <= 1:
+    if concurrency <= 1 or (isinstance(items, Sequence) and len(items) == 1):
         yield from map(function, items)
         return
     source = iter(items)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.columns import ColumnReader
 from evergreen_groups.gateway.pages import (
+    LARGEST_LIST,
     LARGEST_PAGE,
     Page,
     PageSize,
@@ -196,7 +197,10 @@ class Pcrud:
         def fetch(portion: list[int | str]) -> list[Page]:
             return list(self._all(class_id, both(where, [{field: portion}]), options, size))
 
-        for pages in self._gateway.map(fetch, portions(values, room)):
+        lists: Iterable[list[int | str]] = portions(values, room)
+        if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
+            lists = list(lists)
+        for pages in self._gateway.map(fetch, lists):
             yield from pages
 
     def _all(

@@ -144,8 +144,8 @@ def measure(patrons: int, runs: int) -> None:
         f"{patrons:>9,} {last['groups']:>7,} {last['members']:>8,} {statistics.median(seconds):>8.2f} "
         f"{statistics.median(in_turn):>8.2f} {_ratio(seconds, in_turn):>6.2f} "
         f"{statistics.median(side_by_side):>8.2f} {_ratio(seconds, side_by_side):>6.2f} "
-        f"{last['calls']:>6} {allowed:>8.1f} {last['sent'] / 1e6:>8.2f} {last['received'] / 1e6:>9.2f} "
-        f"{max(report['peak_mb'] for report in reports):>8.0f}",
+        f"{last['calls']:>6} {allowed:>7.1f} {last['sent'] / 1e6:>7.2f} {last['received'] / 1e6:>7.2f} "
+        f"{max(report['peak_mb'] for report in reports):>7.0f}",
         flush=True,
     )
 
@@ -169,9 +169,9 @@ def main() -> None:
         url, threads = options.send_again
         print(send_again(url, recorded["requests"], recorded["token"], int(threads)))
     else:
-        print("                            report  in turn         3 at once")
+        print("                             report  in turn         3 at once")
         print(
-            "  patrons  groups  members  seconds  seconds  ratio  seconds  ratio  calls  allowed  MB sent MB answer  peak MB"
+            "  patrons  groups  members  seconds  seconds  ratio  seconds  ratio  calls allowed MB sent MB back peak MB"
         )
         for patrons in options.patrons:
             measure(patrons, options.runs)
