@@ -1,10 +1,10 @@
-"""Everything this package does at one gateway, for programs.
+"""Everything this package does at one gateway, for programs::
 
->>> from evergreen_groups.client import Client  # doctest: +SKIP
->>> with Gateway("https://ils.example.org", credentials=...) as gateway:  # doctest: +SKIP
-...     client = Client(gateway, account="groups_report")
-...     plan = client.moves.plan_move(["20000000005002"], to="20000000005011")
-...     plan.carry_out().done
+    with Gateway("https://ils.example.org", credentials=credentials) as gateway:
+        client = Client(gateway, account="groups_report")
+        plan = client.moves.plan_move(["20000000005002"], to="20000000005011")
+        if not plan.draft.warnings:
+            plan.carry_out()
 """
 
 from __future__ import annotations

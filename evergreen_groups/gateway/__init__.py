@@ -1,13 +1,9 @@
-"""A Python client for the Evergreen ILS: calls over its OpenSRF gateway, sessions, the IDL and pcrud.
+"""A Python client for the Evergreen ILS: calls over its OpenSRF gateway, sessions, the IDL and pcrud::
 
-It is usable without the rest of the package::
-
-    with Gateway("https://ils.example.org", credentials=Credentials(username="groups", password=password)) as gateway:
-        members = gateway.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", TOKEN, 6001).value
-        for patron in gateway.pcrud.search("au", {"id": members}, select=["id", "family_name"]):
-            print(patron.id, patron.family_name)
-
-What can go wrong is in :mod:`evergreen_groups.errors`.
+    with Gateway("https://ils.example.org", credentials=credentials) as gateway:
+        ids = gateway.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", TOKEN, 6001).value
+        for patron in gateway.pcrud.search("au", {"usrgroup": 6001, "deleted": "f"}):
+            print(patron.family_name, patron.expire_date)
 """
 
 from evergreen_groups.gateway.answer import Result
