@@ -5,6 +5,8 @@
         plan = client.moves.plan_move(["20000000005002"], to="20000000005011")
         if not plan.draft.warnings:
             plan.carry_out()
+
+Nothing changes before ``carry_out``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
         ids = gateway.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", TOKEN, 6001).value
         for patron in gateway.pcrud.search("au", {"usrgroup": 6001, "deleted": "f"}):
             print(patron.family_name, patron.expire_date)
+
+It logs in with the first call that needs a session, and out at the end.
 """
 
 from evergreen_groups.gateway.answer import Result
