@@ -95,9 +95,15 @@ def _portions(batches: Iterable[list[Patron]]) -> Iterator[list[Patron]]:
 
 
 class GroupSearch:
-    """Reads the members of groups that together owe ``high_fines.min_total`` or more."""
+    """Reads the members of groups that together owe ``high_fines.min_total`` or more.
 
-    def __init__(self, gateway: Gateway, high_fines: HighFines, progress: Progress = silent) -> None:
+    ``page`` is the greatest number of members in one answer.
+    """
+
+    def __init__(
+        self, gateway: Gateway, high_fines: HighFines, progress: Progress = silent, *, page: int = PAGE
+    ) -> None:
+        self._page = page
         self._gateway = gateway
         self._high_fines = high_fines
         self._progress = progress
@@ -163,7 +169,7 @@ class GroupSearch:
                 logger.info("a range of groups took too long; asking for it in two parts")
                 rest.extend(reversed(halves))
                 continue
-            if len(page) < PAGE:
+            if len(page) < self._page:
                 found.extend(page)
                 continue
             # The last group may go on behind the page's end.
@@ -176,11 +182,11 @@ class GroupSearch:
     def _one_group(self, group: int) -> list[Patron]:
         """All members of a group that is larger than a page, by id."""
         where = self._visible({"usrgroup": group})
-        pages = self._gateway.pcrud.pages("au", where, select=FIELDS, page_size=PAGE, concurrency=1)
+        pages = self._gateway.pcrud.pages("au", where, select=FIELDS, page_size=self._page, concurrency=1)
         return [patron for page in pages for patron in patrons_of(columns(page, *FIELDS))]
 
     def _search(self, where: dict[str, object]) -> list[Patron]:
-        return patrons_of(self._gateway.pcrud.search_columns("au", FIELDS, where, order_by=_BY_GROUP, limit=PAGE))
+        return patrons_of(self._gateway.pcrud.search_columns("au", FIELDS, where, order_by=_BY_GROUP, limit=self._page))
 
     def _visible(self, where: dict[str, object]) -> dict[str, object]:
         if self._high_fines.viewable_orgs:

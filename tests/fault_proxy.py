@@ -41,14 +41,14 @@ Decide = Callable[[Call], Fault]
 class FaultProxy:
     """Forwards to ``target``.
 
-    ``decide`` says what happens to a request, ``refuse`` gives the debug text of one that the server is to refuse with
-    status 500, ``answered`` is called after an answer.
+    ``decide`` says what happens to a request, ``refuse`` gives the status and the debug text of one that the
+    server is to refuse, ``answered`` is called after an answer.
     """
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target)
         self.decide: Decide = lambda call: Fault.NONE
-        self.refuse: Callable[[Call], str | None] = lambda call: None
+        self.refuse: Callable[[Call], tuple[int, str] | None] = lambda call: None
         self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
         self.seen: list[str] = []
@@ -90,7 +90,7 @@ class FaultProxy:
         if refusal is None:
             status, content_type, answer = self._forward(request.command, request.path, body)
         else:
-            refused = {"payload": [], "debug": refusal, "status": 500}
+            refused = {"payload": [], "debug": refusal[1], "status": refusal[0]}
             status, content_type, answer = 200, "text/plain", json.dumps(refused).encode()
         if fault is Fault.LATE_ANSWER:
             _wait_for_the_client_to_go(request.connection)

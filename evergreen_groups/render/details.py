@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from evergreen_groups.details import GroupDetails, Items, MemberDetails
 from evergreen_groups.models import NOTHING
 from evergreen_groups.render.columns import EMPTY, PLAIN, Cell, Column, Columns
+from evergreen_groups.render.json_document import limit_document
 from evergreen_groups.render.wording import amount, counted, limit_words, plain_amount, printable
 
 SCHEMA = "evergreen-groups/group/1"
@@ -111,10 +112,7 @@ def write_json(group: GroupDetails, stream: TextIO) -> None:
         "complete": not group.hidden_count,
         "hidden_member_count": group.hidden_count,
         "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
-        "limit": {
-            "amount": None if group.limit.amount is None else plain_amount(group.limit.amount),
-            "comparison": group.limit.comparison.value,
-        },
+        "limit": limit_document(group.limit),
         "totals": _items(items),
         "members": [_member(member) for member in group.members],
     }

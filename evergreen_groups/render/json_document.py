@@ -49,17 +49,21 @@ def _text(value: dict[str, Any]) -> str:
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:
-    limit = criteria.limit
     return {
         "min_total": plain_amount(criteria.min_total),
         "min_members": criteria.min_members,
         "orgs": list(criteria.orgs),
         "top": criteria.top,
         "sort": criteria.sort,
-        "limit": {
-            "amount": None if limit.amount is None else plain_amount(limit.amount),
-            "comparison": limit.comparison.value,
-        },
+        "limit": limit_document(criteria.limit),
+    }
+
+
+def limit_document(limit: Limit) -> dict[str, Any]:
+    """The individual limit; an amount of None is no limit."""
+    return {
+        "amount": None if limit.amount is None else plain_amount(limit.amount),
+        "comparison": limit.comparison.value,
     }
 
 
