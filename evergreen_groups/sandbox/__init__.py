@@ -106,7 +106,9 @@ class Sandbox:
             lines.append(f"  {account.login:{width}}  {account.password}  {account.note or ''}{kind}".rstrip())
         lines += ["", "Barcodes to try: " + ", ".join(self.barcodes)]
         lines += ["", "Configuration:", "  [gateway]", f'  url = "{self.url}"']
-        return "\n".join([*lines, f'  username = "{self.report_account[0]}"'])
+        username, password = self.report_account
+        lines += [f'  username = "{username}"', "and in the environment:", f"  EVERGREEN_GROUPS_PASSWORD={password}"]
+        return "\n".join(lines)
 
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
