@@ -262,7 +262,10 @@ def _read_request(stream: object, number: int) -> Request | None:
     while (line := stream.readline().decode("latin-1").strip()) != "":
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    body = stream.read(int(headers.get("content-length", "0")))
+    length = int(headers.get("content-length", "0"))
+    body = stream.read(length)
+    if len(body) < length:
+        raise ConnectionAbortedError("the client gave up in the middle of its request")
     return Request(first[0], unquote(first[1]), headers, body, number)
 
 
