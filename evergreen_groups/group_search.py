@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import groupby, islice
 from typing import TypeVar
 
-from evergreen_groups.errors import ServerError, TimedOutError
+from evergreen_groups.errors import ServerError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.group_query import GroupRange, HighFines
 from evergreen_groups.models import NOTHING
@@ -162,7 +162,8 @@ class GroupSearch:
             part = rest.pop()
             try:
                 page = self._search(self._high_fines.members(part))
-            except TimedOutError:
+            except (TimedOutError, UnexpectedAnswerError):
+                # Gateways of older releases answer a time-out with nothing.
                 halves = ranges.halves(part)
                 if halves is None:
                     raise

@@ -14,6 +14,7 @@ from evergreen_groups.errors import (
     GatewayError,
     LoginRefusedError,
     NoSessionError,
+    NotFoundError,
     PermissionDeniedError,
     ProtocolError,
     TransportError,
@@ -134,7 +135,12 @@ class Moves:
         Raises:
             NotFoundError: there is no such entry for this gateway.
         """
-        return Plan(self._planner.undo(self.entry(entry)), self._mover, entry)
+        found = self.entry(entry)
+        if found.gateway != self._gateway.url:
+            raise NotFoundError(
+                f"the journal's entry {entry} is of another gateway, {found.gateway}", textcode="ENTRY_NOT_FOUND"
+            )
+        return Plan(self._planner.undo(found), self._mover, entry)
 
     def settle(self) -> list[JournalStep]:
         """Find out what became of steps that were being sent when an earlier run ended; gives those steps."""
@@ -226,7 +232,7 @@ class _Change:
                     return outcome
         except GatewayError as error:
             if not self._sending:
-                return self._ended(State.NOT_DONE, reason=_refusal(error), error=error)
+                return self._ended(State.NOT_DONE, reason=self._refusal(error), error=error)
             # Whether it was carried out can't be found out now: the step stays open and the next run settles it.
             return StepOutcome(self._step, State.SENDING, reason="the connection was lost", error=error)
         return self._ended(State.FAILED, reason=f"{self._last_reason}, {TRIES} times")
@@ -256,7 +262,7 @@ class _Change:
                 return self._compared(before, after)
             self._last_reason = "the answer was lost and nothing was changed"
         except (EventError, ProtocolError) as error:
-            return self._ended(State.FAILED, reason=_refusal(error), error=error)
+            return self._ended(State.FAILED, reason=self._refusal(error), error=error)
         else:
             return self._compared(before, self._fetch())
         self._sending = False
@@ -283,6 +289,21 @@ class _Change:
         value = self._step.after if self._step.field == GROUP else bool(self._step.after)
         changed = record.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True)
+
+    def _refusal(self, error: GatewayError) -> str:
+        """Why the ILS refused, in few words; a missing permission with the library that it is missing at."""
+        if isinstance(error, PermissionDeniedError):
+            return f"the account lacks {error.permission}{self._library(error.org_unit)}"
+        return error.textcode if isinstance(error, EventError) else "the method failed on the server"
+
+    def _library(self, org_unit: int | None) -> str:
+        if org_unit is None:
+            return ""
+        try:
+            record = self._gateway.pcrud.retrieve("aou", org_unit)
+        except GatewayError:
+            record = None
+        return f" at {record.shortname}" if record else f" at org unit {org_unit}"
 
     def _compared(self, before: Record, after: Record | None) -> StepOutcome:
         """Hold the record against what it was: the one field changed, and no other."""
@@ -326,10 +347,3 @@ def _value(record: Record | None, field_name: str) -> int | None:
         return None
     value = record[field_name]
     return None if value is None else int(value)
-
-
-def _refusal(error: GatewayError) -> str:
-    if isinstance(error, PermissionDeniedError):
-        where = "" if error.org_unit is None else f" at org unit {error.org_unit}"
-        return f"the account lacks {error.permission}{where}"
-    return error.textcode if isinstance(error, EventError) else "the method failed on the server"

@@ -93,7 +93,7 @@ class Planner:
         group = self._reader.groups([number])[number]
         if group.hidden_ids:
             raise PlanError(
-                f"group {number} has {len(group.hidden_ids)} members that the account can't see; merging would leave "
+                f"group {number} has members that the account can't see ({len(group.hidden_ids)}); merging would leave "
                 "them behind. Move the others by barcode, or use an account that sees them"
             )
         return [Step(member, GROUP, target.person.group) for member in group.members], []

@@ -114,7 +114,7 @@ def warnings_about(
         found.extend(_about_those_left(groups[number], leaving))
     for number in sorted(groups):
         if groups[number].hidden_ids:
-            found.append(f"group {number} has {len(groups[number].hidden_ids)} members that the account can't see")
+            found.append(f"group {number} has members that the account can't see ({len(groups[number].hidden_ids)})")
     return tuple(dict.fromkeys(found))
 
 
