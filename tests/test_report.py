@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 from conftest import gateway_of
-from fault_proxy import Call, FaultProxy, fault_proxy
+from fault_proxy import Call, Fault, FaultProxy, fault_proxy
 
-from evergreen_groups.errors import ConfigurationError, PermissionDeniedError, TimedOutError
+from evergreen_groups.errors import ConfigurationError, PermissionDeniedError, TimedOutError, TransportError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.group_query import HighFines
 from evergreen_groups.group_search import GroupSearch
@@ -284,5 +284,55 @@ def test_a_single_group_that_takes_too_long_is_an_error(proxy: FaultProxy) -> No
     with (
         gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway,
         pytest.raises(TimedOutError),
+    ):
+        build_report(gateway, Criteria())
+
+
+QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.01)
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
+def test_a_bad_network_changes_nothing(proxy: FaultProxy, staff: Gateway, fault: Fault) -> None:
+    """Every request fails once."""
+    failed: set[tuple[str, str]] = set()
+
+    def decide(call: Call) -> Fault:
+        key = (call.method, str(call.parameters))
+        if key in failed:
+            return Fault.NONE
+        failed.add(key)
+        return fault
+
+    proxy.decide = decide
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        assert build_report(gateway, Criteria()).groups == build_report(staff, Criteria()).groups
+    assert len(failed) >= 8
+
+
+def test_a_session_that_ends_in_the_middle_is_renewed(proxy: FaultProxy, sandbox: Sandbox, staff: Gateway) -> None:
+    whole = build_report(staff, Criteria())
+    ended: list[str] = []
+
+    def end_the_session(call: Call) -> Fault:
+        if call.method == "open-ils.pcrud.search.mous.atomic" and not ended:
+            ended.append(call.parameters[0])
+            staff.call("open-ils.auth", "open-ils.auth.session.delete", call.parameters[0])
+        return Fault.NONE
+
+    proxy.decide = end_the_session
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        assert build_report(gateway, Criteria()).groups == whole.groups
+    assert len(ended) == 1
+    assert proxy.seen.count("open-ils.auth.login") == 2
+
+
+def test_a_gateway_that_goes_away_is_an_error_and_no_smaller_report(proxy: FaultProxy) -> None:
+    def go_away(call: Call) -> Fault:
+        return Fault.DROP_REQUEST if call.method == "open-ils.pcrud.search.ac.atomic" else Fault.NONE
+
+    proxy.decide = go_away
+    with (
+        gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway,
+        pytest.raises(TransportError),
     ):
         build_report(gateway, Criteria())
