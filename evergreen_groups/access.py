@@ -6,7 +6,7 @@ summed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
@@ -39,15 +39,17 @@ class Access:
         return ", ".join(unit.shortname for unit in self.missing)
 
     @classmethod
-    def read(cls, gateway: Gateway, org_units: OrgUnits) -> Access:
-        """Ask the ILS: one call where the permission holds for the whole consortium, four where it doesn't.
+    def read(cls, gateway: Gateway, org_units: OrgUnits, granted: Collection[int]) -> Access:
+        """Work out where the account sees patrons.
+
+        ``granted`` is what :func:`granted_at` gave; where it has the root, nothing more is asked.
 
         Raises:
             PermissionDeniedError: the account sees no patron at all.
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
-        if root in _work_permission(gateway):
+        if root in granted:
             return cls(frozenset(every), ())
         session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
         if not _denied(gateway, session.id, root):
@@ -66,7 +68,7 @@ class Access:
         return cls(frozenset(viewable), tuple(org_units.tops_of(missing)))
 
 
-def _work_permission(gateway: Gateway) -> list[int]:
+def granted_at(gateway: Gateway) -> list[int]:
     """The highest org units at which the account has the permission through its work org units (``auth-058``).
 
     What it has through its home library isn't in it.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
+from typing import Any
 
 from evergreen_groups.access import Access
 from evergreen_groups.gateway import Gateway
@@ -32,8 +33,11 @@ class GroupReader:
         members with those that the ILS counts.
         """
         by_id = {patron.id: patron for patron in patrons}
-        balances = self._balances(by_id)
-        barcodes = self._barcodes([patron.card for patron in by_id.values() if patron.card is not None])
+        readers: tuple[Callable[[], dict[int, Any]], ...] = (
+            lambda: self._balances(by_id),
+            lambda: self._barcodes([patron.card for patron in by_id.values() if patron.card is not None]),
+        )
+        balances, barcodes = self._gateway.map(lambda read: read(), readers)
         by_group: dict[int, list[Patron]] = {}
         for patron in by_id.values():
             by_group.setdefault(patron.group, []).append(patron)

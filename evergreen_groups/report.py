@@ -6,8 +6,9 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
-from evergreen_groups.access import VIEW_USER, Access
+from evergreen_groups.access import VIEW_USER, Access, granted_at
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_query import HighFines
 from evergreen_groups.group_search import GroupSearch
@@ -53,10 +54,10 @@ def _without_collecting() -> Iterator[None]:
 
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress) -> Report:
     generated_at = datetime.now(UTC).astimezone()
-    gateway.idl("au", "aou", "mous", "ac")
-    org_units = OrgUnits.read(gateway)
+    readers: tuple[Callable[[Gateway], Any], ...] = (_org_units, granted_at)
+    org_units, granted = gateway.map(lambda read: read(gateway), readers)
     home_orgs = _home_orgs(criteria, org_units)
-    access = Access.read(gateway, org_units)
+    access = Access.read(gateway, org_units, granted)
     high_fines = HighFines(
         min_total=criteria.min_total,
         more_than_one=criteria.min_members > 1,
@@ -75,6 +76,11 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress) -> Report:
         notes=tuple(_notes(access, listed, pushed_down)),
         left_out_count=left_out_count,
     )
+
+
+def _org_units(gateway: Gateway) -> OrgUnits:
+    gateway.idl("au", "aou", "mous", "ac")
+    return OrgUnits.read(gateway)
 
 
 def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:

@@ -78,10 +78,14 @@ class Transport:
         self._statistics = statistics
         self._redactor = redactor
         self._connect_timeout = connect_timeout
-        self._ca_bundle = ca_bundle
         self._concurrency = concurrency
         self._stop = threading.Event()
         self._pool = self._new_session(concurrency)
+        # What requests works out anew for each request is the same for all of them.
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        self._form = self._pool.prepare_request(requests.Request("POST", address.gateway, headers))
+        bundle = str(ca_bundle) if ca_bundle else None
+        self._environment = self._pool.merge_environment_settings(address.gateway, {}, True, bundle, None)
 
     @property
     def stop(self) -> threading.Event:
@@ -103,17 +107,17 @@ class Transport:
         ``fresh`` uses a new connection, for this request alone. Raises a TransportError, or
         UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
         """
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        request = requests.Request("POST", self._address.gateway, headers, data=body)
+        request = self._form.copy()
+        request.prepare_body(body, None)
         if not fresh:
             return self._send(call, request, seconds)
-        headers["Connection"] = "close"
+        request.headers["Connection"] = "close"
         with self._new_session(1) as session:
             return self._exchange(session, call, request, seconds, last=True)
 
     def get(self, call: Call, url: str, seconds: float, headers: Mapping[str, str]) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
-        return self._send(call, requests.Request("GET", url, dict(headers)), seconds)
+        return self._send(call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds)
 
     def _new_session(self, size: int) -> requests.Session:
         session = requests.Session()
@@ -123,7 +127,7 @@ class Transport:
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
-    def _send(self, call: Call, request: requests.Request, seconds: float) -> Reply:
+    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float) -> Reply:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:
@@ -133,24 +137,27 @@ class Transport:
         return self._exchange(self._pool, call, request, seconds, last=True)
 
     def _exchange(
-        self, session: requests.Session, call: Call, request: requests.Request, seconds: float, *, last: bool = False
+        self,
+        session: requests.Session,
+        call: Call,
+        request: requests.PreparedRequest,
+        seconds: float,
+        *,
+        last: bool = False,
     ) -> Reply:
         exchange = Exchange(seconds, self._stop)
-        prepared = session.prepare_request(request)
-        bundle = str(self._ca_bundle) if self._ca_bundle else None
-        environment = session.merge_environment_settings(request.url, {}, True, bundle, None)
-        adapter = session.get_adapter(request.url)  # used directly: no redirects are followed, no cookies kept
+        adapter = session.get_adapter(self._address.base)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()
         token = current_exchange.set(exchange)
         try:
-            self._statistics.request(len(prepared.body or b""))
+            self._statistics.request(len(request.body or b""))
             response = adapter.send(
-                prepared,
+                request,
                 stream=True,
                 timeout=(self._connect_timeout, seconds),
-                verify=environment["verify"] or True,
-                cert=environment["cert"],
-                proxies=environment["proxies"],
+                verify=self._environment["verify"] or True,
+                cert=self._environment["cert"],
+                proxies=self._environment["proxies"],
             )
             with closing(response):
                 body = self._read(response, call)

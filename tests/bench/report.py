@@ -68,7 +68,8 @@ def run_report(url: str, username: str, password: str) -> dict[str, object]:
     send = Transport._send
 
     def taking_down(self: Transport, call: Any, request: Any, *rest: Any, **options: Any) -> Any:
-        entry = Sent(request.method, request.url[len(url) :], (request.data or b"").decode(), time.perf_counter())
+        body = (request.body or b"").decode()
+        entry = Sent(request.method, request.url[len(url) :], body, time.perf_counter())
         sent.append(entry)
         reply = send(self, call, request, *rest, **options)
         entry.ended = time.perf_counter()
