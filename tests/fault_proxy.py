@@ -41,14 +41,17 @@ Decide = Callable[[Call], Fault]
 class FaultProxy:
     """Forwards to ``target``.
 
-    ``decide`` says what happens to a request, ``refuse`` gives the status and the debug text of one that the
-    server is to refuse, ``answered`` is called after an answer.
+    ``decide`` says what happens to a request. ``refuse`` gives the status and the debug text of one that the server is
+    to refuse, ``answer`` a result in place of the server's, ``nothing`` says which are to have none. ``answered`` is
+    called after an answer.
     """
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target)
         self.decide: Decide = lambda call: Fault.NONE
         self.refuse: Callable[[Call], tuple[int, str] | None] = lambda call: None
+        self.answer: Callable[[Call], object | None] = lambda call: None
+        self.nothing: Callable[[Call], bool] = lambda call: False
         self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
         self.seen: list[str] = []
@@ -86,12 +89,14 @@ class FaultProxy:
             self._forward(request.command, request.path, body)
             _hang_up(request)
             return
-        refusal = self.refuse(call)
-        if refusal is None:
-            status, content_type, answer = self._forward(request.command, request.path, body)
+        status = 200
+        refusal, instead = self.refuse(call), self.answer(call)
+        if refusal is not None:
+            content_type, answer = _made_up({"payload": [], "debug": refusal[1], "status": refusal[0]})
+        elif instead is not None or self.nothing(call):
+            content_type, answer = _made_up({"payload": [] if instead is None else [instead], "status": 200})
         else:
-            refused = {"payload": [], "debug": refusal[1], "status": refusal[0]}
-            status, content_type, answer = 200, "text/plain", json.dumps(refused).encode()
+            status, content_type, answer = self._forward(request.command, request.path, body)
         if fault is Fault.LATE_ANSWER:
             _wait_for_the_client_to_go(request.connection)
         if fault is not Fault.NONE:
@@ -120,6 +125,10 @@ class FaultProxy:
     def close(self) -> None:
         for connection in self._idle:
             connection.close()
+
+
+def _made_up(envelope: dict[str, object]) -> tuple[str, bytes]:
+    return "text/plain", json.dumps(envelope).encode()
 
 
 def _hang_up(request: BaseHTTPRequestHandler) -> None:
