@@ -142,6 +142,11 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "shares neither surname nor address nor library" in warnings([1039], 1019)
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares neither" not in warnings([1052], 1001)
+    old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
+    assert [step.person.id for step in old_card.steps] == [1049]
+    assert "the card given for Haddad, Noor is not active" in old_card.warnings
+    deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
+    assert "the account of Kowalczyk, Jadwiga is deleted" in deleted.warnings
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     barred = record.replace(barred=True, passwd=None).to_wire(changed=True)

@@ -89,7 +89,7 @@ def test_a_removal_whose_answer_is_lost_makes_one_new_group(
     assert proxy.seen.count(NEW_GROUP) == (2 if fault is Fault.DROP_REQUEST else 1)
 
 
-def test_a_record_that_changes_in_between_is_fetched_again(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
+def test_records_that_change_in_between_are_fetched_again(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
     collided: set[int] = set()
 
     def collide(call: Call) -> Fault:
@@ -105,13 +105,17 @@ def test_a_record_that_changes_in_between_is_fetched_again(proxy: FaultProxy, ad
 
     proxy.decide = collide
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        outcome = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
-    assert collided == {1052}
+        outcome = (
+            client_of(gateway, tmp_path)
+            .moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007")
+            .carry_out()
+        )
+    assert collided == {1052, 1053}
     assert outcome.done
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     assert (record.usrgroup, record.day_phone) == (1002, "555-0199")
-    assert proxy.seen.count(UPDATE) == 2
+    assert proxy.seen.count(UPDATE) == 4
 
 
 def test_a_record_that_always_collides_is_given_up(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
