@@ -16,17 +16,19 @@ from functools import cached_property
 from pathlib import Path
 
 from evergreen_groups import state
+from evergreen_groups.checks import Checker
+from evergreen_groups.config import PolicySettings
 from evergreen_groups.details import DetailsReader
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.models import Criteria, Report
 from evergreen_groups.moves import Moves
-from evergreen_groups.policy import Limit
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import build_report
 
 
 class Client:
-    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``limit`` the individual limit.
+    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``policy`` says which
+    limits one person's own fines have (5.00 unless given).
 
     ``state_directory`` holds the journal (``$STATE_DIRECTORY`` or the user's own unless given).
     """
@@ -36,13 +38,13 @@ class Client:
         gateway: Gateway,
         *,
         account: str,
-        limit: Limit | None = None,
+        policy: PolicySettings | None = None,
         state_directory: Path | None = None,
         progress: Progress = silent,
     ) -> None:
         self.gateway = gateway
         self._account = account
-        self._limit = limit or Limit()
+        self._policy = policy or PolicySettings()
         self._state_directory = state_directory or state.directory(os.environ)
         self._progress = progress
 
@@ -53,8 +55,17 @@ class Client:
 
     @cached_property
     def groups(self) -> DetailsReader:
-        """Groups with their members' details."""
-        return DetailsReader(self.gateway, self._limit, self._progress)
+        """Groups with their members' details.
+
+        Raises:
+            ConfigurationError: there are different limits for different patrons; :attr:`checks` knows those.
+        """
+        return DetailsReader(self.gateway, self._policy.as_limit(), self._progress)
+
+    @cached_property
+    def checks(self) -> Checker:
+        """Who is blocked by their own fines, and what the ILS has recorded."""
+        return Checker(self.gateway, self._policy)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""

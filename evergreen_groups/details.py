@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from evergreen_groups.errors import NotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.membership import Membership, MembershipReader, Person
+from evergreen_groups.membership import Membership, MembershipReader, Person, not_in_sight
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.policy import Limit, decide
 from evergreen_groups.progress import Progress, silent
@@ -89,7 +88,7 @@ class DetailsReader:
         """
         found = self._reader.by_barcodes([barcode])
         if barcode not in found:
-            raise _not_found("no patron in sight has this barcode")
+            raise not_in_sight("no patron in sight has this barcode")
         return self.of_group(found[barcode].person.group)
 
     def of_user(self, id: int) -> GroupDetails:
@@ -100,7 +99,7 @@ class DetailsReader:
         """
         found = self._reader.by_ids([id])
         if id not in found:
-            raise _not_found("no patron in sight has this id")
+            raise not_in_sight("no patron in sight has this id")
         return self.of_group(found[id].group)
 
     def of_group(self, number: int) -> GroupDetails:
@@ -111,7 +110,7 @@ class DetailsReader:
         """
         group = self._reader.groups([number])[number]
         if not group.size:
-            raise _not_found(f"nobody is in group {number}")
+            raise not_in_sight(f"nobody is in group {number}")
         org_units = OrgUnits.read(self._gateway)
         counting = self._counting()
         members = []
@@ -173,9 +172,3 @@ class DetailsReader:
             birth_date=person.birth_date,
             group_lead=person.group_lead,
         )
-
-
-def _not_found(words: str) -> NotFoundError:
-    return NotFoundError(
-        f"{words}; check the number, and that the account has VIEW_USER at the home library", textcode="NOT_FOUND"
-    )

@@ -11,13 +11,14 @@ ROOMS = [
     {"__main__"},
     {"cli"},
     {"client"},
-    {"report", "moves", "batch", "details"},
+    {"report", "moves", "batch", "details", "checks"},
     {"planner"},
     {"plans", "journal"},
-    {"groups", "membership", "group_search"},
+    {"limits"},
+    {"groups", "membership", "group_search", "own_fines"},
     {"hidden_members", "patrons"},
-    {"access", "group_query"},
-    {"org_units"},
+    {"access", "group_query", "thresholds"},
+    {"org_units", "profiles"},
     {"gateway", "state"},
     {"config"},
     {"converters"},
@@ -25,7 +26,10 @@ ROOMS = [
     {"policy"},
     {"errors", "progress"},
 ]
-APART = {"render": {"details", "moves", "plans", "journal", "models", "policy", "errors"}, "sandbox": {"errors"}}
+APART = {
+    "render": {"checks", "details", "moves", "plans", "journal", "models", "policy", "errors"},
+    "sandbox": {"errors"},
+}
 LEVEL = {room: depth for depth, rooms in enumerate(ROOMS) for room in rooms}
 
 

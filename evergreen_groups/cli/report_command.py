@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,6 +16,7 @@ from evergreen_groups.cli import exit_codes
 from evergreen_groups.cli.options import Checked
 from evergreen_groups.cli.session import Session
 from evergreen_groups.models import SORT_ORDERS, Criteria
+from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.config import Settings
@@ -103,8 +103,15 @@ def criteria(context: click.Context, settings: Settings) -> Criteria:
         orgs=chosen("orgs", settings.report.orgs),
         top=context.params["top"],
         sort=context.params["sort"],
-        limit=replace(settings.policy.as_limit(), amount=chosen("limit", settings.policy.limit)),
+        limit=_limit(context, settings),
     )
+
+
+def _limit(context: click.Context, settings: Settings) -> Limit:
+    """The one limit: the command line's amount, otherwise the configuration's."""
+    if context.get_parameter_source("limit") is ParameterSource.COMMANDLINE:
+        return Limit(context.params["limit"], settings.policy.comparison)
+    return settings.policy.as_limit()
 
 
 def _format_of(output: Path | None) -> str | None:
