@@ -16,13 +16,16 @@ from functools import cached_property
 from pathlib import Path
 
 from evergreen_groups import state
+from evergreen_groups.audit import build_audit
 from evergreen_groups.checks import Checker
 from evergreen_groups.config import PolicySettings
 from evergreen_groups.details import DetailsReader
+from evergreen_groups.findings import Audit, AuditCriteria
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.models import Criteria, Report
 from evergreen_groups.moves import Moves
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.recalculation import Recalculator
 from evergreen_groups.report import build_report
 
 
@@ -70,3 +73,12 @@ class Client:
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""
         return build_report(self.gateway, criteria, self._progress)
+
+    def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
+        """What stands in the ILS and doesn't fit the rule."""
+        return build_audit(self.gateway, criteria, progress or self._progress)
+
+    @cached_property
+    def recalculator(self) -> Recalculator:
+        """Has the ILS recalculate what an audit found."""
+        return Recalculator(self.gateway, self._state_directory, self._account)

@@ -15,6 +15,7 @@ import click
 
 from evergreen_groups import __version__
 from evergreen_groups.cli import (
+    audit_command,
     change_commands,
     check_command,
     exit_codes,
@@ -59,6 +60,7 @@ for _command in (
     report_command.command,
     show_command.command,
     check_command.command,
+    audit_command.command,
     change_commands.move,
     change_commands.remove,
     change_commands.merge,
