@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from evergreen_groups.config import PolicySettings
+from evergreen_groups.decisions import decide_all
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.limits import Limits, ResolvedLimit
 from evergreen_groups.membership import MembershipReader, Person, not_in_sight
 from evergreen_groups.org_units import OrgUnits
-from evergreen_groups.own_fines import read_fines_within
 from evergreen_groups.policy import Decision
+from evergreen_groups.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
 
 _MOST_PENALTIES = 10_000
 
@@ -135,32 +136,32 @@ class Checker:
 
     def _patrons(self, people: Sequence[Person]) -> Iterator[PatronCheck]:
         org_units = OrgUnits.read(self._gateway)
-        limits = Limits.read(self._gateway, self._settings, org_units)
-        resolved = {person.id: limits.limit_for(person.profile, person.home_library) for person in people}
-        scopes = {id: limit.scope for id, limit in resolved.items() if limit.scope is not None}
-        totals = {person.id: person.own_fines for person in people}
-        within = read_fines_within(self._gateway, scopes, totals) if scopes else {}
-        recorded = self._recorded(people, limits, org_units)
+        penalties = read_fines_penalties(self._gateway, org_units)
+        limits = Limits.read(self._gateway, self._settings, org_units, penalties)
+        decided = decide_all(self._gateway, limits, people)
+        recorded = self._recorded(people, penalties, org_units)
         for person in people:
-            limit = resolved[person.id]
             yield PatronCheck(
                 id=person.id,
                 name=person.name,
                 barcode=person.barcode,
                 library=org_units.shortname(person.home_library),
                 own_fines=person.own_fines,
-                limit=limit,
-                decision=limit.decide(within.get(person.id, person.own_fines)),
+                limit=decided[person.id].limit,
+                decision=decided[person.id].decision,
                 recorded=tuple(recorded[person.id]),
             )
 
     def _recorded(
-        self, people: Sequence[Person], limits: Limits, org_units: OrgUnits
+        self, people: Sequence[Person], penalties: Mapping[int, int], org_units: OrgUnits
     ) -> dict[int, list[RecordedPenalty]]:
         """The penalties in force of each patron, in the order in which they were set."""
         pcrud = self._gateway.pcrud
         kinds = {kind.id: kind for kind in pcrud.search("csp", {"id": {"<>": None}}, limit=_MOST_PENALTIES)}
-        for_fines = {person.id: limits.fines_penalties(person.home_library) for person in people}
+        for_fines = {
+            person.id: frozenset({PATRON_EXCEEDS_FINES, penalties.get(person.home_library, PATRON_EXCEEDS_FINES)})
+            for person in people
+        }
         recorded: dict[int, list[RecordedPenalty]] = {person.id: [] for person in people}
         now = datetime.now(UTC)
         for page in pcrud.by_values("ausp", "usr", sorted(recorded), order_by="id"):

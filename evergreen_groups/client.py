@@ -58,12 +58,8 @@ class Client:
 
     @cached_property
     def groups(self) -> DetailsReader:
-        """Groups with their members' details.
-
-        Raises:
-            ConfigurationError: there are different limits for different patrons; :attr:`checks` knows those.
-        """
-        return DetailsReader(self.gateway, self._policy.as_limit(), self._progress)
+        """Groups with their members' details."""
+        return DetailsReader(self.gateway, self._policy, self._progress)
 
     @cached_property
     def checks(self) -> Checker:

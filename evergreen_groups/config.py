@@ -50,6 +50,11 @@ class PolicySettings:
     comparison: Comparison = Comparison.EXCEEDS
     limits: tuple[LimitRule, ...] = ()
 
+    @property
+    def uniform(self) -> bool:
+        """Whether there is one limit for everybody."""
+        return self.limit != "ils" and not self.limits
+
     def as_limit(self) -> Limit:
         """The one limit for everybody.
 

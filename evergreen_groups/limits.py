@@ -12,7 +12,7 @@ from evergreen_groups.models import NOTHING, LimitRule
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.policy import Comparison, Decision, Limit, decide
 from evergreen_groups.profiles import Profiles
-from evergreen_groups.thresholds import PATRON_EXCEEDS_FINES, ThresholdReader, Thresholds, read_fines_penalties
+from evergreen_groups.thresholds import ThresholdReader, Thresholds, read_fines_penalties
 
 _NO_LIMIT = Limit(None)
 
@@ -53,30 +53,38 @@ class Limits:
         org_units: OrgUnits,
         profiles: Profiles | None = None,
         thresholds: ThresholdReader | Thresholds | None = None,
-        penalties: Mapping[int, int] | None = None,
     ) -> None:
         self._settings = settings
         self._org_units = org_units
         self._profiles = profiles
         self._thresholds = thresholds
-        self._penalties = penalties or {}
         self._rules = {self._place(rule): rule for rule in settings.limits}
         self._known: dict[tuple[int, int], ResolvedLimit] = {}
 
     @classmethod
-    def read(cls, gateway: Gateway, settings: PolicySettings, org_units: OrgUnits) -> Limits:
-        """Read what the limits depend on: one call for one amount, two with rules, four for the ILS's thresholds.
+    def read(
+        cls,
+        gateway: Gateway,
+        settings: PolicySettings,
+        org_units: OrgUnits,
+        penalties: Mapping[int, int] | None = None,
+    ) -> Limits:
+        """Read what the limits depend on: nothing for one amount, one call with rules, four for the ILS's thresholds.
+
+        ``penalties`` are those of :func:`evergreen_groups.thresholds.read_fines_penalties`, read unless given.
 
         Raises:
             ConfigurationError: a rule names a profile or library that isn't there.
             DataError: the ILS's settings name a penalty that can't be.
         """
-        penalties = read_fines_penalties(gateway, org_units)
-        if settings.limit != "ils" and not settings.limits:
-            return cls(settings, org_units, penalties=penalties)
+        if settings.uniform:
+            return cls(settings, org_units)
         profiles = Profiles.read(gateway)
-        thresholds = ThresholdReader(gateway, org_units, profiles, penalties) if settings.limit == "ils" else None
-        return cls(settings, org_units, profiles, thresholds, penalties)
+        if settings.limit != "ils":
+            return cls(settings, org_units, profiles)
+        if penalties is None:
+            penalties = read_fines_penalties(gateway, org_units)
+        return cls(settings, org_units, profiles, ThresholdReader(gateway, org_units, profiles, penalties))
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """The limit of a patron with this profile and home library (ids).
@@ -88,10 +96,6 @@ class Limits:
         if key not in self._known:
             self._known[key] = self._by_rule(profile, home_library) or self._otherwise(profile, home_library)
         return self._known[key]
-
-    def fines_penalties(self, home_library: int) -> frozenset[int]:
-        """The ids of the penalties that block a patron of this home library for fines in the ILS."""
-        return frozenset({PATRON_EXCEEDS_FINES, self._penalties.get(home_library, PATRON_EXCEEDS_FINES)})
 
     def _place(self, rule: LimitRule) -> tuple[int | None, int | None]:
         """The ids of the library and the profile that a rule is for."""

@@ -17,6 +17,7 @@ ROOMS = [
     {"plans", "settling"},
     {"journal"},
     {"penalties"},
+    {"decisions"},
     {"limits"},
     {"groups", "membership", "group_search", "own_fines"},
     {"hidden_members", "patrons"},
@@ -32,7 +33,18 @@ ROOMS = [
     {"errors", "progress"},
 ]
 APART = {
-    "render": {"checks", "details", "findings", "recalculation", "moves", "plans", "journal", "models", "policy", "errors"},
+    "render": {
+        "checks",
+        "details",
+        "findings",
+        "recalculation",
+        "moves",
+        "plans",
+        "journal",
+        "models",
+        "policy",
+        "errors",
+    },
     "sandbox": {"errors"},
 }
 LEVEL = {room: depth for depth, rooms in enumerate(ROOMS) for room in rooms}

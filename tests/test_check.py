@@ -123,6 +123,19 @@ def test_the_ils_recalculates_to_what_its_limit_says(
         assert (recorded, patron.differences) == (patron.decision.blocked, ())
 
 
+def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox, admin: Gateway) -> None:
+    name = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+    sandbox._store.insert("aous", {"name": name, "org_unit": 2, "value": "101"})
+    sandbox._store.insert("csp", {"id": 101, "name": "NORTH_OWES", "label": "North", "block_list": "CIRC"})
+    for user in (1001, 1013):
+        sandbox._store.insert("ausp", {"usr": user, "org_unit": 2, "standing_penalty": 101})
+    checker = Checker(admin, FIVE)
+    assert checker.of_user(1001).patrons[0].differences == ("Blocked in the ILS: NORTH_OWES at NORTH.",)
+    assert checker.of_user(1013).patrons[0].differences == (
+        "Blocked in the ILS for something else: NORTH_OWES at NORTH.",
+    )
+
+
 def test_fines_at_other_libraries_than_the_thresholds_do_not_count(sandbox: Sandbox, admin: Gateway) -> None:
     sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
     owe(sandbox, 1001, (HARBOR, "4.00"), (PINE, "0.50"), (MILL, "30.00"))
@@ -235,6 +248,18 @@ def test_json(run: Command) -> None:
     assert (patron["own_fines"], patron["counted_fines"], patron["over_by"]) == ("31.50", "31.50", "26.49")
     assert [penalty["penalty"] for penalty in patron["recorded"]] == ["PATRON_EXCEEDS_FINES"]
     assert patron["differences"] == []
+
+
+def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('[policy]\nlimit = "ils"\n[[policy.limits]]\nprofile = "Child"\nlimit = 4.50\n')
+    shown = run("--config", str(configuration), "show", "--user", "1001", "--format", "json")
+    document = json.loads(shown.stdout)
+    assert document["limit"] is None
+    limits = {member["id"]: (member["limit"]["amount"], member["blocked"]) for member in document["members"]}
+    assert (limits[1001], limits[1003], limits[1006]) == (("5.01", False), ("4.50", True), ("4.50", False))
+    table = run("--config", str(configuration), "show", "--user", "1001").stdout
+    assert "each by the limit for their profile and library" in " ".join(table.split())
 
 
 def test_the_report_asks_for_one_amount_where_there_are_several(run: Command) -> None:

@@ -23,7 +23,7 @@ from evergreen_groups.profiles import Profiles
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.penalties import calculate
 from evergreen_groups.sandbox.store import Store
-from evergreen_groups.thresholds import Threshold, Thresholds
+from evergreen_groups.thresholds import Threshold, Thresholds, read_fines_penalties
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 ILS = PolicySettings(limit="ils")
@@ -88,7 +88,7 @@ def resolver(
         org: next((penalties_set_at[above] for above in org_units.upwards(org) if above in penalties_set_at), STOCK)
         for org in org_parents
     }
-    return Limits(ILS, org_units, profiles, Thresholds(rows, penalties, org_units, profiles), penalties)
+    return Limits(ILS, org_units, profiles, Thresholds(rows, penalties, org_units, profiles))
 
 
 thresholds = st.builds(
@@ -127,7 +127,6 @@ def test_the_ils_blocks_exactly_whom_its_own_limit_blocks(
         found = limits.limit_for(profile, home)
         wanted = [penalty for _org_unit, penalty in calculate(store, PATRON, home)[1]]
         assert found.decide(within(transactions, found.scope)).blocked == bool(wanted), home
-        assert set(wanted) <= limits.fines_penalties(home)
 
 
 def read_limits(gateway: Gateway, policy: PolicySettings) -> Limits:
@@ -165,10 +164,8 @@ def test_no_threshold_is_no_limit(sandbox: Sandbox, admin: Gateway) -> None:
 
 def test_a_library_with_a_penalty_of_its_own(sandbox: Sandbox, admin: Gateway) -> None:
     sandbox._store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": f'"{OWN}"'})
-    limits = read_limits(admin, ILS)
-    assert limits.limit_for(ADULT, HARBOR).limit.amount is None
-    assert limits.fines_penalties(HARBOR) == {STOCK, OWN}
-    assert limits.fines_penalties(MILL) == {STOCK}
+    assert read_limits(admin, ILS).limit_for(ADULT, HARBOR).limit.amount is None
+    assert read_limits(admin, ILS).limit_for(ADULT, MILL).limit.amount == Decimal("5.01")
     insert_threshold(sandbox, 2, 1, "9.00", penalty=OWN)
     assert read_limits(admin, ILS).limit_for(ADULT, HARBOR).limit.amount == Decimal("9.00")
 
@@ -193,8 +190,8 @@ def test_an_older_server_is_asked_for_each_org_unit(sandbox: Sandbox) -> None:
     with fault_proxy(sandbox.url) as proxy:
         proxy.refuse = lambda call: (404, "Method not found") if "value_for_all_orgs" in call.method else None
         with gateway_of(proxy.url, "consortium_staff") as gateway:
-            limits = read_limits(gateway, ILS)
-    assert [limits.fines_penalties(org) for org in (2, HARBOR, MILL)] == [{STOCK, OWN}, {STOCK, OWN}, {STOCK}]
+            penalties = read_fines_penalties(gateway, OrgUnits.read(gateway))
+    assert penalties == {1: STOCK, 2: OWN, 3: STOCK, 11: OWN, 12: OWN, 21: STOCK, 22: STOCK, 23: STOCK}
     assert proxy.seen.count("open-ils.actor.ou_setting.ancestor_default.batch") == len(ORGS)
 
 
