@@ -64,7 +64,7 @@ class PolicySettings:
         if self.limit == "ils" or self.limits:
             raise ConfigurationError(
                 "this needs one limit for everybody, and [policy] has limits that depend on profile and library: "
-                "name an amount (report --limit 5.00), or look at single patrons with evergreen-groups check"
+                "name an amount with --limit, or look at single patrons with evergreen-groups check"
             )
         return Limit(self.limit, self.comparison)
 

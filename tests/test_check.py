@@ -267,5 +267,5 @@ def test_the_report_asks_for_one_amount_where_there_are_several(run: Command) ->
     refused = run("report")
     assert refused.returncode == exit_codes.CONFIGURATION
     assert one_line(refused.stderr)
-    assert "report --limit" in refused.stderr
+    assert "name an amount with --limit" in refused.stderr
     assert run("report", "--limit", "5.00").returncode == exit_codes.DONE
