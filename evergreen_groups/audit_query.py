@@ -23,19 +23,24 @@ _LEAD: Query = {"master_account": "t"}
 class BlockQuery:
     """Questions about patrons, as conditions on ``au``; deleted patrons are left out.
 
+    Of the limits that patrons have, ``lowest`` is the lowest amount (None: nobody has one) and ``highest`` the highest
+    (None: somebody has none). Where they differ, or where ``scoped`` says that some count only what is owed at some
+    libraries, the answers hold patrons who turn out not to be meant, and everybody who is.
     ``fines_penalties`` are the ids of the penalties that the ILS sets for fines; ``homes`` (org unit ids, none:
     everywhere) are the home libraries of the patrons asked for.
     """
 
-    limit: Limit
+    lowest: Limit | None
+    highest: Limit | None
     fines_penalties: Collection[int]
     homes: Collection[int] = ()
+    scoped: bool = False
 
     def not_blocked(self) -> Query | None:
         """Over the limit, without a penalty for fines; None where there is no limit to be over."""
-        over = self._over()
-        if over is None:
+        if self.lowest is None:
             return None
+        over = _over(self.lowest, without_credits=self.scoped)
         return self._patrons(_listed("in", over), _listed("not in", self._blocked_for_fines({})))
 
     def not_over(self) -> Query:
@@ -56,34 +61,40 @@ class BlockQuery:
         return {"deleted": "f", "-and": [*conditions, *home]}
 
     def _within(self) -> list[Query]:
-        over = self._over()
-        return [] if over is None else [_listed("not in", over)]
+        if self.highest is None or self.scoped:
+            return []
+        return [_listed("not in", _over(self.highest))]
 
     def _blocked_for_fines(self, condition: Query) -> Query:
         penalty = {"standing_penalty": sorted(self.fines_penalties), **condition, **_IN_FORCE}
         return {"select": {"ausp": ["usr"]}, "from": "ausp", "where": {"+ausp": penalty}}
 
-    def _over(self) -> Query | None:
-        """The ids of the debtors whose own fines are over the limit, credits counted."""
-        if self.limit.amount is None:
-            return None
-        operator = ">" if self.limit.comparison is Comparison.EXCEEDS else ">="
-        total = {"balance_owed": {operator: {"transform": "sum", "value": f"{self.limit.amount:.2f}"}}}
-        own_fines = {
-            "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
-            "from": "mbts",
-            "where": {"+mbts": {"usr": {"=": {"+d": "id"}}, "xact_finish": None}},
-            "having": {"+mbts": total},
-        }
-        return {
-            "select": {"d": ["id"]},
-            "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
-            "where": {
-                "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
-                "+d": {"deleted": "f"},
-                "-exists": own_fines,
-            },
-        }
+
+def _over(limit: Limit, *, without_credits: bool = False) -> Query:
+    """The ids of the debtors whose own fines are over a limit.
+
+    Credits count, unless they may belong to libraries other than those that the limit is about.
+    """
+    operator = ">" if limit.comparison is Comparison.EXCEEDS else ">="
+    total = {"balance_owed": {operator: {"transform": "sum", "value": f"{limit.amount:.2f}"}}}
+    counted: Query = {"usr": {"=": {"+d": "id"}}, "xact_finish": None}
+    if without_credits:
+        counted["balance_owed"] = {">": 0}
+    own_fines = {
+        "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
+        "from": "mbts",
+        "where": {"+mbts": counted},
+        "having": {"+mbts": total},
+    }
+    return {
+        "select": {"d": ["id"]},
+        "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
+        "where": {
+            "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
+            "+d": {"deleted": "f"},
+            "-exists": own_fines,
+        },
+    }
 
 
 def _listed(operator: str, query: Query) -> Query:

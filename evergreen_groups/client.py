@@ -72,7 +72,7 @@ class Client:
 
     def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
         """What stands in the ILS and doesn't fit the rule."""
-        return build_audit(self.gateway, criteria, progress or self._progress)
+        return build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy)
 
     @cached_property
     def recalculator(self) -> Recalculator:

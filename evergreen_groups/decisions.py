@@ -4,12 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
 
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.limits import Limits, ResolvedLimit
-from evergreen_groups.membership import Person
 from evergreen_groups.own_fines import read_fines_within
 from evergreen_groups.policy import Decision
+
+
+class Debtor(Protocol):
+    """What the limit and the decision depend on: ``profile`` and ``home_library`` are ids."""
+
+    @property
+    def id(self) -> int:
+        """The patron's id."""
+
+    @property
+    def profile(self) -> int:
+        """The permission profile."""
+
+    @property
+    def home_library(self) -> int:
+        """The home library."""
+
+    @property
+    def own_fines(self) -> Decimal:
+        """What the patron owes in open transactions anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +41,7 @@ class Decided:
     decision: Decision
 
 
-def decide_all(gateway: Gateway, limits: Limits, people: Collection[Person]) -> dict[int, Decided]:
+def decide_all(gateway: Gateway, limits: Limits, people: Collection[Debtor]) -> dict[int, Decided]:
     """Decide about people, by id: no call where all their fines count, otherwise one for up to 2,000 of them.
 
     Raises:

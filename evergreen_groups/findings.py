@@ -69,11 +69,11 @@ class GroupFinding:
 class AuditCriteria:
     """What an audit goes over: patrons at home at ``orgs`` (short names; none: everywhere) or below, and their groups.
 
-    ``limit`` is the limit of one person's own fines.
+    ``limit`` is the limit of everybody's own fines, None where the policy has different ones for different patrons.
     """
 
     orgs: tuple[str, ...] = ()
-    limit: Limit = field(default_factory=Limit)
+    limit: Limit | None = field(default_factory=Limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
@@ -25,6 +25,10 @@ class Profiles:
             "pgt", ("id", "name", "parent"), {"id": {"<>": None}}, order_by="id", limit=_MOST_PROFILES
         )
         return cls((id, name, parent) for id, name, parent in rows)
+
+    def __iter__(self) -> Iterator[int]:
+        """The ids of all profiles."""
+        return iter(self._names)
 
     def name(self, profile: int) -> str:
         """The name of a profile, or ``#ID`` for one that was added after the tree was read."""

@@ -18,6 +18,7 @@ ROOMS = [
     {"journal"},
     {"penalties"},
     {"decisions"},
+    {"limit_bounds"},
     {"limits"},
     {"groups", "membership", "group_search", "own_fines"},
     {"hidden_members", "patrons"},

@@ -11,11 +11,14 @@ import pytest
 from conftest import gateway_of
 
 from evergreen_groups.audit import build_audit
+from evergreen_groups.config import PolicySettings
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.findings import Audit, AuditCriteria, Kind
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.penalties import recalculate
 
 STAFF_BLOCK, NOTE, EXCEEDS_FINES = 25, 20, 1
 PATRONS = 20_000
@@ -267,3 +270,45 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
     said = [reason for found in reasons(audit).values() for reason in found]
     for words in ("no lead", "lead is deleted", "leads.", "expired on 2015-01-01", "unusually large", "shares neither"):
         assert any(words in reason for reason in said), words
+
+
+def policy_of(*rules: LimitRule, limit: object = Decimal("5.00")) -> PolicySettings:
+    return PolicySettings(limit=limit, limits=rules)  # type: ignore[arg-type]  # an amount or "ils"
+
+
+def test_limits_by_profile_and_library(staff: Gateway) -> None:
+    mill = LimitRule(profile=None, library="MILL", amount=Decimal("50.00"), comparison=Comparison.EXCEEDS)
+    audit = build_audit(staff, AuditCriteria(limit=None), policy=policy_of(mill))
+    assert who(audit, Kind.NOT_BLOCKED) == [1036, 1034]
+    at_mill = [finding for finding in audit.of_kind(Kind.NOT_OVER) if finding.member.library == "MILL"]
+    assert at_mill
+    assert all("Limit 50.00 (configuration: at MILL)." in finding.reason for finding in at_mill)
+    only_one = build_audit(staff, AuditCriteria(), policy=policy_of(mill))
+    assert who(only_one, Kind.NOT_BLOCKED) == [1030, 1036, 1034]
+
+
+def test_with_the_ils_own_limits_a_recalculation_leaves_nothing_to_find(sandbox: Sandbox, staff: Gateway) -> None:
+    """Thresholds by profile and library, with fines elsewhere and credits elsewhere that the scope leaves out."""
+    store = sandbox._store
+    with store.transaction():
+        for org_unit, profile, amount in ((11, 1, "4.00"), (12, 12, "2.00"), (21, 1, "12.00"), (2, 11, "20.00")):
+            store.insert("pgpt", {"grp": profile, "penalty": 1, "threshold": amount, "org_unit": org_unit})
+        for number, row in enumerate(store.rows("mg", {"xact_finish": None})):
+            store.update("mg", row["id"], {"billing_location": (11, 12, 21, 22)[number % 4]})
+    policy = policy_of(limit="ils")
+    criteria = AuditCriteria(limit=None)
+    before = {row["usr"] for row in store.rows("ausp", {"standing_penalty": 1})}
+    audit = build_audit(staff, criteria, policy=policy)
+    with store.transaction():
+        for row in store.rows("au", {"deleted": False}):
+            recalculate(store, row["id"], row["home_ou"])
+    stays = {
+        row["usr"] for row in store.rows("ausp", {"standing_penalty": 1}) if row["set_date"].startswith("2026-10-05")
+    }
+    after = {row["usr"] for row in store.rows("ausp", {"standing_penalty": 1})}
+    assert len(after - before) > 2
+    assert set(who(audit, Kind.NOT_BLOCKED)) == after - before
+    again = build_audit(staff, criteria, policy=policy)
+    assert who(again, Kind.NOT_BLOCKED) == []
+    assert set(who(again, Kind.NOT_OVER)) <= stays  # rows of another threshold's place, which no recalculation removes
+    assert before - after <= set(who(audit, Kind.NOT_OVER))

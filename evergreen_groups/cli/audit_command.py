@@ -87,12 +87,12 @@ def command(
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
 
-def _limit(context: click.Context, session: Session) -> Limit:
-    """The one limit: the command line's amount, otherwise the configuration's."""
+def _limit(context: click.Context, session: Session) -> Limit | None:
+    """The one limit: the command line's amount, otherwise the configuration's; None where that has several."""
     policy = session.settings.policy
     if context.get_parameter_source("limit") is ParameterSource.COMMANDLINE:
         return Limit(context.params["limit"], policy.comparison)
-    return policy.as_limit()
+    return policy.as_limit() if policy.uniform else None
 
 
 def _write(audit: Audit, output_format: str, output: Path | None) -> None:

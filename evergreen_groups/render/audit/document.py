@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TextIO
 
 from evergreen_groups.findings import Audit, Block, GroupFinding, Kind, PersonFinding
+from evergreen_groups.models import Member
 from evergreen_groups.render.audit.words import HEADINGS, WHAT_TO_DO
 from evergreen_groups.render.json_document import limit_document, member_document, text
 from evergreen_groups.render.wording import plain_amount
@@ -20,7 +21,10 @@ def write_document(audit: Audit, stream: TextIO) -> None:
                 "schema": SCHEMA,
                 "generated_at": audit.generated_at.isoformat(timespec="seconds"),
                 "gateway": audit.gateway,
-                "criteria": {"orgs": list(audit.criteria.orgs), "limit": limit_document(audit.criteria.limit)},
+                "criteria": {
+                    "orgs": list(audit.criteria.orgs),
+                    "limit": None if audit.criteria.limit is None else limit_document(audit.criteria.limit),
+                },
                 "complete": audit.complete,
                 "notes": list(audit.notes),
                 "kinds": [
@@ -65,5 +69,10 @@ def _group(finding: GroupFinding) -> dict[str, Any]:
         "hidden_member_count": group.hidden_member_count,
         "combined_fines": None if group.hidden_fines is None else plain_amount(group.combined_fines),
         "reasons": list(finding.reasons),
-        "members": [member_document(member) for member in group.members],
+        "members": [_without_decision(member) for member in group.members],
     }
+
+
+def _without_decision(member: Member) -> dict[str, Any]:
+    """A member of an accidental group, of whom nothing is decided."""
+    return {key: value for key, value in member_document(member).items() if key != "over_limit"}

@@ -34,7 +34,8 @@ WHAT_TO_DO = {
 def looked_at(criteria: AuditCriteria) -> str:
     """Say whom the audit went over, and against which limit."""
     where = f" at home at {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
-    return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit_words(criteria.limit)}"
+    limit = "as configured for each" if criteria.limit is None else limit_words(criteria.limit)
+    return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
 
 
 def block_words(block: Block) -> str:
