@@ -16,17 +16,22 @@ from functools import cached_property
 from pathlib import Path
 
 from evergreen_groups import state
+from evergreen_groups.audit import build_audit
+from evergreen_groups.checks import Checker
+from evergreen_groups.config import PolicySettings
 from evergreen_groups.details import DetailsReader
+from evergreen_groups.findings import Audit, AuditCriteria
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.models import Criteria, Report
 from evergreen_groups.moves import Moves
-from evergreen_groups.policy import Limit
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.recalculation import Recalculator
 from evergreen_groups.report import build_report
 
 
 class Client:
-    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``limit`` the individual limit.
+    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``policy`` says which
+    limits one person's own fines have (5.00 unless given).
 
     ``state_directory`` holds the journal (``$STATE_DIRECTORY`` or the user's own unless given).
     """
@@ -36,13 +41,13 @@ class Client:
         gateway: Gateway,
         *,
         account: str,
-        limit: Limit | None = None,
+        policy: PolicySettings | None = None,
         state_directory: Path | None = None,
         progress: Progress = silent,
     ) -> None:
         self.gateway = gateway
         self._account = account
-        self._limit = limit or Limit()
+        self._policy = policy or PolicySettings()
         self._state_directory = state_directory or state.directory(os.environ)
         self._progress = progress
 
@@ -54,8 +59,22 @@ class Client:
     @cached_property
     def groups(self) -> DetailsReader:
         """Groups with their members' details."""
-        return DetailsReader(self.gateway, self._limit, self._progress)
+        return DetailsReader(self.gateway, self._policy, self._progress)
+
+    @cached_property
+    def checks(self) -> Checker:
+        """Who is blocked by their own fines, and what the ILS has recorded."""
+        return Checker(self.gateway, self._policy)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""
         return build_report(self.gateway, criteria, self._progress)
+
+    def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
+        """What stands in the ILS and doesn't fit the rule."""
+        return build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy)
+
+    @cached_property
+    def recalculator(self) -> Recalculator:
+        """Has the ILS recalculate what an audit found."""
+        return Recalculator(self.gateway, self._state_directory, self._account)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evergreen_groups import converters
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison, Limit
 
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
@@ -40,13 +41,31 @@ class GatewaySettings:
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """Section ``[policy]``: the limit of one person's own fines (None: no limit)."""
+    """Section ``[policy]``: the limit of one person's own fines (None: no limit; ``"ils"``: the ILS's thresholds).
 
-    limit: Decimal | None = Decimal("5.00")
+    ``comparison`` goes with an amount. ``limits`` are for some patrons and come before ``limit``.
+    """
+
+    limit: Decimal | Literal["ils"] | None = Decimal("5.00")
     comparison: Comparison = Comparison.EXCEEDS
+    limits: tuple[LimitRule, ...] = ()
+
+    @property
+    def uniform(self) -> bool:
+        """Whether there is one limit for everybody."""
+        return self.limit != "ils" and not self.limits
 
     def as_limit(self) -> Limit:
-        """The limit in the policy's own type."""
+        """The one limit for everybody.
+
+        Raises:
+            ConfigurationError: the configuration has different limits for different patrons.
+        """
+        if self.limit == "ils" or self.limits:
+            raise ConfigurationError(
+                "this needs one limit for everybody, and [policy] has limits that depend on profile and library: "
+                "name an amount with --limit, or look at single patrons with evergreen-groups check"
+            )
         return Limit(self.limit, self.comparison)
 
 
@@ -85,7 +104,11 @@ _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
         "ca_bundle": converters.path,
         "allow_plain_http": converters.boolean,
     },
-    "policy": {"limit": converters.limit, "comparison": converters.comparison},
+    "policy": {
+        "limit": converters.limit_or_ils,
+        "comparison": converters.comparison,
+        "limits": converters.limit_rules,
+    },
     "report": {
         "min_total": converters.amount_above_zero,
         "min_members": converters.whole_number(1, 1_000_000),

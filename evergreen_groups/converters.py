@@ -9,8 +9,10 @@ import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
+from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison
 
 FORMATS = ("table", "csv", "json", "html")
@@ -118,6 +120,47 @@ def limit(value: object) -> Decimal | None:
         return amount(value)
     except NotAllowedError as problem:
         raise NotAllowedError(f'{problem}, or "none"') from None
+
+
+def limit_or_ils(value: object) -> Decimal | Literal["ils"] | None:
+    """Take a limit, or the word ``ils`` for the ILS's own thresholds."""
+    if value == "ils":
+        return "ils"
+    try:
+        return limit(value)
+    except NotAllowedError as problem:
+        raise NotAllowedError(f'{problem}, or "ils"') from None
+
+
+def limit_rules(value: object) -> tuple[LimitRule, ...]:
+    """Take the tables ``[[policy.limits]]``; no two of them may be for the same profile and library."""
+    if not isinstance(value, list):
+        raise NotAllowedError("tables [[policy.limits]] in the configuration file")
+    rules = tuple(_limit_rule(number, entry) for number, entry in enumerate(value, 1))
+    seen = set()
+    for number, rule in enumerate(rules, 1):
+        place = tuple(name and name.casefold() for name in (rule.profile, rule.library))
+        if place in seen:
+            raise NotAllowedError(f"one table for each profile and library (table {number} is a second one)")
+        seen.add(place)
+    return rules
+
+
+def _limit_rule(number: int, entry: object) -> LimitRule:
+    allowed = {"profile", "library", "limit", "comparison"}
+    if not isinstance(entry, dict) or not entry.keys() <= allowed or "limit" not in entry:
+        raise NotAllowedError(f"a limit with a profile or library or both, and a comparison, only (table {number})")
+    if "profile" not in entry and "library" not in entry:
+        raise NotAllowedError(f"a profile or a library in each table (table {number}); limit is for everybody else")
+    try:
+        return LimitRule(
+            profile=text(entry["profile"]) if "profile" in entry else None,
+            library=text(entry["library"]) if "library" in entry else None,
+            amount=limit(entry["limit"]),
+            comparison=comparison(entry["comparison"]) if "comparison" in entry else None,
+        )
+    except NotAllowedError as problem:
+        raise NotAllowedError(f"{problem} (table {number})") from None
 
 
 def comparison(value: object) -> Comparison:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from evergreen_groups.errors import NotFoundError
+from evergreen_groups.config import PolicySettings
+from evergreen_groups.decisions import Decided, decide_all
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.membership import Membership, MembershipReader, Person
+from evergreen_groups.limits import Limits
+from evergreen_groups.membership import Membership, MembershipReader, Person, not_in_sight
 from evergreen_groups.org_units import OrgUnits
-from evergreen_groups.policy import Limit, decide
+from evergreen_groups.policy import Limit
 from evergreen_groups.progress import Progress, silent
 
 _COUNT = "open-ils.actor.user.checked_out.count"
@@ -38,6 +40,7 @@ class MemberDetails:
     barcode: str | None
     library: str
     own_fines: Decimal
+    limit: Limit
     blocked: bool
     items: Items | None
     active: bool
@@ -49,7 +52,7 @@ class MemberDetails:
 
 @dataclass(frozen=True, slots=True)
 class GroupDetails:
-    """A group with all its members in sight.
+    """A group with all its members in sight. ``limit`` is the one for everybody, None where each has their own.
 
     ``group_fines`` is what they owe together, for information only; hidden members are in it as far as the ILS tells
     what they owe (``hidden_fines``, None where it doesn't).
@@ -57,7 +60,7 @@ class GroupDetails:
 
     group: int
     gateway: str
-    limit: Limit
+    limit: Limit | None
     members: tuple[MemberDetails, ...]
     hidden_count: int
     hidden_fines: Decimal | None
@@ -75,9 +78,9 @@ class GroupDetails:
 class DetailsReader:
     """Reads groups for showing: a few calls a group, and one a member for the items."""
 
-    def __init__(self, gateway: Gateway, limit: Limit, progress: Progress = silent) -> None:
+    def __init__(self, gateway: Gateway, policy: PolicySettings, progress: Progress = silent) -> None:
         self._gateway = gateway
-        self._limit = limit
+        self._policy = policy
         self._progress = progress
         self._reader = MembershipReader(gateway)
 
@@ -89,7 +92,7 @@ class DetailsReader:
         """
         found = self._reader.by_barcodes([barcode])
         if barcode not in found:
-            raise _not_found("no patron in sight has this barcode")
+            raise not_in_sight("no patron in sight has this barcode")
         return self.of_group(found[barcode].person.group)
 
     def of_user(self, id: int) -> GroupDetails:
@@ -100,7 +103,7 @@ class DetailsReader:
         """
         found = self._reader.by_ids([id])
         if id not in found:
-            raise _not_found("no patron in sight has this id")
+            raise not_in_sight("no patron in sight has this id")
         return self.of_group(found[id].group)
 
     def of_group(self, number: int) -> GroupDetails:
@@ -111,17 +114,19 @@ class DetailsReader:
         """
         group = self._reader.groups([number])[number]
         if not group.size:
-            raise _not_found(f"nobody is in group {number}")
+            raise not_in_sight(f"nobody is in group {number}")
         org_units = OrgUnits.read(self._gateway)
+        limits = Limits.read(self._gateway, self._policy, org_units)
+        decided = decide_all(self._gateway, limits, group.members)
         counting = self._counting()
         members = []
         for member, items in zip(group.members, self._items(group, counting), strict=True):
-            members.append(self._member(member, items, org_units))
+            members.append(_member(member, decided[member.id], items, org_units))
             self._progress("counting items", len(members), len(group.members))
         return GroupDetails(
             group=number,
             gateway=self._gateway.url,
-            limit=self._limit,
+            limit=self._policy.as_limit() if self._policy.uniform else None,
             members=tuple(members),
             hidden_count=len(group.hidden_ids),
             hidden_fines=group.hidden_fines,
@@ -158,24 +163,20 @@ class DetailsReader:
 
         return items
 
-    def _member(self, person: Person, items: Items | None, org_units: OrgUnits) -> MemberDetails:
-        return MemberDetails(
-            id=person.id,
-            name=person.name,
-            barcode=person.barcode,
-            library=org_units.shortname(person.home_library),
-            own_fines=person.own_fines,
-            blocked=decide(person.own_fines, self._limit).blocked,
-            items=items,
-            active=person.active,
-            barred=person.barred,
-            expired=person.expired,
-            birth_date=person.birth_date,
-            group_lead=person.group_lead,
-        )
 
-
-def _not_found(words: str) -> NotFoundError:
-    return NotFoundError(
-        f"{words}; check the number, and that the account has VIEW_USER at the home library", textcode="NOT_FOUND"
+def _member(person: Person, decided: Decided, items: Items | None, org_units: OrgUnits) -> MemberDetails:
+    return MemberDetails(
+        id=person.id,
+        name=person.name,
+        barcode=person.barcode,
+        library=org_units.shortname(person.home_library),
+        own_fines=person.own_fines,
+        limit=decided.limit.limit,
+        blocked=decided.decision.blocked,
+        items=items,
+        active=person.active,
+        barred=person.barred,
+        expired=person.expired,
+        birth_date=person.birth_date,
+        group_lead=person.group_lead,
     )

@@ -60,9 +60,9 @@ class HighFines:
             debtor["-and"] = within.conditions()
         conditions = [self._owes_enough()]
         if self.more_than_one:
-            conditions.append(_has_member({"id": {"<>": {"+d": "id"}}}))
+            conditions.append(has_member({"id": {"<>": {"+d": "id"}}}))
         if self.home_orgs:
-            conditions.append(_has_member({"home_ou": sorted(self.home_orgs)}))
+            conditions.append(has_member({"home_ou": sorted(self.home_orgs)}))
         return {
             "select": {"d": ["usrgroup"]},
             "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
@@ -88,8 +88,8 @@ class HighFines:
         }
 
 
-def _has_member(condition: Query) -> Query:
-    """The debtor's group has a member for whom ``condition`` holds.
+def has_member(condition: Query) -> Query:
+    """The group of the patron ``d`` has a member for whom ``condition`` holds.
 
     The query language can't give the first class of a subquery another name, so patrons are joined to their home
     libraries, which every patron has.

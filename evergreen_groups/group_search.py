@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import groupby, islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from evergreen_groups.errors import ServerError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
-from evergreen_groups.group_query import GroupRange, HighFines
+from evergreen_groups.group_query import GroupRange, HighFines, Query
 from evergreen_groups.models import NOTHING
 from evergreen_groups.patrons import FIELDS, Patron, patrons_of
 from evergreen_groups.progress import Progress, silent
@@ -94,37 +94,34 @@ def _portions(batches: Iterable[list[Patron]]) -> Iterator[list[Patron]]:
         yield portion
 
 
-class GroupSearch:
-    """Reads the members of groups that together owe ``high_fines.min_total`` or more.
+class GroupQuery(Protocol):
+    """A question about groups that the ILS can answer for a range of group numbers."""
+
+    @property
+    def viewable_orgs(self) -> Collection[int]:
+        """The ids of the home libraries whose patrons the account sees; none: all of them."""
+
+    def members(self, within: GroupRange) -> Query:
+        """The condition on patrons (``au``): all members in sight of such groups in a range."""
+
+
+class RangeSearch:
+    """Reads the members of the groups that ``query`` is about.
 
     ``page`` is the greatest number of members in one answer.
     """
 
-    def __init__(
-        self, gateway: Gateway, high_fines: HighFines, progress: Progress = silent, *, page: int = PAGE
-    ) -> None:
+    def __init__(self, gateway: Gateway, query: GroupQuery, progress: Progress = silent, *, page: int = PAGE) -> None:
         self._page = page
         self._gateway = gateway
-        self._high_fines = high_fines
+        self._query = query
         self._progress = progress
-
-    def run(self, complete: Complete[Whole]) -> tuple[list[Whole], bool]:
-        """Find the members and make ``complete`` things of them, whole groups at a time.
-
-        Also says whether the ILS took the query (False: all debtors were read instead).
-        """
-        try:
-            return self.pushed_down(complete), True
-        except ServerError as error:
-            logger.info("the ILS refused the combined query (status %s); reading all debtors instead", error.status)
-            found = self.from_all_debtors()
-            return (complete(found) if found else []), False
 
     def pushed_down(self, complete: Complete[Whole]) -> list[Whole]:
         """Let the ILS do the sums, range by range; what a range needs is read while the next ones are under way.
 
         Raises:
-            ServerError: the ILS refuses the query; :meth:`from_all_debtors` gives the same answer.
+            ServerError: the ILS refuses the query.
         """
         found: list[Whole] = []
         for wholes in self._gateway.map(complete, _portions(self._ranges())):
@@ -161,7 +158,7 @@ class GroupSearch:
         while rest:
             part = rest.pop()
             try:
-                page = self._search(self._high_fines.members(part))
+                page = self._search(self._query.members(part))
             except (TimedOutError, UnexpectedAnswerError):
                 # Gateways of older releases answer a time-out with nothing.
                 halves = ranges.halves(part)
@@ -190,9 +187,31 @@ class GroupSearch:
         return patrons_of(self._gateway.pcrud.search_columns("au", FIELDS, where, order_by=_BY_GROUP, limit=self._page))
 
     def _visible(self, where: dict[str, object]) -> dict[str, object]:
-        if self._high_fines.viewable_orgs:
-            where = {**where, "home_ou": sorted(self._high_fines.viewable_orgs)}
+        if self._query.viewable_orgs:
+            where = {**where, "home_ou": sorted(self._query.viewable_orgs)}
         return {"deleted": "f", **where}
+
+
+class GroupSearch(RangeSearch):
+    """Reads the members of groups that together owe ``high_fines.min_total`` or more."""
+
+    def __init__(
+        self, gateway: Gateway, high_fines: HighFines, progress: Progress = silent, *, page: int = PAGE
+    ) -> None:
+        super().__init__(gateway, high_fines, progress, page=page)
+        self._high_fines = high_fines
+
+    def run(self, complete: Complete[Whole]) -> tuple[list[Whole], bool]:
+        """Find the members and make ``complete`` things of them, whole groups at a time.
+
+        Also says whether the ILS took the query (False: all debtors were read instead).
+        """
+        try:
+            return self.pushed_down(complete), True
+        except ServerError as error:
+            logger.info("the ILS refused the combined query (status %s); reading all debtors instead", error.status)
+            found = self.from_all_debtors()
+            return (complete(found) if found else []), False
 
     def from_all_debtors(self) -> list[Patron]:
         """Read all debtors in keyset pages, add up their groups here, then read the members of the high ones.

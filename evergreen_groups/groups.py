@@ -12,7 +12,7 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING, GroupFines, Member
 from evergreen_groups.org_units import OrgUnits
-from evergreen_groups.patrons import Patron
+from evergreen_groups.patrons import FIELDS, Patron, patrons_of
 from evergreen_groups.policy import Limit, decide
 
 
@@ -48,6 +48,20 @@ class GroupReader:
         return [
             self._group(group, members, balances, barcodes, hidden.get(group)) for group, members in by_group.items()
         ]
+
+    def members(self, patrons: Iterable[Patron]) -> dict[int, Member]:
+        """The patrons by id, with own fines and cards, whatever their groups."""
+        found = list(patrons)
+        balances = self._balances([patron.id for patron in found])
+        barcodes = self._barcodes([patron.card for patron in found if patron.card is not None])
+        return {patron.id: self._member(patron, balances, barcodes) for patron in found}
+
+    def of_numbers(self, numbers: Iterable[int]) -> dict[int, GroupFines]:
+        """The groups with these numbers, by number, as far as the account sees a member of them."""
+        rows = self._gateway.pcrud.columns_by_values(
+            "au", FIELDS, "usrgroup", sorted(set(numbers)), where={"deleted": "f"}
+        )
+        return {group.group: group for group in self.complete(patrons_of(chain.from_iterable(rows)))}
 
     def _group(
         self,

@@ -1,4 +1,4 @@
-"""The journal of changes to membership: written before anything is sent, settled after.
+"""The journal of changes to membership and penalties: written before anything is sent, settled after.
 
 An append-only SQLite file (WAL, readable by its owner alone). Nothing in it is ever changed or deleted, so what a
 crash leaves open can be seen and settled by the next run.
@@ -37,6 +37,10 @@ CREATE INDEX IF NOT EXISTS events_step ON events(step);
 _TABLES = ("entries", "steps", "events")
 
 
+PENALTIES = "penalties"
+"""The field of a step that recalculates somebody's penalties."""
+
+
 class State(Enum):
     """How far a step is."""
 
@@ -51,8 +55,9 @@ class State(Enum):
 class JournalStep:
     """One change of one field of one patron.
 
-    ``field`` is ``usrgroup`` or ``master_account`` (0 or 1); ``after`` is None for a new group whose number the ILS
-    gives. ``value`` is what the field had when the step was done, ``reason`` says why it wasn't.
+    ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties`` for a recalculation: how many penalties
+    in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
+    penalties. ``value`` is what the field had when the step was done, ``reason`` says why it wasn't.
     """
 
     id: int
@@ -107,7 +112,7 @@ class Journal:
     ) -> list[int]:
         """Write a plan down before anything of it is sent; gives the steps' ids, in their order.
 
-        A step is the patron's id, the field, its value now, and the value it is to get (None: a new group).
+        A step is the patron's id, the field, its value now, and the value it is to get (None: the ILS decides).
         """
         with closing(self._database.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")

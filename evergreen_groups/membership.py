@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import chain
 
+from evergreen_groups.errors import NotFoundError
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING
@@ -17,6 +18,7 @@ _FIELDS = (
     "id",
     "usrgroup",
     "home_ou",
+    "profile",
     "card",
     "master_account",
     "active",
@@ -34,7 +36,7 @@ class Person:
 
     ``name`` is family name first, preferred names before legal ones; ``surname`` is the legal family name;
     ``barcode`` is that of the primary card; ``home_library`` is an id; ``own_fines`` is what they owe
-    themselves in open transactions, credits counted.
+    themselves in open transactions, credits counted; ``profile`` is the id of the permission profile.
     """
 
     id: int
@@ -43,6 +45,7 @@ class Person:
     surname: str
     barcode: str | None
     home_library: int
+    profile: int
     own_fines: Decimal
     active: bool
     barred: bool
@@ -151,6 +154,13 @@ class MembershipReader:
         return [_person(record, owed.get(record.id, NOTHING), barcodes.get(record.card), now) for record in found]
 
 
+def not_in_sight(what: str) -> NotFoundError:
+    """The error for a patron or group that was asked for and isn't there, or is hidden."""
+    return NotFoundError(
+        f"{what}; check the number, and that the account has VIEW_USER at the home library", textcode="NOT_FOUND"
+    )
+
+
 def _membership(group: int, members: Collection[Person], hidden: Hidden | None) -> Membership:
     ordered = tuple(sorted(members, key=lambda member: (not member.group_lead, member.name.casefold(), member.id)))
     return Membership(group, ordered, hidden.ids, hidden.fines) if hidden else Membership(group, ordered)
@@ -165,6 +175,7 @@ def _person(record: Record, own_fines: Decimal, barcode: str | None, now: dateti
         surname=record.family_name,
         barcode=barcode,
         home_library=record.home_ou,
+        profile=record.profile,
         own_fines=own_fines,
         active=bool(record.active),
         barred=bool(record.barred),

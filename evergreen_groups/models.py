@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 
-from evergreen_groups.policy import Limit
+from evergreen_groups.policy import Comparison, Limit
 
 NOTHING = Decimal("0.00")
 
@@ -20,6 +20,20 @@ class OrgUnit:
     shortname: str
     name: str
     parent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """A limit for some patrons: those of a profile, at home at a library, or both (None: any).
+
+    It holds for everything below that profile or library as well. ``amount`` is in the library's currency, None for
+    no limit; ``comparison`` None is the one that is configured for everybody.
+    """
+
+    profile: str | None
+    library: str | None
+    amount: Decimal | None
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)

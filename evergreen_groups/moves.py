@@ -15,7 +15,6 @@ from evergreen_groups.errors import (
     LoginRefusedError,
     NoSessionError,
     NotFoundError,
-    PermissionDeniedError,
     ProtocolError,
     TransportError,
 )
@@ -24,6 +23,7 @@ from evergreen_groups.journal import Entry, Journal, JournalStep, State
 from evergreen_groups.planner import Planner
 from evergreen_groups.plans import GROUP, Draft, Step
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.settling import refusal, settle, value_of
 
 TRIES = 3
 _STOPPING = (TransportError, NoSessionError, LoginRefusedError)
@@ -174,7 +174,7 @@ class Mover:
         if not draft.steps:
             return Outcome(())
         with self._journal() as journal:
-            self._settle(journal)
+            settle(self._gateway, journal)
             rows = [(step.person.id, step.field, step.before, step.after) for step in draft.steps]
             ids = journal.begin(self._gateway.url, self._account, draft.action.value, rows, undoes)
             outcomes: list[StepOutcome] = []
@@ -192,24 +192,12 @@ class Mover:
     def settle(self) -> list[JournalStep]:
         """Settle what an interrupted run left open."""
         with self._journal() as journal:
-            return self._settle(journal)
+            return settle(self._gateway, journal)
 
     @contextmanager
     def _journal(self) -> Iterator[Journal]:
         with state.lock(self._directory, self._gateway.url), closing(Journal(self._directory)) as journal:
             yield journal
-
-    def _settle(self, journal: Journal) -> list[JournalStep]:
-        open_steps = journal.open_steps(self._gateway.url)
-        for step in open_steps:
-            now = _value(self._gateway.pcrud.retrieve("au", step.patron), step.field)
-            if now == step.before:
-                journal.note(step.id, State.NOT_DONE, reason="interrupted before it was carried out")
-            elif now is not None and step.after in (None, now):
-                journal.note(step.id, State.DONE, value=now, reason="found done after an interruption")
-            else:
-                journal.note(step.id, State.FAILED, reason="interrupted, and changed by somebody else since")
-        return open_steps
 
 
 class _Change:
@@ -232,7 +220,7 @@ class _Change:
                     return outcome
         except GatewayError as error:
             if not self._sending:
-                return self._ended(State.NOT_DONE, reason=self._refusal(error), error=error)
+                return self._ended(State.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # Whether it was carried out can't be found out now: the step stays open and the next run settles it.
             return StepOutcome(self._step, State.SENDING, reason="the connection was lost", error=error)
         return self._ended(State.FAILED, reason=f"{self._last_reason}, {TRIES} times")
@@ -243,7 +231,7 @@ class _Change:
         obstacle = self._obstacle(before)
         if before is None or obstacle is not None:
             return self._ended(State.NOT_DONE, reason=obstacle or "")
-        if _value(before, self._step.field) == self._step.after:
+        if value_of(before, self._step.field) == self._step.after:
             return self._ended(State.DONE, value=self._step.after, reason="it was so already")
         self._journal.note(self._id, State.SENDING)
         self._sending = True
@@ -258,11 +246,11 @@ class _Change:
         except TransportError:
             # Read back, never sent again blindly: only where it did not land may it be tried again.
             after = self._fetch()
-            if _value(after, self._step.field) != self._step.before:
+            if value_of(after, self._step.field) != self._step.before:
                 return self._compared(before, after)
             self._last_reason = "the answer was lost and nothing was changed"
         except (EventError, ProtocolError) as error:
-            return self._ended(State.FAILED, reason=self._refusal(error), error=error)
+            return self._ended(State.FAILED, reason=refusal(self._gateway, error), error=error)
         else:
             return self._compared(before, self._fetch())
         self._sending = False
@@ -277,7 +265,7 @@ class _Change:
             return "the account can't see this patron any more"
         if bool(record.deleted) and not self._step.person.deleted:
             return "the account has been deleted meanwhile"
-        now = _value(record, self._step.field)
+        now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
             return f"moved meanwhile, to group {now}" if self._step.field == GROUP else "changed meanwhile"
         return None
@@ -290,24 +278,9 @@ class _Change:
         changed = record.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True)
 
-    def _refusal(self, error: GatewayError) -> str:
-        """Why the ILS refused, in few words; a missing permission with the library that it is missing at."""
-        if isinstance(error, PermissionDeniedError):
-            return f"the account lacks {error.permission}{self._library(error.org_unit)}"
-        return error.textcode if isinstance(error, EventError) else "the method failed on the server"
-
-    def _library(self, org_unit: int | None) -> str:
-        if org_unit is None:
-            return ""
-        try:
-            record = self._gateway.pcrud.retrieve("aou", org_unit)
-        except GatewayError:
-            record = None
-        return f" at {record.shortname}" if record else f" at org unit {org_unit}"
-
     def _compared(self, before: Record, after: Record | None) -> StepOutcome:
         """Hold the record against what it was: the one field changed, and no other."""
-        now = _value(after, self._step.field)
+        now = value_of(after, self._step.field)
         if after is None or now is None:
             return self._ended(State.FAILED, reason="sent, but the account can't see this patron any more")
         if now == self._step.before:
@@ -340,10 +313,3 @@ def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEf
         name = names[position] if position < len(names) else f"field {position}"
         if was != is_now and name != changed and name not in _MAY_CHANGE:
             yield SideEffect(name, was, is_now)
-
-
-def _value(record: Record | None, field_name: str) -> int | None:
-    if record is None:
-        return None
-    value = record[field_name]
-    return None if value is None else int(value)

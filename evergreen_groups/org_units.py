@@ -56,20 +56,38 @@ class OrgUnits:
                 waiting.extend(self._children.get(current, ()))
         return found
 
+    def upwards(self, org_id: int) -> list[int]:
+        """The ids of an org unit and of everything above it, the nearest first."""
+        path: list[int] = []
+        current = self._by_id.get(org_id)
+        while current is not None and current.id not in path:
+            path.append(current.id)
+            current = self._by_id.get(current.parent) if current.parent is not None else None
+        return path
+
+    def full_path(self, org_id: int) -> set[int]:
+        """The ids above an org unit, its own, and those below (``actor.org_unit_full_path``)."""
+        return {*self.upwards(org_id), *self.with_descendants(org_id)}
+
+    def find(self, shortname: str) -> OrgUnit:
+        """The org unit with this short name, upper and lower case alike.
+
+        Raises:
+            ConfigurationError: there is no such org unit; the message lists those there are.
+        """
+        for unit in self:
+            if unit.shortname.casefold() == shortname.casefold():
+                return unit
+        known = ", ".join(sorted(unit.shortname for unit in self)[:40])
+        raise ConfigurationError(f"there is no org unit {shortname!r}; there are {known}")
+
     def named(self, shortnames: Iterable[str]) -> set[int]:
         """The ids of the org units with these short names and of everything below them.
 
         Raises:
             ConfigurationError: there is no such org unit; the message lists those there are.
         """
-        ids = {unit.shortname.casefold(): unit.id for unit in self}
-        found: set[int] = set()
-        for shortname in shortnames:
-            if shortname.casefold() not in ids:
-                known = ", ".join(sorted(unit.shortname for unit in self)[:40])
-                raise ConfigurationError(f"there is no org unit {shortname!r}; there are {known}")
-            found |= self.with_descendants(ids[shortname.casefold()])
-        return found
+        return {org_id for name in shortnames for org_id in self.with_descendants(self.find(name).id)}
 
     def tops_of(self, org_ids: set[int]) -> list[OrgUnit]:
         """The fewest org units that stand, with all below them, for exactly ``org_ids`` where that can be said.

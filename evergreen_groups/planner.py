@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from evergreen_groups.errors import PlanError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.journal import Entry, State
+from evergreen_groups.journal import PENALTIES, Entry, State
 from evergreen_groups.membership import Found, MembershipReader
 from evergreen_groups.plans import GROUP, LEAD, Action, Draft, Step, group_changes, warnings_about
 
@@ -111,7 +111,13 @@ class Planner:
         return [Step(person, LEAD, int(on))], []
 
     def undo(self, entry: Entry) -> Draft:
-        """Plan to put back those who are still where a journal entry put them, and say who isn't and why."""
+        """Plan to put back those who are still where a journal entry put them, and say who isn't and why.
+
+        Raises:
+            PlanError: the entry is a recalculation of penalties.
+        """
+        if any(step.field == PENALTIES for step in entry.steps):
+            raise PlanError("a recalculation can't be taken back: the ILS decides which penalties there are")
         people = self._reader.by_ids({step.patron for step in entry.steps})
         steps, unchanged = [], []
         for step in reversed(entry.steps):

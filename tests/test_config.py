@@ -10,6 +10,7 @@ import pytest
 
 from evergreen_groups import config
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison
 
 EXAMPLE = Path(__file__).parent.parent / "config" / "evergreen-groups.toml"
@@ -57,6 +58,29 @@ def test_amounts_in_toml_are_exact(tmp_path: Path) -> None:
     assert str(settings.report.min_total) == "1000.00"
 
 
+def test_limits_by_profile_and_library(tmp_path: Path) -> None:
+    text = """
+[policy]
+limit = "ils"
+[[policy.limits]]
+profile = "Juvenile"
+library = "BR1"
+limit = 2.50
+comparison = "reaches"
+[[policy.limits]]
+library = "BR2"
+limit = "none"
+"""
+    policy = config.load(written(tmp_path, text), {}).policy
+    assert policy.limit == "ils"
+    assert policy.limits == (
+        LimitRule("Juvenile", "BR1", Decimal("2.50"), Comparison.REACHES),
+        LimitRule(None, "BR2", None),
+    )
+    with pytest.raises(ConfigurationError, match="one limit for everybody"):
+        policy.as_limit()
+
+
 def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, '[report]\nmin_total = 30.00\norgs = ["BR1"]\n')
     environ = {"EVERGREEN_GROUPS_REPORT_MIN_TOTAL": "40", "EVERGREEN_GROUPS_REPORT_ORGS": "BR2, BR3"}
@@ -80,6 +104,18 @@ def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
         ("[policy]\nlimit = -1", ["[policy] limit", "-1", "not below zero"]),
         ("[policy]\nlimit = 5.005", ["[policy] limit", "5.005", "two decimal places"]),
         ("[policy]\nlimit = nan", ["[policy] limit", "NaN"]),
+        ('[policy]\nlimit = "ILS"', ["[policy] limit", '"none", or "ils"']),
+        ("[policy]\nlimits = 5", ["[policy] limits", "[[policy.limits]]"]),
+        ("[[policy.limits]]\nlimit = 1", ["[policy] limits", "a profile or a library", "table 1"]),
+        ('[[policy.limits]]\nprofile = "A"', ["a limit with a profile or library", "table 1"]),
+        ('[[policy.limits]]\nlimit = 1\nprofile = "A"\nhome = 3', ["a limit with a profile or library", "table 1"]),
+        ('[[policy.limits]]\nlimit = "ils"\nprofile = "A"', ["an amount", '"none"', "table 1"]),
+        ('[[policy.limits]]\nlimit = 1\nprofile = ""', ["a text that isn't empty", "table 1"]),
+        ('[[policy.limits]]\nlimit = 1\nlibrary = "A"\ncomparison = "at"', ["exceeds", "reaches", "table 1"]),
+        (
+            '[[policy.limits]]\nlimit = 1\nlibrary = "A"\n[[policy.limits]]\nlimit = 2\nlibrary = "a"',
+            ["one table for each", "table 2"],
+        ),
         ('[policy]\ncomparison = "over"', ["comparison", "over", "exceeds"]),
         ("[report]\nmin_total = 0", ["min_total", "above zero"]),
         ("[report]\norgs = [1]", ["orgs", "short names"]),

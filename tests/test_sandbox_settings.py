@@ -37,6 +37,22 @@ def test_a_setting_is_looked_for_upwards(caller: Caller) -> None:
     assert batch == {"circ.obscure_dob": {"org": 1, "value": False}, "no.such.setting": None}
 
 
+def test_a_setting_at_every_org_unit(caller: Caller, sandbox: Sandbox) -> None:
+    sandbox._store.insert("aous", {"name": "circ.grace", "org_unit": 2, "value": "101"})
+    found = actor(caller, "settings.value_for_all_orgs.atomic", None, "circ.grace")
+    values = {entry["org_unit"]: entry["summary"]["value"] for entry in found}
+    assert values == {1: None, 2: 101, 3: None, 11: 101, 12: 101, 21: None, 22: None, 23: None}
+    assert found[0]["summary"] == {
+        "name": "circ.grace",
+        "value": None,
+        "has_org_setting": "t",
+        "has_user_setting": None,
+        "has_workstation_setting": None,
+    }
+    refused = actor(caller, "settings.value_for_all_orgs.atomic", "no-token", "circ.grace")
+    assert [event["textcode"] for event in refused] == ["NO_SESSION"]
+
+
 def shape(wire: dict[str, Any], name: str) -> Any:
     node = values(wire)
     return {node[name]: [shape(child, name) for child in node["children"] or []]}

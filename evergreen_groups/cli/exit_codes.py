@@ -20,6 +20,7 @@ UNREACHABLE = 4
 LOGIN = 5
 PERMISSION = 6
 INCOMPLETE = 7
+BLOCKED = 10
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -32,6 +33,7 @@ MEANINGS = {
     LOGIN: "login refused, or the session was lost",
     PERMISSION: "the account lacks a permission",
     INCOMPLETE: "done, but the data is incomplete: the account can't see every member of a listed group",
+    BLOCKED: "checked: somebody is blocked by their own fines",
     INTERRUPTED: "interrupted (Ctrl-C)",
     TERMINATED: "terminated (SIGTERM)",
 }

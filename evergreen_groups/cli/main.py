@@ -15,7 +15,9 @@ import click
 
 from evergreen_groups import __version__
 from evergreen_groups.cli import (
+    audit_command,
     change_commands,
+    check_command,
     exit_codes,
     journal_command,
     report_command,
@@ -57,6 +59,8 @@ def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int
 for _command in (
     report_command.command,
     show_command.command,
+    check_command.command,
+    audit_command.command,
     change_commands.move,
     change_commands.remove,
     change_commands.merge,

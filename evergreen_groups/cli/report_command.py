@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,8 +13,10 @@ from click.core import ParameterSource
 from evergreen_groups import converters
 from evergreen_groups.cli import exit_codes
 from evergreen_groups.cli.options import Checked
+from evergreen_groups.cli.output import format_of, standard_output
 from evergreen_groups.cli.session import Session
 from evergreen_groups.models import SORT_ORDERS, Criteria
+from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.config import Settings
@@ -80,7 +80,7 @@ def command(
     session: Session = context.obj
     settings = session.settings
     output = output or settings.report.output
-    chosen_format = output_format or _format_of(output) or settings.report.format
+    chosen_format = output_format or format_of(output) or settings.report.format
     with session.gateway() as gateway, terminal_progress(quiet=session.quiet) as progress:
         report = build_report(gateway, criteria(context, settings), progress)
     _write(report, chosen_format, output, details=details, bom=bom)
@@ -103,14 +103,15 @@ def criteria(context: click.Context, settings: Settings) -> Criteria:
         orgs=chosen("orgs", settings.report.orgs),
         top=context.params["top"],
         sort=context.params["sort"],
-        limit=replace(settings.policy.as_limit(), amount=chosen("limit", settings.policy.limit)),
+        limit=_limit(context, settings),
     )
 
 
-def _format_of(output: Path | None) -> str | None:
-    """The format that a file's ending asks for."""
-    ending = output.suffix.lstrip(".").lower() if output else ""
-    return ending if ending in converters.FORMATS else None
+def _limit(context: click.Context, settings: Settings) -> Limit:
+    """The one limit: the command line's amount, otherwise the configuration's."""
+    if context.get_parameter_source("limit") is ParameterSource.COMMANDLINE:
+        return Limit(context.params["limit"], settings.policy.comparison)
+    return settings.policy.as_limit()
 
 
 def _write(report: Report, output_format: str, output: Path | None, *, details: bool, bom: bool) -> None:
@@ -124,16 +125,6 @@ def _write(report: Report, output_format: str, output: Path | None, *, details: 
             render(report, output_format, stream, details=details, width=width(), bom=bom)
         return
     color = output_format == "table" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    stream = _standard_output(output_format)
+    stream = standard_output(output_format)
     render(report, output_format, stream, details=details, width=width(), color=color, bom=bom)
     stream.flush()
-
-
-def _standard_output(output_format: str) -> TextIO:
-    """Standard output: in the terminal's own encoding for people, UTF-8 with untouched line ends for programs."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        if output_format == "table":
-            sys.stdout.reconfigure(errors="replace")
-        else:
-            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="")
-    return sys.stdout

@@ -40,16 +40,16 @@ class Session:
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """The jobs at that gateway, with the configured limit; the sandbox has a journal that ends with it."""
+        """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
         from evergreen_groups.client import Client
 
-        limit = self.settings.policy.as_limit()
+        policy = self.settings.policy
         if not self.use_sandbox:
             with self._configured() as (gateway, account):
-                yield Client(gateway, account=account, limit=limit)
+                yield Client(gateway, account=account, policy=policy)
             return
         with TemporaryDirectory(prefix="evergreen-groups-") as directory, self._sandbox() as (gateway, account):
-            yield Client(gateway, account=account, limit=limit, state_directory=Path(directory))
+            yield Client(gateway, account=account, policy=policy, state_directory=Path(directory))
 
     @contextmanager
     def _configured(self) -> Iterator[tuple[Gateway, str]]:

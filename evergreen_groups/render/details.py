@@ -26,9 +26,15 @@ def write_details(group: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.write(f"Group {group.group}: {counted(len(group.members) + group.hidden_count, 'member')}\n\n")
     stream.writelines(_lines(columns, rows, sums))
     stream.write(f"\nGroup fines: {amount(group.group_fines)}, for information only.\n")
-    stream.write(f"Blocked by the rule, for their own fines alone: who owes {limit_words(group.limit)}.\n")
+    stream.write(f"Blocked by the rule, for their own fines alone: {_rule(group)}.\n")
     if group.hidden_count:
         stream.write(_hidden(group) + "\n")
+
+
+def _rule(group: GroupDetails) -> str:
+    if group.limit is None:
+        return "who is marked, each by the limit for their profile and library (check says which)"
+    return f"who owes {limit_words(group.limit)}"
 
 
 def _columns(width: int) -> list[Column]:
@@ -112,7 +118,7 @@ def write_json(group: GroupDetails, stream: TextIO) -> None:
         "complete": not group.hidden_count,
         "hidden_member_count": group.hidden_count,
         "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
-        "limit": limit_document(group.limit),
+        "limit": None if group.limit is None else limit_document(group.limit),
         "totals": _items(items),
         "members": [_member(member) for member in group.members],
     }
@@ -131,6 +137,7 @@ def _member(member: MemberDetails) -> dict[str, Any]:
         "barcode": member.barcode,
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
+        "limit": limit_document(member.limit),
         "blocked": member.blocked,
         "items": _items(member.items),
         "active": member.active,

@@ -24,7 +24,7 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
 
     Amounts are strings with two places, and other scripts than Latin are written as they are.
     """
-    head = _text(
+    head = text(
         {
             "schema": SCHEMA,
             "generated_at": report.generated_at.isoformat(timespec="seconds"),
@@ -39,12 +39,13 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
     separator = "\n    "
     for group in report.groups:
         # Line breaks inside strings are escaped, so each one here is the encoder's own.
-        stream.write(separator + _text(_group(group, report.criteria.limit, details)).replace("\n", "\n    "))
+        stream.write(separator + text(_group(group, report.criteria.limit, details)).replace("\n", "\n    "))
         separator = ",\n    "
     stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
 
 
-def _text(value: dict[str, Any]) -> str:
+def text(value: dict[str, Any]) -> str:
+    """The value as JSON, indented by two."""
     return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -96,11 +97,12 @@ def _group(group: GroupFines, limit: Limit, details: bool) -> dict[str, Any]:
         "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
     }
     if details:
-        document["members"] = [_member(member) for member in group.members]
+        document["members"] = [member_document(member) for member in group.members]
     return document
 
 
-def _member(member: Member) -> dict[str, Any]:
+def member_document(member: Member) -> dict[str, Any]:
+    """One member of a group."""
     return {
         "id": member.id,
         "barcode": member.barcode,

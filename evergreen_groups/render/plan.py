@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from evergreen_groups.journal import Entry, JournalStep, State
+from evergreen_groups.journal import PENALTIES, Entry, JournalStep, State
 from evergreen_groups.moves import Outcome, StepOutcome
 from evergreen_groups.plans import GROUP, Action, Draft, GroupChange, Step
 from evergreen_groups.render.wording import amount, counted, local_time, printable
@@ -106,7 +106,9 @@ def write_entry(entry: Entry, stream: TextIO) -> None:
 
 def _journal_step(step: JournalStep) -> str:
     after = step.value if step.value is not None else step.after
-    if step.field == GROUP:
+    if step.field == PENALTIES:
+        change = f"penalties set by the ILS: {step.before}, then {'not known' if after is None else after}"
+    elif step.field == GROUP:
         change = f"group {step.before} to {'a new one' if after is None else after}"
     else:
         change = "group lead on" if after else "group lead off"

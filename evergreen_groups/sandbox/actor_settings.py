@@ -76,3 +76,23 @@ def thresholds(context: Context, token: Any = None, org_id: Any = None) -> Itera
     places = {place for one in given for place in orgs.ancestors(int(number(one)))}
     for row in editor.store.rows("pgpt", {"org_unit": sorted(places)}, order_by="id"):
         yield wire_object("pgpt", row)
+
+
+@method(SERVICE, "open-ils.actor.settings.value_for_all_orgs", streaming=True)
+def value_for_all_orgs(context: Context, token: Any = None, name: Any = None) -> Iterator[dict[str, Any]]:
+    """The value of a setting as seen from each org unit, null where it isn't set.
+
+    The real one knows the types of all settings; here a setting is one of org units where it is set somewhere.
+    """
+    requestor = Editor(context, token) if is_true(token) else None
+    known = bool(context.store.rows("aous", {"name": text(name)}))
+    for org_id in context.store.orgs.ids:
+        found = _setting(context, org_id, name, token)
+        summary = {
+            "name": text(name),
+            "value": found["value"] if found else None,
+            "has_org_setting": "t" if known else "f",
+            "has_user_setting": "f" if requestor else None,
+            "has_workstation_setting": None,
+        }
+        yield {"org_unit": org_id, "summary": summary}

@@ -6,14 +6,12 @@ one whose hash the policy names. Without scripts it is the same page, but for th
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
 from typing import TextIO
 
 from evergreen_groups import __version__
 from evergreen_groups.models import NOTHING, Report
 from evergreen_groups.render.page.chart import chart
+from evergreen_groups.render.page.frame import asset, head, notes_section, section
 from evergreen_groups.render.page.groups import table
 from evergreen_groups.render.page.markup import Markup, element, opening
 from evergreen_groups.render.wording import (
@@ -30,18 +28,18 @@ from evergreen_groups.render.wording import (
 
 def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
     """Write the page; with ``details``, the members of each group are in it to be unfolded, and unfolded in print."""
-    style = _asset("page.css")
-    script = _asset("page.js")
+    style = asset("page.css")
+    script = asset("page.js")
     stream.write("<!DOCTYPE html>\n")
     stream.write(opening("html", lang="en"))
-    stream.write(_head(report, style, script))
+    stream.write(head(f"{TITLE}, {local_time(report.generated_at)[:10]}", style, script))
     stream.write("\n<body>\n")
     stream.write(_introduction(report))
     stream.write("<main>\n")
-    stream.write(_notes(report.notes))
+    stream.write(notes_section(report.notes))
     stream.write(_sums(report))
     if report.groups:
-        stream.write(_section("worst", "The worst groups", chart(report.groups)))
+        stream.write(section("worst", "The worst groups", chart(report.groups)))
         stream.write(
             '<section aria-labelledby="all">\n<h2 id="all">All groups listed</h2>\n<div class="tools"></div>\n'
         )
@@ -53,32 +51,6 @@ def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
     stream.write(element("footer", element("p", f"{CONFIDENTIAL} Written by evergreen-groups {__version__}.")))
     # Not escaped: inside these two elements HTML knows no escapes, and the text is this package's own.
     stream.write(f"\n<script>{script}</script>\n</body>\n</html>\n")
-
-
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _head(report: Report, style: str, script: str) -> Markup:
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
-    )
-    return element(
-        "head",
-        opening("meta", charset="utf-8"),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        opening("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        opening("meta", name="robots", content="noindex, nofollow"),
-        opening("meta", name="referrer", content="no-referrer"),
-        opening("meta", name="color-scheme", content="light dark"),
-        element("title", f"{TITLE}, {local_time(report.generated_at)[:10]}"),
-        Markup(f"<style>{style}</style>"),
-    )
 
 
 def _introduction(report: Report) -> Markup:
@@ -98,23 +70,6 @@ def _introduction(report: Report) -> Markup:
             "p", element("strong", "For information only."), " ", information_only(report.criteria.limit), class_="rule"
         ),
         element("dl", *rows, class_="facts"),
-    )
-
-
-def _section(id: str, heading: str, *children: str) -> Markup:
-    return element("section", element("h2", heading, id=id), *children, "\n", aria_labelledby=id)
-
-
-def _notes(notes: tuple[str, ...]) -> Markup:
-    if not notes:
-        return Markup()
-    items = [element("li", printable(note)) for note in notes]
-    return element(
-        "section",
-        element("h2", "Please note", id="notes"),
-        element("ul", *items),
-        class_="notes",
-        aria_labelledby="notes",
     )
 
 
@@ -139,4 +94,4 @@ def _sums(report: Report) -> Markup:
         element("div", element("dt", term, *([element("small", remark)] if remark else [])), element("dd", value))
         for term, value, remark in sums
     ]
-    return _section("sums", "Sums", element("dl", *tiles, class_="sums"))
+    return section("sums", "Sums", element("dl", *tiles, class_="sums"))

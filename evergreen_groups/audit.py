@@ -1,0 +1,64 @@
+"""The audit: what stands in the ILS against the rule that only a member's own fines block that member."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from evergreen_groups.access import VIEW_USER, Access
+from evergreen_groups.audit_groups import AccidentalGroupSearch
+from evergreen_groups.audit_search import BlockSearch
+from evergreen_groups.config import PolicySettings
+from evergreen_groups.findings import Audit, AuditCriteria
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import GroupReader
+from evergreen_groups.limit_bounds import LimitBounds
+from evergreen_groups.limits import Limits
+from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.penalties import Penalties
+from evergreen_groups.policy import Limit
+from evergreen_groups.profiles import Profiles
+from evergreen_groups.progress import Progress, silent
+
+
+def build_audit(
+    gateway: Gateway, criteria: AuditCriteria, progress: Progress = silent, *, policy: PolicySettings | None = None
+) -> Audit:
+    """Go over everyone who owes something or has a penalty, and over the groups, set by set.
+
+    ``policy`` says which limits patrons have where ``criteria`` names none for all of them.
+
+    Raises:
+        ConfigurationError: ``criteria`` names an org unit that isn't there.
+        PermissionDeniedError: the account sees no patrons.
+        GatewayError: the gateway can't be reached or gives no usable answer.
+    """
+    generated_at = datetime.now(UTC).astimezone()
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua")
+    org_units = OrgUnits.read(gateway)
+    chosen = org_units.named(criteria.orgs)
+    access = Access.read(gateway, org_units)
+    homes = chosen if access.everywhere or not chosen else chosen & access.viewable
+    visible = homes if access.everywhere else (homes or access.viewable)
+    settings = policy or PolicySettings()
+    if criteria.limit is not None:
+        settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
+    reader = GroupReader(gateway, org_units, access, criteria.limit or Limit())
+    limits = Limits.read(gateway, settings, org_units)
+    if settings.uniform:
+        bounds = LimitBounds.only(settings.as_limit())
+    else:
+        bounds = LimitBounds.of(limits, Profiles.read(gateway), visible or [unit.id for unit in org_units])
+    penalties = Penalties.read(gateway, org_units)
+    progress("reading penalties", len(penalties.names))
+    people = BlockSearch(gateway, org_units, reader, penalties, limits, bounds).run(visible)
+    progress("reading people", len(people))
+    groups = AccidentalGroupSearch(gateway, reader, access, generated_at, progress).run(chosen)
+    notes = (
+        ()
+        if access.everywhere
+        else (
+            f"Incomplete: the account lacks {VIEW_USER} at {access.missing_names}, so patrons at home there are not "
+            "looked at, and of groups with such members only what the others show.",
+        )
+    )
+    return Audit(generated_at, gateway.url, criteria, tuple(people), tuple(groups), notes, access.everywhere)

@@ -1,0 +1,137 @@
+"""``evergreen-groups audit``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from evergreen_groups import converters
+from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli.options import Checked
+from evergreen_groups.cli.output import format_of, standard_output
+from evergreen_groups.cli.session import Session
+from evergreen_groups.policy import Limit
+
+if TYPE_CHECKING:
+    from evergreen_groups.client import Client
+    from evergreen_groups.findings import Audit
+    from evergreen_groups.recalculation import Recalculations
+
+
+@click.command("audit", short_help="List blocks and groups that don't fit the rule.")
+@click.option(
+    "--org",
+    "orgs",
+    multiple=True,
+    metavar="SHORTNAME",
+    help="Only patrons at home here or below, and groups with a member at home there. Repeatable.",
+)
+@click.option(
+    "--limit",
+    type=Checked("amount", converters.limit),
+    help='The limit of one person\'s own fines, or "none" (5.00).',
+)
+@click.option("--format", "output_format", type=click.Choice(converters.FORMATS), help="Output format (table).")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the format "
+    "where --format doesn't.",
+)
+@click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties of the first two kinds.")
+@click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
+@click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    *,
+    orgs: tuple[str, ...],
+    output_format: str | None,
+    output: Path | None,
+    fix: bool,
+    yes: bool,
+    dry_run: bool,
+    **_limit_option: object,
+) -> int:
+    """List what stands in the ILS and doesn't fit the rule that only own fines block a member.
+
+    \b
+    1. over the limit and not blocked in the ILS
+    2. blocked for fines in the ILS and not over the limit
+    3. blocked by hand, own fines within the limit, the group's over it
+    4. the same, the group's within it too: for review only
+    5. groups that look accidental, whose members see each other's fines
+
+    With --fix the ILS recalculates the penalties of 1 and 2, after showing whose and asking. Blocks that were set by
+    hand are never removed.
+    """
+    from evergreen_groups.cli.terminal import terminal_progress
+    from evergreen_groups.findings import AuditCriteria
+
+    if (yes or dry_run) and not fix:
+        raise click.UsageError("--yes and --dry-run go with --fix.")
+    if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
+        raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
+    session: Session = context.obj
+    criteria = AuditCriteria(orgs=orgs, limit=_limit(context, session))
+    with session.client() as client:
+        with terminal_progress(quiet=session.quiet) as progress:
+            audit = client.audit(criteria, progress)
+        _write(audit, output_format or format_of(output) or "table", output)
+        status = exit_codes.DONE if audit.complete else exit_codes.INCOMPLETE
+        return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
+
+
+def _limit(context: click.Context, session: Session) -> Limit | None:
+    """The one limit: the command line's amount, otherwise the configuration's; None where that has several."""
+    policy = session.settings.policy
+    if context.get_parameter_source("limit") is ParameterSource.COMMANDLINE:
+        return Limit(context.params["limit"], policy.comparison)
+    return policy.as_limit() if policy.uniform else None
+
+
+def _write(audit: Audit, output_format: str, output: Path | None) -> None:
+    from evergreen_groups.render.audit import render_audit
+
+    if output is not None:
+        from evergreen_groups.render.output import write_atomically
+
+        with write_atomically(output) as stream:
+            render_audit(audit, output_format, stream)
+        return
+    stream = standard_output(output_format)
+    render_audit(audit, output_format, stream)
+    stream.flush()
+
+
+def _fix(session: Session, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
+    """Show whose penalties would be recalculated, ask, have it done, and say what changed."""
+    from evergreen_groups.cli.terminal import terminal_progress
+    from evergreen_groups.recalculation import recalculable
+    from evergreen_groups.render.recalculation import write_outcome, write_plan
+
+    findings = recalculable(audit)
+    write_plan(findings, sys.stderr)
+    if not findings or dry_run:
+        return exit_codes.DONE
+    if not yes and not click.confirm("Do it?", err=True):
+        click.echo("Nothing was changed.", err=True)
+        return exit_codes.DONE
+    with terminal_progress(quiet=session.quiet) as progress:
+        outcome = client.recalculator.carry_out(findings, progress)
+    write_outcome(outcome, sys.stderr)
+    return _status(outcome)
+
+
+def _status(outcome: Recalculations) -> int:
+    """The status of what ended it; or of a refusal; done where every call that was made went through."""
+    if outcome.stopped is not None:
+        click.echo(f"evergreen-groups: {outcome.stopped} The same command carries on where it stopped.", err=True)
+        return exit_codes.for_error(outcome.stopped)
+    statuses = [exit_codes.for_error(person.error) for person in outcome.people if person.error is not None]
+    return max(statuses, default=exit_codes.DONE)

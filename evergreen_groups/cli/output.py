@@ -1,0 +1,26 @@
+"""Where output goes and in which format."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from evergreen_groups import converters
+
+
+def format_of(output: Path | None) -> str | None:
+    """The format that a file's ending asks for."""
+    ending = output.suffix.lstrip(".").lower() if output else ""
+    return ending if ending in converters.FORMATS else None
+
+
+def standard_output(output_format: str) -> TextIO:
+    """Standard output: in the terminal's own encoding for people, UTF-8 with untouched line ends for programs."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if output_format == "table":
+            sys.stdout.reconfigure(errors="replace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="strict", newline="")
+    return sys.stdout

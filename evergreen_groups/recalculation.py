@@ -1,0 +1,171 @@
+"""Having the ILS recalculate people's penalties: written down first, one by one, read back.
+
+A block that staff set by hand is never removed: whoever has one that a recalculation might take away is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from evergreen_groups import state
+from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, TransportError
+from evergreen_groups.findings import RECALCULABLE, Audit, Kind, PersonFinding
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.journal import PENALTIES, Journal, State
+from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.penalties import Penalties, PenaltyRow, rows_in_force, set_by_ils
+from evergreen_groups.progress import Progress, silent
+from evergreen_groups.settling import refusal, settle
+
+_ACTION = "recalculate"
+_METHOD = "open-ils.actor.user.penalties.update_at_home"
+_STOPPING = (TransportError, NoSessionError, LoginRefusedError)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalculated:
+    """What became of one person. ``reason`` says what changed, or why nothing did.
+
+    ``settled`` says that the finding doesn't hold any more; ``state`` is how far the call went.
+    """
+
+    finding: PersonFinding
+    state: State
+    settled: bool = False
+    reason: str = ""
+    error: GatewayError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalculations:
+    """What became of all of them. ``stopped`` is the error that ended it early, None where everybody was reached."""
+
+    people: tuple[Recalculated, ...]
+    stopped: GatewayError | None = None
+
+
+def recalculable(audit: Audit) -> list[PersonFinding]:
+    """The findings that a recalculation may settle, one for each person."""
+    found = {finding.member.id: finding for finding in audit.people if finding.kind in RECALCULABLE}
+    return list(found.values())
+
+
+class Recalculator:
+    """Has penalties recalculated at one gateway, with the journal in a state directory.
+
+    ``account`` is the name of the ILS account that acts; it is written into the journal.
+    """
+
+    def __init__(self, gateway: Gateway, state_directory: Path, account: str) -> None:
+        self._gateway = gateway
+        self._directory = state_directory
+        self._account = account
+
+    def carry_out(self, findings: Sequence[PersonFinding], progress: Progress = silent) -> Recalculations:
+        """Recalculate for each person as seen from the home library.
+
+        Raises:
+            BusyError: another run is changing something at the same gateway.
+            TransportError: what an interrupted run left open couldn't be settled, or the penalties couldn't be read;
+                nothing has been sent.
+        """
+        if not findings:
+            return Recalculations(())
+        with state.lock(self._directory, self._gateway.url), closing(Journal(self._directory)) as journal:
+            settle(self._gateway, journal)
+            penalties = Penalties.read(self._gateway, OrgUnits.read(self._gateway))
+            before: dict[int, list[PenaltyRow]] = {finding.member.id: [] for finding in findings}
+            for row in rows_in_force(self._gateway, before):
+                before[row.patron].append(row)
+            steps = [(id, PENALTIES, set_by_ils(rows), None) for id, rows in before.items()]
+            ids = journal.begin(self._gateway.url, self._account, _ACTION, steps)
+            people: list[Recalculated] = []
+            stopped: GatewayError | None = None
+            for step, finding in zip(ids, findings, strict=True):
+                if stopped is not None:
+                    people.append(Recalculated(finding, State.PLANNED, reason="not begun"))
+                    continue
+                rows = before[finding.member.id]
+                people.append(_Person(self._gateway, journal, step, finding, penalties, rows).carry_out())
+                progress("recalculating", len(people), len(ids))
+                if isinstance(people[-1].error, _STOPPING):
+                    stopped = people[-1].error
+        return Recalculations(tuple(people), stopped)
+
+
+class _Person:
+    """One recalculation on its way. ``before`` are the person's penalties in force."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        journal: Journal,
+        step: int,
+        finding: PersonFinding,
+        penalties: Penalties,
+        before: Sequence[PenaltyRow],
+    ) -> None:
+        self._gateway = gateway
+        self._journal = journal
+        self._step = step
+        self._finding = finding
+        self._penalties = penalties
+        self._before = before
+
+    def carry_out(self) -> Recalculated:
+        if any(row.staff is not None and row.penalty in self._penalties.recalculated for row in self._before):
+            return self._ended(
+                State.NOT_DONE, reason="a block of theirs was set by hand, and a recalculation might remove it"
+            )
+        self._journal.note(self._step, State.SENDING)
+        try:
+            try:
+                self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._finding.member.id, write=True)
+            except TransportError:
+                # Never sent again: if it landed, the penalties have changed; if not, the next audit finds it again.
+                after = self._read()
+                if set_by_ils(after) == set_by_ils(self._before):
+                    return self._ended(State.FAILED, reason="the answer was lost and nothing was changed")
+            else:
+                after = self._read()
+        except (TransportError, NoSessionError, LoginRefusedError) as error:
+            return Recalculated(self._finding, State.SENDING, reason="the connection was lost", error=error)
+        except GatewayError as error:
+            return self._ended(State.FAILED, reason=refusal(self._gateway, error), error=error)
+        return self._compared(after)
+
+    def _read(self) -> list[PenaltyRow]:
+        return list(rows_in_force(self._gateway, [self._finding.member.id]))
+
+    def _compared(self, after: Sequence[PenaltyRow]) -> Recalculated:
+        """Say what the recalculation changed, and whether that settles the finding."""
+        by_hand = {row.id for row in self._before if row.staff is not None} - {row.id for row in after}
+        if by_hand:
+            return self._ended(State.FAILED, reason="a block that was set by hand is gone; look at the patron's record")
+        value = set_by_ils(after)
+        has_block = any(row.penalty in self._penalties.for_fines and row.staff is None for row in after)
+        settled = has_block if self._finding.kind is Kind.NOT_BLOCKED else not has_block
+        if settled:
+            reason = "blocked in the ILS now" if has_block else "not blocked for fines any more"
+        elif has_block:
+            reason = (
+                "still blocked: own fines reach the ILS's threshold, or the block is from another library's threshold"
+            )
+        else:
+            reason = "still not blocked: own fines don't reach the ILS's threshold for this profile and library"
+        return self._ended(State.DONE, settled=settled, reason=reason, value=value)
+
+    def _ended(
+        self,
+        state: State,
+        *,
+        settled: bool = False,
+        reason: str,
+        value: int | None = None,
+        error: GatewayError | None = None,
+    ) -> Recalculated:
+        self._journal.note(self._step, state, value=value, reason=reason)
+        return Recalculated(self._finding, state, settled, reason, error)

@@ -1,0 +1,56 @@
+"""What every page has: its head with the policy that holds it to itself, sections, and notes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+
+from evergreen_groups.render.page.markup import Markup, element, opening
+from evergreen_groups.render.wording import printable
+
+
+def asset(name: str) -> str:
+    """A file beside this module, as text."""
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def head(title: str, style: str, script: str | None = None) -> Markup:
+    """The head of a page that asks nobody for anything; only this style, and this script if any, may be used."""
+    scripts = f"script-src {_hash(script)}; " if script else ""
+    policy = f"default-src 'none'; style-src {_hash(style)}; {scripts}base-uri 'none'; form-action 'none'"
+    return element(
+        "head",
+        opening("meta", charset="utf-8"),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        opening("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        opening("meta", name="robots", content="noindex, nofollow"),
+        opening("meta", name="referrer", content="no-referrer"),
+        opening("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        Markup(f"<style>{style}</style>"),
+    )
+
+
+def section(id: str, heading: str, *children: str) -> Markup:
+    """A section with a heading that names it."""
+    return element("section", element("h2", heading, id=id), *children, "\n", aria_labelledby=id)
+
+
+def notes_section(notes: tuple[str, ...]) -> Markup:
+    """What the reader must know, where there is anything."""
+    if not notes:
+        return Markup()
+    items = [element("li", printable(note)) for note in notes]
+    return element(
+        "section",
+        element("h2", "Please note", id="notes"),
+        element("ul", *items),
+        class_="notes",
+        aria_labelledby="notes",
+    )
