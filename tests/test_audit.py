@@ -12,7 +12,7 @@ from conftest import gateway_of
 
 from evergreen_groups.audit import build_audit
 from evergreen_groups.config import PolicySettings
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.findings import Audit, AuditCriteria, Kind
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.models import LimitRule
@@ -130,6 +130,14 @@ def test_an_account_of_one_library_says_what_it_cannot_see(sandbox: Sandbox) -> 
     everyone = {1030, 1036, 1034, 1042}
     assert {finding.member.id for finding in audit.people} < everyone
     assert all(finding.group.complete or "no lead" not in " ".join(finding.reasons) for finding in audit.groups)
+
+
+def test_libraries_that_the_account_cannot_see_are_refused_rather_than_found_clean(sandbox: Sandbox) -> None:
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        (incomplete,) = build_audit(gateway, AuditCriteria()).notes
+        hidden = incomplete.partition(" at ")[2].partition(",")[0]
+        with pytest.raises(PermissionDeniedError, match=f"sees no patrons at {hidden}"):
+            build_audit(gateway, AuditCriteria(orgs=(hidden,)))
 
 
 @pytest.mark.parametrize(
