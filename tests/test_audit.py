@@ -261,7 +261,9 @@ def plant(sandbox: Sandbox) -> None:
                 store.update("au", member[0], {"expire_date": "2015-01-01T00:00:00+0000"})
         for number in families[200:206]:
             for member in oracle.groups[number]:
-                store.update("au", member[0], {"usrgroup": families[200], "master_account": "f"})
+                relative = {"usrgroup": families[200], "master_account": "f", "family_name": "Planted"}
+                store.update("au", member[0], relative)
+        store.update("au", oracle.groups[families[200]][0][0], {"master_account": "t"})
 
 
 def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox) -> None:
@@ -275,6 +277,7 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
     assert len(who(audit, Kind.FOR_FAMILY)) >= 20
     assert len(who(audit, Kind.BY_HAND)) >= 20
     assert set(reasons(audit)) == oracle.accidental()
+    assert any(len(found) == 1 and "unusually large" in found[0] for found in reasons(audit).values())
     said = [reason for found in reasons(audit).values() for reason in found]
     for words in ("no lead", "lead is deleted", "leads.", "expired on 2015-01-01", "unusually large", "shares neither"):
         assert any(words in reason for reason in said), words
