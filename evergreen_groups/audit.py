@@ -8,6 +8,7 @@ from evergreen_groups.access import VIEW_USER, Access
 from evergreen_groups.audit_groups import AccidentalGroupSearch
 from evergreen_groups.audit_search import BlockSearch
 from evergreen_groups.config import PolicySettings
+from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.findings import Audit, AuditCriteria
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
@@ -29,7 +30,7 @@ def build_audit(
 
     Raises:
         ConfigurationError: ``criteria`` names an org unit that isn't there.
-        PermissionDeniedError: the account sees no patrons.
+        PermissionDeniedError: the account sees no patrons, or none at the org units asked for.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
     generated_at = datetime.now(UTC).astimezone()
@@ -37,8 +38,14 @@ def build_audit(
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units)
-    homes = chosen if access.everywhere or not chosen else chosen & access.viewable
-    visible = homes if access.everywhere else (homes or access.viewable)
+    homes = chosen if access.everywhere else (chosen or access.viewable) & access.viewable
+    if chosen and not homes:
+        raise PermissionDeniedError(
+            f"the account sees no patrons at {', '.join(criteria.orgs)}; grant it {VIEW_USER} there",
+            textcode="PERM_FAILURE",
+            number=5000,
+            permission=VIEW_USER,
+        )
     settings = policy or PolicySettings()
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
@@ -47,10 +54,10 @@ def build_audit(
     if settings.uniform:
         bounds = LimitBounds.only(settings.as_limit())
     else:
-        bounds = LimitBounds.of(limits, Profiles.read(gateway), visible or [unit.id for unit in org_units])
+        bounds = LimitBounds.of(limits, Profiles.read(gateway), homes or [unit.id for unit in org_units])
     penalties = Penalties.read(gateway, org_units)
     progress("reading penalties", len(penalties.names))
-    people = BlockSearch(gateway, org_units, reader, penalties, limits, bounds).run(visible)
+    people = BlockSearch(gateway, org_units, reader, penalties, limits, bounds).run(homes)
     progress("reading people", len(people))
     groups = AccidentalGroupSearch(gateway, reader, access, generated_at, progress).run(chosen)
     notes = (

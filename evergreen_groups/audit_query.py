@@ -140,7 +140,8 @@ class AccidentalGroups:
                     {"-and": [{"+d": _LEAD}, has_member({**_OTHER, **_LEAD})]},
                     {"-and": [{"+d": {**_LEAD, **expired}}]},
                     {"-and": [{"+d": {"juvenile": "f"}}, has_member(_STRANGER)]},
-                    self._large(),
+                    # Of a large group the lead is enough to count for: without one, it is found anyway.
+                    {"-and": [{"+d": _LEAD}, self._large()]},
                 ]
             },
         ]

@@ -46,7 +46,7 @@ class _Person(NamedTuple):
 class BlockSearch:
     """Finds people of the first four kinds: over the limit and not blocked, and blocked and not over the limit."""
 
-    def __init__(  # what has been read already
+    def __init__(
         self,
         gateway: Gateway,
         org_units: OrgUnits,

@@ -12,7 +12,7 @@ from conftest import gateway_of
 
 from evergreen_groups.audit import build_audit
 from evergreen_groups.config import PolicySettings
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.findings import Audit, AuditCriteria, Kind
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.models import LimitRule
@@ -130,6 +130,14 @@ def test_an_account_of_one_library_says_what_it_cannot_see(sandbox: Sandbox) -> 
     everyone = {1030, 1036, 1034, 1042}
     assert {finding.member.id for finding in audit.people} < everyone
     assert all(finding.group.complete or "no lead" not in " ".join(finding.reasons) for finding in audit.groups)
+
+
+def test_libraries_that_the_account_cannot_see_are_refused_rather_than_found_clean(sandbox: Sandbox) -> None:
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        (incomplete,) = build_audit(gateway, AuditCriteria()).notes
+        hidden = incomplete.partition(" at ")[2].partition(",")[0]
+        with pytest.raises(PermissionDeniedError, match=f"sees no patrons at {hidden}"):
+            build_audit(gateway, AuditCriteria(orgs=(hidden,)))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +261,9 @@ def plant(sandbox: Sandbox) -> None:
                 store.update("au", member[0], {"expire_date": "2015-01-01T00:00:00+0000"})
         for number in families[200:206]:
             for member in oracle.groups[number]:
-                store.update("au", member[0], {"usrgroup": families[200], "master_account": "f"})
+                relative = {"usrgroup": families[200], "master_account": "f", "family_name": "Planted"}
+                store.update("au", member[0], relative)
+        store.update("au", oracle.groups[families[200]][0][0], {"master_account": "t"})
 
 
 def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox) -> None:
@@ -267,6 +277,7 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
     assert len(who(audit, Kind.FOR_FAMILY)) >= 20
     assert len(who(audit, Kind.BY_HAND)) >= 20
     assert set(reasons(audit)) == oracle.accidental()
+    assert any(len(found) == 1 and "unusually large" in found[0] for found in reasons(audit).values())
     said = [reason for found in reasons(audit).values() for reason in found]
     for words in ("no lead", "lead is deleted", "leads.", "expired on 2015-01-01", "unusually large", "shares neither"):
         assert any(words in reason for reason in said), words
