@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from evergreen_groups.access import VIEW_USER, Access
+from evergreen_groups.access import VIEW_USER, Access, granted_at
 from evergreen_groups.audit_groups import AccidentalGroupSearch
 from evergreen_groups.audit_search import BlockSearch
 from evergreen_groups.config import PolicySettings
@@ -37,7 +37,7 @@ def build_audit(
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua")
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
-    access = Access.read(gateway, org_units)
+    access = Access.read(gateway, org_units, granted_at(gateway))
     homes = chosen if access.everywhere else (chosen or access.viewable) & access.viewable
     if chosen and not homes:
         raise PermissionDeniedError(
