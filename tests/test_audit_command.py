@@ -137,3 +137,13 @@ def test_options_that_do_not_go_together(run: Command, words: list[str]) -> None
     done = run("audit", *words)
     assert done.returncode == 2
     assert done.stdout == ""
+
+
+def test_the_ils_own_thresholds_from_the_configuration(run: Command, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('[policy]\nlimit = "ils"\n', encoding="utf-8")
+    document = json.loads(run("--config", str(configuration), "audit", "--format", "json").stdout)
+    assert document["criteria"]["limit"] is None
+    assert [kind["count"] for kind in document["kinds"][:2]] == [3, 1]
+    assert "ILS: threshold of" in document["people"][0]["reason"]
+    assert "as configured for each" in run("--config", str(configuration), "audit").stdout
