@@ -6,10 +6,11 @@ The threshold is pushed down into the ILS where it takes the query; where it ref
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
-from itertools import groupby, islice
+from itertools import chain, groupby
 from typing import Protocol, TypeVar
 
 from evergreen_groups.errors import ServerError, TimedOutError, UnexpectedAnswerError
@@ -29,7 +30,7 @@ PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
 _WANTED = 3_000
 _PORTION = 2_000
-_FIRST_WIDTH = 16_384
+_FIRST_WIDTHS = (3_000, 3_000, 10_000)
 _SLOW_SECONDS = 8.0
 _MOST_GROWTH = 8.0
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
@@ -45,17 +46,38 @@ class _Ranges:
     def __init__(self, highest: int) -> None:
         self._highest = highest
         self._next: int | None = None
-        self._width = _FIRST_WIDTH
+        self._widest = max(_FIRST_WIDTHS)
+        self._width = self._widest
+        self._seen_width = self._seen_members = 0.0
+        self._memory = 1.0
+        self._lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[GroupRange]:
-        while True:
-            low = (self._highest if self._next is None else self._next) - self._width
-            if low <= self._width // 2:
-                # What would be left is little, and mostly empty.
-                yield GroupRange(None, self._next)
-                return
-            taken, self._next = self._next, low
-            yield GroupRange(low, taken)
+    def first(self) -> list[GroupRange]:
+        """The ranges to begin with; how wide the others should be is known only after them."""
+        return list(chain.from_iterable(self._cut(width) for width in _FIRST_WIDTHS))
+
+    def others(self) -> Iterator[GroupRange]:
+        """The other ranges, each as wide as seems good when it is taken."""
+        self._memory = 0.5  # from now on, what was seen counts for less the longer ago it was
+        while not self._ended:
+            yield from self._cut(self._width)
+
+    @property
+    def _ended(self) -> bool:
+        return self._next is not None and self._next < 0
+
+    def _cut(self, width: int) -> Iterator[GroupRange]:
+        """Cut off one range below those cut so far, or all that is left where that is little."""
+        if self._ended:
+            return
+        high = self._next
+        low = (self._highest if high is None else high) - width
+        if low <= width // 2:
+            self._next = -1
+            yield GroupRange(None, high)
+        else:
+            self._next = low
+            yield GroupRange(low, high)
 
     def halves(self, within: GroupRange) -> tuple[GroupRange, GroupRange] | None:
         """Cut a range in two, None where it is a single group."""
@@ -71,10 +93,14 @@ class _Ranges:
         if within.low is None:
             return
         width = (self._highest if within.high is None else within.high) - within.low
-        factor = min(_MOST_GROWTH, max(0.25, _WANTED / max(members, 1)))
-        if seconds > _SLOW_SECONDS:
-            factor = min(factor, _SLOW_SECONDS / seconds)
-        self._width = max(1, int(width * factor))
+        with self._lock:
+            self._widest = max(self._widest, width)
+            self._seen_width = self._seen_width * self._memory + width
+            self._seen_members = self._seen_members * self._memory + members
+            wanted = _WANTED * self._seen_width / max(self._seen_members, 1)
+            if seconds > _SLOW_SECONDS:
+                wanted = min(wanted, width * _SLOW_SECONDS / seconds)
+            self._width = max(1, int(min(wanted, _MOST_GROWTH * self._widest)))
 
 
 def _portions(batches: Iterable[list[Patron]]) -> Iterator[list[Patron]]:
@@ -139,10 +165,8 @@ class RangeSearch:
             ranges.learn(within, len(members), time.monotonic() - started)
             return members
 
-        cut = iter(ranges)
-        # The first one alone: how wide the others should be is known only after it.
-        yield from map(read, islice(cut, 1))
-        yield from self._gateway.map(read, cut)
+        yield from self._gateway.map(read, ranges.first())
+        yield from self._gateway.map(read, ranges.others())
 
     def _highest_group(self) -> int:
         """The highest group number of a patron in sight, 0 when no patron is."""
