@@ -85,6 +85,8 @@ class _TimedReader(io.RawIOBase):
 class _TimedResponse(http.client.HTTPResponse):
     """An answer whose bytes are read through :class:`_TimedReader`."""
 
+    fp: Any = None  # there even when a signal ends the run before the answer's own beginning has
+
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         exchange = current_exchange.get()
