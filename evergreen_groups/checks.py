@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 
 from evergreen_groups.config import PolicySettings
@@ -13,6 +12,7 @@ from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.limits import Limits, ResolvedLimit
 from evergreen_groups.membership import MembershipReader, Person, not_in_sight
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.penalties import PenaltyRow, rows_in_force
 from evergreen_groups.policy import Decision
 from evergreen_groups.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
 
@@ -156,27 +156,24 @@ class Checker:
         self, people: Sequence[Person], penalties: Mapping[int, int], org_units: OrgUnits
     ) -> dict[int, list[RecordedPenalty]]:
         """The penalties in force of each patron, in the order in which they were set."""
-        pcrud = self._gateway.pcrud
-        kinds = {kind.id: kind for kind in pcrud.search("csp", {"id": {"<>": None}}, limit=_MOST_PENALTIES)}
+        kinds = {
+            kind.id: kind for kind in self._gateway.pcrud.search("csp", {"id": {"<>": None}}, limit=_MOST_PENALTIES)
+        }
         for_fines = {
             person.id: frozenset({PATRON_EXCEEDS_FINES, penalties.get(person.home_library, PATRON_EXCEEDS_FINES)})
             for person in people
         }
         recorded: dict[int, list[RecordedPenalty]] = {person.id: [] for person in people}
-        now = datetime.now(UTC)
-        for page in pcrud.by_values("ausp", "usr", sorted(recorded), order_by="id"):
-            for row in page:
-                if row.stop_date is None or row.stop_date > now:
-                    penalty = _penalty(row, kinds.get(row.standing_penalty), for_fines[row.usr], org_units)
-                    recorded[row.usr].append(penalty)
+        for row in sorted(rows_in_force(self._gateway, recorded), key=lambda row: row.id):
+            recorded[row.patron].append(_penalty(row, kinds.get(row.penalty), for_fines[row.patron], org_units))
         return recorded
 
 
-def _penalty(row: Record, kind: Record | None, for_fines: frozenset[int], org_units: OrgUnits) -> RecordedPenalty:
+def _penalty(row: PenaltyRow, kind: Record | None, for_fines: frozenset[int], org_units: OrgUnits) -> RecordedPenalty:
     return RecordedPenalty(
-        name=kind.name if kind else f"#{row.standing_penalty}",
+        name=kind.name if kind else f"#{row.penalty}",
         library=org_units.shortname(row.org_unit),
-        for_fines=row.standing_penalty in for_fines,
+        for_fines=row.penalty in for_fines,
         by_hand=row.staff is not None,
         blocks=tuple(str(kind.block_list).split("|")) if kind and kind.block_list else (),
     )

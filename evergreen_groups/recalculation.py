@@ -127,7 +127,7 @@ class _Person:
             except TransportError:
                 # Never sent again: if it landed, the penalties have changed; if not, the next audit finds it again.
                 after = self._read()
-                if set_by_ils(after) == set_by_ils(self._before):
+                if {row.id for row in after} == {row.id for row in self._before}:
                     return self._ended(State.FAILED, reason="the answer was lost and nothing was changed")
             else:
                 after = self._read()

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from evergreen_groups import converters
 from evergreen_groups.cli import exit_codes
-from evergreen_groups.cli.options import Checked
+from evergreen_groups.cli.options import Checked, output_options
 from evergreen_groups.cli.output import format_of, standard_output
 from evergreen_groups.cli.session import Session
 from evergreen_groups.policy import Limit
@@ -35,13 +35,7 @@ if TYPE_CHECKING:
     type=Checked("amount", converters.limit),
     help='The limit of one person\'s own fines, or "none" (5.00).',
 )
-@click.option("--format", "output_format", type=click.Choice(converters.FORMATS), help="Output format (table).")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the format "
-    "where --format doesn't.",
-)
+@output_options
 @click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties of the first two kinds.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")

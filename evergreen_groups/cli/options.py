@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from evergreen_groups import converters
 from evergreen_groups.converters import NotAllowedError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Checked(click.ParamType[object]):
@@ -22,3 +27,17 @@ class Checked(click.ParamType[object]):
             return self._convert(value)
         except NotAllowedError as problem:
             self.fail(f"{value!r} isn't allowed; it takes {problem}", param, ctx)
+
+
+def output_options(command: Command) -> Command:
+    """The two options of a command that writes a report: ``--format`` and ``--output``."""
+    output_format = click.option(
+        "--format", "output_format", type=click.Choice(converters.FORMATS), help="Output format (table)."
+    )
+    output = click.option(
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the "
+        "format where --format doesn't.",
+    )
+    return output_format(output(command))

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from evergreen_groups import converters
 from evergreen_groups.cli import exit_codes
-from evergreen_groups.cli.options import Checked
+from evergreen_groups.cli.options import Checked, output_options
 from evergreen_groups.cli.output import format_of, standard_output
 from evergreen_groups.cli.session import Session
 from evergreen_groups.models import SORT_ORDERS, Criteria
@@ -50,13 +50,7 @@ if TYPE_CHECKING:
     type=Checked("amount", converters.limit),
     help='The limit of one person\'s own fines, or "none" (5.00). It decides who is marked as over the limit.',
 )
-@click.option("--format", "output_format", type=click.Choice(converters.FORMATS), help="Output format (table).")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the format "
-    "where --format doesn't.",
-)
+@output_options
 @click.option("--details/--no-details", default=True, show_default=True, help="With or without the members.")
 @click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
 @click.pass_context
