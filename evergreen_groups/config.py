@@ -22,6 +22,8 @@ from evergreen_groups.policy import Comparison, Limit
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
 PASSWORD_VARIABLE = "EVERGREEN_GROUPS_PASSWORD"  # noqa: S105 - the name of a variable
 CREDENTIAL_NAME = "password"
+MAIL_PASSWORD_VARIABLE = "EVERGREEN_GROUPS_MAIL_PASSWORD"  # noqa: S105 - the name of a variable
+MAIL_CREDENTIAL_NAME = "mail_password"
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,59 @@ class ReportSettings:
 
 
 @dataclass(frozen=True)
+class MailSettings:
+    """Section ``[mail]``: who gets the report, and the server that takes it. ``timeout`` is in seconds.
+
+    ``recipients`` are short names of libraries or systems (``*``: everything), each with its addresses. ``port`` None
+    is the usual one for the security. ``attach`` is a format, or ``none``.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    security: str = "starttls"
+    ca_bundle: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    sender: str | None = None
+    recipients: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    subject: str = "Groups with high combined fines, {date}: {groups} groups owe {total}"
+    names_in_mail: bool = False
+    attach: str = "none"
+    link: str | None = None
+    send_empty: bool = True
+    timeout: int = 30
+    spool: Path | None = None
+    keep_days: int = 14
+
+    def __post_init__(self) -> None:
+        if self.attach != "none" and not self.names_in_mail:
+            raise ConfigurationError(
+                "[mail] attach: the report holds names of patrons: set names_in_mail = true as well, or give a link"
+            )
+        if self.security == "none" and self.username and self.host not in ("localhost", "127.0.0.1", "::1"):
+            raise ConfigurationError(
+                '[mail] security: "none" would send the password unencrypted to another machine: use "starttls" or '
+                '"tls", or no username'
+            )
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
 
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+    mail: MailSettings = field(default_factory=MailSettings)
     source: Path | None = None
 
 
-_SECTIONS: dict[str, Any] = {"gateway": GatewaySettings, "policy": PolicySettings, "report": ReportSettings}
+_SECTIONS: dict[str, Any] = {
+    "gateway": GatewaySettings,
+    "policy": PolicySettings,
+    "report": ReportSettings,
+    "mail": MailSettings,
+}
 
 _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
     "gateway": {
@@ -115,6 +160,24 @@ _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
         "orgs": converters.texts,
         "format": converters.output_format,
         "output": converters.path,
+    },
+    "mail": {
+        "host": converters.host,
+        "port": converters.whole_number(1, 65_535),
+        "security": converters.one_of("starttls", "tls", "none"),
+        "ca_bundle": converters.path,
+        "username": converters.text,
+        "password_file": converters.path,
+        "sender": converters.mail_address,
+        "recipients": converters.recipients,
+        "subject": converters.template("date", "groups", "members", "total", "libraries"),
+        "names_in_mail": converters.boolean,
+        "attach": converters.one_of("none", "html", "csv", "json", "xlsx"),
+        "link": converters.template("date", "library"),
+        "send_empty": converters.boolean,
+        "timeout": converters.whole_number(1, 600),
+        "spool": converters.path,
+        "keep_days": converters.whole_number(1, 365),
     },
 }
 
@@ -188,17 +251,25 @@ def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
     Raises:
         ConfigurationError: there is none, or its file can't be read or is readable by everybody.
     """
-    if environ.get(PASSWORD_VARIABLE):
-        return environ[PASSWORD_VARIABLE]
-    if settings.password_file is not None:
-        return _password_in(settings.password_file, must_be_private=True)
+    return _password("gateway", settings.password_file, PASSWORD_VARIABLE, CREDENTIAL_NAME, environ)
+
+
+def mail_password(settings: MailSettings, environ: Mapping[str, str]) -> str:
+    """Find the password for the mail server in the same places, as ``mail_password``; raises what those do."""
+    return _password("mail", settings.password_file, MAIL_PASSWORD_VARIABLE, MAIL_CREDENTIAL_NAME, environ)
+
+
+def _password(section: str, file: Path | None, variable: str, name: str, environ: Mapping[str, str]) -> str:
+    if environ.get(variable):
+        return environ[variable]
+    if file is not None:
+        return _password_in(file, must_be_private=True)
     if environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / CREDENTIAL_NAME
+        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / name
         if credential.is_file():
             return _password_in(credential, must_be_private=False)
     raise ConfigurationError(
-        f"no password: set password_file in [gateway], ${PASSWORD_VARIABLE}, or the systemd credential "
-        f'"{CREDENTIAL_NAME}"'
+        f'no password: set password_file in [{section}], ${variable}, or the systemd credential "{name}"'
     )
 
 

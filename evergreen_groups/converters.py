@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from string import Formatter
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -185,3 +186,69 @@ def output_format(value: object) -> str:
     if value not in FORMATS:
         raise NotAllowedError("one of " + ", ".join(FORMATS))
     return str(value)
+
+
+def one_of(*words: str) -> Callable[[object], str]:
+    """Make a converter that takes one of some words."""
+
+    def convert(value: object) -> str:
+        if value not in words:
+            raise NotAllowedError("one of " + ", ".join(words))
+        return str(value)
+
+    return convert
+
+
+def host(value: object) -> str:
+    """Take the name or the address of a machine."""
+    name = text(value)
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:]+", name):
+        raise NotAllowedError('the name of a machine such as "mail.example.org"')
+    return name
+
+
+def mail_address(value: object) -> str:
+    """Take one address for mail, without a display name."""
+    address = text(value)
+    if not re.fullmatch(
+        r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?", address
+    ):
+        raise NotAllowedError('an address such as "circulation@example.org"')
+    return address
+
+
+def recipients(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Take a table of short names with their addresses, or a text such as ``BR1=a@example.org,b@example.org; *=…``."""
+    allowed = 'short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(";") if part.strip()]
+        value = {name.strip(): addresses.split(",") for name, _, addresses in pairs}
+    if not isinstance(value, dict) or not all(isinstance(name, str) and name.strip() for name in value):
+        raise NotAllowedError(allowed)
+    found = {}
+    for name, addresses in value.items():
+        listed = [addresses] if isinstance(addresses, str) else addresses
+        if not isinstance(listed, list) or not listed:
+            raise NotAllowedError(allowed)
+        try:
+            found[name.strip()] = tuple(mail_address(address) for address in listed)
+        except NotAllowedError as problem:
+            raise NotAllowedError(f"for each short name {problem}") from None
+    return tuple(found.items())
+
+
+def template(*names: str) -> Callable[[object], str]:
+    """Make a converter for a line of text in which ``{name}`` stands for something, for each of ``names``."""
+    allowed = "one line of text, with " + ", ".join(f"{{{name}}}" for name in names) + " in it or not"
+
+    def convert(value: object) -> str:
+        line = text(value)
+        try:
+            fields = [field for _, *field in Formatter().parse(line) if field[0] is not None]
+        except ValueError:
+            raise NotAllowedError(allowed) from None
+        if not line.isprintable() or any(field[0] not in names or field[1] or field[2] for field in fields):
+            raise NotAllowedError(allowed)
+        return line
+
+    return convert
