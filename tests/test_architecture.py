@@ -34,6 +34,7 @@ ROOMS = [
     {"findings"},
     {"models"},
     {"policy"},
+    {"files"},
     {"errors", "progress"},
 ]
 APART = {
@@ -47,6 +48,7 @@ APART = {
         "journal",
         "models",
         "policy",
+        "files",
         "errors",
     },
     "sandbox": {"errors"},

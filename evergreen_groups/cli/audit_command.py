@@ -93,7 +93,7 @@ def _write(audit: Audit, output_format: str, output: Path | None) -> None:
     from evergreen_groups.render.audit import render_audit
 
     if output is not None:
-        from evergreen_groups.render.output import write_atomically
+        from evergreen_groups.files import write_atomically
 
         with write_atomically(output) as stream:
             render_audit(audit, output_format, stream)

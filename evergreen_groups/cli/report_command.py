@@ -113,7 +113,7 @@ def _write(report: Report, output_format: str, output: Path | None, *, details: 
     from evergreen_groups.render import render
 
     if output is not None:
-        from evergreen_groups.render.output import write_atomically
+        from evergreen_groups.files import write_atomically
 
         with write_atomically(output) as stream:
             render(report, output_format, stream, details=details, width=width(), bom=bom)

@@ -14,8 +14,8 @@ import pytest
 from report_samples import sample_report
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.files import write_atomically, write_bytes_atomically
 from evergreen_groups.render import FORMATS, render
-from evergreen_groups.render.output import write_atomically
 
 
 def mode(path: Path) -> int:
@@ -32,6 +32,17 @@ def test_private_from_the_start_and_in_place_at_the_end(tmp_path: Path) -> None:
         stream.write("new Ω\r\n")
         assert path.read_text() == "old"
     assert path.read_bytes() == "new Ω\r\n".encode()
+    assert mode(path) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bytes_are_written_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    path.write_bytes(b"old")
+    with write_bytes_atomically(path) as stream:
+        stream.write(b"PK\x03\x04\r\n\xff")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"PK\x03\x04\r\n\xff"
     assert mode(path) == 0o600
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,0 +1,92 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO, TextIO, cast
+
+from evergreen_groups.errors import ConfigurationError
+
+_ADVICE = {
+    errno.ENOENT: "create the directory or name another file",
+    errno.ENOTDIR: "name a file in a directory",
+    errno.EISDIR: "name a file in it",
+    errno.EACCES: "allow this user to write in the directory or name another file",
+    errno.EPERM: "allow this user to write in the directory or name another file",
+    errno.EROFS: "name a file on a disk that can be written to",
+    errno.ENOSPC: "make room on the disk or name a file on another",
+    errno.EDQUOT: "make room or name a file elsewhere",
+    errno.ENAMETOOLONG: "name it shorter",
+}
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[TextIO]:
+    """Give a UTF-8 stream whose text becomes the file at ``path`` when the block ends.
+
+    The text goes to a temporary file beside it, which only its owner may read from the start on (mode 0600), and
+    which takes the place of ``path`` once it is safely on disk. A symbolic link is replaced, not followed. When the
+    block raises, the old file stays as it is and the temporary one is removed.
+
+    Raises ``ConfigurationError`` when the file can't be written. Line ends are written as they come.
+    """
+    with _replacing(path, binary=False) as stream:
+        yield cast("TextIO", stream)
+
+
+@contextmanager
+def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
+    """The same as :func:`write_atomically`, for a stream of bytes."""
+    with _replacing(path, binary=True) as stream:
+        yield cast("BinaryIO", stream)
+
+
+@contextmanager
+def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
+    try:
+        handle, temporary = _beside(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        _move(temporary, path)
+    except BaseException as error:  # an interrupt as well must leave nothing behind
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (error.errno in _DISK_ERRORS or error.filename == str(temporary)):
+            raise _cannot_write(path, error) from error
+        raise
+
+
+def _beside(path: Path) -> tuple[int, Path]:
+    """Create the temporary file (``mkstemp`` gives it mode 0600)."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    return handle, Path(name)
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Put the finished file in its place, and the directory's new entry on disk where the system lets us."""
+    temporary.replace(path)
+    with suppress(OSError):
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
+    advice = _ADVICE.get(error.errno or 0, "name another file")
+    return ConfigurationError(f"cannot write {path}: {error.strerror or error}; {advice}")
