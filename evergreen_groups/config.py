@@ -73,13 +73,29 @@ class PolicySettings:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Section ``[report]``: what the nightly report lists and how it is written."""
+    """Section ``[report]``: what the nightly report lists, how it is written, and how its run is watched.
+
+    With ``split`` "library", ``output`` is a directory that gets ``formats`` for each library, and keeps those of the
+    last ``keep_days`` days (None: all). ``deadline`` is in seconds, for the whole run.
+    """
 
     min_total: Decimal = Decimal("25.00")
     min_members: int = 2
     orgs: tuple[str, ...] = ()
     format: str = "table"
     output: Path | None = None
+    split: str = "none"
+    formats: tuple[str, ...] = ("html", "csv", "json")
+    keep_days: int | None = None
+    deadline: int = 3600
+    healthcheck_url: str | None = None
+
+
+@dataclass(frozen=True)
+class HistorySettings:
+    """Section ``[history]``: how many days of past runs are kept to compare with."""
+
+    keep_days: int = 400
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,7 @@ class Settings:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     mail: MailSettings = field(default_factory=MailSettings)
     source: Path | None = None
 
@@ -134,6 +151,7 @@ _SECTIONS: dict[str, Any] = {
     "gateway": GatewaySettings,
     "policy": PolicySettings,
     "report": ReportSettings,
+    "history": HistorySettings,
     "mail": MailSettings,
 }
 
@@ -160,7 +178,13 @@ _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
         "orgs": converters.texts,
         "format": converters.output_format,
         "output": converters.path,
+        "split": converters.one_of(*converters.SPLITS),
+        "formats": converters.file_formats,
+        "keep_days": converters.whole_number(1, 100_000),
+        "deadline": converters.whole_number(1, 86_400),
+        "healthcheck_url": converters.url,
     },
+    "history": {"keep_days": converters.whole_number(1, 100_000)},
     "mail": {
         "host": converters.host,
         "port": converters.whole_number(1, 65_535),

@@ -17,6 +17,8 @@ from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison
 
 FORMATS = ("table", "csv", "json", "html")
+FILE_FORMATS = ("html", "csv", "json", "xlsx")
+SPLITS = ("none", "library")
 
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -186,6 +188,18 @@ def output_format(value: object) -> str:
     if value not in FORMATS:
         raise NotAllowedError("one of " + ", ".join(FORMATS))
     return str(value)
+
+
+def file_formats(value: object) -> tuple[str, ...]:
+    """Take the formats that each library gets a file in."""
+    allowed = "a list of " + ", ".join(FILE_FORMATS)
+    try:
+        formats = tuple(dict.fromkeys(texts(value)))
+    except NotAllowedError:
+        raise NotAllowedError(allowed) from None
+    if not formats or not set(formats) <= set(FILE_FORMATS):
+        raise NotAllowedError(allowed)
+    return formats
 
 
 def one_of(*words: str) -> Callable[[object], str]:

@@ -20,7 +20,11 @@ class DataError(EvergreenGroupsError):
 
 
 class BusyError(EvergreenGroupsError):
-    """Another run is changing groups at the same gateway."""
+    """Another run is doing the same: changing groups at this gateway, or making the report."""
+
+
+class DeadlineError(EvergreenGroupsError):
+    """A run took longer than it may. Likely cause: a server under load, or a deadline that is too short."""
 
 
 class PlanError(EvergreenGroupsError):

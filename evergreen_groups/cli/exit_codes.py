@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from evergreen_groups.errors import (
+    BusyError,
     ConfigurationError,
     DataError,
+    DeadlineError,
     EvergreenGroupsError,
     LoginRefusedError,
     NoSessionError,
@@ -20,7 +22,11 @@ UNREACHABLE = 4
 LOGIN = 5
 PERMISSION = 6
 INCOMPLETE = 7
+UNSENT = 8
+DEADLINE = 9
 BLOCKED = 10
+BUSY = 11
+STALE = 12
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -33,7 +39,11 @@ MEANINGS = {
     LOGIN: "login refused, or the session was lost",
     PERMISSION: "the account lacks a permission",
     INCOMPLETE: "done, but the data is incomplete: the account can't see every member of a listed group",
+    UNSENT: "done, but a mail could not be sent: it is kept and goes out with the next run",
+    DEADLINE: "not done before the deadline of the run",
     BLOCKED: "checked: somebody is blocked by their own fines",
+    BUSY: "another run is under way",
+    STALE: "status: no run has ended in the time allowed, or the last one was killed",
     INTERRUPTED: "interrupted (Ctrl-C)",
     TERMINATED: "terminated (SIGTERM)",
 }
@@ -45,6 +55,8 @@ _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
     (PermissionDeniedError, PERMISSION),
     (TransportError, UNREACHABLE),
     (DataError, INCOMPLETE),
+    (DeadlineError, DEADLINE),
+    (BusyError, BUSY),
 )
 
 
