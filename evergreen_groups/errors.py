@@ -27,6 +27,10 @@ class DeadlineError(EvergreenGroupsError):
     """A run took longer than it may. Likely cause: a server under load, or a deadline that is too short."""
 
 
+class HistoryError(EvergreenGroupsError):
+    """The history of runs can't be used. Likely cause: a full disk, a damaged file, or a program that has it open."""
+
+
 class PlanError(EvergreenGroupsError):
     """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
 

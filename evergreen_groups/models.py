@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 
+from evergreen_groups.changes import Changes
 from evergreen_groups.policy import Comparison, Limit
 
 NOTHING = Decimal("0.00")
@@ -150,6 +151,7 @@ class Report:
 
     ``generated_at`` is when reading began (aware); ``gateway`` is the address the data came from; ``notes`` are
     sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
+    ``left_out`` are those groups, worst first; ``changes`` is what changed since the run before (None: not compared).
     """
 
     generated_at: datetime
@@ -159,6 +161,8 @@ class Report:
     totals: Totals
     notes: tuple[str, ...] = ()
     left_out_count: int = 0
+    left_out: tuple[GroupFines, ...] = ()
+    changes: Changes | None = None
 
 
 def nobody_over_limit(group: GroupFines, limit: Limit) -> bool:

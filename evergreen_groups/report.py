@@ -66,15 +66,16 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress) -> Report:
     )
     reader = GroupReader(gateway, org_units, access, criteria.limit)
     groups, pushed_down = GroupSearch(gateway, high_fines, progress).run(reader.complete)
-    listed, left_out_count = _choose(groups, criteria)
+    listed, left_out = _choose(groups, criteria)
     return Report(
         generated_at=generated_at,
         gateway=gateway.url,
         criteria=criteria,
-        groups=listed,
+        groups=tuple(listed),
         totals=totals(listed, criteria.limit),
         notes=tuple(_notes(access, listed, pushed_down)),
-        left_out_count=left_out_count,
+        left_out_count=len(left_out),
+        left_out=tuple(left_out),
     )
 
 
@@ -89,8 +90,8 @@ def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
     return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
 
 
-def _choose(groups: Sequence[GroupFines], criteria: Criteria) -> tuple[tuple[GroupFines, ...], int]:
-    """The groups that meet the criteria, the worst ``top`` of them, in the order asked for; and how many are left out.
+def _choose(groups: Sequence[GroupFines], criteria: Criteria) -> tuple[list[GroupFines], list[GroupFines]]:
+    """The groups that meet the criteria, the worst ``top`` of them, in the order asked for; and those left out.
 
     The criteria are looked at once more because a balance may have changed since the ILS did its sums.
     """
@@ -101,10 +102,8 @@ def _choose(groups: Sequence[GroupFines], criteria: Criteria) -> tuple[tuple[Gro
         and (group.combined_fines >= criteria.min_total or group.hidden_fines is None)
     ]
     meeting.sort(key=lambda group: (-group.combined_fines, group.group))
-    listed = meeting if criteria.top is None else meeting[: criteria.top]
-    left_out_count = len(meeting) - len(listed)
-    listed.sort(key=_SORT_KEYS[criteria.sort])
-    return tuple(listed), left_out_count
+    count = len(meeting) if criteria.top is None else criteria.top
+    return sorted(meeting[:count], key=_SORT_KEYS[criteria.sort]), meeting[count:]
 
 
 def totals(groups: Sequence[GroupFines], limit: Limit) -> Totals:

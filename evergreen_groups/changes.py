@@ -1,0 +1,126 @@
+"""What changed since the run before: records of groups that are new, worse, better, unchanged or cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+
+_NOTHING = Decimal("0.00")
+
+
+class Kind(Enum):
+    """What became of a group since the run before, by its combined fines."""
+
+    NEW = "new"
+    """Listed now; it wasn't, so it owed less than the report asks for, or did not exist."""
+    WORSE = "worse"
+    BETTER = "better"
+    UNCHANGED = "unchanged"
+    CLEARED = "cleared"
+    """Was listed, and no longer fits the report: mostly because it paid enough, not necessarily everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """How a cleared group stands now, looked up: its lead's name, how many belong to it, what they owe together.
+
+    ``combined_fines`` is None where members out of sight owe an amount that isn't known.
+    """
+
+    lead_name: str
+    member_count: int
+    combined_fines: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupChange:
+    """What became of one group.
+
+    ``group`` is its number, for a cleared one the number it had. ``before`` and ``after`` are the combined fines it
+    was and is listed with: None before for a new group, None after for a cleared one. ``library`` is the short name of
+    the lead's home library and ``libraries`` are those of all members in sight, for a cleared group as they were.
+
+    ``formerly`` are other numbers that its members were listed under: groups that were merged into it or got its
+    number, whose fines are part of ``before``. For a new group they are the groups that it was split from.
+    ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are out of sight).
+    ``certain`` is False where members out of sight owe, or owed, an amount that isn't known.
+    """
+
+    group: int
+    kind: Kind
+    before: Decimal | None
+    after: Decimal | None
+    library: str
+    libraries: frozenset[str] = frozenset()
+    formerly: tuple[int, ...] = ()
+    joined_count: int = 0
+    left_count: int = 0
+    certain: bool = True
+    present: Present | None = None
+
+    @property
+    def difference(self) -> Decimal:
+        """By how much the sum of the list is higher for it: a new group counts whole, and so does a cleared one."""
+        return (self.after or _NOTHING) - (self.before or _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """Sums of one run, over all groups that met its criteria, those left out by ``top`` included."""
+
+    at: datetime
+    group_count: int
+    member_count: int
+    combined_fines: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A report beside the one before it.
+
+    ``since`` is when the data of the run before was read; None: there is none, and nothing to compare with.
+    ``by_group`` has the listed groups by number, ``cleared`` those no longer listed, the highest former fines first.
+    ``trend`` are the last runs' totals, the oldest first and this one last; ``library_trends`` the same for each
+    library by short name, over the groups with a member at home there.
+    """
+
+    since: datetime | None
+    by_group: Mapping[int, GroupChange]
+    cleared: tuple[GroupChange, ...] = ()
+    trend: tuple[RunTotals, ...] = ()
+    library_trends: Mapping[str, tuple[RunTotals, ...]] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> bool:
+        """Whether there was a run before to compare with."""
+        return self.since is not None
+
+    @property
+    def difference(self) -> Decimal:
+        """By how much the listed groups owe more together than those listed before."""
+        return sum((change.difference for change in (*self.by_group.values(), *self.cleared)), _NOTHING)
+
+    def count(self, kind: Kind) -> int:
+        """How many groups are of that kind."""
+        if kind is Kind.CLEARED:
+            return len(self.cleared)
+        return sum(change.kind is kind for change in self.by_group.values())
+
+    def restricted(self, groups: Iterable[int], libraries: Collection[str]) -> Changes:
+        """The changes of ``groups``, and of cleared groups that had a member at home in one of ``libraries``.
+
+        The trend is that of the library where there is one; for several of them there is none, because groups with
+        members in two would count twice.
+        """
+        wanted = set(libraries)
+        [only] = wanted if len(wanted) == 1 else [None]
+        return replace(
+            self,
+            by_group={group: self.by_group[group] for group in groups if group in self.by_group},
+            cleared=tuple(change for change in self.cleared if change.libraries & wanted),
+            trend=self.library_trends.get(only, ()) if only is not None else (),
+            library_trends={name: trend for name, trend in self.library_trends.items() if name in wanted},
+        )
