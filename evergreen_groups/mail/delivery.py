@@ -1,0 +1,215 @@
+"""Handing mails to the mail server, and keeping those that it doesn't take."""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from email.message import EmailMessage
+from pathlib import Path
+
+from evergreen_groups.config import MailSettings
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.mail.spool import Spool
+
+log = logging.getLogger("evergreen_groups.mail")
+
+_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How it went: mails sent, kept for the next time, and given up because they had waited too long.
+
+    ``reason`` says why some are kept, in a sentence without addresses; empty where none are.
+    """
+
+    sent: int
+    kept: int
+    dropped: int = 0
+    reason: str = ""
+
+
+class _RefusedError(Exception):
+    """The mail server said no, or there is none. ``final``: to try again at once makes no sense."""
+
+    def __init__(self, reason: str, *, final: bool) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What became of some mails: those to try again with, how many went, and why the rest didn't."""
+
+    again: list[Path]
+    sent: int = 0
+    reason: str = ""
+
+
+class Mailer:
+    """Sends mails through the server of the configuration.
+
+    ``pauses`` are the waits between tries, in seconds, for trouble that may pass: no connection, or an answer that
+    says "later" (4xx, RFC 5321).
+
+    Raises:
+        ConfigurationError: the configuration names no server or no sender.
+    """
+
+    def __init__(
+        self, settings: MailSettings, password: str | None, spool: Spool, *, pauses: Sequence[float] = (2, 10)
+    ) -> None:
+        if settings.host is None or settings.sender is None:
+            missing = "host" if settings.host is None else "sender"
+            raise ConfigurationError(f"no mail can be sent: set {missing} in section [mail]")
+        self._host = settings.host
+        self._port = settings.port or _PORTS[settings.security]
+        self._settings = settings
+        self._password = password
+        self._spool = spool
+        self._pauses = pauses
+        try:
+            self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
+        except OSError as error:
+            raise ConfigurationError(
+                f"[mail] ca_bundle: {settings.ca_bundle} can't be used: {error.strerror or 'no certificate in it'}"
+            ) from None
+
+    def deliver(self, messages: Iterable[EmailMessage]) -> Delivery:
+        """Send what has waited, and then ``messages``, each to its one recipient.
+
+        A mail is in the spool before it is sent, and leaves it when the server has taken it: a run that is killed
+        loses none.
+
+        Raises:
+            ConfigurationError: the spool can't be written.
+        """
+        for message in messages:
+            self._spool.add(message)
+        dropped = self._spool.drop_older(self._settings.keep_days)
+        waiting, sent, reason = list(self._spool), 0, ""
+        for pause in (*self._pauses, None):
+            attempt = self._try(waiting)
+            waiting, sent, reason = attempt.again, sent + attempt.sent, attempt.reason or reason
+            if pause is None or not waiting:
+                break
+            log.info("%s; trying again in %s s", reason, pause)
+            time.sleep(pause)
+        kept = len(list(self._spool))
+        return Delivery(sent, kept, dropped, reason if kept else "")
+
+    def _try(self, files: Sequence[Path]) -> _Attempt:
+        """Send files over one connection; what isn't taken stays in the spool."""
+        if not files:
+            return _Attempt([])
+        try:
+            server = self._connection()
+        except _RefusedError as refusal:
+            return _Attempt([] if refusal.final else list(files), reason=str(refusal))
+        attempt = _Attempt([])
+        try:
+            for position, file in enumerate(files):
+                try:
+                    self._send(server, file)
+                    attempt.sent += 1
+                except _RefusedError as refusal:
+                    attempt.reason = str(refusal)
+                    attempt.again += [] if refusal.final else [file]
+                except (smtplib.SMTPServerDisconnected, OSError) as error:
+                    attempt.reason = self._lost(error)
+                    attempt.again += files[position:]
+                    break
+        finally:
+            with suppress(smtplib.SMTPException, OSError):
+                server.quit()
+            server.close()
+        return attempt
+
+    def _send(self, server: smtplib.SMTP, file: Path) -> None:
+        message = self._spool.read(file)
+        try:
+            server.send_message(
+                message, from_addr=self._settings.sender, to_addrs=[message["To"].addresses[0].addr_spec]
+            )
+        except smtplib.SMTPRecipientsRefused as error:
+            (code, _), *_ = error.recipients.values()
+            raise self._refused("a recipient", code) from None
+        except smtplib.SMTPResponseException as error:
+            with suppress(smtplib.SMTPException, OSError):
+                server.rset()
+            raise self._refused("a mail", error.smtp_code) from None
+        except (smtplib.SMTPNotSupportedError, IndexError, AttributeError) as error:
+            raise _RefusedError(f"a mail can't be sent ({type(error).__name__})", final=True) from None
+        self._spool.forget(file)
+
+    def _connection(self) -> smtplib.SMTP:
+        """Connect, encrypt and log in."""
+        try:
+            server = self._connect()
+        except ssl.SSLCertVerificationError as error:
+            raise _RefusedError(
+                f"the certificate of mail server {self._at} can't be trusted ({error.verify_message}); see ca_bundle "
+                "in [mail]",
+                final=True,
+            ) from None
+        except smtplib.SMTPResponseException as error:
+            raise self._refused("the connection", error.smtp_code) from None
+        except (smtplib.SMTPException, OSError) as error:
+            raise _RefusedError(self._lost(error), final=False) from None
+        try:
+            self._login(server)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _connect(self) -> smtplib.SMTP:
+        """Open the connection, encrypted if it's to be."""
+        security, seconds = self._settings.security, self._settings.timeout
+        name = socket.gethostname()  # smtplib's own way asks name servers, which may take long
+        if security == "tls":
+            return smtplib.SMTP_SSL(self._host, self._port, name, timeout=seconds, context=self._tls)
+        server = smtplib.SMTP(self._host, self._port, name, timeout=seconds)
+        if security == "none":
+            return server
+        try:
+            server.starttls(context=self._tls)
+        except smtplib.SMTPNotSupportedError:
+            server.close()
+            raise _RefusedError(
+                f"mail server {self._at} offers no STARTTLS; see security in [mail]", final=True
+            ) from None
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _login(self, server: smtplib.SMTP) -> None:
+        if self._settings.username is None:
+            return
+        try:
+            server.login(self._settings.username, self._password or "")
+        except smtplib.SMTPNotSupportedError:
+            raise _RefusedError(f"mail server {self._at} takes no login; leave out username", final=True) from None
+        except smtplib.SMTPResponseException as error:
+            raise self._refused("the login", error.smtp_code) from None
+        except (smtplib.SMTPException, OSError) as error:
+            raise _RefusedError(self._lost(error), final=False) from None
+
+    @property
+    def _at(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    def _refused(self, what: str, code: int) -> _RefusedError:
+        """The server's own words stay out of it: they may hold addresses."""
+        return _RefusedError(f"mail server {self._at} refused {what} ({code})", final=not 400 <= code < 500)
+
+    def _lost(self, error: Exception) -> str:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        return f"mail server {self._at} can't be reached or hung up ({words})"

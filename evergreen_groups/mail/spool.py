@@ -1,0 +1,77 @@
+"""Mails that wait to be sent: one file for each, readable by its owner alone."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
+from hashlib import sha256
+from pathlib import Path
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.state import made
+
+_ENDING = ".eml"
+_UNFINISHED = ".part"
+
+
+class Spool:
+    """A directory of mails. Only one run at a time may work on it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __iter__(self) -> Iterator[Path]:
+        """The files of the mails that wait, the oldest first."""
+        if not self._directory.is_dir():
+            return iter(())
+        return iter(sorted(self._directory.glob(f"*{_ENDING}")))
+
+    def add(self, message: EmailMessage) -> None:
+        """Keep a mail; one with the same Message-ID takes the place of the former. It is whole on disk or not there.
+
+        Raises:
+            ConfigurationError: it can't be written.
+        """
+        moment = message["Date"].datetime.astimezone(UTC)
+        digest = sha256(str(message["Message-ID"]).encode()).hexdigest()[:16]
+        target = made(self._directory) / f"{moment:%Y%m%dT%H%M%SZ}-{digest}{_ENDING}"
+        try:
+            handle, temporary = tempfile.mkstemp(suffix=_UNFINISHED, dir=self._directory)
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(message.as_bytes(policy=SMTP))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                Path(temporary).replace(target)
+            except BaseException:  # an interrupt as well must leave nothing behind
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot keep mail in {self._directory}: {error.strerror}; make room, or name another directory with "
+                "spool in [mail]"
+            ) from error
+
+    @staticmethod
+    def read(file: Path) -> EmailMessage:
+        """Read a mail that waits."""
+        message = message_from_bytes(file.read_bytes(), policy=SMTP)
+        assert isinstance(message, EmailMessage)  # noqa: S101 - what this policy makes
+        return message
+
+    def forget(self, file: Path) -> None:
+        """Remove a mail that was sent."""
+        file.unlink(missing_ok=True)
+
+    def drop_older(self, days: int) -> int:
+        """Remove mails that have waited for more than ``days``, and what killed runs left; say how many mails."""
+        oldest = f"{datetime.now(UTC) - timedelta(days=days):%Y%m%dT%H%M%SZ}"
+        stale = [file for file in self if file.name < oldest]
+        for file in [*stale, *self._directory.glob(f"*{_UNFINISHED}")]:
+            file.unlink(missing_ok=True)
+        return len(stale)
