@@ -27,6 +27,7 @@ DEADLINE = 9
 BLOCKED = 10
 BUSY = 11
 STALE = 12
+UNWELL = 13
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -44,6 +45,7 @@ MEANINGS = {
     BLOCKED: "checked: somebody is blocked by their own fines",
     BUSY: "another run is under way",
     STALE: "status: no run has ended in the time allowed, or the last one was killed",
+    UNWELL: "doctor: something is wrong that keeps the command from working",
     INTERRUPTED: "interrupted (Ctrl-C)",
     TERMINATED: "terminated (SIGTERM)",
 }

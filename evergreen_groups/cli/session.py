@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from evergreen_groups import config
-from evergreen_groups.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -54,31 +53,11 @@ class Session:
     @contextmanager
     def _configured(self) -> Iterator[tuple[Gateway, str]]:
         """The gateway of the configuration, and the account's name."""
-        from evergreen_groups.gateway import Credentials, Gateway
+        from evergreen_groups.connection import connect, named
 
-        settings = self.settings.gateway
-        if settings.url is None or settings.username is None:
-            missing = "url" if settings.url is None else "username"
-            raise ConfigurationError(
-                f"no gateway: set {missing} in section [gateway] of {self.settings.source or 'a configuration file'} "
-                "(config/evergreen-groups.toml is an example), or try --sandbox"
-            )
-        credentials = Credentials(
-            username=settings.username,
-            password=config.password(settings, os.environ),
-            workstation=settings.workstation,
-        )
-        with Gateway(
-            settings.url,
-            credentials=credentials,
-            locale=settings.locale,
-            timeout=settings.timeout,
-            concurrency=settings.concurrency,
-            ca_bundle=settings.ca_bundle,
-            allow_plain_http=settings.allow_plain_http,
-            cache_directory=_cache_directory(),
-        ) as gateway:
-            yield gateway, settings.username
+        _url, account = named(self.settings)
+        with connect(self.settings, os.environ) as gateway:
+            yield gateway, account
 
     @contextmanager
     def _sandbox(self) -> Iterator[tuple[Gateway, str]]:
@@ -91,11 +70,3 @@ class Session:
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:
                 yield gateway, username
-
-
-def _cache_directory() -> Path | None:
-    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own."""
-    if os.environ.get("CACHE_DIRECTORY"):
-        return Path(os.environ["CACHE_DIRECTORY"].split(":")[0])
-    base = os.environ.get("XDG_CACHE_HOME") or (Path(os.environ["HOME"]) / ".cache" if os.environ.get("HOME") else None)
-    return Path(base) / "evergreen-groups" if base else None
