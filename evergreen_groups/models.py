@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -144,6 +145,19 @@ class Totals:
     groups_nobody_over_limit: int
     incomplete_group_count: int
 
+    @classmethod
+    def of(cls, groups: Sequence[GroupFines], limit: Limit) -> Totals:
+        """Add up these groups, each counted once."""
+        return cls(
+            group_count=len(groups),
+            member_count=sum(group.member_count for group in groups),
+            owing_count=sum(group.owing_count for group in groups),
+            over_limit_count=sum(group.over_limit_count for group in groups),
+            combined_fines=sum((group.combined_fines for group in groups), NOTHING),
+            groups_nobody_over_limit=sum(nobody_over_limit(group, limit) for group in groups),
+            incomplete_group_count=sum(not group.complete for group in groups),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -152,6 +166,7 @@ class Report:
     ``generated_at`` is when reading began (aware); ``gateway`` is the address the data came from; ``notes`` are
     sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
     ``left_out`` are those groups, worst first; ``changes`` is what changed since the run before (None: not compared).
+    ``org_units`` are all that the ILS has (none: not known), which say what is below what.
     """
 
     generated_at: datetime
@@ -163,6 +178,7 @@ class Report:
     left_out_count: int = 0
     left_out: tuple[GroupFines, ...] = ()
     changes: Changes | None = None
+    org_units: tuple[OrgUnit, ...] = ()
 
 
 def nobody_over_limit(group: GroupFines, limit: Limit) -> bool:

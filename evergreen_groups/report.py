@@ -13,9 +13,8 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_query import HighFines
 from evergreen_groups.group_search import GroupSearch
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.models import NOTHING, Criteria, GroupFines, Report, Totals, nobody_over_limit
+from evergreen_groups.models import Criteria, GroupFines, Report, Totals
 from evergreen_groups.org_units import OrgUnits
-from evergreen_groups.policy import Limit
 from evergreen_groups.progress import Progress, silent
 
 SortKey = Callable[[GroupFines], tuple[object, ...]]
@@ -72,10 +71,11 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress) -> Report:
         gateway=gateway.url,
         criteria=criteria,
         groups=tuple(listed),
-        totals=totals(listed, criteria.limit),
+        totals=Totals.of(listed, criteria.limit),
         notes=tuple(_notes(access, listed, pushed_down)),
         left_out_count=len(left_out),
         left_out=tuple(left_out),
+        org_units=tuple(org_units),
     )
 
 
@@ -104,19 +104,6 @@ def _choose(groups: Sequence[GroupFines], criteria: Criteria) -> tuple[list[Grou
     meeting.sort(key=lambda group: (-group.combined_fines, group.group))
     count = len(meeting) if criteria.top is None else criteria.top
     return sorted(meeting[:count], key=_SORT_KEYS[criteria.sort]), meeting[count:]
-
-
-def totals(groups: Sequence[GroupFines], limit: Limit) -> Totals:
-    """Add up the groups listed."""
-    return Totals(
-        group_count=len(groups),
-        member_count=sum(group.member_count for group in groups),
-        owing_count=sum(group.owing_count for group in groups),
-        over_limit_count=sum(group.over_limit_count for group in groups),
-        combined_fines=sum((group.combined_fines for group in groups), NOTHING),
-        groups_nobody_over_limit=sum(nobody_over_limit(group, limit) for group in groups),
-        incomplete_group_count=sum(not group.complete for group in groups),
-    )
 
 
 def _notes(access: Access, listed: Sequence[GroupFines], pushed_down: bool) -> list[str]:
