@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.lock import Holder, hold
+
+REPORT_LOCK = "report.lock"
 
 
 def directory(environ: Mapping[str, str]) -> Path:
@@ -42,29 +41,19 @@ def key_of(url: str) -> str:
     return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
 
 
-@contextmanager
-def lock(path: Path, url: str) -> Iterator[None]:
-    """Hold the lock for changes at one gateway; the kernel lets go of it when the process ends, however it ends.
+def lock(path: Path, url: str) -> AbstractContextManager[Holder]:
+    """Hold the lock for changes at one gateway.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
     """
-    file = made(path) / f"{key_of(url)}.lock"
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"another run is changing groups at this gateway ({_holder(stream.read())})") from None
-        stream.truncate(0)
-        json.dump({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}, stream)
-        stream.flush()
-        yield
+    return hold(made(path) / f"{key_of(url)}.lock", "is changing groups at this gateway")
 
 
-def _holder(text: str) -> str:
-    try:
-        holder = json.loads(text)
-        return f"process {holder['pid']}, since {holder['since']}"
-    except (ValueError, TypeError, KeyError):
-        return "it has just begun"
+def report_lock(path: Path) -> AbstractContextManager[Holder]:
+    """Hold the lock for making the report: one run at a time for each state directory.
+
+    Raises:
+        BusyError: another process holds it; the message says which and since when.
+    """
+    return hold(made(path) / REPORT_LOCK, "is making the report")

@@ -1,0 +1,122 @@
+"""A lock between processes, with a note of who holds it.
+
+The kernel's lock on the file decides, and the kernel lets go of it when the process ends, however it ends. The note in
+the file is for people, and is taken out again by a run that ends in order: a note that is left tells of one that was
+killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from evergreen_groups.errors import BusyError, ConfigurationError
+
+_NOTE_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a lock, or that left its note in it. ``since`` is aware.
+
+    ``start_tick`` is when the process began, in the kernel's clock ticks since the machine started (field 22 of
+    ``/proc/PID/stat``); None where there is no such file. A process with the same number and another one is a stranger.
+    """
+
+    pid: int
+    since: datetime
+    start_tick: int | None
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """The process that asks, now."""
+        return cls(os.getpid(), datetime.now(UTC), _start_tick(os.getpid()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process is still there, not another one that got its number."""
+        tick = _start_tick(self.pid)
+        return tick is not None and tick == self.start_tick
+
+    def __str__(self) -> str:
+        return f"process {self.pid}, since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+@contextmanager
+def hold(file: Path, doing: str) -> Iterator[Holder]:
+    """Hold the lock of this file; ``doing`` is what another holder does, for the message.
+
+    Raises:
+        BusyError: another process holds it; the message says which and since when.
+        ConfigurationError: the file can't be opened.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot open {file}: {error.strerror}; the state directory must belong to the user who runs this"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"another run {doing} ({_described(_noted(descriptor))})") from None
+        holder = Holder.this_process()
+        _note(descriptor, holder)
+        try:
+            yield holder
+        finally:
+            _note(descriptor, None)
+    finally:
+        os.close(descriptor)
+
+
+def holder_of(file: Path) -> Holder | None:
+    """Who holds a lock, or was killed while holding it; None where nobody is noted. Takes no lock itself."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+    try:
+        return _noted(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _note(descriptor: int, holder: Holder | None) -> None:
+    """Write who holds the lock, or nobody. A full disk keeps nobody from holding it."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        if holder is not None:
+            note = {"pid": holder.pid, "since": holder.since.isoformat(), "start_tick": holder.start_tick}
+            os.pwrite(descriptor, json.dumps(note).encode(), 0)
+
+
+def _noted(descriptor: int) -> Holder | None:
+    try:
+        note = json.loads(os.pread(descriptor, _NOTE_LIMIT, 0))
+        return Holder(note["pid"], datetime.fromisoformat(note["since"]).astimezone(), note.get("start_tick"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _described(holder: Holder | None) -> str:
+    if holder is None:
+        return "it has just begun"
+    return str(holder) if holder.alive else f"{holder}; that one has ended, but something it started has not"
+
+
+def _start_tick(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return int(text.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
