@@ -114,7 +114,7 @@ class MailSettings:
     password_file: Path | None = None
     sender: str | None = None
     recipients: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    subject: str = "Groups with high combined fines, {date}: {groups} groups owe {total}"
+    subject: str = "Groups with high combined fines, {date}: {groups} listed, {total}"
     names_in_mail: bool = False
     attach: str = "none"
     link: str | None = None

@@ -12,26 +12,28 @@ EVERYTHING = "*"
 
 def addressed(
     recipients: Iterable[tuple[str, tuple[str, ...]]], org_units: OrgUnits
-) -> Mapping[frozenset[str] | None, tuple[str, ...]]:
-    """Say which addresses get which libraries (short names; None: the whole report), each address once.
+) -> Mapping[tuple[str, ...], tuple[str, ...]]:
+    """Say which addresses get the report of which libraries and systems (short names; none: the whole report).
 
-    An address that stands at several names gets the libraries of all of them; whoever gets a system gets everything
-    below it.
+    An address that stands at several names is there once, with all of them but those below another.
 
     Raises:
         ConfigurationError: there is no org unit of such a name.
     """
-    wanted: dict[str, set[str] | None] = {}
+    wanted: dict[str, set[int]] = {}
     for name, addresses in recipients:
-        libraries = None if name == EVERYTHING else _libraries(name, org_units)
+        org_unit = org_units.root if name == EVERYTHING else org_units.find(name)
         for address in addresses:
-            known = wanted.get(address, set())
-            wanted[address] = None if libraries is None or known is None else known | libraries
-    parts: dict[frozenset[str] | None, list[str]] = {}
-    for address, shortnames in wanted.items():
-        parts.setdefault(None if shortnames is None else frozenset(shortnames), []).append(address)
+            wanted.setdefault(address, set()).add(org_unit.id)
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for address, ids in wanted.items():
+        parts.setdefault(_names(ids, org_units), []).append(address)
     return {part: tuple(addresses) for part, addresses in parts.items()}
 
 
-def _libraries(name: str, org_units: OrgUnits) -> set[str]:
-    return {org_units.shortname(id) for id in org_units.named([name])}
+def _names(ids: set[int], org_units: OrgUnits) -> tuple[str, ...]:
+    """The short names of those org units that aren't below another of them; none where the root is one of them."""
+    if org_units.root.id in ids:
+        return ()
+    tops = [id for id in ids if not ids.intersection(org_units.upwards(id)[1:])]
+    return tuple(sorted(org_units.shortname(id) for id in tops))

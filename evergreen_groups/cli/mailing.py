@@ -1,0 +1,83 @@
+"""Sends the report by mail: to each recipient the groups of their libraries."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups import config
+from evergreen_groups.config import MailSettings
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, Spool, addressed, build_message
+from evergreen_groups.render import render
+from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
+from evergreen_groups.render.wording import local_time
+from evergreen_groups.split import for_libraries
+
+if TYPE_CHECKING:
+    from evergreen_groups.models import Report
+    from evergreen_groups.org_units import OrgUnits
+
+_CONTENT_TYPES = {"html": "text/html", "csv": "text/csv", "json": "application/json"}
+
+
+def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
+    """The mailer of the configuration; made before a report is read, so that a bad setting is told at once.
+
+    Raises:
+        ConfigurationError: no server, sender or recipients, or a password that can't be read.
+    """
+    if not settings.recipients:
+        raise ConfigurationError("no mail can be sent: set recipients in section [mail]")
+    password = config.mail_password(settings, os.environ) if settings.username else None
+    return Mailer(settings, password, Spool(settings.spool or state_directory / "mail"))
+
+
+def send_report(mailer: Mailer, report: Report, settings: MailSettings, org_units: OrgUnits) -> Delivery:
+    """Send everyone their part of the report, and what waits from runs before.
+
+    Raises:
+        ConfigurationError: a recipient's library isn't there, or a mail can't be kept.
+    """
+    return mailer.deliver(list(_messages(report, settings, org_units)))
+
+
+def _messages(report: Report, settings: MailSettings, org_units: OrgUnits) -> Iterator[EmailMessage]:
+    run = f"{report.gateway} {report.generated_at.isoformat()}"
+    for places, addresses in addressed(settings.recipients, org_units).items():
+        part = for_libraries(report, places) if places else report
+        if not part.groups and not settings.send_empty:
+            continue
+        letter = _letter(part, settings, places, org_units.root.shortname)
+        for address in addresses:
+            yield build_message(
+                letter,
+                sender=settings.sender or "",
+                recipient=address,
+                written_at=report.generated_at,
+                run=run,
+            )
+
+
+def _letter(report: Report, settings: MailSettings, places: tuple[str, ...], root: str) -> Letter:
+    date = local_time(report.generated_at)[:10]
+    link = settings.link
+    links = () if link is None else tuple((name, link.format(date=date, library=name)) for name in places or (root,))
+    options = LetterOptions(names=settings.names_in_mail, places=places, links=tuple(dict(links).items()))
+    return Letter(
+        subject=subject_line(settings.subject, report, places),
+        text=plain_letter(report, options),
+        html=html_letter(report, options),
+        attachment=None if settings.attach == "none" else _attachment(report, settings.attach),
+    )
+
+
+def _attachment(report: Report, output_format: str) -> Attachment:
+    name = f"groups-{local_time(report.generated_at)[:10]}.{output_format}"
+    stream = io.StringIO(newline="")
+    render(report, output_format, stream)
+    return Attachment(name, _CONTENT_TYPES[output_format], stream.getvalue().encode())
