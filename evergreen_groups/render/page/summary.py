@@ -1,0 +1,54 @@
+"""What a page begins with: heading, rule, facts and totals."""
+
+from __future__ import annotations
+
+from evergreen_groups.models import NOTHING, Report
+from evergreen_groups.render.page.frame import section
+from evergreen_groups.render.page.markup import Markup, element
+from evergreen_groups.render.wording import TITLE, amount, information_only, listed, local_time, printable
+
+
+def introduction(report: Report, title: str = TITLE) -> Markup:
+    """The page's heading, the rule, and what is listed, when and where it was read."""
+    moment = element(
+        "time", local_time(report.generated_at), datetime=report.generated_at.isoformat(timespec="seconds")
+    )
+    facts = (
+        ("Listed", listed(report.criteria)),
+        ("Time of the data", moment),
+        ("Gateway", printable(report.gateway)),
+    )
+    rows = [element("div", element("dt", term), element("dd", fact)) for term, fact in facts]
+    return element(
+        "header",
+        element("h1", title),
+        element(
+            "p", element("strong", "For information only."), " ", information_only(report.criteria.limit), class_="rule"
+        ),
+        element("dl", *rows, class_="facts"),
+    )
+
+
+def sums(report: Report) -> Markup:
+    """The totals, as tiles."""
+    totals = report.totals
+    tiles = [
+        ("Groups", f"{totals.group_count:,}", ""),
+        ("Members", f"{totals.member_count:,}", f"{totals.owing_count:,} of them owe"),
+        ("Combined fines", amount(totals.combined_fines), ""),
+        ("Members over the limit", f"{totals.over_limit_count:,}", ""),
+        (
+            "Groups with nobody over it",
+            f"{totals.groups_nobody_over_limit:,}",
+            f"yet together they owe more than {amount(report.criteria.limit.amount or NOTHING)}"
+            if totals.groups_nobody_over_limit
+            else "",
+        ),
+    ]
+    if totals.incomplete_group_count:
+        tiles.append(("Incomplete groups", f"{totals.incomplete_group_count:,}", "not every member can be seen"))
+    elements = [
+        element("div", element("dt", term, *([element("small", remark)] if remark else [])), element("dd", value))
+        for term, value, remark in tiles
+    ]
+    return section("sums", "Sums", element("dl", *elements, class_="sums"))
