@@ -23,6 +23,7 @@ ROOMS = [
     {"summaries"},
     {"penalties"},
     {"history"},
+    {"history_file"},
     {"comparison"},
     {"decisions"},
     {"limit_bounds"},
@@ -40,6 +41,7 @@ ROOMS = [
     {"findings", "split"},
     {"models"},
     {"policy", "changes"},
+    {"editions"},
     {"files", "lock"},
     {"errors", "progress"},
 ]
@@ -57,6 +59,7 @@ APART = {
         "split",
         "changes",
         "policy",
+        "editions",
         "files",
         "errors",
     },
