@@ -176,7 +176,7 @@ _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
         "min_total": converters.amount_above_zero,
         "min_members": converters.whole_number(1, 1_000_000),
         "orgs": converters.texts,
-        "format": converters.output_format,
+        "format": converters.one_of(*converters.REPORT_FORMATS),
         "output": converters.path,
         "split": converters.one_of(*converters.SPLITS),
         "formats": converters.file_formats,

@@ -17,6 +17,7 @@ from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison
 
 FORMATS = ("table", "csv", "json", "html")
+REPORT_FORMATS = (*FORMATS, "xlsx")
 FILE_FORMATS = ("html", "csv", "json", "xlsx")
 SPLITS = ("none", "library")
 
@@ -181,13 +182,6 @@ def texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(part, str) and part.strip() for part in value):
         raise NotAllowedError('a list of short names such as ["BR1", "BR2"]')
     return tuple(part.strip() for part in value)
-
-
-def output_format(value: object) -> str:
-    """Take the name of an output format."""
-    if value not in FORMATS:
-        raise NotAllowedError("one of " + ", ".join(FORMATS))
-    return str(value)
 
 
 def file_formats(value: object) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from evergreen_groups.errors import (
     BusyError,
     ConfigurationError,
@@ -65,6 +67,21 @@ _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
 def for_error(error: EvergreenGroupsError) -> int:
     """The exit status for an error."""
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)
+
+
+def for_exception(error: BaseException) -> int:
+    """The exit status for whatever ended a command: an error, Ctrl-C, or a signal's own ``SystemExit``."""
+    match error:
+        case EvergreenGroupsError():
+            return for_error(error)
+        case KeyboardInterrupt() | click.Abort():
+            return INTERRUPTED
+        case SystemExit(code=int() as status):
+            return status
+        case click.ClickException(exit_code=status):
+            return status
+        case _:
+            return FAILED
 
 
 def explained() -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TextIO
 
 from evergreen_groups import converters
 
 
-def format_of(output: Path | None) -> str | None:
-    """The format that a file's ending asks for."""
+def format_of(output: Path | None, formats: Collection[str] = converters.FORMATS) -> str | None:
+    """The one of ``formats`` that a file's ending asks for."""
     ending = output.suffix.lstrip(".").lower() if output else ""
-    return ending if ending in converters.FORMATS else None
+    return ending if ending in formats else None
 
 
 def standard_output(output_format: str) -> TextIO:

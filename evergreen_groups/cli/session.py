@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from evergreen_groups import config
+from evergreen_groups import config, state
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -42,13 +42,18 @@ class Session:
         """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
         from evergreen_groups.client import Client
 
-        policy = self.settings.policy
+        opened = self._sandbox() if self.use_sandbox else self._configured()
+        with self.state_directory() as directory, opened as (gateway, account):
+            yield Client(gateway, account=account, policy=self.settings.policy, state_directory=directory)
+
+    @contextmanager
+    def state_directory(self) -> Iterator[Path]:
+        """Where the journal, the history and the status are kept; the sandbox has one that ends with it."""
         if not self.use_sandbox:
-            with self._configured() as (gateway, account):
-                yield Client(gateway, account=account, policy=policy)
+            yield state.directory(os.environ)
             return
-        with TemporaryDirectory(prefix="evergreen-groups-") as directory, self._sandbox() as (gateway, account):
-            yield Client(gateway, account=account, policy=policy, state_directory=Path(directory))
+        with TemporaryDirectory(prefix="evergreen-groups-") as directory:
+            yield Path(directory)
 
     @contextmanager
     def _configured(self) -> Iterator[tuple[Gateway, str]]:

@@ -1,0 +1,104 @@
+"""What one run of the report is to do: the configuration, with what the command line says in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from evergreen_groups.cli.output import format_of
+from evergreen_groups.config import Settings
+from evergreen_groups.converters import FILE_FORMATS, REPORT_FORMATS
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.models import Criteria
+from evergreen_groups.policy import Limit
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the report goes: to standard output (``path`` None), to a file, or with ``split`` to a directory.
+
+    ``formats`` are those of a directory's files; of the other two there is one. ``keep_days`` is how long a
+    directory's older files stay (None: for ever).
+    """
+
+    path: Path | None
+    formats: tuple[str, ...]
+    split: bool = False
+    keep_days: int | None = None
+    details: bool = True
+    bom: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """One run of the report. ``deadline`` is in seconds."""
+
+    criteria: Criteria
+    target: Target
+    mail: bool
+    deadline: int
+    healthcheck_url: str | None
+
+
+def chosen(context: click.Context, settings: Settings) -> ReportOptions:
+    """What this run is to do. A run that only looks (``--no-history``) leaves configured targets alone.
+
+    Raises:
+        ConfigurationError: the configuration has no single limit, or the target doesn't fit the format.
+    """
+    given = context.params
+    return ReportOptions(
+        criteria=_criteria(context, settings),
+        target=_target(context, settings),
+        mail=given["mail"],
+        deadline=given["deadline"] or settings.report.deadline,
+        healthcheck_url=given["healthcheck_url"] or settings.report.healthcheck_url,
+    )
+
+
+def _criteria(context: click.Context, settings: Settings) -> Criteria:
+    def one(option: str, configured: Any) -> Any:
+        return context.params[option] if _is_given(context, option) else configured
+
+    return Criteria(
+        min_total=one("min_total", settings.report.min_total),
+        min_members=one("min_members", settings.report.min_members),
+        orgs=one("orgs", settings.report.orgs),
+        top=context.params["top"],
+        sort=context.params["sort"],
+        limit=_limit(context, settings),
+    )
+
+
+def _limit(context: click.Context, settings: Settings) -> Limit:
+    """The one limit: the command line's amount, otherwise the configuration's."""
+    if _is_given(context, "limit"):
+        return Limit(context.params["limit"], settings.policy.comparison)
+    return settings.policy.as_limit()
+
+
+def _target(context: click.Context, settings: Settings) -> Target:
+    given, configured = context.params, settings.report
+    only_looks = not given["history"]
+    path = given["output"] or (None if only_looks else configured.output)
+    split = (given["split"] or ("none" if only_looks else configured.split)) == "library"
+    details, bom = given["details"], given["bom"]
+    if not split:
+        output_format = given["output_format"] or format_of(path, REPORT_FORMATS) or configured.format
+        if output_format == "xlsx" and path is None:
+            raise ConfigurationError("a spreadsheet isn't for the terminal: name a file with --output")
+        return Target(path, (output_format,), details=details, bom=bom)
+    if path is None:
+        raise ConfigurationError("a report for each library needs a directory: name it with --output, or in [report]")
+    if given["output_format"] not in (None, *FILE_FORMATS):
+        raise ConfigurationError(f"a report for each library takes a format of {', '.join(FILE_FORMATS)}")
+    formats = (given["output_format"],) if given["output_format"] else configured.formats
+    return Target(path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom)
+
+
+def _is_given(context: click.Context, option: str) -> bool:
+    return context.get_parameter_source(option) is ParameterSource.COMMANDLINE

@@ -1,0 +1,152 @@
+"""One run of the report: read, compare, write, record, mail; one at a time, in time, and its outcome on record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups import run_status, state
+from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli.deadline import Deadline
+from evergreen_groups.cli.report_options import ReportOptions
+from evergreen_groups.cli.report_output import Rendered, require, show, write
+from evergreen_groups.cli.session import Session
+from evergreen_groups.cli.terminal import terminal_progress
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.history import History
+from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.report import build_report
+from evergreen_groups.run_status import Outcome, RunStatus
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.mail import Mailer
+    from evergreen_groups.models import Criteria, Report
+
+log = logging.getLogger("evergreen_groups.report_run")
+
+
+class ReportRun:
+    """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
+
+    A run that is ``recorded`` has the lock, keeps its figures in the history, writes the status file and calls the
+    healthcheck. Another one only looks.
+    """
+
+    def __init__(self, session: Session, choose: Callable[[], ReportOptions], *, recorded: bool) -> None:
+        self._session = session
+        self._choose = choose
+        self._recorded = recorded
+        self._options: ReportOptions | None = None
+        self._report: Report | None = None
+        self._rendered: Rendered | None = None
+
+    def __call__(self) -> int:
+        """Make the report and give the exit status.
+
+        Standard output comes last, when the lock is free again: somebody may read it page by page.
+        """
+        with self._session.state_directory() as directory:
+            if self._recorded:
+                with state.report_lock(directory) as holder:
+                    status = self._on_record(directory, holder.since)
+            else:
+                status = self._in_time(directory)
+        self._show()
+        return status
+
+    def _on_record(self, directory: Path, started: datetime) -> int:
+        """Make the report, and write down how that went, however it ends."""
+        try:
+            status = self._in_time(directory)
+        except BaseException as error:
+            self._tell(directory, started, exit_codes.for_exception(error), type(error).__name__)
+            raise
+        return self._tell(directory, started, status)
+
+    def _tell(self, directory: Path, started: datetime, exit_code: int, error: str | None = None) -> int:
+        """Write the status file and call the healthcheck; give the exit status, which a full disk makes a failure."""
+        outcome = Outcome.FAILED if error else Outcome.PARTIAL if exit_code else Outcome.DONE
+        totals = self._report.totals if self._report else None
+        status = RunStatus(
+            outcome=outcome,
+            started=started,
+            finished=datetime.now(UTC),
+            exit_code=exit_code,
+            error=error,
+            groups=totals.group_count if totals else None,
+            members=totals.member_count if totals else None,
+        )
+        try:
+            run_status.write(directory, status)
+        except EvergreenGroupsError as problem:
+            log.error("the status of this run could not be kept: %s", problem)  # noqa: TRY400 - one line, no traceback
+            exit_code = exit_code or exit_codes.FAILED
+        if self._options and self._options.healthcheck_url:
+            from evergreen_groups.cli import healthcheck
+
+            healthcheck.call(self._options.healthcheck_url, well=exit_code == exit_codes.DONE)
+        return exit_code
+
+    def _in_time(self, directory: Path) -> int:
+        self._options = self._choose()
+        with Deadline(self._options.deadline):
+            return self._make(self._options, directory)
+
+    def _make(self, options: ReportOptions, directory: Path) -> int:
+        """Everything in its order: what was published is recorded, and what was recorded is mailed.
+
+        What settings can get wrong is found before the ILS is asked.
+        """
+        require(options.target.formats)
+        mailer = self._mailer(directory) if options.mail else None
+        with self._session.gateway() as gateway, self._history(directory, gateway.url) as history:
+            report = self._read(gateway, options.criteria, history)
+        self._report = report
+        self._rendered = write(report, options.target)
+        if self._recorded:
+            with self._history(directory, report.gateway) as history:
+                history.record(report)
+        if mailer and not self._mail(mailer, report):
+            return exit_codes.UNSENT
+        return exit_codes.INCOMPLETE if report.totals.incomplete_group_count else exit_codes.DONE
+
+    def _history(self, directory: Path, url: str) -> History:
+        return History(directory, url, keep_days=self._session.settings.history.keep_days)
+
+    def _read(self, gateway: Gateway, criteria: Criteria, history: History) -> Report:
+        """Read the report, and what changed since the run before."""
+        with terminal_progress(quiet=self._session.quiet) as progress:
+            report = build_report(gateway, criteria, progress)
+        return replace(report, changes=history.compare(report))
+
+    def _mailer(self, directory: Path) -> Mailer:
+        from evergreen_groups.cli.mailing import mailer_for
+
+        return mailer_for(self._session.settings.mail, directory)
+
+    def _mail(self, mailer: Mailer, report: Report) -> bool:
+        """Send everyone their part; False where some of it could not be sent."""
+        from evergreen_groups.cli.mailing import send_report
+
+        delivery = send_report(mailer, report, self._session.settings.mail, OrgUnits(report.org_units))
+        log.info("%d mails sent", delivery.sent)
+        if delivery.dropped:
+            log.warning("%d mails were given up: they had waited too long", delivery.dropped)
+        if delivery.kept:
+            log.warning("%d mails are kept for the next run: %s", delivery.kept, delivery.reason)
+        return not delivery.kept
+
+    def _show(self) -> None:
+        """Standard output, and what the reader must know beside it."""
+        if self._rendered is not None:
+            show(self._rendered)
+        if self._report and not self._session.quiet:
+            for note in self._report.notes:
+                click.echo(f"evergreen-groups: {note}", err=True)
