@@ -27,9 +27,10 @@ class Kind(Enum):
 class Present:
     """How a cleared group stands now, looked up: its lead's name, how many belong to it, what they owe together.
 
-    ``combined_fines`` is None where members out of sight owe an amount that isn't known.
+    ``group`` is its number now; ``combined_fines`` is None where members out of sight owe an amount that isn't known.
     """
 
+    group: int
     lead_name: str
     member_count: int
     combined_fines: Decimal | None
@@ -47,6 +48,9 @@ class GroupChange:
     number, whose fines are part of ``before``. For a new group they are the groups that it was split from.
     ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are out of sight).
     ``certain`` is False where members out of sight owe, or owed, an amount that isn't known.
+
+    A cleared group has the ids of its former members in sight as well (``members``), and where that was looked up, how
+    it stands now (``present``).
     """
 
     group: int
@@ -59,6 +63,7 @@ class GroupChange:
     joined_count: int = 0
     left_count: int = 0
     certain: bool = True
+    members: frozenset[int] = frozenset()
     present: Present | None = None
 
     @property
@@ -83,8 +88,8 @@ class Changes:
 
     ``since`` is when the data of the run before was read; None: there is none, and nothing to compare with.
     ``by_group`` has the listed groups by number, ``cleared`` those no longer listed, the highest former fines first.
-    ``trend`` are the last runs' totals, the oldest first and this one last; ``library_trends`` the same for each
-    library by short name, over the groups with a member at home there.
+    ``trend`` are the last runs' totals, the oldest first and this one last; ``library_trends`` the same for each org
+    unit by short name, over the groups with a member at home there or below.
     """
 
     since: datetime | None
@@ -109,18 +114,17 @@ class Changes:
             return len(self.cleared)
         return sum(change.kind is kind for change in self.by_group.values())
 
-    def restricted(self, groups: Iterable[int], libraries: Collection[str]) -> Changes:
+    def restricted(self, groups: Iterable[int], libraries: Collection[str], trend_of: str | None = None) -> Changes:
         """The changes of ``groups``, and of cleared groups that had a member at home in one of ``libraries``.
 
-        The trend is that of the library where there is one; for several of them there is none, because groups with
-        members in two would count twice.
+        The trend is that of the org unit ``trend_of``. There is none for several of them, because groups with members
+        in two would count twice.
         """
         wanted = set(libraries)
-        [only] = wanted if len(wanted) == 1 else [None]
         return replace(
             self,
             by_group={group: self.by_group[group] for group in groups if group in self.by_group},
             cleared=tuple(change for change in self.cleared if change.libraries & wanted),
-            trend=self.library_trends.get(only, ()) if only is not None else (),
+            trend=self.library_trends.get(trend_of, ()) if trend_of is not None else (),
             library_trends={name: trend for name, trend in self.library_trends.items() if name in wanted},
         )

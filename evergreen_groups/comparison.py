@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from evergreen_groups.changes import Changes, GroupChange, Kind, RunTotals
-from evergreen_groups.models import NOTHING, GroupFines, Report
+from evergreen_groups.models import NOTHING, GroupFines, OrgUnit, Report
+from evergreen_groups.org_units import OrgUnits
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,14 @@ class Run:
         """Sums over all groups."""
         return self._sums(self.listings)
 
-    @property
-    def library_totals(self) -> dict[str, RunTotals]:
-        """Sums for each library, over the groups with a member at home there."""
+    def totals_by_org_unit(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
+        """Sums for each org unit by short name, over the groups with a member at home there or below."""
+        above = _above(org_units)
         found: dict[str, list[Listing]] = {}
         for listing in self.listings:
-            for library in listing.libraries:
-                found.setdefault(library, []).append(listing)
-        return {library: self._sums(listings) for library, listings in found.items()}
+            for shortname in {name for library in listing.libraries for name in above.get(library, (library,))}:
+                found.setdefault(shortname, []).append(listing)
+        return {shortname: self._sums(listings) for shortname, listings in found.items()}
 
     def _sums(self, listings: Sequence[Listing]) -> RunTotals:
         return RunTotals(
@@ -80,6 +81,14 @@ class Run:
             member_count=sum(listing.member_count for listing in listings),
             combined_fines=sum((listing.combined_fines for listing in listings), NOTHING),
         )
+
+
+def _above(org_units: Collection[OrgUnit]) -> dict[str, list[str]]:
+    """The short names of each org unit and of those above it."""
+    if not org_units:
+        return {}
+    tree = OrgUnits(org_units)
+    return {unit.shortname: [tree.shortname(id) for id in tree.upwards(unit.id)] for unit in org_units}
 
 
 def compare(previous: Run | None, report: Report) -> Changes:
@@ -190,4 +199,5 @@ def _cleared(listing: Listing) -> GroupChange:
         library=listing.library,
         libraries=listing.libraries,
         certain=listing.certain,
+        members=listing.members,
     )

@@ -62,12 +62,12 @@ class History:
                 runs = self._last_runs(file.database, _settings(report.criteria))
                 totals = [_totals_of_run(file.database, *run) for run in runs]
                 previous = _run(file.database, *runs[-1]) if runs else None
-        totals.append(_totals(Run.of(report)))
-        libraries = sorted(set().union(*totals) - {_EVERYWHERE})
+        totals.append(_totals_of(report))
+        names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
             compare(previous, report),
             trend=_trend(totals, _EVERYWHERE),
-            library_trends={library: _trend(totals, library) for library in libraries},
+            library_trends={name: _trend(totals, name) for name in names},
         )
 
     def record(self, report: Report) -> None:
@@ -80,7 +80,7 @@ class History:
         made(self._directory)
         file = self._file()
         with file.errors_named(), file.transaction():
-            self._write(file.database, _settings(report.criteria), Run.of(report))
+            self._write(file.database, report)
 
     def close(self) -> None:
         """Close the file, if it was opened."""
@@ -110,24 +110,28 @@ class History:
         )
         return [(run, datetime.fromisoformat(at)) for run, at in reversed(rows.fetchall())]
 
-    def _write(self, database: Connection, settings: str, run: Run) -> None:
+    def _write(self, database: Connection, report: Report) -> None:
+        settings = _settings(report.criteria)
         database.execute("INSERT OR IGNORE INTO series (gateway, settings) VALUES (?, ?)", (self._url, settings))
         (series,) = database.execute(
             "SELECT id FROM series WHERE gateway = ? AND settings = ?", (self._url, settings)
         ).fetchone()
         database.execute("DELETE FROM listings WHERE run IN (SELECT id FROM runs WHERE series = ?)", (series,))
-        new = database.execute("INSERT INTO runs (series, at) VALUES (?, ?)", (series, _text(run.at))).lastrowid
+        new = database.execute(
+            "INSERT INTO runs (series, at) VALUES (?, ?)", (series, _text(report.generated_at))
+        ).lastrowid
         database.executemany(
             "INSERT INTO totals VALUES (?, ?, ?, ?, ?)",
             [
-                (new, library, totals.group_count, totals.member_count, str(totals.combined_fines))
-                for library, totals in _totals(run).items()
+                (new, name, totals.group_count, totals.member_count, str(totals.combined_fines))
+                for name, totals in _totals_of(report).items()
             ],
         )
         database.executemany(
-            "INSERT INTO listings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [(new, *_row(one)) for one in run.listings]
+            "INSERT INTO listings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(new, *_row(one)) for one in Run.of(report).listings],
         )
-        too_old = _text(run.at - timedelta(days=self._keep_days))
+        too_old = _text(report.generated_at - timedelta(days=self._keep_days))
         database.execute("DELETE FROM runs WHERE at < ? AND id <> ?", (too_old, new))
         database.execute("DELETE FROM series WHERE id NOT IN (SELECT series FROM runs)")
 
@@ -154,31 +158,30 @@ def recorded_runs(directory: Path, *, wait: float = WAIT) -> int | None:
 
 
 class _Totals(dict[str, RunTotals]):
-    """One run's totals by library, and those of all groups; zeros for a library where no group was listed."""
+    """One run's totals by org unit, and those of all groups; zeros for an org unit where no group was listed."""
 
     def __init__(self, at: datetime, totals: Mapping[str, RunTotals]) -> None:
         super().__init__(totals)
         self._at = at
 
-    def __missing__(self, library: str) -> RunTotals:
+    def __missing__(self, shortname: str) -> RunTotals:
         return RunTotals(self._at, 0, 0, NOTHING)
 
 
-def _totals(run: Run) -> _Totals:
-    return _Totals(run.at, {_EVERYWHERE: run.totals, **run.library_totals})
+def _totals_of(report: Report) -> _Totals:
+    run = Run.of(report)
+    return _Totals(run.at, {_EVERYWHERE: run.totals, **run.totals_by_org_unit(report.org_units)})
 
 
 def _totals_of_run(database: Connection, run: int, at: datetime) -> _Totals:
     rows = database.execute(
-        "SELECT library, group_count, member_count, combined_fines FROM totals WHERE run = ?", (run,)
+        "SELECT org_unit, group_count, member_count, combined_fines FROM totals WHERE run = ?", (run,)
     )
-    return _Totals(
-        at, {library: RunTotals(at, groups, members, Decimal(fines)) for library, groups, members, fines in rows}
-    )
+    return _Totals(at, {name: RunTotals(at, groups, members, Decimal(fines)) for name, groups, members, fines in rows})
 
 
-def _trend(totals: Sequence[_Totals], library: str) -> tuple[RunTotals, ...]:
-    return tuple(run[library] for run in totals)
+def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
+    return tuple(run[shortname] for run in totals)
 
 
 def _run(database: Connection, run: int, at: datetime) -> Run:

@@ -16,10 +16,10 @@ _SCHEMA = (
     " UNIQUE (gateway, settings))",
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series(id), at TEXT NOT NULL)",
     "CREATE INDEX runs_of_series ON runs(series, id)",
-    # The library '' stands for all of them.
-    "CREATE TABLE totals (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, library TEXT NOT NULL,"
+    # The org unit '' stands for all of them together.
+    "CREATE TABLE totals (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, org_unit TEXT NOT NULL,"
     " group_count INTEGER NOT NULL, member_count INTEGER NOT NULL, combined_fines TEXT NOT NULL,"
-    " PRIMARY KEY (run, library)) WITHOUT ROWID",
+    " PRIMARY KEY (run, org_unit)) WITHOUT ROWID",
     "CREATE TABLE listings (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, number INTEGER NOT NULL,"
     " combined_fines TEXT NOT NULL, certain INTEGER NOT NULL, member_count INTEGER NOT NULL, members TEXT NOT NULL,"
     " library TEXT NOT NULL, libraries TEXT NOT NULL, PRIMARY KEY (run, number)) WITHOUT ROWID",

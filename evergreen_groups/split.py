@@ -113,7 +113,8 @@ def _part(report: Report, tree: _Tree, groups: Iterable[GroupFines], shortnames:
     left_out = tuple(group for group in report.left_out if _homes(group) & homes)
     changes = report.changes
     if changes and not (tree.shortnames and tree.shortnames <= homes):
-        changes = changes.restricted([group.group for group in groups], homes)
+        trend_of = shortnames[0] if len(shortnames) == 1 else None
+        changes = changes.restricted([group.group for group in groups], homes, trend_of)
     notes = report.notes
     if len(groups) < len(report.groups):
         notes = tuple(f"Of the whole report: {note}" for note in notes)
