@@ -13,14 +13,15 @@ from typing import IO, BinaryIO, TextIO, cast
 from evergreen_groups.errors import ConfigurationError
 
 _ADVICE = {
-    errno.ENOENT: "create the directory or name another file",
-    errno.ENOTDIR: "name a file in a directory",
-    errno.EISDIR: "name a file in it",
-    errno.EACCES: "allow this user to write in the directory or name another file",
-    errno.EPERM: "allow this user to write in the directory or name another file",
-    errno.EROFS: "name a file on a disk that can be written to",
-    errno.ENOSPC: "make room on the disk or name a file on another",
-    errno.EDQUOT: "make room or name a file elsewhere",
+    errno.ENOENT: "create the directory or name another {kind}",
+    errno.EEXIST: "name another {kind}, or move away what is there",
+    errno.ENOTDIR: "name a {kind} in a directory",
+    errno.EISDIR: "name a {kind} in it",
+    errno.EACCES: "allow this user to write in the directory or name another {kind}",
+    errno.EPERM: "allow this user to write in the directory or name another {kind}",
+    errno.EROFS: "name a {kind} on a disk that can be written to",
+    errno.ENOSPC: "make room on the disk or name a {kind} on another",
+    errno.EDQUOT: "make room or name a {kind} elsewhere",
     errno.ENAMETOOLONG: "name it shorter",
 }
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
@@ -79,14 +80,31 @@ def _beside(path: Path) -> tuple[int, Path]:
 def _move(temporary: Path, path: Path) -> None:
     """Put the finished file in its place, and the directory's new entry on disk where the system lets us."""
     temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Put a directory's entries on disk, where the system lets us."""
     with suppress(OSError):
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
 
 
-def _cannot_write(path: Path, error: OSError) -> ConfigurationError:
-    advice = _ADVICE.get(error.errno or 0, "name another file")
+@contextmanager
+def writing_in(directory: Path) -> Iterator[None]:
+    """Say what to do when the system refuses something in the block, which does nothing but write in ``directory``.
+
+    Raises ``ConfigurationError`` for every ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(directory, error, "directory") from error
+
+
+def _cannot_write(path: Path, error: OSError, kind: str = "file") -> ConfigurationError:
+    advice = _ADVICE.get(error.errno or 0, "name another {kind}").format(kind=kind)
     return ConfigurationError(f"cannot write {path}: {error.strerror or error}; {advice}")

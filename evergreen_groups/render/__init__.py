@@ -1,15 +1,20 @@
-"""Writes a report in one of four formats: a terminal table, CSV, JSON or one HTML file.
+"""Writes a report as text, a terminal table, CSV, JSON or one HTML file, or as a spreadsheet (XLSX).
 
 The module of a format is imported when it is asked for, so that a command that renders nothing starts fast.
 """
 
 from __future__ import annotations
 
-from typing import TextIO
+import io
+from pathlib import Path
+from typing import BinaryIO, TextIO
 
+from evergreen_groups.files import write_bytes_atomically
 from evergreen_groups.models import Report
 
 FORMATS = ("table", "csv", "json", "html")
+"""The formats that are text."""
+XLSX = "xlsx"
 
 
 def render(
@@ -22,7 +27,7 @@ def render(
     color: bool = False,
     bom: bool = False,
 ) -> None:
-    """Write ``report`` to ``stream`` in ``format``, one of ``FORMATS``; with ``details``, every member as well.
+    """Write ``report`` as text to ``stream`` in ``format``, one of ``FORMATS``; with ``details``, every member as well.
 
     ``width`` (columns; None: that of the terminal, or 80) and ``color`` are for the table alone, ``bom`` (begin with
     a byte order mark) for CSV alone. A stream for CSV should be open with ``newline=""``.
@@ -47,3 +52,46 @@ def render(
         write_page(report, stream, details=details)
     else:
         raise ValueError(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
+
+
+def render_bytes(
+    report: Report,
+    format: str,
+    stream: BinaryIO,
+    *,
+    details: bool = True,
+    width: int | None = None,
+    bom: bool = False,
+) -> None:
+    """Write ``report`` in ``format``, one of ``FORMATS`` or ``XLSX``, to a stream of bytes; text is UTF-8.
+
+    Raises what :func:`render` raises, and for a spreadsheet what :func:`.workbook.write_workbook` does.
+    """
+    if format == XLSX:
+        from evergreen_groups.render.workbook import write_workbook
+
+        write_workbook(report, stream, details=details)
+        return
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+    try:
+        render(report, format, text, details=details, width=width, bom=bom)
+    finally:
+        text.detach()
+
+
+def write_file(
+    report: Report,
+    format: str,
+    path: Path,
+    *,
+    details: bool = True,
+    width: int | None = None,
+    bom: bool = False,
+) -> None:
+    """Write ``report`` in ``format``, one of ``FORMATS`` or ``XLSX``, to a file: whole or not at all, mode 0600.
+
+    Raises :class:`~evergreen_groups.errors.ConfigurationError` when the file can't be written, and what
+    :func:`render_bytes` raises.
+    """
+    with write_bytes_atomically(path) as stream:
+        render_bytes(report, format, stream, details=details, width=width, bom=bom)

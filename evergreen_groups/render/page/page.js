@@ -1,7 +1,7 @@
 
 (() => {
   "use strict";
-  const table = document.getElementById("groups");
+  const table = document.getElementById("groups") ?? document.getElementById("libraries");
   if (!table) return;
   const heads = [...table.tHead.rows[0].cells];
   const words = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
@@ -21,6 +21,7 @@
     keyed.sort(([a], [b]) => (isNumber ? a - b : words.compare(a, b)) * (descending ? -1 : 1));
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    table.dataset.sorted = "";
     table.tFoot.before(...keyed.map(([, body]) => body));
   };
 

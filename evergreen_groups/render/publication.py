@@ -1,0 +1,104 @@
+"""The report as a directory of files: some for each library, and an index page that leads to them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+
+from evergreen_groups.editions import LATEST, create, new_edition
+from evergreen_groups.models import Report
+from evergreen_groups.render import XLSX, render_bytes
+from evergreen_groups.split import by_library, libraries
+
+DEFAULT_FORMATS = ("html", "csv", "json")
+INDEX = "index.html"
+
+_NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_NAME = 60
+# What other systems than this one take for devices; the files may be copied there.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published: the day's directory, the address of the newest index page, and how much there is."""
+
+    directory: Path
+    latest_index: Path
+    library_count: int
+    file_count: int
+
+
+def publish(
+    report: Report,
+    directory: Path,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    *,
+    details: bool = True,
+    bom: bool = False,
+    keep_days: int | None = None,
+) -> Publication:
+    """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
+
+    Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
+    date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
+    removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
+
+    Raises:
+        BusyError: another run is writing there.
+        ConfigurationError: it can't be written there, or ``xlsx`` is asked for and xlsxwriter isn't installed.
+    """
+    from evergreen_groups.render.page.library_index import Entry, write_index
+
+    if XLSX in formats:
+        from evergreen_groups.render.workbook import require
+
+        require()
+    day = day_of(report)
+    parts = by_library(report)
+    names = file_names(parts)
+    entries = []
+    with new_edition(directory, day, keep_days=keep_days) as edition:
+        for library in libraries(report):
+            part = parts[library.shortname]
+            files = {format: f"{names[library.shortname]}.{format}" for format in formats}
+            for format, name in files.items():
+                with create(edition / name) as stream:
+                    render_bytes(part, format, stream, details=details, bom=bom)
+            entries.append(Entry(library, part, files))
+        with create(edition / INDEX) as stream:
+            write_index(report, entries, stream)
+    return Publication(
+        directory=directory / day.isoformat(),
+        latest_index=directory / LATEST / INDEX,
+        library_count=len(entries),
+        file_count=len(entries) * len(formats) + 1,
+    )
+
+
+def day_of(report: Report) -> date:
+    """The day of the data in this machine's time zone."""
+    return report.generated_at.astimezone().date()
+
+
+def file_names(shortnames: Collection[str]) -> dict[str, str]:
+    """For each short name one that is safe as the beginning of a file's name, different from all others.
+
+    Most stay as they are. In others, unusual characters become underscores, and a few letters that stand for the whole
+    short name are added; so they are to those that differ in capitals alone, which some disks don't tell apart.
+    """
+    alike = Counter(shortname.casefold() for shortname in shortnames)
+    return {shortname: _file_name(shortname, unique=alike[shortname.casefold()] == 1) for shortname in shortnames}
+
+
+def _file_name(shortname: str, *, unique: bool) -> str:
+    safe = _NOT_IN_FILE_NAMES.sub("_", shortname)[:_LONGEST_NAME].lstrip(".-")
+    reserved = safe.casefold() == Path(INDEX).stem or _DEVICES.fullmatch(safe)
+    if unique and safe == shortname and safe and not reserved:
+        return safe
+    return f"{safe or '_'}-{sha256(shortname.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

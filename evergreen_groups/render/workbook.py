@@ -1,0 +1,219 @@
+"""The report as a spreadsheet (XLSX): a summary, a sheet of groups, one of members, one of groups that are cleared.
+
+Amounts and counts are numbers to reckon with. Names and barcodes are texts, whatever they look like: no name becomes a
+formula or a link, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from typing import Any, BinaryIO, NamedTuple
+
+from evergreen_groups.changes import Changes, GroupChange, Kind
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
+from evergreen_groups.render.sheet import Column, Formats, Value, fill, write_cell
+from evergreen_groups.render.wording import CONFIDENTIAL, TITLE, information_only, listed, local_time
+
+_KIND_MARKS = {Kind.NEW: "notable", Kind.WORSE: "over"}
+_YES, _NO = "yes", "no"
+
+
+class MemberRow(NamedTuple):
+    """A member with the group they belong to."""
+
+    group: GroupFines
+    member: Member
+
+
+def require() -> None:
+    """Check that spreadsheets can be written here, so that nobody finds out after a long run.
+
+    Raises:
+        ConfigurationError: xlsxwriter isn't installed.
+    """
+    _library()
+
+
+def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) -> None:
+    """Write the workbook; with ``details``, the sheet of members as well.
+
+    Nothing of it is put into temporary files.
+
+    Raises:
+        ConfigurationError: xlsxwriter isn't installed.
+        DataError: there are more groups or members than a sheet has rows.
+    """
+    held = io.BytesIO()
+    workbook = _library().Workbook(
+        held,
+        {
+            "in_memory": True,
+            "strings_to_formulas": False,
+            "strings_to_urls": False,
+            "strings_to_numbers": False,
+        },
+    )
+    created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
+    workbook.set_properties({"title": TITLE, "comments": CONFIDENTIAL, "created": created})
+    formats = Formats(workbook)
+    _write_summary(workbook.add_worksheet("Summary"), report, formats)
+    fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
+    if details:
+        rows = (MemberRow(group, member) for group in report.groups for member in group.members)
+        fill(workbook.add_worksheet("Members"), _MEMBER_COLUMNS, rows, formats, frozen=2)
+    if report.changes and report.changes.cleared:
+        fill(workbook.add_worksheet("Cleared"), _CLEARED_COLUMNS, report.changes.cleared, formats, frozen=1)
+    workbook.close()
+    stream.write(held.getbuffer())
+
+
+def _library() -> Any:
+    try:
+        import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
+    except ImportError:
+        raise ConfigurationError(
+            "a spreadsheet needs the package xlsxwriter: pip install 'evergreen-groups[xlsx]', or choose another format"
+        ) from None
+    return xlsxwriter
+
+
+def _yes_or_no(truth: bool) -> str:
+    return _YES if truth else _NO
+
+
+def _group_columns(report: Report) -> list[Column[GroupFines]]:
+    limit = report.criteria.limit
+
+    def nobody(group: GroupFines) -> bool:
+        return nobody_over_limit(group, limit)
+
+    columns: list[Column[GroupFines]] = [
+        Column("Group", "id", lambda group: group.group),
+        Column("Lead", "text", lambda group: group.lead.name),
+        Column("Barcode of the lead", "text", lambda group: group.lead.barcode),
+        Column("Library", "text", lambda group: group.library),
+        Column("Members", "number", lambda group: group.member_count),
+        Column("Owing", "number", lambda group: group.owing_count),
+        Column("Combined fines", "money", lambda group: group.combined_fines),
+        Column("Highest own fines", "money", lambda group: group.highest_own_fines),
+        Column(
+            "Over the limit",
+            "number",
+            lambda group: group.over_limit_count,
+            lambda group: "over" if group.over_limit_count else "",
+        ),
+        Column(
+            "Nobody over the limit",
+            "text",
+            lambda group: _yes_or_no(nobody(group)),
+            lambda group: "notable" if nobody(group) else "",
+        ),
+        Column(
+            "Members out of sight",
+            "number",
+            lambda group: group.hidden_member_count,
+            lambda group: "" if group.complete else "notable",
+        ),
+        Column("Fines of those", "money", _hidden_fines),
+    ]
+    if report.changes and report.changes.compared:
+        columns += _change_columns(report.changes)
+    return columns
+
+
+def _hidden_fines(group: GroupFines) -> Value:
+    return "not known, not counted" if group.hidden_fines is None else group.hidden_fines
+
+
+def _change_columns(changes: Changes) -> list[Column[GroupFines]]:
+    def of_change(get: Callable[[GroupChange], Value]) -> Callable[[GroupFines], Value]:
+        return lambda group: get(changes.by_group[group.group]) if group.group in changes.by_group else None
+
+    def mark(group: GroupFines) -> str:
+        change = changes.by_group.get(group.group)
+        return _KIND_MARKS.get(change.kind, "") if change else ""
+
+    return [
+        Column("Change", "text", of_change(lambda change: change.kind.value), mark),
+        Column("Difference", "change", of_change(lambda change: change.difference)),
+        Column("Fines before", "money", of_change(lambda change: change.before)),
+        Column("Was group", "text", of_change(_formerly)),
+    ]
+
+
+def _formerly(change: GroupChange) -> str:
+    return ", ".join(map(str, change.formerly))
+
+
+_MEMBER_COLUMNS: list[Column[MemberRow]] = [
+    Column("Group", "id", lambda row: row.group.group),
+    Column("Name", "text", lambda row: row.member.name),
+    Column("Barcode", "text", lambda row: "no card" if row.member.barcode is None else row.member.barcode),
+    Column("Library", "text", lambda row: row.member.library),
+    Column("Own fines", "money", lambda row: row.member.own_fines, lambda row: _over(row.member)),
+    Column("Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), lambda row: _over(row.member)),
+    Column("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
+    Column("Combined fines of the group", "money", lambda row: row.group.combined_fines),
+]
+
+
+def _over(member: Member) -> str:
+    return "over" if member.over_limit else ""
+
+
+_CLEARED_COLUMNS: list[Column[GroupChange]] = [
+    Column("Group", "id", lambda change: change.group),
+    Column("Lead", "text", lambda change: change.present.lead_name if change.present else None),
+    Column("Library", "text", lambda change: change.library),
+    Column("Fines before", "money", lambda change: change.before),
+    Column("Fines now", "money", lambda change: change.present.combined_fines if change.present else None),
+]
+
+
+def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
+    """Write what the report says before its first group: rule, facts, totals, changes and notes."""
+    sheet.set_column(0, 0, 30)
+    sheet.set_column(1, 1, 80)
+    sheet.hide_gridlines(2)
+    sheet.write_string(0, 0, TITLE, formats.title)
+    sheet.write_string(1, 0, "For information only", formats.strong)
+    sheet.write_string(1, 1, information_only(report.criteria.limit), formats.wrapped)
+    row = 3
+    for label, kind, value in _facts(report):
+        if label:
+            sheet.write_string(row, 0, label, formats.strong)
+            form = formats.wrapped if kind == "text" else formats.of(kind)
+            write_cell(sheet, row, 1, value, form)
+        row += 1
+    sheet.set_portrait()
+    sheet.fit_to_pages(1, 0)
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str, Value]]:
+    """Label, kind and value of each line of the summary; without a label, an empty line."""
+    totals = report.totals
+    yield "Listed", "text", listed(report.criteria)
+    yield "Time of the data", "text", local_time(report.generated_at)
+    yield "Gateway", "text", report.gateway
+    yield "", "text", None
+    yield "Groups", "number", totals.group_count
+    yield "Members", "number", totals.member_count
+    yield "Members who owe", "number", totals.owing_count
+    yield "Combined fines", "money", totals.combined_fines
+    yield "Members over the limit", "number", totals.over_limit_count
+    yield "Groups with nobody over it", "number", totals.groups_nobody_over_limit
+    yield "Incomplete groups", "number", totals.incomplete_group_count
+    changes = report.changes
+    if changes and changes.since:
+        yield "", "text", None
+        yield "Compared with", "text", local_time(changes.since)
+        for kind in Kind:
+            yield f"Groups {kind.value}", "number", changes.count(kind)
+        yield "Difference", "change", changes.difference
+    yield "", "text", None
+    for note in report.notes:
+        yield "Please note", "text", note
+    yield "Confidential", "text", CONFIDENTIAL
