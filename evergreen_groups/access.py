@@ -52,9 +52,9 @@ class Access:
         if root in granted:
             return cls(frozenset(every), ())
         session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
-        if not _denied(gateway, session.id, root):
+        if not _denied(gateway, session.id, root, VIEW_USER):
             return cls(frozenset(every), ())
-        viewable = every - _denied_at(gateway, session.id, sorted(every))
+        viewable = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
         if not viewable:
             raise PermissionDeniedError(
                 f"the account sees no patrons: it has {VIEW_USER} nowhere; grant it at {org_units.root.shortname}, "
@@ -73,21 +73,44 @@ def granted_at(gateway: Gateway) -> list[int]:
 
     What it has through its home library isn't in it.
     """
+    return _granted(gateway, [VIEW_USER])[VIEW_USER]
+
+
+def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
+    """The ids of the org units at which the account has each permission, through its work org units or its home.
+
+    One call, and one more for each permission that it doesn't have everywhere.
+    """
+    granted = _granted(gateway, permissions)
+    every = frozenset(unit.id for unit in org_units)
+    user = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value).id
+
+    def held(permission: str) -> frozenset[int]:
+        if org_units.root.id in granted[permission]:
+            return every
+        return every - _denied_at(gateway, user, sorted(every), permission)
+
+    return {permission: held(permission) for permission in permissions}
+
+
+def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
+    """The highest org units at which the account has each permission through its work org units."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
-    return list(gateway.call("open-ils.actor", method, TOKEN, [VIEW_USER]).value[VIEW_USER])
+    answer = gateway.call("open-ils.actor", method, TOKEN, list(permissions)).value
+    return {permission: list(answer[permission]) for permission in permissions}
 
 
-def _denied(gateway: Gateway, user: int, org_unit: int) -> bool:
-    answer = gateway.call("open-ils.actor", "open-ils.actor.user.perm.check", TOKEN, user, org_unit, [VIEW_USER])
+def _denied(gateway: Gateway, user: int, org_unit: int, permission: str) -> bool:
+    answer = gateway.call("open-ils.actor", "open-ils.actor.user.perm.check", TOKEN, user, org_unit, [permission])
     return bool(answer.value)
 
 
-def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int]) -> set[int]:
+def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
     """Where the permission is missing: in one call, or one for each org unit on a server without that method."""
     method = "open-ils.actor.user.perm.check.multi_org"
     try:
-        pairs = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [VIEW_USER]).value
+        pairs = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission]).value
     except MethodNotFoundError:
-        verdicts = gateway.map(lambda org_id: _denied(gateway, user, org_id), org_ids)
+        verdicts = gateway.map(lambda org_id: _denied(gateway, user, org_id, permission), org_ids)
         return {org_id for org_id, denied in zip(org_ids, verdicts, strict=True) if denied}
     return {int(org_id) for org_id, _permission in pairs}

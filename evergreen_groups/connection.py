@@ -10,8 +10,12 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 
 
-def connect(settings: config.Settings, environ: Mapping[str, str], *, retries: RetryPolicy | None = None) -> Gateway:
+def connect(
+    settings: config.Settings, environ: Mapping[str, str], *, retries: RetryPolicy | None = None, cached: bool = True
+) -> Gateway:
     """Make the gateway that ``[gateway]`` describes; nothing is asked of it yet.
+
+    ``cached`` takes the IDL from the disk where it hasn't changed on the server.
 
     Raises:
         ConfigurationError: the address or the account is missing, or the password can't be had.
@@ -30,7 +34,7 @@ def connect(settings: config.Settings, environ: Mapping[str, str], *, retries: R
         ca_bundle=chosen.ca_bundle,
         allow_plain_http=chosen.allow_plain_http,
         retries=retries,
-        cache_directory=_cache_directory(environ),
+        cache_directory=_cache_directory(environ) if cached else None,
     )
 
 

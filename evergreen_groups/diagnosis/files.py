@@ -1,0 +1,165 @@
+"""Checks of this machine: the configuration, the password, the state directory, and who can read them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from evergreen_groups import config, connection
+from evergreen_groups.diagnosis.finding import Finding, Line
+from evergreen_groups.diagnosis.subject import Subject
+
+_OTHERS = stat.S_IRWXO
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_PORTION = 64 * 1024
+_BUSY_SECONDS = 2
+
+
+def configuration(subject: Subject, line: Line) -> Iterator[Finding]:
+    """It is there, can be read, holds nothing unknown, and names the gateway and the account."""
+    settings = subject.settings
+    if settings.gateway.url is None and settings.source is None:
+        yield line.failed(
+            "none in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in $EVERGREEN_GROUPS_CONFIG",
+            "make one with evergreen-groups init, or name one with --config",
+        )
+        return
+    connection.named(settings)
+    yield line.ok(str(settings.source) if settings.source else "no file; the settings come from the environment")
+
+
+def configuration_file(subject: Subject, line: Line) -> Iterator[Finding]:
+    """Nobody else may change where the password is sent."""
+    source = subject.settings.source
+    if source is None:
+        return
+    mode = source.stat().st_mode
+    owner = _stranger(source)
+    if mode & stat.S_IWOTH or owner:
+        whose = f"belongs to {owner}" if owner else "can be changed by everybody"
+        yield line.failed(
+            f"{source} {whose}, who could have the password sent elsewhere",
+            f"chown root {source}; chmod 600 {source}" if owner else f"chmod 600 {source}",
+        )
+    elif mode & stat.S_IWGRP:
+        yield line.warning(f"{source} can be changed by its group ({_octal(mode)})", f"chmod g-w {source}")
+    else:
+        yield line.ok(f"{_octal(mode)}, changed by its owner alone")
+
+
+def password(subject: Subject, line: Line) -> Iterator[Finding]:
+    """It can be had, and from a file that is for this account's eyes."""
+    gateway = subject.settings.gateway
+    text = config.password(gateway, subject.environ)
+    if subject.environ.get(config.PASSWORD_VARIABLE):
+        place = f"from ${config.PASSWORD_VARIABLE}"
+        if gateway.password_file is not None:
+            place += f", which comes before {gateway.password_file}"
+    else:
+        place = f"from {gateway.password_file or 'the systemd credential'}"
+    if text != text.strip():
+        yield line.warning(f"{place}; it begins or ends with a blank", "remove the blank if it isn't meant")
+    elif gateway.password_file is not None and place == f"from {gateway.password_file}":
+        yield _password_file(line, gateway.password_file)
+    else:
+        yield line.ok(place)
+
+
+def _password_file(line: Line, path: Path) -> Finding:
+    mode = path.stat().st_mode
+    if owner := _stranger(path):
+        return line.warning(f"{path} belongs to {owner}, who can read and change it", f"chown it, and chmod 600 {path}")
+    if mode & stat.S_IWGRP:
+        return line.warning(f"{path} can be changed by its group ({_octal(mode)})", f"chmod 600 {path}")
+    return line.ok(f"from {path} ({_octal(mode)})")
+
+
+def state_directory(subject: Subject, line: Line) -> Iterator[Finding]:
+    """History and journal have a place that only this account can enter, with room left."""
+    path = subject.state_directory
+    if not path.exists():
+        above = next(parent for parent in path.parents if parent.exists())
+        if os.access(above, os.W_OK | os.X_OK) and above.is_dir():
+            yield line.ok(f"{path}: the first run makes it")
+        else:
+            yield line.failed(f"{path} isn't there and can't be made in {above}", f"make it, with chmod 700 {path}")
+        return
+    if not path.is_dir():
+        yield line.failed(f"{path} is no directory", "move it away, or set $STATE_DIRECTORY")
+        return
+    try:
+        with tempfile.TemporaryFile(dir=path) as stream:
+            stream.write(b"\0" * _PORTION)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        yield line.failed(f"{path} can't be written to: {error.strerror}", "make room, or give it to this user")
+        return
+    mode = path.stat().st_mode
+    if mode & _GROUP_AND_OTHERS:
+        yield line.warning(f"{path} can be entered by others ({_octal(mode)})", f"chmod 700 {path}")
+    else:
+        yield line.ok(f"{path} ({_octal(mode)}), writable")
+
+
+def databases(subject: Subject, line: Line) -> Iterator[Finding]:
+    """History and journal are whole, and for this account alone."""
+    found = sorted(subject.state_directory.glob("*.sqlite3"))
+    if not found:
+        yield line.ok("none yet: the first run makes them")
+        return
+    troubles = [trouble for path in found if (trouble := _database(path, line)) is not None]
+    yield from troubles
+    if not troubles:
+        yield line.ok(f"{', '.join(path.name for path in found)}: whole")
+
+
+def _database(path: Path, line: Line) -> Finding | None:
+    """What is wrong with an SQLite file, None where nothing is."""
+    mode = path.stat().st_mode
+    if mode & _OTHERS:
+        return line.failed(f"{path} can be read by everybody ({_octal(mode)})", f"chmod 600 {path}")
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)) as database:
+            ((verdict,),) = database.execute("PRAGMA quick_check(1)").fetchall()
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            return line.warning(f"{path} is in use by another run", "look again when that has ended")
+        return line.failed(f"{path} can't be opened: {error}", f"move it away, or give it to this user: {path}")
+    except sqlite3.DatabaseError as error:
+        return line.failed(f"{path} is damaged: {error}", "put a copy in its place, or move it away to begin anew")
+    if verdict != "ok":
+        return line.failed(f"{path} is damaged", "put a copy in its place, or move it away to begin anew")
+    return None
+
+
+def output(subject: Subject, line: Line) -> Iterator[Finding]:
+    """The report that the configuration asks for can be written where it asks for it."""
+    path = subject.settings.report.output
+    if path is None:
+        yield line.ok("standard output")
+        return
+    place = path if path.is_dir() else path.parent
+    if not place.is_dir():
+        yield line.failed(f"{place} is not there", "make it, or set another output in [report]")
+    elif not os.access(place, os.W_OK | os.X_OK):
+        yield line.failed(f"{place} can't be written to by this user", "give it to this user, or set another output")
+    elif place.stat().st_mode & stat.S_IWOTH and not place.stat().st_mode & stat.S_ISVTX:
+        yield line.warning(f"everybody can replace files in {place}", f"chmod o-w {place}")
+    else:
+        yield line.ok(str(path))
+
+
+def _stranger(path: Path) -> str | None:
+    """The owner of a file, where that is neither root nor whoever runs this; root may look for another user."""
+    owner, reader = path.stat().st_uid, os.geteuid()
+    return f"another user (uid {owner})" if reader and owner not in (0, reader) else None
+
+
+def _octal(mode: int) -> str:
+    return f"{stat.S_IMODE(mode):04o}"

@@ -1,0 +1,119 @@
+"""Checks of the server's interface: its classes and fields, its methods, and the query that does the sums."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from enum import Enum
+
+from evergreen_groups.diagnosis.finding import Finding, Line
+from evergreen_groups.diagnosis.requirements import FIELDS, METHODS, Method
+from evergreen_groups.diagnosis.subject import Subject
+from evergreen_groups.errors import (
+    DataError,
+    EventError,
+    MethodNotFoundError,
+    ProtocolError,
+    ServerError,
+    TimedOutError,
+    UnexpectedAnswerError,
+)
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.group_query import GroupRange, HighFines
+
+_RANGE = 3_000
+_NO_SERVICE = "osrfServiceException"
+_OLD = "a release before 3.0, or an IDL that was edited; look at fm_IDL.xml on the server"
+
+
+def idl(subject: Subject, line: Line) -> Iterator[Finding]:
+    """The server's IDL has the classes and fields that are used."""
+    asked = subject.gateway
+    missing = []
+    for class_id, fields in FIELDS.items():
+        try:
+            known = asked.idl(class_id)[class_id]
+        except DataError:
+            if not len(asked.idl()):
+                raise
+            missing.append(f"class {class_id}")
+            continue
+        missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
+    if missing:
+        yield line.failed(f"it lacks {', '.join(missing)}", _OLD)
+    else:
+        yield line.ok(f"{len(FIELDS)} classes, with all the fields that are used")
+
+
+def methods(subject: Subject, line: Line) -> Iterator[Finding]:
+    """The server offers the methods that are used.
+
+    Each is called with a token that no session has, so that none does anything.
+    """
+    asked = subject.gateway
+    verdicts = asked.map(lambda method: _offer(asked, method), METHODS)
+    offers = list(zip(METHODS, verdicts, strict=True))
+    unserved = {method.service for method, offer in offers if offer is _Offer.NO_SERVICE}
+    for service in sorted(unserved):
+        yield line.failed(
+            f"the service {service} is not offered",
+            "start it, and name it among the gateway's services in opensrf_core.xml",
+        )
+    missing = [method for method, offer in offers if offer is _Offer.NO_METHOD]
+    for method in missing:
+        found = f"{method.name} is not offered; it is needed for {method.purpose}"
+        if method.instead:
+            yield line.warning(f"{found}. Used in its place: {method.instead}", "nothing, or install a newer release")
+        else:
+            yield line.failed(found, "look at the server's release, and at what its gateway lets through")
+    if not unserved and not missing:
+        yield line.ok(f"all {len(METHODS)} that are used are offered")
+
+
+class _Offer(Enum):
+    """Whether a method is there."""
+
+    THERE = "there"
+    NO_METHOD = "no method"
+    NO_SERVICE = "no service"
+
+
+def _offer(asked: Gateway, method: Method) -> _Offer:
+    try:
+        asked.call(method.service, method.name, *method.parameters, expect="optional")
+    except MethodNotFoundError as error:
+        return _Offer.NO_SERVICE if _NO_SERVICE in error.raw else _Offer.NO_METHOD
+    except (EventError, ProtocolError):
+        pass  # it refused what it was sent: it is there
+    return _Offer.THERE
+
+
+def pushdown(subject: Subject, line: Line) -> Iterator[Finding]:
+    """The ILS's database adds up groups' fines itself; otherwise all debtors are read."""
+    asked = subject.gateway
+    newest = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
+    found = asked.pcrud.search(
+        "au", {"deleted": "f", "id": {">": 0}}, select=("id", "usrgroup"), order_by=newest, limit=1
+    )
+    if not found:
+        yield line.failed(
+            "the account sees not a single patron", "look at where it has VIEW_USER, and who is at home there"
+        )
+        return
+    highest = found[0].usrgroup
+    query = HighFines(min_total=Decimal("25.00"), more_than_one=True).members(GroupRange(highest - _RANGE, highest))
+    began = time.monotonic()
+    try:
+        asked.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
+    except ServerError:
+        yield line.warning(
+            "the server refuses it, so the report reads all debtors page by page",
+            "nothing, where that is quick enough; a newer release takes it",
+        )
+    except (TimedOutError, UnexpectedAnswerError):
+        yield line.warning(
+            f"no answer in {subject.settings.gateway.timeout} s", "look at the load of the server's database"
+        )
+    else:
+        yield line.ok(f"taken; {_RANGE:,} group numbers in {time.monotonic() - began:.2f} s")

@@ -1,0 +1,101 @@
+"""What is looked at: the settings, the gateway and the account, each asked for when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from evergreen_groups import config, state
+from evergreen_groups.connection import connect
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
+from evergreen_groups.gateway.address import Address
+from evergreen_groups.org_units import OrgUnits
+
+_TWICE = RetryPolicy(tries=2)
+
+
+class Subject:
+    """One installation: a configuration file (None: the one that counts) and an environment.
+
+    ``gateway`` is put in place of the section ``[gateway]``. ``changes`` says that the account is also to change
+    groups. Close it, or use it in a ``with`` statement: it logs out.
+    """
+
+    def __init__(
+        self,
+        config_file: Path | None,
+        environ: Mapping[str, str],
+        *,
+        gateway: config.GatewaySettings | None = None,
+        changes: bool = False,
+    ) -> None:
+        self.config_file = config_file
+        self.environ = environ
+        self.changes = changes
+        self._gateway_settings = gateway
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Log out and close the connections, where there are some."""
+        gateway = self.__dict__.get("gateway")
+        if gateway is not None:
+            gateway.close()
+
+    @cached_property
+    def settings(self) -> config.Settings:
+        """The settings. Raises ConfigurationError where they can't be read."""
+        loaded = config.load(self.config_file, self.environ)
+        return replace(loaded, gateway=self._gateway_settings) if self._gateway_settings else loaded
+
+    @property
+    def url(self) -> str | None:
+        """The configured address, None where there is none or the settings can't be read."""
+        try:
+            return self.settings.gateway.url
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def address(self) -> Address:
+        """The configured address, taken apart."""
+        return Address.parse(self.settings.gateway.url or "")
+
+    @property
+    def state_directory(self) -> Path:
+        """The directory where state is kept."""
+        return state.directory(self.environ)
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """The gateway, for few retries: who looks is waiting. Its IDL is not taken from the disk."""
+        return connect(self.settings, self.environ, retries=_TWICE, cached=False)
+
+    @cached_property
+    def org_units(self) -> OrgUnits:
+        """The org units."""
+        return OrgUnits.read(self.gateway)
+
+    @cached_property
+    def user(self) -> Record:
+        """The account's own record, as its session has it (``au``)."""
+        record = self.gateway.decode(self.gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
+        if not isinstance(record, Record):
+            raise TypeError("a session without an account")
+        return record
+
+    @property
+    def work_org(self) -> int:
+        """The id of the org unit that the account works at: the workstation's, or its home library."""
+        return int(self.user.ws_ou or self.user.home_ou)
