@@ -31,6 +31,10 @@ class HistoryError(EvergreenGroupsError):
     """The history of runs can't be used. Likely cause: a full disk, a damaged file, or a program that has it open."""
 
 
+class StateError(EvergreenGroupsError):
+    """A file in the state directory isn't what it should be. Likely cause: a damaged disk, or somebody edited it."""
+
+
 class PlanError(EvergreenGroupsError):
     """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
 

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from evergreen_groups.errors import ConfigurationError, DataError
+from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.files import write_atomically
 from evergreen_groups.lock import Holder, holder_of
 from evergreen_groups.state import REPORT_LOCK, made
@@ -79,7 +79,7 @@ def read(directory: Path) -> RunStatus | None:
 
     Raises:
         ConfigurationError: the file can't be read.
-        DataError: it isn't such a file.
+        StateError: it isn't such a file.
     """
     path = directory / FILE_NAME
     try:
@@ -98,7 +98,7 @@ def read(directory: Path) -> RunStatus | None:
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is damaged; the next run writes it anew") from error
+        raise StateError(f"{path} is damaged; the next run writes it anew") from error
 
 
 def under_way(directory: Path) -> Holder | None:

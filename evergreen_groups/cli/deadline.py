@@ -14,8 +14,12 @@ from evergreen_groups.errors import DeadlineError
 _GRACE = 30.0
 
 
+class _ExpiredError(BaseException):
+    """Raised by the signal, wherever the block is: like Ctrl-C, it isn't for those who catch errors there."""
+
+
 class Deadline:
-    """Ends a ``with`` block after ``seconds`` with DeadlineError, by a signal, so that no wait is left out.
+    """Ends a ``with`` block after ``seconds``, by a signal, so that no wait is left out; DeadlineError comes out of it.
 
     The block's own clean-up then has ``grace`` seconds: to close the gateway and remove temporary files. A block that
     is still there after that, because something doesn't come back at all (a dead network disk, say), is ended
@@ -39,12 +43,14 @@ class Deadline:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
         self._last_resort.cancel()
+        if isinstance(error, _ExpiredError):
+            raise DeadlineError(
+                f"the run was not done after {self._seconds:g} seconds and was ended; give it more with --deadline, or "
+                "see with -v what it waits for"
+            ) from None
 
     def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:
-        raise DeadlineError(
-            f"the run was not done after {self._seconds:g} seconds and was ended; give it more with --deadline, or "
-            "see with -v what it waits for"
-        )
+        raise _ExpiredError
 
     def _end_the_process(self) -> NoReturn:
         os.write(2, b"evergreen-groups: the run did not end at its deadline, and was cut off\n")
