@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _ADVICE = {
     errno.EDQUOT: "make room or name a {kind} elsewhere",
     errno.ENAMETOOLONG: "name it shorter",
 }
+_UNFINISHED = ".part"
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
@@ -33,7 +35,8 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
 
     The text goes to a temporary file beside it, which only its owner may read from the start on (mode 0600), and
     which takes the place of ``path`` once it is safely on disk. A symbolic link is replaced, not followed. When the
-    block raises, the old file stays as it is and the temporary one is removed.
+    block raises, the old file stays as it is and the temporary one is removed; that of a process which was killed is
+    removed by the next.
 
     Raises ``ConfigurationError`` when the file can't be written. Line ends are written as they come.
     """
@@ -59,7 +62,7 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        _move(temporary, path)
+            _move(temporary, path)
     except BaseException as error:  # an interrupt as well must leave nothing behind
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and (error.errno in _DISK_ERRORS or error.filename == str(temporary)):
@@ -68,13 +71,34 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
 
 
 def _beside(path: Path) -> tuple[int, Path]:
-    """Create the temporary file (``mkstemp`` gives it mode 0600)."""
+    """Create the temporary file (``mkstemp`` gives it mode 0600), locked for as long as it is being written."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
-    return handle, Path(name)
+    prefix = f".{path.name[:100]}."
+    _remove_abandoned(path.parent, prefix)
+    while True:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=_UNFINISHED, dir=path.parent)
+        with suppress(OSError):  # a disk without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # somebody took it for abandoned before it was locked
+
+
+def _remove_abandoned(directory: Path, prefix: str) -> None:
+    """Remove temporary files that nobody is writing any more: their process was killed."""
+    with suppress(OSError):  # a directory that can't be listed can be written in all the same
+        abandoned = [path for path in directory.iterdir() if _is_temporary(path.name, prefix)]
+        for path in abandoned:
+            with suppress(BlockingIOError), path.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+def _is_temporary(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and name.endswith(_UNFINISHED)
 
 
 def _move(temporary: Path, path: Path) -> None:

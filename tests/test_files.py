@@ -64,6 +64,25 @@ def test_old_file_stays_when_the_block_raises(tmp_path: Path, error: BaseExcepti
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom evergreen_groups.files import write_atomically\n"
+        "with write_atomically(Path(sys.argv[1])) as stream:\n"
+        "    stream.write('half')\n    stream.flush()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    [abandoned] = tmp_path.iterdir()
+    assert mode(abandoned) == 0o600
+    with write_atomically(path) as first:
+        assert not abandoned.exists()
+        with write_atomically(path) as second:
+            second.write("second")
+        first.write("first, which another writer at the same time does not take for abandoned")
+    assert path.read_text().startswith("first, ")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def refusal(path: Path, text: str = "new") -> str:
     with pytest.raises(ConfigurationError) as caught, write_atomically(path) as stream:
         stream.write(text)
