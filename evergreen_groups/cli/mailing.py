@@ -9,10 +9,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evergreen_groups import config
 from evergreen_groups.config import MailSettings
-from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, Spool, addressed, build_message
+from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, addressed, build_message
 from evergreen_groups.render import render
 from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.render.wording import local_time
@@ -31,10 +29,7 @@ def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
     Raises:
         ConfigurationError: no server, sender or recipients, or a password that can't be read.
     """
-    if not settings.recipients:
-        raise ConfigurationError("no mail can be sent: set recipients in section [mail]")
-    password = config.mail_password(settings, os.environ) if settings.username else None
-    return Mailer(settings, password, Spool(settings.spool or state_directory / "mail"))
+    return Mailer.configured(settings, os.environ, state_directory)
 
 
 def send_report(mailer: Mailer, report: Report, settings: MailSettings, org_units: OrgUnits) -> Delivery:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from evergreen_groups.diagnosis import account, answers, files, interface, mail, network, permissions
+from evergreen_groups.diagnosis import account, answers, files, interface, mail, network, permissions, runs
 from evergreen_groups.diagnosis.finding import Diagnosis, Finding, Line, Verdict
 from evergreen_groups.diagnosis.subject import Subject
 from evergreen_groups.errors import EvergreenGroupsError
@@ -30,6 +30,7 @@ CHECKS = (
     Check("password", "Password", files.password, ("configuration",)),
     Check("state", "State directory", files.state_directory),
     Check("databases", "Its databases", files.databases, ("state",)),
+    Check("last-run", "Last report", runs.last_run, ("state",)),
     Check("output", "Report's place", files.output, ("configuration",)),
     Check("address", "Address", network.address, ("configuration",)),
     Check("certificate", "TLS certificate", network.certificate, ("address",)),

@@ -7,13 +7,13 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
 
-from evergreen_groups.config import MailSettings
+from evergreen_groups.config import MailSettings, mail_password
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.mail.spool import Spool
 
@@ -80,6 +80,34 @@ class Mailer:
             raise ConfigurationError(
                 f"[mail] ca_bundle: {settings.ca_bundle} can't be used: {error.strerror or 'no certificate in it'}"
             ) from None
+
+    @classmethod
+    def configured(cls, settings: MailSettings, environ: Mapping[str, str], state_directory: Path) -> Mailer:
+        """The mailer of the configuration; mails wait in the state directory unless that names another.
+
+        Raises:
+            ConfigurationError: no server, sender or recipients, or a password that can't be read.
+        """
+        if not settings.recipients:
+            raise ConfigurationError("no mail can be sent: set recipients in section [mail]")
+        password = mail_password(settings, environ) if settings.username else None
+        return cls(settings, password, Spool(settings.spool or state_directory / "mail"))
+
+    @property
+    def waiting(self) -> int:
+        """How many mails wait to be sent."""
+        return sum(1 for _file in self._spool)
+
+    def obstacle(self) -> str | None:
+        """Connect, encrypt and log in, and nothing more: why that fails, in a sentence; None where it doesn't."""
+        try:
+            server = self._connection()
+        except _RefusedError as refusal:
+            return str(refusal)
+        with suppress(smtplib.SMTPException, OSError):
+            server.quit()
+        server.close()
+        return None
 
     def deliver(self, messages: Iterable[EmailMessage]) -> Delivery:
         """Send what has waited, and then ``messages``, each to its one recipient.
