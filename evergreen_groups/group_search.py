@@ -41,10 +41,13 @@ class _Ranges:
 
     From the highest number down, where the groups are dense: numbers are given in sequence, and the first few belong
     to accounts that came with the system. The ends are open, so that groups made meanwhile belong to a range as well.
+
+    ``searched`` says how many of the numbers up to ``highest`` are done with.
     """
 
     def __init__(self, highest: int) -> None:
-        self._highest = highest
+        self.highest = highest
+        self.searched = 0
         self._next: int | None = None
         self._widest = max(_FIRST_WIDTHS)
         self._width = self._widest
@@ -71,7 +74,7 @@ class _Ranges:
         if self._ended:
             return
         high = self._next
-        low = (self._highest if high is None else high) - width
+        low = (self.highest if high is None else high) - width
         if low <= width // 2:
             self._next = -1
             yield GroupRange(None, high)
@@ -81,8 +84,8 @@ class _Ranges:
 
     def halves(self, within: GroupRange) -> tuple[GroupRange, GroupRange] | None:
         """Cut a range in two, None where it is a single group."""
-        low = min(0, self._highest) - 1 if within.low is None else within.low
-        high = self._highest if within.high is None else within.high
+        low = min(0, self.highest) - 1 if within.low is None else within.low
+        high = self.highest if within.high is None else within.high
         if high - low < 2:
             return None
         middle = (low + high) // 2
@@ -90,10 +93,11 @@ class _Ranges:
 
     def learn(self, within: GroupRange, members: int, seconds: float) -> None:
         """Take in how many members a range had and how long finding them took."""
-        if within.low is None:
-            return
-        width = (self._highest if within.high is None else within.high) - within.low
+        width = (self.highest if within.high is None else within.high) - (within.low or 0)
         with self._lock:
+            self.searched += width
+            if within.low is None:
+                return
             self._widest = max(self._widest, width)
             self._seen_width = self._seen_width * self._memory + width
             self._seen_members = self._seen_members * self._memory + members
@@ -152,7 +156,6 @@ class RangeSearch:
         found: list[Whole] = []
         for wholes in self._gateway.map(complete, _portions(self._ranges())):
             found.extend(wholes)
-            self._progress("reading groups", len(found))
         return found
 
     def _ranges(self) -> Iterator[list[Patron]]:
@@ -163,6 +166,7 @@ class RangeSearch:
             started = time.monotonic()
             members = self._range(within, ranges)
             ranges.learn(within, len(members), time.monotonic() - started)
+            self._progress("looking through group numbers", ranges.searched, ranges.highest)
             return members
 
         yield from self._gateway.map(read, ranges.first())

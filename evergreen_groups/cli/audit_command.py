@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from evergreen_groups import converters
-from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli import exit_codes, logs
 from evergreen_groups.cli.options import Checked, output_options
 from evergreen_groups.cli.output import format_of, standard_output
 from evergreen_groups.cli.session import Session
@@ -125,7 +125,7 @@ def _fix(session: Session, client: Client, audit: Audit, *, yes: bool, dry_run: 
 def _status(outcome: Recalculations) -> int:
     """The status of what ended it; or of a refusal; done where every call that was made went through."""
     if outcome.stopped is not None:
-        click.echo(f"evergreen-groups: {outcome.stopped} The same command carries on where it stopped.", err=True)
+        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
         return exit_codes.for_error(outcome.stopped)
     statuses = [exit_codes.for_error(person.error) for person in outcome.people if person.error is not None]
     return max(statuses, default=exit_codes.DONE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli import exit_codes, logs
 from evergreen_groups.cli.session import Session
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ def _change(session: Session, make_plan: Callable[[Client], Plan], *, yes: bool,
 def _settle(client: Client) -> None:
     settled = client.moves.settle()
     if settled:
-        click.echo(f"An earlier run was interrupted; {len(settled)} open change(s) of it were looked up.", err=True)
+        logs.say(f"An earlier run was interrupted; {len(settled)} open change(s) of it were looked up.")
 
 
 def _status(outcome: Outcome) -> int:
     """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
     if outcome.stopped is not None:
-        click.echo(f"evergreen-groups: {outcome.stopped} The same command carries on where it stopped.", err=True)
+        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
         return exit_codes.for_error(outcome.stopped)
     if outcome.done:
         return exit_codes.DONE

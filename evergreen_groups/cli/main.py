@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -18,11 +17,14 @@ from evergreen_groups.cli import (
     audit_command,
     change_commands,
     check_command,
+    doctor_command,
     exit_codes,
     journal_command,
+    logs,
     report_command,
     sandbox_command,
     show_command,
+    status_command,
 )
 from evergreen_groups.cli.session import Session
 from evergreen_groups.errors import EvergreenGroupsError
@@ -41,25 +43,33 @@ from evergreen_groups.errors import EvergreenGroupsError
 )
 @click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with made-up families instead of a gateway.")
 @click.option("-v", "--verbose", count=True, help="Say what is being done; twice: every call.")
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
+    show_default=True,
+    envvar="EVERGREEN_GROUPS_LOG_FORMAT",
+    help="Say it as text, or as one JSON object a line (also $EVERGREEN_GROUPS_LOG_FORMAT).",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; errors only.")
 @click.version_option(__version__, "--version", prog_name="evergreen-groups")
 @click.pass_context
-def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int, quiet: bool) -> None:
+def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int, log_format: str, quiet: bool) -> None:
     """Patron groups for the Evergreen library system.
 
     Shows what the members of a group (mostly a family) owe together, for information only: nobody is blocked for the
     fines of others.
     """
-    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("evergreen_groups").setLevel(level)
+    logs.configure(verbosity=verbose, quiet=quiet, log_format=log_format)
     context.obj = Session(config_file=config, use_sandbox=sandbox, quiet=quiet)
 
 
 for _command in (
     report_command.command,
+    status_command.command,
     show_command.command,
     check_command.command,
+    doctor_command.command,
     audit_command.command,
     change_commands.move,
     change_commands.remove,
@@ -91,23 +101,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:
-        problem.show()
+        if not logs.as_json():
+            problem.show()
+        else:
+            logs.say(problem.format_message(), error=True)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted")
+        logs.say("interrupted", error=True)
         status = exit_codes.INTERRUPTED
     except EvergreenGroupsError as error:
-        _complain(str(error))
+        logs.say(str(error), error=True)
         status = exit_codes.for_error(error)
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`); nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = exit_codes.FAILED
     except OSError as error:
-        _complain(f"cannot read or write: {error.strerror or error}")
+        logs.say(f"cannot read or write: {error.strerror or error}", error=True)
         status = exit_codes.FAILED
     return status if isinstance(status, int) else exit_codes.DONE
-
-
-def _complain(message: str) -> None:
-    click.echo(f"evergreen-groups: {' '.join(message.split())}", err=True)

@@ -19,15 +19,31 @@ def width() -> int:
 
 @contextmanager
 def terminal_progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show one line that says what is being done and how far it is; nothing where nobody would see it."""
+    """Show one line: what is being done, how far it is, about how long it takes; nothing where nobody sees it."""
     if quiet or not sys.stderr.isatty():
         yield silent
         return
     from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Display
 
-    with Console(stderr=True).status("asking the gateway …") as status:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(compact=True),
+    )
+    with Display(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("asking the gateway …", total=None, count="")
+        doing_now = ""
 
         def show(doing: str, done: int, total: int | None = None) -> None:
-            status.update(f"{doing}: {min(done, total):,} of {total:,}" if total else f"{doing}: {done:,}")
+            nonlocal doing_now
+            if doing != doing_now:
+                doing_now = doing
+                display.reset(task)
+            count = f"{min(done, total):,} of {total:,}" if total else f"{done:,}"
+            display.update(task, description=doing, completed=done, total=total, count=count)
 
         yield show

@@ -1,0 +1,83 @@
+"""What is said on standard error: one line an event, as text for people or as JSON for programs that collect logs.
+
+Nothing that is logged holds a name, barcode, token or password: whoever logs sees to that.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+import click
+
+FORMATS = ("text", "json")
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_PACKAGE = "evergreen_groups"
+
+
+class _OneLine(logging.Formatter):
+    """Text, one line an event; of an exception only its kind and the place, for its words may say too much."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{record.levelname} {record.name}: {' '.join(record.getMessage().split())}"
+        origin = _origin(record)
+        return f"{line} ({origin})" if origin else line
+
+
+class _JsonLine(logging.Formatter):
+    """One JSON object an event: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, ``exception`` if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        origin = _origin(record)
+        return json.dumps({**event, "exception": origin} if origin else event, ensure_ascii=False)
+
+
+class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # the class takes no argument at run time
+    """Writes to whatever standard error is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def configure(*, verbosity: int, quiet: bool, log_format: str) -> None:
+    """Set up logging: warnings, with ``verbosity`` 1 what is being done, with 2 every call; ``quiet``: errors only."""
+    handler = _StandardError()
+    handler.setFormatter(_JsonLine() if log_format == "json" else _OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger(_PACKAGE).setLevel(logging.ERROR if quiet else _LEVELS[min(verbosity, 2)])
+
+
+def as_json() -> bool:
+    """Whether events are written as JSON."""
+    return any(isinstance(handler.formatter, _JsonLine) for handler in logging.getLogger().handlers)
+
+
+def say(message: str, *, error: bool = False) -> None:
+    """Tell the user something on standard error: an error, or what must be known of a result; one line or one event."""
+    line = " ".join(message.split())
+    if as_json():
+        level = logging.ERROR if error else logging.WARNING
+        line = _JsonLine().format(logging.LogRecord(_PACKAGE, level, __file__, 0, line, None, None))
+        click.echo(line, err=True)
+    else:
+        click.echo(f"evergreen-groups: {line}", err=True)
+
+
+def _origin(record: logging.LogRecord) -> str:
+    """The kind of an exception and the line that raised it."""
+    if not record.exc_info or record.exc_info[0] is None:
+        return ""
+    kind, _, trace = record.exc_info
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" at {trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{kind.__name__}{place}"
