@@ -44,8 +44,10 @@ class GroupChange:
     was and is listed with: None before for a new group, None after for a cleared one. ``library`` is the short name of
     the lead's home library and ``libraries`` are those of all members in sight, for a cleared group as they were.
 
-    ``formerly`` are other numbers that its members were listed under: groups that were merged into it or got its
-    number, whose fines are part of ``before``. For a new group they are the groups that it was split from.
+    ``formerly`` are the numbers that its members were listed under where these are others than its own alone: it got
+    another number, or groups were merged into it, and ``before`` is what they all owed. A new group has the number of
+    the one that it was split from.
+
     ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are out of sight).
     ``certain`` is False where members out of sight owe, or owed, an amount that isn't known.
 

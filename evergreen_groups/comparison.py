@@ -157,6 +157,7 @@ def _most(members: frozenset[int], groups: Mapping[int, int]) -> int | None:
 def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     fines = sum((one.combined_fines for one in before), NOTHING)
     members = frozenset[int]().union(*(one.members for one in before))
+    numbers = sorted(one.group for one in before)
     in_sight = listing.complete and all(one.complete for one in before)
     if listing.combined_fines == fines:
         kind = Kind.UNCHANGED
@@ -169,7 +170,7 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         after=listing.combined_fines,
         library=listing.library,
         libraries=listing.libraries,
-        formerly=tuple(sorted(one.group for one in before if one.group != listing.group)),
+        formerly=() if numbers == [listing.group] else tuple(numbers),
         joined_count=len(listing.members - members) if in_sight else 0,
         left_count=len(members - listing.members) if in_sight else 0,
         certain=listing.certain and all(one.certain for one in before),

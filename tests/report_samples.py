@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import strategies as st
 
+from evergreen_groups.changes import Changes, GroupChange, Kind, Present, RunTotals
 from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals, nobody_over_limit
 from evergreen_groups.policy import Limit, decide
 
@@ -124,6 +127,34 @@ def sample_report() -> Report:
     """Five families: one far over, one where nobody is over the limit, two incomplete, one without a group lead."""
     criteria = Criteria(orgs=("SYS1", "BM1"), top=5)
     return report_of(FAMILIES, criteria=criteria, notes=(INCOMPLETE_NOTE, TOP_NOTE), left_out_count=17)
+
+
+def changed_report() -> Report:
+    """The sample beside a run of the night before: of each kind, with other numbers, members and what isn't known."""
+    fines = {group.group: group.combined_fines for group in FAMILIES}
+
+    def change(group: int, kind: Kind, before: str | None, **rest: Any) -> GroupChange:
+        return GroupChange(group, kind, Decimal(before) if before else None, fines.get(group), "BR1", **rest)
+
+    present = Present(612, "Featherstonehaugh, Hildegard Maria", 3, Decimal("3.00"))
+    changes = (
+        change(1187, Kind.WORSE, "1204.00", joined_count=1),
+        change(902, Kind.NEW, None, formerly=(77,)),
+        change(2240, Kind.BETTER, "40.00", left_count=2, formerly=(11,)),
+        change(85, Kind.UNCHANGED, "25.25", formerly=(84, 85)),
+        change(31007, Kind.UNCHANGED, "25.00", certain=False),
+    )
+    cleared = (
+        change(611, Kind.CLEARED, "1260.10", present=present),
+        change(17, Kind.CLEARED, "26.10", certain=False),
+    )
+    trend = tuple(
+        RunTotals(GENERATED_AT - timedelta(days=29 - night), 5 + night % 3, 19 + night % 4, Decimal(1000 + 10 * night))
+        for night in range(30)
+    )
+    since = GENERATED_AT - timedelta(days=1)
+    by_group = {change.group: change for change in changes}
+    return replace(sample_report(), changes=Changes(since, by_group, cleared, trend))
 
 
 def empty_report() -> Report:

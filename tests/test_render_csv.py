@@ -9,11 +9,19 @@ from decimal import Decimal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_samples import empty_report, hostile_reports, hostile_texts, member, report_of, sample_report
+from report_samples import (
+    changed_report,
+    empty_report,
+    hostile_reports,
+    hostile_texts,
+    member,
+    report_of,
+    sample_report,
+)
 
 from evergreen_groups.models import GroupFines, Report, nobody_over_limit
 from evergreen_groups.render import render
-from evergreen_groups.render.comma_separated import GROUP_COLUMNS, MEMBER_COLUMNS, harmless
+from evergreen_groups.render.comma_separated import CHANGE_COLUMNS, GROUP_COLUMNS, MEMBER_COLUMNS, harmless
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 NUMBER = re.compile(r"-?\d+(\.\d\d)?")
@@ -52,7 +60,7 @@ def test_one_row_for_each_member() -> None:
 
 def test_one_row_for_each_group_without_details() -> None:
     text = csv_text(sample_report(), details=False)
-    assert tuple(text.split("\r\n")[0].split(",")) == GROUP_COLUMNS
+    assert tuple(text.split("\r\n")[0].split(",")) == GROUP_COLUMNS + CHANGE_COLUMNS
     assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
 
 
@@ -64,7 +72,29 @@ def test_incomplete_groups() -> None:
 
 
 def test_header_alone_when_empty() -> None:
-    assert csv_text(empty_report()) == ",".join(GROUP_COLUMNS + MEMBER_COLUMNS) + "\r\n"
+    assert csv_text(empty_report()) == ",".join(GROUP_COLUMNS + MEMBER_COLUMNS + CHANGE_COLUMNS) + "\r\n"
+
+
+def test_changes_are_in_the_last_columns() -> None:
+    read = {row["group"]: row for row in rows(csv_text(changed_report(), details=False))}
+    shown = {group: [row[column] for column in CHANGE_COLUMNS] for group, row in read.items()}
+    assert shown == {
+        "1187": ["worse", "1204.00", "85.35", ""],
+        "902": ["new", "", "29.00", "77"],
+        "2240": ["better", "40.00", "-11.61", "11"],
+        "85": ["unchanged", "25.25", "0.00", "84 85"],
+        "31007": ["unchanged", "25.00", "0.00", ""],
+        "611": ["cleared", "1260.10", "-1260.10", ""],
+        "17": ["cleared", "26.10", "-26.10", ""],
+    }
+    assert (read["611"]["library"], read["611"]["combined_fines"], read["611"]["lead_name"]) == ("BR1", "", "")
+
+
+def test_cleared_groups_have_one_row_beside_the_members() -> None:
+    read = rows(csv_text(changed_report()))
+    assert [row["group"] for row in read if not row["member_id"]] == ["611", "17"]
+    assert {row["change"] for row in read if row["group"] == "1187"} == {"worse"}
+    assert all(row[column] == "" for row in rows(csv_text(sample_report())) for column in CHANGE_COLUMNS)
 
 
 def test_byte_order_mark() -> None:

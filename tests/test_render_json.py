@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -11,8 +12,9 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_samples import GENERATED_AT, empty_report, hostile_reports, member, report_of, sample_report
+from report_samples import GENERATED_AT, changed_report, empty_report, hostile_reports, member, report_of, sample_report
 
+from evergreen_groups.changes import Changes
 from evergreen_groups.models import Criteria, GroupFines, Report
 from evergreen_groups.policy import Limit
 from evergreen_groups.render import render
@@ -47,7 +49,8 @@ def test_schema_is_one() -> None:
 
 @pytest.mark.parametrize("details", [True, False])
 @pytest.mark.parametrize(
-    "report", [sample_report(), empty_report(), report_of((), criteria=Criteria(limit=Limit(None)))]
+    "report",
+    [sample_report(), changed_report(), empty_report(), report_of((), criteria=Criteria(limit=Limit(None)))],
 )
 def test_follows_the_schema(report: Report, details: bool) -> None:
     VALIDATOR.validate(document(report, details=details))
@@ -69,6 +72,7 @@ def test_keys_in_their_order() -> None:
         "totals",
         "notes",
         "left_out_count",
+        "changes",
         "groups",
     ]
     assert shown["schema"] == "evergreen-groups/report/1"
@@ -107,6 +111,7 @@ def test_a_group() -> None:
         "complete": False,
         "hidden_member_count": 2,
         "hidden_fines": "6.40",
+        "change": None,
     }
 
 
@@ -126,8 +131,53 @@ def test_totals() -> None:
     }
 
 
+def test_changes() -> None:
+    shown = document(changed_report())
+    changes = shown["changes"]
+    assert changes["since"] == "2026-08-13T03:15:07-05:00"
+    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2}
+    assert changes["difference"] == "-1183.46"
+    assert changes["cleared"][0] == {
+        "group": 611,
+        "library": "BR1",
+        "before": "1260.10",
+        "certain": True,
+        "present": {
+            "group": 612,
+            "lead_name": "Featherstonehaugh, Hildegard Maria",
+            "member_count": 3,
+            "combined_fines": "3.00",
+        },
+    }
+    assert changes["cleared"][1]["present"] is None
+    assert len(changes["trend"]) == 30
+    assert changes["trend"][-1] == {
+        "at": "2026-08-14T03:15:07-05:00",
+        "group_count": 7,
+        "member_count": 20,
+        "combined_fines": "1290.00",
+    }
+    assert shown["groups"][0]["change"] == {
+        "kind": "worse",
+        "before": "1204.00",
+        "difference": "85.35",
+        "formerly": [],
+        "joined_count": 1,
+        "left_count": 0,
+        "certain": True,
+    }
+    assert [group["change"]["kind"] for group in shown["groups"][1:3]] == ["new", "better"]
+
+
+def test_the_first_run_has_nothing_to_compare_with() -> None:
+    shown = document(replace(sample_report(), changes=Changes(None, {})))
+    VALIDATOR.validate(shown)
+    assert shown["changes"]["since"] is None
+    assert shown["groups"][0]["change"] is None
+
+
 def test_written_as_the_standard_library_would() -> None:
-    for report in (sample_report(), empty_report()):
+    for report in (sample_report(), changed_report(), empty_report()):
         stream = io.StringIO()
         render(report, "json", stream)
         assert stream.getvalue() == json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_samples import (
     INCOMPLETE_NOTE,
+    changed_report,
     empty_report,
     hostile_reports,
     hostile_texts,
@@ -21,6 +23,7 @@ from report_samples import (
 )
 from rich.cells import cell_len
 
+from evergreen_groups.changes import Changes
 from evergreen_groups.models import Criteria, GroupFines, Report
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import render
@@ -66,7 +69,9 @@ def test_looks_as_it_should_at_80_columns() -> None:
 
 @pytest.mark.parametrize("details", [True, False])
 @pytest.mark.parametrize("width", [80, 100, 116, 200])
-@pytest.mark.parametrize("report", [sample_report(), empty_report()], ids=["sample", "empty"])
+@pytest.mark.parametrize(
+    "report", [sample_report(), changed_report(), empty_report()], ids=["sample", "changed", "empty"]
+)
 def test_no_line_is_longer_than_the_screen(report: Report, width: int, details: bool) -> None:
     lines = table(report, width=width, details=details).splitlines()
     assert max(map(cell_len, lines)) <= width
@@ -103,6 +108,39 @@ def test_marks() -> None:
     assert theo.endswith("88.10    over")
     keiko = next(line for line in lines if "Keiko" in line and not line.startswith("  902"))
     assert keiko.endswith("4.90          group lead")
+
+
+def test_changes_have_a_column_where_there_is_room() -> None:
+    lines = table(changed_report(), width=130, details=False).splitlines()
+    shown = {line.split()[0]: line for line in lines if line[:5].strip().isdigit()}
+    assert re.search(r"1,289\.35 +\+85\.35 +1,204\.50", shown["1187"])
+    assert re.search(r"29\.00 +new +5\.00", shown["902"])
+    assert re.search(r"28\.39 +-11\.61 +12\.00", shown["2240"])
+    assert re.search(r"25\.00 +0\.00\? +25\.00", shown["31007"])
+    assert re.search(r"1,396\.99 +-1,183\.46", next(line for line in lines if "Total, 5 groups" in line))
+    assert "split from group 77" in lines[lines.index(shown["902"]) + 2]
+
+
+def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
+    report = changed_report()
+    shown = table(report)
+    assert "\n         worse by 85.35; 1 member joined\n lead" in shown
+    assert "\n         better by 11.61; was group 11; 2 members left\n" in shown
+    assert "\n         new; split from group 77\n" in shown
+    assert "\n         were groups 84 and 85\n" in shown
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_counts_of_changes_and_cleared_groups(width: int) -> None:
+    shown = squeezed(table(changed_report(), width=width))
+    assert "1new,1worse,1better,2unchanged,2cleared;together-1,183.46" in shown
+    for words in ("611Featherstonehaugh,", "1,260.103.00nowgroup612;now3", "26.10notknownnotcertain:what"):
+        assert words in shown
+
+
+def test_nothing_is_said_of_changes_without_a_run_before() -> None:
+    first = replace(sample_report(), changes=Changes(None, {}, trend=changed_report().changes.trend))
+    assert table(first) == table(sample_report())
 
 
 def test_members_only_with_details() -> None:

@@ -2,7 +2,8 @@
 
 One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
 JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them. When and where the data
-came from, criteria, sums and notes have no place in CSV: JSON has them.
+came from, criteria, sums and notes have no place in CSV: JSON has them. Groups that were cleared since the run before
+have one row each at the end, without amounts of now.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
 apostrophe in front; so do those that have apostrophes before such a character, so that taking one away always gives
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
 from typing import TextIO
 
+from evergreen_groups.changes import GroupChange
 from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
 from evergreen_groups.policy import Limit
+from evergreen_groups.render.change_words import compared
 from evergreen_groups.render.wording import plain_amount
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -49,6 +51,9 @@ MEMBER_COLUMNS = (
     "member_group_lead",
 )
 
+CHANGE_COLUMNS = ("change", "combined_fines_before", "difference", "formerly")
+"""The last columns: what became of the group since the run before; empty where there was none to compare with."""
+
 # Tab and line ends can hide the sign from a reader; the last four are the wide forms that East Asian keyboards give.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
@@ -62,24 +67,22 @@ def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: boo
     if bom:
         stream.write(BYTE_ORDER_MARK)
     writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(GROUP_COLUMNS + MEMBER_COLUMNS if details else GROUP_COLUMNS)
+    member_columns = MEMBER_COLUMNS if details else ()
+    writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS)
+    changes = compared(report)
     for group in report.groups:
-        writer.writerows(_rows(group, report.criteria.limit, details))
+        change = _change_cells(changes.by_group.get(group.group) if changes else None)
+        cells = _group_cells(group, report.criteria.limit)
+        members = map(_member_cells, group.members) if details else [[]]
+        writer.writerows(cells + member + change for member in members)
+    for cleared in changes.cleared if changes else ():
+        writer.writerow(_cleared_cells(cleared) + [""] * len(member_columns) + _change_cells(cleared))
 
 
 def harmless(text: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would calculate."""
     text = _HALF_A_PAIR.sub("\ufffd", text)
     return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _rows(group: GroupFines, limit: Limit, details: bool) -> Iterator[list[str]]:
-    row = _group_cells(group, limit)
-    if not details:
-        yield row
-        return
-    for member in group.members:
-        yield row + _member_cells(member)
 
 
 def _group_cells(group: GroupFines, limit: Limit) -> list[str]:
@@ -113,6 +116,23 @@ def _member_cells(member: Member) -> list[str]:
         _truth(member.over_limit),
         _truth(member.group_lead),
     ]
+
+
+def _change_cells(change: GroupChange | None) -> list[str]:
+    if change is None:
+        return [""] * len(CHANGE_COLUMNS)
+    return [
+        change.kind.value,
+        "" if change.before is None else plain_amount(change.before),
+        plain_amount(change.difference),
+        " ".join(map(str, change.formerly)),
+    ]
+
+
+def _cleared_cells(change: GroupChange) -> list[str]:
+    """The group's columns of a cleared group: its number and library."""
+    known = {"group": str(change.group), "library": harmless(change.library)}
+    return [known.get(column, "") for column in GROUP_COLUMNS]
 
 
 def _truth(value: bool) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import Any, TextIO
 
+from evergreen_groups.changes import Changes, GroupChange, Kind, RunTotals
 from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals, nobody_over_limit
 from evergreen_groups.policy import Limit
 from evergreen_groups.render.wording import plain_amount
@@ -33,13 +35,16 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
             "totals": _totals(report.totals),
             "notes": list(report.notes),
             "left_out_count": report.left_out_count,
+            "changes": None if report.changes is None else _changes(report.changes),
         }
     )
     stream.write(head.removesuffix("\n}") + ',\n  "groups": [')
     separator = "\n    "
+    changes = report.changes.by_group if report.changes else {}
     for group in report.groups:
+        document = _group(group, report.criteria.limit, changes.get(group.group), details)
         # Line breaks inside strings are escaped, so each one here is the encoder's own.
-        stream.write(separator + text(_group(group, report.criteria.limit, details)).replace("\n", "\n    "))
+        stream.write(separator + text(document).replace("\n", "\n    "))
         separator = ",\n    "
     stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
 
@@ -63,7 +68,7 @@ def _criteria(criteria: Criteria) -> dict[str, Any]:
 def limit_document(limit: Limit) -> dict[str, Any]:
     """The individual limit; an amount of None is no limit."""
     return {
-        "amount": None if limit.amount is None else plain_amount(limit.amount),
+        "amount": _amount_or_null(limit.amount),
         "comparison": limit.comparison.value,
     }
 
@@ -80,7 +85,59 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _group(group: GroupFines, limit: Limit, details: bool) -> dict[str, Any]:
+def _changes(changes: Changes) -> dict[str, Any]:
+    return {
+        "since": changes.since.isoformat(timespec="seconds") if changes.since else None,
+        "counts": {kind.value: changes.count(kind) for kind in Kind},
+        "difference": plain_amount(changes.difference),
+        "cleared": [_cleared(change) for change in changes.cleared],
+        "trend": [_run(totals) for totals in changes.trend],
+    }
+
+
+def _change(change: GroupChange) -> dict[str, Any]:
+    return {
+        "before": _amount_or_null(change.before),
+        "difference": plain_amount(change.difference),
+        "formerly": list(change.formerly),
+        "joined_count": change.joined_count,
+        "left_count": change.left_count,
+        "certain": change.certain,
+    }
+
+
+def _cleared(change: GroupChange) -> dict[str, Any]:
+    present = change.present
+    return {
+        "group": change.group,
+        "library": change.library,
+        "before": _amount_or_null(change.before),
+        "certain": change.certain,
+        "present": None
+        if present is None
+        else {
+            "group": present.group,
+            "lead_name": present.lead_name,
+            "member_count": present.member_count,
+            "combined_fines": _amount_or_null(present.combined_fines),
+        },
+    }
+
+
+def _run(totals: RunTotals) -> dict[str, Any]:
+    return {
+        "at": totals.at.isoformat(timespec="seconds"),
+        "group_count": totals.group_count,
+        "member_count": totals.member_count,
+        "combined_fines": plain_amount(totals.combined_fines),
+    }
+
+
+def _amount_or_null(value: Decimal | None) -> str | None:
+    return None if value is None else plain_amount(value)
+
+
+def _group(group: GroupFines, limit: Limit, change: GroupChange | None, details: bool) -> dict[str, Any]:
     lead = group.lead
     document: dict[str, Any] = {
         "group": group.group,
@@ -94,7 +151,8 @@ def _group(group: GroupFines, limit: Limit, details: bool) -> dict[str, Any]:
         "nobody_over_limit": nobody_over_limit(group, limit),
         "complete": group.complete,
         "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
+        "hidden_fines": _amount_or_null(group.hidden_fines),
+        "change": None if change is None else {"kind": change.kind.value, **_change(change)},
     }
     if details:
         document["members"] = [member_document(member) for member in group.members]

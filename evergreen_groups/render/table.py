@@ -1,7 +1,8 @@
 """The report as a table for a terminal.
 
-On a wide screen each thing has a column of its own; on one of 80 columns the members' barcodes share one with the
-counts, and marks take the place of remarks. Nothing is cut off: long texts are wrapped in their column.
+On a wide screen each thing has a column of its own. On one of 80 columns the members' barcodes share one with the
+counts, what changed stands under the group, and marks take the place of remarks. Nothing is cut off: long texts are
+wrapped in their column.
 """
 
 from __future__ import annotations
@@ -14,10 +15,22 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.segment import Segment, Segments
+from rich.style import Style
 from rich.text import Text
 
+from evergreen_groups.changes import Changes
 from evergreen_groups.models import GroupFines, Report
+from evergreen_groups.render.change_words import (
+    CLEARED,
+    CLEARED_WORDS,
+    change_sentence,
+    compared,
+    counts,
+    remarks,
+    since,
+)
 from evergreen_groups.render.columns import Columns, wrapped
+from evergreen_groups.render.table_changes import cleared_grid, with_changes
 from evergreen_groups.render.table_layout import (
     BOLD,
     FAINT,
@@ -77,6 +90,8 @@ def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterat
             yield
     else:
         console.print(NOTHING_FOUND, style=BOLD)
+    _print_changes(console, compared(report))
+    yield
     _print_foot(console, report)
     yield
 
@@ -115,6 +130,10 @@ def _print_head(console: Console, report: Report) -> None:
 def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
     """The heading, the groups and the sums, set in columns."""
     layout = layout_for(width, details)
+    changes = compared(report)
+    words_of = change_sentence
+    if changes and width >= WIDE:
+        layout, words_of = with_changes(layout, changes), remarks
     limit = report.criteria.limit
 
     def rows(group: GroupFines) -> Iterator[Row]:
@@ -131,36 +150,53 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     for number, group in enumerate(report.groups):
         if number and details:
             yield Segment.line()
-        for row in rows(group):
+        first, *others = rows(group)
+        yield from columns.row(first)
+        if changes and (words := words_of(changes.by_group.get(group.group))):
+            yield from _across(words, columns, FAINT)
+        for row in others:
             yield from columns.row(row)
         if not group.complete:
-            yield from _incomplete(group, columns)
+            yield from _across(incomplete_words(group), columns, REMARKABLE)
     yield from line
     yield from columns.row(sums)
 
 
-def _incomplete(group: GroupFines, columns: Columns) -> Iterator[Segment]:
-    """Say across the columns what is missing of the group above."""
+def _across(words: str, columns: Columns, style: Style) -> Iterator[Segment]:
+    """Say something about the group above, across the columns."""
     indent = columns.start(1) + MEMBER_INDENT
-    for text in wrapped(incomplete_words(group), columns.width - indent):
+    for text in wrapped(words, columns.width - indent):
         yield Segment(" " * indent)
-        yield Segment(text, REMARKABLE)
+        yield Segment(text, style)
         yield Segment.line()
 
 
+def _print_changes(console: Console, changes: Changes | None) -> None:
+    if changes is None:
+        return
+    console.print()
+    console.print(
+        Text.assemble((f"Changes {since(changes)}", BOLD), f": {counts(changes)}" if changes.compared else "")
+    )
+    if changes.cleared:
+        console.print()
+        console.print(Text.assemble((CLEARED, BOLD), f". {CLEARED_WORDS}"))
+        console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
+
+
 def _print_foot(console: Console, report: Report) -> None:
-    remarks: list[str | Text] = []
+    notes: list[str | Text] = []
     totals = report.totals
     if totals.groups_nobody_over_limit:
         groups = counted(totals.groups_nobody_over_limit, "group")
-        remarks.append(f"nobody: in {groups}, {nobody_words(report.criteria.limit)}.")
+        notes.append(f"nobody: in {groups}, {nobody_words(report.criteria.limit)}.")
     if console.width < WIDE and not all(group.lead.group_lead for group in report.groups):
-        remarks.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
+        notes.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
     if totals.incomplete_group_count:
         groups = counted(totals.incomplete_group_count, "group is", "groups are")
-        remarks.append(Text(f"{groups} incomplete.", style=REMARKABLE))
-    remarks += [Text(f"Note: {printable(note)}", style=REMARKABLE) for note in report.notes]
-    if remarks:
+        notes.append(Text(f"{groups} incomplete.", style=REMARKABLE))
+    notes += [Text(f"Note: {printable(note)}", style=REMARKABLE) for note in report.notes]
+    if notes:
         console.print()
-    for remark in remarks:
+    for remark in notes:
         console.print(remark, overflow="fold")

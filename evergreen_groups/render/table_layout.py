@@ -15,6 +15,8 @@ from evergreen_groups.render.wording import amount, counted, printable
 WIDE = 116
 """From this width on (terminal cells), each thing has a column of its own."""
 
+COMBINED_FINES = "Combined fines"
+
 STANDS_IN = "*"
 """Follows the name of a lead who isn't a group lead, where there is no column for remarks."""
 
@@ -53,7 +55,7 @@ def _wide_columns(details: bool) -> tuple[Column, ...]:
         Column("Library", least=7),
         Column("Members", right=True),
         Column("Owing", right=True),
-        Column("Combined fines", right=True),
+        Column(COMBINED_FINES, right=True),
         Column("Highest own fines", right=True),
         Column("Over limit", right=True),
         Column("Remarks", least=12),
@@ -114,7 +116,7 @@ def _narrow_columns(details: bool) -> tuple[Column, ...]:
         Column("Lead and members" if details else "Lead", least=12),
         Column("Library", least=7),
         Column("Members or barcode" if details else "Members", least=8),
-        Column("Combined fines", right=True),
+        Column(COMBINED_FINES, right=True),
         Column("Highest own fines", right=True),
         Column("Over limit", right=True),
     )
