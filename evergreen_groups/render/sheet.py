@@ -19,13 +19,19 @@ MOST_ROWS = 1_048_576
 """How many rows a sheet may have, by the file format."""
 _LONGEST_TEXT = 32_767
 _LEAST_WIDTH, _MOST_WIDTH = 9, 42
-_FONT = {"valign": "top"}
-_NUMBER_FORMATS = {"money": "#,##0.00", "change": "+#,##0.00;-#,##0.00;0.00", "number": "#,##0", "id": "0"}
+_KINDS: dict[str, dict[str, object]] = {
+    "text": {"align": "left", "indent": 1},
+    "money": {"num_format": "#,##0.00"},
+    "change": {"num_format": "+#,##0.00;-#,##0.00;0.00"},
+    "number": {"num_format": "#,##0"},
+    "id": {"num_format": "0", "align": "left", "indent": 1},
+}
 _MARKS: dict[str, dict[str, object]] = {
     "": {},
     "over": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
     "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
 }
+_HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
 
 
 @dataclass(frozen=True)
@@ -48,19 +54,27 @@ class Formats:
     def __init__(self, workbook: Any) -> None:
         self._workbook = workbook
         self._made: dict[tuple[str, str], Any] = {}
-        self.heading = workbook.add_format(
-            {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
-        )
         self.title = workbook.add_format({"bold": True, "font_size": 16})
-        self.strong = workbook.add_format({"bold": True, "valign": "top"})
-        self.wrapped = workbook.add_format({"text_wrap": True, "valign": "top", "align": "left"})
+        self.label = workbook.add_format({"bold": True, "valign": "top"})
 
     def of(self, kind: str, mark: str = "") -> Any:
         """The format for values of a kind, with a mark or without."""
-        if (kind, mark) not in self._made:
-            number = {"num_format": _NUMBER_FORMATS[kind]} if kind in _NUMBER_FORMATS else {}
-            self._made[kind, mark] = self._workbook.add_format({**_FONT, **number, **_MARKS[mark]})
-        return self._made[kind, mark]
+        return self._format(kind, mark, {**_KINDS[kind], **_MARKS[mark], "valign": "top"})
+
+    def heading(self, kind: str) -> Any:
+        """The format for the heading of a column of that kind."""
+        side = _KINDS[kind] if kind in ("text", "id") else {"align": "right"}
+        return self._format(kind, "heading", {**side, **_HEADING})
+
+    def fact(self, kind: str) -> Any:
+        """The format for a value that stands beside its label, and not under others of its kind."""
+        wrap = {"text_wrap": True} if kind == "text" else {}
+        return self._format(kind, "fact", {**_KINDS[kind], **wrap, "align": "left", "indent": 0, "valign": "top"})
+
+    def _format(self, kind: str, use: str, properties: dict[str, object]) -> Any:
+        if (kind, use) not in self._made:
+            self._made[kind, use] = self._workbook.add_format(properties)
+        return self._made[kind, use]
 
 
 def cell_text(text: str) -> str:
@@ -88,7 +102,7 @@ def fill(sheet: Any, columns: Sequence[Column[Row]], rows: Iterable[Row], format
     """
     widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
     for place, column in enumerate(columns):
-        sheet.write_string(0, place, column.heading, formats.heading)
+        sheet.write_string(0, place, column.heading, formats.heading(column.kind))
     last = 0
     for last, row in enumerate(rows, 1):
         if last >= MOST_ROWS:
@@ -98,8 +112,8 @@ def fill(sheet: Any, columns: Sequence[Column[Row]], rows: Iterable[Row], format
             write_cell(sheet, last, place, value, formats.of(column.kind, column.mark(row)))
             widths[place] = max(widths[place], _width(value, column.kind))
     for place, width in enumerate(widths):
-        # Room for the button of the filter, which lies over the heading.
-        sheet.set_column(place, place, min(max(width + 2, _LEAST_WIDTH), _MOST_WIDTH))
+        # Room for the indent, and for the button of the filter, which lies over the heading.
+        sheet.set_column(place, place, min(max(width + 3, _LEAST_WIDTH), _MOST_WIDTH))
     sheet.freeze_panes(1, frozen)
     sheet.autofilter(0, 0, last, len(columns) - 1)
     sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{last + 1}"})  # barcodes are texts on purpose

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 from evergreen_groups.changes import Changes, GroupChange, Kind
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
+from evergreen_groups.render.change_words import CLEARED, compared, remarks
 from evergreen_groups.render.sheet import Column, Formats, Value, fill, write_cell
 from evergreen_groups.render.wording import CONFIDENTIAL, TITLE, information_only, listed, local_time
 
@@ -64,8 +65,8 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
     if details:
         rows = (MemberRow(group, member) for group in report.groups for member in group.members)
         fill(workbook.add_worksheet("Members"), _MEMBER_COLUMNS, rows, formats, frozen=2)
-    if report.changes and report.changes.cleared:
-        fill(workbook.add_worksheet("Cleared"), _CLEARED_COLUMNS, report.changes.cleared, formats, frozen=1)
+    if (changes := compared(report)) and changes.cleared:
+        fill(workbook.add_worksheet(CLEARED), _CLEARED_COLUMNS, changes.cleared, formats, frozen=1)
     workbook.close()
     stream.write(held.getbuffer())
 
@@ -114,17 +115,19 @@ def _group_columns(report: Report) -> list[Column[GroupFines]]:
         Column(
             "Members out of sight",
             "number",
-            lambda group: group.hidden_member_count,
+            lambda group: group.hidden_member_count or None,
             lambda group: "" if group.complete else "notable",
         ),
         Column("Fines of those", "money", _hidden_fines),
     ]
-    if report.changes and report.changes.compared:
-        columns += _change_columns(report.changes)
+    if changes := compared(report):
+        columns += _change_columns(changes)
     return columns
 
 
 def _hidden_fines(group: GroupFines) -> Value:
+    if group.complete:
+        return None
     return "not known, not counted" if group.hidden_fines is None else group.hidden_fines
 
 
@@ -140,12 +143,8 @@ def _change_columns(changes: Changes) -> list[Column[GroupFines]]:
         Column("Change", "text", of_change(lambda change: change.kind.value), mark),
         Column("Difference", "change", of_change(lambda change: change.difference)),
         Column("Fines before", "money", of_change(lambda change: change.before)),
-        Column("Was group", "text", of_change(_formerly)),
+        Column("Remarks", "text", of_change(remarks)),
     ]
-
-
-def _formerly(change: GroupChange) -> str:
-    return ", ".join(map(str, change.formerly))
 
 
 _MEMBER_COLUMNS: list[Column[MemberRow]] = [
@@ -169,6 +168,7 @@ _CLEARED_COLUMNS: list[Column[GroupChange]] = [
     Column("Lead", "text", lambda change: change.present.lead_name if change.present else None),
     Column("Library", "text", lambda change: change.library),
     Column("Fines before", "money", lambda change: change.before),
+    Column("Group now", "id", lambda change: change.present.group if change.present else None),
     Column("Fines now", "money", lambda change: change.present.combined_fines if change.present else None),
 ]
 
@@ -179,14 +179,13 @@ def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
     sheet.write_string(0, 0, TITLE, formats.title)
-    sheet.write_string(1, 0, "For information only", formats.strong)
-    sheet.write_string(1, 1, information_only(report.criteria.limit), formats.wrapped)
+    sheet.write_string(1, 0, "For information only", formats.label)
+    sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
     row = 3
     for label, kind, value in _facts(report):
         if label:
-            sheet.write_string(row, 0, label, formats.strong)
-            form = formats.wrapped if kind == "text" else formats.of(kind)
-            write_cell(sheet, row, 1, value, form)
+            sheet.write_string(row, 0, label, formats.label)
+            write_cell(sheet, row, 1, value, formats.fact(kind))
         row += 1
     sheet.set_portrait()
     sheet.fit_to_pages(1, 0)
@@ -206,10 +205,9 @@ def _facts(report: Report) -> Iterator[tuple[str, str, Value]]:
     yield "Members over the limit", "number", totals.over_limit_count
     yield "Groups with nobody over it", "number", totals.groups_nobody_over_limit
     yield "Incomplete groups", "number", totals.incomplete_group_count
-    changes = report.changes
-    if changes and changes.since:
+    if (changes := compared(report)) and changes.since:
         yield "", "text", None
-        yield "Compared with", "text", local_time(changes.since)
+        yield "Compared with the data of", "text", local_time(changes.since)
         for kind in Kind:
             yield f"Groups {kind.value}", "number", changes.count(kind)
         yield "Difference", "change", changes.difference

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from evergreen_groups import __version__
-from evergreen_groups.changes import Changes, Kind
+from evergreen_groups.changes import Kind
 from evergreen_groups.models import Report
+from evergreen_groups.render.change_words import compared, signed
 from evergreen_groups.render.page.frame import asset, head, notes_section
-from evergreen_groups.render.page.markup import Markup, element, joined, opening
+from evergreen_groups.render.page.markup import Markup, element, opening
 from evergreen_groups.render.page.summary import introduction, sums
 from evergreen_groups.render.wording import CONFIDENTIAL, TITLE, amount, local_time, printable
 from evergreen_groups.split import Library
 
 _TITLE = f"{TITLE}, by library"
 _NUMBER = {"data_kind": "number"}
+_DEEPEST = 4
 _KINDS = (Kind.NEW, Kind.WORSE, Kind.BETTER, Kind.CLEARED)
 
 
@@ -28,6 +30,11 @@ class Entry:
     library: Library
     part: Report
     files: Mapping[str, str]
+
+    @property
+    def main_format(self) -> str:
+        """The format that the library's name leads to: the page, where there is one."""
+        return "html" if "html" in self.files else next(iter(self.files))
 
 
 def write_index(report: Report, entries: Sequence[Entry], stream: BinaryIO) -> None:
@@ -44,86 +51,88 @@ def write_index(report: Report, entries: Sequence[Entry], stream: BinaryIO) -> N
         page.write(notes_section(report.notes))
         page.write(sums(report))
         page.write('<section aria-labelledby="by-library">\n<h2 id="by-library">Libraries</h2>\n')
-        page.writelines(_table(report, entries))
+        page.writelines(_Table(report, entries).parts())
         page.write("</section>\n</main>\n")
         page.write(element("footer", element("p", f"{CONFIDENTIAL} Written by evergreen-groups {__version__}.")))
         page.write(f"\n<script>{script}</script>\n</body>\n</html>\n")
         stream.write(page.getvalue().encode())
 
 
-def _table(report: Report, entries: Sequence[Entry]) -> Iterator[Markup]:
-    compared = report.changes is not None and report.changes.compared
-    yield element(
-        "p",
-        "A library's row has the groups with a member at home there or below. A group may be in several rows, so they "
-        "add up to more than the last row says.",
-    )
-    yield Markup('<div class="wide" role="region" aria-labelledby="by-library" tabindex="0">')
-    yield opening("table", id="libraries")
-    yield element("caption", "Groups, members and fines of each library, with its files")
-    yield _head(compared)
-    for entry in entries:
-        yield _row(entry, compared)
-    yield _foot(report, compared)
-    yield Markup("</table></div>\n")
+class _Table:
+    """The table; what changed and the files beside the page have columns where there is any of it."""
+
+    def __init__(self, report: Report, entries: Sequence[Entry]) -> None:
+        self._report = report
+        self._entries = entries
+        self._with_changes = compared(report) is not None
+        self._with_files = any(len(entry.files) > 1 for entry in entries)
+
+    def parts(self) -> Iterator[Markup]:
+        """The table piece by piece."""
+        yield element(
+            "p",
+            "A library's row has the groups with a member at home there or below. A group may be in several rows, so "
+            "they add up to more than the last row says.",
+        )
+        yield Markup('<div class="wide" role="region" aria-labelledby="by-library" tabindex="0">')
+        yield opening("table", id="libraries")
+        yield element("caption", "Groups, members and fines of each library, with its files")
+        yield self._head()
+        yield from map(self._row, self._entries)
+        yield self._foot()
+        yield Markup("</table></div>\n")
+
+    def _head(self) -> Markup:
+        headings: list[tuple[str, dict[str, str]]] = [
+            ("Library", {}),
+            ("Groups", _NUMBER),
+            ("Members", _NUMBER),
+            ("Over the limit", _NUMBER),
+            ("Combined fines", _NUMBER),
+        ]
+        if self._with_changes:
+            headings += [(kind.value.capitalize(), _NUMBER) for kind in _KINDS]
+            headings.append(("Difference", _NUMBER))
+        if self._with_files:
+            headings.append(("Other files", {"class_": "files"}))
+        cells = [element("th", word, scope="col", **attributes) for word, attributes in headings]
+        return element("thead", element("tr", *cells))
+
+    def _row(self, entry: Entry) -> Markup:
+        library = entry.library
+        name = [element("a", element("bdi", printable(library.shortname)), href=entry.files[entry.main_format])]
+        if library.name:
+            name.append(element("small", element("bdi", printable(library.name))))
+        cells = [
+            element("th", *name, scope="row", class_=f"depth-{min(library.depth, _DEEPEST)}"),
+            *self._figures(entry.part),
+            *([_links(entry)] if self._with_files else []),
+        ]
+        row = element("tr", *cells, class_="library" if entry.part.groups else "library nothing")
+        return Markup(f"\n{element('tbody', row)}")
+
+    def _foot(self) -> Markup:
+        cells = [element("th", "Each group once", scope="row"), *self._figures(self._report)]
+        if self._with_files:
+            cells.append(element("td", class_="files"))
+        return element("tfoot", element("tr", *cells))
+
+    def _figures(self, report: Report) -> Iterator[Markup]:
+        totals = report.totals
+        yield element("td", f"{totals.group_count:,}")
+        yield element("td", f"{totals.member_count:,}")
+        yield element("td", f"{totals.over_limit_count:,}")
+        yield element("td", amount(totals.combined_fines))
+        if self._with_changes and report.changes:
+            for kind in _KINDS:
+                yield element("td", f"{report.changes.count(kind):,}")
+            yield element("td", signed(report.changes.difference))
 
 
-def _head(compared: bool) -> Markup:
-    headings: list[tuple[str, dict[str, str]]] = [
-        ("Library", {}),
-        ("Groups", _NUMBER),
-        ("Members", _NUMBER),
-        ("Over the limit", _NUMBER),
-        ("Combined fines", _NUMBER),
-    ]
-    if compared:
-        headings += [(kind.value.capitalize(), _NUMBER) for kind in _KINDS]
-        headings.append(("Difference", _NUMBER))
-    headings.append(("Files", {}))
-    cells = [element("th", word, scope="col", **attributes) for word, attributes in headings]
-    return element("thead", element("tr", *cells))
-
-
-def _row(entry: Entry, compared: bool) -> Markup:
-    library, part = entry.library, entry.part
-    main_file = entry.files.get("html") or next(iter(entry.files.values()))
-    name = joined(
-        element("a", element("bdi", printable(library.shortname)), href=main_file),
-        *([element("small", element("bdi", printable(library.name)))] if library.name else []),
-    )
+def _links(entry: Entry) -> Markup:
     links = [
-        element("a", format.upper(), href=file, aria_label=f"{printable(library.shortname)} as {format.upper()}")
+        element("a", format.upper(), href=file, aria_label=f"{printable(entry.library.shortname)} as {format.upper()}")
         for format, file in entry.files.items()
+        if format != entry.main_format
     ]
-    row = element(
-        "tr",
-        element("th", name, scope="row", class_=f"depth-{min(library.depth, 4)}"),
-        *_figures(part, compared),
-        element("td", *links, class_="files"),
-        class_="library" if part.groups else "library nothing",
-    )
-    return Markup(f"\n{element('tbody', row)}")
-
-
-def _foot(report: Report, compared: bool) -> Markup:
-    return element(
-        "tfoot",
-        element("tr", element("th", "Each group once", scope="row"), *_figures(report, compared), element("td")),
-    )
-
-
-def _figures(report: Report, compared: bool) -> Iterator[Markup]:
-    totals = report.totals
-    yield element("td", f"{totals.group_count:,}")
-    yield element("td", f"{totals.member_count:,}")
-    yield element("td", f"{totals.over_limit_count:,}")
-    yield element("td", amount(totals.combined_fines))
-    if compared and report.changes:
-        yield from _change_figures(report.changes)
-
-
-def _change_figures(changes: Changes) -> Iterator[Markup]:
-    for kind in _KINDS:
-        yield element("td", f"{changes.count(kind):,}")
-    difference = changes.difference
-    yield element("td", f"{'+' if difference > 0 else ''}{amount(difference)}")
+    return element("td", *links, class_="files")

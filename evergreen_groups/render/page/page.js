@@ -26,6 +26,7 @@
   };
 
   heads.forEach((head, column) => {
+    if (head.classList.contains("files")) return;
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
