@@ -9,17 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from evergreen_groups import run_status, state
-from evergreen_groups.cli import exit_codes
+from evergreen_groups.cleared import look_up_cleared
+from evergreen_groups.cli import exit_codes, logs
 from evergreen_groups.cli.deadline import Deadline
 from evergreen_groups.cli.report_options import ReportOptions
 from evergreen_groups.cli.report_output import Rendered, require, show, write
 from evergreen_groups.cli.session import Session
 from evergreen_groups.cli.terminal import terminal_progress
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.history import History
+from evergreen_groups.history import WAIT, History
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.report import build_report
 from evergreen_groups.run_status import Outcome, RunStatus
@@ -86,7 +85,7 @@ class ReportRun:
         try:
             run_status.write(directory, status)
         except EvergreenGroupsError as problem:
-            log.error("the status of this run could not be kept: %s", problem)  # noqa: TRY400 - one line, no traceback
+            logs.say(f"the status of this run could not be kept: {problem}", error=True)
             exit_code = exit_code or exit_codes.FAILED
         if self._options and self._options.healthcheck_url:
             from evergreen_groups.cli import healthcheck
@@ -106,25 +105,27 @@ class ReportRun:
         """
         require(options.target.formats)
         mailer = self._mailer(directory) if options.mail else None
-        with self._session.gateway() as gateway, self._history(directory, gateway.url) as history:
+        with self._session.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
             report = self._read(gateway, options.criteria, history)
         self._report = report
         self._rendered = write(report, options.target)
         if self._recorded:
-            with self._history(directory, report.gateway) as history:
+            with self._history(directory, report.gateway, options.deadline) as history:
                 history.record(report)
         if mailer and not self._mail(mailer, report):
             return exit_codes.UNSENT
         return exit_codes.INCOMPLETE if report.totals.incomplete_group_count else exit_codes.DONE
 
-    def _history(self, directory: Path, url: str) -> History:
-        return History(directory, url, keep_days=self._session.settings.history.keep_days)
+    def _history(self, directory: Path, url: str, deadline: int) -> History:
+        """The history; a run with little time doesn't spend most of it waiting for another that has the file open."""
+        keep_days = self._session.settings.history.keep_days
+        return History(directory, url, keep_days=keep_days, wait=min(WAIT, deadline / 4))
 
     def _read(self, gateway: Gateway, criteria: Criteria, history: History) -> Report:
         """Read the report, and what changed since the run before."""
         with terminal_progress(quiet=self._session.quiet) as progress:
             report = build_report(gateway, criteria, progress)
-        return replace(report, changes=history.compare(report))
+        return look_up_cleared(gateway, replace(report, changes=history.compare(report)))
 
     def _mailer(self, directory: Path) -> Mailer:
         from evergreen_groups.cli.mailing import mailer_for
@@ -141,7 +142,7 @@ class ReportRun:
             log.warning("%d mails were given up: they had waited too long", delivery.dropped)
         if delivery.kept:
             log.warning("%d mails are kept for the next run: %s", delivery.kept, delivery.reason)
-        return not delivery.kept
+        return not delivery.kept and not delivery.dropped
 
     def _show(self) -> None:
         """Standard output, and what the reader must know beside it."""
@@ -149,4 +150,4 @@ class ReportRun:
             show(self._rendered)
         if self._report and not self._session.quiet:
             for note in self._report.notes:
-                click.echo(f"evergreen-groups: {note}", err=True)
+                logs.say(note)
