@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from evergreen_groups.changes import Changes, GroupChange, Kind, RunTotals
 from evergreen_groups.models import NOTHING, GroupFines, OrgUnit, Report
-from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.org_units import shortnames_upwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Run:
 
     def totals_by_org_unit(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
         """Sums for each org unit by short name, over the groups with a member at home there or below."""
-        above = _above(org_units)
+        above = shortnames_upwards(org_units)
         found: dict[str, list[Listing]] = {}
         for listing in self.listings:
             for shortname in {name for library in listing.libraries for name in above.get(library, (library,))}:
@@ -81,14 +81,6 @@ class Run:
             member_count=sum(listing.member_count for listing in listings),
             combined_fines=sum((listing.combined_fines for listing in listings), NOTHING),
         )
-
-
-def _above(org_units: Collection[OrgUnit]) -> dict[str, list[str]]:
-    """The short names of each org unit and of those above it."""
-    if not org_units:
-        return {}
-    tree = OrgUnits(org_units)
-    return {unit.shortname: [tree.shortname(id) for id in tree.upwards(unit.id)] for unit in org_units}
 
 
 def compare(previous: Run | None, report: Report) -> Changes:

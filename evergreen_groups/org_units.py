@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from evergreen_groups.errors import ConfigurationError, DataError
 from evergreen_groups.gateway import Gateway
@@ -98,3 +98,11 @@ class OrgUnits:
         return sorted(
             (self._by_id[org] for org in whole if self._by_id[org].parent not in whole), key=lambda unit: unit.id
         )
+
+
+def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, ...]]:
+    """For the short name of each org unit those on its way to the root: its own first, the root's last."""
+    if not org_units:
+        return {}
+    tree = OrgUnits(org_units)
+    return {unit.shortname: tuple(map(tree.shortname, tree.upwards(unit.id))) for unit in org_units}
