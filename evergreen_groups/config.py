@@ -103,7 +103,7 @@ class MailSettings:
     """Section ``[mail]``: who gets the report, and the server that takes it. ``timeout`` is in seconds.
 
     ``recipients`` are short names of libraries or systems (``*``: everything), each with its addresses. ``port`` None
-    is the usual one for the security. ``attach`` is a format, or ``none``.
+    is the usual one for the security. ``attach`` is a format, or ``none``. ``tries`` is how often one run tries.
     """
 
     host: str | None = None
@@ -120,6 +120,7 @@ class MailSettings:
     link: str | None = None
     send_empty: bool = True
     timeout: int = 30
+    tries: int = 3
     spool: Path | None = None
     keep_days: int = 14
 
@@ -200,6 +201,7 @@ _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
         "link": converters.template("date", "library"),
         "send_empty": converters.boolean,
         "timeout": converters.whole_number(1, 600),
+        "tries": converters.whole_number(1, 5),
         "spool": converters.path,
         "keep_days": converters.whole_number(1, 365),
     },

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from evergreen_groups.config import MailSettings
 from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, addressed, build_message
-from evergreen_groups.render import render
+from evergreen_groups.render import render_bytes
 from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
+from evergreen_groups.render.publication import file_names
 from evergreen_groups.render.wording import local_time
 from evergreen_groups.split import for_libraries
 
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     from evergreen_groups.models import Report
     from evergreen_groups.org_units import OrgUnits
 
-_CONTENT_TYPES = {"html": "text/html", "csv": "text/csv", "json": "application/json"}
+_CONTENT_TYPES = {
+    "html": "text/html",
+    "csv": "text/csv",
+    "json": "application/json",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 
 
 def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
@@ -45,7 +52,8 @@ def _messages(report: Report, settings: MailSettings, org_units: OrgUnits) -> It
     run = f"{report.gateway} {report.generated_at.isoformat()}"
     for places, addresses in addressed(settings.recipients, org_units).items():
         part = for_libraries(report, places) if places else report
-        if not part.groups and not settings.send_empty:
+        cleared = part.changes is not None and part.changes.cleared
+        if not part.groups and not cleared and not settings.send_empty:
             continue
         letter = _letter(part, settings, places, org_units.root.shortname)
         for address in addresses:
@@ -59,10 +67,9 @@ def _messages(report: Report, settings: MailSettings, org_units: OrgUnits) -> It
 
 
 def _letter(report: Report, settings: MailSettings, places: tuple[str, ...], root: str) -> Letter:
-    date = local_time(report.generated_at)[:10]
-    link = settings.link
-    links = () if link is None else tuple((name, link.format(date=date, library=name)) for name in places or (root,))
-    options = LetterOptions(names=settings.names_in_mail, places=places, links=tuple(dict(links).items()))
+    options = LetterOptions(
+        names=settings.names_in_mail, places=places, links=_links(report, settings.link, places or (root,))
+    )
     return Letter(
         subject=subject_line(settings.subject, report, places),
         text=plain_letter(report, options),
@@ -71,8 +78,19 @@ def _letter(report: Report, settings: MailSettings, places: tuple[str, ...], roo
     )
 
 
+def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The configured link with a word for it, or one for each library or system where it tells them apart."""
+    if link is None:
+        return ()
+    date = local_time(report.generated_at)[:10]
+    if "{library}" not in link:
+        return (("all libraries", link.format(date=date)),)
+    files = file_names([unit.shortname for unit in report.org_units])
+    return tuple((name, link.format(date=date, library=quote(files[name]))) for name in names)
+
+
 def _attachment(report: Report, output_format: str) -> Attachment:
     name = f"groups-{local_time(report.generated_at)[:10]}.{output_format}"
-    stream = io.StringIO(newline="")
-    render(report, output_format, stream)
-    return Attachment(name, _CONTENT_TYPES[output_format], stream.getvalue().encode())
+    stream = io.BytesIO()
+    render_bytes(report, output_format, stream)
+    return Attachment(name, _CONTENT_TYPES[output_format], stream.getvalue())

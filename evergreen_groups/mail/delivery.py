@@ -19,6 +19,7 @@ from evergreen_groups.mail.spool import Spool
 
 log = logging.getLogger("evergreen_groups.mail")
 
+_PAUSES = (2.0, 10.0, 30.0, 60.0)
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -56,14 +57,14 @@ class Mailer:
     """Sends mails through the server of the configuration.
 
     ``pauses`` are the waits between tries, in seconds, for trouble that may pass: no connection, or an answer that
-    says "later" (4xx, RFC 5321).
+    says "later" (4xx, RFC 5321); a few seconds at first, then more, unless given.
 
     Raises:
         ConfigurationError: the configuration names no server or no sender.
     """
 
     def __init__(
-        self, settings: MailSettings, password: str | None, spool: Spool, *, pauses: Sequence[float] = (2, 10)
+        self, settings: MailSettings, password: str | None, spool: Spool, *, pauses: Sequence[float] | None = None
     ) -> None:
         if settings.host is None or settings.sender is None:
             missing = "host" if settings.host is None else "sender"
@@ -73,7 +74,7 @@ class Mailer:
         self._settings = settings
         self._password = password
         self._spool = spool
-        self._pauses = pauses
+        self._pauses = _PAUSES[: settings.tries - 1] if pauses is None else pauses
         try:
             self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
         except OSError as error:

@@ -1,0 +1,103 @@
+"""A real mail server in this process, with TLS and a login."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+
+from aiosmtpd import smtp
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, Envelope, Session
+
+SECRET = "very secret"
+
+
+def make_certificates(folder: Path) -> Path:
+    """A certificate for localhost that signs itself, and one for another host."""
+    openssl = shutil.which("openssl")
+    assert openssl, "these tests need the openssl command"
+    for name, host in (("right", "localhost"), ("wrong", "other.example")):
+        subprocess.run(
+            [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+             "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={host}",
+             "-addext", f"subjectAltName=DNS:{host}"],
+            cwd=folder, check=True, capture_output=True,
+        )  # fmt: skip
+    return folder
+
+
+def context_of(certificates: Path, name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+    return context
+
+
+class Post:
+    """What a mail server took. ``refuse`` gives the answer for a recipient, ``answers`` those for the next mails."""
+
+    def __init__(self) -> None:
+        self.taken: list[EmailMessage] = []
+        self.recipients: list[str] = []
+        self.encrypted: list[bool] = []
+        self.refuse: dict[str, str] = {}
+        self.answers: list[str] = []
+        self.hang_up_after: int | None = None
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: smtp.SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if address in self.refuse:
+            return self.refuse[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(  # noqa: N802 - aiosmtpd's name
+        self, server: smtp.SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        if self.hang_up_after is not None and len(self.taken) >= self.hang_up_after:
+            self.hang_up_after = None
+            assert server.transport is not None
+            server.transport.abort()
+        if self.answers:
+            return self.answers.pop(0)
+        assert isinstance(envelope.content, bytes)
+        message = message_from_bytes(envelope.content, policy=SMTP)
+        assert isinstance(message, EmailMessage)
+        self.taken.append(message)
+        self.recipients += envelope.rcpt_tos
+        assert server.transport is not None
+        self.encrypted.append(server.transport.get_extra_info("sslcontext") is not None)
+        return "250 OK"
+
+
+def allow(server: smtp.SMTP, session: Session, envelope: Envelope, mechanism: str, data: object) -> AuthResult:
+    password = getattr(data, "password", b"")
+    return AuthResult(success=password == SECRET.encode(), handled=False)
+
+
+@contextmanager
+def server(
+    post: Post, certificates: Path | None, *, port: int = 0, name: str = "right", **options: object
+) -> Iterator[int]:
+    """A mail server with STARTTLS (without ``certificates``: without) that wants a login; its port."""
+    tls = context_of(certificates, name) if certificates else None
+    options = {"tls_context": tls, "require_starttls": bool(tls), "auth_required": bool(tls), **options}
+    controller = Controller(post, "localhost", port or free_port(), authenticator=allow, **options)
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        controller.stop()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

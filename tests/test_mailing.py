@@ -1,0 +1,195 @@
+"""The report by mail, from the command to the mailbox: who gets what, and what is in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from mail_server import SECRET, Post, free_port, make_certificates, server
+from report_samples import empty_report, hostile_reports, sample_report
+from test_cli import Command
+
+from evergreen_groups.cli import exit_codes
+from evergreen_groups.models import GroupFines, Report
+from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
+from evergreen_groups.sandbox import Sandbox
+
+SAMPLE = sample_report()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def command_with(directory: Path, sandbox: Sandbox, certificates: Path, port: int, more: str = "") -> Command:
+    """The command with a configuration that sends to a server on ``port``; ``more`` are lines of ``[mail]``."""
+    command = Command(directory, sandbox.url)
+    file = directory / ".config" / "evergreen-groups" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        f"""
+[mail]
+host = "localhost"
+port = {port}
+ca_bundle = "{certificates / "right.pem"}"
+username = "groups"
+sender = "groups@library.example"
+{more}
+[mail.recipients]
+HARBOR = ["harbor@library.example"]
+NORTH = ["north@library.example", "harbor@library.example"]
+"*" = ["director@library.example"]
+"""
+    )
+    command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = SECRET
+    return command
+
+
+def plain(message: EmailMessage) -> str:
+    part = message.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
+def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+    post = Post()
+    with server(post, certificates) as port:
+        command = command_with(tmp_path, sandbox, certificates, port, 'link = "https://reports.example/{library}.html"')
+        done = command("report", "--mail", "--format", "json")
+    assert done.returncode == exit_codes.DONE, done.stderr
+    assert post.encrypted == [True] * 3
+    mails = {address: plain(message) for address, message in zip(post.recipients, post.taken, strict=True)}
+    assert mails.keys() == {f"{name}@library.example" for name in ("harbor", "north", "director")}
+    assert mails["harbor@library.example"] == mails["north@library.example"]
+    report = json.loads(done.stdout)
+    people = [member["name"] for group in report["groups"] for member in group["members"]]
+    assert people
+    for text in (*mails.values(), *(str(message) for message in post.taken)):
+        assert not [name for name in people if name in text]
+        assert "20000000" not in text
+    assert (
+        f"Groups{report['totals']['group_count']:>25}" in mails["director@library.example"]
+        or "288.85" in mails["director@library.example"]
+    )
+    assert "https://reports.example/NORTH.html" in mails["north@library.example"]
+    assert "https://reports.example/LAKELAND.html" in mails["director@library.example"]
+    north = {
+        str(group["group"])
+        for group in report["groups"]
+        if {member["library"] for member in group["members"]} & {"NORTH", "HARBOR", "PINE"}
+    }
+    others = {str(group["group"]) for group in report["groups"]} - north
+    assert north
+    assert others
+    listed = mails["north@library.example"].split()
+    assert north <= set(listed)
+    assert not others & set(listed)
+
+
+def test_attached_only_with_names(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+    post = Post()
+    with server(post, certificates) as port:
+        command = command_with(tmp_path, sandbox, certificates, port, 'names_in_mail = true\nattach = "xlsx"')
+        done = command("report", "--mail", "--format", "csv")
+    assert done.returncode == exit_codes.DONE, done.stderr
+    for message in post.taken:
+        (attachment,) = message.iter_attachments()
+        assert attachment.get_content_type().endswith("spreadsheetml.sheet")
+        assert attachment.get_content().startswith(b"PK")
+    assert "Lead" in plain(post.taken[0])
+
+
+def test_a_server_that_is_down_keeps_nothing_from_the_report(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    command = command_with(tmp_path, sandbox, certificates, port, "tries = 1")
+    output = tmp_path / "report.html"
+    done = command("report", "--mail", "--output", str(output))
+    assert done.returncode == exit_codes.UNSENT
+    assert "kept for the next run" in done.stderr
+    assert "@library.example" not in done.stderr
+    assert output.exists()
+    post = Post()
+    with server(post, certificates, port=port):
+        done = command("report", "--mail", "--output", str(output))
+    assert done.returncode == exit_codes.DONE, done.stderr
+    assert len(post.taken) == 6
+    assert len({message["Message-ID"] for message in post.taken}) == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ('attach = "html"', "names_in_mail"),
+        ('subject = "{names}"', "{date}"),
+        ('subject = "two\\nlines"', "one line"),
+        ('security = "ssl"', "starttls"),
+        ('password_file = "/nowhere/password"', "/nowhere/password"),
+    ],
+)
+def test_bad_settings_are_told_before_anything_is_read(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path, more: str, word: str
+) -> None:
+    command = command_with(tmp_path, sandbox, certificates, 1, more)
+    del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
+    done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
+    assert done.returncode == exit_codes.CONFIGURATION
+    assert word in done.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+    command = command_with(tmp_path, sandbox, certificates, free_port())
+    command.environ["EVERGREEN_GROUPS_MAIL_RECIPIENTS"] = "NOWHERE=a@library.example"
+    done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
+    assert done.returncode == exit_codes.CONFIGURATION
+    assert "NOWHERE" in done.stderr
+
+
+def with_names(group: GroupFines) -> GroupFines:
+    return replace(group, members=tuple(replace(member, name=f"Somebody {member.id}") for member in group.members))
+
+
+class TestTheLetter:
+    def test_it_has_the_figures_and_the_worst_groups(self) -> None:
+        text = plain_letter(SAMPLE, LetterOptions(places=("BR1",)))
+        assert "BR1" in text.splitlines()[0]
+        assert "block nobody" in text
+        worst = max(SAMPLE.groups, key=lambda group: group.combined_fines)
+        assert f"{worst.combined_fines:,.2f}" in text
+        assert all(len(line) <= 78 for line in text.splitlines())
+
+    def test_both_forms_say_the_same_figures(self) -> None:
+        options = LetterOptions(links=(("BR1", "https://reports.example/a?b=1&c=2"),))
+        page = html_letter(SAMPLE, options)
+        assert f"{SAMPLE.totals.combined_fines:,.2f}" in page
+        assert f"{SAMPLE.totals.combined_fines:,.2f}" in plain_letter(SAMPLE, options)
+        assert 'href="https://reports.example/a?b=1&amp;c=2"' in page
+
+    def test_nothing_to_list(self) -> None:
+        assert "nothing to list" in plain_letter(empty_report(), LetterOptions())
+        assert "nothing to list" in html_letter(empty_report(), LetterOptions())
+
+    def test_the_subject(self) -> None:
+        line = subject_line("{date} {groups} {members} {total} {libraries}", SAMPLE, ("BR1", "BR2"))
+        totals = SAMPLE.totals
+        assert line.split()[1:] == [
+            str(totals.group_count), str(totals.member_count), f"{totals.combined_fines:.2f}", "BR1,", "BR2"
+        ]  # fmt: skip
+
+    @settings(max_examples=50, deadline=None)
+    @given(report=hostile_reports())
+    def test_no_name_without_leave_and_no_markup_ever(self, report: Report) -> None:
+        page = html_letter(report, LetterOptions(names=True))
+        assert "<script" not in page.lower()
+        named = replace(report, groups=tuple(with_names(group) for group in report.groups))
+        for letter in (plain_letter(named, LetterOptions()), html_letter(named, LetterOptions())):
+            assert "Somebody" not in letter
+        if report.groups:
+            assert "Somebody" in plain_letter(named, LetterOptions(names=True))
