@@ -26,12 +26,13 @@ class Fault(Enum):
 
 
 class Call:
-    """One request: ``method`` and ``parameters`` as sent (tokens as they are); empty for the IDL."""
+    """One request: ``service``, ``method`` and ``parameters`` as sent (tokens as they are); empty for the IDL."""
 
     def __init__(self, body: bytes) -> None:
         fields = [part.split("=", 1) for part in body.decode().split("&") if "=" in part]
         values = [(unquote(name), unquote(value)) for name, value in fields]
         self.method = next((value for name, value in values if name == "method"), "")
+        self.service = next((value for name, value in values if name == "service"), "")
         self.parameters: list[Any] = [json.loads(value) for name, value in values if name == "param"]
 
 

@@ -17,6 +17,8 @@ SLOW_SECONDS = 1.0
 CLOCK_SECONDS = 60
 """Sessions, expiry dates and due dates are compared with the server's time; a minute more or less does no harm."""
 
+SERVICES = ("open-ils.actor", "open-ils.auth", "open-ils.pcrud")
+"""The services that are used."""
 _SERVICE = "open-ils.actor"
 _TIME = "opensrf.system.time"
 _VERSION = "opensrf.open-ils.system.ils_version"
@@ -27,21 +29,35 @@ _TRIES = 5
 def gateway(subject: Subject, line: Line) -> Iterator[Finding]:
     """A gateway answers there, with the service that knows patrons behind it."""
     try:
-        answer = subject.gateway.call(_SERVICE, "opensrf.system.echo", _WORD).value
+        answer = _echo(subject.gateway, SERVICES[0])
     except (HTTPStatusError, NotJSONError) as error:
         finding = line.of_error(error)
         yield line.failed(f"no gateway at {subject.address.gateway}: {finding.found}", finding.advice)
         return
-    except MethodNotFoundError:
-        yield line.failed(
-            f"{subject.address.base} is a gateway, but without the service {_SERVICE}",
-            "start the service, and name it among the gateway's services in opensrf_core.xml",
-        )
-        return
-    if answer != _WORD:
+    if answer not in (_WORD, None):
         yield line.failed("it does not give back what it is sent", "check what stands between here and the gateway")
         return
     yield line.ok(f"answers, {_release(subject.gateway)}")
+
+
+def services(subject: Subject, line: Line) -> Iterator[Finding]:
+    """The services that are used run, and the gateway lets everybody at them."""
+    missing = [service for service in SERVICES if _echo(subject.gateway, service) is None]
+    if missing:
+        yield line.failed(
+            f"without {', '.join(missing)}",
+            "start what is missing, and name it among the gateway's services in opensrf_core.xml",
+        )
+    else:
+        yield line.ok(f"{', '.join(SERVICES)} are offered")
+
+
+def _echo(asked: Gateway, service: str) -> object:
+    """What a service gives back of a word, None where there is no such service."""
+    try:
+        return asked.call(service, "opensrf.system.echo", _WORD).value
+    except MethodNotFoundError:
+        return None
 
 
 def _release(asked: Gateway) -> str:

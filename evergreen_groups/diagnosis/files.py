@@ -82,23 +82,18 @@ def _password_file(line: Line, path: Path) -> Finding:
 def state_directory(subject: Subject, line: Line) -> Iterator[Finding]:
     """History and journal have a place that only this account can enter, with room left."""
     path = subject.state_directory
-    if not path.exists():
-        above = next(parent for parent in path.parents if parent.exists())
-        if os.access(above, os.W_OK | os.X_OK) and above.is_dir():
-            yield line.ok(f"{path}: the first run makes it")
-        else:
-            yield line.failed(f"{path} isn't there and can't be made in {above}", f"make it, with chmod 700 {path}")
-        return
-    if not path.is_dir():
+    if path.exists() and not path.is_dir():
         yield line.failed(f"{path} is no directory", "move it away, or set $STATE_DIRECTORY")
         return
+    place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=path) as stream:
-            stream.write(b"\0" * _PORTION)
-            stream.flush()
-            os.fsync(stream.fileno())
+        with tempfile.TemporaryDirectory(dir=place) as made:
+            Path(made, "trial").write_bytes(b"\0" * _PORTION)
     except OSError as error:
-        yield line.failed(f"{path} can't be written to: {error.strerror}", "make room, or give it to this user")
+        yield line.failed(f"{place} can't be written to: {error.strerror}", f"let this user have {path}, and make room")
+        return
+    if place != path:
+        yield line.ok(f"{path}: the first run makes it")
         return
     mode = path.stat().st_mode
     if mode & _GROUP_AND_OTHERS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from decimal import Decimal
-from enum import Enum
 
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.requirements import FIELDS, METHODS, Method
@@ -23,7 +22,6 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_query import GroupRange, HighFines
 
 _RANGE = 3_000
-_NO_SERVICE = "osrfServiceException"
 _OLD = "a release before 3.0, or an IDL that was edited; look at fm_IDL.xml on the server"
 
 
@@ -52,41 +50,26 @@ def methods(subject: Subject, line: Line) -> Iterator[Finding]:
     Each is called with a token that no session has, so that none does anything.
     """
     asked = subject.gateway
-    verdicts = asked.map(lambda method: _offer(asked, method), METHODS)
-    offers = list(zip(METHODS, verdicts, strict=True))
-    unserved = {method.service for method, offer in offers if offer is _Offer.NO_SERVICE}
-    for service in sorted(unserved):
-        yield line.failed(
-            f"the service {service} is not offered",
-            "start it, and name it among the gateway's services in opensrf_core.xml",
-        )
-    missing = [method for method, offer in offers if offer is _Offer.NO_METHOD]
+    offered = asked.map(lambda method: _offered(asked, method), METHODS)
+    missing = [method for method, there in zip(METHODS, offered, strict=True) if not there]
     for method in missing:
         found = f"{method.name} is not offered; it is needed for {method.purpose}"
         if method.instead:
             yield line.warning(f"{found}. Used in its place: {method.instead}", "nothing, or install a newer release")
         else:
             yield line.failed(found, "look at the server's release, and at what its gateway lets through")
-    if not unserved and not missing:
+    if not missing:
         yield line.ok(f"all {len(METHODS)} that are used are offered")
 
 
-class _Offer(Enum):
-    """Whether a method is there."""
-
-    THERE = "there"
-    NO_METHOD = "no method"
-    NO_SERVICE = "no service"
-
-
-def _offer(asked: Gateway, method: Method) -> _Offer:
+def _offered(asked: Gateway, method: Method) -> bool:
     try:
         asked.call(method.service, method.name, *method.parameters, expect="optional")
-    except MethodNotFoundError as error:
-        return _Offer.NO_SERVICE if _NO_SERVICE in error.raw else _Offer.NO_METHOD
+    except MethodNotFoundError:
+        return False
     except (EventError, ProtocolError):
         pass  # it refused what it was sent: it is there
-    return _Offer.THERE
+    return True
 
 
 def pushdown(subject: Subject, line: Line) -> Iterator[Finding]:

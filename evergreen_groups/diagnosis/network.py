@@ -62,8 +62,9 @@ def certificate(subject: Subject, line: Line) -> Iterator[Finding]:
     try:
         context = ssl.create_default_context(cafile=str(bundle))
     except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
         yield line.failed(
-            f"ca_bundle {bundle} can't be used: {error.strerror or 'it holds no certificate'}",
+            f"ca_bundle {bundle} can't be used: {reason}",
             "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it",
         )
         return
