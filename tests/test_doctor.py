@@ -105,7 +105,7 @@ def test_nothing_is_changed_and_no_secret_is_shown(
 ) -> None:
     caplog.set_level("DEBUG")
     calls: list[Call] = []
-    proxy.answer = calls.append  # type: ignore[assignment,func-returns-value]  # it notes the call and answers nothing
+    proxy.answered = calls.append
     before = sandbox._store.rows("au", {}), sandbox._store.rows("ausp", {})
     installation.changes = True
     diagnosis = installation.examined()

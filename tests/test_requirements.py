@@ -1,0 +1,95 @@
+"""What the doctor asks a server for is what the jobs really use: they are run, and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import client_of, gateway_of
+from fault_proxy import Call, fault_proxy
+
+from evergreen_groups.client import Client
+from evergreen_groups.config import PolicySettings
+from evergreen_groups.diagnosis.requirements import FIELDS, METHODS
+from evergreen_groups.findings import AuditCriteria
+from evergreen_groups.models import Criteria, LimitRule
+from evergreen_groups.recalculation import recalculable
+from evergreen_groups.sandbox import Sandbox
+
+
+@pytest.fixture
+def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
+    """Every call of every job, as an account that sees all and as one that doesn't."""
+    # A threshold of some libraries only, so that it matters where fines are owed.
+    sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    seen: list[Call] = []
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.answered = seen.append
+        for account in ("consortium_staff", "north_manager"):
+            with gateway_of(proxy.url, account) as gateway:
+                by_ils = Client(gateway, account=account, policy=PolicySettings(limit="ils"), state_directory=tmp_path)
+                _read(by_ils)
+                _read(Client(gateway, account=account, policy=BY_PROFILE, state_directory=tmp_path))
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            _change(client_of(gateway, tmp_path))
+        with gateway_of(proxy.url, "harbor_desk") as gateway:
+            refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").carry_out()
+            assert not refused.done
+    return seen
+
+
+BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00"), None),))
+
+
+def _read(client: Client) -> None:
+    client.report(Criteria(min_total=Decimal("20.00"), orgs=("NORTH",)))
+    client.groups.of_group(1010)
+    client.checks.of_user(1007, all_members=True)
+    client.audit(AuditCriteria())
+
+
+def _change(client: Client) -> None:
+    client.moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+    client.moves.plan_remove(["20000000001052"], lead=True).carry_out()
+    client.moves.settle()
+    client.recalculator.carry_out(recalculable(client.audit(AuditCriteria())))
+
+
+def test_every_method_that_is_called_is_asked_for_and_the_other_way_round(calls: list[Call]) -> None:
+    called = {(call.service, call.method) for call in calls if call.method}
+    listed = {(method.service, method.name) for method in METHODS}
+    assert called == listed
+
+
+def test_every_field_that_is_selected_is_asked_for(calls: list[Call]) -> None:
+    selected = {
+        (class_id, name)
+        for call in calls
+        if ".search." in call.method
+        for class_id, names in call.parameters[2].get("select", {}).items()
+        for name in names
+    }
+    compared = {pair for call in calls if ".search." in call.method for pair in _compared(call)}
+    listed = {(class_id, name) for class_id, names in FIELDS.items() for name in names}
+    assert selected
+    assert selected - listed == set()
+    assert compared - listed == set()
+    assert ("au", "usrgroup") in compared
+
+
+def _compared(call: Call) -> Iterator[tuple[str, str]]:
+    """The fields of the searched class itself in a condition; those of subqueries are in terms of aliases."""
+    class_id = call.method.split(".")[3]
+    yield from ((class_id, name) for name in _names(call.parameters[1]))
+
+
+def _names(condition: Any) -> Iterator[str]:
+    for key, value in condition.items():
+        if key in ("-and", "-or"):
+            for part in value if isinstance(value, list) else [value]:
+                yield from _names(part)
+        elif not key.startswith(("-", "+")):
+            yield key
