@@ -179,7 +179,7 @@ class TestTheSpool:
     def test_what_a_killed_run_left_is_cleaned_up(self, spool: Spool) -> None:
         spool.add(mail_for("a@library.example"))
         (kept,) = spool
-        leftover = kept.parent / "tmpabc.part"
+        leftover = kept.parent / f".{kept.name}.abc.part"
         leftover.write_bytes(b"half a mail")
         assert spool.drop_older(3650) == 0
         assert not leftover.exists()

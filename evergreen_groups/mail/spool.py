@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -12,7 +10,7 @@ from email.policy import SMTP
 from hashlib import sha256
 from pathlib import Path
 
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.files import write_bytes_atomically
 from evergreen_groups.state import made
 
 _ENDING = ".eml"
@@ -40,22 +38,8 @@ class Spool:
         moment = message["Date"].datetime.astimezone(UTC)
         digest = sha256(str(message["Message-ID"]).encode()).hexdigest()[:16]
         target = made(self._directory) / f"{moment:%Y%m%dT%H%M%SZ}-{digest}{_ENDING}"
-        try:
-            handle, temporary = tempfile.mkstemp(suffix=_UNFINISHED, dir=self._directory)
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(message.as_bytes(policy=SMTP))
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                Path(temporary).replace(target)
-            except BaseException:  # an interrupt as well must leave nothing behind
-                Path(temporary).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot keep mail in {self._directory}: {error.strerror}; make room, or name another directory with "
-                "spool in [mail]"
-            ) from error
+        with write_bytes_atomically(target) as stream:
+            stream.write(message.as_bytes(policy=SMTP))
 
     @staticmethod
     def read(file: Path) -> EmailMessage:
@@ -72,6 +56,6 @@ class Spool:
         """Remove mails that have waited for more than ``days``, and what killed runs left; say how many mails."""
         oldest = f"{datetime.now(UTC) - timedelta(days=days):%Y%m%dT%H%M%SZ}"
         stale = [file for file in self if file.name < oldest]
-        for file in [*stale, *self._directory.glob(f"*{_UNFINISHED}")]:
+        for file in [*stale, *self._directory.glob(f".*{_UNFINISHED}")]:
             file.unlink(missing_ok=True)
         return len(stale)
