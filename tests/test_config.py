@@ -100,7 +100,7 @@ def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
         ('[gateway]\nlocale = "e n"', ["locale", "en-US"]),
         ('[gateway]\npassword = "x"', ["password_file"]),
         ("[gateway]\nspeed = 1", ["[gateway] speed", "unknown key", "concurrency"]),
-        ("[mail]\nhost = 1", ["[mail]", "[gateway], [policy], [report]"]),
+        ("[post]\nhost = 1", ["[mail]", "[gateway], [policy], [report]"]),
         ("[policy]\nlimit = -1", ["[policy] limit", "-1", "not below zero"]),
         ("[policy]\nlimit = 5.005", ["[policy] limit", "5.005", "two decimal places"]),
         ("[policy]\nlimit = nan", ["[policy] limit", "NaN"]),
