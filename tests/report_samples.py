@@ -244,3 +244,29 @@ def hostile_reports(draw: st.DrawFn) -> Report:
         groups.append(GroupFines(number + 1, tuple(members), hidden, Decimal("0.00") if known else None))
     criteria = Criteria(orgs=tuple(draw(st.lists(hostile_texts, max_size=2))))
     return report_of(groups, criteria=criteria, notes=draw(st.lists(hostile_texts, max_size=2)))
+
+
+@st.composite
+def hostile_changed_reports(draw: st.DrawFn) -> Report:
+    """The same with changes: every listed group, and cleared ones whose names and libraries mean harm as well."""
+    report = draw(hostile_reports())
+    by_group = {}
+    for group in report.groups:
+        kind = draw(st.sampled_from([Kind.NEW, Kind.WORSE, Kind.BETTER, Kind.UNCHANGED]))
+        before = None if kind is Kind.NEW else Decimal("26.10")
+        by_group[group.group] = GroupChange(
+            group.group, kind, before, group.combined_fines, group.library, certain=draw(st.booleans())
+        )
+    cleared = tuple(
+        GroupChange(
+            100 + number,
+            Kind.CLEARED,
+            Decimal("30.00"),
+            None,
+            draw(hostile_texts),
+            present=draw(st.none() | st.builds(Present, st.just(7), hostile_texts, st.just(2), st.just(None))),
+        )
+        for number in range(draw(st.integers(0, 12)))
+    )
+    trend = (RunTotals(GENERATED_AT, 0, 0, Decimal("-1.00")),) * draw(st.integers(0, 3))
+    return replace(report, changes=Changes(GENERATED_AT, by_group, cleared, trend))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from report_samples import (
     changed_report,
     empty_report,
+    hostile_changed_reports,
     hostile_reports,
     hostile_texts,
     member,
@@ -133,6 +134,15 @@ def test_hostile_names_read_back(report: Report, bom: bool) -> None:
     for row in read:
         assert None not in row
         assert all(not cell.startswith(FORMULA_SIGNS) or NUMBER.fullmatch(cell) for cell in row.values())
+
+
+@settings(deadline=None, max_examples=30)
+@given(hostile_changed_reports())
+def test_libraries_of_cleared_groups_are_no_formulas(report: Report) -> None:
+    assert report.changes
+    read = [row for row in rows(csv_text(report)) if row["change"] == "cleared"]
+    assert [taken_back(row["library"]) for row in read] == [change.library for change in report.changes.cleared]
+    assert not any(row["library"].startswith(FORMULA_SIGNS) for row in read)
 
 
 def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:

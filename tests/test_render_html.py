@@ -7,6 +7,7 @@ import hashlib
 import io
 import re
 import time
+from dataclasses import replace
 from importlib import resources
 
 import lxml.html
@@ -16,12 +17,15 @@ from hypothesis import strategies as st
 from report_samples import (
     INCOMPLETE_NOTE,
     TOP_NOTE,
+    changed_report,
     empty_report,
+    hostile_changed_reports,
     hostile_reports,
     large_report,
     sample_report,
 )
 
+from evergreen_groups.changes import Changes
 from evergreen_groups.models import Criteria, GroupFines, Report
 from evergreen_groups.render import render
 from evergreen_groups.render.page.markup import element, joined
@@ -33,7 +37,7 @@ ELEMENTS = """
 """
 ATTRIBUTES = """
     lang charset http-equiv content name id class datetime aria-labelledby aria-label aria-hidden aria-sort
-    focusable viewbox preserveaspectratio width height scope colspan data-kind
+    focusable viewbox preserveaspectratio width height scope colspan data-kind role x y
 """
 CSS = resources.files("evergreen_groups.render.page").joinpath("page.css").read_text("utf-8")
 
@@ -55,7 +59,7 @@ def texts(found: list[lxml.html.HtmlElement]) -> list[str]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(hostile_reports(), st.booleans())
+@given(hostile_reports() | hostile_changed_reports(), st.booleans())
 def test_no_element_or_attribute_comes_from_a_name(report: Report, details: bool) -> None:
     tree = page(report, details=details)
     for one in tree.iter():
@@ -92,7 +96,7 @@ def test_head() -> None:
     assert html(sample_report()).startswith('<!DOCTYPE html>\n<html lang="en">')
 
 
-@pytest.mark.parametrize("report", [sample_report(), empty_report()])
+@pytest.mark.parametrize("report", [sample_report(), changed_report(), empty_report()])
 def test_headings_and_names_of_sections(report: Report) -> None:
     tree = page(report)
     levels = [one.tag for one in tree.iter("h1", "h2", "h3", "h4")]
@@ -164,6 +168,74 @@ def test_chart() -> None:
     assert len(page(large_report(30)).xpath("//figure/ol/li")) == 12
 
 
+def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
+    tree = page(changed_report())
+    [table] = tree.xpath("//table[@id='groups']")
+    heads = table.xpath("thead/tr/th")
+    assert (heads[-1].text, heads[-1].get("data-kind")) == ("Change", "number")
+    cells = {row[0].text: row[-1] for row in table.xpath("tbody/tr[1]")}
+    assert {group: texts(list(cell)) for group, cell in cells.items()} == {
+        "1187": ["+85.35", "worse"],
+        "902": ["+29.00", "new"],
+        "2240": ["-11.61", "better"],
+        "85": ["0.00"],
+        "31007": ["0.00", "not certain"],
+    }
+    assert {len(row) for row in table.xpath("tbody/tr[1]")} == {len(heads)}
+    assert set(table.xpath("tbody/tr[2]/td/@colspan")) == {str(len(heads))}
+    assert texts(table.xpath("tfoot/tr/*"))[-1] == "-1,183.46"
+    assert "was group 11; 2 members left" in texts(table.xpath("tbody/tr[1]/td[1]/small"))
+
+
+def test_sums_say_what_changed() -> None:
+    [tile] = page(changed_report()).xpath("//section[@aria-labelledby='sums']//div[starts-with(dt, 'Difference')]")
+    assert tile.findtext("dd") == "-1,183.46"
+    assert tile.xpath("string(.//small)").endswith(": 1 new, 1 worse, 1 better, 2 unchanged, 2 cleared")
+
+
+def test_cleared_groups_have_a_section() -> None:
+    [section] = page(changed_report()).xpath("//section[@aria-labelledby='cleared']")
+    assert [texts(list(row)) for row in section.xpath(".//tbody/tr")] == [
+        ["611", "Featherstonehaugh, Hildegard Maria", "BR1", "1,260.10", "3.00", "now group 612; now 3 members"],
+        ["17", "", "BR1", "26.10", "not known", "not certain: what members out of sight owe is not known"],
+    ]
+    assert not section.xpath(".//details")
+
+
+def test_many_cleared_groups_are_folded_and_an_empty_report_shows_them_too() -> None:
+    changes = changed_report().changes
+    assert changes
+    many = replace(empty_report(), changes=replace(changes, by_group={}, cleared=changes.cleared * 6))
+    [summary] = page(many).xpath("//section[@aria-labelledby='cleared']//summary")
+    assert summary.text == "12 groups"
+    assert len(page(many).xpath("//section[@aria-labelledby='cleared']//tbody/tr")) == 12
+
+
+def test_the_trend_is_drawn_and_said() -> None:
+    [section] = page(changed_report()).xpath("//section[@aria-labelledby='trend']")
+    fines, groups = section.xpath(".//svg")
+    label = fines.get("aria-label")
+    assert re.fullmatch(
+        r"Combined fines of 30 runs: 1,000\.00 on 2026-07-1\d, 1,290\.00 on 2026-08-1\d, "
+        r"between 1,000\.00 and 1,290\.00",
+        label,
+    )
+    heights = [float(rect.get("height")) for rect in fines.iter("rect")]
+    assert (len(heights), heights[-1]) == (30, 100)
+    assert heights[0] == pytest.approx(1000 / 1290 * 100, abs=0.01)
+    assert all(float(rect.get("y")) + float(rect.get("height")) == pytest.approx(100) for rect in groups.iter("rect"))
+    rows = [texts(list(row)) for row in section.xpath(".//details//tbody/tr")]
+    assert (len(rows), rows[0][1:]) == (30, ["7", "20", "1,290.00"])
+
+
+def test_the_first_run_has_no_trend_and_no_column() -> None:
+    changes = changed_report().changes
+    assert changes
+    tree = page(replace(sample_report(), changes=Changes(None, {}, trend=changes.trend[:1])))
+    assert not tree.xpath("//section[@aria-labelledby='trend'] | //section[@aria-labelledby='cleared']")
+    assert "Change" not in texts(tree.xpath("//table[@id='groups']/thead//th"))
+
+
 def test_without_details() -> None:
     tree = page(sample_report(), details=False)
     assert not tree.xpath("//details")
@@ -223,6 +295,7 @@ def test_contrast(palette: dict[str, str]) -> None:
             assert contrast(palette[text], palette[ground]) >= 4.5, (text, ground)
     for ground in ("paper", "mark-paper"):
         assert contrast(palette["mark"], palette[ground]) >= 4.5
-    for bar in ("rest", "over"):
+    assert contrast(palette["card"], palette["over"]) >= 4.5
+    for bar in ("rest", "over", "green"):
         for ground in ("paper", "shade"):
             assert contrast(palette[bar], palette[ground]) >= 3, (bar, ground)

@@ -14,6 +14,7 @@ from report_samples import (
     INCOMPLETE_NOTE,
     changed_report,
     empty_report,
+    hostile_changed_reports,
     hostile_reports,
     hostile_texts,
     large_report,
@@ -167,7 +168,7 @@ def test_limit_in_words(limit: Limit, words: str) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(hostile_reports(), st.sampled_from([80, 200]), st.booleans())
+@given(hostile_reports() | hostile_changed_reports(), st.sampled_from([80, 200]), st.booleans())
 def test_names_can_not_steer_the_terminal(report: Report, width: int, details: bool) -> None:
     plain = table(report, width=width, details=details)
     assert all(line.isprintable() or printable(line) == line for line in plain.split("\n"))

@@ -25,10 +25,10 @@ def signed(value: Decimal) -> str:
 
 
 def counts(changes: Changes) -> str:
-    """Say how many groups are of each kind, and what it comes to: ``2 new, 14 unchanged; together +61.20``."""
+    """Say how many groups are of each kind: ``2 new, 14 unchanged``."""
     numbers = [(changes.count(kind), kind.value) for kind in Kind]
     words = ", ".join(f"{number:,} {word}" for number, word in numbers if number)
-    return f"{words}; together {signed(changes.difference)}" if words else "no group was listed then, and none is now"
+    return words or "no group was listed then, and none is now"
 
 
 def since(changes: Changes) -> str:

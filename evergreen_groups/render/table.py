@@ -27,6 +27,7 @@ from evergreen_groups.render.change_words import (
     compared,
     counts,
     remarks,
+    signed,
     since,
 )
 from evergreen_groups.render.columns import Columns, wrapped
@@ -175,9 +176,8 @@ def _print_changes(console: Console, changes: Changes | None) -> None:
     if changes is None:
         return
     console.print()
-    console.print(
-        Text.assemble((f"Changes {since(changes)}", BOLD), f": {counts(changes)}" if changes.compared else "")
-    )
+    words = f": {counts(changes)}; together {signed(changes.difference)}"
+    console.print(Text.assemble((f"Changes {since(changes)}", BOLD), words))
     if changes.cleared:
         console.print()
         console.print(Text.assemble((CLEARED, BOLD), f". {CLEARED_WORDS}"))

@@ -10,11 +10,13 @@ from typing import TextIO
 
 from evergreen_groups import __version__
 from evergreen_groups.models import Report
+from evergreen_groups.render.page.changes import cleared_section
 from evergreen_groups.render.page.chart import chart
 from evergreen_groups.render.page.frame import asset, head, notes_section, section
 from evergreen_groups.render.page.groups import table
 from evergreen_groups.render.page.markup import element, opening
 from evergreen_groups.render.page.summary import introduction, sums
+from evergreen_groups.render.page.trend import trend_section
 from evergreen_groups.render.wording import CONFIDENTIAL, NOTHING_FOUND, TITLE, local_time
 
 
@@ -30,8 +32,13 @@ def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
     stream.write("<main>\n")
     stream.write(notes_section(report.notes))
     stream.write(sums(report))
+    if report.changes:
+        stream.write(trend_section(report.changes.trend))
     if report.groups:
         stream.write(section("worst", "The worst groups", chart(report.groups)))
+    if report.changes:
+        stream.write(cleared_section(report.changes))
+    if report.groups:
         stream.write(
             '<section aria-labelledby="all">\n<h2 id="all">All groups listed</h2>\n<div class="tools"></div>\n'
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from evergreen_groups.changes import Changes, GroupChange
 from evergreen_groups.models import GroupFines, Member, Report, Totals, nobody_over_limit
 from evergreen_groups.policy import Limit
+from evergreen_groups.render.change_words import compared, remarks, signed
+from evergreen_groups.render.page.changes import change_cell
 from evergreen_groups.render.page.markup import Markup, element, joined, opening
 from evergreen_groups.render.wording import amount, counted, incomplete_words, printable
 
@@ -41,49 +44,57 @@ def table(report: Report, details: bool) -> Iterator[Markup]:
 
     Each group is a row group of its own: the script sorts these, and the printer keeps them together.
     """
-    yield opening("table", id="groups")
+    changes = compared(report)
+    yield opening("table", id="groups", **({"class_": "compared"} if changes else {}))
     yield element(
         "caption", f"{counted(report.totals.group_count, 'group')}, with the members of each" if details else ""
     )
-    yield _head(report.criteria.sort)
+    yield _head(report.criteria.sort, changes)
     for group in report.groups:
-        yield from _group(group, report.criteria.limit, details)
-    yield _foot(report.totals)
+        change = changes.by_group.get(group.group) if changes else None
+        yield from _group(group, report.criteria.limit, [change] if changes else [])
+        if details:
+            yield from _members(group, len(_HEADINGS) + bool(changes))
+        yield Markup("</tbody>")
+    yield _foot(report.totals, changes)
     yield Markup("</table>\n")
 
 
-def _head(sort: str) -> Markup:
+def _head(sort: str, changes: Changes | None) -> Markup:
     sorted_by, direction = _SORTED_BY[sort]
     cells = []
-    for heading, attributes in _HEADINGS:
+    for heading, attributes in (*_HEADINGS, *([("Change", _NUMBER)] if changes else [])):
         order = {"aria_sort": direction} if heading == sorted_by else {}
         cells.append(element("th", heading, scope="col", **attributes, **order))
     return element("thead", element("tr", *cells))
 
 
-def _group(group: GroupFines, limit: Limit, details: bool) -> Iterator[Markup]:
+def _group(group: GroupFines, limit: Limit, change: Sequence[GroupChange | None]) -> Iterator[Markup]:
+    """A group's own row. ``change`` is what became of it, or empty in a table without that column."""
     yield Markup('\n<tbody class="group">')
     yield element(
         "tr",
         element("th", str(group.group), scope="row"),
-        element("td", _lead(group)),
+        element("td", _lead(group, *change)),
         element("td", printable(group.library)),
         element("td", f"{group.member_count:,}"),
         element("td", f"{group.owing_count:,}"),
         element("td", amount(group.combined_fines)),
         element("td", amount(group.highest_own_fines)),
         element("td", _over(group, limit)),
+        *map(change_cell, change),
     )
-    if details:
-        yield Markup('\n<tr class="members"><td colspan="8"><details>')
-        yield element("summary", _in_sight(group))
-        yield opening("table", aria_label=f"Members of group {group.group}")
-        yield _MEMBER_HEAD
-        yield Markup("<tbody>")
-        for member in group.members:
-            yield _member(member)
-        yield Markup("</tbody></table></details></td></tr>")
-    yield Markup("</tbody>")
+
+
+def _members(group: GroupFines, columns: int) -> Iterator[Markup]:
+    yield Markup(f'\n<tr class="members"><td colspan="{columns}"><details>')
+    yield element("summary", _in_sight(group))
+    yield opening("table", aria_label=f"Members of group {group.group}")
+    yield _MEMBER_HEAD
+    yield Markup("<tbody>")
+    for member in group.members:
+        yield _member(member)
+    yield Markup("</tbody></table></details></td></tr>")
 
 
 def _in_sight(group: GroupFines) -> str:
@@ -92,10 +103,12 @@ def _in_sight(group: GroupFines) -> str:
     return f"{len(group.members):,} of {counted(group.member_count, 'member')}"
 
 
-def _lead(group: GroupFines) -> Markup:
+def _lead(group: GroupFines, change: GroupChange | None = None) -> Markup:
     parts = [element("bdi", printable(group.lead.name))]
     if not group.lead.group_lead:
         parts.append(element("small", "no group lead: the oldest record stands for it"))
+    if words := remarks(change):
+        parts.append(element("small", words))
     if not group.complete:
         parts.append(element("strong", incomplete_words(group), class_="incomplete"))
     return joined(*parts)
@@ -119,7 +132,7 @@ def _member(member: Member) -> Markup:
     )
 
 
-def _foot(totals: Totals) -> Markup:
+def _foot(totals: Totals, changes: Changes | None) -> Markup:
     return element(
         "tfoot",
         element(
@@ -130,5 +143,6 @@ def _foot(totals: Totals) -> Markup:
             element("td", amount(totals.combined_fines)),
             element("td"),
             element("td", f"{totals.over_limit_count:,}"),
+            *([element("td", signed(changes.difference))] if changes else []),
         ),
     )

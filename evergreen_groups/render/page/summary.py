@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evergreen_groups.models import NOTHING, Report
+from evergreen_groups.render.change_words import compared, counts, signed, since
 from evergreen_groups.render.page.frame import section
 from evergreen_groups.render.page.markup import Markup, element
 from evergreen_groups.render.wording import TITLE, amount, information_only, listed, local_time, printable
@@ -45,6 +46,8 @@ def sums(report: Report) -> Markup:
             else "",
         ),
     ]
+    if changes := compared(report):
+        tiles.append(("Difference", signed(changes.difference), f"{since(changes)}: {counts(changes)}"))
     if totals.incomplete_group_count:
         tiles.append(("Incomplete groups", f"{totals.incomplete_group_count:,}", "not every member can be seen"))
     elements = [
