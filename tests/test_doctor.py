@@ -22,7 +22,7 @@ from test_cli import Command
 
 from evergreen_groups import run_status
 from evergreen_groups.cli import exit_codes
-from evergreen_groups.diagnosis import Diagnosis, Finding, Subject, Verdict, answers, run
+from evergreen_groups.diagnosis import Diagnosis, Finding, Subject, Verdict, answers, files, run
 from evergreen_groups.diagnosis.requirements import NO_TOKEN
 from evergreen_groups.run_status import Outcome, RunStatus
 from evergreen_groups.sandbox import Sandbox
@@ -208,7 +208,7 @@ def an_unknown_host(house: Installation, proxy: FaultProxy, sandbox: Sandbox) ->
     house.url = "https://nowhere.invalid"
 
 
-@planted("address", FAILED, "is not encrypted", "Use https://")
+@planted("address", FAILED, "is not encrypted", "use https://")
 def a_password_in_clear(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.url = "http://192.0.2.1"
 
@@ -218,7 +218,7 @@ def nobody_at_the_port(house: Installation, proxy: FaultProxy, sandbox: Sandbox)
     house.url = "http://127.0.0.1:1"
 
 
-@planted("gateway", FAILED, "/elsewhere/osrf-gateway-v1: the web server", "Check the address")
+@planted("gateway", FAILED, "/elsewhere/osrf-gateway-v1: the web server", "path of url")
 def a_wrong_path(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.url += "/elsewhere"
 
@@ -233,13 +233,18 @@ def a_service_that_is_not_public(house: Installation, proxy: FaultProxy, sandbox
     proxy.refuse = lambda call: NO_SERVICE if call.service == "open-ils.pcrud" else None
 
 
+@planted("permission.VIEW_USER", FAILED, "another shape than Evergreen's", "which release")
+def an_answer_of_another_shape(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    proxy.answer = lambda call: {} if call.method.endswith("has_work_perm_at.batch") else None
+
+
 @planted("clock", WARNING, "s ahead of this machine", "NTP")
 def a_clock_that_is_wrong(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     later = str(int(datetime.now(UTC).timestamp()) + 5400)
     proxy.answer = lambda call: later if call.method == "opensrf.system.time" else None
 
 
-@planted("idl", FAILED, "in place of the IDL", "Check the gateway's address")
+@planted("idl", FAILED, "in place of the IDL", "check the gateway's address")
 def an_idl_that_a_proxy_replaces(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     page = 200, "text/html", b"<html><body>Please log in</body></html>"
     forward = proxy._forward
@@ -448,6 +453,14 @@ def test_a_slow_gateway_is_a_warning(installation: Installation, monkeypatch: py
     monkeypatch.setattr(answers, "SLOW_SECONDS", 0.0)
     (warning,) = only(installation.examined(), WARNING)
     assert (warning.check, "ms for a simple call" in warning.found) == ("time", True)
+
+
+def test_a_database_in_use_is_a_warning(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_BUSY_SECONDS", 0)
+    with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        (warning,) = only(installation.examined(), WARNING)
+    assert "history.sqlite3 is in use by another run" in warning.found
 
 
 # --- TLS ---

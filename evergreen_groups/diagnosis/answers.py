@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.subject import Subject
-from evergreen_groups.errors import HTTPStatusError, MethodNotFoundError, NotJSONError
+from evergreen_groups.errors import CutOffError, HTTPStatusError, MethodNotFoundError, NotJSONError
 from evergreen_groups.gateway import Gateway
 
 SLOW_SECONDS = 1.0
@@ -30,9 +30,12 @@ def gateway(subject: Subject, line: Line) -> Iterator[Finding]:
     """A gateway answers there, with the service that knows patrons behind it."""
     try:
         answer = _echo(subject.gateway, SERVICES[0])
-    except (HTTPStatusError, NotJSONError) as error:
-        finding = line.of_error(error)
-        yield line.failed(f"no gateway at {subject.address.gateway}: {finding.found}", finding.advice)
+    except (HTTPStatusError, NotJSONError, CutOffError) as error:
+        found = line.of_error(error).found
+        yield line.failed(
+            f"no gateway at {subject.address.gateway}: {found}",
+            "check host, port and path of url in [gateway]: it is the root of an Evergreen's web server",
+        )
         return
     if answer not in (_WORD, None):
         yield line.failed("it does not give back what it is sent", "check what stands between here and the gateway")

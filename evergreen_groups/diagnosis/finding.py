@@ -12,6 +12,8 @@ from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 
 _SENTENCE = re.compile(r"(?<=[.;]) +(?=[A-Z])|: (?=(?:set|chmod|create|allow|make|name|give) )")
 
+_LEADING = re.compile(r"^[A-Z](?=[a-z ])")
+
 
 class Verdict(Enum):
     """How a check ended; ``SKIPPED`` is one that could not be made because another failed."""
@@ -88,8 +90,8 @@ class Line:
         text = str(error)
         if isinstance(error, GatewayError):
             text = text.removeprefix(f"{error.method}: ")
-        found, *advice = _SENTENCE.split(text, maxsplit=1)
-        return self.failed(found.rstrip(".;"), advice[0].rstrip(".") if advice else "")
+        found, advice = (*_SENTENCE.split(text, maxsplit=1), "")[:2]
+        return self.failed(found.rstrip(".;"), _LEADING.sub(lambda first: first[0].lower(), advice.rstrip("."), 1))
 
     def of_disk(self, error: OSError) -> Finding:
         """Failed because a file could not be looked at."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.requirements import FIELDS, METHODS, Method
-from evergreen_groups.diagnosis.subject import Subject
+from evergreen_groups.diagnosis.subject import PATIENCE, Subject
 from evergreen_groups.errors import (
     DataError,
     EventError,
@@ -96,7 +96,8 @@ def pushdown(subject: Subject, line: Line) -> Iterator[Finding]:
         )
     except (TimedOutError, UnexpectedAnswerError):
         yield line.warning(
-            f"no answer in {subject.settings.gateway.timeout} s", "look at the load of the server's database"
+            f"no answer in {PATIENCE} s; the report cuts it in smaller parts",
+            "look at the load of the server's database",
         )
     else:
         yield line.ok(f"taken; {_RANGE:,} group numbers in {time.monotonic() - began:.2f} s")

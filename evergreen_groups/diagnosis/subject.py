@@ -16,6 +16,8 @@ from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.org_units import OrgUnits
 
+PATIENCE = 20
+"""How many seconds a call may take here: who looks is waiting. The jobs themselves wait as long as is configured."""
 _TWICE = RetryPolicy(tries=2)
 
 
@@ -79,8 +81,10 @@ class Subject:
 
     @cached_property
     def gateway(self) -> Gateway:
-        """The gateway, for few retries: who looks is waiting. Its IDL is not taken from the disk."""
-        return connect(self.settings, self.environ, retries=_TWICE, cached=False)
+        """The gateway, asked with little patience. Its IDL is not taken from the disk."""
+        gateway = self.settings.gateway
+        hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, PATIENCE)))
+        return connect(hurried, self.environ, retries=_TWICE, cached=False)
 
     @cached_property
     def org_units(self) -> OrgUnits:
