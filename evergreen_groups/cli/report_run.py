@@ -82,15 +82,17 @@ class ReportRun:
             groups=totals.group_count if totals else None,
             members=totals.member_count if totals else None,
         )
+        problem = None
         try:
             run_status.write(directory, status)
-        except EvergreenGroupsError as problem:
-            logs.say(f"the status of this run could not be kept: {problem}", error=True)
-            exit_code = exit_code or exit_codes.FAILED
+        except EvergreenGroupsError as refusal:
+            problem, exit_code = refusal, exit_code or exit_codes.FAILED
         if self._options and self._options.healthcheck_url:
             from evergreen_groups.cli import healthcheck
 
             healthcheck.call(self._options.healthcheck_url, well=exit_code == exit_codes.DONE)
+        if problem is not None:
+            logs.say(f"the status of this run could not be kept: {problem}", error=True)
         return exit_code
 
     def _in_time(self, directory: Path) -> int:

@@ -1,0 +1,201 @@
+"""A run that is killed, has no room on the disk, or finds its history locked, leaves everything usable behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from conftest import PASSWORD
+from killable import Killable, Run
+from test_cli import Command, one_line
+
+from evergreen_groups import run_status
+from evergreen_groups.cli import exit_codes
+from evergreen_groups.client import Client
+from evergreen_groups.run_status import Outcome
+from evergreen_groups.sandbox import Sandbox
+
+KILLED = -9
+
+
+@pytest.fixture(scope="module")
+def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
+    with Killable(Command(tmp_path_factory.mktemp("home"), None).environ) as killable:
+        yield killable
+
+
+class Nights:
+    """A library with a report of last night; since then a family has got another member, who owes 0.35."""
+
+    def __init__(self, killable: Killable, client: Client, directory: Path, url: str) -> None:
+        self._killable = killable
+        self._directory = directory
+        self._environ = {
+            "EVERGREEN_GROUPS_GATEWAY_URL": url,
+            "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
+            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+        }
+        self.state = directory / "night" / "state"
+        self.target = directory / "night" / "reports"
+        self.target.mkdir(parents=True)
+        assert self.run().status == exit_codes.DONE
+        client.moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+        self._kept = directory / "kept"
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep how things are now."""
+        shutil.rmtree(self._kept, ignore_errors=True)
+        shutil.copytree(self._directory / "night", self._kept, symlinks=True)
+
+    def again(self) -> None:
+        """Go back to what was kept: the morning after the first night."""
+        shutil.rmtree(self._directory / "night")
+        shutil.copytree(self._kept, self._directory / "night", symlinks=True)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return ("report", "--output", str(self.target / "report.json"))
+
+    def run(self, *words: str, kill_at: int | None = None, file_limit: int | None = None) -> Run:
+        return self._killable(
+            *self.words,
+            *words,
+            environ={**self._environ, "STATE_DIRECTORY": str(self.state)},
+            kill_at=kill_at,
+            file_limit=file_limit,
+        )
+
+    def report(self) -> Any:
+        return json.loads((self.target / "report.json").read_text(encoding="utf-8"))
+
+    def change_of_the_family(self) -> tuple[str, str]:
+        """Kind and difference in the report that is there."""
+        [change] = [group["change"] for group in self.report()["groups"] if group["group"] == 1002]
+        return change["kind"], change["difference"]
+
+    def report_is_new(self) -> bool:
+        kept = self._kept / "reports" / "report.json"
+        return (self.target / "report.json").read_bytes() != kept.read_bytes()
+
+    def recorded(self) -> int:
+        """How many runs are in the history."""
+        with closing(sqlite3.connect(self.state / "history.sqlite3")) as database:
+            (count,) = database.execute("SELECT count(*) FROM runs").fetchone()
+        return int(count)
+
+    def told(self) -> bool:
+        """Whether the status is tonight's."""
+        kept = self._kept / "state" / run_status.FILE_NAME
+        return (self.state / run_status.FILE_NAME).read_bytes() != kept.read_bytes()
+
+    def edition(self) -> list[str]:
+        """The libraries' files that the index page is beside; they are all of one run."""
+        latest = self.target / "libraries" / "latest"
+        assert "</html>" in (latest / "index.html").read_text(encoding="utf-8")
+        files = sorted(latest.glob("*.json"))
+        documents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        assert len({document["generated_at"] for document in documents}) == 1
+        return [file.name for file in files]
+
+    def editions_on_disk(self) -> int:
+        store = self.target / "libraries" / ".editions"
+        return sum(path.is_dir() for path in store.iterdir())
+
+    def leftovers(self) -> list[str]:
+        return sorted(path.name for path in self.target.iterdir() if path.name != "report.json")
+
+    def check_usable(self) -> None:
+        """The report is whole, last night's or tonight's, and so are the status and the history."""
+        if self.report_is_new():
+            assert self.change_of_the_family() in (("worse", "0.35"), ("unchanged", "0.00"))
+        assert run_status.read(self.state) is not None
+        with closing(sqlite3.connect(self.state / "history.sqlite3")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    def check_next_run(self) -> None:
+        """The next run compares with the last that is in the history, and nothing is left lying about."""
+        recorded = self.recorded()
+        run = self.run()
+        assert (run.status, run.errors) == (exit_codes.DONE, "")
+        assert self.change_of_the_family() == {1: ("worse", "0.35"), 2: ("unchanged", "0.00")}[recorded]
+        assert len(self.report()["changes"]["trend"]) == recorded + 1
+        status = run_status.read(self.state)
+        assert status is not None
+        assert (status.outcome, status.groups) == (Outcome.DONE, len(self.report()["groups"]))
+        assert run_status.under_way(self.state) is None
+        assert self.leftovers() == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where there is one: hundreds of runs would wait for the disk."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def nights(killable: Killable, sandbox: Sandbox, client: Client, place: Path) -> Nights:
+    return Nights(killable, client, place, sandbox.url)
+
+
+def test_killed_at_every_other_step(nights: Nights) -> None:
+    steps = nights.run().steps
+    stages = set()
+    for step in range(1, steps + 1, 2):
+        nights.again()
+        assert nights.run(kill_at=step).status == KILLED, step
+        nights.check_usable()
+        stages.add((nights.report_is_new(), nights.recorded(), nights.told()))
+        nights.check_next_run()
+    # Report, history and status are written in that order, and it was killed before, between and after them.
+    assert stages == {(False, 1, False), (True, 1, False), (True, 2, False), (True, 2, True)}
+
+
+def test_killed_at_steps_of_a_report_for_each_library(nights: Nights) -> None:
+    words = ("--split", "library", "--output", str(nights.target / "libraries"), "--format", "json")
+    assert nights.run(*words).status == exit_codes.DONE
+    nights.keep()
+    steps = nights.run(*words).steps
+    for step in range(5, steps + 1, steps // 12):
+        nights.again()
+        before = nights.edition()
+        assert nights.run(*words, kill_at=step).status == KILLED, step
+        assert len(nights.edition()) == len(before)
+        assert nights.run(*words).status == exit_codes.DONE
+        assert len(nights.edition()) == len(before)
+        assert nights.editions_on_disk() == 1
+
+
+@pytest.mark.parametrize("room", [0, 100, 4_096, 20_000])
+def test_a_full_disk(nights: Nights, room: int) -> None:
+    run = nights.run(file_limit=room)
+    assert run.status in (exit_codes.FAILED, exit_codes.CONFIGURATION)
+    assert "Traceback" not in run.errors
+    assert all(line.startswith("evergreen-groups: ") for line in run.errors.splitlines())
+    assert "make room" in run.errors or "too large" in run.errors
+    nights.check_usable()
+    nights.check_next_run()
+
+
+def test_a_locked_history(nights: Nights) -> None:
+    with closing(sqlite3.connect(nights.state / "history.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        run = nights.run("--deadline", "2")
+    assert run.status == exit_codes.FAILED
+    assert one_line(run.errors)
+    assert "held by another process" in run.errors
+    nights.check_usable()
+    status = run_status.read(nights.state)
+    assert status is not None
+    assert (status.outcome, status.error) == (Outcome.FAILED, "HistoryError")
+    nights.check_next_run()
