@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +13,12 @@ from typing import Any
 import pytest
 from conftest import PASSWORD
 from fault_proxy import Call, FaultProxy, fault_proxy
-from gateway_server import Server, envelope, http, raw
+from installation import Installation, only, said
 from test_cli import Command
 
 from evergreen_groups import run_status
 from evergreen_groups.cli import exit_codes
-from evergreen_groups.diagnosis import Diagnosis, Finding, Subject, Verdict, answers, files, run
+from evergreen_groups.diagnosis import Subject, Verdict, answers, files, run
 from evergreen_groups.diagnosis.requirements import NO_TOKEN
 from evergreen_groups.run_status import Outcome, RunStatus
 from evergreen_groups.sandbox import Sandbox
@@ -37,40 +33,6 @@ WRITES = {
 }
 
 
-@dataclass
-class Installation:
-    """A configuration file, a password file and a state directory, all as they should be to begin with."""
-
-    directory: Path
-    url: str
-    username: str = "consortium_staff"
-    more: str = ""
-    changes: bool = False
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.config = self.directory / "config.toml"
-        self.password = self.directory / "password"
-        self.state = self.directory / "state"
-        self.state.mkdir(mode=0o700)
-        self.password.write_text(PASSWORD + "\n")
-        self.password.chmod(0o600)
-        self.environ = {"STATE_DIRECTORY": str(self.state), "HOME": str(self.directory)}
-
-    def write(self) -> Path:
-        gateway = {"url": self.url, "username": self.username, "password_file": self.password}
-        lines = [f'{name} = "{value}"\n' for name, value in gateway.items()]
-        self.config.write_text("[gateway]\n" + "".join(lines) + self.more)
-        self.config.chmod(0o600)
-        return self.config
-
-    def examined(self) -> Diagnosis:
-        if not self.config.exists():
-            self.write()
-        with Subject(self.config, self.environ, changes=self.changes) as subject:
-            return run(subject)
-
-
 @pytest.fixture
 def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
     with fault_proxy(sandbox.url) as running:
@@ -80,14 +42,6 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
 @pytest.fixture
 def installation(proxy: FaultProxy, tmp_path: Path) -> Installation:
     return Installation(tmp_path, proxy.url)
-
-
-def only(diagnosis: Diagnosis, *verdicts: Verdict) -> list[Finding]:
-    return [finding for finding in diagnosis.findings if finding.verdict in verdicts]
-
-
-def said(finding: Finding) -> str:
-    return f"{finding.check}: {finding.found} -> {finding.advice}"
 
 
 def test_nothing_is_wrong_with_what_is_right(installation: Installation) -> None:
@@ -461,101 +415,6 @@ def test_a_database_in_use_is_a_warning(installation: Installation, monkeypatch:
         connection.execute("BEGIN EXCLUSIVE")
         (warning,) = only(installation.examined(), WARNING)
     assert "history.sqlite3 is in use by another run" in warning.found
-
-
-# --- TLS ---
-
-AUTHORITY = """
-[ca]
-default_ca = here
-[here]
-database = index.txt
-rand_serial = yes
-new_certs_dir = .
-certificate = ca.pem
-private_key = ca.key
-default_md = sha256
-policy = names
-copy_extensions = copy
-[names]
-commonName = supplied
-"""
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate authority, and of its for 127.0.0.1: one for long, one for two days, one that is over."""
-    openssl = shutil.which("openssl")
-    assert openssl, "these tests need the openssl command"
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "90", "-subj", "/CN=Test CA",
-        "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    (folder / "ca.cnf").write_text(AUTHORITY)
-    (folder / "index.txt").touch()
-    now = datetime.now(UTC)
-    long, short, over = (f"{now + timedelta(days=days):%Y%m%d%H%M%SZ}" for days in (60, 3, -1))
-    hosts = {"long": "IP:127.0.0.1", "short": "IP:127.0.0.1", "over": "IP:127.0.0.1", "other": "DNS:other.example"}
-    for name, end in (("long", long), ("short", short), ("over", over), ("other", long)):
-        run("req", "-new", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
-            "-addext", f"subjectAltName={hosts[name]}")  # fmt: skip
-        run("ca", "-batch", "-notext", "-config", "ca.cnf", "-in", f"{name}.csr", "-out", f"{name}.pem",
-            "-startdate", "20200101000000Z", "-enddate", end)  # fmt: skip
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("name", "bundle", "verdict", "cause", "advice"),
-    [
-        ("long", "ca.pem", OK, "59 days", ""),
-        ("short", "ca.pem", WARNING, "in 2 days", "renew it"),
-        ("over", "ca.pem", FAILED, "has expired", "renew it"),
-        ("other", "ca.pem", FAILED, "is not for 127.0.0.1, but for other.example", "as in the certificate"),
-        ("long", None, FAILED, "nobody trusted here", "set ca_bundle"),
-        ("long", "index.txt", FAILED, "holds no certificate", "set ca_bundle"),
-        ("long", "none.pem", FAILED, "No such file", "set ca_bundle"),
-    ],
-)
-def test_certificates(
-    tmp_path: Path, certificates: Path, name: str, bundle: str | None, verdict: Verdict, cause: str, advice: str
-) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
-    with Server(tls=context) as server:
-        house = Installation(tmp_path, server.url, more=f'ca_bundle = "{certificates / bundle}"\n' if bundle else "")
-        found = {finding.check: finding for finding in house.examined().findings}
-    assert found["certificate"].verdict is verdict
-    assert cause in found["certificate"].found
-    assert advice in found["certificate"].advice
-    assert found["gateway"].verdict is (SKIPPED if verdict is FAILED else OK)
-
-
-def test_a_port_that_speaks_no_tls(tmp_path: Path) -> None:
-    with Server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as server:
-        house = Installation(tmp_path, f"https://127.0.0.1:{server.port}")
-        found = {finding.check: finding for finding in house.examined().findings}
-    assert "does not speak TLS" in found["certificate"].found
-
-
-@pytest.mark.parametrize(
-    ("answer", "cause"),
-    [
-        (http("<html>Welcome</html>", content_type="text/html"), "the answer is not JSON"),
-        (http("", status=301, headers={"Location": "https://new.example/"}), "points to https://new.example/"),
-        (http("{}", content_type="application/json"), "not a gateway's"),
-        (http(envelope("something else")), "does not give back what it is sent"),
-    ],
-)
-def test_something_else_answers(tmp_path: Path, answer: bytes, cause: str) -> None:
-    with Server(otherwise=raw(answer)) as server:
-        (failed, *rest) = Installation(tmp_path, server.url).examined().failed
-    assert (failed.check, rest) == ("gateway", [])
-    assert cause in failed.found
-    assert failed.advice
 
 
 # --- The command ---
