@@ -78,17 +78,18 @@ def hold(file: Path, doing: str) -> Iterator[Holder]:
 
 
 def holder_of(file: Path) -> Holder | None:
-    """Who holds a lock, or was killed while holding it; None where nobody is noted. Takes no lock itself."""
+    """Who holds a lock, or was killed while holding it; None where nobody is noted. Takes no lock itself.
+
+    Raises:
+        ConfigurationError: the file can't be read.
+    """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        with file.open("rb") as stream:
+            return _noted(stream.fileno())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
-    try:
-        return _noted(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _note(descriptor: int, holder: Holder | None) -> None:
