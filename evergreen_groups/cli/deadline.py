@@ -43,6 +43,7 @@ class Deadline:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
         self._last_resort.cancel()
+        self._last_resort.join()
         if isinstance(error, _ExpiredError):
             raise DeadlineError(
                 f"the run was not done after {self._seconds:g} seconds and was ended; give it more with --deadline, or "

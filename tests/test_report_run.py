@@ -1,0 +1,409 @@
+"""One run of the report: what it leaves behind, what it refuses, when it ends, and whom it tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PASSWORD
+from fault_proxy import Call, Fault, fault_proxy
+from test_cli import REPOSITORY, Command, one_line
+
+from evergreen_groups import run_status, state
+from evergreen_groups.cli import exit_codes, report_command
+from evergreen_groups.cli.deadline import Deadline
+from evergreen_groups.cli.main import cli, run
+from evergreen_groups.client import Client
+from evergreen_groups.errors import DeadlineError
+from evergreen_groups.run_status import Outcome
+from evergreen_groups.sandbox import Sandbox
+
+Report = Callable[..., int]
+
+
+@pytest.fixture
+def environ(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The environment of runs in this process; gives their state directory."""
+    for name in [name for name in os.environ if name.startswith(("EVERGREEN_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    directory = tmp_path / "state"
+    for name, value in {
+        "HOME": str(tmp_path),
+        "STATE_DIRECTORY": str(directory),
+        "EVERGREEN_GROUPS_GATEWAY_URL": sandbox.url,
+        "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
+        "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+    }.items():
+        monkeypatch.setenv(name, value)
+    return directory
+
+
+@pytest.fixture
+def report(environ: Path) -> Report:
+    return lambda *words: run(["report", *words])
+
+
+def document(text: str) -> Any:
+    return json.loads(text)
+
+
+def change_of(group: int, report: Any) -> Any:
+    [change] = [one["change"] for one in report["groups"] if one["group"] == group]
+    return change
+
+
+def test_each_run_is_compared_with_the_last(report: Report, client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report("--format", "json") == exit_codes.DONE
+    first = document(capsys.readouterr().out)
+    assert first["changes"]["since"] is None
+    client.moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+    for _ in range(2):  # only to look changes nothing about it
+        assert report("--format", "json", "--no-history") == exit_codes.DONE
+        looked = document(capsys.readouterr().out)
+        assert looked["changes"]["since"] == first["generated_at"]
+        assert (change_of(1002, looked)["kind"], change_of(1002, looked)["difference"]) == ("worse", "0.35")
+    assert report("--format", "json") == exit_codes.DONE
+    assert change_of(1002, document(capsys.readouterr().out))["kind"] == "worse"
+    assert report("--format", "json") == exit_codes.DONE
+    assert change_of(1002, document(capsys.readouterr().out))["kind"] == "unchanged"
+
+
+def test_a_run_tells_how_it_went(environ: Path, report: Report) -> None:
+    assert report() == exit_codes.DONE
+    status = run_status.read(environ)
+    assert status is not None
+    assert (status.outcome, status.exit_code, status.error) == (Outcome.DONE, 0, None)
+    assert (status.groups, status.members) == (8, 34)
+    assert status.started < status.finished
+    assert run_status.under_way(environ) is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words", "exit_code", "error"),
+    [
+        ("EVERGREEN_GROUPS_PASSWORD", "wrong", (), exit_codes.LOGIN, "LoginRefusedError"),
+        ("EVERGREEN_GROUPS_POLICY_LIMIT", "ils", (), exit_codes.CONFIGURATION, "ConfigurationError"),
+        ("HOME", "/", ("--output", "/nonexistent/x.csv"), exit_codes.CONFIGURATION, "ConfigurationError"),
+        ("HOME", "/", ("--mail",), exit_codes.CONFIGURATION, "ConfigurationError"),
+    ],
+)
+def test_a_failed_run_tells_so_as_well(
+    environ: Path,
+    report: Report,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+    words: tuple[str, ...],
+    exit_code: int,
+    error: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert report(*words) == exit_code
+    assert one_line(capsys.readouterr().err)
+    status = run_status.read(environ)
+    assert status is not None
+    assert (status.outcome, status.exit_code, status.error) == (Outcome.FAILED, exit_code, error)
+    assert run_status.under_way(environ) is None
+
+
+def test_a_report_that_is_incomplete_is_a_partial_one(
+    environ: Path, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_USERNAME", "north_manager")
+    assert report() == exit_codes.INCOMPLETE
+    status = run_status.read(environ)
+    assert status is not None
+    assert (status.outcome, status.exit_code, status.error) == (Outcome.PARTIAL, exit_codes.INCOMPLETE, None)
+    assert status.groups is not None
+
+
+def test_a_run_that_only_looks_leaves_no_trace(
+    environ: Path, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured = tmp_path / "configured.html"
+    monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_OUTPUT", str(configured))
+    monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_HEALTHCHECK_URL", "http://127.0.0.1:9/never-called")
+    assert report("--no-history") == exit_codes.DONE
+    shown = capsys.readouterr()
+    assert "Okonkwo" in shown.out
+    assert shown.err == ""
+    assert not environ.exists()
+    assert not configured.exists()
+
+
+def test_a_second_run_at_the_same_time_is_refused_and_leaves_the_status_to_the_first(
+    environ: Path, report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with state.report_lock(environ):
+        assert report() == exit_codes.BUSY
+        said = capsys.readouterr()
+        assert report("--no-history") == exit_codes.DONE
+    assert said.out == ""
+    assert re.fullmatch(
+        rf"evergreen-groups: another run is making the report \(process {os.getpid()}, since [0-9: -]+\)\n", said.err
+    )
+    assert run_status.read(environ) is None
+
+
+def test_who_reads_the_report_slowly_keeps_nobody_from_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
+    command = Command(tmp_path, sandbox.url)
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as unread:
+        filled = len(b" " * 65_536)
+        os.set_blocking(writer, False)
+        while filled:  # nothing more fits in, so the first run waits for its reader
+            try:
+                filled = os.write(writer, b" " * filled)
+            except BlockingIOError:
+                break
+        os.set_blocking(writer, True)
+        with subprocess.Popen(command.arguments("report"), env=command.environ, stdout=unread) as first:
+            state_directory = tmp_path / ".local" / "state" / "evergreen-groups"
+            second = waited_for(lambda: run_status.read(state_directory)) and command("report")
+            assert first.poll() is None
+            os.close(reader)
+    assert second.returncode == exit_codes.DONE
+    assert first.returncode == exit_codes.FAILED  # its reader has gone
+
+
+def waited_for(found: Callable[[], object]) -> bool:
+    """Ask until there is something to be found, for twenty seconds at most."""
+    turn = threading.Event()
+    return any(found() or turn.wait(0.02) for _ in range(1_000))
+
+
+@pytest.mark.parametrize("words", [("--mail",), ("--split", "library", "--output", "reports")])
+def test_only_to_look_goes_with_nothing_that_leaves_something(
+    report: Report, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report("--no-history", *words) == exit_codes.USAGE
+    assert "--no-history only looks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--split", "library"), "needs a directory: name it with --output"),
+        (("--split", "library", "--output", "x", "--format", "table"), "takes a format of html, csv, json, xlsx"),
+        (("--format", "xlsx"), "a spreadsheet isn't for the terminal: name a file with --output"),
+    ],
+)
+def test_targets_that_do_not_fit(
+    report: Report, words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(*words) == exit_codes.CONFIGURATION
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert says in said
+
+
+def test_a_report_for_each_library_as_configured(
+    environ: Path, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text(f'[report]\noutput = "{tmp_path}/reports"\nsplit = "library"\nformats = ["json"]\n')
+    monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(configuration))
+    assert report() == exit_codes.DONE
+    latest = tmp_path / "reports" / "latest"
+    assert {path.suffix for path in latest.iterdir()} == {".json", ".html"}
+    assert [path.name for path in latest.glob("*.html")] == ["index.html"]
+    assert document((latest / "HARBOR.json").read_text())["criteria"]["orgs"] == ["HARBOR"]
+    single = tmp_path / "single.csv"
+    assert report("--split", "none", "--output", str(single)) == exit_codes.DONE
+    assert "Okonkwo" in single.read_text(encoding="utf-8")
+
+
+def test_a_spreadsheet_by_its_name(report: Report, tmp_path: Path) -> None:
+    target = tmp_path / "report.xlsx"
+    assert report("--output", str(target)) == exit_codes.DONE
+    assert target.read_bytes().startswith(b"PK")
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+class Healthchecks:
+    """A monitoring service: the paths that were called, and the status it answers with."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+        self.answer = 200
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                service.called.append(self.path)
+                self.send_response(service.answer)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/ping/5ecre7"
+
+
+@pytest.fixture
+def healthchecks() -> Iterator[Healthchecks]:
+    service = Healthchecks()
+    thread = threading.Thread(target=service.server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield service
+    service.server.shutdown()
+    service.server.server_close()
+    thread.join()
+
+
+def test_the_healthcheck_is_called_at_the_end(
+    environ: Path, report: Report, healthchecks: Healthchecks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_HEALTHCHECK_URL", healthchecks.url)
+    assert report() == exit_codes.DONE
+    assert report("--output", "/nonexistent/x.csv") == exit_codes.CONFIGURATION
+    with state.report_lock(environ):
+        assert report() == exit_codes.BUSY
+    assert healthchecks.called == ["/ping/5ecre7", "/ping/5ecre7/fail"]
+
+
+def test_a_healthcheck_that_fails_is_a_warning(
+    report: Report, healthchecks: Healthchecks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    healthchecks.answer = 404
+    assert report("--healthcheck-url", healthchecks.url) == exit_codes.DONE
+    refused = capsys.readouterr().err
+    assert report("--healthcheck-url", "http://127.0.0.1:9/ping/5ecre7") == exit_codes.DONE
+    unreachable = capsys.readouterr().err
+    assert "the healthcheck was refused (HTTP status 404)" in refused
+    assert "the healthcheck could not be called (ConnectionError)" in unreachable
+    assert "5ecre7" not in refused + unreachable  # who knows it can call it
+
+
+def held_up(call: Call) -> Fault:
+    return Fault.LATE_ANSWER if call.method == "open-ils.pcrud.search.au.atomic" else Fault.NONE
+
+
+def test_a_run_ends_at_its_deadline(
+    environ: Path,
+    report: Report,
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = tmp_path / "report.csv"
+    old.write_text("yesterday")
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.decide = held_up
+        monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_URL", proxy.url)
+        assert report("--deadline", "1", "--output", str(old)) == exit_codes.DEADLINE
+        assert proxy.seen[-1] == "open-ils.auth.session.delete"
+    said = capsys.readouterr().err
+    assert one_line(said)
+    assert "was not done after 1 seconds and was ended" in said
+    assert old.read_text() == "yesterday"
+    status = run_status.read(environ)
+    assert status is not None
+    assert (status.outcome, status.exit_code, status.error) == (Outcome.FAILED, exit_codes.DEADLINE, "DeadlineError")
+    assert status.seconds < 10
+    assert run_status.under_way(environ) is None
+
+
+def test_a_deadline_passes_those_who_catch_errors_and_leaves_no_alarm() -> None:
+    def busy() -> None:
+        try:
+            threading.Event().wait(20)
+        except Exception:
+            threading.Event().wait(20)
+
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(DeadlineError, match=r"not done after 0\.05 seconds"), Deadline(0.05):
+        busy()
+    with Deadline(20):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert not any(isinstance(thread, threading.Timer) and thread.is_alive() for thread in threading.enumerate())
+
+
+def test_a_run_that_cannot_end_is_cut_off() -> None:
+    code = (
+        "import threading\nfrom evergreen_groups.cli.deadline import Deadline\n"
+        "with Deadline(0.05, grace=0.05):\n"
+        "    try:\n        threading.Event().wait(20)\n    finally:\n        threading.Event().wait(20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == exit_codes.DEADLINE
+    assert done.stderr == "evergreen-groups: the run did not end at its deadline, and was cut off\n"
+
+
+def test_a_run_that_is_terminated_tells_so(sandbox: Sandbox, tmp_path: Path) -> None:
+    waiting = threading.Event()
+
+    def hold(call: Call) -> Fault:
+        if held_up(call) is Fault.LATE_ANSWER:
+            waiting.set()
+        return held_up(call)
+
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.decide = hold
+        command = Command(tmp_path, proxy.url)
+        with subprocess.Popen(command.arguments("report"), env=command.environ, stderr=subprocess.PIPE) as process:
+            assert waiting.wait(20)
+            process.terminate()
+            _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (exit_codes.TERMINATED, b"")
+    status = run_status.read(tmp_path / ".local" / "state" / "evergreen-groups")
+    assert status is not None
+    assert (status.outcome, status.exit_code) == (Outcome.FAILED, exit_codes.TERMINATED)
+
+
+def words_of(command: str) -> list[str]:
+    program, *words = shlex.split(command)
+    assert Path(program).name == "evergreen-groups"
+    return words
+
+
+def check_words(words: list[str]) -> None:
+    """The command takes them: nothing is run."""
+    with cli.make_context("evergreen-groups", list(words)):
+        pass
+    rest = words[words.index("report") + 1 :]
+    with report_command.command.make_context("report", rest) as context:
+        assert context.params["split"] == "library"
+
+
+def test_the_units_of_systemd() -> None:
+    service, timer = ConfigParser(strict=False, interpolation=None), ConfigParser(interpolation=None)
+    for unit in (service, timer):
+        unit.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their capitals
+    service.read(REPOSITORY / "config" / "systemd" / "evergreen-groups-report.service")
+    timer.read(REPOSITORY / "config" / "systemd" / "evergreen-groups-report.timer")
+    check_words(words_of(service["Service"]["ExecStart"]))
+    assert service["Service"]["StandardOutput"] == "null"
+    assert service["Service"]["NoNewPrivileges"] == "yes"
+    assert (timer["Timer"]["Persistent"], timer["Timer"]["RandomizedDelaySec"]) == ("true", "30min")
+
+
+def test_the_line_for_cron() -> None:
+    text = (REPOSITORY / "config" / "cron.d" / "evergreen-groups").read_text()
+    *settings, line = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Z_]+=\S+", setting) for setting in settings)
+    *_when, user, command = line.split(maxsplit=6)
+    assert user == "evergreen-groups"
+    assert "%" not in command  # cron would take it for the end of the line
+    check_words(words_of(command))
