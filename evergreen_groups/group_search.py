@@ -160,7 +160,7 @@ class RangeSearch:
 
     def _ranges(self) -> Iterator[list[Patron]]:
         """The members found in one range after the other, the next ones being under way."""
-        ranges = _Ranges(self._highest_group())
+        ranges = _Ranges(self.highest_group())
 
         def read(within: GroupRange) -> list[Patron]:
             started = time.monotonic()
@@ -172,7 +172,7 @@ class RangeSearch:
         yield from self._gateway.map(read, ranges.first())
         yield from self._gateway.map(read, ranges.others())
 
-    def _highest_group(self) -> int:
+    def highest_group(self) -> int:
         """The highest group number of a patron in sight, 0 when no patron is."""
         order = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
         where = self._visible({"id": {">": 0}})

@@ -122,6 +122,20 @@ def a_password_file_that_is_not_there(house: Installation, proxy: FaultProxy, sa
     house.password.unlink()
 
 
+@planted("password", WARNING, "its group can change it (0660)", "chmod 600")
+def a_password_that_its_group_can_change(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.password.chmod(0o660)
+
+
+@planted("pushdown", FAILED, "sees not a single patron", "see who is at home")
+def libraries_without_patrons(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE au SET deleted = 1 WHERE id > 1000")
+        connection.execute("UPDATE au SET home_ou = 1")
+    house.username = "north_manager"
+    house.more = 'workstation = "HARBOR-desk1"\n'
+
+
 @planted("login", FAILED, "name or password is wrong", "staff client")
 def a_wrong_password(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.password.write_text("wrong\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,6 @@ def _subject(session: Session, *, changes: bool) -> Iterator[Subject]:
     with TemporaryDirectory(prefix="evergreen-groups-") as directory, Sandbox() as sandbox:
         username, password = sandbox.report_account
         environ = {**os.environ, "STATE_DIRECTORY": directory, PASSWORD_VARIABLE: password}
-        gateway = GatewaySettings(url=sandbox.url, username=username)
-        with Subject(session.config_file, environ, gateway=gateway, changes=changes) as subject:
+        settings = replace(session.settings, gateway=GatewaySettings(url=sandbox.url, username=username), source=None)
+        with Subject(None, environ, settings=settings, changes=changes) as subject:
             yield subject

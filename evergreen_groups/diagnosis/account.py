@@ -44,7 +44,7 @@ def _refused(subject: Subject, line: Line, error: LoginRefusedError) -> Finding:
         )
     return line.failed(
         f"name or password is wrong, or {gateway.username} is barred, deleted, or lacks STAFF_LOGIN",
-        "try both in the staff client; the password is looked for as said above",
+        "try both in the staff client, and look where the password is taken from",
     )
 
 

@@ -54,29 +54,28 @@ def configuration_file(subject: Subject, line: Line) -> Iterator[Finding]:
 
 def password(subject: Subject, line: Line) -> Iterator[Finding]:
     """It can be had, and from a file that is for this account's eyes."""
-    gateway = subject.settings.gateway
-    text = config.password(gateway, subject.environ)
+    text = config.password(subject.settings.gateway, subject.environ)
+    file = subject.settings.gateway.password_file
     if subject.environ.get(config.PASSWORD_VARIABLE):
-        place = f"from ${config.PASSWORD_VARIABLE}"
-        if gateway.password_file is not None:
-            place += f", which comes before {gateway.password_file}"
+        place = f"from ${config.PASSWORD_VARIABLE}" + (f", which comes before {file}" if file else "")
+        file = None
     else:
-        place = f"from {gateway.password_file or 'the systemd credential'}"
+        place = f"from {file or 'the systemd credential'}"
+    trouble = _shared(file) if file else None
     if text != text.strip():
         yield line.warning(f"{place}; it begins or ends with a blank", "remove the blank if it isn't meant")
-    elif gateway.password_file is not None and place == f"from {gateway.password_file}":
-        yield _password_file(line, gateway.password_file)
+    elif trouble:
+        yield line.warning(f"{place}; {trouble}", f"let this user alone have it, with chmod 600 {file}")
     else:
         yield line.ok(place)
 
 
-def _password_file(line: Line, path: Path) -> Finding:
+def _shared(path: Path) -> str | None:
+    """Who else can change a file that not everybody can, None where nobody can."""
     mode = path.stat().st_mode
     if owner := _stranger(path):
-        return line.warning(f"{path} belongs to {owner}, who can read and change it", f"chown it, and chmod 600 {path}")
-    if mode & stat.S_IWGRP:
-        return line.warning(f"{path} can be changed by its group ({_octal(mode)})", f"chmod 600 {path}")
-    return line.ok(f"from {path} ({_octal(mode)})")
+        return f"it belongs to {owner}"
+    return f"its group can change it ({_octal(mode)})" if mode & stat.S_IWGRP else None
 
 
 def state_directory(subject: Subject, line: Line) -> Iterator[Finding]:
@@ -125,7 +124,7 @@ def _database(path: Path, line: Line) -> Finding | None:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             return line.warning(f"{path} is in use by another run", "look again when that has ended")
-        return line.failed(f"{path} can't be opened: {error}", f"move it away, or give it to this user: {path}")
+        return line.failed(f"{path} can't be opened: {error}", "give it to this user, or move it away to begin anew")
     except sqlite3.DatabaseError as error:
         return line.failed(f"{path} is damaged: {error}", "put a copy in its place, or move it away to begin anew")
     if verdict != "ok":

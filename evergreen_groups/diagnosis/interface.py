@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.requirements import FIELDS, METHODS, Method
@@ -20,9 +19,10 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_query import GroupRange, HighFines
+from evergreen_groups.group_search import GroupSearch
 
 _RANGE = 3_000
-_OLD = "a release before 3.0, or an IDL that was edited; look at fm_IDL.xml on the server"
+_ANOTHER = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
 
 
 def idl(subject: Subject, line: Line) -> Iterator[Finding]:
@@ -39,7 +39,7 @@ def idl(subject: Subject, line: Line) -> Iterator[Finding]:
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
-        yield line.failed(f"it lacks {', '.join(missing)}", _OLD)
+        yield line.failed(f"it lacks {', '.join(missing)}", _ANOTHER)
     else:
         yield line.ok(f"{len(FIELDS)} classes, with all the fields that are used")
 
@@ -75,17 +75,17 @@ def _offered(asked: Gateway, method: Method) -> bool:
 def pushdown(subject: Subject, line: Line) -> Iterator[Finding]:
     """The ILS's database adds up groups' fines itself; otherwise all debtors are read."""
     asked = subject.gateway
-    newest = [{"class": "au", "field": "usrgroup", "direction": "desc"}]
-    found = asked.pcrud.search(
-        "au", {"deleted": "f", "id": {">": 0}}, select=("id", "usrgroup"), order_by=newest, limit=1
+    everywhere = len(subject.viewable) == sum(1 for _unit in subject.org_units)
+    fines = HighFines(
+        min_total=subject.settings.report.min_total,
+        more_than_one=True,
+        viewable_orgs=() if everywhere else subject.viewable,
     )
-    if not found:
-        yield line.failed(
-            "the account sees not a single patron", "look at where it has VIEW_USER, and who is at home there"
-        )
+    highest = GroupSearch(asked, fines).highest_group()
+    if not highest:
+        yield line.failed("the account sees not a single patron", "see who is at home where it has VIEW_USER")
         return
-    highest = found[0].usrgroup
-    query = HighFines(min_total=Decimal("25.00"), more_than_one=True).members(GroupRange(highest - _RANGE, highest))
+    query = fines.members(GroupRange(highest - _RANGE, highest))
     began = time.monotonic()
     try:
         asked.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)

@@ -17,7 +17,7 @@ _MOST_NAMED = 8
 
 def view_user(subject: Subject, line: Line) -> Iterator[Finding]:
     """Whose patrons the account sees, and whether it can be told of the others in their groups."""
-    held = held_at(subject.gateway, subject.org_units, [VIEW_USER.name])[VIEW_USER.name]
+    held = subject.viewable
     yield _finding(subject, VIEW_USER, held)
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
@@ -91,7 +91,8 @@ def _grant(permission: Permission, root: OrgUnit) -> str:
 
 def _places(org_units: OrgUnits, ids: set[int]) -> str:
     """Short names of as few org units as say it, each meant with all below it."""
-    return _some([unit.shortname for unit in org_units.tops_of(ids)])
+    tops = org_units.tops_of(ids) or [unit for unit in org_units if unit.id in ids]
+    return _some([unit.shortname for unit in tops])
 
 
 def _some(names: Sequence[str]) -> str:

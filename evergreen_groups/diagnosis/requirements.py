@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from evergreen_groups import access
 from evergreen_groups.patrons import FIELDS as PATRON_FIELDS
 
 NO_TOKEN = "0" * 32
@@ -116,7 +117,7 @@ class Permission:
     purpose: str
 
 
-VIEW_USER = Permission("VIEW_USER", Need.ALWAYS, "see patrons, fines and penalties")
+VIEW_USER = Permission(access.VIEW_USER, Need.ALWAYS, "see patrons, fines and penalties")
 
 PERMISSIONS = (
     Permission("VIEW_CIRCULATIONS", Need.ITEMS, "count items out"),

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from evergreen_groups import config, state
+from evergreen_groups.access import VIEW_USER, held_at
 from evergreen_groups.connection import connect
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
@@ -24,8 +25,8 @@ _TWICE = RetryPolicy(tries=2)
 class Subject:
     """One installation: a configuration file (None: the one that counts) and an environment.
 
-    ``gateway`` is put in place of the section ``[gateway]``. ``changes`` says that the account is also to change
-    groups. Close it, or use it in a ``with`` statement: it logs out.
+    ``settings`` are put in place of the file's. ``changes`` says that the account is also to change groups. Close it,
+    or use it in a ``with`` statement: it logs out.
     """
 
     def __init__(
@@ -33,13 +34,13 @@ class Subject:
         config_file: Path | None,
         environ: Mapping[str, str],
         *,
-        gateway: config.GatewaySettings | None = None,
+        settings: config.Settings | None = None,
         changes: bool = False,
     ) -> None:
         self.config_file = config_file
         self.environ = environ
         self.changes = changes
-        self._gateway_settings = gateway
+        self._settings = settings
 
     def __enter__(self) -> Self:
         return self
@@ -58,8 +59,7 @@ class Subject:
     @cached_property
     def settings(self) -> config.Settings:
         """The settings. Raises ConfigurationError where they can't be read."""
-        loaded = config.load(self.config_file, self.environ)
-        return replace(loaded, gateway=self._gateway_settings) if self._gateway_settings else loaded
+        return self._settings or config.load(self.config_file, self.environ)
 
     @property
     def url(self) -> str | None:
@@ -90,6 +90,11 @@ class Subject:
     def org_units(self) -> OrgUnits:
         """The org units."""
         return OrgUnits.read(self.gateway)
+
+    @cached_property
+    def viewable(self) -> frozenset[int]:
+        """The ids of the org units whose patrons the account sees."""
+        return held_at(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
 
     @cached_property
     def user(self) -> Record:
