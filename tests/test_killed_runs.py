@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import PASSWORD
 from killable import Killable, Run
+from mail_server import Post, server
 from test_cli import Command, one_line
 
 from evergreen_groups import run_status
@@ -24,6 +25,8 @@ from evergreen_groups.run_status import Outcome
 from evergreen_groups.sandbox import Sandbox
 
 KILLED = -9
+STATUS_STEPS = 7
+"""From the status file to the lock's note, the last steps of every run."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ class Nights:
     def __init__(self, killable: Killable, client: Client, directory: Path, url: str) -> None:
         self._killable = killable
         self._directory = directory
-        self._environ = {
+        self.environ = {
             "EVERGREEN_GROUPS_GATEWAY_URL": url,
             "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
             "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
@@ -69,7 +72,7 @@ class Nights:
         return self._killable(
             *self.words,
             *words,
-            environ={**self._environ, "STATE_DIRECTORY": str(self.state)},
+            environ={**self.environ, "STATE_DIRECTORY": str(self.state)},
             kill_at=kill_at,
             file_limit=file_limit,
         )
@@ -96,19 +99,6 @@ class Nights:
         """Whether the status is tonight's."""
         kept = self._kept / "state" / run_status.FILE_NAME
         return (self.state / run_status.FILE_NAME).read_bytes() != kept.read_bytes()
-
-    def edition(self) -> list[str]:
-        """The libraries' files that the index page is beside; they are all of one run."""
-        latest = self.target / "libraries" / "latest"
-        assert "</html>" in (latest / "index.html").read_text(encoding="utf-8")
-        files = sorted(latest.glob("*.json"))
-        documents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        assert len({document["generated_at"] for document in documents}) == 1
-        return [file.name for file in files]
-
-    def editions_on_disk(self) -> int:
-        store = self.target / "libraries" / ".editions"
-        return sum(path.is_dir() for path in store.iterdir())
 
     def leftovers(self) -> list[str]:
         return sorted(path.name for path in self.target.iterdir() if path.name != "report.json")
@@ -161,19 +151,28 @@ def test_killed_at_every_other_step(nights: Nights) -> None:
     assert stages == {(False, 1, False), (True, 1, False), (True, 2, False), (True, 2, True)}
 
 
-def test_killed_at_steps_of_a_report_for_each_library(nights: Nights) -> None:
-    words = ("--split", "library", "--output", str(nights.target / "libraries"), "--format", "json")
-    assert nights.run(*words).status == exit_codes.DONE
-    nights.keep()
-    steps = nights.run(*words).steps
-    for step in range(5, steps + 1, steps // 12):
-        nights.again()
-        before = nights.edition()
-        assert nights.run(*words, kill_at=step).status == KILLED, step
-        assert len(nights.edition()) == len(before)
-        assert nights.run(*words).status == exit_codes.DONE
-        assert len(nights.edition()) == len(before)
-        assert nights.editions_on_disk() == 1
+def test_killed_while_it_mails(nights: Nights) -> None:
+    post, distinct = Post(), []
+    with server(post, None) as port:
+        nights.environ |= {
+            "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
+            "EVERGREEN_GROUPS_MAIL_PORT": str(port),
+            "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
+            "EVERGREEN_GROUPS_MAIL_SENDER": "groups@library.example",
+            "EVERGREEN_GROUPS_MAIL_RECIPIENTS": "*=director@library.example",
+        }
+        first, steps = nights.run().steps - STATUS_STEPS, nights.run("--mail").steps - STATUS_STEPS
+        for step in range(first + 1, steps + 1, 2):
+            nights.again()
+            post.taken.clear()
+            assert nights.run("--mail", kill_at=step).status == KILLED, step
+            run = nights.run("--mail")
+            assert (run.status, run.errors) == (exit_codes.DONE, "")
+            assert list((nights.state / "mail").iterdir()) == []
+            distinct.append(len({message["Message-ID"] for message in post.taken}))
+    # From the moment the killed run has its mail in the spool, nothing can lose it any more.
+    assert distinct == sorted(distinct)
+    assert set(distinct) == {1, 2}
 
 
 @pytest.mark.parametrize("room", [0, 100, 4_096, 20_000])
