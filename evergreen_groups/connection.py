@@ -11,20 +11,26 @@ from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 
 
 def connect(
-    settings: config.Settings, environ: Mapping[str, str], *, retries: RetryPolicy | None = None, cached: bool = True
+    settings: config.Settings,
+    environ: Mapping[str, str],
+    *,
+    retries: RetryPolicy | None = None,
+    cached: bool = True,
+    anonymous: bool = False,
 ) -> Gateway:
     """Make the gateway that ``[gateway]`` describes; nothing is asked of it yet.
 
-    ``cached`` takes the IDL from the disk where it hasn't changed on the server.
+    ``cached`` takes the IDL from the disk where it hasn't changed on the server; ``anonymous`` does without a login.
 
     Raises:
         ConfigurationError: the address or the account is missing, or the password can't be had.
     """
     chosen = settings.gateway
     url, username = named(settings)
-    credentials = Credentials(
-        username=username, password=config.password(chosen, environ), workstation=chosen.workstation
-    )
+    credentials = None
+    if not anonymous:
+        password = config.password(chosen, environ)
+        credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
     return Gateway(
         url,
         credentials=credentials,

@@ -176,6 +176,11 @@ def an_unknown_host(house: Installation, proxy: FaultProxy, sandbox: Sandbox) ->
     house.url = "https://nowhere.invalid"
 
 
+@planted("address", FAILED, "it can't be a host's name", "url in [gateway]")
+def a_host_that_cannot_be(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.url = f"https://{'x' * 64}.example"
+
+
 @planted("address", FAILED, "is not encrypted", "use https://")
 def a_password_in_clear(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.url = "http://192.0.2.1"
@@ -407,6 +412,14 @@ def test_a_blank_behind_the_password_explains_why_login_is_refused(installation:
     (warning,) = only(diagnosis, WARNING)
     assert "begins or ends with a blank" in warning.found
     assert [finding.check for finding in only(diagnosis, FAILED)] == ["login"]
+
+
+def test_without_a_password_the_gateway_is_looked_at_all_the_same(installation: Installation) -> None:
+    installation.password.unlink()
+    diagnosis = installation.examined()
+    verdicts = {finding.check: finding.verdict for finding in diagnosis.findings}
+    assert {verdicts[check] for check in ("gateway", "services", "clock", "idl", "methods")} == {OK}
+    assert (verdicts["password"], verdicts["login"], verdicts["pushdown"]) == (FAILED, SKIPPED, SKIPPED)
 
 
 def test_a_password_in_the_environment_comes_before_the_file_and_is_said_to(installation: Installation) -> None:

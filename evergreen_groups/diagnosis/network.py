@@ -35,9 +35,10 @@ def address(subject: Subject, line: Line) -> Iterator[Finding]:
         return
     try:
         found = socket.getaddrinfo(where.host, _port(where), type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it can't be a host's name"
         yield line.failed(
-            f"the host {where.host} isn't known ({error.strerror})", "check url in [gateway], and this machine's DNS"
+            f"the host {where.host} isn't known ({reason})", "check url in [gateway], and this machine's DNS"
         )
         return
     addresses = ", ".join(sorted({str(place[4][0]) for place in found}))

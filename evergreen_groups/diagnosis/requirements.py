@@ -12,7 +12,7 @@ from evergreen_groups import access
 from evergreen_groups.patrons import FIELDS as PATRON_FIELDS
 
 NO_TOKEN = "0" * 32
-"""A token that no session has: with it a method can be asked for and does nothing (``groups-069``)."""
+"""A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
 
 _ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
 

@@ -81,10 +81,20 @@ class Subject:
 
     @cached_property
     def gateway(self) -> Gateway:
-        """The gateway, asked with little patience. Its IDL is not taken from the disk."""
+        """The gateway, asked with little patience. Its IDL is not taken from the disk.
+
+        Without a password, what needs no login can be asked all the same.
+        """
         gateway = self.settings.gateway
         hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, PATIENCE)))
-        return connect(hurried, self.environ, retries=_TWICE, cached=False)
+        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=not self._has_password)
+
+    @property
+    def _has_password(self) -> bool:
+        try:
+            return bool(config.password(self.settings.gateway, self.environ))
+        except ConfigurationError:
+            return False
 
     @cached_property
     def org_units(self) -> OrgUnits:
