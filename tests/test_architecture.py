@@ -36,6 +36,7 @@ ROOMS = [
     {"connection"},
     {"run_status"},
     {"gateway", "state"},
+    {"first_configuration"},
     {"config"},
     {"converters"},
     {"findings"},
