@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import lxml.html
+import openpyxl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +65,18 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
     assert (published.directory / "BR1.csv").read_bytes().count(b"\r\n") == 5
     assert (published.directory / "BR1.xlsx").read_bytes().startswith(b"PK")
     assert published.latest_index.read_bytes() == (published.directory / "index.html").read_bytes()
+
+
+def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
+    published = publish(report(), tmp_path, ("html", "xlsx"))
+    page = lxml.html.document_fromstring((published.directory / "BR2.html").read_bytes())
+    assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
+    assert page.findtext(".//title") == f"Groups with high combined fines: BR2, {DAY}"
+    assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
+        "with a member at home at BR2 or below; highest combined fines first"
+    )
+    summary = openpyxl.load_workbook(published.directory / "BR2.xlsx")["Summary"]
+    assert summary["A1"].value == "Groups with high combined fines: BR2"
 
 
 def test_nobody_else_may_read_them(tmp_path: Path) -> None:
@@ -277,6 +290,11 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
     assert shown["BR1"][:6] == ["1", "4", "2", "1,289.35", "0", "1"]
     assert shown["BR9"][:4] == ["0", "0", "0", "0.00"]
     assert sum(int(figures[0]) for name, figures in shown.items() if name.startswith(("B", "S"))) > 5
+
+
+def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
+    publish(tree_report(), tmp_path, ("html",))
+    assert index(tmp_path).xpath("//h2/text()") == ["Sums", "The last 30 runs", "Libraries"]
 
 
 def test_the_index_leads_to_every_file(tmp_path: Path) -> None:

@@ -55,6 +55,11 @@ def local_time(moment: datetime) -> str:
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
+def title_of(criteria: Criteria) -> str:
+    """The title of a report, with the library where it is about one alone."""
+    return f"{TITLE}: {printable(criteria.orgs[0])}" if len(criteria.orgs) == 1 else TITLE
+
+
 def listed(criteria: Criteria) -> str:
     """Say in a sentence which groups the report lists, and in which order."""
     words = f"Groups of {criteria.min_members} or more that together owe {amount(criteria.min_total)} or more"

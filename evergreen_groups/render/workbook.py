@@ -15,8 +15,8 @@ from evergreen_groups.changes import Changes, GroupChange, Kind
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
 from evergreen_groups.render.change_words import CLEARED, compared, remarks
-from evergreen_groups.render.sheet import Column, Formats, Value, fill, write_cell
-from evergreen_groups.render.wording import CONFIDENTIAL, TITLE, information_only, listed, local_time
+from evergreen_groups.render.sheet import Column, Formats, Value, cell_text, fill, write_cell
+from evergreen_groups.render.wording import CONFIDENTIAL, information_only, listed, local_time, title_of
 
 _KIND_MARKS = {Kind.NEW: "notable", Kind.WORSE: "over"}
 _YES, _NO = "yes", "no"
@@ -58,7 +58,7 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
         },
     )
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    workbook.set_properties({"title": TITLE, "comments": CONFIDENTIAL, "created": created})
+    workbook.set_properties({"title": title_of(report.criteria), "comments": CONFIDENTIAL, "created": created})
     formats = Formats(workbook)
     _write_summary(workbook.add_worksheet("Summary"), report, formats)
     fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
@@ -178,7 +178,7 @@ def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     sheet.set_column(0, 0, 30)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
-    sheet.write_string(0, 0, TITLE, formats.title)
+    sheet.write_string(0, 0, cell_text(title_of(report.criteria)), formats.title)
     sheet.write_string(1, 0, "For information only", formats.label)
     sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
     row = 3

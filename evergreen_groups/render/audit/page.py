@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from evergreen_groups import __version__
 from evergreen_groups.findings import Audit, Kind
 from evergreen_groups.models import Member
 from evergreen_groups.render.audit.words import (
@@ -17,9 +16,9 @@ from evergreen_groups.render.audit.words import (
     kinds_found,
     looked_at,
 )
-from evergreen_groups.render.page.frame import asset, head, notes_section
+from evergreen_groups.render.page.frame import asset, beginning, ending, notes_section
 from evergreen_groups.render.page.markup import Markup, element, opening
-from evergreen_groups.render.wording import CONFIDENTIAL, amount, counted, local_time, printable
+from evergreen_groups.render.wording import amount, counted, local_time, printable
 
 _PERSON_HEADINGS = ("Name", "Barcode", "Library", "Group", "Own fines", "Group's fines", "Why", "Blocks")
 _GROUP_HEADINGS = ("Group", "Members", "Combined fines", "Why", "Who")
@@ -27,11 +26,7 @@ _GROUP_HEADINGS = ("Group", "Members", "Combined fines", "Why", "Who")
 
 def write_page(audit: Audit, stream: TextIO) -> None:
     """Write the page: a section with a table for each kind of finding."""
-    style = asset("page.css")
-    stream.write("<!DOCTYPE html>\n")
-    stream.write(opening("html", lang="en"))
-    stream.write(head(f"{TITLE}, {local_time(audit.generated_at)[:10]}", style))
-    stream.write("\n<body>\n")
+    stream.write(beginning(TITLE, audit.generated_at, asset("page.css")))
     stream.write(_introduction(audit))
     stream.write("<main>\n")
     stream.write(notes_section(audit.notes))
@@ -41,8 +36,7 @@ def write_page(audit: Audit, stream: TextIO) -> None:
     for kind in kinds:
         stream.writelines(_section(audit, kind))
     stream.write("</main>\n")
-    stream.write(element("footer", element("p", f"{CONFIDENTIAL} Written by evergreen-groups {__version__}.")))
-    stream.write("\n</body>\n</html>\n")
+    stream.write(ending())
 
 
 def _introduction(audit: Audit) -> Markup:

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from evergreen_groups import __version__
 from evergreen_groups.models import Report
 from evergreen_groups.render.page.changes import cleared_section
 from evergreen_groups.render.page.chart import chart
-from evergreen_groups.render.page.frame import asset, head, notes_section, section
+from evergreen_groups.render.page.frame import asset, beginning, ending, notes_section, section
 from evergreen_groups.render.page.groups import table
-from evergreen_groups.render.page.markup import element, opening
+from evergreen_groups.render.page.markup import element
 from evergreen_groups.render.page.summary import introduction, sums
 from evergreen_groups.render.page.trend import trend_section
-from evergreen_groups.render.wording import CONFIDENTIAL, NOTHING_FOUND, TITLE, local_time
+from evergreen_groups.render.wording import NOTHING_FOUND, title_of
 
 
 def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
     """Write the page; with ``details``, the members of each group are in it to be unfolded, and unfolded in print."""
     style = asset("page.css")
     script = asset("page.js")
-    stream.write("<!DOCTYPE html>\n")
-    stream.write(opening("html", lang="en"))
-    stream.write(head(f"{TITLE}, {local_time(report.generated_at)[:10]}", style, script))
-    stream.write("\n<body>\n")
-    stream.write(introduction(report))
+    title = title_of(report.criteria)
+    stream.write(beginning(title, report.generated_at, style, script))
+    stream.write(introduction(report, title))
     stream.write("<main>\n")
     stream.write(notes_section(report.notes))
     stream.write(sums(report))
@@ -47,6 +44,4 @@ def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
     else:
         stream.write(element("p", NOTHING_FOUND, class_="empty"))
     stream.write("</main>\n")
-    stream.write(element("footer", element("p", f"{CONFIDENTIAL} Written by evergreen-groups {__version__}.")))
-    # Not escaped: inside these two elements HTML knows no escapes, and the text is this package's own.
-    stream.write(f"\n<script>{script}</script>\n</body>\n</html>\n")
+    stream.write(ending(script))

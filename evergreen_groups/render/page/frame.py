@@ -1,13 +1,15 @@
-"""What every page has: its head with the policy that holds it to itself, sections, and notes."""
+"""What every page has: its head with the policy that holds it to itself, sections, notes, and its end."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from datetime import datetime
 from importlib import resources
 
+from evergreen_groups import __version__
 from evergreen_groups.render.page.markup import Markup, element, opening
-from evergreen_groups.render.wording import printable
+from evergreen_groups.render.wording import CONFIDENTIAL, local_time, printable
 
 
 def asset(name: str) -> str:
@@ -20,7 +22,21 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def head(title: str, style: str, script: str | None = None) -> Markup:
+def beginning(title: str, generated_at: datetime, style: str, script: str | None = None) -> Markup:
+    """Everything before the body's first element; the title has the day of the data added."""
+    head = _head(f"{title}, {local_time(generated_at)[:10]}", style, script)
+    return Markup(f"<!DOCTYPE html>\n{opening('html', lang='en')}{head}\n<body>\n")
+
+
+def ending(script: str | None = None) -> Markup:
+    """Everything after ``main``."""
+    footer = element("footer", element("p", f"{CONFIDENTIAL} Written by evergreen-groups {__version__}."))
+    # Not escaped: inside this element HTML knows no escapes, and the text is this package's own.
+    scripts = f"<script>{script}</script>\n" if script else ""
+    return Markup(f"{footer}\n{scripts}</body>\n</html>\n")
+
+
+def _head(title: str, style: str, script: str | None) -> Markup:
     """The head of a page that asks nobody for anything; only this style, and this script if any, may be used."""
     scripts = f"script-src {_hash(script)}; " if script else ""
     policy = f"default-src 'none'; style-src {_hash(style)}; {scripts}base-uri 'none'; form-action 'none'"

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from evergreen_groups import __version__
 from evergreen_groups.changes import Kind
 from evergreen_groups.models import Report
 from evergreen_groups.render.change_words import compared, signed
-from evergreen_groups.render.page.frame import asset, head, notes_section
+from evergreen_groups.render.page.frame import asset, beginning, ending, notes_section
 from evergreen_groups.render.page.markup import Markup, element, opening
 from evergreen_groups.render.page.summary import introduction, sums
-from evergreen_groups.render.wording import CONFIDENTIAL, TITLE, amount, local_time, printable
+from evergreen_groups.render.page.trend import trend_section
+from evergreen_groups.render.wording import TITLE, amount, printable
 from evergreen_groups.split import Library
 
 _TITLE = f"{TITLE}, by library"
@@ -42,19 +42,17 @@ def write_index(report: Report, entries: Sequence[Entry], stream: BinaryIO) -> N
     style = asset("page.css") + asset("library_index.css")
     script = asset("page.js")
     with io.StringIO() as page:
-        page.write("<!DOCTYPE html>\n")
-        page.write(opening("html", lang="en"))
-        page.write(head(f"{_TITLE}, {local_time(report.generated_at)[:10]}", style, script))
-        page.write("\n<body>\n")
+        page.write(beginning(_TITLE, report.generated_at, style, script))
         page.write(introduction(report, _TITLE))
         page.write("<main>\n")
         page.write(notes_section(report.notes))
         page.write(sums(report))
+        if report.changes:
+            page.write(trend_section(report.changes.trend))
         page.write('<section aria-labelledby="by-library">\n<h2 id="by-library">Libraries</h2>\n')
         page.writelines(_Table(report, entries).parts())
         page.write("</section>\n</main>\n")
-        page.write(element("footer", element("p", f"{CONFIDENTIAL} Written by evergreen-groups {__version__}.")))
-        page.write(f"\n<script>{script}</script>\n</body>\n</html>\n")
+        page.write(ending(script))
         stream.write(page.getvalue().encode())
 
 

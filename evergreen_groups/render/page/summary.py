@@ -6,10 +6,10 @@ from evergreen_groups.models import NOTHING, Report
 from evergreen_groups.render.change_words import compared, counts, signed, since
 from evergreen_groups.render.page.frame import section
 from evergreen_groups.render.page.markup import Markup, element
-from evergreen_groups.render.wording import TITLE, amount, information_only, listed, local_time, printable
+from evergreen_groups.render.wording import amount, information_only, listed, local_time, printable
 
 
-def introduction(report: Report, title: str = TITLE) -> Markup:
+def introduction(report: Report, title: str) -> Markup:
     """The page's heading, the rule, and what is listed, when and where it was read."""
     moment = element(
         "time", local_time(report.generated_at), datetime=report.generated_at.isoformat(timespec="seconds")
