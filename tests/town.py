@@ -1,0 +1,139 @@
+"""A sandbox's town where things happen from night to night, and a plain account of what a report should say of it.
+
+The account is kept by what was done, not by what the report or the comparison sees: who moved where is known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import Random
+
+from evergreen_groups.sandbox import Sandbox
+
+LISTED_FROM = Decimal("10.00")
+_STARTED = "2026-10-01T10:00:00+0000"
+_HOME = 11
+
+
+@dataclass
+class Expected:
+    """What should be said of a night: former fines by number (None: new), and those of cleared groups."""
+
+    before: dict[int, Decimal | None] = field(default_factory=dict)
+    cleared: dict[int, Decimal] = field(default_factory=dict)
+
+
+class Town:
+    """Families who run up fines, pay, move together, part and take in others; ``chance`` decides."""
+
+    def __init__(self, sandbox: Sandbox, chance: Random) -> None:
+        self._store = sandbox._store
+        self._chance = chance
+        self.listed: dict[int, Decimal] = {}
+        """What each group was listed with by the run that was recorded last."""
+        self.heirs: dict[int, int | None] = {}
+        """The number that those groups have now, None for one whose members have parted."""
+
+    @property
+    def groups(self) -> dict[int, list[int]]:
+        """The members of each group, by id."""
+        found: dict[int, list[int]] = {}
+        rows = self._store.read().execute("SELECT usrgroup, id FROM au WHERE NOT deleted AND id > 1000 ORDER BY id")
+        for group, patron in rows:  # the staff have lower ids
+            found.setdefault(group, []).append(patron)
+        return found
+
+    @property
+    def fines(self) -> dict[int, Decimal]:
+        """What each group owes."""
+        owed: dict[int, Decimal] = {}
+        for transaction in self._store.rows("mbts", {"xact_finish": None}):
+            owed[transaction["usr"]] = owed.get(transaction["usr"], Decimal(0)) + Decimal(transaction["balance_owed"])
+        return {
+            group: sum((owed.get(patron, Decimal(0)) for patron in members), Decimal("0.00"))
+            for group, members in self.groups.items()
+        }
+
+    def expected(self) -> Expected:
+        """What a run should say now."""
+        listed = self._listed_now()
+        found = Expected(before=dict.fromkeys(listed))
+        for group, fines in self.listed.items():
+            heir = self.heirs[group]
+            if heir in listed:
+                found.before[heir] = (found.before[heir] or Decimal(0)) + fines
+            else:
+                found.cleared[group] = fines
+        return found
+
+    def recorded(self) -> None:
+        """A run has been recorded."""
+        self.listed = self._listed_now()
+        self.heirs = {group: group for group in self.listed}
+
+    def _listed_now(self) -> dict[int, Decimal]:
+        groups, fines = self.groups, self.fines
+        return {group: fines[group] for group in groups if fines[group] >= LISTED_FROM and len(groups[group]) > 1}
+
+    def a_day_of_fines(self) -> None:
+        """Some are billed, some pay a part, and two families pay everything."""
+        groups, fines = self.groups, self.fines
+        patrons = [patron for members in groups.values() for patron in members]
+        for patron in self._chance.sample(patrons, 25):
+            self._bill(patron, Decimal(self._chance.randint(-400, 1500)) / 100)
+        for group in self._chance.sample(sorted(group for group in fines if fines[group] > 5), 2):
+            for patron in groups[group]:
+                self._pay_everything(patron)
+
+    def a_day_of_moves(self) -> None:
+        """One of each kind of move, each with families that nothing else happens to that day."""
+        groups = self.groups
+        families = sorted(group for group in groups if len(groups[group]) > 1)
+        self._chance.shuffle(families)
+        families.sort(key=lambda group: group not in self.listed)  # rather those that the report is about
+        large = [group for group in families if len(groups[group]) > 3]
+        quiet = [group for group in families if group not in self.listed]
+        alone = self._chance.choice(sorted(group for group in groups if len(groups[group]) == 1))
+        splitting, losing = large[:2]
+        stranger = next(group for group in quiet if group not in large[:2])
+        renumbered, taken_over, merged, into, parting, taking_in = [
+            group for group in families if group not in (splitting, losing, stranger)
+        ][:6]
+        self._move_all(renumbered, self._new_number())
+        self._move_all(taken_over, self._new_number())
+        self._move_all(stranger, taken_over)
+        self._move_all(merged, into)
+        self._move(groups[alone], taking_in)
+        self._move(groups[losing][:1], self._new_number())
+        self._move(groups[splitting][: len(groups[splitting]) // 2], self._new_number())
+        for patron in groups[parting]:
+            self._move([patron], self._new_number())
+        if parting in self.heirs:
+            self.heirs[parting] = None
+
+    def _move_all(self, group: int, number: int) -> None:
+        self._move(self.groups[group], number)
+        self.heirs.update({old: number for old, now in self.heirs.items() if now == group})
+
+    def _move(self, patrons: list[int], number: int) -> None:
+        with self._store.transaction():
+            for patron in patrons:
+                self._store.update("au", patron, {"usrgroup": number})
+
+    def _new_number(self) -> int:
+        return self._store.next_value("actor.usr_usrgroup_seq")
+
+    def _bill(self, patron: int, amount: Decimal) -> None:
+        values = {"usr": patron, "billing_location": _HOME, "xact_start": _STARTED}
+        with self._store.transaction():
+            transaction = self._store.insert("mg", values)
+            sums = {"total_owed": str(amount), "total_paid": "0.00", "balance_owed": str(amount)}
+            summary = {"id": transaction, "usr": patron, "xact_type": "grocery", "xact_start": _STARTED, **sums}
+            self._store.insert("mbts", summary)
+
+    def _pay_everything(self, patron: int) -> None:
+        with self._store.transaction():
+            for transaction in self._store.rows("mbts", {"usr": patron, "xact_finish": None}):
+                paid = {"balance_owed": "0.00", "total_paid": transaction["total_owed"], "xact_finish": _STARTED}
+                self._store.update("mbts", transaction["id"], paid)
