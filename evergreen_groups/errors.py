@@ -15,6 +15,10 @@ class ConfigurationError(EvergreenGroupsError):
     """A setting is missing, unknown or not allowed. Likely cause: a typing error in the configuration file."""
 
 
+class DiskError(ConfigurationError):
+    """A file can't be written where the settings want it. Likely cause: the disk is full, failing, or read-only."""
+
+
 class DataError(EvergreenGroupsError):
     """The gateway's answers contradict each other or can't be trusted to be whole."""
 

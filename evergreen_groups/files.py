@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO, cast
 
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.errors import ConfigurationError, DiskError
 
 _ADVICE = {
     errno.ENOENT: "create the directory or name another {kind}",
@@ -38,7 +38,8 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
     block raises, the old file stays as it is and the temporary one is removed; that of a process which was killed is
     removed by the next.
 
-    Raises ``ConfigurationError`` when the file can't be written. Line ends are written as they come.
+    Raises ``ConfigurationError`` when the file can't be written (``DiskError`` for want of room). Line ends are written
+    as they come.
     """
     with _replacing(path, binary=False) as stream:
         yield cast("TextIO", stream)
@@ -131,4 +132,5 @@ def writing_in(directory: Path) -> Iterator[None]:
 
 def _cannot_write(path: Path, error: OSError, kind: str = "file") -> ConfigurationError:
     advice = _ADVICE.get(error.errno or 0, "name another {kind}").format(kind=kind)
-    return ConfigurationError(f"cannot write {path}: {error.strerror or error}; {advice}")
+    kind_of_error = DiskError if error.errno in _DISK_ERRORS else ConfigurationError
+    return kind_of_error(f"cannot write {path}: {error.strerror or error}; {advice}")

@@ -9,6 +9,7 @@ from evergreen_groups.errors import (
     ConfigurationError,
     DataError,
     DeadlineError,
+    DiskError,
     EvergreenGroupsError,
     LoginRefusedError,
     NoSessionError,
@@ -53,6 +54,7 @@ MEANINGS = {
 }
 
 _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
+    (DiskError, FAILED),
     (ConfigurationError, CONFIGURATION),
     (LoginRefusedError, LOGIN),
     (NoSessionError, LOGIN),
