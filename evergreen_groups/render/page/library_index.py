@@ -85,8 +85,8 @@ class _Table:
             ("Library", {}),
             ("Groups", _NUMBER),
             ("Members", _NUMBER),
-            ("Over the limit", _NUMBER),
             ("Combined fines", _NUMBER),
+            ("Over the limit", _NUMBER),
         ]
         if self._with_changes:
             headings += [(kind.value.capitalize(), _NUMBER) for kind in _KINDS]
@@ -119,8 +119,8 @@ class _Table:
         totals = report.totals
         yield element("td", f"{totals.group_count:,}")
         yield element("td", f"{totals.member_count:,}")
-        yield element("td", f"{totals.over_limit_count:,}")
         yield element("td", amount(totals.combined_fines))
+        yield element("td", f"{totals.over_limit_count:,}")
         if self._with_changes and report.changes:
             for kind in _KINDS:
                 yield element("td", f"{report.changes.count(kind):,}")
