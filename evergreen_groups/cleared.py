@@ -10,7 +10,7 @@ from itertools import chain
 
 from evergreen_groups.access import Access, granted_at
 from evergreen_groups.changes import GroupChange, Present
-from evergreen_groups.errors import GatewayError
+from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.models import GroupFines, Report
@@ -30,7 +30,7 @@ def look_up_cleared(gateway: Gateway, report: Report) -> Report:
         return report
     try:
         cleared = _looked_up(gateway, report, changes.cleared)
-    except GatewayError as error:
+    except (DataError, GatewayError) as error:
         logger.warning("how the cleared groups stand now could not be looked up: %s", error)
         return report
     return replace(report, changes=replace(changes, cleared=cleared))

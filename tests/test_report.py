@@ -135,6 +135,7 @@ def test_top_keeps_the_worst_whatever_the_order(staff: Gateway) -> None:
     assert by_name.left_out_count == len(numbers(build_report(staff, Criteria()))) - 3
     names = [group.lead.name.casefold() for group in by_name.groups]
     assert names == sorted(names)
+    assert [group.group for group in by_name.left_out] == numbers(build_report(staff, Criteria()))[3:]
 
 
 @pytest.mark.parametrize("sort", ["total", "members", "name", "library"])
