@@ -25,7 +25,7 @@ from report_samples import (
     sample_report,
 )
 
-from evergreen_groups.errors import ConfigurationError, DataError
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import GroupFines, Report
 from evergreen_groups.render import render_bytes, sheet, write_file
 from evergreen_groups.render.sheet import cell_text
@@ -76,6 +76,10 @@ def test_groups() -> None:
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
     assert [group["Nobody over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
     assert [group["Members out of sight"] for group in groups] == [None, None, 2, None, 1]
+    assert [is_marked(cell) for cell in column(workbook(sample_report())["Groups"], "Combined fines")] == [
+        *[False] * 4,
+        True,
+    ]
     assert [group["Fines of those"] for group in groups] == [None, None, 6.4, None, "not known, not counted"]
 
 
@@ -236,7 +240,7 @@ def test_into_a_file(tmp_path: Path) -> None:
 
 def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheet, "MOST_ROWS", 16)
-    with pytest.raises(DataError, match="a spreadsheet holds 16 rows and the report has more: write CSV instead"):
+    with pytest.raises(ConfigurationError, match="a spreadsheet holds 16 rows and the report has more: choose CSV"):
         xlsx(sample_report())
     monkeypatch.setattr(sheet, "MOST_ROWS", 17)
     assert len(rows(workbook(sample_report())["Members"])) == 16

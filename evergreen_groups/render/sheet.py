@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from rich.cells import cell_len
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render.wording import printable
 
 Row = TypeVar("Row")
 Value = str | int | Decimal | None
+ColumnKind = Literal["text", "money", "change", "number", "id"]
+Mark = Literal["", "over", "notable"]
 
 MOST_ROWS = 1_048_576
 """How many rows a sheet may have, by the file format."""
 _LONGEST_TEXT = 32_767
 _LEAST_WIDTH, _MOST_WIDTH = 9, 42
-_KINDS: dict[str, dict[str, object]] = {
+_KINDS: dict[ColumnKind, dict[str, object]] = {
     "text": {"align": "left", "indent": 1},
     "money": {"num_format": "#,##0.00"},
     "change": {"num_format": "+#,##0.00;-#,##0.00;0.00"},
     "number": {"num_format": "#,##0"},
     "id": {"num_format": "0", "align": "left", "indent": 1},
 }
-_MARKS: dict[str, dict[str, object]] = {
+_MARKS: dict[Mark, dict[str, object]] = {
     "": {},
     "over": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
     "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
@@ -38,14 +40,14 @@ _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "b
 class Column(Generic[Row]):
     """A column: its heading, what kind of values it has, and how to get the value of a row.
 
-    ``kind`` is "text", "money", "change" (money with its sign), "number" or "id" (a number that isn't counted with).
-    ``mark`` says which cells stand out, as "over" or "notable"; the others give an empty text.
+    A "change" is money with its sign, an "id" a number that nobody counts with. ``mark`` says how a cell stands out:
+    as what is over the limit, as notable, or not at all.
     """
 
     heading: str
-    kind: str
+    kind: ColumnKind
     value: Callable[[Row], Value]
-    mark: Callable[[Row], str] = lambda _row: ""
+    mark: Callable[[Row], Mark] = lambda _row: ""
 
 
 class Formats:
@@ -57,16 +59,16 @@ class Formats:
         self.title = workbook.add_format({"bold": True, "font_size": 16})
         self.label = workbook.add_format({"bold": True, "valign": "top"})
 
-    def of(self, kind: str, mark: str = "") -> Any:
+    def of(self, kind: ColumnKind, mark: Mark = "") -> Any:
         """The format for values of a kind, with a mark or without."""
         return self._format(kind, mark, {**_KINDS[kind], **_MARKS[mark], "valign": "top"})
 
-    def heading(self, kind: str) -> Any:
+    def heading(self, kind: ColumnKind) -> Any:
         """The format for the heading of a column of that kind."""
         side = _KINDS[kind] if kind in ("text", "id") else {"align": "right"}
         return self._format(kind, "heading", {**side, **_HEADING})
 
-    def fact(self, kind: str) -> Any:
+    def fact(self, kind: ColumnKind) -> Any:
         """The format for a value that stands beside its label, and not under others of its kind."""
         wrap = {"text_wrap": True} if kind == "text" else {}
         return self._format(kind, "fact", {**_KINDS[kind], **wrap, "align": "left", "indent": 0, "valign": "top"})
@@ -98,7 +100,7 @@ def fill(sheet: Any, columns: Sequence[Column[Row]], rows: Iterable[Row], format
     """Write heading and rows; the heading and the first ``frozen`` columns stay in sight.
 
     Raises:
-        DataError: there are more rows than a sheet can have.
+        ConfigurationError: there are more rows than a sheet can have.
     """
     widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
     for place, column in enumerate(columns):
@@ -106,7 +108,9 @@ def fill(sheet: Any, columns: Sequence[Column[Row]], rows: Iterable[Row], format
     last = 0
     for last, row in enumerate(rows, 1):
         if last >= MOST_ROWS:
-            raise DataError(f"a spreadsheet holds {MOST_ROWS:,} rows and the report has more: write CSV instead")
+            raise ConfigurationError(
+                f"a spreadsheet holds {MOST_ROWS:,} rows and the report has more: choose CSV, or list fewer groups"
+            )
         for place, column in enumerate(columns):
             value = column.value(row)
             write_cell(sheet, last, place, value, formats.of(column.kind, column.mark(row)))
@@ -120,7 +124,7 @@ def fill(sheet: Any, columns: Sequence[Column[Row]], rows: Iterable[Row], format
     _for_print(sheet)
 
 
-def _width(value: Value, kind: str) -> int:
+def _width(value: Value, kind: ColumnKind) -> int:
     if value is None:
         return 0
     if isinstance(value, str):

@@ -15,11 +15,10 @@ from evergreen_groups.changes import Changes, GroupChange, Kind
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
 from evergreen_groups.render.change_words import CLEARED, compared, remarks
-from evergreen_groups.render.sheet import Column, Formats, Value, cell_text, fill, write_cell
+from evergreen_groups.render.sheet import Column, ColumnKind, Formats, Mark, Value, cell_text, fill, write_cell
 from evergreen_groups.render.wording import CONFIDENTIAL, information_only, listed, local_time, title_of
 
-_KIND_MARKS = {Kind.NEW: "notable", Kind.WORSE: "over"}
-_YES, _NO = "yes", "no"
+_KIND_MARKS: dict[Kind, Mark] = {Kind.NEW: "notable", Kind.WORSE: "over"}
 
 
 class MemberRow(NamedTuple):
@@ -44,8 +43,7 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
     Nothing of it is put into temporary files.
 
     Raises:
-        ConfigurationError: xlsxwriter isn't installed.
-        DataError: there are more groups or members than a sheet has rows.
+        ConfigurationError: xlsxwriter isn't installed, or a sheet can't hold that many groups or members.
     """
     held = io.BytesIO()
     workbook = _library().Workbook(
@@ -82,7 +80,7 @@ def _library() -> Any:
 
 
 def _yes_or_no(truth: bool) -> str:
-    return _YES if truth else _NO
+    return "yes" if truth else "no"
 
 
 def _group_columns(report: Report) -> list[Column[GroupFines]]:
@@ -98,7 +96,12 @@ def _group_columns(report: Report) -> list[Column[GroupFines]]:
         Column("Library", "text", lambda group: group.library),
         Column("Members", "number", lambda group: group.member_count),
         Column("Owing", "number", lambda group: group.owing_count),
-        Column("Combined fines", "money", lambda group: group.combined_fines),
+        Column(
+            "Combined fines",
+            "money",
+            lambda group: group.combined_fines,
+            lambda group: "notable" if group.hidden_fines is None else "",
+        ),
         Column("Highest own fines", "money", lambda group: group.highest_own_fines),
         Column(
             "Over the limit",
@@ -135,7 +138,7 @@ def _change_columns(changes: Changes) -> list[Column[GroupFines]]:
     def of_change(get: Callable[[GroupChange], Value]) -> Callable[[GroupFines], Value]:
         return lambda group: get(changes.by_group[group.group]) if group.group in changes.by_group else None
 
-    def mark(group: GroupFines) -> str:
+    def mark(group: GroupFines) -> Mark:
         change = changes.by_group.get(group.group)
         return _KIND_MARKS.get(change.kind, "") if change else ""
 
@@ -159,7 +162,7 @@ _MEMBER_COLUMNS: list[Column[MemberRow]] = [
 ]
 
 
-def _over(member: Member) -> str:
+def _over(member: Member) -> Mark:
     return "over" if member.over_limit else ""
 
 
@@ -191,7 +194,7 @@ def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     sheet.fit_to_pages(1, 0)
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str, Value]]:
+def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     """Label, kind and value of each line of the summary; without a label, an empty line."""
     totals = report.totals
     yield "Listed", "text", listed(report.criteria)
