@@ -257,3 +257,11 @@ class TestTheSettings:
         with pytest.raises(ConfigurationError, match="unencrypted"):
             MailSettings(security="none", username="groups", host="mail.example.org")
         MailSettings(security="none", username="groups", host="localhost")
+
+    @pytest.mark.parametrize(("content", "words"), [("nothing", "no certificate in it"), (None, "No such file")])
+    def test_a_bundle_without_certificates(self, tmp_path: Path, spool: Spool, content: str | None, words: str) -> None:
+        bundle = tmp_path / "ca.pem"
+        if content is not None:
+            bundle.write_text(content)
+        with pytest.raises(ConfigurationError, match=words):
+            Mailer(MailSettings(host="localhost", sender=SENDER, ca_bundle=bundle), None, spool)

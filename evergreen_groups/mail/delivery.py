@@ -78,9 +78,8 @@ class Mailer:
         try:
             self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
         except OSError as error:
-            raise ConfigurationError(
-                f"[mail] ca_bundle: {settings.ca_bundle} can't be used: {error.strerror or 'no certificate in it'}"
-            ) from None
+            why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+            raise ConfigurationError(f"[mail] ca_bundle: {settings.ca_bundle} can't be used: {why}") from None
 
     @classmethod
     def configured(cls, settings: MailSettings, environ: Mapping[str, str], state_directory: Path) -> Mailer:
