@@ -54,7 +54,7 @@ def hold(file: Path, doing: str) -> Iterator[Holder]:
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
-        ConfigurationError: the file can't be opened.
+        ConfigurationError: the file can't be opened, or lies on a disk without locks.
     """
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -67,6 +67,8 @@ def hold(file: Path, doing: str) -> Iterator[Holder]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"another run {doing} ({_described(_noted(descriptor))})") from None
+        except OSError as error:
+            raise ConfigurationError(f"cannot lock {file}: {error.strerror}; put it on a local disk") from error
         holder = Holder.this_process()
         _note(descriptor, holder)
         try:

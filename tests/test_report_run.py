@@ -185,6 +185,24 @@ def waited_for(found: Callable[[], object]) -> bool:
     return any(found() or turn.wait(0.02) for _ in range(1_000))
 
 
+def test_a_history_that_cannot_be_used_costs_nobody_the_report(
+    environ: Path, report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ.mkdir()
+    history = environ / "history.sqlite3"
+    history.write_text("not a database, and longer than the header of one would be " * 20)
+    before = history.read_bytes()
+    assert report() == exit_codes.FAILED
+    shown = capsys.readouterr()
+    assert "Okonkwo" in shown.out
+    assert "What changed since the last run isn't known" in shown.err
+    assert "damaged: move it away to begin a new one" in shown.err
+    assert history.read_bytes() == before
+    status = run_status.read(environ)
+    assert status is not None
+    assert (status.outcome, status.error, status.groups) == (Outcome.FAILED, "HistoryError", 8)
+
+
 @pytest.mark.parametrize("words", [("--mail",), ("--split", "library", "--output", "reports")])
 def test_only_to_look_goes_with_nothing_that_leaves_something(
     report: Report, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]

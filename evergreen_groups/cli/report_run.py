@@ -17,7 +17,7 @@ from evergreen_groups.cli.report_options import ReportOptions
 from evergreen_groups.cli.report_output import Rendered, require, show, write
 from evergreen_groups.cli.session import Session
 from evergreen_groups.cli.terminal import terminal_progress
-from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.errors import EvergreenGroupsError, HistoryError
 from evergreen_groups.history import WAIT, History
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.report import build_report
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Mailer
     from evergreen_groups.models import Criteria, Report
+
+_NOT_COMPARED = "What changed since the last run isn't known: the history of the runs could not be used."
 
 log = logging.getLogger("evergreen_groups.report_run")
 
@@ -45,18 +47,23 @@ class ReportRun:
         self._options: ReportOptions | None = None
         self._report: Report | None = None
         self._rendered: Rendered | None = None
+        self._problem: HistoryError | None = None
 
     def __call__(self) -> int:
         """Make the report and give the exit status.
 
         Standard output comes last, when the lock is free again: somebody may read it page by page.
         """
-        with self._session.state_directory() as directory:
-            if self._recorded:
-                with state.report_lock(directory) as holder:
-                    status = self._on_record(directory, holder.since)
-            else:
-                status = self._in_time(directory)
+        try:
+            with self._session.state_directory() as directory:
+                if self._recorded:
+                    with state.report_lock(directory) as holder:
+                        status = self._on_record(directory, holder.since)
+                else:
+                    status = self._in_time(directory)
+        except EvergreenGroupsError:
+            self._show()  # what there is
+            raise
         self._show()
         return status
 
@@ -103,18 +110,23 @@ class ReportRun:
     def _make(self, options: ReportOptions, directory: Path) -> int:
         """Everything in its order: what was published is recorded, and what was recorded is mailed.
 
-        What settings can get wrong is found before the ILS is asked.
+        What settings can get wrong is found before the ILS is asked. A history that can't be used costs nobody the
+        report; it's told at the end.
         """
         require(options.target.formats)
         mailer = self._mailer(directory) if options.mail else None
         with self._session.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
             report = self._read(gateway, options.criteria, history)
         self._report = report
+        log.info("%d groups read", report.totals.group_count)
         self._rendered = write(report, options.target)
-        if self._recorded:
-            with self._history(directory, report.gateway, options.deadline) as history:
-                history.record(report)
-        if mailer and not self._mail(mailer, report):
+        log.info("written to %s", options.target.path or "standard output")
+        if self._recorded and self._problem is None:
+            self._record(report, directory, options.deadline)
+        sent = mailer is None or self._mail(mailer, report)
+        if self._problem is not None:
+            raise self._problem
+        if not sent:
             return exit_codes.UNSENT
         return exit_codes.INCOMPLETE if report.totals.incomplete_group_count else exit_codes.DONE
 
@@ -127,7 +139,20 @@ class ReportRun:
         """Read the report, and what changed since the run before."""
         with terminal_progress(quiet=self._session.quiet) as progress:
             report = build_report(gateway, criteria, progress)
-        return look_up_cleared(gateway, replace(report, changes=history.compare(report)))
+        try:
+            changes = history.compare(report)
+        except HistoryError as error:
+            self._problem = error
+            return replace(report, notes=(*report.notes, _NOT_COMPARED))
+        return look_up_cleared(gateway, replace(report, changes=changes))
+
+    def _record(self, report: Report, directory: Path, deadline: int) -> None:
+        try:
+            with self._history(directory, report.gateway, deadline) as history:
+                history.record(report)
+            log.info("recorded in the history")
+        except HistoryError as error:
+            self._problem = error
 
     def _mailer(self, directory: Path) -> Mailer:
         from evergreen_groups.cli.mailing import mailer_for
