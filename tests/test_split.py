@@ -130,7 +130,8 @@ def changes() -> Changes:
     before = GENERATED_AT - timedelta(days=1)
     trends = {name: (RunTotals(before, count, count * 3, Decimal(count)),) for count, name in enumerate(("BR3", "BR1"))}
     whole = (RunTotals(before, 9, 30, Decimal("400.00")),)
-    return Changes(before, {one.group: one for one in listed}, cleared, whole, trends)
+    by_group = {one.group: one for one in listed}
+    return Changes(before, by_group, cleared, trend=whole, library_trends=trends)
 
 
 def test_changes_are_those_of_the_part() -> None:
