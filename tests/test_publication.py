@@ -67,6 +67,14 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
     assert published.latest_index.read_bytes() == (published.directory / "index.html").read_bytes()
 
 
+def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> None:
+    published = publish(report(), tmp_path, ("csv",), details=False, bom=True)
+    for name in LIBRARIES:
+        content = (published.directory / f"{name}.csv").read_bytes()
+        assert content.startswith(b"\xef\xbb\xbfgroup,")
+        assert content.count(b"\r\n") == 1 + len(by_library(report())[name].groups)
+
+
 def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     published = publish(report(), tmp_path, ("html", "xlsx"))
     page = lxml.html.document_fromstring((published.directory / "BR2.html").read_bytes())
