@@ -21,6 +21,8 @@ class Kind(Enum):
     UNCHANGED = "unchanged"
     CLEARED = "cleared"
     """Was listed, and no longer fits the report: mostly because it paid enough, not necessarily everything."""
+    OUT_OF_SIGHT = "out of sight"
+    """Was listed, and the account can't see patrons of its libraries any more: nothing can be said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class GroupChange:
     the one that it was split from.
 
     ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are out of sight).
-    ``certain`` is False where members out of sight owe, or owed, an amount that isn't known.
+    ``certain`` is False where members out of sight owe, or owed, an amount that isn't known; a new group may have owed
+    as much before where it was out of sight then.
 
     A cleared group has the ids of its former members in sight as well (``members``), and where that was looked up, how
     it stands now (``present``).
@@ -91,7 +94,8 @@ class Changes:
     ``since`` is when the data of the run before was read; None: there is none, and nothing to compare with.
     ``by_group`` has the listed groups by number, ``cleared`` those no longer listed, the highest former fines first.
     ``trend`` are the last runs' totals, the oldest first and this one last; ``library_trends`` the same for each org
-    unit by short name, over the groups with a member at home there or below.
+    unit by short name, over the groups with a member at home there or below. ``out_of_sight`` are former groups that
+    may be as they were, only that the account doesn't see them any more.
     """
 
     since: datetime | None
@@ -99,6 +103,7 @@ class Changes:
     cleared: tuple[GroupChange, ...] = ()
     trend: tuple[RunTotals, ...] = ()
     library_trends: Mapping[str, tuple[RunTotals, ...]] = field(default_factory=dict)
+    out_of_sight: tuple[GroupChange, ...] = ()
 
     @property
     def compared(self) -> bool:
@@ -107,14 +112,13 @@ class Changes:
 
     @property
     def difference(self) -> Decimal:
-        """By how much the listed groups owe more together than those listed before."""
+        """By how much the listed groups owe more together than those listed before, as far as they are in sight."""
         return sum((change.difference for change in (*self.by_group.values(), *self.cleared)), _NOTHING)
 
     def count(self, kind: Kind) -> int:
         """How many groups are of that kind."""
-        if kind is Kind.CLEARED:
-            return len(self.cleared)
-        return sum(change.kind is kind for change in self.by_group.values())
+        every = (*self.by_group.values(), *self.cleared, *self.out_of_sight)
+        return sum(change.kind is kind for change in every)
 
     def restricted(self, groups: Iterable[int], libraries: Collection[str], trend_of: str | None = None) -> Changes:
         """The changes of ``groups``, and of cleared groups that had a member at home in one of ``libraries``.
@@ -127,6 +131,7 @@ class Changes:
             self,
             by_group={group: self.by_group[group] for group in groups if group in self.by_group},
             cleared=tuple(change for change in self.cleared if change.libraries & wanted),
+            out_of_sight=tuple(change for change in self.out_of_sight if change.libraries & wanted),
             trend=self.library_trends.get(trend_of, ()) if trend_of is not None else (),
             library_trends={name: trend for name, trend in self.library_trends.items() if name in wanted},
         )

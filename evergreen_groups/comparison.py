@@ -50,15 +50,20 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: when its data was read (aware), and the groups that met its criteria."""
+    """One run: when its data was read (aware), and the groups that met its criteria.
+
+    ``unseen`` are the short names of the libraries whose patrons the account couldn't see.
+    """
 
     at: datetime
     listings: tuple[Listing, ...]
+    unseen: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, report: Report) -> Run:
         """What is remembered of ``report``: groups that ``top`` left out met its criteria as well."""
-        return cls(report.generated_at, tuple(map(Listing.of, (*report.groups, *report.left_out))))
+        listings = tuple(map(Listing.of, (*report.groups, *report.left_out)))
+        return cls(report.generated_at, listings, report.unseen)
 
     @property
     def totals(self) -> RunTotals:
@@ -88,29 +93,34 @@ def compare(previous: Run | None, report: Report) -> Changes:
 
     A group is the one that had its number, as long as they share a member. One that lost its number, because its
     members were moved together or merged into another group, is the group that has more than half of them now; so no
-    fines seem to come or go only because somebody changed membership. A group that ``top`` leaves out isn't cleared.
+    fines seem to come or go only because somebody changed membership. Neither a group that ``top`` leaves out is
+    cleared, nor one at libraries that the account can't see any more.
     """
     if previous is None:
         return Changes(None, {})
-    present = Run.of(report).listings
-    successors = _successors(previous.listings, present)
+    present = Run.of(report)
+    successors = _successors(previous.listings, present.listings)
     predecessors: dict[int, list[Listing]] = {}
-    cleared = []
+    gone = []
     for listing in previous.listings:
         if listing.group in successors:
             predecessors.setdefault(successors[listing.group], []).append(listing)
         else:
-            cleared.append(_cleared(listing))
+            gone.append(_gone(listing, present.unseen))
+    gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
     groups_before = _groups_of_patrons(previous.listings)
-    listed = present[: len(report.groups)]
     by_group = {
         listing.group: _changed(listing, predecessors[listing.group])
         if listing.group in predecessors
-        else _new(listing, groups_before)
-        for listing in listed
+        else _new(listing, groups_before, previous.unseen)
+        for listing in present.listings[: len(report.groups)]
     }
-    cleared.sort(key=lambda change: (-(change.before or NOTHING), change.group))
-    return Changes(previous.at, by_group, tuple(cleared))
+    return Changes(
+        since=previous.at,
+        by_group=by_group,
+        cleared=tuple(change for change in gone if change.kind is Kind.CLEARED),
+        out_of_sight=tuple(change for change in gone if change.kind is Kind.OUT_OF_SIGHT),
+    )
 
 
 def _successors(before: Iterable[Listing], present: Sequence[Listing]) -> dict[int, int]:
@@ -169,7 +179,7 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     )
 
 
-def _new(listing: Listing, groups_before: Mapping[int, int]) -> GroupChange:
+def _new(listing: Listing, groups_before: Mapping[int, int], unseen: frozenset[str]) -> GroupChange:
     origin = _most(listing.members, groups_before)
     return GroupChange(
         group=listing.group,
@@ -179,14 +189,15 @@ def _new(listing: Listing, groups_before: Mapping[int, int]) -> GroupChange:
         library=listing.library,
         libraries=listing.libraries,
         formerly=() if origin in (None, listing.group) else (origin,),
-        certain=listing.certain,
+        certain=listing.certain and not listing.libraries <= unseen,
     )
 
 
-def _cleared(listing: Listing) -> GroupChange:
+def _gone(listing: Listing, unseen: frozenset[str]) -> GroupChange:
+    """A group that isn't listed any more; nothing is said of one that would be out of sight if it were."""
     return GroupChange(
         group=listing.group,
-        kind=Kind.CLEARED,
+        kind=Kind.OUT_OF_SIGHT if listing.libraries <= unseen else Kind.CLEARED,
         before=listing.combined_fines,
         after=None,
         library=listing.library,

@@ -61,7 +61,7 @@ class History:
             with file.errors_named(), file.snapshot():
                 runs = self._last_runs(file.database, _settings(report.criteria))
                 totals = [_totals_of_run(file.database, *run) for run in runs]
-                previous = _run(file.database, *runs[-1]) if runs else None
+                previous = _read(file.database, *runs[-1]) if runs else None
         totals.append(_totals_of(report))
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
@@ -118,7 +118,8 @@ class History:
         ).fetchone()
         database.execute("DELETE FROM listings WHERE run IN (SELECT id FROM runs WHERE series = ?)", (series,))
         new = database.execute(
-            "INSERT INTO runs (series, at) VALUES (?, ?)", (series, _text(report.generated_at))
+            "INSERT INTO runs (series, at, unseen) VALUES (?, ?, ?)",
+            (series, _text(report.generated_at), json.dumps(sorted(report.unseen))),
         ).lastrowid
         database.executemany(
             "INSERT INTO totals VALUES (?, ?, ?, ?, ?)",
@@ -184,7 +185,8 @@ def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
     return tuple(run[shortname] for run in totals)
 
 
-def _run(database: Connection, run: int, at: datetime) -> Run:
+def _read(database: Connection, run: int, at: datetime) -> Run:
+    (unseen,) = database.execute("SELECT unseen FROM runs WHERE id = ?", (run,)).fetchone()
     rows = database.execute(
         "SELECT number, combined_fines, certain, member_count, members, library, libraries FROM listings WHERE run = ?",
         (run,),
@@ -203,6 +205,7 @@ def _run(database: Connection, run: int, at: datetime) -> Run:
             )
             for number, fines, certain, member_count, members, library, libraries in rows
         ),
+        frozenset(json.loads(unseen)),
     )
 
 

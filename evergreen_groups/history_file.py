@@ -14,7 +14,8 @@ _VERSION = 1
 _SCHEMA = (
     "CREATE TABLE series (id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, settings TEXT NOT NULL,"
     " UNIQUE (gateway, settings))",
-    "CREATE TABLE runs (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series(id), at TEXT NOT NULL)",
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series(id), at TEXT NOT NULL,"
+    " unseen TEXT NOT NULL)",
     "CREATE INDEX runs_of_series ON runs(series, id)",
     # The org unit '' stands for all of them together.
     "CREATE TABLE totals (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, org_unit TEXT NOT NULL,"

@@ -166,7 +166,8 @@ class Report:
     ``generated_at`` is when reading began (aware); ``gateway`` is the address the data came from; ``notes`` are
     sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
     ``left_out`` are those groups, worst first; ``changes`` is what changed since the run before (None: not compared).
-    ``org_units`` are all that the ILS has (none: not known), which say what is below what.
+    ``org_units`` are all that the ILS has (none: not known), which say what is below what; ``unseen`` are the short
+    names of those whose patrons the account can't see.
     """
 
     generated_at: datetime
@@ -179,6 +180,7 @@ class Report:
     left_out: tuple[GroupFines, ...] = ()
     changes: Changes | None = None
     org_units: tuple[OrgUnit, ...] = ()
+    unseen: frozenset[str] = frozenset()
 
 
 def nobody_over_limit(group: GroupFines, limit: Limit) -> bool:

@@ -91,15 +91,18 @@ def test_nobody_else_is_shown_for_a_group_whose_members_have_parted(
     assert cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1002].present is None
 
 
-def test_an_account_that_sees_less_is_shown_less(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> None:
-    """Groups of other libraries are not listed for it; who they are it isn't told either."""
+def test_nothing_is_said_of_groups_that_the_account_no_longer_sees(
+    sandbox: Sandbox, staff: Gateway, tmp_path: Path
+) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         report = look_up_cleared(gateway, tonight(gateway, sandbox, tmp_path))
-        seen = {group.group for group in report.groups}
-    found = cleared(report)
-    assert set(found) == set(FORMER) - seen
-    assert found[1003].present is None
-    assert seen
+    seen = {group.group for group in report.groups}
+    assert report.changes
+    assert 0 < len(seen) < len(FORMER)
+    assert report.unseen == {"LAKELAND", "NORTH", "PINE", "VALLEY", "MILL", "BUS", "ELM"}
+    assert cleared(report) == {}
+    assert {change.group for change in report.changes.out_of_sight} == set(FORMER) - seen
+    assert report.changes.difference == 0
 
 
 def test_it_costs_the_same_for_any_number_of_groups(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ def test_everything_about_a_group_survives(directory: Path) -> None:
     assert {change.joined_count + change.left_count for change in found.by_group.values()} == {0}
 
 
+def test_what_was_out_of_sight_is_remembered(directory: Path) -> None:
+    record(directory, replace(report(), unseen=frozenset({"BR1"})))
+    [change] = compare(directory, report("30.00", night=1)).by_group.values()
+    assert (change.kind, change.certain) == (Kind.NEW, False)
+
+
 def test_comparing_records_nothing(directory: Path) -> None:
     record(directory, report("30.00"))
     for _ in range(2):

@@ -197,7 +197,7 @@ def test_cleared_groups_have_a_section() -> None:
     [section] = page(changed_report()).xpath("//section[@aria-labelledby='cleared']")
     assert [texts(list(row)) for row in section.xpath(".//tbody/tr")] == [
         ["611", "Featherstonehaugh, Hildegard Maria", "BR1", "1,260.10", "3.00", "now group 612; now 3 members"],
-        ["17", "", "BR1", "26.10", "not known", "not certain: what members out of sight owe is not known"],
+        ["17", "", "BR1", "26.10", "not known", "not certain: what members out of sight owe, or owed, is not known"],
     ]
     assert not section.xpath(".//details")
 

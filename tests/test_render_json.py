@@ -135,7 +135,7 @@ def test_changes() -> None:
     shown = document(changed_report())
     changes = shown["changes"]
     assert changes["since"] == "2026-08-13T03:15:07-05:00"
-    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2}
+    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2, "out_of_sight": 0}
     assert changes["difference"] == "-1183.46"
     assert changes["cleared"][0] == {
         "group": 611,

@@ -9,7 +9,7 @@ from evergreen_groups.changes import Changes, GroupChange, Kind
 from evergreen_groups.models import Report
 from evergreen_groups.render.wording import amount, counted, local_time, printable
 
-UNCERTAIN = "not certain: what members out of sight owe is not known"
+UNCERTAIN = "not certain: what members out of sight owe, or owed, is not known"
 CLEARED = "No longer listed"
 CLEARED_WORDS = "They were in the report before and don't fit it any more, mostly because enough was paid."
 

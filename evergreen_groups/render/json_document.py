@@ -88,7 +88,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
 def _changes(changes: Changes) -> dict[str, Any]:
     return {
         "since": changes.since.isoformat(timespec="seconds") if changes.since else None,
-        "counts": {kind.value: changes.count(kind) for kind in Kind},
+        "counts": {kind.name.lower(): changes.count(kind) for kind in Kind},
         "difference": plain_amount(changes.difference),
         "cleared": [_cleared(change) for change in changes.cleared],
         "trend": [_run(totals) for totals in changes.trend],
