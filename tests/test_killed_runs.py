@@ -80,9 +80,13 @@ class Nights:
     def report(self) -> Any:
         return json.loads((self.target / "report.json").read_text(encoding="utf-8"))
 
-    def change_of_the_family(self) -> tuple[str, str]:
-        """Kind and difference in the report that is there."""
-        [change] = [group["change"] for group in self.report()["groups"] if group["group"] == 1002]
+    def change_of_the_family(self) -> tuple[str, str] | None:
+        """Kind and difference in the report that is there; None where it says that they aren't known."""
+        report = self.report()
+        [change] = [group["change"] for group in report["groups"] if group["group"] == 1002]
+        if change is None:
+            assert any("isn't known" in note for note in report["notes"])
+            return None
         return change["kind"], change["difference"]
 
     def report_is_new(self) -> bool:
@@ -106,7 +110,7 @@ class Nights:
     def check_usable(self) -> None:
         """The report is whole, last night's or tonight's, and so are the status and the history."""
         if self.report_is_new():
-            assert self.change_of_the_family() in (("worse", "0.35"), ("unchanged", "0.00"))
+            assert self.change_of_the_family() in (("worse", "0.35"), ("unchanged", "0.00"), None)
         assert run_status.read(self.state) is not None
         with closing(sqlite3.connect(self.state / "history.sqlite3")) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
