@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +40,6 @@ def command(max_hours: int, as_json: bool, state_directory: Path | None) -> int:
     The exit status is 0 when it went well and not too long ago; its own exit status when it did not go well; 12 when it
     is too old, was killed, or has never been.
     """
-    import os
-
     from evergreen_groups import run_status, state
 
     directory = state_directory or state.directory(os.environ)
