@@ -67,10 +67,8 @@ class HistoryFile:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise HistoryError(
-                f"the history {self._path} can't be opened: {error.strerror}; "
-                f"{_ADVICE[sqlite3.SQLITE_CANTOPEN]}, or leave it alone with --no-history"
-            ) from error
+            advice = _ADVICE[sqlite3.SQLITE_CANTOPEN]
+            raise HistoryError(f"the history {self._path} can't be opened: {error.strerror}; {advice}") from error
 
     def _prepare(self) -> None:
         self.database.execute("PRAGMA journal_mode=WAL")
