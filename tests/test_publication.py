@@ -305,6 +305,12 @@ def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
     assert index(tmp_path).xpath("//h2/text()")[1:] == ["Sums", "The last 30 runs", "Libraries"]
 
 
+def test_the_index_marks_libraries_out_of_sight(tmp_path: Path) -> None:
+    publish(replace(tree_report(), unseen=frozenset({"BR9"})), tmp_path, ("html",))
+    [row] = [row for row in index(tmp_path).xpath("//tbody/tr/th") if "this account can't see" in row.text_content()]
+    assert row.xpath("string(.//bdi)") == "BR9"
+
+
 def test_the_index_leads_to_every_file(tmp_path: Path) -> None:
     published = publish(tree_report(), tmp_path, ("html", "csv", "xlsx"))
     links = index(tmp_path).xpath("//a/@href")

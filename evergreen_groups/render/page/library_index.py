@@ -20,6 +20,7 @@ from evergreen_groups.split import Library
 _TITLE = f"{TITLE}, by library"
 _NUMBER = {"data_kind": "number"}
 _DEEPEST = 4
+_UNSEEN = "this account can't see who is at home here"
 _KINDS = (Kind.NEW, Kind.WORSE, Kind.BETTER, Kind.CLEARED)
 
 
@@ -101,6 +102,8 @@ class _Table:
         name = [element("a", element("bdi", printable(library.shortname)), href=entry.files[entry.main_format])]
         if library.name:
             name.append(element("small", element("bdi", printable(library.name))))
+        if library.shortname in self._report.unseen:
+            name.append(element("small", _UNSEEN, class_="unseen"))
         cells = [
             element("th", *name, scope="row", class_=f"depth-{min(library.depth, _DEEPEST)}"),
             *self._figures(entry.part),
