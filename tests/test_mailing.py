@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from mail_server import SECRET, Post, free_port, make_certificates, server
-from report_samples import empty_report, hostile_reports, sample_report
+from report_samples import changed_report, empty_report, hostile_reports, sample_report
 from test_cli import Command
 
+from evergreen_groups.changes import Changes
 from evergreen_groups.cli import exit_codes
 from evergreen_groups.models import GroupFines, Report
 from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
@@ -171,6 +172,16 @@ class TestTheLetter:
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in page
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in plain_letter(SAMPLE, options)
         assert 'href="https://reports.example/a?b=1&amp;c=2"' in page
+
+    def test_it_says_what_changed_without_names(self) -> None:
+        for letter in (plain_letter(changed_report(), LetterOptions()), html_letter(changed_report(), LetterOptions())):
+            words = " ".join(letter.split())
+            assert "1 new, 1 worse, 1 better, 2 unchanged, 2 cleared; since 2026-08-1" in words
+            assert "worse +85.35" in words
+            assert "Hildegard" not in words
+        assert "nothing to compare with yet" in plain_letter(
+            replace(SAMPLE, changes=Changes(None, {})), LetterOptions()
+        )
 
     def test_nothing_to_list(self) -> None:
         assert "nothing to list" in plain_letter(empty_report(), LetterOptions())

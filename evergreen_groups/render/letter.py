@@ -12,6 +12,7 @@ from textwrap import fill
 from evergreen_groups import __version__
 from evergreen_groups.changes import Changes, GroupChange, Kind
 from evergreen_groups.models import GroupFines, Report
+from evergreen_groups.render.change_words import compared, counts, signed, since
 from evergreen_groups.render.page.markup import element, opening
 from evergreen_groups.render.wording import (
     NOTHING_FOUND,
@@ -122,18 +123,14 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _changed(changes: Changes) -> str:
-    if changes.since is None:
-        return "nothing to compare with yet"
-    counts = [(changes.count(kind), kind.value) for kind in Kind if kind is not Kind.UNCHANGED]
-    words = ", ".join(f"{count:,} {word}" for count, word in counts if count) or "nothing"
-    return f"{words}; since {local_time(changes.since)}"
+    return f"{counts(changes)}; {since(changes)}" if changes.compared else "nothing to compare with yet"
 
 
 def _worst(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The columns' names, and a row for each of the worst groups."""
     groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.group))[:_WORST]
     names = ("Lead",) if options.names else ()
-    changes = report.changes if report.changes is not None and report.changes.compared else None
+    changes = compared(report)
     change = ("Change",) if changes is not None else ()
     heading = ("Group", "Library", "Members", "Fines", *change, *names)
     return heading, [_row(group, changes, names=options.names) for group in groups]
@@ -148,9 +145,8 @@ def _row(group: GroupFines, changes: Changes | None, *, names: bool) -> tuple[st
 def _change(change: GroupChange | None) -> str:
     if change is None:
         return ""
-    if change.kind in (Kind.NEW, Kind.UNCHANGED):
-        return change.kind.value
-    return f"{change.kind.value} {change.difference:+,.2f}"
+    differs = change.kind in (Kind.WORSE, Kind.BETTER)
+    return f"{change.kind.value} {signed(change.difference)}" if differs else change.kind.value
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
