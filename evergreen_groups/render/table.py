@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TextIO
 
@@ -151,16 +151,20 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     for number, group in enumerate(report.groups):
         if number and details:
             yield Segment.line()
-        first, *others = rows(group)
-        yield from columns.row(first)
-        if changes and (words := words_of(changes.by_group.get(group.group))):
-            yield from _across(words, columns, FAINT)
-        for row in others:
-            yield from columns.row(row)
-        if not group.complete:
-            yield from _across(incomplete_words(group), columns, REMARKABLE)
+        changed = words_of(changes.by_group.get(group.group)) if changes else ""
+        yield from _group(group, rows(group), changed, columns)
     yield from line
     yield from columns.row(sums)
+
+
+def _group(group: GroupFines, rows: Iterable[Row], changed: str, columns: Columns) -> Iterator[Segment]:
+    """A group's rows, with what changed under the first one, and what is missing under all of them."""
+    for number, row in enumerate(rows):
+        yield from columns.row(row)
+        if number == 0 and changed:
+            yield from _across(changed, columns, FAINT)
+    if not group.complete:
+        yield from _across(incomplete_words(group), columns, REMARKABLE)
 
 
 def _across(words: str, columns: Columns, style: Style) -> Iterator[Segment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from evergreen_groups.changes import Changes, GroupChange
 from evergreen_groups.models import GroupFines, Member, Report, Totals, nobody_over_limit
@@ -51,8 +51,8 @@ def table(report: Report, details: bool) -> Iterator[Markup]:
     )
     yield _head(report.criteria.sort, changes)
     for group in report.groups:
-        change = changes.by_group.get(group.group) if changes else None
-        yield from _group(group, report.criteria.limit, [change] if changes else [])
+        yield Markup('\n<tbody class="group">')
+        yield _group(group, report.criteria.limit, changes)
         if details:
             yield from _members(group, len(_HEADINGS) + bool(changes))
         yield Markup("</tbody>")
@@ -69,20 +69,19 @@ def _head(sort: str, changes: Changes | None) -> Markup:
     return element("thead", element("tr", *cells))
 
 
-def _group(group: GroupFines, limit: Limit, change: Sequence[GroupChange | None]) -> Iterator[Markup]:
-    """A group's own row. ``change`` is what became of it, or empty in a table without that column."""
-    yield Markup('\n<tbody class="group">')
-    yield element(
+def _group(group: GroupFines, limit: Limit, changes: Changes | None) -> Markup:
+    change = changes.by_group.get(group.group) if changes else None
+    return element(
         "tr",
         element("th", str(group.group), scope="row"),
-        element("td", _lead(group, *change)),
+        element("td", _lead(group, change)),
         element("td", printable(group.library)),
         element("td", f"{group.member_count:,}"),
         element("td", f"{group.owing_count:,}"),
         element("td", amount(group.combined_fines)),
         element("td", amount(group.highest_own_fines)),
         element("td", _over(group, limit)),
-        *map(change_cell, change),
+        *([change_cell(change)] if changes else []),
     )
 
 
@@ -103,7 +102,7 @@ def _in_sight(group: GroupFines) -> str:
     return f"{len(group.members):,} of {counted(group.member_count, 'member')}"
 
 
-def _lead(group: GroupFines, change: GroupChange | None = None) -> Markup:
+def _lead(group: GroupFines, change: GroupChange | None) -> Markup:
     parts = [element("bdi", printable(group.lead.name))]
     if not group.lead.group_lead:
         parts.append(element("small", "no group lead: the oldest record stands for it"))
