@@ -49,7 +49,7 @@ def build_audit(
     settings = policy or PolicySettings()
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
-    reader = GroupReader(gateway, org_units, access, criteria.limit or Limit())
+    reader = GroupReader(gateway, org_units, access, Limits.only(criteria.limit or Limit(), org_units))
     limits = Limits.read(gateway, settings, org_units)
     if settings.uniform:
         bounds = LimitBounds.only(settings.as_limit())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from itertools import chain
 from typing import NamedTuple
 
 from evergreen_groups.audit_query import BlockQuery
@@ -13,7 +12,7 @@ from evergreen_groups.decisions import Decided, decide_all
 from evergreen_groups.findings import Block, Kind, PersonFinding
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.group_query import Query
-from evergreen_groups.groups import GroupReader
+from evergreen_groups.groups import GroupReader, read_profiles
 from evergreen_groups.limit_bounds import LimitBounds
 from evergreen_groups.limits import Limits
 from evergreen_groups.models import GroupFines, Member
@@ -85,7 +84,7 @@ class BlockSearch:
     def _people(self, patrons: Mapping[int, Patron]) -> dict[int, _Person]:
         """Read what is needed of these patrons, and decide about each."""
         members = self._reader.members(patrons.values())
-        profiles = {} if self._bounds.uniform else self._profiles(patrons)
+        profiles = {} if self._bounds.uniform else read_profiles(self._gateway, patrons)
         debtors = [
             _Debtor(id, profiles.get(id, 0), patron.home_library, members[id].own_fines)
             for id, patron in patrons.items()
@@ -103,10 +102,6 @@ class BlockSearch:
             )
             for id, patron in patrons.items()
         }
-
-    def _profiles(self, patrons: Collection[int]) -> dict[int, int]:
-        rows = self._gateway.pcrud.columns_by_values("au", ("id", "profile"), "id", sorted(patrons))
-        return dict(chain.from_iterable(rows))
 
     def _patrons(self, where: Query | None) -> list[Patron]:
         if where is None:

@@ -13,8 +13,10 @@ from evergreen_groups.changes import GroupChange, Present
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
+from evergreen_groups.limits import Limits
 from evergreen_groups.models import GroupFines, Report
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.policy import Limit
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange])
     numbers = _present_numbers(gateway, cleared)
     org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
     access = Access.read(gateway, org_units, granted_at(gateway))
-    reader = GroupReader(gateway, org_units, access, report.criteria.limit)
+    reader = GroupReader(gateway, org_units, access, Limits.only(Limit(), org_units))  # no limit matters here
     groups = reader.of_numbers(numbers.values()) if numbers else {}
     return tuple(
         replace(change, present=_present(groups[numbers[change.group]]))

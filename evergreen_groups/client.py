@@ -68,7 +68,7 @@ class Client:
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""
-        return build_report(self.gateway, criteria, self._progress)
+        return build_report(self.gateway, criteria, self._progress, policy=self._policy)
 
     def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
         """What stands in the ILS and doesn't fit the rule."""

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from evergreen_groups.access import Access
+from evergreen_groups.decisions import decide_all
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.hidden_members import Hidden, find_hidden
+from evergreen_groups.limits import Limits
 from evergreen_groups.models import NOTHING, GroupFines, Member
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.patrons import FIELDS, Patron, patrons_of
 from evergreen_groups.policy import Limit, decide
 
+Ruling = Callable[[int, Decimal], tuple[bool, Limit]]
+"""Says of a patron, by id, who owes so much, whether that is over the limit, and which limit it is."""
+
 
 class GroupReader:
     """Completes patrons to groups: own fines, cards, and the members that are hidden from the account."""
 
-    def __init__(self, gateway: Gateway, org_units: OrgUnits, access: Access, limit: Limit) -> None:
+    def __init__(self, gateway: Gateway, org_units: OrgUnits, access: Access, limits: Limits) -> None:
         self._gateway = gateway
         self._org_units = org_units
         self._access = access
-        self._limit = limit
-        self._nothing_is_over = decide(NOTHING, limit).blocked
+        self._limits = limits
 
     def complete(self, patrons: Iterable[Patron]) -> list[GroupFines]:
         """Make groups of ``patrons``, which are all members in sight of each of their groups.
@@ -38,23 +42,23 @@ class GroupReader:
             lambda: self._barcodes([patron.card for patron in by_id.values() if patron.card is not None]),
         )
         balances, barcodes = self._gateway.map(lambda read: read(), readers)
-        by_group: dict[int, list[Patron]] = {}
+        ruling = self._ruling(by_id, balances)
+        by_group: dict[int, list[Member]] = {}
         for patron in by_id.values():
-            by_group.setdefault(patron.group, []).append(patron)
+            by_group.setdefault(patron.group, []).append(self._member(patron, balances, barcodes, ruling))
         hidden: dict[int, Hidden] = {}
         if not self._access.everywhere:
-            seen = {group: {patron.id for patron in members} for group, members in by_group.items()}
+            seen = {group: {member.id for member in members} for group, members in by_group.items()}
             hidden = find_hidden(self._gateway, seen)
-        return [
-            self._group(group, members, balances, barcodes, hidden.get(group)) for group, members in by_group.items()
-        ]
+        return [_group(group, members, hidden.get(group)) for group, members in by_group.items()]
 
     def members(self, patrons: Iterable[Patron]) -> dict[int, Member]:
         """The patrons by id, with own fines and cards, whatever their groups."""
-        found = list(patrons)
-        balances = self._balances([patron.id for patron in found])
-        barcodes = self._barcodes([patron.card for patron in found if patron.card is not None])
-        return {patron.id: self._member(patron, balances, barcodes) for patron in found}
+        by_id = {patron.id: patron for patron in patrons}
+        balances = self._balances(by_id)
+        barcodes = self._barcodes([patron.card for patron in by_id.values() if patron.card is not None])
+        ruling = self._ruling(by_id, balances)
+        return {id: self._member(patron, balances, barcodes, ruling) for id, patron in by_id.items()}
 
     def of_numbers(self, numbers: Iterable[int]) -> dict[int, GroupFines]:
         """The groups with these numbers, by number, as far as the account sees a member of them."""
@@ -63,31 +67,35 @@ class GroupReader:
         )
         return {group.group: group for group in self.complete(patrons_of(chain.from_iterable(rows)))}
 
-    def _group(
-        self,
-        group: int,
-        patrons: Sequence[Patron],
-        balances: Mapping[int, Decimal],
-        barcodes: Mapping[int, str],
-        hidden: Hidden | None,
-    ) -> GroupFines:
-        members = (self._member(patron, balances, barcodes) for patron in patrons)
-        ordered = tuple(sorted(members, key=lambda member: (-member.own_fines, member.id)))
-        if hidden is None:
-            return GroupFines(group, ordered)
-        return GroupFines(group, ordered, len(hidden.ids), hidden.fines)
-
-    def _member(self, patron: Patron, balances: Mapping[int, Decimal], barcodes: Mapping[int, str]) -> Member:
+    def _member(
+        self, patron: Patron, balances: Mapping[int, Decimal], barcodes: Mapping[int, str], ruling: Ruling
+    ) -> Member:
         own_fines = balances.get(patron.id, NOTHING)
+        over_limit, limit = ruling(patron.id, own_fines)
         return Member(
             id=patron.id,
             name=patron.name,
             barcode=barcodes.get(patron.card) if patron.card is not None else None,
             library=self._org_units.shortname(patron.home_library),
             own_fines=own_fines,
-            over_limit=decide(own_fines, self._limit).blocked if own_fines else self._nothing_is_over,
+            over_limit=over_limit,
             group_lead=patron.group_lead,
+            limit=limit,
         )
+
+    def _ruling(self, patrons: Mapping[int, Patron], balances: Mapping[int, Decimal]) -> Ruling:
+        """How to decide about these patrons: nothing is read where there is one limit for everybody."""
+        uniform = self._limits.uniform
+        if uniform is not None:
+            nothing = decide(NOTHING, uniform).blocked
+            return lambda _id, own_fines: (decide(own_fines, uniform).blocked if own_fines else nothing, uniform)
+        profiles = read_profiles(self._gateway, patrons)
+        debtors = [
+            _Debtor(id, profiles.get(id, 0), patron.home_library, balances.get(id, NOTHING))
+            for id, patron in patrons.items()
+        ]
+        decided = decide_all(self._gateway, self._limits, debtors)
+        return lambda id, _own_fines: (decided[id].decision.blocked, decided[id].decision.limit)
 
     def _balances(self, ids: Collection[int]) -> dict[int, Decimal]:
         """What each of these patrons owes; those who owe nothing are left out."""
@@ -97,3 +105,24 @@ class GroupReader:
 
     def _barcodes(self, cards: Collection[int]) -> dict[int, str]:
         return dict(chain.from_iterable(self._gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
+
+
+class _Debtor(NamedTuple):
+    """What a decision depends on."""
+
+    id: int
+    profile: int
+    home_library: int
+    own_fines: Decimal
+
+
+def _group(group: int, members: Iterable[Member], hidden: Hidden | None) -> GroupFines:
+    ordered = tuple(sorted(members, key=lambda member: (-member.own_fines, member.id)))
+    if hidden is None:
+        return GroupFines(group, ordered)
+    return GroupFines(group, ordered, len(hidden.ids), hidden.fines)
+
+
+def read_profiles(gateway: Gateway, patrons: Collection[int]) -> dict[int, int]:
+    """The ids of these patrons' permission profiles, by patron's id."""
+    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("au", ("id", "profile"), "id", sorted(patrons))))

@@ -86,6 +86,16 @@ class Limits:
             penalties = read_fines_penalties(gateway, org_units)
         return cls(settings, org_units, profiles, ThresholdReader(gateway, org_units, profiles, penalties))
 
+    @classmethod
+    def only(cls, limit: Limit, org_units: OrgUnits) -> Limits:
+        """One limit for everybody."""
+        return cls(PolicySettings(limit.amount, limit.comparison), org_units)
+
+    @property
+    def uniform(self) -> Limit | None:
+        """The one limit for everybody, whose fines count wherever they are owed; None where there are several."""
+        return self._settings.as_limit() if self._settings.uniform else None
+
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """The limit of a patron with this profile and home library (ids).
 

@@ -12,6 +12,7 @@ from evergreen_groups.changes import Changes
 from evergreen_groups.policy import Comparison, Limit
 
 NOTHING = Decimal("0.00")
+_USUAL_LIMIT = Limit()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Member:
 
     ``name`` is written family name first; ``barcode`` is that of the primary card, None for a patron without one;
     ``library`` is the home library's short name; ``own_fines`` is what the patron owes in open transactions
-    anywhere, credits counted; ``over_limit`` is the policy's decision on ``own_fines`` alone.
+    anywhere, credits counted; ``over_limit`` is the policy's decision by ``limit``, on what they owe themselves alone.
     """
 
     id: int
@@ -54,6 +55,7 @@ class Member:
     own_fines: Decimal
     over_limit: bool
     group_lead: bool
+    limit: Limit = _USUAL_LIMIT
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,19 @@ class GroupFines:
         """How many of the members in sight are over the limit by their own fines."""
         return sum(member.over_limit for member in self.members)
 
+    @cached_property
+    def nobody_over_limit(self) -> bool:
+        """Whether the group owes more than one of its members may, although none of them is over the limit.
+
+        This is the case the rule is about: a library that blocked by group would block people who owe little. Of a
+        group with members out of sight it can't be said.
+        """
+        if not self.complete or self.over_limit_count:
+            return False
+        return any(
+            member.limit.amount is not None and self.combined_fines > member.limit.amount for member in self.members
+        )
+
 
 SORT_ORDERS = ("total", "members", "name", "library")
 
@@ -122,7 +137,8 @@ class Criteria:
     """What a report lists: groups of ``min_members`` or more that together owe ``min_total`` or more.
 
     ``orgs`` are short names (none: everywhere); a group is listed when a member is at home there or below. ``top`` is
-    the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the individual limit.
+    the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the individual limit,
+    None where it isn't the same for everybody.
     """
 
     min_total: Decimal = Decimal("25.00")
@@ -130,7 +146,7 @@ class Criteria:
     orgs: tuple[str, ...] = ()
     top: int | None = None
     sort: str = "total"
-    limit: Limit = field(default_factory=Limit)
+    limit: Limit | None = field(default_factory=Limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +162,7 @@ class Totals:
     incomplete_group_count: int
 
     @classmethod
-    def of(cls, groups: Sequence[GroupFines], limit: Limit) -> Totals:
+    def of(cls, groups: Sequence[GroupFines]) -> Totals:
         """Add up these groups, each counted once."""
         return cls(
             group_count=len(groups),
@@ -154,7 +170,7 @@ class Totals:
             owing_count=sum(group.owing_count for group in groups),
             over_limit_count=sum(group.over_limit_count for group in groups),
             combined_fines=sum((group.combined_fines for group in groups), NOTHING),
-            groups_nobody_over_limit=sum(nobody_over_limit(group, limit) for group in groups),
+            groups_nobody_over_limit=sum(group.nobody_over_limit for group in groups),
             incomplete_group_count=sum(not group.complete for group in groups),
         )
 
@@ -181,13 +197,3 @@ class Report:
     changes: Changes | None = None
     org_units: tuple[OrgUnit, ...] = ()
     unseen: frozenset[str] = frozenset()
-
-
-def nobody_over_limit(group: GroupFines, limit: Limit) -> bool:
-    """Whether the group owes more than one person may, although none of its members is over the limit.
-
-    This is the case the rule is about: a library that blocked by group would block people who owe little. Of a group
-    with members out of sight it can't be said.
-    """
-    nobody = group.complete and group.over_limit_count == 0
-    return nobody and limit.amount is not None and group.combined_fines > limit.amount

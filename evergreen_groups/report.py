@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evergreen_groups.access import VIEW_USER, Access, granted_at
+from evergreen_groups.config import PolicySettings
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_query import HighFines
 from evergreen_groups.group_search import GroupSearch
 from evergreen_groups.groups import GroupReader
+from evergreen_groups.limits import Limits
 from evergreen_groups.models import Criteria, GroupFines, Report, Totals
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.progress import Progress, silent
@@ -27,8 +29,12 @@ _SORT_KEYS: dict[str, SortKey] = {
 }
 
 
-def build_report(gateway: Gateway, criteria: Criteria, progress: Progress = silent) -> Report:
+def build_report(
+    gateway: Gateway, criteria: Criteria, progress: Progress = silent, *, policy: PolicySettings | None = None
+) -> Report:
     """Read the groups that meet ``criteria`` and add up what they owe.
+
+    ``policy`` says which limit counts for whom where ``criteria`` has none for everybody.
 
     Raises:
         ConfigurationError: ``criteria`` names an org unit that isn't there.
@@ -36,7 +42,7 @@ def build_report(gateway: Gateway, criteria: Criteria, progress: Progress = sile
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
     with _without_collecting():
-        return _build(gateway, criteria, progress)
+        return _build(gateway, criteria, progress, policy or PolicySettings())
 
 
 @contextmanager
@@ -51,7 +57,7 @@ def _without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def _build(gateway: Gateway, criteria: Criteria, progress: Progress) -> Report:
+def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings) -> Report:
     generated_at = datetime.now(UTC).astimezone()
     readers: tuple[Callable[[Gateway], Any], ...] = (_org_units, granted_at)
     org_units, granted = gateway.map(lambda read: read(gateway), readers)
@@ -63,7 +69,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress) -> Report:
         home_orgs=home_orgs,
         viewable_orgs=() if access.everywhere else access.viewable,
     )
-    reader = GroupReader(gateway, org_units, access, criteria.limit)
+    reader = GroupReader(gateway, org_units, access, limits_of(gateway, criteria, policy, org_units))
     groups, pushed_down = GroupSearch(gateway, high_fines, progress).run(reader.complete)
     listed, left_out = _choose(groups, criteria)
     return Report(
@@ -71,13 +77,24 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress) -> Report:
         gateway=gateway.url,
         criteria=criteria,
         groups=tuple(listed),
-        totals=Totals.of(listed, criteria.limit),
+        totals=Totals.of(listed),
         notes=tuple(_notes(access, listed, pushed_down)),
         left_out_count=len(left_out),
         left_out=tuple(left_out),
         org_units=tuple(org_units),
         unseen=frozenset(unit.shortname for unit in org_units if unit.id not in access.viewable),
     )
+
+
+def limits_of(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> Limits:
+    """The criteria's one limit, or those of the policy.
+
+    Raises:
+        ConfigurationError: a limit names a profile or library that isn't there.
+    """
+    if criteria.limit is not None:
+        return Limits.only(criteria.limit, org_units)
+    return Limits.read(gateway, policy, org_units)
 
 
 def _org_units(gateway: Gateway) -> OrgUnits:

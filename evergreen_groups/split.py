@@ -94,7 +94,7 @@ def _part(report: Report, groups: Sequence[GroupFines], shortnames: tuple[str, .
         report,
         criteria=replace(report.criteria, orgs=shortnames),
         groups=tuple(groups),
-        totals=Totals.of(groups, report.criteria.limit),
+        totals=Totals.of(groups),
         notes=notes,
         left_out_count=len(left_out),
         left_out=left_out,

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from evergreen_groups.changes import Changes, GroupChange, Kind, Present, RunTotals
-from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals, nobody_over_limit
+from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals
 from evergreen_groups.policy import Limit, decide
 
 GENERATED_AT = datetime(2026, 8, 14, 3, 15, 7, tzinfo=timezone(timedelta(hours=-5)))
@@ -46,7 +46,7 @@ def member(
     if barcode == "":
         barcode = f"2999900{id:07}"
     fines = Decimal(own_fines)
-    return Member(id, name, barcode, library, fines, decide(fines, limit).blocked, group_lead)
+    return Member(id, name, barcode, library, fines, decide(fines, limit).blocked, group_lead, limit)
 
 
 def report_of(
@@ -65,7 +65,7 @@ def report_of(
         owing_count=sum(group.owing_count for group in groups),
         over_limit_count=sum(group.over_limit_count for group in groups),
         combined_fines=sum((group.combined_fines for group in groups), Decimal("0.00")),
-        groups_nobody_over_limit=sum(nobody_over_limit(group, criteria.limit) for group in groups),
+        groups_nobody_over_limit=sum(group.nobody_over_limit for group in groups),
         incomplete_group_count=sum(not group.complete for group in groups),
     )
     return Report(GENERATED_AT, GATEWAY, criteria, groups, totals, tuple(notes), left_out_count)

@@ -262,10 +262,28 @@ def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_
     assert "each by the limit for their profile and library" in " ".join(table.split())
 
 
-def test_the_report_asks_for_one_amount_where_there_are_several(run: Command) -> None:
+def test_the_report_marks_each_by_their_own_limit(run: Command, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('[policy]\nlimit = "ils"\n[[policy.limits]]\nprofile = "Child"\nlimit = 4.50\n')
+    document = json.loads(run("--config", str(configuration), "report", "--format", "json").stdout)
+    assert document["criteria"]["limit"] is None
+    marked = {member["id"]: member["over_limit"] for group in document["groups"] for member in group["members"]}
+    checked = {}
+    for group in document["groups"]:
+        lead = str(group["members"][0]["id"])
+        check = json.loads(
+            run("--config", str(configuration), "check", "--all-members", "--user", lead, "--format", "json").stdout
+        )
+        checked |= {patron["id"]: patron["blocked"] for patron in check["patrons"]}
+    assert marked == checked
+    one = json.loads(run("report", "--limit", "5.00", "--format", "json").stdout)
+    assert marked != {member["id"]: member["over_limit"] for group in one["groups"] for member in group["members"]}
+
+
+@pytest.mark.parametrize("output_format", ["table", "csv", "html"])
+def test_every_format_takes_several_limits(run: Command, output_format: str) -> None:
     run.environ["EVERGREEN_GROUPS_POLICY_LIMIT"] = "ils"
-    refused = run("report")
-    assert refused.returncode == exit_codes.CONFIGURATION
-    assert one_line(refused.stderr)
-    assert "name an amount with --limit" in refused.stderr
-    assert run("report", "--limit", "5.00").returncode == exit_codes.DONE
+    done = run("report", "--format", output_format)
+    assert done.returncode == exit_codes.DONE, done.stderr
+    if output_format != "csv":
+        assert "the limit configured for them" in " ".join(done.stdout.split())

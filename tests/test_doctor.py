@@ -308,11 +308,6 @@ def a_profile_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox:
     house.more = '[[policy.limits]]\nprofile = "Grown-ups"\nlimit = 2.00\n'
 
 
-@planted("names", WARNING, "takes one", "--limit AMOUNT")
-def several_limits_for_a_report_of_one(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.more = '[[policy.limits]]\nprofile = "Child"\nlimit = 2.00\n'
-
-
 @planted("state", WARNING, "can be entered by others (0755)", "chmod 700")
 def a_state_directory_open_to_others(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.state.chmod(0o755)

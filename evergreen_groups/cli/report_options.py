@@ -48,7 +48,7 @@ def chosen(context: click.Context, settings: Settings) -> ReportOptions:
     """What this run is to do. A run that only looks (``--no-history``) leaves configured targets alone.
 
     Raises:
-        ConfigurationError: the configuration has no single limit, or the target doesn't fit the format.
+        ConfigurationError: the target doesn't fit the format.
     """
     given = context.params
     return ReportOptions(
@@ -74,11 +74,11 @@ def _criteria(context: click.Context, settings: Settings) -> Criteria:
     )
 
 
-def _limit(context: click.Context, settings: Settings) -> Limit:
-    """The one limit: the command line's amount, otherwise the configuration's."""
+def _limit(context: click.Context, settings: Settings) -> Limit | None:
+    """The one limit, the command line's amount or the configuration's; None where that has several."""
     if _is_given(context, "limit"):
         return Limit(context.params["limit"], settings.policy.comparison)
-    return settings.policy.as_limit()
+    return settings.policy.as_limit() if settings.policy.uniform else None
 
 
 def _target(context: click.Context, settings: Settings) -> Target:

@@ -138,7 +138,7 @@ class ReportRun:
     def _read(self, gateway: Gateway, criteria: Criteria, history: History) -> Report:
         """Read the report, and what changed since the run before."""
         with terminal_progress(quiet=self._session.quiet) as progress:
-            report = build_report(gateway, criteria, progress)
+            report = build_report(gateway, criteria, progress, policy=self._session.settings.policy)
         try:
             changes = history.compare(report)
         except HistoryError as error:

@@ -98,9 +98,4 @@ def names(subject: Subject, line: Line) -> Iterator[Finding]:
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
     count = sum(1 for _unit in org_units)
-    if not settings.policy.uniform:
-        yield line.warning(
-            "[policy] has several limits; the report, which marks who is over it, takes one",
-            "run report with --limit AMOUNT",
-        )
     yield line.ok(f"{count} org units under {org_units.root.shortname}; all that are named are among them")

@@ -17,8 +17,7 @@ import re
 from typing import TextIO
 
 from evergreen_groups.changes import GroupChange
-from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
-from evergreen_groups.policy import Limit
+from evergreen_groups.models import GroupFines, Member, Report
 from evergreen_groups.render.change_words import compared
 from evergreen_groups.render.wording import plain_amount
 
@@ -72,7 +71,7 @@ def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: boo
     changes = compared(report)
     for group in report.groups:
         change = _change_cells(changes.by_group.get(group.group) if changes else None)
-        cells = _group_cells(group, report.criteria.limit)
+        cells = _group_cells(group)
         members = map(_member_cells, group.members) if details else [[]]
         writer.writerows(cells + member + change for member in members)
     for cleared in changes.cleared if changes else ():
@@ -85,7 +84,7 @@ def harmless(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _group_cells(group: GroupFines, limit: Limit) -> list[str]:
+def _group_cells(group: GroupFines) -> list[str]:
     lead = group.lead
     return [
         str(group.group),
@@ -99,7 +98,7 @@ def _group_cells(group: GroupFines, limit: Limit) -> list[str]:
         plain_amount(group.combined_fines),
         plain_amount(group.highest_own_fines),
         str(group.over_limit_count),
-        _truth(nobody_over_limit(group, limit)),
+        _truth(group.nobody_over_limit),
         _truth(group.complete),
         str(group.hidden_member_count),
         "" if group.hidden_fines is None else plain_amount(group.hidden_fines),

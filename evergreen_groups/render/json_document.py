@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, TextIO
 
 from evergreen_groups.changes import Changes, GroupChange, Kind, RunTotals
-from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals, nobody_over_limit
+from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals
 from evergreen_groups.policy import Limit
 from evergreen_groups.render.wording import plain_amount
 
@@ -42,7 +42,7 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
     separator = "\n    "
     changes = report.changes.by_group if report.changes else {}
     for group in report.groups:
-        document = _group(group, report.criteria.limit, changes.get(group.group), details)
+        document = _group(group, changes.get(group.group), details)
         # Line breaks inside strings are escaped, so each one here is the encoder's own.
         stream.write(separator + text(document).replace("\n", "\n    "))
         separator = ",\n    "
@@ -61,7 +61,7 @@ def _criteria(criteria: Criteria) -> dict[str, Any]:
         "orgs": list(criteria.orgs),
         "top": criteria.top,
         "sort": criteria.sort,
-        "limit": limit_document(criteria.limit),
+        "limit": None if criteria.limit is None else limit_document(criteria.limit),
     }
 
 
@@ -137,7 +137,7 @@ def _amount_or_null(value: Decimal | None) -> str | None:
     return None if value is None else plain_amount(value)
 
 
-def _group(group: GroupFines, limit: Limit, change: GroupChange | None, details: bool) -> dict[str, Any]:
+def _group(group: GroupFines, change: GroupChange | None, details: bool) -> dict[str, Any]:
     lead = group.lead
     document: dict[str, Any] = {
         "group": group.group,
@@ -148,7 +148,7 @@ def _group(group: GroupFines, limit: Limit, change: GroupChange | None, details:
         "combined_fines": plain_amount(group.combined_fines),
         "highest_own_fines": plain_amount(group.highest_own_fines),
         "over_limit_count": group.over_limit_count,
-        "nobody_over_limit": nobody_over_limit(group, limit),
+        "nobody_over_limit": group.nobody_over_limit,
         "complete": group.complete,
         "hidden_member_count": group.hidden_member_count,
         "hidden_fines": _amount_or_null(group.hidden_fines),

@@ -135,10 +135,9 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     words_of = change_sentence
     if changes and width >= WIDE:
         layout, words_of = with_changes(layout, changes), remarks
-    limit = report.criteria.limit
 
     def rows(group: GroupFines) -> Iterator[Row]:
-        yield layout.group(group, limit)
+        yield layout.group(group)
         if details:
             yield from map(layout.member, group.members)
 

@@ -31,7 +31,7 @@ def with_changes(layout: Layout, changes: Changes) -> Layout:
 
     return Layout(
         columns=tuple(widened(layout.columns, Column("Change", right=True))),
-        group=lambda group, limit: widened(layout.group(group, limit), _cell(changes.by_group.get(group.group))),
+        group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.group))),
         member=lambda member: widened(layout.member(member), EMPTY),
         sums=lambda totals: widened(layout.sums(totals), Cell(signed(changes.difference), BOLD)),
     )

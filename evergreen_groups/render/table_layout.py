@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from rich.style import Style
 
-from evergreen_groups.models import GroupFines, Member, Totals, nobody_over_limit
-from evergreen_groups.policy import Limit
+from evergreen_groups.models import GroupFines, Member, Totals
 from evergreen_groups.render.columns import EMPTY, Cell, Column
 from evergreen_groups.render.wording import amount, counted, printable
 
@@ -35,7 +34,7 @@ class Layout:
     """The columns, and how each kind of row fills them."""
 
     columns: tuple[Column, ...]
-    group: Callable[[GroupFines, Limit], Row]
+    group: Callable[[GroupFines], Row]
     member: Callable[[Member], Row]
     sums: Callable[[Totals], Row]
 
@@ -62,9 +61,9 @@ def _wide_columns(details: bool) -> tuple[Column, ...]:
     )
 
 
-def _wide_group(group: GroupFines, limit: Limit) -> Row:
+def _wide_group(group: GroupFines) -> Row:
     remarks = [] if group.lead.group_lead else ["no group lead"]
-    if nobody_over_limit(group, limit):
+    if group.nobody_over_limit:
         remarks.append("nobody over the limit")
     return [
         Cell(str(group.group), BOLD),
@@ -75,7 +74,7 @@ def _wide_group(group: GroupFines, limit: Limit) -> Row:
         Cell(f"{group.owing_count:,}"),
         Cell(amount(group.combined_fines), BOLD),
         Cell(amount(group.highest_own_fines)),
-        _over_count(group, limit),
+        _over_count(group),
         Cell(", ".join(remarks)),
     ]
 
@@ -122,7 +121,7 @@ def _narrow_columns(details: bool) -> tuple[Column, ...]:
     )
 
 
-def _narrow_group(group: GroupFines, limit: Limit) -> Row:
+def _narrow_group(group: GroupFines) -> Row:
     name = _name(group.lead, BOLD)
     if not group.lead.group_lead:
         name = name._replace(text=f"{name.text} {STANDS_IN}")
@@ -133,7 +132,7 @@ def _narrow_group(group: GroupFines, limit: Limit) -> Row:
         Cell(f"{group.member_count:,}, {group.owing_count:,} owe"),
         Cell(amount(group.combined_fines), BOLD),
         Cell(amount(group.highest_own_fines)),
-        _over_count(group, limit),
+        _over_count(group),
     ]
 
 
@@ -177,7 +176,7 @@ def _over(member: Member) -> Cell:
     return Cell("over", OVER) if member.over_limit else EMPTY
 
 
-def _over_count(group: GroupFines, limit: Limit) -> Cell:
-    if nobody_over_limit(group, limit):
+def _over_count(group: GroupFines) -> Cell:
+    if group.nobody_over_limit:
         return Cell("nobody", REMARKABLE)
     return Cell(f"{group.over_limit_count:,}", OVER if group.over_limit_count else Style.null())

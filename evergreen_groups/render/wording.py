@@ -84,17 +84,24 @@ def limit_words(limit: Limit) -> str:
     return f"more than {amount(limit.amount)}"
 
 
-def information_only(limit: Limit) -> str:
-    """Say that the group's total blocks nobody, and what does."""
+def information_only(limit: Limit | None) -> str:
+    """Say that the group's total blocks nobody, and what does; None: each member has a limit of their own."""
     rule = "The combined fines of a group block nobody. "
+    if limit is None:
+        return rule + "A member is over the limit only with own fines that are over the limit configured for them."
     if limit.amount is None:
         return rule + "There is no limit for a member's own fines either."
     return rule + f"A member is over the limit only with own fines of {limit_words(limit)}."
 
 
-def nobody_words(limit: Limit) -> str:
+def nobody_words(limit: Limit | None) -> str:
     """Explain the mark of a group that owes more than one person may, while none of its members does."""
-    return f"together they owe more than {amount(limit.amount or NOTHING)}, but none of them is over the limit"
+    return f"together they owe more than {one_may(limit)}, but none of them is over the limit"
+
+
+def one_may(limit: Limit | None) -> str:
+    """Say what one member may owe themselves."""
+    return "one of them may" if limit is None else amount(limit.amount or NOTHING)
 
 
 def incomplete_words(group: GroupFines) -> str:

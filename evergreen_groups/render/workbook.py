@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from evergreen_groups.changes import Changes, GroupChange, Kind
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.models import GroupFines, Member, Report, nobody_over_limit
+from evergreen_groups.models import GroupFines, Member, Report
 from evergreen_groups.render.change_words import CLEARED, compared, remarks
 from evergreen_groups.render.sheet import Column, ColumnKind, Formats, Mark, Value, cell_text, fill, write_cell
 from evergreen_groups.render.wording import CONFIDENTIAL, information_only, listed, local_time, title_of
@@ -84,11 +84,6 @@ def _yes_or_no(truth: bool) -> str:
 
 
 def _group_columns(report: Report) -> list[Column[GroupFines]]:
-    limit = report.criteria.limit
-
-    def nobody(group: GroupFines) -> bool:
-        return nobody_over_limit(group, limit)
-
     columns: list[Column[GroupFines]] = [
         Column("Group", "id", lambda group: group.group),
         Column("Lead", "text", lambda group: group.lead.name),
@@ -112,8 +107,8 @@ def _group_columns(report: Report) -> list[Column[GroupFines]]:
         Column(
             "Nobody over the limit",
             "text",
-            lambda group: _yes_or_no(nobody(group)),
-            lambda group: "notable" if nobody(group) else "",
+            lambda group: _yes_or_no(group.nobody_over_limit),
+            lambda group: "notable" if group.nobody_over_limit else "",
         ),
         Column(
             "Members out of sight",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evergreen_groups.changes import Changes, GroupChange
-from evergreen_groups.models import GroupFines, Member, Report, Totals, nobody_over_limit
-from evergreen_groups.policy import Limit
+from evergreen_groups.models import GroupFines, Member, Report, Totals
 from evergreen_groups.render.change_words import compared, remarks, signed
 from evergreen_groups.render.page.changes import change_cell
 from evergreen_groups.render.page.markup import Markup, element, joined, opening
@@ -52,7 +51,7 @@ def table(report: Report, details: bool) -> Iterator[Markup]:
     yield _head(report.criteria.sort, changes)
     for group in report.groups:
         yield Markup('\n<tbody class="group">')
-        yield _group(group, report.criteria.limit, changes)
+        yield _group(group, changes)
         if details:
             yield from _members(group, len(_HEADINGS) + bool(changes))
         yield Markup("</tbody>")
@@ -69,7 +68,7 @@ def _head(sort: str, changes: Changes | None) -> Markup:
     return element("thead", element("tr", *cells))
 
 
-def _group(group: GroupFines, limit: Limit, changes: Changes | None) -> Markup:
+def _group(group: GroupFines, changes: Changes | None) -> Markup:
     change = changes.by_group.get(group.group) if changes else None
     return element(
         "tr",
@@ -80,7 +79,7 @@ def _group(group: GroupFines, limit: Limit, changes: Changes | None) -> Markup:
         element("td", f"{group.owing_count:,}"),
         element("td", amount(group.combined_fines)),
         element("td", amount(group.highest_own_fines)),
-        element("td", _over(group, limit)),
+        element("td", _over(group)),
         *([change_cell(change)] if changes else []),
     )
 
@@ -113,8 +112,8 @@ def _lead(group: GroupFines, change: GroupChange | None) -> Markup:
     return joined(*parts)
 
 
-def _over(group: GroupFines, limit: Limit) -> Markup:
-    if nobody_over_limit(group, limit):
+def _over(group: GroupFines) -> Markup:
+    if group.nobody_over_limit:
         return element("strong", "nobody", class_="nobody")
     return joined(f"{group.over_limit_count:,}")
 

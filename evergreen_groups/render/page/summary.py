@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from evergreen_groups.models import NOTHING, Report
+from evergreen_groups.models import Report
 from evergreen_groups.render.change_words import compared, counts, signed, since
 from evergreen_groups.render.page.frame import section
 from evergreen_groups.render.page.markup import Markup, element
-from evergreen_groups.render.wording import amount, information_only, listed, local_time, printable
+from evergreen_groups.render.wording import amount, information_only, listed, local_time, one_may, printable
 
 
 def introduction(report: Report, title: str) -> Markup:
@@ -41,7 +41,7 @@ def sums(report: Report) -> Markup:
         (
             "Groups with nobody over it",
             f"{totals.groups_nobody_over_limit:,}",
-            f"yet together they owe more than {amount(report.criteria.limit.amount or NOTHING)}"
+            f"yet together they owe more than {one_may(report.criteria.limit)}"
             if totals.groups_nobody_over_limit
             else "",
         ),
