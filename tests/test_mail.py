@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import stat
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,7 +14,7 @@ from mail_server import SECRET, Post, context_of, free_port, make_certificates, 
 
 from evergreen_groups.config import MailSettings
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.mail import Attachment, Letter, Mailer, Spool, addressed, build_message
+from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, Spool, addressed, build_message
 from evergreen_groups.models import OrgUnit
 from evergreen_groups.org_units import OrgUnits
 
@@ -44,6 +45,11 @@ def mail_for(recipient: str, run: str = "tonight", moment: datetime = MOMENT) ->
     return build_message(letter, sender=SENDER, recipient=recipient, written_at=moment, run=run)
 
 
+def delivered(mailer: Mailer, messages: Iterable[EmailMessage]) -> Delivery:
+    mailer.keep(messages)
+    return mailer.deliver()
+
+
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "state" / "mail")
@@ -59,8 +65,8 @@ class TestTheServer:
         post = Post()
         with server(post, certificates) as port:
             mailer = Mailer(settings_for(port, certificates), SECRET, spool)
-            result = mailer.deliver(
-                [mail_for("a@library.example", moment=recent), mail_for("b@library.example", moment=recent)]
+            result = delivered(
+                mailer, [mail_for("a@library.example", moment=recent), mail_for("b@library.example", moment=recent)]
             )
         assert (result.sent, result.kept, result.reason) == (2, 0, "")
         assert sorted(post.recipients) == ["a@library.example", "b@library.example"]
@@ -74,7 +80,7 @@ class TestTheServer:
         options["auth_require_tls"] = False
         with server(post, certificates, **options) as port:
             settings = settings_for(port, certificates, security="tls")
-            assert Mailer(settings, SECRET, spool).deliver([mail_for("a@library.example", moment=recent)]).sent == 1
+            assert delivered(Mailer(settings, SECRET, spool), [mail_for("a@library.example", moment=recent)]).sent == 1
         assert post.encrypted == [True]
 
     @pytest.mark.parametrize(
@@ -93,7 +99,7 @@ class TestTheServer:
         password = str(changes.pop("password", SECRET))
         with server(post, certificates, name=name) as port:
             mailer = Mailer(settings_for(port, certificates, **changes), password, spool, pauses=(3600,))
-            result = mailer.deliver([mail_for("a@library.example", moment=recent)])
+            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert (result.sent, result.kept) == (0, 1)
         assert words in result.reason
         assert SECRET not in result.reason
@@ -104,7 +110,7 @@ class TestTheServer:
         post = Post()
         with server(post, None) as port:
             mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(3600,))
-            result = mailer.deliver([mail_for("a@library.example", moment=recent)])
+            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert result.kept == 1
         assert "STARTTLS" in result.reason
         assert post.taken == []
@@ -113,7 +119,7 @@ class TestTheServer:
         port = free_port()
         mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0,))
         first = mail_for("a@library.example", "first night", recent - timedelta(days=1))
-        result = mailer.deliver([first])
+        result = delivered(mailer, [first])
         assert (result.sent, result.kept) == (0, 1)
         assert f"localhost:{port}" in result.reason
         (kept,) = spool
@@ -121,7 +127,7 @@ class TestTheServer:
         assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
         post = Post()
         with server(post, certificates, port=port):
-            result = mailer.deliver([mail_for("a@library.example", "second night", recent)])
+            result = delivered(mailer, [mail_for("a@library.example", "second night", recent)])
         assert (result.sent, result.kept) == (2, 0)
         assert post.taken[0]["Message-ID"] == first["Message-ID"]
 
@@ -133,7 +139,7 @@ class TestTheServer:
         post.answers = ["451 Later"]
         mails = [mail_for(name, moment=recent) for name in ("gone@library.example", "here@library.example")]
         with server(post, certificates) as port:
-            result = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0, 0)).deliver(mails)
+            result = delivered(Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0, 0)), mails)
         assert post.recipients == ["here@library.example"]
         assert (result.sent, result.kept) == (1, 1)
         assert "550" in result.reason or "451" in result.reason
@@ -145,7 +151,7 @@ class TestTheServer:
         names = [f"{name}@library.example" for name in "abc"]
         with server(post, certificates) as port:
             mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0,))
-            result = mailer.deliver([mail_for(name, moment=recent) for name in names])
+            result = delivered(mailer, [mail_for(name, moment=recent) for name in names])
         assert (result.sent, result.kept) == (3, 0)
         assert sorted(set(post.recipients)) == names
 
@@ -153,8 +159,9 @@ class TestTheServer:
         self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "evergreen_groups")
-        Mailer(settings_for(free_port(), certificates), SECRET, spool, pauses=(0,)).deliver(
-            [mail_for("a@library.example", moment=recent)]
+        delivered(
+            Mailer(settings_for(free_port(), certificates), SECRET, spool, pauses=(0,)),
+            [mail_for("a@library.example", moment=recent)],
         )
         assert "localhost" in caplog.text
         assert "a@library.example" not in caplog.text
@@ -173,7 +180,7 @@ class TestTheSpool:
         spool.add(mail_for("a@library.example", "lately", recent - timedelta(days=13)))
         post = Post()
         with server(post, certificates) as port:
-            result = Mailer(settings_for(port, certificates), SECRET, spool).deliver([])
+            result = delivered(Mailer(settings_for(port, certificates), SECRET, spool), [])
         assert (result.sent, result.kept, result.dropped) == (1, 0, 1)
 
     def test_what_a_killed_run_left_is_cleaned_up(self, spool: Spool) -> None:

@@ -151,6 +151,7 @@ def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, certificates:
     done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_codes.CONFIGURATION
     assert "NOWHERE" in done.stderr
+    assert not (tmp_path / "report.html").exists()
 
 
 def with_names(group: GroupFines) -> GroupFines:

@@ -94,7 +94,7 @@ def test_a_run_tells_how_it_went(environ: Path, report: Report) -> None:
     ("variable", "value", "words", "exit_code", "error"),
     [
         ("EVERGREEN_GROUPS_PASSWORD", "wrong", (), exit_codes.LOGIN, "LoginRefusedError"),
-        ("EVERGREEN_GROUPS_POLICY_LIMIT", "ils", (), exit_codes.CONFIGURATION, "ConfigurationError"),
+        ("EVERGREEN_GROUPS_REPORT_ORGS", "NOWHERE", (), exit_codes.CONFIGURATION, "ConfigurationError"),
         ("HOME", "/", ("--output", "/nonexistent/x.csv"), exit_codes.CONFIGURATION, "ConfigurationError"),
         ("HOME", "/", ("--mail",), exit_codes.CONFIGURATION, "ConfigurationError"),
     ],

@@ -1,4 +1,4 @@
-"""Sends the report by mail: to each recipient the groups of their libraries."""
+"""The report as mails: to each recipient the groups of their libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from evergreen_groups.config import MailSettings
-from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, addressed, build_message
+from evergreen_groups.mail import Attachment, Letter, Mailer, addressed, build_message
+from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.render import render_bytes
 from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.render.publication import file_names
@@ -20,7 +21,6 @@ from evergreen_groups.split import for_libraries
 
 if TYPE_CHECKING:
     from evergreen_groups.models import Report
-    from evergreen_groups.org_units import OrgUnits
 
 _CONTENT_TYPES = {
     "html": "text/html",
@@ -39,16 +39,13 @@ def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
     return Mailer.configured(settings, os.environ, state_directory)
 
 
-def send_report(mailer: Mailer, report: Report, settings: MailSettings, org_units: OrgUnits) -> Delivery:
-    """Send everyone their part of the report, and what waits from runs before.
+def messages(report: Report, settings: MailSettings) -> Iterator[EmailMessage]:
+    """A mail for each recipient with their part of the report.
 
     Raises:
-        ConfigurationError: a recipient's library isn't there, or a mail can't be kept.
+        ConfigurationError: a recipient's library isn't there.
     """
-    return mailer.deliver(list(_messages(report, settings, org_units)))
-
-
-def _messages(report: Report, settings: MailSettings, org_units: OrgUnits) -> Iterator[EmailMessage]:
+    org_units = OrgUnits(report.org_units)
     run = f"{report.gateway} {report.generated_at.isoformat()}"
     for places, addresses in addressed(settings.recipients, org_units).items():
         part = for_libraries(report, places) if places else report

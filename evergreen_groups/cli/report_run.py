@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from evergreen_groups.cli.session import Session
 from evergreen_groups.cli.terminal import terminal_progress
 from evergreen_groups.errors import EvergreenGroupsError, HistoryError
 from evergreen_groups.history import WAIT, History
-from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.report import build_report
 from evergreen_groups.run_status import Outcome, RunStatus
 
@@ -110,7 +110,8 @@ class ReportRun:
     def _make(self, options: ReportOptions, directory: Path) -> int:
         """Everything in its order: what was published is recorded, and what was recorded is mailed.
 
-        What settings can get wrong is found before the ILS is asked. A history that can't be used costs nobody the
+        What settings can get wrong is found before anything is published. The mails are in the spool before the run is
+        recorded, so that one that is killed in between loses none. A history that can't be used costs nobody the
         report; it's told at the end.
         """
         require(options.target.formats)
@@ -119,11 +120,14 @@ class ReportRun:
             report = self._read(gateway, options.criteria, history)
         self._report = report
         log.info("%d groups read", report.totals.group_count)
+        mails = self._mails(report) if mailer else []
         self._rendered = write(report, options.target)
         log.info("written to %s", options.target.path or "standard output")
+        if mailer:
+            mailer.keep(mails)
         if self._recorded and self._problem is None:
             self._record(report, directory, options.deadline)
-        sent = mailer is None or self._mail(mailer, report)
+        sent = mailer is None or self._mail(mailer)
         if self._problem is not None:
             raise self._problem
         if not sent:
@@ -159,11 +163,14 @@ class ReportRun:
 
         return mailer_for(self._session.settings.mail, directory)
 
-    def _mail(self, mailer: Mailer, report: Report) -> bool:
-        """Send everyone their part; False where some of it could not be sent."""
-        from evergreen_groups.cli.mailing import send_report
+    def _mails(self, report: Report) -> list[EmailMessage]:
+        from evergreen_groups.cli.mailing import messages
 
-        delivery = send_report(mailer, report, self._session.settings.mail, OrgUnits(report.org_units))
+        return list(messages(report, self._session.settings.mail))
+
+    def _mail(self, mailer: Mailer) -> bool:
+        """Send everyone their part; False where some of it could not be sent."""
+        delivery = mailer.deliver()
         log.info("%d mails sent", delivery.sent)
         if delivery.dropped:
             log.warning("%d mails were given up: they had waited too long", delivery.dropped)

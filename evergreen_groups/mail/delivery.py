@@ -109,17 +109,20 @@ class Mailer:
         server.close()
         return None
 
-    def deliver(self, messages: Iterable[EmailMessage]) -> Delivery:
-        """Send what has waited, and then ``messages``, each to its one recipient.
-
-        A mail is in the spool before it is sent, and leaves it when the server has taken it: a run that is killed
-        loses none.
+    def keep(self, messages: Iterable[EmailMessage]) -> None:
+        """Put mails into the spool: this run sends them (:meth:`deliver`), or if it is killed the next one.
 
         Raises:
             ConfigurationError: the spool can't be written.
         """
         for message in messages:
             self._spool.add(message)
+
+    def deliver(self) -> Delivery:
+        """Send what is in the spool, the oldest first, each to its one recipient.
+
+        A mail leaves the spool when the server has taken it.
+        """
         dropped = self._spool.drop_older(self._settings.keep_days)
         waiting, sent, reason = list(self._spool), 0, ""
         for pause in (*self._pauses, None):
