@@ -217,6 +217,7 @@ def test_hostile_names_read_back_and_are_texts(report: Report, details: bool) ->
     assert not [name for name in parts.namelist() if "externalLink" in name or "worksheets/_rels" in name]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_text_of_a_cell_is_printable_and_fits(text: str) -> None:
     assert cell_text(text).removesuffix(" ") == printable(text).removesuffix(" ")
