@@ -1,4 +1,4 @@
-"""The state directory: where the journal is kept and where runs find out about each other."""
+"""The state directory, where the journal is kept and where runs find out about each other, and the cache's."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def directory(environ: Mapping[str, str]) -> Path:
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
     base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "/") / ".local" / "state")
     return Path(base) / "evergreen-groups"
+
+
+def cache_directory(environ: Mapping[str, str]) -> Path | None:
+    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own; None without a home."""
+    if environ.get("CACHE_DIRECTORY"):
+        return Path(environ["CACHE_DIRECTORY"].split(":")[0])
+    home = environ.get("XDG_CACHE_HOME") or (Path(environ["HOME"]) / ".cache" if environ.get("HOME") else None)
+    return Path(home) / "evergreen-groups" if home else None
 
 
 def made(path: Path) -> Path:

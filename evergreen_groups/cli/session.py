@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from evergreen_groups import config
+from evergreen_groups import config, state
 from evergreen_groups.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Session:
             concurrency=settings.concurrency,
             ca_bundle=settings.ca_bundle,
             allow_plain_http=settings.allow_plain_http,
-            cache_directory=_cache_directory(),
+            cache_directory=state.cache_directory(os.environ),
         ) as gateway:
             yield gateway, settings.username
 
@@ -91,11 +91,3 @@ class Session:
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:
                 yield gateway, username
-
-
-def _cache_directory() -> Path | None:
-    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own."""
-    if os.environ.get("CACHE_DIRECTORY"):
-        return Path(os.environ["CACHE_DIRECTORY"].split(":")[0])
-    base = os.environ.get("XDG_CACHE_HOME") or (Path(os.environ["HOME"]) / ".cache" if os.environ.get("HOME") else None)
-    return Path(base) / "evergreen-groups" if base else None

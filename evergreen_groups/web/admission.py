@@ -1,0 +1,95 @@
+"""Whose session a token is, and whether it is a member of staff's who may look at patrons."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.web.problems import ProblemError
+
+STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
+MOST_CALLERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a session belongs to. ``user`` is an ``au.id``; ``key`` stands for the token, which can't be had from it.
+
+    ``lacks`` are the permissions missing at the session's org unit among those that staff need here.
+    """
+
+    key: str
+    user: int
+    lacks: frozenset[str]
+
+
+class Admission:
+    """Finds out about callers, and remembers them for ``seconds``.
+
+    A session that ends in between gets no further: what is read is read with its token. Safe to share between threads.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, seconds: float = 30.0) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+
+    def admit(self, gateway: Gateway, token: str) -> Caller:
+        """The caller with ``token``; ``gateway`` acts with that token.
+
+        Evergreen's sessions don't keep what they were opened for, so a patron's own is told by its owner's permissions:
+        staff have both. One that still waits for a second factor isn't found at all (``oils_auth_internal.c`` keeps
+        those elsewhere).
+
+        Raises:
+            NoSessionError: the token is no session's.
+            ProblemError: 403, it isn't a member of staff's who may look at patrons.
+        """
+        key = sha256(token.encode()).hexdigest()
+        caller = self._remembered(key)
+        if caller is None:
+            caller = _ask(gateway, token, key)
+            self._remember(caller)
+        if caller.lacks:
+            raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
+        return caller
+
+    def _remembered(self, key: str) -> Caller | None:
+        with self._lock:
+            until, caller = self._known.get(key, (0.0, None))
+            return caller if self._clock() < until else None
+
+    def _remember(self, caller: Caller) -> None:
+        with self._lock:
+            self._known.pop(caller.key, None)
+            self._known[caller.key] = (self._clock() + self._seconds, caller)
+            if len(self._known) > MOST_CALLERS:
+                self._known.popitem(last=False)
+
+
+def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
+    """Whether the caller may see the patrons of every library; ``root`` is the topmost org unit."""
+    return not _missing(gateway, caller.user, root, [VIEW_USER])
+
+
+def _ask(gateway: Gateway, token: str, key: str) -> Caller:
+    # The last argument keeps a look from prolonging the session (oils_auth.c, oilsAuthSessionRetrieve).
+    answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", token, None, 1).value
+    user = gateway.decode(answer)
+    org_unit = int(user.ws_ou or user.home_ou)
+    return Caller(key, user.id, _missing(gateway, user.id, org_unit, [STAFF_LOGIN, VIEW_USER]))
+
+
+def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
+    method = "open-ils.actor.user.perm.check"
+    try:
+        denied = gateway.call("open-ils.actor", method, gateway.token, user, org_unit, permissions).value
+    except PermissionDeniedError:
+        return frozenset(permissions)
+    return frozenset(str(permission) for permission in denied)
