@@ -22,6 +22,7 @@ from evergreen_groups.cli import (
     journal_command,
     report_command,
     sandbox_command,
+    serve_command,
     show_command,
 )
 from evergreen_groups.cli.session import Session
@@ -68,6 +69,7 @@ for _command in (
     change_commands.batch,
     journal_command.command,
     change_commands.undo,
+    serve_command.command,
     sandbox_command.command,
 ):
     cli.add_command(_command)
