@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.gateway import Gateway
+from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.web.problems import ProblemError
 
 STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
@@ -40,8 +40,8 @@ class Admission:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
 
-    def admit(self, gateway: Gateway, token: str) -> Caller:
-        """The caller with ``token``; ``gateway`` acts with that token.
+    def admit(self, gateway: Gateway) -> Caller:
+        """The caller with whose token ``gateway`` acts.
 
         Evergreen's sessions don't keep what they were opened for, so a patron's own is told by its owner's permissions:
         staff have both. One that still waits for a second factor isn't found at all (``oils_auth_internal.c`` keeps
@@ -51,10 +51,10 @@ class Admission:
             NoSessionError: the token is no session's.
             ProblemError: 403, it isn't a member of staff's who may look at patrons.
         """
-        key = sha256(token.encode()).hexdigest()
+        key = sha256(gateway.token.encode()).hexdigest()
         caller = self._remembered(key)
         if caller is None:
-            caller = _ask(gateway, token, key)
+            caller = _ask(gateway, key)
             self._remember(caller)
         if caller.lacks:
             raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
@@ -78,9 +78,9 @@ def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
     return not _missing(gateway, caller.user, root, [VIEW_USER])
 
 
-def _ask(gateway: Gateway, token: str, key: str) -> Caller:
+def _ask(gateway: Gateway, key: str) -> Caller:
     # The last argument keeps a look from prolonging the session (oils_auth.c, oilsAuthSessionRetrieve).
-    answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", token, None, 1).value
+    answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
     user = gateway.decode(answer)
     org_unit = int(user.ws_ou or user.home_ou)
     return Caller(key, user.id, _missing(gateway, user.id, org_unit, [STAFF_LOGIN, VIEW_USER]))
@@ -89,7 +89,7 @@ def _ask(gateway: Gateway, token: str, key: str) -> Caller:
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
     method = "open-ils.actor.user.perm.check"
     try:
-        denied = gateway.call("open-ils.actor", method, gateway.token, user, org_unit, permissions).value
+        denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).value
     except PermissionDeniedError:
         return frozenset(permissions)
     return frozenset(str(permission) for permission in denied)

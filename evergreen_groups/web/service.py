@@ -63,11 +63,10 @@ class Service:
             ProblemError: the caller isn't let in, or what is done inside failed.
         """
         refuse_other_origins(request.headers, self.origin)
-        token = token_of(request.headers)
-        gateway = self.gateway.acting_as(token).within(self.settings.serve.timeout)
+        gateway = self.gateway.acting_as(token_of(request.headers)).within(self.settings.serve.timeout)
         try:
             with self.breaker.watching():
-                caller = self.admission.admit(gateway, token)
+                caller = self.admission.admit(gateway)
             self.rate_limit.take(caller.key)
             with self.breaker.watching():
                 yield Desk(caller, self._client(gateway, f"user {caller.user}"))
