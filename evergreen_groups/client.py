@@ -27,6 +27,7 @@ from evergreen_groups.moves import Moves
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.recalculation import Recalculator
 from evergreen_groups.report import build_report
+from evergreen_groups.summaries import SummaryReader
 
 
 class Client:
@@ -65,6 +66,11 @@ class Client:
     def checks(self) -> Checker:
         """Who is blocked by their own fines, and what the ILS has recorded."""
         return Checker(self.gateway, self._policy)
+
+    @cached_property
+    def summaries(self) -> SummaryReader:
+        """Patrons with their groups, as the desk sees them."""
+        return SummaryReader(self.gateway, self._policy)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""

@@ -12,6 +12,7 @@ ROOMS = [
     {"cli"},
     {"web"},
     {"hooks"},
+    {"documents"},
     {"client"},
     {"report", "moves", "batch", "details", "checks", "audit", "recalculation"},
     {"audit_groups", "audit_search"},
