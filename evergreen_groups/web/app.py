@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, request
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.config import ServeSettings, Settings
-from evergreen_groups.web import pages
+from evergreen_groups.web import api, events, pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import EXTENSION, install
 
@@ -69,8 +70,10 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
+    app.json = DefaultJSONProvider(app)
+    app.json.sort_keys = False
     install(app, settings, environ, clock)
-    for blueprint in (pages.blueprint,):
+    for blueprint in (api.blueprint, pages.blueprint, events.blueprint):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)

@@ -15,6 +15,7 @@ from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import may_view_everybody
+from evergreen_groups.web.openapi import description
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import Service, service
 
@@ -79,6 +80,12 @@ def health() -> Response:
     """That the service is up, and whether the gateway answers."""
     running = service()
     return jsonify(status="up", gateway=_gateway_state(running), breaker=running.breaker.state.value)
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """The description of the service."""
+    return jsonify(description())
 
 
 def _gateway_state(running: Service) -> str:
