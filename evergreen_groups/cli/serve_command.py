@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -32,13 +32,16 @@ if TYPE_CHECKING:
     type=Checked("port", converters.whole_number(0, 65535)),
     help="Port to listen on, in place of the configured one; 0 takes a free one.",
 )
+@click.option("--demo-desk", is_flag=True, help="With --sandbox: serve patron pages like the staff clients' as well.")
 @click.pass_obj
-def command(session: Session, host: str | None, port: int | None) -> int:
+def command(session: Session, host: str | None, port: int | None, demo_desk: bool) -> int:
     """Serve the web service that stands behind the ILS's own Apache (docs/serving.md says how).
 
     It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
     second time, it ends at once.
     """
+    if demo_desk and not session.use_sandbox:
+        raise click.UsageError("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
     configured = session.settings
     serve = configured.serve
     serve = replace(serve, host=host or serve.host, port=serve.port if port is None else port)
@@ -47,7 +50,7 @@ def command(session: Session, host: str | None, port: int | None) -> int:
         return _serve(settings, os.environ)
     with _sandbox(settings) as (sandbox, settings, environ):
         click.echo(sandbox.how_to_connect())
-        return _serve(settings, environ)
+        return _serve(settings, environ, _open_desk(sandbox) if demo_desk else None)
 
 
 @contextmanager
@@ -64,8 +67,21 @@ def _sandbox(settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[st
         yield sandbox, replace(settings, gateway=gateway), environ
 
 
-def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Serve until a signal comes; the exit status."""
+def _open_desk(sandbox: Sandbox) -> Callable[[str], None]:
+    """What opens the sandbox's demo desk, once the address of the service is known."""
+
+    def open_desk(service_url: str) -> None:
+        sandbox.serve_desk(service_url)
+        click.echo("\nDemo desk, for the staff accounts above:")
+        for client, address in sandbox.desk_addresses.items():
+            click.echo(f"  {client:9}  {address}")
+        click.echo()
+
+    return open_desk
+
+
+def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str], None] | None = None) -> int:
+    """Serve until a signal comes; the exit status. ``opened`` is told the root of the service's address."""
     try:
         from evergreen_groups.web import PREFIX, close, create_app
         from evergreen_groups.web.server import Server
@@ -78,6 +94,8 @@ def _serve(settings: Settings, environ: Mapping[str, str]) -> int:
     try:
         server = Server(app, settings.serve)
         with _stopped_by_signals(server):
+            if opened is not None:
+                opened(server.url)
             click.echo(f"Serving at {server.url}{PREFIX}/")
             finished = server.run()
     finally:

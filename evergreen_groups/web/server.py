@@ -29,12 +29,16 @@ _WITH_A_PATH = " while serving "
 class Server:
     """Serves a WSGI application at the configured address; port 0 takes a free one.
 
+    ``url`` is the server's root, such as ``http://127.0.0.1:8211``.
+
     Raises:
         ConfigurationError: the address can't be used.
     """
 
     def __init__(self, application: WSGIApplication, settings: ServeSettings) -> None:
         self._listener = _listening(settings.host, settings.port)
+        host, port = self._listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._map: dict[int, Any] = {}
         self._stopping = False
         options = waitress_options(settings)
@@ -50,12 +54,6 @@ class Server:
             **options,
         )
         self._waitress = cast(BaseWSGIServer, made)  # as it is for a single socket
-
-    @property
-    def url(self) -> str:
-        """The server's root, such as ``http://127.0.0.1:8211``."""
-        host, port = self._listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def stop(self) -> None:
         """Ask it to stop; may be called from a signal handler or another thread."""
