@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.web.server import Server
 
+GRACE = 5.0
+"""Seconds that running requests have to finish in at the end, beyond what the longest of them may take."""
+
 
 @click.command("serve", short_help="Serve group fines to the staff client and to other systems.")
 @click.option("--host", help="Address to listen on, in place of the configured one.")
@@ -97,7 +100,8 @@ def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str
             if opened is not None:
                 opened(server.url)
             click.echo(f"Serving at {server.url}{PREFIX}/")
-            finished = server.run()
+            longest = max(settings.serve.timeout, settings.events.deadline)
+            finished = server.run(grace=longest + GRACE)
     finally:
         close(app)
     return exit_codes.DONE if finished else exit_codes.TERMINATED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import select
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS = 1000
 GRACE = 35.0
-"""Seconds that running requests have to finish in; longer than any of them may take by the configuration's defaults."""
+"""Seconds that running requests have to finish in, unless told otherwise."""
 
 _WITH_A_PATH = " while serving "
 
@@ -40,7 +41,8 @@ class Server:
         host, port = self._listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._map: dict[int, Any] = {}
-        self._stopping = False
+        self._stopping = self._ended = False
+        self._ending = threading.RLock()
         options = waitress_options(settings)
         del options["host"], options["port"]
         _quieten()
@@ -58,7 +60,9 @@ class Server:
     def stop(self) -> None:
         """Ask it to stop; may be called from a signal handler or another thread."""
         self._stopping = True
-        self._waitress.pull_trigger()
+        with self._ending:
+            if not self._ended:
+                self._waitress.pull_trigger()
 
     def run(self, grace: float = GRACE) -> bool:
         """Serve until it is stopped, then take no more connections and finish the requests that have come.
@@ -70,7 +74,11 @@ class Server:
         self._stop_listening()
         finished = self._finish(time.monotonic() + grace)
         self._waitress.task_dispatcher.shutdown(timeout=1 if finished else 0)
-        wasyncore.close_all(self._map)
+        with self._ending:
+            self._ended = True
+            for channel in self._channels():
+                channel.handle_close()  # its thread, where it has one, then leaves the others alone
+            wasyncore.close_all(self._map)
         return finished
 
     def _turn(self, timeout: float) -> None:
@@ -87,7 +95,7 @@ class Server:
 
     def _finish(self, deadline: float) -> bool:
         """Serve the requests that have come, closing each connection that has none."""
-        while channels := [entry for entry in self._map.values() if isinstance(entry, HTTPChannel)]:
+        while channels := self._channels():
             if time.monotonic() > deadline:
                 return False
             self._turn(0.1)
@@ -96,6 +104,10 @@ class Server:
                     channel.requests or channel.request or channel.total_outbufs_len
                 )
         return True
+
+    def _channels(self) -> list[HTTPChannel]:
+        """The connections of clients."""
+        return [entry for entry in self._map.values() if isinstance(entry, HTTPChannel)]
 
 
 def _listening(host: str, port: int) -> socket.socket:
