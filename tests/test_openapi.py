@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
-from web_caller import API, SECRET, bearer, session, settings_of
+from web_caller import SECRET, bearer, session, settings_of
 
 from evergreen_groups.config import EventsSettings
 from evergreen_groups.sandbox import Sandbox

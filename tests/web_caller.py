@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -44,6 +45,14 @@ def settings_of(
         serve=serve or ServeSettings(port=0),
         events=events or EventsSettings(),
     )
+
+
+def events_settings(directory: Path, **options: Any) -> EventsSettings:
+    """Events taken with ``SECRET``, which is put into a file."""
+    file = directory / "events-secret"
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    return EventsSettings(secret_file=file, **options)
 
 
 def session(url: str, **login: Any) -> str:
