@@ -26,6 +26,7 @@ from evergreen_groups.models import Criteria, Report
 from evergreen_groups.moves import Moves
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.recalculation import Recalculator
+from evergreen_groups.reference_data import ReferenceData
 from evergreen_groups.report import build_report
 from evergreen_groups.summaries import SummaryReader
 
@@ -34,6 +35,7 @@ class Client:
     """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``policy`` says which
     limits one person's own fines have (5.00 unless given).
 
+    ``reference``, of the same policy, is what several clients of one program have read once for all of them.
     ``state_directory`` holds the journal (``$STATE_DIRECTORY`` or the user's own unless given).
     """
 
@@ -45,12 +47,14 @@ class Client:
         policy: PolicySettings | None = None,
         state_directory: Path | None = None,
         progress: Progress = silent,
+        reference: ReferenceData | None = None,
     ) -> None:
         self.gateway = gateway
         self._account = account
         self._policy = policy or PolicySettings()
         self._state_directory = state_directory or state.directory(os.environ)
         self._progress = progress
+        self._reference = reference or ReferenceData(self._policy)
 
     @cached_property
     def moves(self) -> Moves:
@@ -70,7 +74,7 @@ class Client:
     @cached_property
     def summaries(self) -> SummaryReader:
         """Patrons with their groups, as the desk sees them."""
-        return SummaryReader(self.gateway, self._policy)
+        return SummaryReader(self.gateway, self._reference)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""
