@@ -1,9 +1,8 @@
 /* Group fines in the patron summary of Evergreen's staff clients, the Angular and the AngularJS one.
  *
- * The page is the client's: this script puts two rows after "Fines Owed" and touches nothing else. Both clients keep
- * their nodes from patron to patron and change only the text, at moments that don't agree with the address. So
- * everything is decided anew after each change of the page: whose summary it is, whether the answer is that patron's,
- * and whether the rows stand as they should. All text goes in as text nodes.
+ * Two rows after "Fines Owed", and nothing else touched. Both clients keep their nodes from patron to patron and change
+ * only texts, at moments that don't agree with the address. So everything is decided anew after each change: whose
+ * summary it is, whether the answer is that patron's, and whether the rows stand as they should.
  */
 (() => {
   "use strict";
@@ -29,7 +28,8 @@
     .evergreen-groups-wide { grid-column: 1 / -1; width: 0; min-width: 100%; box-sizing: border-box; margin: 0;
       text-align: start; }
     .evergreen-groups-note { font-size: .875em; font-weight: normal; }
-    .evergreen-groups-members { list-style: none; margin: 0; padding: 0; max-height: 15em; overflow-y: auto; }
+    .evergreen-groups-members { list-style: none; margin: 0; padding: 0; max-height: 24em; overflow-y: auto;
+      scrollbar-width: thin; scrollbar-color: currentColor transparent; }
     .evergreen-groups-members > li { display: flex; gap: .75em; position: relative; }
     .evergreen-groups-who { flex: 1; min-width: 0; overflow-wrap: anywhere; }
     .evergreen-groups-sum { white-space: nowrap; font-variant-numeric: lining-nums tabular-nums; }
@@ -44,7 +44,7 @@
   `);
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 
-  // ---- what the page shows ------------------------------------------------------------------------------------
+  // ---- what the page shows ----
 
   const words = (node) => (node ? node.textContent.trim() : "");
 
@@ -89,7 +89,7 @@
     return page && page.id ? page : null;
   }
 
-  // ---- what the service says ----------------------------------------------------------------------------------
+  // ---- what the service says ----
 
   let now = null; // the patron asked about: id, answer or problem, and what is under way
 
@@ -166,10 +166,10 @@
     return Boolean(now.answer && page.fines && digits(page.owed) !== digits(now.answer.own_fines));
   }
 
-  // ---- what is put into the page ------------------------------------------------------------------------------
+  // ---- what is put into the page ----
 
   let shown = null; // { rows, key }
-  let label = null; // the client's own name for group fines, in its language, once it has been seen
+  let label = "Group Fines"; // as the client calls them in its language, once its own row has been seen
 
   function element(name, className, ...content) {
     const made = document.createElement(name);
@@ -289,7 +289,7 @@
     const note = element("div", "evergreen-groups-note", "for information only");
     const details = element("div", "", members(page, now.answer), groupLink(page));
     return [
-      row(page, "ready", Number(total) > 0, label || "Group Fines", money(total, page), note),
+      row(page, "ready", Number(total) > 0, label, money(total, page), note),
       row(page, "ready", false, unseen("Group Members"), null, details),
     ];
   }
@@ -306,7 +306,8 @@
   }
 
   function put(page) {
-    const key = JSON.stringify([page.client, page.root, page.id, now.answer, now.problem, label, Boolean(now.control)]);
+    const trying = Boolean(now.problem && now.control);
+    const key = JSON.stringify([page.client, page.root, page.id, now.answer, now.problem, label, trying]);
     if (shown && shown.key === key && shown.rows[0].previousElementSibling === page.fines) return;
     const held = shown && shown.rows.some((one) => one.contains(document.activeElement));
     const href = held && document.activeElement.getAttribute("href");

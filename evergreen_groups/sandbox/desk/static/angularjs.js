@@ -7,6 +7,7 @@ const PACE = { address: 50, name: 120, amounts: 180 };
 
 const heading = document.querySelector(".patron-name-header h4");
 const grid = document.getElementById("patron-summary-grid");
+const blank = grid.cloneNode(true);
 const view = document.getElementById("view");
 const nav = document.querySelector(".nav");
 const ngIf = [...grid.childNodes].find((node) => node.nodeType === Node.COMMENT_NODE);
@@ -15,7 +16,7 @@ let record = null; // whose summary is on screen
 let loads = 0;
 let painted = 0;
 
-/** Texts change, nodes stay; the client's summary dialogs are copies of the grid under the same id. */
+/** Texts change, nodes stay. */
 function fields(root, values) {
   for (const [name, value] of Object.entries(values)) {
     const node = root.querySelector(`[data-field=${name}]`);
@@ -98,12 +99,14 @@ async function searchTab() {
   return [merge, made];
 }
 
+/** Two more summaries under the same id, before the main one. */
 function mergeDialog(people) {
   const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": "Merge patrons" });
   for (const person of people) {
     const summary = document.createElement("eg-patron-summary");
     const wrapper = element("div", "", { class: "patron-summary-grid-wrapper" });
-    const copy = grid.cloneNode(true);
+    const copy = blank.cloneNode(true);
+    copy.classList.remove("ng-hide");
     fields(copy, person);
     wrapper.append(copy);
     summary.append(wrapper);
