@@ -20,6 +20,7 @@ from evergreen_groups.audit import build_audit
 from evergreen_groups.checks import Checker
 from evergreen_groups.config import PolicySettings
 from evergreen_groups.details import DetailsReader
+from evergreen_groups.events import EventHandler
 from evergreen_groups.findings import Audit, AuditCriteria
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.models import Criteria, Report
@@ -75,6 +76,11 @@ class Client:
     def summaries(self) -> SummaryReader:
         """Patrons with their groups, as the desk sees them."""
         return SummaryReader(self.gateway, self._reference)
+
+    @cached_property
+    def events(self) -> EventHandler:
+        """Works on events that the ILS sends."""
+        return EventHandler(self.gateway, self.summaries, self.recalculator, self._state_directory)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from evergreen_groups.events import EventOutcome
 from evergreen_groups.summaries import BlockDecision, GroupSummary, PatronSummary, SummaryMember
 
 VERSION = 1
@@ -47,6 +48,19 @@ def block(decision: BlockDecision) -> dict[str, Any]:
         "limit": _amount(decision.limit.amount),
         "comparison": decision.limit.comparison.value,
         "explanation": decision.explanation,
+    }
+
+
+def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
+    """What came of an event."""
+    return {
+        "version": VERSION,
+        "kind": "event-outcome",
+        "event": outcome.event,
+        "patron": outcome.patron,
+        "blocked": outcome.blocked,
+        "recalculated": outcome.recalculated,
+        "replayed": outcome.replayed,
     }
 
 

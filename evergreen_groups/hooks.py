@@ -12,11 +12,11 @@ the versioned form of what they return.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from evergreen_groups import documents
 from evergreen_groups.client import Client
+from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.summaries import BlockDecision, GroupSummary, PatronSummary
 
 __all__ = [
@@ -32,29 +32,6 @@ __all__ = [
     "handle_event",
     "patron_summary",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event of the ILS: its id (``action_trigger.event``), the name of its hook, and the patron it is about."""
-
-    id: int
-    hook: str
-    patron_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class EventOutcome:
-    """What came of an event: whether the rule blocks the patron, and whether the ILS has recalculated.
-
-    ``replayed`` says that the event had been worked on before; the rest is what came of it then.
-    """
-
-    event: int
-    patron: int
-    blocked: bool
-    recalculated: bool
-    replayed: bool = False
 
 
 def patron_summary(client: Client, patron_id: int) -> PatronSummary:
@@ -84,12 +61,21 @@ def block_decision_by_barcode(client: Client, barcode: str) -> BlockDecision:
 
 
 def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> EventOutcome:
-    """Work on an event: decide anew about its patron, write it into the trail, have the ILS recalculate if asked to.
+    """Work on an event of the ILS: decide anew about its patron and write that into the audit trail.
 
-    An event that was worked on before changes nothing and gives the former outcome.
+    With ``recalculate`` the ILS is asked to recalculate the patron's penalties, which is in the journal as well; who
+    has a block that staff set by hand is left out. An event that was worked on before changes nothing and gives the
+    former outcome. To keep to a deadline, give a client whose gateway has one (:meth:`Gateway.within`).
+
+    Raises:
+        NotFoundError: there is no such patron, or the account may not see them.
+        BusyError: another run was changing something all the time.
+        GatewayError: the ILS can't be reached or refuses.
+        DataError: its answers contradict each other, or the trail can't be written.
+
+    After an error the event may be sent again; the trail has it as failed.
     """
-    decision = block_decision(client, event.patron_id)
-    return EventOutcome(event.id, event.patron_id, decision.blocked, recalculated=False)
+    return client.events.handle(event, recalculate=recalculate)
 
 
 def as_json(value: PatronSummary | GroupSummary | BlockDecision | EventOutcome) -> dict[str, Any]:
@@ -102,12 +88,4 @@ def as_json(value: PatronSummary | GroupSummary | BlockDecision | EventOutcome) 
         case BlockDecision():
             return documents.block(value)
         case EventOutcome():
-            return {
-                "version": documents.VERSION,
-                "kind": "event-outcome",
-                "event": value.event,
-                "patron": value.patron,
-                "blocked": value.blocked,
-                "recalculated": value.recalculated,
-                "replayed": value.replayed,
-            }
+            return documents.event_outcome(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from evergreen_groups.errors import BusyError, ConfigurationError
+
+_PAUSE = 0.05  # seconds between two looks at a lock that somebody holds
 
 
 def directory(environ: Mapping[str, str]) -> Path:
@@ -51,23 +54,37 @@ def key_of(url: str) -> str:
 
 
 @contextmanager
-def lock(path: Path, url: str) -> Iterator[None]:
+def lock(path: Path, url: str, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock for changes at one gateway; the kernel lets go of it when the process ends, however it ends.
 
+    ``patience`` is how many seconds to wait for whoever holds it.
+
     Raises:
-        BusyError: another process holds it; the message says which and since when.
+        BusyError: another run holds it; the message says which process and since when.
     """
     file = made(path) / f"{key_of(url)}.lock"
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"another run is changing groups at this gateway ({_holder(stream.read())})") from None
+        if not _locked(descriptor, patience):
+            raise BusyError(f"another run is changing groups at this gateway ({_holder(stream.read())})")
         stream.truncate(0)
         json.dump({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}, stream)
         stream.flush()
         yield
+
+
+def _locked(descriptor: int, patience: float) -> bool:
+    """Try to lock until ``patience`` is at its end; the kernel's own waiting knows no limit."""
+    ends = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= ends:
+                return False
+            time.sleep(_PAUSE)
+        else:
+            return True
 
 
 def _holder(text: str) -> str:

@@ -145,6 +145,10 @@ class SummaryReader:
             raise not_in_sight("no patron in sight has this barcode")
         return self._decided(patron)
 
+    def is_deleted(self, id: int) -> bool:
+        """Whether a patron in sight has this id and is deleted."""
+        return bool(self._gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id",), limit=1))
+
     def _decided(self, patron: Record) -> BlockDecision:
         debtor = _Debtor(patron.id, patron.profile, patron.home_ou, self._own_fines(patron.id))
         limits = self._reference.limits(self._gateway)

@@ -117,6 +117,11 @@ class Gateway:
         """The session's token; logs in where there is none yet."""
         return self._session.token()
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
     def acting_as(self, token: str) -> Gateway:
         """This gateway in the name of somebody else's session, which is neither renewed nor logged out.
 
