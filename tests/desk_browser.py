@@ -43,8 +43,9 @@ return rows.length ? {
 # Each frame: which card stands in the summary, and whose panel. To be read afterwards.
 _WATCH = """
 window.watched = [];
+const cards = ".account-id dd, #patron-summary-grid > .patron-summary-divider:not([ng-class]) > :nth-child(2)";
 const look = () => {
-  const card = document.querySelector(".account-id dd") || document.querySelector("#patron-summary-grid > .patron-summary-divider:not([ng-class]) > :nth-child(2)");
+  const card = document.querySelector(cards);
   const current = document.querySelector(".evergreen-groups [aria-current]");
   if (card && current) window.watched.push([card.textContent.trim(), /patron\\/(\\d+)/.exec(current.href)[1]]);
   requestAnimationFrame(look);

@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer as the demo desk; false where there is none, or nothing at that address."""
         if self.server.desk is None:
             return False
-        request = Request(self.command, self.path, self.headers, body, str(self.client_address[0]))
+        request = Request(self.command, self.path, dict(self.headers.items()), body, str(self.client_address[0]))
         answer = self.server.desk.answer(request)
         if answer is None:
             return False
