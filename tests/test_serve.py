@@ -200,15 +200,17 @@ def test_the_demo_desk_is_the_sandbox_s(serve: Command) -> None:
 
 
 class Held:
-    """A gateway that answers only when it is let."""
+    """A gateway that answers only when it is let, or, with the other fault, when nobody waits any more."""
 
     def __init__(self) -> None:
         self.waiting, self.let = threading.Event(), threading.Event()
+        self.fault = Fault.NONE
 
     def __call__(self, call: Call) -> Fault:
         self.waiting.set()
-        self.let.wait(20)
-        return Fault.NONE
+        if self.fault is Fault.NONE:
+            self.let.wait(20)
+        return self.fault
 
 
 @pytest.fixture
@@ -236,6 +238,7 @@ def test_a_signal_lets_a_request_finish_that_waits_for_the_ils(serve: Command, h
 
 
 def test_a_second_signal_ends_it_at_once(serve: Command, held: Held, sandbox: Sandbox) -> None:
+    held.fault = Fault.LATE_ANSWER
     token = session(sandbox.url, username="harbor_desk")
     with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
         asked.request("GET", SUMMARY, headers=bearer(token))
