@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
-from web_caller import SECRET, bearer, session, settings_of
+from web_caller import SECRET, bearer, events_settings, session, settings_of
 
-from evergreen_groups.config import EventsSettings
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
@@ -20,10 +20,8 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 @pytest.fixture
-def caller(sandbox: Sandbox, tmp_path: Any) -> Iterator[FlaskClient]:
-    (tmp_path / "secret").write_text(SECRET)
-    (tmp_path / "secret").chmod(0o600)
-    settings = settings_of(sandbox.url, events=EventsSettings(secret_file=tmp_path / "secret"))
+def caller(sandbox: Sandbox, tmp_path: Path) -> Iterator[FlaskClient]:
+    settings = settings_of(sandbox.url, events=events_settings(tmp_path))
     environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
     app = create_app(settings, environ)
     yield app.test_client(use_cookies=False)

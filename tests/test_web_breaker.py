@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
+import requests
+from fault_proxy import Call, Fault, FaultProxy
+from flask import Flask
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
-from web_caller import Clock
+from web_caller import API, Clock, bearer, client_of, served, session, settings_of
 
+from evergreen_groups.config import ServeSettings, Settings
 from evergreen_groups.errors import HTTPStatusError, NoSessionError, NotJSONError, TimedOutError, UnreachableError
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import PREFIX
 from evergreen_groups.web.breaker import Breaker, State
 from evergreen_groups.web.problems import ProblemError
 
@@ -135,3 +146,110 @@ def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[objec
             shut_until = clock.now + PAUSE
         elif in_a_row == 0:
             shut_until = 0.0
+
+
+MakeApp = Callable[[Settings], Flask]
+
+
+@pytest.fixture
+def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
+    """A service over a gateway that may go wrong."""
+    return client_of(make_app(settings_of(proxy.url)))
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> dict[str, str]:
+    return bearer(session(sandbox.url, username="consortium_staff"))
+
+
+class TestGatewayTrouble:
+    ADDRESS = f"{API}/patrons/1001/summary"
+
+    @pytest.mark.parametrize(
+        ("refusal", "status", "retry"),
+        [
+            ((408, "Timeout Error"), 504, True),
+            ((500, "osrfMethodException : secret"), 502, False),
+            ((404, "x"), 502, False),
+        ],
+    )
+    def test_what_the_gateway_says_is_not_handed_on(
+        self,
+        caller: FlaskClient,
+        proxy: FaultProxy,
+        staff: dict[str, str],
+        refusal: tuple[int, str],
+        status: int,
+        retry: bool,
+    ) -> None:
+        proxy.refuse = lambda call: refusal
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, "Retry-After" in answer.headers) == (status, retry)
+        assert "osrf" not in answer.text
+        assert "secret" not in answer.text
+
+    def test_answers_that_contradict_each_other_are_no_answer(
+        self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        proxy.answer = lambda call: [{"usr": "x"}] if call.method.endswith("balance_owed") else None
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 502
+
+    def test_a_gateway_that_never_answers_is_given_up_in_time(
+        self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(timeout=1))))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 200
+        proxy.decide = lambda call: Fault.LATE_ANSWER
+        began = time.monotonic()
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, "Retry-After" in answer.headers) == (504, True)
+        assert time.monotonic() - began < 3
+
+    def test_a_dead_gateway_is_left_alone_and_tried_again(
+        self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
+    ) -> None:
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 200
+        proxy.decide = lambda call: Fault.DROP_REQUEST
+        for _ in range(5):
+            answer = caller.get(self.ADDRESS, headers=staff)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+        before = len(proxy.seen)
+        clock.now += 4
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "6")
+        assert len(proxy.seen) == before
+        assert caller.get(f"{PREFIX}/healthz").get_json()["breaker"] == "open"
+        proxy.decide = lambda call: Fault.NONE
+        clock.now += 6
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 200
+        assert caller.get(f"{PREFIX}/healthz").get_json()["breaker"] == "closed"
+
+    def test_requests_that_hang_leave_threads_for_the_others(
+        self, make_app: MakeApp, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
+    ) -> None:
+        serve = ServeSettings(port=0, threads=4, timeout=30)
+        app = make_app(settings_of(proxy.url, serve=serve))
+        arrived, let_go = threading.Semaphore(0), threading.Event()
+
+        def hold(call: Call) -> Fault:
+            arrived.release()
+            let_go.wait(30)
+            return Fault.NONE
+
+        with served(app, serve) as url, ThreadPoolExecutor(2) as pool:
+
+            def ask() -> requests.Response:
+                return requests.get(url + self.ADDRESS, headers=staff, timeout=60)
+
+            assert ask().status_code == 200
+            proxy.decide = hold
+            hanging = [pool.submit(ask) for _ in range(2)]
+            for _ in hanging:
+                arrived.acquire(timeout=30)
+            clock.now += 3
+            refused = ask()
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "3")
+            assert requests.get(f"{url}{PREFIX}/panel.js", timeout=10).status_code == 200
+            let_go.set()
+            assert [one.result().status_code for one in hanging] == [200, 200]
+            assert ask().status_code == 200

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Flask
+from flask.testing import FlaskClient
 
 from evergreen_groups.config import EventsSettings, GatewaySettings, PolicySettings, ServeSettings, Settings
 from evergreen_groups.gateway import Gateway
@@ -66,6 +67,11 @@ def session(url: str, **login: Any) -> str:
 def end_session(url: str, token: str) -> None:
     with Gateway(url) as gateway:
         gateway.call("open-ils.auth", "open-ils.auth.session.delete", token)
+
+
+def client_of(app: Flask) -> FlaskClient:
+    """A client that sends the cookies that a test gives it, and keeps none."""
+    return app.test_client(use_cookies=False)
 
 
 def bearer(token: str) -> dict[str, str]:

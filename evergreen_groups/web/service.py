@@ -67,8 +67,7 @@ class Service:
         try:
             with self.breaker.watching():
                 caller = self.admission.admit(gateway)
-            self.rate_limit.take(caller.key)
-            with self.breaker.watching():
+                self.rate_limit.take(caller.key)
                 yield Desk(caller, self._client(gateway, f"user {caller.user}"))
         except EvergreenGroupsError as error:
             raise problems.of_reading(error) from error
