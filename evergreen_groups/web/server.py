@@ -120,8 +120,9 @@ def _listening(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as error:
-        raise ConfigurationError(f"port {port} on {host} can't be used: {error.strerror}; try another") from error
+    except (OSError, ValueError) as error:  # ValueError: the name can't be one at all
+        reason = getattr(error, "strerror", None) or "not a host's name"
+        raise ConfigurationError(f"port {port} on {host} can't be used: {reason}; try another") from error
     return listener
 
 
