@@ -110,15 +110,16 @@ class TestReading:
     def test_a_caller_is_remembered_for_a_while(
         self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
     ) -> None:
-        def looks() -> int:
-            """How often the service asks whose session it is, for a request."""
-            before = proxy.seen.count("open-ils.actor.user.perm.check")
-            assert caller.get(f"{API}/patrons/1001/block", headers=staff).status_code == 200
-            return proxy.seen.count("open-ils.actor.user.perm.check") - before
+        def calls() -> list[str]:
+            """What the gateway is asked for a summary."""
+            before = len(proxy.seen)
+            assert caller.get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
+            return proxy.seen[before:]
 
-        assert [looks(), looks()] == [1, 0]
+        assert LOOK in calls()
+        assert calls() == ["open-ils.pcrud.search.au.atomic", "open-ils.actor.usergroup.members.balance_owed"]
         clock.now += 31
-        assert looks() == 1
+        assert LOOK in calls()
 
     def test_a_session_that_has_ended_gets_no_further_though_it_is_remembered(
         self, caller: FlaskClient, sandbox: Sandbox

@@ -37,7 +37,7 @@ ADDRESSES = {
 }
 PUBLIC = {f"{PREFIX}/{name}" for name in ("healthz", "openapi.json", "panel.js")}
 PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events"})
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"]
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"}
 
 JUNK = "0123456789abcdef0123456789abcdef"
 
@@ -191,18 +191,14 @@ class TestWhoHasNoBusinessThere:
 
 
 class TestInput:
-    @pytest.mark.parametrize("value", UNUSABLE)
-    def test_what_is_no_id_or_barcode(self, caller: FlaskClient, staff: str, value: str) -> None:
-        for address in ELSEWHERE:
+    @pytest.mark.parametrize("address", ELSEWHERE)
+    def test_what_is_no_id_or_barcode(self, caller: FlaskClient, staff: str, address: str) -> None:
+        for value in UNUSABLE:
             path = address.format(quote(value, safe="", errors="surrogatepass"))
             answer = caller.get(path, headers=bearer(staff))
             check(answer, 400, 404)
             assert "X-Evil" not in answer.headers
-
-    @pytest.mark.parametrize("value", UNUSABLE)
-    def test_a_stranger_is_not_told_what_is_wrong_with_it(self, caller: FlaskClient, value: str) -> None:
-        for address in ELSEWHERE:
-            check(caller.get(address.format(quote(value, safe="", errors="surrogatepass"))), 401, 404)
+            check(caller.get(path), 401, 404)  # a stranger isn't told what is wrong with it
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
     @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
@@ -249,18 +245,16 @@ class TestInput:
             assert caller.get(address, data=b" " * 100_000, headers=bearer(staff)).status_code == 200
 
     @pytest.mark.parametrize("address", ADDRESSES.values())
-    @pytest.mark.parametrize("method", METHODS)
-    def test_methods_that_a_route_does_not_take(
-        self, caller: FlaskClient, staff: str, address: str, method: str
-    ) -> None:
-        allowed = "POST" if address.endswith("/events") else "GET"
-        if method == allowed:
-            method = "HEAD" if method == "POST" else "POST"
-        override = {"X-HTTP-Method-Override": allowed, "X-HTTP-Method": allowed}
-        answer = caller.open(f"{address}?_method={allowed}", method=method, headers={**bearer(staff), **override})
-        assert answer.status_code == 405
-        assert set(answer.headers["Allow"].split(", ")) == ({"POST"} if allowed == "POST" else {"GET", "HEAD"})
-        assert not DATA.search(answer.text)
+    def test_methods_that_a_route_does_not_take(self, caller: FlaskClient, staff: str, address: str) -> None:
+        taken = {"POST"} if address.endswith("/events") else {"GET", "HEAD"}
+        headers = {**bearer(staff), "X-HTTP-Method-Override": min(taken), "X-HTTP-Method": min(taken)}
+        for method in METHODS - taken:
+            answer = caller.open(
+                f"{address}?_method={min(taken)}", method=method, headers={**bearer(staff), **override}
+            )
+            assert answer.status_code == 405
+            assert set(answer.headers["Allow"].split(", ")) == taken
+            assert not DATA.search(answer.text)
 
     @pytest.mark.parametrize("address", PRIVATE)
     def test_head_gives_a_status_and_no_data(self, caller: FlaskClient, staff: str, address: str) -> None:

@@ -15,6 +15,7 @@ from evergreen_groups.client import Client
 from evergreen_groups.config import Settings
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.reference_data import ReferenceData
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller
 from evergreen_groups.web.breaker import Breaker
@@ -50,6 +51,7 @@ class Service:
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or converters.origin_of(self.gateway.url)
         self.admission = Admission(clock)
+        self._reference = ReferenceData(settings.policy, clock=clock)
         self.rate_limit = RateLimit(clock, per_minute=settings.serve.rate_limit)
         most_waiting = max(1, threads // 2)
         self.breaker = Breaker(clock, failures=5, most_waiting=most_waiting, patience=3.0, pause=10.0)
@@ -99,6 +101,7 @@ class Service:
             account=account,
             policy=self.settings.policy,
             state_directory=state.directory(self._environ),
+            reference=self._reference,
         )
 
     def _gateway(self, *, timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
