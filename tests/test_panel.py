@@ -268,6 +268,16 @@ def test_axe_finds_nothing(desk: Desk, client: str, mode: str) -> None:
     assert any("evergreen-groups" in node["html"] for rule in found["passes"] for node in rule["nodes"])
 
 
+def test_loading_it_twice_shows_it_once(desk: Desk) -> None:
+    desk.open("Angular", "1017/checkout")
+    desk.panel_of(1017)
+    desk.browser.execute_async_script(
+        "const again = document.createElement('script'); again.src = '/evergreen-groups/panel.js';"
+        "again.onload = arguments[0]; document.body.append(again)"
+    )
+    assert desk.run("return document.querySelectorAll('.evergreen-groups').length") == 2
+
+
 def test_it_is_small() -> None:
     script = resources.files("evergreen_groups.web").joinpath("static", "panel.js").read_bytes()
     assert len(script) < 16_000

@@ -15,7 +15,7 @@
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
   const SETTLE = 800; // ms that other own fines must stay on screen: the client blanks them while it loads
-  const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:(\d+)(?:[/;]|$))?/;
+  const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
   const TEXTS = {
     down: "Not available just now.",
@@ -32,7 +32,7 @@
       scrollbar-width: thin; scrollbar-color: currentColor transparent; }
     .evergreen-groups-members > li { display: flex; gap: .75em; position: relative; }
     .evergreen-groups-who { flex: 1; min-width: 0; overflow-wrap: anywhere; }
-    .evergreen-groups-sum { white-space: nowrap; font-variant-numeric: lining-nums tabular-nums; }
+    .evergreen-groups-who > span, .evergreen-groups-sum { white-space: nowrap; font-variant-numeric: tabular-nums; }
     .evergreen-groups a { text-decoration: underline; }
     .evergreen-groups a[aria-current] { font-weight: bold; }
     .evergreen-groups button { background: none; border: 0; padding: 0; color: inherit; font: inherit;
@@ -50,23 +50,24 @@
 
   /** The Angular client: `id` is whose page it is, `fines` the row to stand after (null: nothing to stand after). */
   function angularPage(root, addressed) {
-    if (!document.getElementById("patron-summary")) return null;
+    const summary = document.getElementById("patron-summary");
+    if (!summary) return null;
     const link = document.querySelector('#patron-nav a[href*="/by_patron/"]');
-    const linked = link && IN_LINK.exec(link.getAttribute("href"));
-    const details = document.querySelector("#patron-summary .summary-details");
-    const fines = details && details.querySelector(".account-status > dl > div:first-child");
+    const linked = link && IN_LINK.exec(link.href);
+    const fines = summary.querySelector(".account-status > dl > div:first-child");
     return {
       client: "angular", root, id: addressed || (linked && linked[1]), fines,
-      owed: fines && words(fines.querySelector("dd")),
-      card: details && words(details.querySelector(".account-id > dl > div:first-child > dd")),
-      stock: fines && fines.parentElement.querySelector(":scope > div.PATRON_HAS_BILLS:not(:first-child, .evergreen-groups) > dt"),
+      owed: words(fines && fines.querySelector("dd")),
+      card: words(summary.querySelector(".account-id > dl > div:first-child > dd")),
+      stock: summary.querySelector("dl > .PATRON_HAS_BILLS:not(:first-child, .evergreen-groups) > dt"),
       groupTab: "#patron-nav",
     };
   }
 
   /** The AngularJS client: its merge dialog holds two more grids of the same id, in front of the main one. */
   function angularJsPage(root, addressed) {
-    const grid = document.querySelector(":not(eg-patron-summary) > .patron-summary-grid-wrapper > #patron-summary-grid");
+    const main = ":not(eg-patron-summary) > .patron-summary-grid-wrapper > #patron-summary-grid";
+    const grid = document.querySelector(main);
     if (!grid) return null;
     const heading = document.querySelector(".patron-name-header h4[title]");
     const titled = heading && /^\d+$/.test(heading.title) ? heading.title : null;
@@ -91,20 +92,20 @@
 
   // ---- what the service says ----
 
-  let now = null; // the patron asked about: id, answer or problem, and what is under way
+  let asked = null; // the patron asked about: id, answer or problem, and what is under way
 
   function forget() {
-    if (!now) return;
-    clearTimeout(now.timer);
-    clearTimeout(now.check);
-    if (now.control) now.control.abort();
-    now = null;
+    if (!asked) return;
+    clearTimeout(asked.timer);
+    clearTimeout(asked.check);
+    if (asked.control) asked.control.abort();
+    asked = null;
   }
 
   function begin(id) {
     forget();
-    now = { id, answer: null, problem: null, failures: 0, since: 0, seen: null, path: location.pathname };
-    ask(now);
+    asked = { id, answer: null, problem: null, failures: 0, since: 0, seen: null, path: location.pathname };
+    ask(asked);
   }
 
   async function ask(patron) {
@@ -122,10 +123,10 @@
       if (response.ok) answer = checked(await response.json(), patron.id);
       else problem = { 401: "ended", 403: "refused", 404: "refused" }[response.status] || "down";
     } catch {
-      // no answer, or not one of ours: the same to whoever reads it
+      // no answer, or none that can be read: the same to the desk
     }
     clearTimeout(limit);
-    if (patron !== now) return; // the page has gone on to another patron
+    if (patron !== asked) return; // the page has gone on to another patron
     Object.assign(patron, { answer, problem: answer ? null : problem, control: null, since: Date.now() });
     if (!answer && problem === "down") again(patron, wait);
     else patron.failures = 0;
@@ -144,26 +145,26 @@
 
   // Only what the user does leads to another look: asking on a clock would keep an idle session alive for ever.
   function reconsider(page) {
-    const old = Date.now() - now.since > STALE;
-    if (now.path !== location.pathname) {
-      now.path = location.pathname;
-      if (old) ask(now);
+    const old = Date.now() - asked.since > STALE;
+    if (asked.path !== location.pathname) {
+      asked.path = location.pathname;
+      if (old) ask(asked);
     }
     const other = differs(page) ? page.owed : null;
-    if (now.seen === other) return;
-    now.seen = other;
-    clearTimeout(now.check);
+    if (asked.seen === other) return;
+    asked.seen = other;
+    clearTimeout(asked.check);
     if (other === null) return;
-    now.check = setTimeout((patron) => {
-      const later = currentPage();
-      if (patron === now && later && later.id === patron.id && differs(later)) ask(patron);
-    }, SETTLE, now);
+    asked.check = setTimeout((patron) => {
+      const then = currentPage();
+      if (patron === asked && then && then.id === patron.id && differs(then)) ask(patron);
+    }, SETTLE, asked);
   }
 
   // The own fines on screen say when to ask again (a payment, say); they are never shown or counted.
   function differs(page) {
     const digits = (text) => String(text).replace(/\D/g, "");
-    return Boolean(now.answer && page.fines && digits(page.owed) !== digits(now.answer.own_fines));
+    return Boolean(asked.answer && page.fines && digits(page.owed) !== digits(asked.answer.own_fines));
   }
 
   // ---- what is put into the page ----
@@ -205,10 +206,10 @@
 
   function member(page, person) {
     const link = element("a", "", person.name || person.barcode || `#${person.id}`);
-    link.href = address(page, person.id, "checkout");
+    link.href = address(page, person.id, "checkout"); // loads the page: the client asks about unsaved changes first
     if (String(person.id) === page.id) link.setAttribute("aria-current", "true");
     const who = element("span", "evergreen-groups-who", link);
-    if (person.group_lead) who.append(element("span", "evergreen-groups-note", " (group lead)"));
+    if (person.group_lead) who.append(" ", element("span", "evergreen-groups-note", "(group lead)"));
     if (person.blocked) {
       who.append(" ", element("span", "badge badge-danger", "Blocked", unseen(" by own fines")));
       if (person.limit) who.lastChild.title = `Own fines over the limit of ${money(person.limit, page)}`;
@@ -279,15 +280,15 @@
   }
 
   function rows(page) {
-    if (!now.answer) {
-      const text = element("div", "evergreen-groups-note", TEXTS[now.problem], " ");
+    if (!asked.answer) {
+      const text = element("div", "evergreen-groups-note", TEXTS[asked.problem], " ");
       text.setAttribute("role", "status");
-      if (now.problem === "down") text.append(retry(now));
-      return [row(page, now.problem, false, "Group Members", null, text)];
+      if (asked.problem !== "refused") text.append(retry(asked));
+      return [row(page, asked.problem, false, "Group Members", null, text)];
     }
-    const total = now.answer.group_fines;
+    const total = asked.answer.group_fines;
     const note = element("div", "evergreen-groups-note", "for information only");
-    const details = element("div", "", members(page, now.answer), groupLink(page));
+    const details = element("div", "", members(page, asked.answer), groupLink(page));
     return [
       row(page, "ready", Number(total) > 0, label, money(total, page), note),
       row(page, "ready", false, unseen("Group Members"), null, details),
@@ -302,12 +303,13 @@
   /** Whether there is something to show, and the summary on screen is surely that patron's. */
   function showable(page) {
     if (!page.fines) return false;
-    return now.answer ? now.answer.show && (now.answer.barcode || "").trim() === page.card : Boolean(now.problem);
+    const { answer, problem } = asked;
+    return answer ? answer.show && (answer.barcode || "").trim() === page.card : Boolean(problem);
   }
 
   function put(page) {
-    const trying = Boolean(now.problem && now.control);
-    const key = JSON.stringify([page.client, page.root, page.id, now.answer, now.problem, label, trying]);
+    const trying = Boolean(asked.problem && asked.control);
+    const key = JSON.stringify([page.client, page.root, page.id, asked.answer, asked.problem, label, trying]);
     if (shown && shown.key === key && shown.rows[0].previousElementSibling === page.fines) return;
     const held = shown && shown.rows.some((one) => one.contains(document.activeElement));
     const href = held && document.activeElement.getAttribute("href");
@@ -328,7 +330,7 @@
         forget();
         return;
       }
-      if (!now || now.id !== page.id) begin(page.id);
+      if (!asked || asked.id !== page.id) begin(page.id);
       label = words(page.stock) || label;
       reconsider(page);
       if (showable(page)) put(page);
@@ -357,7 +359,7 @@
   });
   addEventListener("popstate", later);
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && now && Date.now() - now.since > STALE) ask(now);
+    if (!document.hidden && asked && Date.now() - asked.since > STALE) ask(asked);
   });
   sync();
 })();
