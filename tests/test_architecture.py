@@ -105,7 +105,8 @@ def test_the_gateway_stands_alone() -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom evergreen_groups.cli.main import run\nrun(['report', '--help'])\n"
-        "heavy = {'requests', 'lxml', 'rich', 'sqlite3', 'flask', 'waitress', 'evergreen_groups.gateway', 'evergreen_groups.sandbox'}\n"
+        "heavy = {'requests', 'lxml', 'rich', 'sqlite3', 'flask', 'waitress', 'evergreen_groups.gateway', "
+        "'evergreen_groups.sandbox'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
