@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -10,12 +13,12 @@ from typing import Any
 
 import pytest
 import requests
-from fault_proxy import Fault, FaultProxy
+from fault_proxy import Call, Fault, FaultProxy
 from flask import Flask
 from flask.testing import FlaskClient
 from web_caller import SECRET, client_of, events_settings, served, settings_of
 
-from evergreen_groups.config import Settings
+from evergreen_groups.config import ServeSettings, Settings
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
@@ -67,11 +70,15 @@ def test_the_ils_recalculates_where_that_is_configured(
     assert [row["standing_penalty"] for row in sandbox._store.rows("ausp", {"usr": 1053})] == [1]
 
 
-def test_what_failed_is_said_and_it_may_be_sent_again(caller: FlaskClient, proxy: FaultProxy) -> None:
+def test_what_failed_is_said_and_it_may_be_sent_again(
+    caller: FlaskClient, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
     proxy.refuse = lambda call: (500, "osrfMethodException : x") if call.method.startswith("open-ils.pcrud") else None
     failed = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
     assert failed.status_code == 502
-    assert "open-ils.pcrud" in failed.get_json(force=True)["detail"]
+    detail = failed.get_json(force=True)["detail"]
+    assert "open-ils.pcrud" in detail
+    assert ("evergreen_groups.web", logging.WARNING, f"ServerError: {detail}") in caplog.record_tuples
     proxy.refuse = lambda call: None
     assert caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()["replayed"] is False
 
@@ -107,6 +114,43 @@ def test_addresses_that_are_allowed(make_app: MakeApp, sandbox: Sandbox, tmp_pat
     assert status("127.0.0.1", "10.1.2.3") == 200
     assert status("127.0.0.1") == 403
     assert status("10.2.0.1") == 403
+
+
+def test_events_leave_threads_for_the_desks(make_app: MakeApp, proxy: FaultProxy, tmp_path: Path) -> None:
+    serve = ServeSettings(port=0, threads=5)
+    app = make_app(settings_of(proxy.url, serve=serve, events=events_settings(tmp_path)))
+    arrived, let_go = threading.Semaphore(0), threading.Event()
+
+    def hold(call: Call) -> Fault:
+        if call.method.startswith("open-ils.pcrud"):
+            arrived.release()
+            let_go.wait(30)
+        return Fault.NONE
+
+    with served(app, serve) as url, ThreadPoolExecutor(3) as pool:
+
+        def send(number: int) -> requests.Response:
+            return requests.post(url + ADDRESS, json={**EVENT, "event": number}, headers=HEADERS, timeout=60)
+
+        assert send(1).status_code == 200
+        proxy.decide = hold
+        held = [pool.submit(send, number) for number in (2, 3, 4)]
+        for _ in held:
+            arrived.acquire(timeout=30)
+        assert send(5).status_code == 503
+        assert requests.get(f"{url}{PREFIX}/panel.js", timeout=30).status_code == 200
+        let_go.set()
+        assert [one.result().status_code for one in held] == [200, 200, 200]
+        assert send(5).status_code == 200
+
+
+def test_a_secret_in_another_alphabet(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+    events = events_settings(tmp_path)
+    secret = "тайное-слово-событий"
+    (tmp_path / "events-secret").write_text(secret + "\n", encoding="utf-8")
+    caller = client_of(make_app(settings_of(sandbox.url, events=events)))
+    as_sent = secret.encode().decode("latin-1")
+    assert caller.post(ADDRESS, json=EVENT, headers={SECRET_HEADER: as_sent}).status_code == 200
 
 
 def test_none_are_taken_without_a_secret(make_app: MakeApp, sandbox: Sandbox) -> None:

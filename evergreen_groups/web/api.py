@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups import hooks
@@ -17,29 +15,29 @@ blueprint = Blueprint("api", __name__)
 def patron_summary(patron: str) -> Response:
     """A patron's group: what its members owe, each and together."""
     with service().desk(request) as desk:
-        return _json(hooks.as_json(hooks.patron_summary(desk.client, parameters.record_id(patron))))
+        return _answer(hooks.patron_summary(desk.client, parameters.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/<patron>/block")
 def block(patron: str) -> Response:
     """Whether a patron is blocked by their own fines."""
     with service().desk(request) as desk:
-        return _json(hooks.as_json(hooks.block_decision(desk.client, parameters.record_id(patron))))
+        return _answer(hooks.block_decision(desk.client, parameters.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/by-barcode/<barcode>/block")
 def block_by_barcode(barcode: str) -> Response:
     """Whether the patron with a barcode is blocked by their own fines."""
     with service().desk(request) as desk:
-        return _json(hooks.as_json(hooks.block_decision_by_barcode(desk.client, parameters.barcode(barcode))))
+        return _answer(hooks.block_decision_by_barcode(desk.client, parameters.barcode(barcode)))
 
 
 @blueprint.get("/api/v1/groups/<group>")
 def group_summary(group: str) -> Response:
     """A group by its number: what its members owe, each and together."""
     with service().desk(request) as desk:
-        return _json(hooks.as_json(hooks.group_summary(desk.client, parameters.record_id(group))))
+        return _answer(hooks.group_summary(desk.client, parameters.record_id(group)))
 
 
-def _json(document: dict[str, Any]) -> Response:
-    return jsonify(document)
+def _answer(value: hooks.PatronSummary | hooks.GroupSummary | hooks.BlockDecision) -> Response:
+    return jsonify(hooks.as_json(value))

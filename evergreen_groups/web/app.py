@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from evergreen_groups.config import ServeSettings, Settings
 from evergreen_groups.web import api, events, pages
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.service import EXTENSION, install
+from evergreen_groups.web.service import EXTENSION, Service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -72,12 +72,12 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
-    install(app, settings, environ, clock)
+    app.extensions[EXTENSION] = Service(settings, environ, clock)
     for blueprint in (api.blueprint, pages.blueprint, events.blueprint):
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)
-    app.register_error_handler(ProblemError, ProblemError.response)
+    app.register_error_handler(ProblemError, _problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(Exception, _unexpected)
     return app
@@ -117,6 +117,12 @@ def _finish(response: Response) -> Response:
         (time.monotonic() - g.began) * 1000,
     )
     return response
+
+
+def _problem(error: ProblemError) -> Response:
+    if error.status >= 500 and error.__cause__ is not None:
+        log.warning("%s: %s", type(error.__cause__).__name__, error.__cause__)
+    return error.response()
 
 
 def _http_problem(error: HTTPException) -> Response:

@@ -82,10 +82,10 @@ class Breaker:
             now = self._clock()
             if self._open_until is not None:
                 if self._probe is not None or now < self._open_until:
-                    raise _refusal(self._open_until - now)
+                    raise ProblemError(503, "The ILS can't be reached.", retry_after=self._open_until - now)
                 self._probe = ticket
             elif sum(now - began >= self._patience for began in self._began.values()) >= self._most_waiting:
-                raise _refusal(self._patience)
+                raise ProblemError(503, "Too many requests wait for the ILS already.", retry_after=self._patience)
             self._began[ticket] = now
 
     def _leave(self, ticket: object, answered: bool | None) -> None:
@@ -109,7 +109,3 @@ def _is_dead(error: GatewayError) -> bool:
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
     return isinstance(error, TransportError)
-
-
-def _refusal(seconds: float) -> ProblemError:
-    return ProblemError(503, "The ILS can't be reached.", retry_after=seconds)

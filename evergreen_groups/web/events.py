@@ -15,7 +15,7 @@ from evergreen_groups.web import problems
 from evergreen_groups.web.addresses import client_address, is_allowed
 from evergreen_groups.web.parameters import LARGEST_ID
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.service import service
+from evergreen_groups.web.service import Service, service
 
 SECRET_HEADER = "X-Evergreen-Groups-Secret"  # noqa: S105  # the header's name
 
@@ -25,9 +25,9 @@ blueprint = Blueprint("events", __name__)
 @blueprint.post("/events")
 def receive() -> Response:
     """Work on an event of the ILS; the answer says what came of it."""
-    _refuse_strangers(request)
-    event = _event(_body(request))
     running = service()
+    _refuse_strangers(request, running)
+    event = _event(_body(request))
     try:
         with running.events_breaker.watching():
             outcome = hooks.handle_event(
@@ -38,17 +38,16 @@ def receive() -> Response:
     return jsonify(hooks.as_json(outcome))
 
 
-def _refuse_strangers(asked: Request) -> None:
+def _refuse_strangers(asked: Request, running: Service) -> None:
     """Let through only who comes from an allowed address and knows the secret.
 
     Raises:
         ProblemError: 403 for both, or 404 where no events are taken.
     """
-    running = service()
     if running.events_secret is None:
         raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
     address = client_address(asked.remote_addr, asked.headers, running.settings.serve.trusted_proxies)
-    given = asked.headers.get(SECRET_HEADER, "").encode()
+    given = asked.headers.get(SECRET_HEADER, "").encode("latin-1")  # WSGI's headers are bytes in that disguise
     knows = hmac.compare_digest(given, running.events_secret.encode())
     if not is_allowed(address, running.settings.events.allow) or not knows:
         raise ProblemError(403, f"The address isn't allowed, or the secret in {SECRET_HEADER} is wrong.")

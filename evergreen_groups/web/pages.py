@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -92,10 +93,7 @@ def _gateway_state(running: Service) -> str:
     """Whether the gateway answers, as last seen; it is asked where that was too long ago."""
     last = running.breaker.last_outcome()
     if last is None or last[0] > FRESH_SECONDS:
-        try:
-            with running.breaker.watching():
-                running.gateway.within(2.0).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
-        except EvergreenGroupsError:
-            pass
+        with suppress(EvergreenGroupsError), running.breaker.watching():
+            running.gateway.within(2.0).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
         last = running.breaker.last_outcome()
     return "answers" if last and last[1] else "does not answer"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
-from flask import Flask, Request, current_app
+from flask import Request, current_app
 
 from evergreen_groups import config, converters, state
 from evergreen_groups.client import Client
@@ -20,6 +19,7 @@ from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller
 from evergreen_groups.web.breaker import Breaker
 from evergreen_groups.web.origin import refuse_other_origins
+from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limit import RateLimit
 from evergreen_groups.web.tokens import token_of
 
@@ -27,6 +27,9 @@ EXTENSION = "evergreen-groups"
 
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
+_EVENTS_AT_ONCE = (
+    3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
+)
 _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
 
 
@@ -44,18 +47,16 @@ class Service:
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.settings = settings
         self._environ = environ
-        self.events_secret = config.events_secret(settings.events, environ)
-        if self.events_secret is not None:
-            self._credentials()  # a service account that can't be is found out at once
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or converters.origin_of(self.gateway.url)
         self.admission = Admission(clock)
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.rate_limit = RateLimit(clock, per_minute=settings.serve.rate_limit)
-        most_waiting = max(1, threads // 2)
-        self.breaker = Breaker(clock, failures=5, most_waiting=most_waiting, patience=3.0, pause=10.0)
-        self.events_breaker = Breaker(clock, failures=5, most_waiting=most_waiting, patience=0.0, pause=10.0)
+        self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=3.0, pause=10.0)
+        self.events_secret = config.events_secret(settings.events, environ)
+        self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
+        self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, patience=0.0, pause=10.0)
 
     @contextmanager
     def desk(self, request: Request) -> Iterator[Desk]:
@@ -74,26 +75,22 @@ class Service:
         except EvergreenGroupsError as error:
             raise problems.of_reading(error) from error
 
-    @cached_property
-    def events_gateway(self) -> Gateway:
-        """The service account's own gateway, for events alone."""
-        settings = self.settings.events
-        return self._gateway(
-            timeout=settings.deadline,
-            concurrency=max(1, self.settings.serve.threads // 2),
-            credentials=self._credentials(),
-        )
-
     def events_client(self) -> Client:
-        """The jobs as the service account, for one event, within the time for it."""
-        gateway = self.events_gateway.within(self.settings.events.deadline)
+        """The jobs as the service account, for one event, within the time for it.
+
+        Raises:
+            ProblemError: 404, no events are taken here.
+        """
+        if self._events_gateway is None:
+            raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
+        gateway = self._events_gateway.within(self.settings.events.deadline)
         return self._client(gateway, self.settings.gateway.username or "")
 
     def close(self) -> None:
         """Log out and close all connections."""
-        self.gateway.close()
-        if "events_gateway" in self.__dict__:
-            self.events_gateway.close()
+        for gateway in (self.gateway, self._events_gateway):
+            if gateway is not None:
+                gateway.close()
 
     def _client(self, gateway: Gateway, account: str) -> Client:
         return Client(
@@ -122,17 +119,17 @@ class Service:
             cache_directory=state.cache_directory(self._environ),
         )
 
-    def _credentials(self) -> Credentials:
+    def _service_accounts_gateway(self) -> Gateway:
+        """For events alone: nothing is read on somebody's behalf with it."""
         settings = self.settings.gateway
         if settings.username is None:
             raise ConfigurationError("events are taken with a service account: set username in section [gateway]")
         password = config.password(settings, self._environ)
-        return Credentials(username=settings.username, password=password, workstation=settings.workstation)
-
-
-def install(app: Flask, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
-    """Make the service of an app."""
-    app.extensions[EXTENSION] = Service(settings, environ, clock)
+        return self._gateway(
+            timeout=self.settings.events.deadline,
+            concurrency=_EVENTS_AT_ONCE,
+            credentials=Credentials(username=settings.username, password=password, workstation=settings.workstation),
+        )
 
 
 def service() -> Service:
