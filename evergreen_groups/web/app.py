@@ -6,13 +6,13 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from evergreen_groups.config import ServeSettings, Settings
+from evergreen_groups.config import Settings
 from evergreen_groups.web import api, events, pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import EXTENSION, Service
@@ -88,19 +88,6 @@ def close(app: Flask) -> None:
     app.extensions[EXTENSION].close()
 
 
-def waitress_options(settings: ServeSettings) -> dict[str, Any]:
-    """What to serve the app with. It reads ``X-Forwarded-For`` itself, so waitress must hand the header on."""
-    return {
-        "host": settings.host,
-        "port": settings.port,
-        "threads": settings.threads,
-        "clear_untrusted_proxy_headers": False,
-        "max_request_body_size": 16 * LARGEST_BODY,
-        "max_request_header_size": 32 * 1024,
-        "ident": None,
-    }
-
-
 def _begin() -> None:
     g.began = time.monotonic()
 
@@ -120,8 +107,9 @@ def _finish(response: Response) -> Response:
 
 
 def _problem(error: ProblemError) -> Response:
-    if error.status >= 500 and error.__cause__ is not None:
-        log.warning("%s: %s", type(error.__cause__).__name__, error.__cause__)
+    cause = error.__cause__
+    if error.status >= 500 and cause is not None:
+        log.warning("%s: %s", type(cause).__name__, " ".join(str(cause).split()))
     return error.response()
 
 

@@ -15,12 +15,15 @@ from waitress.server import BaseWSGIServer, create_server
 
 from evergreen_groups.config import ServeSettings
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.web.app import waitress_options
+from evergreen_groups.web.app import LARGEST_BODY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 MOST_CONNECTIONS = 1000
+LARGEST_HEADERS = 32 * 1024
+"""Bytes."""
+
 GRACE = 35.0
 """Seconds that running requests have to finish in, unless told otherwise."""
 
@@ -43,17 +46,19 @@ class Server:
         self._map: dict[int, Any] = {}
         self._stopping = self._ended = False
         self._ending = threading.RLock()
-        options = waitress_options(settings)
-        del options["host"], options["port"]
         _quieten()
         made = create_server(
             application,
             map=self._map,
             sockets=[self._listener],
+            threads=settings.threads,
             connection_limit=MOST_CONNECTIONS,
             backlog=MOST_CONNECTIONS,
+            max_request_body_size=16 * LARGEST_BODY,  # more than the app takes, so that it can say so itself
+            max_request_header_size=LARGEST_HEADERS,
+            clear_untrusted_proxy_headers=False,  # whom to believe is the app's to decide
             asyncore_use_poll=True,
-            **options,
+            ident=None,
         )
         self._waitress = cast(BaseWSGIServer, made)  # as it is for a single socket
 
