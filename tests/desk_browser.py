@@ -106,10 +106,13 @@ class Desk:
         self.sandbox.serve_desk("http://127.0.0.1:9")  # the discard port: nothing listens there
 
     def log_in(self, token: str) -> None:
-        """Have the cookie as the staff client sets it."""
+        """Have the cookie as the staff client sets it, and none of its choices."""
         self.browser.get(f"{self.sandbox.url}/sandbox/desk/desk.css")
-        self.browser.add_cookie({"name": "eg.auth.token", "value": quote(json.dumps(token), safe=""), "path": "/"})
+        self.have_cookie(token)
         self.run("localStorage.clear()")
+
+    def have_cookie(self, token: str) -> None:
+        self.browser.add_cookie({"name": "eg.auth.token", "value": quote(json.dumps(token), safe=""), "path": "/"})
 
     def open(self, client: str, place: str) -> None:
         """Open a page of a client, such as ``1001/checkout``."""
