@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from web_caller import API, Clock, bearer, client_of, served, session, settings_of
 
-from evergreen_groups.config import ServeSettings, Settings
+from evergreen_groups.config import PolicySettings, ServeSettings, Settings
 from evergreen_groups.errors import HTTPStatusError, NoSessionError, NotJSONError, TimedOutError, UnreachableError
+from evergreen_groups.models import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.breaker import Breaker, State
@@ -187,6 +188,14 @@ class TestGatewayTrouble:
         assert (answer.status_code, "Retry-After" in answer.headers) == (status, retry)
         assert "osrf" not in answer.text
         assert "secret" not in answer.text
+
+    def test_a_configuration_that_does_not_fit_the_ils(
+        self, make_app: MakeApp, sandbox: Sandbox, staff: dict[str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        policy = PolicySettings(limits=(LimitRule(profile=None, library="NOWHERE", amount=None, comparison=None),))
+        answer = client_of(make_app(settings_of(sandbox.url, policy=policy))).get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, "NOWHERE" in answer.text) == (500, False)
+        assert "NOWHERE" in caplog.text
 
     def test_answers_that_contradict_each_other_are_no_answer(
         self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]

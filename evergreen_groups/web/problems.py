@@ -9,6 +9,7 @@ from flask import Response
 
 from evergreen_groups.errors import (
     BusyError,
+    ConfigurationError,
     EvergreenGroupsError,
     NoSessionError,
     NotFoundError,
@@ -35,6 +36,15 @@ _TITLES = {
     502: "The ILS answered with an error",
     503: "Not available",
     504: "The ILS did not answer in time",
+}
+
+_WHILE_READING: dict[type[EvergreenGroupsError], tuple[int, str]] = {
+    PermissionDeniedError: (403, "The session lacks a permission for this."),
+    ConfigurationError: (500, "The configuration of this service doesn't fit the ILS; its log says how."),
+    EvergreenGroupsError: (
+        502,
+        "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more.",
+    ),
 }
 
 
@@ -79,15 +89,12 @@ def of_reading(error: EvergreenGroupsError) -> ProblemError:
         return error
     if isinstance(error, NoSessionError):
         return no_session()
-    if isinstance(error, PermissionDeniedError):
-        return ProblemError(403, "The session lacks a permission for this.")
     if isinstance(error, NotFoundError):
         return not_found()
     if isinstance(error, TransportError):
         return _unavailable(error)
-    return ProblemError(
-        502, "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more."
-    )
+    kinds = (kind for kind in _WHILE_READING if isinstance(error, kind))
+    return ProblemError(*_WHILE_READING[next(kinds, EvergreenGroupsError)])
 
 
 def of_event(error: EvergreenGroupsError) -> ProblemError:

@@ -34,9 +34,9 @@ class RateLimit:
         with self._lock:
             now = self._clock()
             due = max(self._due.pop(key, now), now)
-            ahead = due + self._interval - now - self._burst * self._interval
-            self._due[key] = due if ahead > 0 else due + self._interval
+            wait = due - now - (self._burst - 1) * self._interval
+            self._due[key] = due if wait > 0 else due + self._interval
             if len(self._due) > MOST_KEYS:
                 self._due.popitem(last=False)
-        if ahead > 0:
-            raise ProblemError(429, "Too many requests in this session. Wait a little.", retry_after=ahead)
+        if wait > 0:
+            raise ProblemError(429, "Too many requests in this session. Wait a little.", retry_after=wait)
