@@ -180,7 +180,7 @@ def test_an_account_that_may_not_see_the_patron(desk: Desk) -> None:
     desk.panel_of(1017)
     desk.have_cookie(session(desk.sandbox.url, username="harbor_desk"))  # another operator at the same desk
     desk.go("Angular", 1012)
-    panel = desk.problem("Your login may not see this group.")
+    panel = desk.problem("Not available to your login.")
     assert (panel["amount"], panel["members"]) == (None, [])
 
 

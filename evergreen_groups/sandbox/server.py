@@ -97,7 +97,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answer as the demo desk; false where there is none, or nothing at that address."""
         if self.server.desk is None:
             return False
-        request = Request(self.command, self.path, dict(self.headers.items()), body, str(self.client_address[0]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, self.path, headers, body, str(self.client_address[0]))
         answer = self.server.desk.answer(request)
         if answer is None:
             return False

@@ -36,9 +36,9 @@ class Forwarder:
 
     @staticmethod
     def _headers(request: Request) -> dict[str, str]:
-        kept = {name: value for name, value in request.headers.items() if name.lower() not in _ONE_HOP}
-        former = kept.pop("X-Forwarded-For", "")
+        kept = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
+        former = kept.pop("x-forwarded-for", "")
         return kept | {
-            "X-Forwarded-For": f"{former}, {request.peer}" if former else request.peer,
-            "X-Forwarded-Host": request.headers.get("Host", ""),
+            "x-forwarded-for": f"{former}, {request.peer}" if former else request.peer,
+            "x-forwarded-host": request.headers.get("host", ""),
         }

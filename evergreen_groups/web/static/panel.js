@@ -20,7 +20,7 @@
   const TEXTS = {
     down: "Not available just now.",
     ended: "Your session has ended. Log in again.",
-    refused: "Your login may not see this group.",
+    refused: "Not available to your login.",
   };
 
   const sheet = new CSSStyleSheet(); // a policy against inline styles has nothing against this
