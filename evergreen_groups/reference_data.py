@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Generic, TypeVar
 
 from evergreen_groups.access import granted_at
 from evergreen_groups.config import PolicySettings
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.kept import Kept
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.org_units import OrgUnits
 
-Value = TypeVar("Value")
-
 SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""
-_MOST_SESSIONS = 10_000
 
 
 class ReferenceData:
@@ -31,9 +26,9 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self._granted: _Kept[tuple[int, ...]] = _Kept(clock)
-        self._users: _Kept[int] = _Kept(clock)
-        self._limits: _Kept[Limits] = _Kept(clock)
+        self._granted: Kept[tuple[int, ...]] = Kept(clock, SECONDS)
+        self._users: Kept[int] = Kept(clock, SECONDS)
+        self._limits: Kept[Limits] = Kept(clock, SECONDS)
 
     def granted(self, gateway: Gateway) -> tuple[int, ...]:
         """The ids of org units at which, and below which, the session sees patrons; one call.
@@ -64,29 +59,6 @@ class ReferenceData:
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
         limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, OrgUnits.read(gateway)))
         return limits.reading_with(gateway)
-
-
-class _Kept(Generic[Value]):
-    """Values by key, each for a limited time; of more than can be kept the oldest go."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._values: OrderedDict[str, tuple[float, Value]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: str, read: Callable[[], Value]) -> Value:
-        """The value, read where it isn't there or too old. What can't be read isn't kept."""
-        with self._lock:
-            kept = self._values.get(key)
-        if kept is not None and self._clock() < kept[0]:
-            return kept[1]
-        value = read()  # outside the lock: a slow ILS is to hold up nobody else
-        with self._lock:
-            self._values.pop(key, None)
-            self._values[key] = (self._clock() + SECONDS, value)
-            if len(self._values) > _MOST_SESSIONS:
-                self._values.popitem(last=False)
-        return value
 
 
 def _key(gateway: Gateway) -> str:

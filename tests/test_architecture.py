@@ -38,7 +38,7 @@ ROOMS = [
     {"findings"},
     {"models"},
     {"policy"},
-    {"errors", "progress"},
+    {"errors", "kept", "progress"},
 ]
 APART = {
     "render": {

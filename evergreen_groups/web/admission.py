@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.kept import Kept
 from evergreen_groups.web.problems import ProblemError
 
 STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
-MOST_CALLERS = 10_000
+SECONDS = 30.0
+"""How long a caller is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,13 @@ class Caller:
 
 
 class Admission:
-    """Finds out about callers, and remembers them for ``seconds``.
+    """Finds out about callers, and remembers them for a while. Safe to share between threads.
 
-    A session that ends in between gets no further: what is read is read with its token. Safe to share between threads.
+    A session that ends in between gets no further: what is read is read with its token. ``clock`` gives seconds.
     """
 
-    def __init__(self, clock: Callable[[], float], *, seconds: float = 30.0) -> None:
-        self._clock = clock
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._callers: Kept[Caller] = Kept(clock, SECONDS)
 
     def admit(self, gateway: Gateway) -> Caller:
         """The caller with whose token ``gateway`` acts.
@@ -52,25 +49,10 @@ class Admission:
             ProblemError: 403, it isn't a member of staff's who may look at patrons.
         """
         key = sha256(gateway.token.encode()).hexdigest()
-        caller = self._remembered(key)
-        if caller is None:
-            caller = _ask(gateway, key)
-            self._remember(caller)
+        caller = self._callers.get(key, lambda: _ask(gateway, key))
         if caller.lacks:
             raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
         return caller
-
-    def _remembered(self, key: str) -> Caller | None:
-        with self._lock:
-            until, caller = self._known.get(key, (0.0, None))
-            return caller if self._clock() < until else None
-
-    def _remember(self, caller: Caller) -> None:
-        with self._lock:
-            self._known.pop(caller.key, None)
-            self._known[caller.key] = (self._clock() + self._seconds, caller)
-            if len(self._known) > MOST_CALLERS:
-                self._known.popitem(last=False)
 
 
 def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
