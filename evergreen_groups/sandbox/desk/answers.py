@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request: ``target`` is path and query as sent, ``peer`` the address of whoever asks; headers in small letters."""
+    """A request: ``target`` is path and query as sent, ``peer`` the address of whoever asks.
+
+    The names of ``headers`` are in small letters.
+    """
 
     command: str
     target: str
