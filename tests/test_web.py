@@ -31,7 +31,7 @@ from web_caller import (
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
-from evergreen_groups.config import EventsSettings, ServeSettings, Settings
+from evergreen_groups.config import EventsSettings, ReportSettings, ServeSettings, Settings
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.render import render
@@ -198,13 +198,24 @@ class TestReport:
         assert "default-src 'none'" in policy
         assert "script-src" not in policy
 
-    def test_a_report_that_is_no_page_is_not_served(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
+    @pytest.mark.parametrize(
+        ("name", "output_format", "status"),
+        [("page.html", "table", 200), ("page", "html", 200), ("page.json", "html", 404), ("page", "csv", 404)],
+    )
+    def test_only_a_report_that_is_a_page_is_served(
+        self,
+        make_app: MakeApp,
+        sandbox: Sandbox,
+        tmp_path: Path,
+        staff: dict[str, str],
+        name: str,
+        output_format: str,
+        status: int,
     ) -> None:
-        (tmp_path / "report.json").write_text("{}")
-        settings = settings_of(sandbox.url)
-        settings = replace(settings, report=replace(settings.report, output=tmp_path / "report.json"))
-        assert client_of(make_app(settings)).get(self.ADDRESS, headers=staff).status_code == 404
+        (tmp_path / name).write_text("the report")
+        report = ReportSettings(output=tmp_path / name, format=output_format)
+        caller = client_of(make_app(replace(settings_of(sandbox.url), report=report)))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == status
 
     def test_a_report_that_cannot_be_read(
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]

@@ -7,11 +7,11 @@ import re
 from contextlib import suppress
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, request
 
-from evergreen_groups.config import Settings
+from evergreen_groups.config import ReportSettings, Settings
+from evergreen_groups.converters import FORMATS
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.web import problems
@@ -46,16 +46,21 @@ def latest_report() -> Response:
 
 
 def _report_page(settings: Settings) -> bytes:
-    written = settings.report.output
-    path = settings.serve.report or (written if written and written.suffix in (".html", ".htm") else None)
+    path = settings.serve.report or (settings.report.output if _writes_a_page(settings.report) else None)
     if path is None:
         raise ProblemError(404, "No report is configured: set report in [serve].")
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise ProblemError(404, "There is no report yet.") from None
     except OSError:
         raise ProblemError(503, "The report can't be read; the service's account may lack the right to.") from None
+
+
+def _writes_a_page(settings: ReportSettings) -> bool:
+    """Whether the configured output is HTML: by its ending, or by the format where the ending is no format's."""
+    ending = settings.output.suffix.lstrip(".").lower() if settings.output else ""
+    return (ending if ending in FORMATS else settings.format) == "html"
 
 
 @blueprint.get("/panel.js")
