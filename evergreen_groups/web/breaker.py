@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import NamedTuple
 
 from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
 from evergreen_groups.web.problems import ProblemError
@@ -20,6 +21,13 @@ class State(Enum):
     """Refuses it."""
     PROBING = "probing"
     """Refuses it, while a single one finds out whether the gateway is back."""
+
+
+class Outcome(NamedTuple):
+    """How a request ended: ``answered`` says whether the gateway did."""
+
+    seconds_ago: float
+    answered: bool
 
 
 class Breaker:
@@ -53,10 +61,10 @@ class Breaker:
                 return State.PROBING
             return State.CLOSED if self._open_until is None else State.OPEN
 
-    def last_outcome(self) -> tuple[float, bool] | None:
-        """How many seconds ago a request ended, and whether the gateway answered; None where none has yet."""
+    def last_outcome(self) -> Outcome | None:
+        """The outcome of the request that ended last; None where none has yet."""
         with self._lock:
-            return (self._clock() - self._last[0], self._last[1]) if self._last else None
+            return Outcome(self._clock() - self._last[0], self._last[1]) if self._last else None
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -14,7 +14,6 @@ from evergreen_groups.config import ReportSettings, Settings
 from evergreen_groups.converters import FORMATS
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.org_units import OrgUnits
-from evergreen_groups.web import problems
 from evergreen_groups.web.admission import may_view_everybody
 from evergreen_groups.web.openapi import description
 from evergreen_groups.web.problems import ProblemError
@@ -24,6 +23,8 @@ blueprint = Blueprint("pages", __name__)
 
 FRESH_SECONDS = 15.0
 """How long a state of the gateway is taken to last."""
+
+_ECHO_SECONDS = 2.0
 
 _POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy" content="([ -!#-~]{1,500})">')
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -67,18 +68,16 @@ def _writes_a_page(settings: ReportSettings) -> bool:
 def panel() -> Response:
     """The script that shows the panel in the staff client."""
     script = _panel_script()
-    if script is None:
-        raise problems.not_found()
     response = Response(script, content_type="text/javascript; charset=utf-8")
     response.set_etag(hashlib.sha256(script).hexdigest()[:32])
     response.headers["Cache-Control"] = "no-cache"
-    return response.make_conditional(request)  # type: ignore[return-value]  # the same response
+    response.make_conditional(request)
+    return response
 
 
 @cache
-def _panel_script() -> bytes | None:
-    file = resources.files("evergreen_groups.web").joinpath("static", "panel.js")
-    return file.read_bytes() if file.is_file() else None
+def _panel_script() -> bytes:
+    return resources.files("evergreen_groups.web").joinpath("static", "panel.js").read_bytes()
 
 
 @blueprint.get("/healthz")
@@ -97,8 +96,8 @@ def openapi() -> Response:
 def _gateway_state(running: Service) -> str:
     """Whether the gateway answers, as last seen; it is asked where that was too long ago."""
     last = running.breaker.last_outcome()
-    if last is None or last[0] > FRESH_SECONDS:
+    if last is None or last.seconds_ago > FRESH_SECONDS:
         with suppress(EvergreenGroupsError), running.breaker.watching():
-            running.gateway.within(2.0).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+            running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
         last = running.breaker.last_outcome()
-    return "answers" if last and last[1] else "does not answer"
+    return "answers" if last and last.answered else "does not answer"
