@@ -56,12 +56,11 @@ class Exchange:
             raise TimeoutError("timed out")
         return min(self._ends - now, _LONGEST_WAIT)
 
-    def left(self, seconds: float | None) -> float | None:
-        """Return how much of ``seconds`` (None: any number of them) there is before everything has to be over."""
+    def left(self, seconds: float) -> float:
+        """Return how much of ``seconds`` there is before everything has to be over."""
         if self._until is None:
             return seconds
-        left = max(self._until - time.monotonic(), _SHORTEST_WAIT)
-        return left if seconds is None else min(seconds, left)
+        return min(seconds, max(self._until - time.monotonic(), _SHORTEST_WAIT))
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
@@ -152,7 +151,7 @@ class _PatientPool(HTTPConnectionPool):
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         exchange = current_exchange.get()
-        return super()._get_conn(timeout if exchange is None else exchange.left(timeout))
+        return super()._get_conn(timeout if exchange is None else exchange.left(threading.TIMEOUT_MAX))
 
 
 class _Pool(_PatientPool):

@@ -157,6 +157,7 @@ class Transport:
         last: bool = False,
     ) -> Reply:
         exchange = Exchange(seconds, self._stop, until)
+        seconds = exchange.left(seconds)
         adapter = session.get_adapter(self._address.base)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()
         token = current_exchange.set(exchange)
@@ -248,7 +249,7 @@ class Transport:
             text = f"no connection to {self._address.base}: {_reason(causes, self._connect_timeout)}"
         elif found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
             kind = TimedOutError
-            text = f"no whole answer within {seconds:g} seconds. Try again later, or ask for less"
+            text = f"no whole answer within {round(seconds, 2):g} seconds. Try again later, or ask for less"
         elif found(http.client.BadStatusLine) and not found(http.client.RemoteDisconnected):
             kind = NotJSONError
             text = "what answers there does not speak HTTP. Check the address"
