@@ -68,7 +68,7 @@ def _search(
     gateway: Gateway, inside: dict[str, Any], outside: dict[str, Any], granted: Collection[int]
 ) -> list[Record]:
     """The members and the witness. ``inside`` and ``outside`` are conditions on ``usrgroup``."""
-    gateway.idl("au", "ac", "aou")  # in one go
+    gateway.idl("au", "ac", "aou", "mous")  # in one go, with what is read next
     members = _ids({"deleted": "f", "usrgroup": inside})
     wanted = {"union": [members, _witness(inside, outside, granted)]} if granted else members
     found = gateway.pcrud.search(

@@ -233,32 +233,40 @@ def test_sight_through_the_home_library_alone_is_not_trusted_with_what_is_missin
     assert (len(group.members), group.hidden_count) == (6, 1)
 
 
-def test_balances_that_the_ils_refuses_are_read_one_by_one_or_not_at_all(sandbox: Sandbox, proxy: FaultProxy) -> None:
-    proxy.answer = lambda call: PERMISSION_DENIED if call.method in (BALANCES, MEMBERS) else None
-    with desk(proxy.url, "harbor_desk") as client:
-        assert hooks.patron_summary(client, 1001).group.group_fines == Decimal("28.10")
-        join(sandbox, 1012, 1001)
-        with pytest.raises(PermissionDeniedError):
+def test_what_the_ils_refuses_to_tell_about_hidden_members_is_no_smaller_total(
+    sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    join(sandbox, 1012, 1001)
+    for refused in (BALANCES, MEMBERS):
+        proxy.answer = lambda call, refused=refused: PERMISSION_DENIED if call.method == refused else None
+        with desk(proxy.url, "harbor_desk") as client, pytest.raises(PermissionDeniedError):
             hooks.patron_summary(client, 1001)
 
 
-def test_who_joins_between_two_calls_is_in_the_total(sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_hidden_members_who_join_between_two_calls_are_in_the_total(sandbox: Sandbox, proxy: FaultProxy) -> None:
     owe(sandbox, 1012, (MILL, "9.00"))
+    owe(sandbox, 1013)
+    join(sandbox, 1013, 1001)
 
     def joins(call: Call) -> None:
         if call.method == BALANCES:
             join(sandbox, 1012, 1001)
 
-    proxy.refuse = joins  # called before the request goes on
-    with desk(proxy.url, "consortium_staff") as client:
+    def leaves(call: Call) -> None:
+        if call.method == BALANCES:
+            join(sandbox, 1012, 777_000)
+
+    proxy.refuse, proxy.answered = joins, leaves  # before the request goes on, and after its answer
+    with desk(proxy.url, "harbor_desk") as client:
         group = hooks.patron_summary(client, 1001).group
-    assert (group.group_fines, group.size, group.hidden_fines) == (Decimal("37.10"), 7, Decimal("9.00"))
+    assert (group.group_fines, group.size, group.hidden_fines) == (Decimal("37.10"), 8, Decimal("9.00"))
 
 
 @pytest.mark.parametrize("answer", [{"no": "list"}, [{"usr": 1001}], [{"usr": 1001, "balance_owed": "lots"}], "x"])
 def test_balances_that_make_no_sense_are_an_error(sandbox: Sandbox, proxy: FaultProxy, answer: object) -> None:
+    join(sandbox, 1012, 1001)
     proxy.answer = lambda call: answer if call.method == BALANCES else None
-    with desk(proxy.url, "admin") as client, pytest.raises(DataError, match="balance"):
+    with desk(proxy.url, "harbor_desk") as client, pytest.raises(DataError, match="balance"):
         hooks.patron_summary(client, 1001)
 
 
