@@ -13,7 +13,7 @@ from evergreen_groups.findings import Audit, AuditCriteria
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
 from evergreen_groups.limit_bounds import LimitBounds
-from evergreen_groups.limits import Limits
+from evergreen_groups.limits import Limits, OneLimit
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.penalties import Penalties
 from evergreen_groups.policy import Limit
@@ -49,7 +49,7 @@ def build_audit(
     settings = policy or PolicySettings()
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
-    reader = GroupReader(gateway, org_units, access, Limits.only(criteria.limit or Limit(), org_units))
+    reader = GroupReader(gateway, org_units, access, OneLimit(criteria.limit or Limit()))
     limits = Limits.read(gateway, settings, org_units)
     if settings.uniform:
         bounds = LimitBounds.only(settings.as_limit())

@@ -13,7 +13,7 @@ from evergreen_groups.changes import GroupChange, Present
 from evergreen_groups.errors import DataError, GatewayError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.limits import Limits
+from evergreen_groups.limits import OneLimit
 from evergreen_groups.models import GroupFines, Report
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.policy import Limit
@@ -42,7 +42,7 @@ def _looked_up(gateway: Gateway, report: Report, cleared: Sequence[GroupChange])
     numbers = _present_numbers(gateway, cleared)
     org_units = OrgUnits(report.org_units) if report.org_units else OrgUnits.read(gateway)
     access = Access.read(gateway, org_units, granted_at(gateway))
-    reader = GroupReader(gateway, org_units, access, Limits.only(Limit(), org_units))  # no limit matters here
+    reader = GroupReader(gateway, org_units, access, OneLimit(Limit()))  # no limit matters here
     groups = reader.of_numbers(numbers.values()) if numbers else {}
     return tuple(
         replace(change, present=_present(groups[numbers[change.group]]))

@@ -20,19 +20,23 @@ from evergreen_groups.audit import build_audit
 from evergreen_groups.checks import Checker
 from evergreen_groups.config import PolicySettings
 from evergreen_groups.details import DetailsReader
+from evergreen_groups.events import EventHandler
 from evergreen_groups.findings import Audit, AuditCriteria
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.models import Criteria, Report
 from evergreen_groups.moves import Moves
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.recalculation import Recalculator
+from evergreen_groups.reference_data import ReferenceData
 from evergreen_groups.report import build_report
+from evergreen_groups.summaries import SummaryReader
 
 
 class Client:
     """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``policy`` says which
     limits one person's own fines have (5.00 unless given).
 
+    ``reference``, of the same policy, is what several clients of one program have read once for all of them.
     ``state_directory`` holds the journal (``$STATE_DIRECTORY`` or the user's own unless given).
     """
 
@@ -44,12 +48,14 @@ class Client:
         policy: PolicySettings | None = None,
         state_directory: Path | None = None,
         progress: Progress = silent,
+        reference: ReferenceData | None = None,
     ) -> None:
         self.gateway = gateway
         self._account = account
         self._policy = policy or PolicySettings()
         self._state_directory = state_directory or state.directory(os.environ)
         self._progress = progress
+        self._reference = reference or ReferenceData(self._policy)
 
     @cached_property
     def moves(self) -> Moves:
@@ -65,6 +71,16 @@ class Client:
     def checks(self) -> Checker:
         """Who is blocked by their own fines, and what the ILS has recorded."""
         return Checker(self.gateway, self._policy)
+
+    @cached_property
+    def summaries(self) -> SummaryReader:
+        """Patrons with their groups, as the desk sees them."""
+        return SummaryReader(self.gateway, self._reference)
+
+    @cached_property
+    def events(self) -> EventHandler:
+        """Works on events that the ILS sends."""
+        return EventHandler(self.gateway, self.summaries, self.recalculator, self._state_directory)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""

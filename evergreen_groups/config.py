@@ -11,10 +11,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
 from evergreen_groups import converters
+from evergreen_groups.converters import Network
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison, Limit
@@ -24,6 +26,11 @@ PASSWORD_VARIABLE = "EVERGREEN_GROUPS_PASSWORD"  # noqa: S105 - the name of a va
 CREDENTIAL_NAME = "password"
 MAIL_PASSWORD_VARIABLE = "EVERGREEN_GROUPS_MAIL_PASSWORD"  # noqa: S105 - the name of a variable
 MAIL_CREDENTIAL_NAME = "mail_password"
+EVENTS_CREDENTIAL_NAME = "events_secret"
+SHORTEST_SECRET = 16
+"""How many characters the secret of the events has at least."""
+
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,40 @@ class MailSettings:
 
 
 @dataclass(frozen=True)
+class ServeSettings:
+    """Section ``[serve]``: the web service.
+
+    ``origin`` is the staff client's own (None: the gateway's); ``timeout`` is how many seconds a request may take in
+    all; ``rate_limit`` is requests a minute for each session. ``trusted_proxies`` are the networks whose
+    ``X-Forwarded-For`` is believed. ``report`` is the page that the nightly run writes (None: the file of
+    ``[report] output`` where that is HTML).
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8211
+    threads: int = 8
+    origin: str | None = None
+    timeout: int = 10
+    rate_limit: int = 600
+    trusted_proxies: tuple[Network, ...] = LOOPBACK
+    report: Path | None = None
+
+
+@dataclass(frozen=True)
+class EventsSettings:
+    """Section ``[events]``: events from the ILS.
+
+    ``secret_file`` holds what the ILS has to send along (None, and no systemd credential: no events are taken);
+    ``allow`` are the networks they may come from; ``deadline`` is how many seconds one may take.
+    """
+
+    secret_file: Path | None = None
+    allow: tuple[Network, ...] = LOOPBACK
+    recalculate: bool = False
+    deadline: int = 20
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
 
@@ -145,6 +186,8 @@ class Settings:
     report: ReportSettings = field(default_factory=ReportSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     mail: MailSettings = field(default_factory=MailSettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
+    events: EventsSettings = field(default_factory=EventsSettings)
     source: Path | None = None
 
 
@@ -154,7 +197,11 @@ _SECTIONS: dict[str, Any] = {
     "report": ReportSettings,
     "history": HistorySettings,
     "mail": MailSettings,
+    "serve": ServeSettings,
+    "events": EventsSettings,
 }
+
+_SECRETS = ("password", "secret")
 
 _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
     "gateway": {
@@ -205,6 +252,22 @@ _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
         "spool": converters.path,
         "keep_days": converters.whole_number(1, 365),
     },
+    "serve": {
+        "host": converters.text,
+        "port": converters.whole_number(0, 65535),
+        "threads": converters.whole_number(2, 64),
+        "origin": converters.origin,
+        "timeout": converters.whole_number(1, 60),
+        "rate_limit": converters.whole_number(1, 1_000_000),
+        "trusted_proxies": converters.networks,
+        "report": converters.path,
+    },
+    "events": {
+        "secret_file": converters.path,
+        "allow": converters.networks,
+        "recalculate": converters.boolean,
+        "deadline": converters.whole_number(1, 120),
+    },
 }
 
 
@@ -251,8 +314,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _section(name: str, kind: Any, content: dict[str, Any], path: Path | None, environ: Mapping[str, str]) -> Any:
     known = _CONVERTERS[name]
     for key in content:
-        if key == "password":
-            raise ConfigurationError(f"{path}: [{name}] password: a password belongs in its own file: password_file")
+        if key in _SECRETS:
+            raise ConfigurationError(f"{path}: [{name}] {key}: a {key} belongs in its own file: {key}_file")
         if key not in known:
             raise ConfigurationError(f"{path}: [{name}] {key}: unknown key; allowed are {', '.join(known)}")
     values = {}
@@ -288,28 +351,51 @@ def mail_password(settings: MailSettings, environ: Mapping[str, str]) -> str:
 def _password(section: str, file: Path | None, variable: str, name: str, environ: Mapping[str, str]) -> str:
     if environ.get(variable):
         return environ[variable]
-    if file is not None:
-        return _password_in(file, must_be_private=True)
-    if environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / name
-        if credential.is_file():
-            return _password_in(credential, must_be_private=False)
+    found = _from_file("password", file, name, environ)
+    if found is not None:
+        return found
     raise ConfigurationError(
         f'no password: set password_file in [{section}], ${variable}, or the systemd credential "{name}"'
     )
 
 
-def _password_in(path: Path, *, must_be_private: bool) -> str:
+def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str | None:
+    """Find the secret of the events: ``secret_file`` or systemd's credentials; None where neither is there.
+
+    Raises:
+        ConfigurationError: its file can't be read or is readable by everybody, or the secret is too short.
+    """
+    secret = _from_file("secret", settings.secret_file, EVENTS_CREDENTIAL_NAME, environ)
+    if secret is not None and len(secret) < SHORTEST_SECRET:
+        raise ConfigurationError(
+            f"the secret of the events is too short: it takes {SHORTEST_SECRET} characters; "
+            "`openssl rand -hex 24` makes one"
+        )
+    return secret
+
+
+def _from_file(what: str, file: Path | None, credential_name: str, environ: Mapping[str, str]) -> str | None:
+    """What the configured file holds, or systemd's credential of that name; None where neither is there."""
+    if file is not None:
+        return _secret_in(what, file, must_be_private=True)
+    if environ.get("CREDENTIALS_DIRECTORY"):
+        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / credential_name
+        if credential.is_file():
+            return _secret_in(what, credential, must_be_private=False)
+    return None
+
+
+def _secret_in(what: str, path: Path, *, must_be_private: bool) -> str:
     try:
         with path.open(encoding="utf-8") as stream:
             mode = stat.S_IMODE(path.stat().st_mode)
             if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
-                raise ConfigurationError(f"password file {path} is open to everybody: chmod 600 {path}")
+                raise ConfigurationError(f"{what} file {path} is open to everybody: chmod 600 {path}")
             text = stream.read(4096).rstrip("\r\n")
     except OSError as error:
-        raise ConfigurationError(f"password file {path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(f"{what} file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"password file {path} is not UTF-8 text") from error
+        raise ConfigurationError(f"{what} file {path} is not UTF-8 text") from error
     if not text:
-        raise ConfigurationError(f"password file {path} is empty")
+        raise ConfigurationError(f"{what} file {path} is empty")
     return text

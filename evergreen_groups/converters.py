@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
 from typing import Literal
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 
 from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison
+
+Network = IPv4Network | IPv6Network
 
 FORMATS = ("table", "csv", "json", "html")
 REPORT_FORMATS = (*FORMATS, "xlsx")
@@ -49,6 +52,42 @@ def url(value: object) -> str:
     if parts.username or parts.password:
         raise NotAllowedError(f"{allowed}, without a user name or password in it")
     return address.rstrip("/")
+
+
+def origin(value: object) -> str:
+    """Take an origin as browsers write it: scheme, host, and the port where it isn't the usual one.
+
+    >>> origin("https://Evergreen.example.org:443/")
+    'https://evergreen.example.org'
+    """
+    allowed = 'an origin such as "https://evergreen.example.org", without a path'
+    try:
+        parts = urlsplit(url(value))
+    except NotAllowedError:
+        raise NotAllowedError(allowed) from None
+    if parts.path:
+        raise NotAllowedError(allowed)
+    return origin_of(parts.geturl())
+
+
+def origin_of(address: str) -> str:
+    """The origin of an http or https address."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{host}" + ("" if parts.port in (None, usual) else f":{parts.port}")
+
+
+def networks(value: object) -> tuple[Network, ...]:
+    """Take a list of addresses and networks, or one text with commas."""
+    allowed = 'a list of addresses or networks such as ["127.0.0.1", "10.1.0.0/16"]'
+    try:
+        return tuple(ip_network(part) for part in texts(value))
+    except NotAllowedError:
+        raise NotAllowedError(allowed) from None
+    except ValueError as problem:
+        raise NotAllowedError(f"{allowed} ({problem})") from None
 
 
 def path(value: object) -> Path:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.limits import Limits, ResolvedLimit
+from evergreen_groups.limits import LimitFinder, ResolvedLimit
 from evergreen_groups.own_fines import read_fines_within
 from evergreen_groups.policy import Decision
 
@@ -41,7 +41,7 @@ class Decided:
     decision: Decision
 
 
-def decide_all(gateway: Gateway, limits: Limits, people: Collection[Debtor]) -> dict[int, Decided]:
+def decide_all(gateway: Gateway, limits: LimitFinder, people: Collection[Debtor]) -> dict[int, Decided]:
     """Decide about people, by id: no call where all their fines count, otherwise one for up to 2,000 of them.
 
     Raises:

@@ -11,7 +11,7 @@ from evergreen_groups.access import Access
 from evergreen_groups.decisions import decide_all
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.hidden_members import Hidden, find_hidden
-from evergreen_groups.limits import Limits
+from evergreen_groups.limits import LimitFinder, OneLimit
 from evergreen_groups.models import NOTHING, GroupFines, Member
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.patrons import FIELDS, Patron, patrons_of
@@ -24,7 +24,7 @@ Ruling = Callable[[int, Decimal], tuple[bool, Limit]]
 class GroupReader:
     """Completes patrons to groups: own fines, cards, and the members that are hidden from the account."""
 
-    def __init__(self, gateway: Gateway, org_units: OrgUnits, access: Access, limits: Limits) -> None:
+    def __init__(self, gateway: Gateway, org_units: OrgUnits, access: Access, limits: LimitFinder) -> None:
         self._gateway = gateway
         self._org_units = org_units
         self._access = access
@@ -85,10 +85,10 @@ class GroupReader:
 
     def _ruling(self, patrons: Mapping[int, Patron], balances: Mapping[int, Decimal]) -> Ruling:
         """How to decide about these patrons: nothing is read where there is one limit for everybody."""
-        uniform = self._limits.uniform
-        if uniform is not None:
-            nothing = decide(NOTHING, uniform).blocked
-            return lambda _id, own_fines: (decide(own_fines, uniform).blocked if own_fines else nothing, uniform)
+        if isinstance(self._limits, OneLimit):
+            limit = self._limits.limit
+            nothing = decide(NOTHING, limit).blocked
+            return lambda _id, own_fines: (decide(own_fines, limit).blocked if own_fines else nothing, limit)
         profiles = read_profiles(self._gateway, patrons)
         debtors = [
             _Debtor(id, profiles.get(id, 0), patron.home_library, balances.get(id, NOTHING))

@@ -43,15 +43,42 @@ def find_hidden(gateway: Gateway, seen: Mapping[int, Set[int]]) -> dict[int, Hid
     return {group: Hidden(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
 
 
+def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
+    """The ids of all members of some groups, whether the account sees them or not; deleted ones aren't members.
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library.
+    """
+    answer = gateway.call(_SERVICE, _MEMBERS, TOKEN, list(groups)).value
+    try:
+        return frozenset(map(int, answer))
+    except (TypeError, ValueError) as error:
+        raise DataError("the ILS gave a list of members that holds something else than ids") from error
+
+
+def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
+    """What each member of a group owes, by id; of those out of sight as well. Who has no open transaction is left out.
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library.
+    """
+    answer = gateway.call(_SERVICE, _BALANCES, TOKEN, group).value
+    try:
+        return {int(entry["usr"]): Decimal(str(entry["balance_owed"])).quantize(NOTHING) for entry in answer}
+    except (ArithmeticError, TypeError, ValueError, KeyError) as error:
+        raise DataError("the ILS gave a balance that isn't an amount of money") from error
+
+
+def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
+    """What those with ``ids`` owe together; who isn't among the balances owes nothing."""
+    return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
+
+
 def _unseen(
     gateway: Gateway, groups: Sequence[int], seen: Mapping[int, Set[int]]
 ) -> Iterator[tuple[int, frozenset[int]]]:
     """The members of ``groups`` not in sight, by group: halves the list until it is known whose they are."""
-    answer = gateway.call(_SERVICE, _MEMBERS, TOKEN, list(groups)).value
-    try:
-        unseen = frozenset(map(int, answer)).difference(*(seen[group] for group in groups))
-    except (TypeError, ValueError) as error:
-        raise DataError("the ILS gave a list of members that holds something else than ids") from error
+    unseen = read_member_ids(gateway, groups).difference(*(seen[group] for group in groups))
     if not unseen:
         return
     if len(groups) == 1:
@@ -65,11 +92,7 @@ def _unseen(
 def _fines_of(gateway: Gateway, group: int, ids: frozenset[int]) -> Decimal | None:
     """What the members ``ids`` of a group owe, as far as the ILS tells."""
     try:
-        answer = gateway.call(_SERVICE, _BALANCES, TOKEN, group).value
+        balances = read_balances(gateway, group)
     except PermissionDeniedError:
         return None
-    try:
-        owed = [Decimal(str(entry["balance_owed"])) for entry in answer if int(entry["usr"]) in ids]
-        return sum(owed, NOTHING).quantize(NOTHING)
-    except (ArithmeticError, TypeError, ValueError, KeyError) as error:
-        raise DataError("the ILS gave a balance that isn't an amount of money") from error
+    return total_of(balances, ids)

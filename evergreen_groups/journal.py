@@ -6,8 +6,6 @@ crash leaves open can be seen and settled by the next run.
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,8 +13,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from evergreen_groups.errors import DataError, NotFoundError
-from evergreen_groups.state import made
+from evergreen_groups.append_only import opened
+from evergreen_groups.errors import NotFoundError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -87,16 +85,7 @@ class Journal:
     """The journal file. One writer at a time: the lock of :mod:`evergreen_groups.state` sees to that."""
 
     def __init__(self, directory: Path) -> None:
-        path = made(directory) / "journal.sqlite3"
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        try:
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=10)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute("PRAGMA foreign_keys=ON")
-            self._database.executescript(_SCHEMA + "".join(_only_grows(table) for table in _TABLES))
-        except sqlite3.DatabaseError as error:
-            raise DataError(f"the journal {path} can't be used ({error}); move it away to begin a new one") from error
+        self._database = opened(directory, "journal", "journal", _SCHEMA, _TABLES)
 
     def close(self) -> None:
         """Close the file."""
@@ -182,14 +171,6 @@ class Journal:
             (gateway,),
         )
         return [step for (entry,) in rows.fetchall() for step in self._steps(entry) if step.state is State.SENDING]
-
-
-def _only_grows(table: str) -> str:
-    return "".join(
-        f"CREATE TRIGGER IF NOT EXISTS {table}_{verb.lower()} BEFORE {verb} ON {table} "
-        f"BEGIN SELECT RAISE(ABORT, 'the journal only grows'); END;\n"
-        for verb in ("UPDATE", "DELETE")
-    )
 
 
 def _now() -> str:

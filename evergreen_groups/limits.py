@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 from evergreen_groups.config import PolicySettings
 from evergreen_groups.gateway import Gateway
@@ -15,6 +17,7 @@ from evergreen_groups.profiles import Profiles
 from evergreen_groups.thresholds import ThresholdReader, Thresholds, read_fines_penalties
 
 _NO_LIMIT = Limit(None)
+_CONFIGURATION = "configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,25 @@ class ResolvedLimit:
             # Evergreen's sum over no transactions is no amount, which reaches no threshold, not even one of nought.
             return Decision(False, NOTHING, self.limit)
         return decide(own_balance or NOTHING, self.limit)
+
+
+class LimitFinder(Protocol):
+    """Tells the limit of each patron."""
+
+    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
+        """The limit of a patron with this profile and home library (ids)."""
+
+
+class OneLimit:
+    """The same ``limit`` for everybody, the configured one; their fines count wherever they are owed."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self._resolved = ResolvedLimit(limit, _CONFIGURATION)
+
+    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
+        """The limit."""
+        return self._resolved
 
 
 class Limits:
@@ -86,15 +108,13 @@ class Limits:
             penalties = read_fines_penalties(gateway, org_units)
         return cls(settings, org_units, profiles, ThresholdReader(gateway, org_units, profiles, penalties))
 
-    @classmethod
-    def only(cls, limit: Limit, org_units: OrgUnits) -> Limits:
-        """One limit for everybody."""
-        return cls(PolicySettings(limit.amount, limit.comparison), org_units)
-
-    @property
-    def uniform(self) -> Limit | None:
-        """The one limit for everybody, whose fines count wherever they are owed; None where there are several."""
-        return self._settings.as_limit() if self._settings.uniform else None
+    def reading_with(self, gateway: Gateway) -> Limits:
+        """The same limits, with what they have still to read read through ``gateway``."""
+        if not isinstance(self._thresholds, ThresholdReader):
+            return self
+        limits = copy.copy(self)
+        limits._thresholds = self._thresholds.reading_with(gateway)
+        return limits
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """The limit of a patron with this profile and home library (ids).
@@ -128,7 +148,7 @@ class Limits:
 
     def _otherwise(self, profile: int, home_library: int) -> ResolvedLimit:
         if self._settings.limit != "ils":
-            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison), "configuration")
+            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison), _CONFIGURATION)
         found = self._thresholds.find(profile, home_library) if self._thresholds else None
         if found is None or self._profiles is None:
             return ResolvedLimit(_NO_LIMIT, "ILS: no threshold", from_ils=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from evergreen_groups.errors import BusyError, ConfigurationError
 
 _NOTE_LIMIT = 4096
+_PAUSE = 0.05  # seconds between two looks at a lock that somebody holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,10 @@ class Holder:
 
 
 @contextmanager
-def hold(file: Path, doing: str) -> Iterator[Holder]:
+def hold(file: Path, doing: str, patience: float = 0.0) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
+
+    ``patience`` is how many seconds to wait for whoever holds it.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
@@ -64,9 +68,8 @@ def hold(file: Path, doing: str) -> Iterator[Holder]:
         ) from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"another run {doing} ({_described(_noted(descriptor))})") from None
+            if not _locked(descriptor, patience):
+                raise BusyError(f"another run {doing} ({_described(_noted(descriptor))})")
         except OSError as error:
             raise ConfigurationError(f"cannot lock {file}: {error.strerror}; put it on a local disk") from error
         holder = Holder.this_process()
@@ -92,6 +95,20 @@ def holder_of(file: Path) -> Holder | None:
         return None
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _locked(descriptor: int, patience: float) -> bool:
+    """Try to lock until ``patience`` is at its end; the kernel's own waiting knows no limit."""
+    ends = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= ends:
+                return False
+            time.sleep(_PAUSE)
+        else:
+            return True
 
 
 def _note(descriptor: int, holder: Holder | None) -> None:

@@ -12,6 +12,7 @@ from evergreen_groups.errors import NotFoundError
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.models import NOTHING
+from evergreen_groups.own_fines import read_own_fines
 from evergreen_groups.patrons import NAME_FIELDS, display_name
 
 _FIELDS = (
@@ -146,9 +147,8 @@ class MembershipReader:
     def _people(self, records: Iterable[Record]) -> list[Person]:
         found = list(records)
         pcrud = self._gateway.pcrud
-        ids = [record.id for record in found]
         cards = [record.card for record in found if record.card is not None]
-        owed = dict(chain.from_iterable(pcrud.columns_by_values("mous", ("usr", "balance_owed"), "usr", ids)))
+        owed = read_own_fines(self._gateway, [record.id for record in found])
         barcodes = dict(chain.from_iterable(pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
         now = datetime.now(UTC)
         return [_person(record, owed.get(record.id, NOTHING), barcodes.get(record.card), now) for record in found]

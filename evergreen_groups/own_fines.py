@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
+from itertools import chain
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import Gateway
+from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.models import NOTHING
 
 Scope = frozenset[int] | None
@@ -24,6 +25,23 @@ def within(transactions: Iterable[Transaction], scope: Scope) -> Decimal | None:
     """
     owed = [amount for place, amount in transactions if scope is None or place in scope]
     return sum(owed, NOTHING) if owed else None
+
+
+def read_own_fines(gateway: Gateway, ids: Collection[int]) -> dict[int, Decimal]:
+    """What patrons owe anywhere (``mous``), by id; who has no open transaction is left out.
+
+    So is the session's own user, unless they have VIEW_USER at their home library (``pcrud-056``).
+    """
+    fields = ("usr", "balance_owed")
+    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids))))
+
+
+def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
+    """What the session's own user owes anywhere, None without an open transaction (``patrons-070``)."""
+    method = "open-ils.actor.user.fines.summary"
+    answer = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional").value
+    owed: Decimal | None = None if answer is None else gateway.decode(answer).balance_owed
+    return owed
 
 
 def read_fines_within(

@@ -26,6 +26,19 @@ _STOPPING = (TransportError, NoSessionError, LoginRefusedError)
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """How far one recalculation went, and whether the block for fines is now as the rule has it.
+
+    ``reason`` says what changed, or why nothing did.
+    """
+
+    state: State
+    settled: bool = False
+    reason: str = ""
+    error: GatewayError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recalculated:
     """What became of one person. ``reason`` says what changed, or why nothing did.
 
@@ -74,48 +87,81 @@ class Recalculator:
         """
         if not findings:
             return Recalculations(())
-        with state.lock(self._directory, self._gateway.url), closing(Journal(self._directory)) as journal:
+        attempts, stopped = self._attempts(
+            [(finding.member.id, finding.kind is Kind.NOT_BLOCKED) for finding in findings], 0.0, progress
+        )
+        people = (
+            Recalculated(finding, attempt.state, attempt.settled, attempt.reason, attempt.error)
+            for finding, attempt in zip(findings, attempts, strict=True)
+        )
+        return Recalculations(tuple(people), stopped)
+
+    def for_patron(self, patron: int, *, over_limit: bool, patience: float) -> Attempt:
+        """Recalculate for one patron, who by the rule is over the limit or isn't.
+
+        ``patience`` is how many seconds to wait while another run changes something at the same gateway.
+
+        Raises:
+            BusyError: it still does.
+            GatewayError: the ILS can't be reached, or refuses.
+        """
+        (attempt,), _stopped = self._attempts([(patron, over_limit)], patience, silent)
+        if attempt.error is not None:
+            raise attempt.error
+        return attempt
+
+    def _attempts(
+        self, patrons: Sequence[tuple[int, bool]], patience: float, progress: Progress
+    ) -> tuple[list[Attempt], GatewayError | None]:
+        """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
+        lock = state.lock(self._directory, self._gateway.url, patience)
+        with lock, closing(Journal(self._directory)) as journal:
             settle(self._gateway, journal)
             penalties = Penalties.read(self._gateway, OrgUnits.read(self._gateway))
-            before: dict[int, list[PenaltyRow]] = {finding.member.id: [] for finding in findings}
+            before: dict[int, list[PenaltyRow]] = {patron: [] for patron, _due in patrons}
             for row in rows_in_force(self._gateway, before):
                 before[row.patron].append(row)
             steps = [(id, PENALTIES, set_by_ils(rows), None) for id, rows in before.items()]
             ids = journal.begin(self._gateway.url, self._account, _ACTION, steps)
-            people: list[Recalculated] = []
+            attempts: list[Attempt] = []
             stopped: GatewayError | None = None
-            for step, finding in zip(ids, findings, strict=True):
+            for step, (patron, due) in zip(ids, patrons, strict=True):
                 if stopped is not None:
-                    people.append(Recalculated(finding, State.PLANNED, reason="not begun"))
+                    attempts.append(Attempt(State.PLANNED, reason="not begun"))
                     continue
-                rows = before[finding.member.id]
-                people.append(_Person(self._gateway, journal, step, finding, penalties, rows).carry_out())
-                progress("recalculating", len(people), len(ids))
-                if isinstance(people[-1].error, _STOPPING):
-                    stopped = people[-1].error
-        return Recalculations(tuple(people), stopped)
+                person = _Person(
+                    self._gateway, journal, step, patron, due=due, penalties=penalties, before=before[patron]
+                )
+                attempts.append(person.carry_out())
+                progress("recalculating", len(attempts), len(ids))
+                if isinstance(attempts[-1].error, _STOPPING):
+                    stopped = attempts[-1].error
+        return attempts, stopped
 
 
 class _Person:
-    """One recalculation on its way. ``before`` are the person's penalties in force."""
+    """One recalculation on its way. ``due`` is whether the rule has them blocked, ``before`` what is in force."""
 
     def __init__(
         self,
         gateway: Gateway,
         journal: Journal,
         step: int,
-        finding: PersonFinding,
+        patron: int,
+        *,
+        due: bool,
         penalties: Penalties,
         before: Sequence[PenaltyRow],
     ) -> None:
         self._gateway = gateway
         self._journal = journal
         self._step = step
-        self._finding = finding
+        self._patron = patron
+        self._due = due
         self._penalties = penalties
         self._before = before
 
-    def carry_out(self) -> Recalculated:
+    def carry_out(self) -> Attempt:
         if any(row.staff is not None and row.penalty in self._penalties.recalculated for row in self._before):
             return self._ended(
                 State.NOT_DONE, reason="a block of theirs was set by hand, and a recalculation might remove it"
@@ -123,7 +169,7 @@ class _Person:
         self._journal.note(self._step, State.SENDING)
         try:
             try:
-                self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._finding.member.id, write=True)
+                self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, write=True)
             except TransportError:
                 # Never sent again: if it landed, the penalties have changed; if not, the next audit finds it again.
                 after = self._read()
@@ -132,22 +178,22 @@ class _Person:
             else:
                 after = self._read()
         except (TransportError, NoSessionError, LoginRefusedError) as error:
-            return Recalculated(self._finding, State.SENDING, reason="the connection was lost", error=error)
+            return Attempt(State.SENDING, reason="the connection was lost", error=error)
         except GatewayError as error:
             return self._ended(State.FAILED, reason=refusal(self._gateway, error), error=error)
         return self._compared(after)
 
     def _read(self) -> list[PenaltyRow]:
-        return list(rows_in_force(self._gateway, [self._finding.member.id]))
+        return list(rows_in_force(self._gateway, [self._patron]))
 
-    def _compared(self, after: Sequence[PenaltyRow]) -> Recalculated:
+    def _compared(self, after: Sequence[PenaltyRow]) -> Attempt:
         """Say what the recalculation changed, and whether that settles the finding."""
         by_hand = {row.id for row in self._before if row.staff is not None} - {row.id for row in after}
         if by_hand:
             return self._ended(State.FAILED, reason="a block that was set by hand is gone; look at the patron's record")
         value = set_by_ils(after)
         has_block = any(row.penalty in self._penalties.for_fines and row.staff is None for row in after)
-        settled = has_block if self._finding.kind is Kind.NOT_BLOCKED else not has_block
+        settled = has_block is self._due
         if settled:
             reason = "blocked in the ILS now" if has_block else "not blocked for fines any more"
         elif has_block:
@@ -166,6 +212,6 @@ class _Person:
         reason: str,
         value: int | None = None,
         error: GatewayError | None = None,
-    ) -> Recalculated:
+    ) -> Attempt:
         self._journal.note(self._step, state, value=value, reason=reason)
-        return Recalculated(self._finding, state, settled, reason, error)
+        return Attempt(state, settled, reason, error)

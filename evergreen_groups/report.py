@@ -14,7 +14,7 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_query import HighFines
 from evergreen_groups.group_search import GroupSearch
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.limits import Limits
+from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.models import Criteria, GroupFines, Report, Totals
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.progress import Progress, silent
@@ -37,7 +37,7 @@ def build_report(
     ``policy`` says which limit counts for whom where ``criteria`` has none for everybody.
 
     Raises:
-        ConfigurationError: ``criteria`` names an org unit that isn't there.
+        ConfigurationError: ``criteria`` names an org unit that isn't there, or a limit a profile or library.
         PermissionDeniedError: the account sees no patrons.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
@@ -69,7 +69,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         home_orgs=home_orgs,
         viewable_orgs=() if access.everywhere else access.viewable,
     )
-    reader = GroupReader(gateway, org_units, access, limits_of(gateway, criteria, policy, org_units))
+    reader = GroupReader(gateway, org_units, access, _limits(gateway, criteria, policy, org_units))
     groups, pushed_down = GroupSearch(gateway, high_fines, progress).run(reader.complete)
     listed, left_out = _choose(groups, criteria)
     return Report(
@@ -86,15 +86,11 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     )
 
 
-def limits_of(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> Limits:
-    """The criteria's one limit, or those of the policy.
-
-    Raises:
-        ConfigurationError: a limit names a profile or library that isn't there.
-    """
+def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> LimitFinder:
+    """The criteria's one limit, or those of the policy."""
     if criteria.limit is not None:
-        return Limits.only(criteria.limit, org_units)
-    return Limits.read(gateway, policy, org_units)
+        return OneLimit(criteria.limit)
+    return OneLimit(policy.as_limit()) if policy.uniform else Limits.read(gateway, policy, org_units)
 
 
 def _org_units(gateway: Gateway) -> OrgUnits:

@@ -1,4 +1,4 @@
-"""The state directory: where the journal is kept and where runs find out about each other."""
+"""The state directory, where the journal is kept and where runs find out about each other, and the cache's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def directory(environ: Mapping[str, str]) -> Path:
     return Path(base) / "evergreen-groups"
 
 
+def cache_directory(environ: Mapping[str, str]) -> Path | None:
+    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own; None without a home."""
+    if environ.get("CACHE_DIRECTORY"):
+        return Path(environ["CACHE_DIRECTORY"].split(":")[0])
+    home = environ.get("XDG_CACHE_HOME") or (Path(environ["HOME"]) / ".cache" if environ.get("HOME") else None)
+    return Path(home) / "evergreen-groups" if home else None
+
+
 def made(path: Path) -> Path:
     """Make a state directory that only its owner can enter.
 
@@ -41,13 +49,15 @@ def key_of(url: str) -> str:
     return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
 
 
-def lock(path: Path, url: str) -> AbstractContextManager[Holder]:
+def lock(path: Path, url: str, patience: float = 0.0) -> AbstractContextManager[Holder]:
     """Hold the lock for changes at one gateway.
 
+    ``patience`` is how many seconds to wait for whoever holds it.
+
     Raises:
-        BusyError: another process holds it; the message says which and since when.
+        BusyError: another run holds it; the message says which process and since when.
     """
-    return hold(made(path) / f"{key_of(url)}.lock", "is changing groups at this gateway")
+    return hold(made(path) / f"{key_of(url)}.lock", "is changing groups at this gateway", patience)
 
 
 def report_lock(path: Path) -> AbstractContextManager[Holder]:

@@ -5,6 +5,7 @@ Source: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -122,6 +123,12 @@ class ThresholdReader:
         if self._complete:
             rows = gateway.pcrud.search_columns("pgpt", _FIELDS, {"id": {"<>": None}}, limit=_MOST_THRESHOLDS)
             self._thresholds.add(Threshold(*row) for row in rows)
+
+    def reading_with(self, gateway: Gateway) -> ThresholdReader:
+        """What has been read so far, with the rest read through ``gateway``, which is of the same session."""
+        reader = copy.copy(self)
+        reader._gateway = gateway
+        return reader
 
     def find(self, profile: int, home_library: int) -> Threshold | None:
         """The threshold that counts for a patron, None where there is none.

@@ -1,15 +1,21 @@
-"""What several test files share: a sandbox with the built-in families, and gateways to it."""
+"""What several test files share: a sandbox with the built-in families, gateways to it, and web services over it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from fault_proxy import FaultProxy, fault_proxy
+from flask import Flask
+from web_caller import Clock
 
 from evergreen_groups.client import Client
+from evergreen_groups.config import Settings
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import close, create_app
 
 PASSWORD = "sandbox"
 
@@ -39,6 +45,33 @@ def client(sandbox: Sandbox, tmp_path: Path) -> Iterator[Client]:
     """The jobs, as an account that sees and changes patrons of every library."""
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
         yield client_of(gateway, tmp_path)
+
+
+@pytest.fixture
+def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
+    """What stands between the sandbox and whoever uses the proxy's address."""
+    with fault_proxy(sandbox.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of the apps that ``make_app`` makes."""
+    return Clock()
+
+
+@pytest.fixture
+def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[Callable[[Settings], Flask]]:
+    """Makes web services with the sandbox's service account; they are closed in the end, before the proxy is."""
+    environ = {f"{name}_DIRECTORY": str(tmp_path / name.lower()) for name in ("STATE", "CACHE")}
+    with ExitStack() as apps:
+
+        def made(settings: Settings) -> Flask:
+            app = create_app(settings, {**environ, "EVERGREEN_GROUPS_PASSWORD": PASSWORD}, clock=clock)
+            apps.callback(close, app)
+            return app
+
+        yield made
 
 
 def gateway_of(url: str, account: str, **options: object) -> Gateway:

@@ -101,6 +101,13 @@ def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
         ('[gateway]\npassword = "x"', ["password_file"]),
         ("[gateway]\nspeed = 1", ["[gateway] speed", "unknown key", "concurrency"]),
         ("[post]\nhost = 1", ["[mail]", "[gateway], [policy], [report]"]),
+        ("[serve]\nthreads = 1", ["[serve] threads", "2 to 64"]),
+        ('[serve]\norigin = "https://ils.example.org/eg2"', ["[serve] origin", "without a path"]),
+        ('[serve]\norigin = "ils.example.org"', ["[serve] origin", "https://evergreen.example.org"]),
+        ('[serve]\ntrusted_proxies = ["10.0.0.1/8"]', ["trusted_proxies", "host bits"]),
+        ('[events]\nallow = "localhost"', ["[events] allow", "127.0.0.1"]),
+        ("[events]\nallow = 5", ["[events] allow", "a list of addresses"]),
+        ('[events]\nsecret = "x"', ["secret_file"]),
         ("[policy]\nlimit = -1", ["[policy] limit", "-1", "not below zero"]),
         ("[policy]\nlimit = 5.005", ["[policy] limit", "5.005", "two decimal places"]),
         ("[policy]\nlimit = nan", ["[policy] limit", "NaN"]),
@@ -181,3 +188,38 @@ def test_a_useless_password_file(tmp_path: Path, content: bytes, message: str) -
     path.chmod(0o600)
     with pytest.raises(ConfigurationError, match=message):
         config.password(config.GatewaySettings(password_file=path), dict(os.environ, EVERGREEN_GROUPS_PASSWORD=""))
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://ILS.example.org", "https://ils.example.org"),
+        ("https://ils.example.org:443/", "https://ils.example.org"),
+        ("http://ils.example.org:443", "http://ils.example.org:443"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
+    assert config.load(None, {"EVERGREEN_GROUPS_SERVE_ORIGIN": text}).serve.origin == origin
+
+
+def test_networks_in_a_variable() -> None:
+    events = config.load(None, {"EVERGREEN_GROUPS_EVENTS_ALLOW": "10.1.0.0/16, ::1"}).events
+    assert [str(network) for network in events.allow] == ["10.1.0.0/16", "::1/128"]
+
+
+def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "events_secret"
+    file.write_text("from-the-file-or-systemd\n")
+    file.chmod(0o604)
+    settings = config.EventsSettings(secret_file=file)
+    assert config.events_secret(config.EventsSettings(), {}) is None
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert config.events_secret(config.EventsSettings(), credentials) == "from-the-file-or-systemd"
+    with pytest.raises(ConfigurationError, match=r"secret file .* is open to everybody: chmod 600"):
+        config.events_secret(settings, {})
+    file.chmod(0o600)
+    assert config.events_secret(settings, {}) == "from-the-file-or-systemd"
+    file.write_text("too-short")
+    with pytest.raises(ConfigurationError, match="16 characters"):
+        config.events_secret(settings, {})

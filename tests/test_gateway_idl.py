@@ -189,6 +189,15 @@ class TestAsking:
                 gateway.idl("au")
             assert len(server.requests) == 1
 
+    def test_an_upgraded_server_is_noticed_after_a_while(self, monkeypatch):
+        before, after = document("au", fields="id name"), document("au", fields="name id")
+        with Server([raw(http(before))], raw(http(after))) as server, connect(server) as gateway:
+            assert gateway.idl("au")["au"].positions["id"] == 0
+            assert gateway.idl("au")["au"].positions["id"] == 0
+            monkeypatch.setattr(gateway._idl_source, "_ends", 0.0)
+            assert gateway.idl()["au"].positions["id"] == 1
+            assert [request.path for request in server.requests] == ["/reports/fm_IDL.xml?class=au"] * 2
+
     def test_a_not_modified_that_nobody_asked_for(self):
         answer = raw(b"HTTP/1.1 304 Not Modified\r\n\r\n")
         with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(TransportError):

@@ -24,6 +24,7 @@ from evergreen_groups.cli import (
     logs,
     report_command,
     sandbox_command,
+    serve_command,
     show_command,
     status_command,
 )
@@ -80,6 +81,7 @@ for _command in (
     change_commands.batch,
     journal_command.command,
     change_commands.undo,
+    serve_command.command,
     sandbox_command.command,
 ):
     cli.add_command(_command)

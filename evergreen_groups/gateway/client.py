@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
+from evergreen_groups.errors import ConfigurationError, NoSessionError, TimedOutError, UnreachableError
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer, Expect, Result
 from evergreen_groups.gateway.call import IDL_CALL, Call, form
@@ -90,6 +92,8 @@ class Gateway:
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
         self._idl_source = IdlSource(self._address.idl, self._fetch_idl, cache)
         self._closed = False
+        self._origin: Gateway | None = None  # what a view shares its connections with
+        self._until: float | None = None
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -113,6 +117,41 @@ class Gateway:
         """The session's token; logs in where there is none yet."""
         return self._session.token()
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def acting_as(self, token: str) -> Gateway:
+        """This gateway in the name of somebody else's session, which is neither renewed nor logged out.
+
+        Connections, the IDL, retries and statistics are shared. Closing the result leaves them alone; once this gateway
+        is closed, the result is as well. Errors of the result don't show ``token``, and nothing keeps it.
+        """
+        view = self._view()
+        view._redactor = Redactor()
+        view._transport = self._transport.for_session(view._redactor)
+        view._session = Session(view._invoke, view._invoke_once, credentials=None, token=token, redactor=view._redactor)
+        return view
+
+    def within(self, seconds: float) -> Gateway:
+        """This gateway and its session, for calls that are all to be over ``seconds`` from now.
+
+        Waiting for a connection and trying again count. What isn't over then, or is only begun later, raises a
+        TimedOutError. Closing the result closes nothing. A login and getting the IDL, where the result has to,
+        may take as long as ever.
+        """
+        view = self._view()
+        ends = time.monotonic() + seconds
+        view._until = ends if self._until is None else min(self._until, ends)
+        return view
+
+    def _view(self) -> Gateway:
+        view = copy.copy(self)
+        view._origin = self
+        view.pcrud = Pcrud(view)
+        return view
+
     def login(self) -> None:
         """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
         self._session.token()
@@ -122,8 +161,14 @@ class Gateway:
         self._session.logout()
 
     def close(self) -> None:
-        """Stop what is under way in other threads, log out and close all connections. Raises nothing."""
+        """Stop what is under way in other threads, log out and close all connections. Raises nothing.
+
+        What :meth:`acting_as` and :meth:`within` gave only stops taking calls.
+        """
         if self._closed:
+            return
+        if self._origin is not None:
+            self._closed = True
             return
         self._transport.interrupt()
         self._session.logout()
@@ -186,7 +231,7 @@ class Gateway:
         return ordered_map(function, items, self.concurrency)
 
     def _send(self, call: Call, params: Sequence[object], expect: Expect, write: bool, timeout: float | None) -> Result:
-        seconds = timeout or self._timeout
+        seconds = self._patience(call, timeout or self._timeout)
         body = form(call, params, locale=self._locale, timeout=seconds)
 
         def attempt() -> Result:
@@ -195,10 +240,10 @@ class Gateway:
         self._refuse_closed(call)
         if write:
             return attempt()
-        return self._retries.run(attempt, self._transport.stop, self.statistics.retry)
+        return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh)
+        reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, until=self._until)
         return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
 
     def _invoke(self, service: str, method: str, *params: object) -> Any:
@@ -217,8 +262,25 @@ class Gateway:
         self._refuse_closed(IDL_CALL)
         return self._retries.run(attempt, self._transport.stop, self.statistics.retry)
 
+    def _patience(self, call: Call, seconds: float) -> float:
+        """Return how long the service may take, in seconds; raises TimedOutError when no time is left."""
+        if self._until is None:
+            return seconds
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimedOutError(
+                f"{call}: not asked any more, the time for the whole job is up. Try again later.",
+                service=call.service,
+                method=call.method,
+            )
+        return min(seconds, left)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._closed or (self._origin is not None and self._origin._is_closed)
+
     def _refuse_closed(self, call: Call) -> None:
-        if self._closed:
+        if self._is_closed:
             raise UnreachableError(f"{call}: this gateway has been closed.", service=call.service, method=call.method)
 
 

@@ -20,6 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_SHORTEST_WAIT = 0.001  # in seconds; nought would be no limit to a socket
 _LONGEST_WAIT = 0.5  # how long a read may go on, in seconds, after the gateway was closed in another thread
 
 
@@ -30,13 +31,15 @@ class StaleConnectionError(ConnectionError):
 class Exchange:
     """One request and its answer: the time that is left for it, and whether it may have reached the server.
 
-    The time, ``seconds``, starts when the request has been sent. Setting ``stop`` ends the exchange early.
+    The time, ``seconds``, starts when the request has been sent. Setting ``stop`` ends the exchange early, and so does
+    ``until``, a time of the monotonic clock by which everything has to be over, waiting for a connection included.
     """
 
-    def __init__(self, seconds: float, stop: threading.Event) -> None:
+    def __init__(self, seconds: float, stop: threading.Event, until: float | None = None) -> None:
         self.sent = False
         self._seconds = seconds
         self._stop = stop
+        self._until = until
         self._ends: float | None = None
 
     def wait(self) -> float:
@@ -48,10 +51,16 @@ class Exchange:
             raise ConnectionAbortedError("stopped")
         now = time.monotonic()
         if self._ends is None:
-            self._ends = now + self._seconds
+            self._ends = now + self._seconds if self._until is None else min(now + self._seconds, self._until)
         if now >= self._ends:
             raise TimeoutError("timed out")
         return min(self._ends - now, _LONGEST_WAIT)
+
+    def left(self, seconds: float) -> float:
+        """Return how much of ``seconds`` there is before everything has to be over."""
+        if self._until is None:
+            return seconds
+        return min(seconds, max(self._until - time.monotonic(), _SHORTEST_WAIT))
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
@@ -137,11 +146,19 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
     """The same over TLS."""
 
 
-class _Pool(HTTPConnectionPool):
+class _PatientPool(HTTPConnectionPool):
+    """Waits for a free connection no longer than the exchange has time."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        exchange = current_exchange.get()
+        return super()._get_conn(timeout if exchange is None else exchange.left(threading.TIMEOUT_MAX))
+
+
+class _Pool(_PatientPool):
     ConnectionCls = _WatchedConnection
 
 
-class _TLSPool(HTTPSConnectionPool):
+class _TLSPool(_PatientPool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 

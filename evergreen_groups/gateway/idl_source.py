@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote, urlencode
 
@@ -14,9 +15,12 @@ from evergreen_groups.gateway.transport import Reply
 
 log = logging.getLogger("evergreen_groups.gateway")
 
+SECONDS = 300.0
+"""How long classes are taken to be current. An upgrade of the ILS may put fields into another order at any time."""
+
 
 class IdlSource:
-    """Gets the classes that are needed, each once. Safe to share between threads.
+    """Gets the classes that are needed, each once in a while. Safe to share between threads.
 
     ``fetch`` gets an address with some headers. The server is asked for single classes (``?class=``, Apache's idlchunk
     module); where it refuses, or answers without them, for its whole IDL, once.
@@ -28,6 +32,7 @@ class IdlSource:
         self._cache = cache
         self._idl = Idl()
         self._complete = False
+        self._ends = time.monotonic() + SECONDS
         self._lock = threading.Lock()
 
     def require(self, class_ids: Iterable[str]) -> Idl:
@@ -36,15 +41,21 @@ class IdlSource:
         Raises DataError for a class that the server doesn't have, and for an IDL that can't be read.
         """
         with self._lock:
-            missing = sorted(set(class_ids) - set(self._idl))
+            wanted = set(class_ids)
+            if time.monotonic() > self._ends:
+                wanted |= set(self._idl)  # somebody may be about to read an answer with them
+                self._idl, self._complete = Idl(), False
+                self._ends = time.monotonic() + SECONDS
+            missing = sorted(wanted - set(self._idl))
             if missing and not self._complete:
                 self._narrow(missing)
             if not self._complete and any(class_id not in self._idl for class_id in missing):
                 self._idl.add(self._get(self._url))
                 self._complete = True
+            idl = self._idl
         for class_id in missing:
-            _ = self._idl[class_id]  # raises for what isn't there
-        return self._idl
+            _ = idl[class_id]  # raises for what isn't there
+        return idl
 
     def _narrow(self, class_ids: Sequence[str]) -> None:
         query = urlencode([("class", class_id) for class_id in class_ids], quote_via=quote)

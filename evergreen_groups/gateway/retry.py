@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from evergreen_groups.errors import CutOffError, HTTPStatusError, TimedOutError, TransportError, UnreachableError
@@ -30,6 +30,12 @@ class RetryPolicy:
     first_delay: float = 0.5
     longest_delay: float = 8.0
     total_seconds: float = 180.0
+
+    def until(self, ends: float | None) -> RetryPolicy:
+        """Return this policy with no try that begins after ``ends``, a time of the monotonic clock (None: no end)."""
+        if ends is None:
+            return self
+        return replace(self, total_seconds=min(self.total_seconds, ends - time.monotonic()))
 
     def delays(self) -> Iterator[float]:
         """Yield the wait before the second try, the third, and so on: ``tries`` - 1 of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import http.client
 import logging
 import ssl
@@ -92,6 +93,12 @@ class Transport:
         """Set when the exchanges now under way are to end."""
         return self._stop
 
+    def for_session(self, redactor: Redactor) -> Transport:
+        """The same connections for another session, whose secrets are blanked by ``redactor``."""
+        shared = copy.copy(self)
+        shared._redactor = redactor
+        return shared
+
     def interrupt(self) -> None:
         """End every exchange that is under way in other threads, within a second; later ones are not touched."""
         stopped, self._stop = self._stop, threading.Event()
@@ -101,19 +108,22 @@ class Transport:
         """Close the kept-alive connections."""
         self._pool.close()
 
-    def post(self, call: Call, body: bytes, seconds: float, *, fresh: bool = False) -> Reply:
+    def post(
+        self, call: Call, body: bytes, seconds: float, *, fresh: bool = False, until: float | None = None
+    ) -> Reply:
         """Post a form and return the answer, which must have come whole ``seconds`` after the request was sent.
 
-        ``fresh`` uses a new connection, for this request alone. Raises a TransportError, or
+        ``fresh`` uses a new connection, for this request alone; ``until`` is a time of the monotonic clock by which
+        everything must be over, waiting for a connection included. Raises a TransportError, or
         UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
         """
         request = self._form.copy()
         request.prepare_body(body, None)
         if not fresh:
-            return self._send(call, request, seconds)
+            return self._send(call, request, seconds, until)
         request.headers["Connection"] = "close"
         with self._new_session(1) as session:
-            return self._exchange(session, call, request, seconds, last=True)
+            return self._exchange(session, call, request, seconds, until, last=True)
 
     def get(self, call: Call, url: str, seconds: float, headers: Mapping[str, str]) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
@@ -127,14 +137,14 @@ class Transport:
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
-    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float) -> Reply:
+    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, until: float | None = None) -> Reply:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:
-                return self._exchange(self._pool, call, request, seconds)
+                return self._exchange(self._pool, call, request, seconds, until)
             except StaleConnectionError:
                 self._statistics.retry()
-        return self._exchange(self._pool, call, request, seconds, last=True)
+        return self._exchange(self._pool, call, request, seconds, until, last=True)
 
     def _exchange(
         self,
@@ -142,10 +152,12 @@ class Transport:
         call: Call,
         request: requests.PreparedRequest,
         seconds: float,
+        until: float | None,
         *,
         last: bool = False,
     ) -> Reply:
-        exchange = Exchange(seconds, self._stop)
+        exchange = Exchange(seconds, self._stop, until)
+        seconds = exchange.left(seconds)
         adapter = session.get_adapter(self._address.base)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()
         token = current_exchange.set(exchange)
@@ -154,7 +166,7 @@ class Transport:
             response = adapter.send(
                 request,
                 stream=True,
-                timeout=(self._connect_timeout, seconds),
+                timeout=(exchange.left(self._connect_timeout), seconds),
                 verify=self._environment["verify"] or True,
                 cert=self._environment["cert"],
                 proxies=self._environment["proxies"],
@@ -229,12 +241,15 @@ class Transport:
             return any(isinstance(cause, kinds) for cause in causes)
 
         kind: type[TransportError] = CutOffError
-        if found(*_NOT_CONNECTED) or not exchange.sent:
+        if found(urllib3.exceptions.EmptyPoolError):
+            kind = TimedOutError
+            text = "no connection became free in time. Try again later"
+        elif found(*_NOT_CONNECTED) or not exchange.sent:
             kind = UnreachableError
             text = f"no connection to {self._address.base}: {_reason(causes, self._connect_timeout)}"
         elif found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
             kind = TimedOutError
-            text = f"no whole answer within {seconds:g} seconds. Try again later, or ask for less"
+            text = f"no whole answer within {round(seconds, 2):g} seconds. Try again later, or ask for less"
         elif found(http.client.BadStatusLine) and not found(http.client.RemoteDisconnected):
             kind = NotJSONError
             text = "what answers there does not speak HTTP. Check the address"

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.dataset import load
+from evergreen_groups.sandbox.desk import CLIENTS, Desk
 from evergreen_groups.sandbox.permissions import orgs_where
 from evergreen_groups.sandbox.server import SandboxServer
 from evergreen_groups.sandbox.store import Store
@@ -109,6 +110,16 @@ class Sandbox:
         username, password = self.report_account
         lines += [f'  username = "{username}"', "and in the environment:", f"  EVERGREEN_GROUPS_PASSWORD={password}"]
         return "\n".join(lines)
+
+    def serve_desk(self, service_url: str) -> None:
+        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``."""
+        self._server.desk = Desk(service_url)
+
+    @property
+    def desk_addresses(self) -> dict[str, str]:
+        """Where the demo desk shows a patron of a family that owes, by the staff client's name."""
+        patron = self._store.read().execute("SELECT usr FROM ac WHERE barcode = ?", (self.barcodes[0],)).fetchone()[0]
+        return {client: self.url + path.format(patron) for client, path in CLIENTS.items()}
 
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""

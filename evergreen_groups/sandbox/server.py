@@ -1,4 +1,4 @@
-"""The sandbox's web server: the gateway, the IDL file, and ``POST /sandbox/reset``."""
+"""The sandbox's web server: the gateway, the IDL file, ``POST /sandbox/reset``, and the demo desk where it's wanted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from evergreen_groups.sandbox import services
+from evergreen_groups.sandbox.desk import Desk, Request
 from evergreen_groups.sandbox.idl import fm_idl
 from evergreen_groups.sandbox.methods import Context, Failure, dispatch
 from evergreen_groups.sandbox.sessions import Sessions
@@ -70,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
             elif parts.path == RESET and self.command == "POST":
                 self.server.reset()
                 self._send(200, "text/plain", b"reset\n")
-            else:
+            elif not self._at_the_desk(body):
                 self._send(404, "text/html; charset=iso-8859-1", _NOT_FOUND)
         except _HangUp:
             self.close_connection = True
@@ -91,6 +92,18 @@ class Handler(BaseHTTPRequestHandler):
         while self.rfile.readline(10_000).strip():
             pass
         return b"".join(parts)
+
+    def _at_the_desk(self, body: bytes) -> bool:
+        """Answer as the demo desk; false where there is none, or nothing at that address."""
+        if self.server.desk is None:
+            return False
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, self.path, headers, body, str(self.client_address[0]))
+        answer = self.server.desk.answer(request)
+        if answer is None:
+            return False
+        self._send(answer.status, answer.content_type, answer.body, answer.headers)
+        return True
 
     def _gateway(self, query: bytes, body: bytes) -> None:
         in_body = self.command == "POST"
@@ -169,6 +182,7 @@ class SandboxServer(ThreadingHTTPServer):
         services.register()
         super().__init__((host, port), Handler)
         self.store = store
+        self.desk: Desk | None = None
         self.sessions = Sessions(now)
         self.started = now().strftime("%a, %d %b %Y %H:%M:%S GMT")
         self._connections: set[socket.socket] = set()

@@ -1,0 +1,76 @@
+-- Event definitions that tell evergreen-groups about a patron: when Evergreen has set PATRON_EXCEEDS_FINES, and when a
+-- patron was updated (moved into another group, for example). They are made inactive; docs/serving.md says how to
+-- switch them on.
+--
+--   psql -v secret_file=/etc/evergreen-groups/events-secret -f action-trigger.sql
+--
+-- as a role that owns the Evergreen tables. The file with the secret is the one that [events] secret_file names: read
+-- here so that the secret is on no command line. Another address of the service: -v url=http://…/evergreen-groups/events
+--
+-- It may be run again: a definition that is there stays as it is, with whatever has been changed in it since. Only with
+-- -v renew=on are address and secret written anew, the rest of the template with them.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?url}
+\else
+    \set url http://127.0.0.1:8211/evergreen-groups/events
+\endif
+\if :{?renew}
+\else
+    \set renew off
+\endif
+\if :{?secret_file}
+\else
+    DO $$ BEGIN RAISE EXCEPTION 'say where the secret is: -v secret_file=/etc/evergreen-groups/events-secret'; END $$;
+\endif
+\set secret `cat :'secret_file'`
+
+-- What else could end the line, or mean something to the template or to the reactor's configuration?
+SELECT :'secret' ~ '^[A-Za-z0-9_-]{16,}$' AS usable_secret, :'url' ~ '^https?://[A-Za-z0-9._:/-]+$' AS usable_url \gset
+\if :usable_secret
+\else
+    DO $$ BEGIN RAISE EXCEPTION 'the secret has to be 16 letters, digits, _ or - or more: openssl rand -hex 24'; END $$;
+\endif
+\if :usable_url
+\else
+    DO $$ BEGIN RAISE EXCEPTION 'the url has to be such as http://127.0.0.1:8211/evergreen-groups/events'; END $$;
+\endif
+
+BEGIN;
+
+CREATE TEMPORARY TABLE wanted ON COMMIT DROP AS
+SELECT 'Evergreen groups: ' || told.what AS name, told.hook,
+    format(
+        E'method post\nurl %s\n<Headers>\n  X-Evergreen-Groups-Secret %s\n</Headers>\ncontent <<END\n'
+        'event=[%% event.id %%]&hook=[%% event.event_def.hook.key %%]&patron=[%% %s %%]\nEND\n',
+        :'url', :'secret', told.patron
+    ) AS template
+FROM (VALUES
+    ('a patron exceeds fines', 'penalty.PATRON_EXCEEDS_FINES', 'target.usr'),
+    ('a patron was updated', 'au.updated', 'target.id')
+) AS told (what, hook, patron);
+
+-- Found again by what it does, for it may have been given another name.
+CREATE TEMPORARY TABLE present ON COMMIT DROP AS
+SELECT definition.id, wanted.hook, wanted.template
+FROM wanted JOIN action_trigger.event_definition definition USING (hook)
+WHERE definition.reactor = 'CallHTTP' AND definition.template LIKE '%X-Evergreen-Groups-Secret%';
+
+-- Evergreen purges the events of a definition after its retention interval, and the secret in their output with them.
+-- For hooks like these it then insists on max_delay, which has no other effect on them.
+INSERT INTO action_trigger.event_definition
+    (active, owner, name, hook, validator, reactor, delay, max_delay, retention_interval, template)
+SELECT FALSE, root.id, wanted.name, wanted.hook, 'NOOP_True', 'CallHTTP', '0', '1 day', '30 days', wanted.template
+FROM wanted CROSS JOIN actor.org_unit root
+WHERE root.parent_ou IS NULL AND wanted.hook NOT IN (SELECT hook FROM present);
+
+\if :renew
+UPDATE action_trigger.event_definition definition SET template = present.template
+FROM present WHERE definition.id = present.id AND definition.template <> present.template;
+\endif
+
+COMMIT;
+
+SELECT id, name, hook, active FROM action_trigger.event_definition
+WHERE reactor = 'CallHTTP' AND template LIKE '%X-Evergreen-Groups-Secret%' ORDER BY id;

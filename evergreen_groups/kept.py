@@ -1,0 +1,37 @@
+"""Values that were found out and stay true for a while."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+MOST = 10_000
+"""How many values are kept; of more than that the oldest go."""
+
+
+class Kept(Generic[Value]):
+    """Values by key, each for ``seconds`` of ``clock``. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._values: OrderedDict[str, tuple[float, Value]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str, read: Callable[[], Value]) -> Value:
+        """The value, read where it isn't there or too old. What can't be read isn't kept."""
+        with self._lock:
+            kept = self._values.get(key)
+        if kept is not None and self._clock() < kept[0]:
+            return kept[1]
+        value = read()  # outside the lock: a slow ILS is to hold up nobody else
+        with self._lock:
+            self._values.pop(key, None)
+            self._values[key] = (self._clock() + self._seconds, value)
+            if len(self._values) > MOST:
+                self._values.popitem(last=False)
+        return value

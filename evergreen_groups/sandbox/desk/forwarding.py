@@ -1,0 +1,44 @@
+"""Handing requests on to the web service, as Apache's ``ProxyPass`` does."""
+
+from __future__ import annotations
+
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlsplit
+
+from evergreen_groups.sandbox.desk.answers import Answer, Request
+
+PATIENCE = 60.0
+_ONE_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+_BY_SERVER = {"date", "server"}
+_DOWN = b"<!DOCTYPE html>\n<title>503 Service Unavailable</title>\n<h1>Service Unavailable</h1>\n"
+
+
+class Forwarder:
+    """Hands requests on to the server at ``url``; only its host and port count."""
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url).netloc
+
+    def forward(self, request: Request) -> Answer:
+        """The server's answer; 503 in HTML, as Apache gives it, where there is none."""
+        connection = HTTPConnection(self._address, timeout=PATIENCE)
+        try:
+            connection.request(request.command, request.target, request.body or None, self._headers(request))
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, HTTPException):
+            return Answer(503, "text/html; charset=iso-8859-1", _DOWN)
+        finally:
+            connection.close()
+        headers = {name: value for name, value in answer.headers.items() if name.lower() not in _ONE_HOP | _BY_SERVER}
+        content_type = next((headers.pop(name) for name in list(headers) if name.lower() == "content-type"), None)
+        return Answer(answer.status, content_type, body, headers)
+
+    @staticmethod
+    def _headers(request: Request) -> dict[str, str]:
+        kept = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
+        former = kept.pop("x-forwarded-for", "")
+        return kept | {
+            "x-forwarded-for": f"{former}, {request.peer}" if former else request.peer,
+            "x-forwarded-host": request.headers.get("host", ""),
+        }

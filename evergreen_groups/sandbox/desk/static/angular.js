@@ -1,0 +1,170 @@
+// The demo desk's stand-in for the Angular client's patron page: its elements, addresses and order of events.
+import { colorMode, currency, element, everyone, fines, loggedIn, members, patron, pause } from "./ils.js";
+
+const ROOT = /^\/eg2\/[^/]+/.exec(location.pathname)[0];
+const PATRONS = `${ROOT}/staff/circ/patron`;
+// Milliseconds, as seen in the real client: the address first, then the name beside no fines, then the amounts.
+const PACE = { address: 120, name: 40, amounts: 140, refresh: 90 };
+
+const grid = document.getElementById("patron-grid");
+const nav = document.getElementById("patron-nav");
+const tabs = document.getElementById("patron-tabs");
+let current = null; // whose page it is by the address, or by the row that was clicked
+let summary = null; // what the summary shows
+let collapsed = false;
+
+function fields(root, values) {
+  for (const [name, value] of Object.entries(values)) {
+    const node = root.querySelector(`[data-field=${name}]`);
+    if (node) node.firstChild.data = value; // the node stays, its text changes
+  }
+}
+
+function makeSummary(whose) {
+  const made = document.createElement("eg-patron-summary");
+  made.append(document.getElementById("summary").content.cloneNode(true));
+  paint(made, whose);
+  return made;
+}
+
+function paint(root, shown) {
+  const { fines: amounts = { owed: 0, group: 0 }, ...record } = shown;
+  fields(root, { ...record, owed: currency(amounts.owed) });
+  const first = root.querySelector("[data-alert=owed]");
+  if (!first) return;
+  first.className = amounts.owed > 0 ? "alert PATRON_HAS_BILLS" : "";
+  const list = first.parentElement;
+  const groupRow = list.querySelector("[data-field=group]")?.parentElement;
+  if (amounts.group <= amounts.owed) groupRow?.remove();
+  else if (!groupRow) {
+    const anchor = [...list.childNodes].find((node) => node.nodeType === Node.COMMENT_NODE);
+    anchor.before(document.getElementById("group-fines").content.firstElementChild.cloneNode(true));
+  }
+  fields(root, { group: currency(amounts.group) });
+}
+
+function showSummary() {
+  const place = document.getElementById("patron-summary");
+  if (!summary) place?.remove();
+  else if (place) paint(place, summary);
+  else {
+    const made = element("div", "", { id: "patron-summary" });
+    made.append(makeSummary(summary));
+    made.querySelector("#summary-toggle").addEventListener("click", () => toggle(made));
+    grid.prepend(made);
+    if (collapsed) made.querySelector(".summary-details").remove();
+  }
+  document.getElementById("banner").textContent = summary ? `Patron: ${summary.name}` : "Manage Patrons";
+}
+
+function toggle(place) {
+  collapsed = !collapsed;
+  if (collapsed) place.querySelector(".summary-details").remove();
+  else place.querySelector(".patron-summary-container").append(makeSummary(summary).querySelector(".summary-details"));
+  place.querySelector("#summary-toggle").setAttribute("aria-expanded", String(!collapsed));
+}
+
+function showNav(tab) {
+  for (const item of nav.querySelectorAll("[data-tab]")) {
+    item.classList.toggle("active", item.dataset.tab === tab);
+    if (item.localName === "a") item.href = `${PATRONS}/${item.dataset.tab === "search" ? "" : `${current}/`}${item.dataset.tab}`;
+  }
+  for (const item of nav.querySelectorAll("[data-link]")) item.href = `${ROOT}/${item.dataset.link}${current}`;
+}
+
+async function changePatron(id) {
+  current = id;
+  const record = await patron(id);
+  await pause(PACE.name);
+  if (!record || current !== id) return;
+  summary = record;
+  showSummary();
+  const amounts = await fines(id, record.group);
+  await pause(PACE.amounts);
+  if (summary !== record) return;
+  summary = { ...record, fines: amounts };
+  showSummary();
+}
+
+function table(people, link) {
+  const made = element("table", "");
+  made.createCaption().textContent = link ? "Group Member Details" : "Patrons";
+  const body = made.createTBody();
+  for (const person of people) {
+    const row = body.insertRow();
+    row.dataset.patron = person.id;
+    const card = element("a", person.card, { href: `${PATRONS}/${person.id}/checkout`, "data-router": "" });
+    row.insertCell().append(card);
+    row.insertCell().textContent = person.name;
+    row.insertCell().textContent = link ? currency(person.owed) : person.library;
+  }
+  return made;
+}
+
+async function searchTab() {
+  const people = await everyone();
+  const made = table(people, false);
+  made.addEventListener("click", async (event) => {
+    if (event.target.closest("a")) return;
+    const id = Number(event.target.closest("tr").dataset.patron);
+    const loading = changePatron(id);
+    showNav("search");
+    await loading;
+  });
+  const merge = element("button", "Merge the first two", { type: "button", class: "btn", id: "merge" });
+  merge.addEventListener("click", () => {
+    const dialog = element("div", "", { class: "modal", role: "dialog", "aria-label": "Merge patrons" });
+    dialog.append(...people.slice(0, 2).map((person) => makeSummary(person)));
+    tabs.prepend(dialog);
+  });
+  return [merge, made];
+}
+
+async function route() {
+  const [id, tab] = location.pathname.slice(PATRONS.length + 1).split("/");
+  if (id === "search") {
+    current = summary = null;
+    showSummary();
+    showNav("search");
+    tabs.replaceChildren(...(await searchTab()));
+    return;
+  }
+  const loading = Number(id) === summary?.id ? null : changePatron(Number(id));
+  current = Number(id);
+  showNav(tab);
+  tabs.replaceChildren(element("h3", tab.replaceAll("_", " ")));
+  await loading;
+  if (tab === "group" && summary) tabs.replaceChildren(table(await members(summary.group), true));
+}
+
+async function go(address) {
+  await pause(PACE.address);
+  history.pushState(null, "", address);
+  await route();
+}
+
+nav.addEventListener("click", async (event) => {
+  const tab = event.target.dataset.tab;
+  if (!tab || event.ctrlKey) return;
+  event.preventDefault();
+  if (tab !== "refresh") {
+    await go(tab === "search" ? `${PATRONS}/search` : `${PATRONS}/${current}/${tab}`);
+  } else if (summary) {
+    const { fines: _former, ...record } = summary;
+    const amounts = await fines(record.id, record.group);
+    summary = record; // no amounts for a moment
+    showSummary();
+    await pause(PACE.refresh);
+    summary = { ...record, fines: amounts };
+    showSummary();
+  }
+});
+tabs.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-router]");
+  if (!link || event.ctrlKey) return;
+  event.preventDefault();
+  go(link.pathname);
+});
+addEventListener("popstate", route);
+colorMode(document.getElementById("color-mode"));
+if (await loggedIn()) await route();

@@ -1,0 +1,120 @@
+// What both demo pages ask of the gateway, with the session in the staff client's cookie.
+
+const CLASSES = ["au", "ac", "aou", "pgt", "mous"];
+let orders = null;
+
+/** The staff session's token; null without one. */
+export function token() {
+  const found = /(?:^|; )eg\.auth\.token=([^;]*)/.exec(document.cookie);
+  return found ? JSON.parse(decodeURIComponent(found[1])) : null;
+}
+
+/** Call a method of the ILS and return its first result; null if there is none. */
+export async function request(service, method, ...params) {
+  const fields = [["service", service], ["method", method], ...params.map((param) => ["param", JSON.stringify(param)])];
+  const body = fields.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
+  const headers = { "Content-Type": "application/x-www-form-urlencoded" };
+  const response = await fetch("/osrf-gateway-v1", { method: "POST", headers, body });
+  const answer = await response.json();
+  if (answer.status !== 200) throw new Error(`${method}: status ${answer.status}`);
+  const result = answer.payload.length ? answer.payload[0] : null;
+  if (result && result.textcode && result.textcode !== "SUCCESS") throw new Error(`${method}: ${result.textcode}`);
+  return result;
+}
+
+async function fieldOrders() {
+  const query = CLASSES.map((name) => `class=${name}`).join("&");
+  const text = await (await fetch(`/reports/fm_IDL.xml?${query}`)).text();
+  const idl = new DOMParser().parseFromString(text, "text/xml");
+  const all = (node, name) => [...node.getElementsByTagNameNS("*", name)];
+  const named = (node) => all(node, "field").map((field) => field.getAttribute("name"));
+  return Object.fromEntries(all(idl, "class").map((one) => [one.getAttribute("id"), named(one)]));
+}
+
+function decode(value) {
+  if (Array.isArray(value)) return value.map(decode);
+  if (!value || !value.__c) return value;
+  return Object.fromEntries(orders[value.__c].map((field, place) => [field, decode(value.__p[place])]));
+}
+
+async function records(where, limit) {
+  orders = orders || (await fieldOrders());
+  const options = { flesh: 1, flesh_fields: { au: ["card", "home_ou", "profile"] }, order_by: { au: "id" }, limit };
+  const found = await request("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", token(), where, options);
+  return decode(found).map((record) => ({
+    id: record.id,
+    group: record.usrgroup,
+    name: `${record.family_name}, ${record.first_given_name}`,
+    card: record.card ? record.card.barcode : "",
+    username: record.usrname,
+    library: record.home_ou.shortname,
+    profile: record.profile.name,
+  }));
+}
+
+/** A patron's record; null where there is none or it may not be seen. */
+export async function patron(id) {
+  return (await records({ id }, 1))[0] || null;
+}
+
+/** The patrons that the account may see. */
+export function everyone() {
+  return records({ deleted: "f", id: { ">": 1000 } }, 200);
+}
+
+/** The members of a group that the account may see, each with what is owed. */
+export async function members(group) {
+  const [people, balances] = await Promise.all([records({ deleted: "f", usrgroup: group }, 200), owedInGroup(group)]);
+  return people.map((person) => ({ ...person, owed: balances.get(Number(person.id)) || 0 }));
+}
+
+async function owedInGroup(group) {
+  const method = "open-ils.actor.usergroup.members.balance_owed";
+  const rows = await request("open-ils.actor", method, token(), group);
+  return new Map(rows.map((row) => [Number(row.usr), Number(row.balance_owed)]));
+}
+
+/** What a patron owes, and what the whole group owes, as numbers. */
+export async function fines(id, group) {
+  const method = "open-ils.actor.user.fines.summary";
+  const [own, rows] = await Promise.all([request("open-ils.actor", method, token(), id), owedInGroup(group)]);
+  const total = [...rows.values()].reduce((sum, amount) => sum + Math.round(amount * 100), 0) / 100;
+  return { owed: own ? Number(decode(own).balance_owed) : 0, group: total };
+}
+
+/** An amount as the clients write it. */
+export function currency(amount) {
+  return amount.toLocaleString("en-US", { style: "currency", currency: "USD" });
+}
+
+/** Go to the login page where the session has ended; true where it hasn't. */
+export async function loggedIn() {
+  try {
+    if (token()) return Boolean(await request("open-ils.auth", "open-ils.auth.session.retrieve", token(), null, 1));
+  } catch {
+    // the session has ended
+  }
+  location.href = `/eg2/en-US/staff/login?routeTo=${encodeURIComponent(location.pathname)}`;
+  return false;
+}
+
+/** Make the button switch between light and dark, and keep the choice as the clients do. */
+export function colorMode(button) {
+  const key = "eg.ui.general.colormode";
+  button.addEventListener("click", () => {
+    const mode = document.documentElement.dataset.bsTheme === "dark" ? "light" : "dark";
+    document.documentElement.dataset.bsTheme = mode;
+    localStorage.setItem(key, JSON.stringify(mode));
+  });
+  document.documentElement.dataset.bsTheme = JSON.parse(localStorage.getItem(key) || '"light"');
+}
+
+/** An element with text; `attributes` may be left out. */
+export function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));

@@ -1,0 +1,77 @@
+"""Whose session a token is, and whether it is a member of staff's who may look at patrons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.kept import Kept
+from evergreen_groups.web.problems import ProblemError
+
+STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
+SECONDS = 30.0
+"""How long a caller is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a session belongs to. ``user`` is an ``au.id``; ``key`` stands for the token, which can't be had from it.
+
+    ``lacks`` are the permissions missing at the session's org unit among those that staff need here.
+    """
+
+    key: str
+    user: int
+    lacks: frozenset[str]
+
+
+class Admission:
+    """Finds out about callers, and remembers them for a while. Safe to share between threads.
+
+    A session that ends in between gets no further: what is read is read with its token. ``clock`` gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._callers: Kept[Caller] = Kept(clock, SECONDS)
+
+    def admit(self, gateway: Gateway) -> Caller:
+        """The caller with whose token ``gateway`` acts.
+
+        Evergreen's sessions don't keep what they were opened for, so a patron's own is told by its owner's permissions:
+        staff have both. One that still waits for a second factor isn't found at all (``oils_auth_internal.c`` keeps
+        those elsewhere).
+
+        Raises:
+            NoSessionError: the token is no session's.
+            ProblemError: 403, it isn't a member of staff's who may look at patrons.
+        """
+        key = sha256(gateway.token.encode()).hexdigest()
+        caller = self._callers.get(key, lambda: _ask(gateway, key))
+        if caller.lacks:
+            raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
+        return caller
+
+
+def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
+    """Whether the caller may see the patrons of every library; ``root`` is the topmost org unit."""
+    return not _missing(gateway, caller.user, root, [VIEW_USER])
+
+
+def _ask(gateway: Gateway, key: str) -> Caller:
+    # The last argument keeps a look from prolonging the session (oils_auth.c, oilsAuthSessionRetrieve).
+    answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
+    user = gateway.decode(answer)
+    org_unit = int(user.ws_ou or user.home_ou)
+    return Caller(key, user.id, _missing(gateway, user.id, org_unit, [STAFF_LOGIN, VIEW_USER]))
+
+
+def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
+    method = "open-ils.actor.user.perm.check"
+    try:
+        denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).value
+    except PermissionDeniedError:
+        return frozenset(permissions)
+    return frozenset(str(permission) for permission in denied)

@@ -1,0 +1,129 @@
+"""The WSGI app: its routes, what every answer has, and how errors are answered."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, g, request
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import HTTPException
+
+from evergreen_groups.config import Settings
+from evergreen_groups.web import api, events, pages
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.service import EXTENSION, Service
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+log = logging.getLogger("evergreen_groups.web")
+
+PREFIX = "/evergreen-groups"
+"""Where the service is, below the ILS's own host."""
+
+LARGEST_BODY = 4096
+"""How many bytes a request's body may have."""
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_HTTP_WORDS = {
+    400: "The request can't be understood.",
+    404: "There is nothing at this address.",
+    405: "This address doesn't take that method.",
+    413: f"The body is over {LARGEST_BODY} bytes.",
+}
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+class _App(Flask):
+    """Flask, with the prefix put back into the path where a WSGI mount took it off."""
+
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
+        mount = environ.get("SCRIPT_NAME", "").rstrip("/")
+        if mount.endswith(PREFIX):
+            environ["SCRIPT_NAME"] = mount.removesuffix(PREFIX)
+            environ["PATH_INFO"] = PREFIX + environ.get("PATH_INFO", "")
+        return super().wsgi_app(environ, start_response)
+
+
+def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic) -> Flask:
+    """Make the app; it calls the gateway only when it is asked for something.
+
+    ``environ`` is where passwords and directories are looked up (``os.environ``). ``clock`` gives seconds. It answers
+    below :data:`PREFIX`, whether the server strips that off (a WSGI mount) or leaves it in the path (a proxy).
+
+    Raises:
+        ConfigurationError: no gateway is configured, or what events need can't be had.
+    """
+    app = _App("evergreen_groups.web", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
+    app.json = DefaultJSONProvider(app)
+    app.json.sort_keys = False
+    app.extensions[EXTENSION] = Service(settings, environ, clock)
+    for blueprint in (api.blueprint, pages.blueprint, events.blueprint):
+        app.register_blueprint(blueprint, url_prefix=PREFIX)
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(ProblemError, _problem)
+    app.register_error_handler(HTTPException, _http_problem)
+    app.register_error_handler(Exception, _unexpected)
+    return app
+
+
+def close(app: Flask) -> None:
+    """Log out and close the connections to the gateway; for when the server has ended."""
+    app.extensions[EXTENSION].close()
+
+
+def _begin() -> None:
+    g.began = time.monotonic()
+
+
+def _finish(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    # The route rather than the path: that has ids and barcodes in it.
+    log.info(
+        "%s %s %d %.0f ms",
+        request.method if request.method in _METHODS else "(unknown method)",
+        request.url_rule.rule if request.url_rule else "(no such address)",
+        response.status_code,
+        (time.monotonic() - g.began) * 1000,
+    )
+    return response
+
+
+def _problem(error: ProblemError) -> Response:
+    cause = error.__cause__
+    if error.status >= 500 and cause is not None:
+        log.warning("%s: %s", type(cause).__name__, " ".join(str(cause).split()))
+    return error.response()
+
+
+def _http_problem(error: HTTPException) -> Response:
+    status = error.code or 500
+    response = ProblemError(status, _HTTP_WORDS.get(status, "The request can't be answered.")).response()
+    allowed = error.get_response().headers.get("Allow")
+    if allowed:
+        response.headers["Allow"] = allowed
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    """Answer a bug. Its message may hold patron data, so the log gets its kind and its place alone."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
+    return ProblemError(500, "Something in this service is broken; its log has the place.").response()

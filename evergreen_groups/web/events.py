@@ -1,0 +1,88 @@
+"""Events that the ILS sends (Action/Trigger, reactor ``CallHTTP``)."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any
+from urllib.parse import parse_qsl
+
+from flask import Blueprint, Request, Response, jsonify, request
+
+from evergreen_groups import hooks
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.web import problems
+from evergreen_groups.web.addresses import client_address, is_allowed
+from evergreen_groups.web.parameters import LARGEST_ID
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.service import Service, service
+
+SECRET_HEADER = "X-Evergreen-Groups-Secret"  # noqa: S105  # the header's name
+
+blueprint = Blueprint("events", __name__)
+
+
+@blueprint.post("/events")
+def receive() -> Response:
+    """Work on an event of the ILS; the answer says what came of it."""
+    running = service()
+    _refuse_strangers(request, running)
+    event = _event(_body(request))
+    try:
+        with running.events_breaker.watching():
+            outcome = hooks.handle_event(
+                running.events_client(), event, recalculate=running.settings.events.recalculate
+            )
+    except EvergreenGroupsError as error:
+        raise problems.of_event(error) from error
+    return jsonify(hooks.as_json(outcome))
+
+
+def _refuse_strangers(asked: Request, running: Service) -> None:
+    """Let through only who comes from an allowed address and knows the secret.
+
+    Raises:
+        ProblemError: 403 for both, or 404 where no events are taken.
+    """
+    if running.events_secret is None:
+        raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
+    address = client_address(asked.remote_addr, asked.headers, running.settings.serve.trusted_proxies)
+    given = asked.headers.get(SECRET_HEADER, "").encode("latin-1")  # WSGI's headers are bytes in that disguise
+    knows = hmac.compare_digest(given, running.events_secret.encode())
+    if not is_allowed(address, running.settings.events.allow) or not knows:
+        raise ProblemError(403, f"The address isn't allowed, or the secret in {SECRET_HEADER} is wrong.")
+
+
+def _body(asked: Request) -> dict[str, Any]:
+    """The fields of a JSON or form body."""
+    try:
+        text = asked.get_data(cache=False).decode()
+        if asked.mimetype == "application/json":
+            fields = json.loads(text)
+        elif asked.mimetype == "application/x-www-form-urlencoded":
+            fields = dict(parse_qsl(text, max_num_fields=20))
+        else:
+            raise ProblemError(415, "An event is application/json or application/x-www-form-urlencoded.")
+    except (ValueError, RecursionError):
+        raise ProblemError(400, "The body can't be read.") from None
+    if not isinstance(fields, dict):
+        raise ProblemError(400, "An event is an object with the fields event, hook and patron.")
+    return fields
+
+
+def _event(fields: dict[str, Any]) -> hooks.Event:
+    hook = fields.get("hook")
+    if not isinstance(hook, str) or not 1 <= len(hook) <= 100 or not hook.isascii() or not hook.isprintable():
+        raise ProblemError(400, "hook is the name of the ILS's hook.")
+    return hooks.Event(
+        id=_whole_number(fields, "event", 2**63 - 1), hook=hook, patron_id=_whole_number(fields, "patron", LARGEST_ID)
+    )
+
+
+def _whole_number(fields: dict[str, Any], name: str, largest: int) -> int:
+    value = fields.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+        raise ProblemError(400, f"{name} is a whole number above zero.")
+    return value

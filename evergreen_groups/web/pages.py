@@ -1,0 +1,103 @@
+"""What isn't about one patron: the nightly report, the panel's script, the state of the service, its description."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import suppress
+from functools import cache
+from importlib import resources
+
+from flask import Blueprint, Response, jsonify, request
+
+from evergreen_groups.config import ReportSettings, Settings
+from evergreen_groups.converters import FORMATS
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.web.admission import may_view_everybody
+from evergreen_groups.web.openapi import description
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.service import Service, service
+
+blueprint = Blueprint("pages", __name__)
+
+FRESH_SECONDS = 15.0
+"""How long a state of the gateway is taken to last."""
+
+_ECHO_SECONDS = 2.0
+
+_POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy" content="([ -!#-~]{1,500})">')
+_STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+@blueprint.get("/reports/latest")
+def latest_report() -> Response:
+    """The page that the nightly run wrote last. It names patrons of every library."""
+    running = service()
+    with running.desk(request) as desk:
+        root = OrgUnits.read(desk.client.gateway).root.id
+        if not may_view_everybody(desk.client.gateway, desk.caller, root):
+            raise ProblemError(403, "The report has patrons of every library: it takes VIEW_USER for all of them.")
+    page = _report_page(running.settings)
+    own = _POLICY.search(page, 0, 4096)
+    policy = own[1].decode("ascii") if own else _STRICT_POLICY
+    response = Response(page, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = f"{policy}; frame-ancestors 'none'"
+    return response
+
+
+def _report_page(settings: Settings) -> bytes:
+    path = settings.serve.report or (settings.report.output if _writes_a_page(settings.report) else None)
+    if path is None:
+        raise ProblemError(404, "No report is configured: set report in [serve].")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ProblemError(404, "There is no report yet.") from None
+    except OSError:
+        raise ProblemError(503, "The report can't be read; the service's account may lack the right to.") from None
+
+
+def _writes_a_page(settings: ReportSettings) -> bool:
+    """Whether the configured output is HTML: by its ending, or by the format where the ending is no format's."""
+    ending = settings.output.suffix.lstrip(".").lower() if settings.output else ""
+    return (ending if ending in FORMATS else settings.format) == "html"
+
+
+@blueprint.get("/panel.js")
+def panel() -> Response:
+    """The script that shows the panel in the staff client."""
+    script = _panel_script()
+    response = Response(script, content_type="text/javascript; charset=utf-8")
+    response.set_etag(hashlib.sha256(script).hexdigest()[:32])
+    response.headers["Cache-Control"] = "no-cache"
+    response.make_conditional(request)
+    return response
+
+
+@cache
+def _panel_script() -> bytes:
+    return resources.files("evergreen_groups.web").joinpath("static", "panel.js").read_bytes()
+
+
+@blueprint.get("/healthz")
+def health() -> Response:
+    """That the service is up, and whether the gateway answers."""
+    running = service()
+    return jsonify(status="up", gateway=_gateway_state(running), breaker=running.breaker.state.value)
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """The description of the service."""
+    return jsonify(description())
+
+
+def _gateway_state(running: Service) -> str:
+    """Whether the gateway answers, as last seen; it is asked where that was too long ago."""
+    last = running.breaker.last_outcome()
+    if last is None or last.seconds_ago > FRESH_SECONDS:
+        with suppress(EvergreenGroupsError), running.breaker.watching():
+            running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+        last = running.breaker.last_outcome()
+    return "answers" if last and last.answered else "does not answer"

@@ -1,0 +1,137 @@
+"""What one process of the service shares between its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Request, current_app
+
+from evergreen_groups import config, converters, state
+from evergreen_groups.client import Client
+from evergreen_groups.config import Settings
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
+from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.reference_data import ReferenceData
+from evergreen_groups.web import problems
+from evergreen_groups.web.admission import Admission, Caller
+from evergreen_groups.web.breaker import Breaker
+from evergreen_groups.web.origin import refuse_other_origins
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limit import RateLimit
+from evergreen_groups.web.tokens import token_of
+
+EXTENSION = "evergreen-groups"
+
+_CONNECT_SECONDS = 3.0
+_GRACE_SECONDS = 1.0
+_EVENTS_AT_ONCE = (
+    3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
+)
+_RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A request of somebody at a desk: who asks, and the jobs done in their name."""
+
+    caller: Caller
+    client: Client
+
+
+class Service:
+    """Gateways, admission, rate limit and breakers. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self.settings = settings
+        self._environ = environ
+        threads = settings.serve.threads
+        self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
+        self.origin = settings.serve.origin or converters.origin_of(self.gateway.url)
+        self.admission = Admission(clock)
+        self._reference = ReferenceData(settings.policy, clock=clock)
+        self.rate_limit = RateLimit(clock, per_minute=settings.serve.rate_limit)
+        self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=3.0, pause=10.0)
+        self.events_secret = config.events_secret(settings.events, environ)
+        self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
+        self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, patience=0.0, pause=10.0)
+
+    @contextmanager
+    def desk(self, request: Request) -> Iterator[Desk]:
+        """Admit the caller of a request, and do what is done inside in their name, within the time for a request.
+
+        Raises:
+            ProblemError: the caller isn't let in, or what is done inside failed.
+        """
+        refuse_other_origins(request.headers, self.origin)
+        gateway = self.gateway.acting_as(token_of(request.headers)).within(self.settings.serve.timeout)
+        try:
+            with self.breaker.watching():
+                caller = self.admission.admit(gateway)
+                self.rate_limit.take(caller.key)
+                yield Desk(caller, self._client(gateway, f"user {caller.user}"))
+        except EvergreenGroupsError as error:
+            raise problems.of_reading(error) from error
+
+    def events_client(self) -> Client:
+        """The jobs as the service account, for one event, within the time for it.
+
+        Raises:
+            ProblemError: 404, no events are taken here.
+        """
+        if self._events_gateway is None:
+            raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
+        gateway = self._events_gateway.within(self.settings.events.deadline)
+        return self._client(gateway, self.settings.gateway.username or "")
+
+    def close(self) -> None:
+        """Log out and close all connections."""
+        for gateway in (self.gateway, self._events_gateway):
+            if gateway is not None:
+                gateway.close()
+
+    def _client(self, gateway: Gateway, account: str) -> Client:
+        return Client(
+            gateway,
+            account=account,
+            policy=self.settings.policy,
+            state_directory=state.directory(self._environ),
+            reference=self._reference,
+        )
+
+    def _gateway(self, *, timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
+        settings = self.settings.gateway
+        if settings.url is None:
+            raise ConfigurationError("no gateway: set url in section [gateway] of the configuration file")
+        return Gateway(
+            settings.url,
+            credentials=credentials,
+            locale=settings.locale,
+            timeout=timeout,
+            grace=_GRACE_SECONDS,
+            connect_timeout=min(_CONNECT_SECONDS, timeout),
+            concurrency=concurrency,
+            ca_bundle=settings.ca_bundle,
+            allow_plain_http=settings.allow_plain_http,
+            retries=_RETRIES,
+            cache_directory=state.cache_directory(self._environ),
+        )
+
+    def _service_accounts_gateway(self) -> Gateway:
+        """For events alone: nothing is read on somebody's behalf with it."""
+        settings = self.settings.gateway
+        if settings.username is None:
+            raise ConfigurationError("events are taken with a service account: set username in section [gateway]")
+        password = config.password(settings, self._environ)
+        return self._gateway(
+            timeout=self.settings.events.deadline,
+            concurrency=_EVENTS_AT_ONCE,
+            credentials=Credentials(username=settings.username, password=password, workstation=settings.workstation),
+        )
+
+
+def service() -> Service:
+    """The service of the app at work."""
+    return cast(Service, current_app.extensions[EXTENSION])

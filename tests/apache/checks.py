@@ -1,0 +1,288 @@
+"""Apache's configuration in front of the real service: needs apache2, so it runs only when it is named.
+
+pytest tests/apache/checks.py
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from web_caller import API, SECRET, bearer, served, session, settings_of
+
+from evergreen_groups.config import EventsSettings, ServeSettings
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import close, create_app
+from evergreen_groups.web.server import Server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+CONFIGURATION = Path(__file__).parents[2] / "config" / "apache"
+TAG = b'<script src="/evergreen-groups/panel.js" defer></script></body>'
+MODULES = """
+mpm_prefork authz_core mime filter deflate env alias dir rewrite setenvif expires headers proxy proxy_http substitute
+proxy_balancer slotmem_shm lbmethod_bybusyness
+"""
+APACHE = Template("""
+ServerRoot /usr/lib/apache2
+ServerName localhost
+Listen 127.0.0.1:$port
+PidFile $root/apache.pid
+Mutex file:$root
+DefaultRuntimeDir $root
+$modules
+TypesConfig /etc/mime.types
+ErrorLog $root/error.log
+DocumentRoot $root/web
+<Directory "$root/web">
+    Require all granted
+</Directory>
+
+# What matters here of Evergreen's own eg.conf and eg_vhost.conf.
+ExpiresActive On
+ExpiresDefault "access plus 1 year"
+ExpiresByType text/html "access plus 18 hours"
+<Directory "$root/web/eg2/en-US">
+    FallbackResource /eg2/en-US/index.html
+</Directory>
+<Directory "$root/web/eg/staff">
+    FallbackResource /eg/staff/index.html
+</Directory>
+$before
+<Location /eg>
+    SetOutputFilter DEFLATE
+</Location>
+$after
+""")
+PAGES = {
+    "eg2/en-US/index.html": "<!doctype html><html><head></head><body><eg-root></eg-root></body></html>",
+    "eg2/en-US/main.js": 'const page = "<body></body>";',
+    "eg/staff/index.html": "<!doctype html>\n<html>\n<head></head>\n<BODY>\n<div ng-view></div>\n</BODY>\n</html>\n",
+    "eg/opac/index.html": "<!doctype html><html><body>the catalog</body></html>",
+}
+
+
+def free_port() -> int:
+    with closing(http.client.socket.create_server(("127.0.0.1", 0))) as taken:  # type: ignore[attr-defined]  # socket
+        return int(taken.getsockname()[1])
+
+
+@contextmanager
+def apache(*, before: str = "", after: str = "") -> Iterator[str]:
+    """An Apache with these lines before or after Evergreen's; gives the root of its address."""
+    root, port = Path(tempfile.mkdtemp(prefix="apache-")), free_port()
+    root.chmod(0o755)
+    for name, text in PAGES.items():
+        (root / "web" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "web" / name).write_text(text)
+    loaded = [f"LoadModule {name}_module modules/mod_{name}.so" for name in MODULES.split()]
+    loaded += ["User www-data", "Group www-data"] if os.geteuid() == 0 else []
+    file = root / "apache.conf"
+    file.write_text(APACHE.substitute(root=root, port=port, modules="\n".join(loaded), before=before, after=after))
+    # In a group of its own, all of which it ends when it ends.
+    with subprocess.Popen(["apache2", "-f", file, "-D", "FOREGROUND"], start_new_session=True) as process:
+        try:
+            wait_for(lambda: ask(f"http://127.0.0.1:{port}/eg/opac/index.html")[0] == 200)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+            shutil.rmtree(root)
+
+
+def wait_for(comes_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            if comes_true():
+                return
+        except ConnectionRefusedError:
+            pass
+    raise AssertionError("it did not come true")
+
+
+def ask(
+    address: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Ask for exactly this path; gives status, headers and body."""
+    parts = urlsplit(address)
+    path = address.split(parts.netloc, 1)[1]
+    with closing(http.client.HTTPConnection(parts.netloc, timeout=20)) as connection:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def configuration(service: str, name: str = "evergreen-groups.conf") -> str:
+    return (CONFIGURATION / name).read_text(encoding="utf-8").replace("http://127.0.0.1:8211", service)
+
+
+@pytest.fixture(scope="module")
+def ils() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def service(ils: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    directory = tmp_path_factory.mktemp("service")
+    secret = directory / "secret"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+    environ = {"EVERGREEN_GROUPS_PASSWORD": "sandbox", "STATE_DIRECTORY": str(directory)}
+    app = create_app(settings_of(ils.url, events=EventsSettings(secret_file=secret)), environ)
+    with served(app) as address:
+        yield address
+    close(app)
+
+
+@pytest.fixture(scope="module", params=["before Evergreen's", "after Evergreen's"])
+def web(request: pytest.FixtureRequest, service: str) -> Iterator[str]:
+    """An Apache with the configuration in either place."""
+    place = request.param.split()[0]
+    with apache(**{place: configuration(service)}) as address:
+        yield address
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize(
+    "page", ["/eg2/en-US/staff/circ/patron/1001/checkout", "/eg2/en-US/index.html", "/eg/staff/circ/patron/1001/bills"]
+)
+def test_both_clients_load_the_panel_once(web: str, page: str, encoding: str) -> None:
+    status, headers, body = ask(web + page, Accept_Encoding=encoding)
+    body = gzip.decompress(body) if headers["Content-Encoding"] == "gzip" else body
+    assert status == 200
+    assert body.count(TAG) == 1
+
+
+@pytest.mark.parametrize("page", ["/eg2/en-US/main.js", "/eg/opac/index.html"])
+def test_nothing_else_is_changed(web: str, page: str) -> None:
+    assert ask(web + page)[2].decode() == PAGES[page.removeprefix("/")]
+
+
+def test_the_api_answers_with_headers_of_its_own(web: str, ils: Sandbox) -> None:
+    token = session(ils.url, username="harbor_desk")
+    status, headers, body = ask(f"{web}{API}/patrons/1001/summary", **bearer(token))
+    assert status == 200
+    assert b'"patron":1001' in body
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Expires"] is None
+    assert ask(f"{web}{API}/patrons/1001/summary")[0] == 401
+
+
+def test_the_panel_is_looked_for_again_each_time(web: str) -> None:
+    headers = ask(f"{web}/evergreen-groups/panel.js")[1]
+    assert headers["Cache-Control"] == "no-cache"
+    assert ask(f"{web}/evergreen-groups/panel.js", If_None_Match=headers["ETag"])[0] == 304
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/evergreen-groups/events",
+        "/evergreen-groups/events/",
+        "/evergreen-groups/%65vents",
+        "/evergreen-groups/./events",
+        "/evergreen-groups/api/../events",
+        "/evergreen-groups/api/%2e%2e/events",
+        "/evergreen-groups/api%2f..%2fevents",
+        "//evergreen-groups//events",
+        "/evergreen-groups/events;x=1",
+        "/Evergreen-groups/events",
+        "/evergreen-groups/events%00",
+    ],
+)
+def test_no_event_comes_in_from_outside(web: str, service: str, path: str) -> None:
+    body = b"event=1&hook=au.updated&patron=1001"
+    headers = {"X_Evergreen_Groups_Secret": SECRET, "Content_Type": "application/x-www-form-urlencoded"}
+    assert ask(f"{service}/evergreen-groups/events", "POST", body, **headers)[0] == 200
+    assert ask(web + path, "POST", body, **headers)[0] in (400, 403, 404)
+
+
+def test_barcodes_stay_out_of_the_access_log(ils: Sandbox, service: str, tmp_path: Path) -> None:
+    token, log = session(ils.url, username="harbor_desk"), tmp_path / "access.log"
+    logging = f'CustomLog {log} "%r" env=!evergreen_groups_barcode\n'
+    with apache(after=logging + configuration(service)) as web:
+        assert ask(f"{web}{API}/patrons/by-barcode/20000000001001/block", **bearer(token))[0] == 200
+        assert ask(f"{web}/evergreen-groups/healthz")[0] == 200
+        wait_for(lambda: "/evergreen-groups/healthz" in log.read_text())
+        assert "20000000001001" not in log.read_text()
+
+
+def echo(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
+    names = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
+    start("200 OK", [("Content-Type", "text/plain")])
+    return ["\n".join(f"{name}={environ.get(name, '')}" for name in names).encode()]
+
+
+@contextmanager
+def serving(application: WSGIApplication, port: int = 0) -> Iterator[Server]:
+    server = Server(application, ServeSettings(port=port))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
+
+
+def test_what_a_client_says_of_its_address_does_not_count() -> None:
+    with serving(echo) as server, apache(after=configuration(server.url)) as web:
+        claims = {"X_Forwarded_For": "192.0.2.1, 192.0.2.2", "Forwarded": "for=192.0.2.1"}
+        text = ask(f"{web}/evergreen-groups/", **claims)[2].decode()
+    assert text.splitlines()[:2] == ["HTTP_X_FORWARDED_FOR=127.0.0.1", "HTTP_FORWARDED="]
+
+
+def test_the_service_down_and_up_again() -> None:
+    with serving(echo) as server:
+        port = urlsplit(server.url).port or 0
+        with ExitStack() as running, apache(after=configuration(server.url)) as web:
+            assert ask(f"{web}/evergreen-groups/")[0] == 200
+            server.stop()
+            wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 503)
+            running.enter_context(serving(echo, port))
+            wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 200)
+
+
+def test_a_balancer_goes_on_with_the_instance_that_is_left() -> None:
+    with serving(echo) as first, serving(echo) as second:
+        balanced = configuration(first.url, "evergreen-groups-balancer.conf")
+        balanced = balanced.replace("http://127.0.0.1:8212", second.url)
+        lines = configuration("").splitlines()
+        rest = "\n".join(line for line in lines if not line.startswith("ProxyPass"))
+        with apache(after=balanced + rest) as web:
+            assert {ask(f"{web}/evergreen-groups/")[0] for _ in range(10)} == {200}
+            first.stop()
+            assert {ask(f"{web}/evergreen-groups/")[0] for _ in range(10)} == {200}
+            second.stop()
+            wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 503)
+
+
+def zipped(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
+    start("200 OK", [("Content-Type", "text/html"), ("Content-Encoding", "gzip")])
+    return [gzip.compress(PAGES["eg2/en-US/index.html"].encode())]
+
+
+@pytest.mark.parametrize(("filters", "found"), [("SUBSTITUTE", 0), ("INFLATE;SUBSTITUTE;DEFLATE", 1)])
+def test_pages_that_come_compressed_take_the_other_filter(filters: str, found: int) -> None:
+    with serving(zipped) as other:
+        own = configuration("http://127.0.0.1:9").replace("SUBSTITUTE text/html", f"{filters} text/html")
+        with apache(after=f'{own}\nProxyPass "/eg2/" "{other.url}/"') as web:
+            _, headers, body = ask(f"{web}/eg2/page", Accept_Encoding="gzip")
+    assert headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(body).count(TAG) == found

@@ -1,0 +1,136 @@
+"""The demo desk's pages, and how it hands requests on to the web service."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+
+from evergreen_groups.sandbox import Sandbox
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it was asked."""
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        asked = {
+            "command": self.command,
+            "path": self.path,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "body": self.rfile.read(length).decode(),
+        }
+        body = json.dumps(asked).encode()
+        self.send_response(418)
+        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Retry-After", "7")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 - name of the base class
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def desk(service: str) -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        sandbox.serve_desk(service)
+        yield sandbox
+
+
+def fetch(
+    url: str, path: str, command: str = "GET", body: str | None = None, **headers: str
+) -> tuple[int, dict[str, str], str]:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        connection.request(command, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read().decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "mark"),
+    [
+        ("/eg2/en-US/staff/circ/patron/1001/checkout", 'id="patron-grid"'),
+        ("/eg2/fr-CA/staff/circ/patron/search", 'id="patron-grid"'),
+        ("/eg/staff/circ/patron/1001/group", 'id="patron-summary-grid"'),
+    ],
+)
+def test_the_clients_pages_load_the_panel(desk: Sandbox, path: str, mark: str) -> None:
+    status, headers, page = fetch(desk.url, path)
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert mark in page
+    assert '<script src="/evergreen-groups/panel.js" defer></script>' in page
+
+
+def test_the_generated_attribute_has_another_name_each_time(desk: Sandbox) -> None:
+    pages = {fetch(desk.url, "/eg2/en-US/staff/circ/patron/1001/checkout")[2] for _ in range(2)}
+    assert len(pages) == 2
+    assert not any("SCOPE" in page for page in pages)
+
+
+def test_the_addresses_are_served(desk: Sandbox) -> None:
+    assert set(desk.desk_addresses) == {"Angular", "AngularJS"}
+    for address in desk.desk_addresses.values():
+        assert fetch(desk.url, urlsplit(address).path)[0] == 200
+    status, headers, _ = fetch(desk.url, "/")
+    assert (status, headers["location"]) == (302, "/eg2/en-US/staff/login")
+
+
+@pytest.mark.parametrize(
+    "path", ["/eg2/en-US/staff/cat", "/eg2", "/sandbox/desk/", "/sandbox/desk/..%2fpages.py", "/sandbox/desk/none.js"]
+)
+def test_nothing_else_is_served(desk: Sandbox, path: str) -> None:
+    assert fetch(desk.url, path)[0] == 404
+
+
+def test_no_desk_unless_it_is_wanted(sandbox: Sandbox) -> None:
+    for path in ("/", "/eg/staff/circ/patron/1001/checkout", "/sandbox/desk/desk.css", "/evergreen-groups/healthz"):
+        assert fetch(sandbox.url, path)[0] == 404
+
+
+def test_requests_are_handed_on_as_a_proxy_does(desk: Sandbox) -> None:
+    path = "/evergreen-groups/api/v1/patrons/1001/summary?a=%20b"
+    sent = {"Cookie": "eg.auth.token=x", "Authorization": "Bearer y", "X_Forwarded_For": "192.0.2.1", "TE": "trailers"}
+    status, headers, body = fetch(desk.url, path, "POST", "event=1", **sent)
+    asked = json.loads(body)
+    assert (status, headers["content-type"], headers["retry-after"]) == (418, "application/problem+json", "7")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert (asked["command"], asked["path"], asked["body"]) == ("POST", path, "event=1")
+    assert asked["headers"]["x-forwarded-for"] == "192.0.2.1, 127.0.0.1"
+    assert asked["headers"]["x-forwarded-host"] == urlsplit(desk.url).netloc
+    assert (asked["headers"]["cookie"], asked["headers"]["authorization"]) == ("eg.auth.token=x", "Bearer y")
+    assert "te" not in asked["headers"]
+
+
+def test_a_service_that_is_down_gives_503(desk: Sandbox) -> None:
+    desk.serve_desk("http://127.0.0.1:9")
+    status, headers, _ = fetch(desk.url, "/evergreen-groups/healthz")
+    assert (status, headers["content-type"].partition(";")[0]) == (503, "text/html")
+
+
+def test_the_gateway_is_still_there(desk: Sandbox) -> None:
+    status, _, answer = fetch(desk.url, "/osrf-gateway-v1?service=open-ils.auth&method=none")
+    assert (status, json.loads(answer)["status"]) == (200, 404)
