@@ -180,6 +180,24 @@ def test_the_trail_is_private_and_only_grows(client: Client, sandbox: Sandbox, t
                 database.execute(statement)
 
 
+def test_a_new_trail_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def begin(number: int) -> int:
+        for turn in range(5):
+            together.wait(10)
+            with closing(AuditTrail(tmp_path / str(turn), "https://ils.example.org")) as trail:
+                trail.write(event=number, hook=HOOK, patron=OVER, done=True)
+        return number
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(begin, range(8))) == list(range(8))
+    for turn in range(5):
+        with closing(AuditTrail(tmp_path / str(turn), "https://ils.example.org")) as trail:
+            assert {entry.event for entry in trail.entries()} == set(range(8))
+        assert {path.name for path in (tmp_path / str(turn)).iterdir()} == {"events.sqlite3"}
+
+
 def test_a_trail_that_cannot_be_used_is_an_error(client: Client, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "events.sqlite3").write_text("something else entirely, and long enough to be looked at" * 20)
