@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 from fault_proxy import FaultProxy, fault_proxy
 from flask import Flask
@@ -18,6 +19,9 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import close, create_app
 
 PASSWORD = "sandbox"
+
+hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

@@ -78,9 +78,12 @@ def test_a_lost_answer_is_an_event(sandbox: Sandbox, tmp_path: Path) -> None:
 
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
-    before = logging.getLogger().handlers[:]
+    root, package = logging.getLogger(), logging.getLogger("evergreen_groups")
+    handlers, levels = root.handlers[:], (root.level, package.level)
     yield logging.getLogger("evergreen_groups.test")
-    logging.getLogger().handlers[:] = before
+    root.handlers[:] = handlers
+    for one, level in zip((root, package), levels, strict=True):
+        one.setLevel(level)
 
 
 @pytest.mark.parametrize("log_format", logs.FORMATS)
