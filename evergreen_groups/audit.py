@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from evergreen_groups.access import VIEW_USER, Access, granted_at
 from evergreen_groups.audit_groups import AccidentalGroupSearch
 from evergreen_groups.audit_search import BlockSearch
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.findings import Audit, AuditCriteria
 from evergreen_groups.gateway import Gateway
@@ -19,6 +18,7 @@ from evergreen_groups.penalties import Penalties
 from evergreen_groups.policy import Limit
 from evergreen_groups.profiles import Profiles
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.settings import PolicySettings
 
 
 def build_audit(

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.decisions import decide_all
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.limits import Limits, ResolvedLimit
@@ -14,6 +13,7 @@ from evergreen_groups.membership import MembershipReader, Person, not_in_sight
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.penalties import PenaltyRow, rows_in_force
 from evergreen_groups.policy import Decision
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
 
 _MOST_PENALTIES = 10_000

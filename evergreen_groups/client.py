@@ -18,7 +18,6 @@ from pathlib import Path
 from evergreen_groups import state
 from evergreen_groups.audit import build_audit
 from evergreen_groups.checks import Checker
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.details import DetailsReader
 from evergreen_groups.events import EventHandler
 from evergreen_groups.findings import Audit, AuditCriteria
@@ -29,6 +28,7 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.recalculation import Recalculator
 from evergreen_groups.reference_data import ReferenceData
 from evergreen_groups.report import build_report
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.summaries import SummaryReader
 
 

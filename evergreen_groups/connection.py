@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from evergreen_groups import config
+from evergreen_groups import passwords
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.settings import Settings
 
 
 def connect(
-    settings: config.Settings,
+    settings: Settings,
     environ: Mapping[str, str],
     *,
     retries: RetryPolicy | None = None,
@@ -29,7 +30,7 @@ def connect(
     url, username = named(settings)
     credentials = None
     if not anonymous:
-        password = config.password(chosen, environ)
+        password = passwords.password(chosen, environ)
         credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
     return Gateway(
         url,
@@ -44,7 +45,7 @@ def connect(
     )
 
 
-def named(settings: config.Settings) -> tuple[str, str]:
+def named(settings: Settings) -> tuple[str, str]:
     """The gateway's address and the account's name.
 
     Raises:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.decisions import Decided, decide_all
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.limits import Limits
@@ -15,6 +14,7 @@ from evergreen_groups.membership import Membership, MembershipReader, Person, no
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.policy import Limit
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.settings import PolicySettings
 
 _COUNT = "open-ils.actor.user.checked_out.count"
 _SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"

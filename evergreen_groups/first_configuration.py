@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evergreen_groups.config import GatewaySettings, MailSettings, PolicySettings, ReportSettings, Settings
+from evergreen_groups.settings import GatewaySettings, MailSettings, PolicySettings, ReportSettings, Settings
 
 _HEAD = """\
 # Configuration of evergreen-groups, begun by "evergreen-groups init". Every other setting is explained in the example

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.models import NOTHING, LimitRule
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.policy import Comparison, Decision, Limit, decide
 from evergreen_groups.profiles import Profiles
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.thresholds import ThresholdReader, Thresholds, read_fines_penalties
 
 _NO_LIMIT = Limit(None)

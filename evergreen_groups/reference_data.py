@@ -7,11 +7,11 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from evergreen_groups.access import granted_at
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.kept import Kept
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.settings import PolicySettings
 
 SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from evergreen_groups.access import VIEW_USER, Access, granted_at
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.group_query import HighFines
 from evergreen_groups.group_search import GroupSearch
@@ -18,6 +17,7 @@ from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.models import Criteria, GroupFines, Report, Totals
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.settings import PolicySettings
 
 SortKey = Callable[[GroupFines], tuple[object, ...]]
 

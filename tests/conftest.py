@@ -13,9 +13,9 @@ from flask import Flask
 from web_caller import Clock
 
 from evergreen_groups.client import Client
-from evergreen_groups.config import Settings
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import Settings
 from evergreen_groups.web import close, create_app
 
 PASSWORD = "sandbox"

@@ -42,6 +42,8 @@ ROOMS = [
     {"gateway", "state"},
     {"first_configuration"},
     {"config"},
+    {"passwords"},
+    {"settings"},
     {"converters"},
     {"findings"},
     {"models"},

@@ -11,7 +11,6 @@ import pytest
 from conftest import gateway_of
 
 from evergreen_groups.audit import build_audit
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.findings import Audit, AuditCriteria, Kind
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -19,6 +18,7 @@ from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.penalties import recalculate
+from evergreen_groups.settings import PolicySettings
 
 STAFF_BLOCK, NOTE, EXCEEDS_FINES = 25, 20, 1
 PATRONS = 20_000

@@ -14,11 +14,11 @@ from test_cli import Command, one_line
 
 from evergreen_groups.checks import Checker
 from evergreen_groups.cli import exit_codes
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.errors import DataError, NotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.policy import Comparison
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
 
 OKONKWO = range(1001, 1007)
 FIVE, ILS = PolicySettings(), PolicySettings(limit="ils")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from evergreen_groups import config
+from evergreen_groups import config, passwords
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import LimitRule
 from evergreen_groups.policy import Comparison
+from evergreen_groups.settings import EventsSettings, GatewaySettings, Settings
 
 EXAMPLE = Path(__file__).parent.parent / "config" / "evergreen-groups.toml"
 
@@ -34,7 +35,7 @@ def test_nothing_configured_gives_the_documented_defaults() -> None:
 
 def test_the_example_is_valid_and_shows_the_defaults() -> None:
     assert config.load(EXAMPLE, {}).gateway.username == "groups_report"
-    defaults = config.Settings()
+    defaults = Settings()
     uncommented = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text())
     document = tomllib.loads(uncommented, parse_float=Decimal)
     for section, keys in document.items():
@@ -164,21 +165,21 @@ def test_a_password_file_open_to_everybody_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("secret-word\n")
     path.chmod(0o604)
-    settings = config.GatewaySettings(password_file=path)
+    settings = GatewaySettings(password_file=path)
     with pytest.raises(ConfigurationError, match="open to everybody: chmod 600"):
-        config.password(settings, {})
+        passwords.password(settings, {})
     path.chmod(0o640)
-    assert config.password(settings, {}) == "secret-word"
+    assert passwords.password(settings, {}) == "secret-word"
 
 
 def test_where_the_password_comes_from(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("from systemd\n")
-    settings = config.GatewaySettings()
-    assert config.password(settings, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == "from systemd"
+    settings = GatewaySettings()
+    assert passwords.password(settings, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == "from systemd"
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "EVERGREEN_GROUPS_PASSWORD": "from the environment"}
-    assert config.password(settings, environ) == "from the environment"
+    assert passwords.password(settings, environ) == "from the environment"
     with pytest.raises(ConfigurationError, match="no password: set password_file"):
-        config.password(settings, {})
+        passwords.password(settings, {})
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"\xff\xfe", "is not UTF-8")])
@@ -187,7 +188,7 @@ def test_a_useless_password_file(tmp_path: Path, content: bytes, message: str) -
     path.write_bytes(content)
     path.chmod(0o600)
     with pytest.raises(ConfigurationError, match=message):
-        config.password(config.GatewaySettings(password_file=path), dict(os.environ, EVERGREEN_GROUPS_PASSWORD=""))
+        passwords.password(GatewaySettings(password_file=path), dict(os.environ, EVERGREEN_GROUPS_PASSWORD=""))
 
 
 @pytest.mark.parametrize(
@@ -212,14 +213,14 @@ def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
     file = tmp_path / "events_secret"
     file.write_text("from-the-file-or-systemd\n")
     file.chmod(0o604)
-    settings = config.EventsSettings(secret_file=file)
-    assert config.events_secret(config.EventsSettings(), {}) is None
+    settings = EventsSettings(secret_file=file)
+    assert passwords.events_secret(EventsSettings(), {}) is None
     credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert config.events_secret(config.EventsSettings(), credentials) == "from-the-file-or-systemd"
+    assert passwords.events_secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
     with pytest.raises(ConfigurationError, match=r"secret file .* is open to everybody: chmod 600"):
-        config.events_secret(settings, {})
+        passwords.events_secret(settings, {})
     file.chmod(0o600)
-    assert config.events_secret(settings, {}) == "from-the-file-or-systemd"
+    assert passwords.events_secret(settings, {}) == "from-the-file-or-systemd"
     file.write_text("too-short")
     with pytest.raises(ConfigurationError, match="16 characters"):
-        config.events_secret(settings, {})
+        passwords.events_secret(settings, {})

@@ -23,12 +23,12 @@ from web_caller import Clock
 from evergreen_groups import hooks
 from evergreen_groups.checks import Checker
 from evergreen_groups.client import Client
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.models import LimitRule
 from evergreen_groups.reference_data import SECONDS, ReferenceData
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
 
 OKONKWO = range(1001, 1007)
 PATRONS = range(1001, 1054)

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from mail_server import SECRET, Post, free_port, make_certificates, server
 from test_cli import Command, one_line
 
-from evergreen_groups import config
+from evergreen_groups import config, passwords
 from evergreen_groups.cli import exit_codes
-from evergreen_groups.config import GatewaySettings, MailSettings, PolicySettings, ReportSettings
 from evergreen_groups.first_configuration import FirstConfiguration
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import GatewaySettings, MailSettings, PolicySettings, ReportSettings
 
 
 class Terminal:
@@ -124,7 +124,7 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
 
 def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path: Path, certificates: Path) -> None:
     post = Post()
-    command.environ |= {config.PASSWORD_VARIABLE: PASSWORD, config.MAIL_PASSWORD_VARIABLE: SECRET}
+    command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, passwords.MAIL_PASSWORD_VARIABLE: SECRET}
     file = tmp_path / "config.toml"
     with server(post, certificates) as port:
         done = command(
@@ -163,7 +163,7 @@ def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path:
 def test_a_bad_answer_is_one_line_and_nothing_is_written(
     sandbox: Sandbox, command: Command, tmp_path: Path, changes: dict[str, str], words: str
 ) -> None:
-    command.environ[config.PASSWORD_VARIABLE] = PASSWORD
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
     given = {"--url": sandbox.url, "--username": "consortium_staff", **changes}
     options = [word for pair in given.items() if pair[1] for word in pair]
     done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
@@ -198,7 +198,7 @@ def test_a_password_file_that_is_there_is_used_and_left_alone(
 
 class TestWhatIsThere:
     def test_is_not_overwritten_without_being_asked(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
-        command.environ[config.PASSWORD_VARIABLE] = PASSWORD
+        command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
         file = tmp_path / "config.toml"
         file.write_text("mine")
         options = ("--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
@@ -210,7 +210,7 @@ class TestWhatIsThere:
         assert config.load(file, {}).gateway.url == sandbox.url
 
     def test_a_password_file_neither(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
-        command.environ[config.PASSWORD_VARIABLE] = PASSWORD
+        command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
         (tmp_path / "password").write_text("another's")
         options = ("--url", sandbox.url, "--username", "consortium_staff")
         done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)

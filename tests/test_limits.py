@@ -11,7 +11,6 @@ from fault_proxy import fault_proxy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.errors import ConfigurationError, DataError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.limits import Limits
@@ -23,6 +22,7 @@ from evergreen_groups.profiles import Profiles
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.penalties import calculate
 from evergreen_groups.sandbox.store import Store
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.thresholds import Threshold, Thresholds, read_fines_penalties
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"

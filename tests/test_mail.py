@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from mail_server import SECRET, Post, context_of, free_port, make_certificates, server
 
-from evergreen_groups.config import MailSettings
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, Spool, addressed, build_message
 from evergreen_groups.models import OrgUnit
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.settings import MailSettings
 
 SENDER = "groups@library.example"
 MOMENT = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)

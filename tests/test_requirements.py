@@ -12,12 +12,12 @@ from conftest import client_of, gateway_of
 from fault_proxy import Call, fault_proxy
 
 from evergreen_groups.client import Client
-from evergreen_groups.config import PolicySettings
 from evergreen_groups.diagnosis.requirements import FIELDS, METHODS
 from evergreen_groups.findings import AuditCriteria
 from evergreen_groups.models import Criteria, LimitRule
 from evergreen_groups.recalculation import recalculable
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
 
 
 @pytest.fixture

@@ -26,9 +26,9 @@ from test_cli import Command, one_line
 from web_caller import API, bearer, session
 
 from evergreen_groups.cli import exit_codes
-from evergreen_groups.config import ServeSettings
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web.server import Server
 
 if TYPE_CHECKING:

@@ -31,11 +31,11 @@ from web_caller import (
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
-from evergreen_groups.config import EventsSettings, ReportSettings, ServeSettings, Settings
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.render import render
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import EventsSettings, ReportSettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 

@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from web_caller import API, Clock, bearer, client_of, served, session, settings_of
 
-from evergreen_groups.config import PolicySettings, ServeSettings, Settings
 from evergreen_groups.errors import HTTPStatusError, NoSessionError, NotJSONError, TimedOutError, UnreachableError
 from evergreen_groups.models import LimitRule
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.breaker import Breaker, State
 from evergreen_groups.web.problems import ProblemError

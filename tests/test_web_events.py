@@ -18,8 +18,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from web_caller import SECRET, client_of, events_settings, served, settings_of
 
-from evergreen_groups.config import ServeSettings, Settings
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from web_caller import Clock
 from werkzeug.datastructures import Headers
 
-from evergreen_groups.config import LOOPBACK
+from evergreen_groups.settings import LOOPBACK
 from evergreen_groups.web import rate_limit
 from evergreen_groups.web.addresses import client_address, is_allowed
 from evergreen_groups.web.origin import refuse_other_origins

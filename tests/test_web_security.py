@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from web_caller import API, SECRET, bearer, cookie, end_session, events_settings, served, session, settings_of
 from werkzeug.test import TestResponse
 
-from evergreen_groups.config import ServeSettings
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.app import LARGEST_BODY
 from evergreen_groups.web.events import SECRET_HEADER

@@ -13,8 +13,8 @@ from urllib.parse import quote
 from flask import Flask
 from flask.testing import FlaskClient
 
-from evergreen_groups.config import EventsSettings, GatewaySettings, PolicySettings, ServeSettings, Settings
 from evergreen_groups.gateway import Gateway
+from evergreen_groups.settings import EventsSettings, GatewaySettings, PolicySettings, ServeSettings, Settings
 from evergreen_groups.web.server import Server
 
 API = "/evergreen-groups/api/v1"

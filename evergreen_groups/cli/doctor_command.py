@@ -64,8 +64,9 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
 @contextmanager
 def _subject(session: Session, *, changes: bool) -> Iterator[Subject]:
     """What is looked at: the installation, or with ``--sandbox`` a sandbox with a state directory of its own."""
-    from evergreen_groups.config import PASSWORD_VARIABLE, GatewaySettings
     from evergreen_groups.diagnosis import Subject
+    from evergreen_groups.passwords import PASSWORD_VARIABLE
+    from evergreen_groups.settings import GatewaySettings
 
     if not session.use_sandbox:
         with Subject(session.config_file, os.environ, changes=changes) as subject:

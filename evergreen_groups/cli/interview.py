@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import click
 
-from evergreen_groups import config, converters
-from evergreen_groups.config import GatewaySettings, MailSettings, PolicySettings, ReportSettings, Settings
+from evergreen_groups import converters, passwords
 from evergreen_groups.converters import NotAllowedError
 from evergreen_groups.diagnosis import Diagnosis, Subject, Verdict, run
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.settings import GatewaySettings, MailSettings, PolicySettings, ReportSettings, Settings
 
 _REACHED = ("configuration", "address", "certificate", "gateway", "services")
 _LOGGED_IN = ("login", "idl", "account", "permission.VIEW_USER")
@@ -117,7 +117,7 @@ class Interview:
         username = self._value("username", "User name of the service account", converters.text, None)
         file: Path | None = self._given.pop("password_file", None)
         settings = replace(settings, username=username, password_file=file or password_file)
-        password = None if file else self._password(config.PASSWORD_VARIABLE, f"Password of {username}")
+        password = None if file else self._password(passwords.PASSWORD_VARIABLE, f"Password of {username}")
         with self._subject(Settings(gateway=settings), password) as subject:
             self._tell(run(subject, only=_LOGGED_IN))
         return settings, password
@@ -133,7 +133,7 @@ class Interview:
         file: Path | None = self._given.pop("mail_password_file", None)
         password = None
         if username and file is None:
-            password = self._password(config.MAIL_PASSWORD_VARIABLE, f"Password of {username}")
+            password = self._password(passwords.MAIL_PASSWORD_VARIABLE, f"Password of {username}")
         settings = MailSettings(
             host=self._value("mail_host", "Mail server", converters.host, None),
             port=self._given.get("mail_port"),
@@ -183,8 +183,8 @@ class Interview:
     def _subject(self, settings: Settings, password: str | None, mail_password: str | None = None) -> Iterator[Subject]:
         environ = dict(self._environ)
         for variable, value in (
-            (config.PASSWORD_VARIABLE, password),
-            (config.MAIL_PASSWORD_VARIABLE, mail_password),
+            (passwords.PASSWORD_VARIABLE, password),
+            (passwords.MAIL_PASSWORD_VARIABLE, mail_password),
         ):
             if value is None:
                 environ.pop(variable, None)

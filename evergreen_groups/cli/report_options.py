@@ -10,11 +10,11 @@ import click
 from click.core import ParameterSource
 
 from evergreen_groups.cli.output import format_of
-from evergreen_groups.config import Settings
 from evergreen_groups.converters import FILE_FORMATS, REPORT_FORMATS
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import Criteria
 from evergreen_groups.policy import Limit
+from evergreen_groups.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

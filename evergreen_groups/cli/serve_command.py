@@ -20,8 +20,8 @@ from evergreen_groups.cli.session import Session
 from evergreen_groups.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from evergreen_groups.config import Settings
     from evergreen_groups.sandbox import Sandbox
+    from evergreen_groups.settings import Settings
     from evergreen_groups.web.server import Server
 
 GRACE = 5.0
@@ -59,7 +59,7 @@ def command(session: Session, host: str | None, port: int | None, demo_desk: boo
 @contextmanager
 def _sandbox(settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[str, str]]]:
     """A sandbox, and settings and environment that lead to it; its state ends with it."""
-    from evergreen_groups.config import PASSWORD_VARIABLE
+    from evergreen_groups.passwords import PASSWORD_VARIABLE
     from evergreen_groups.sandbox import Sandbox
 
     with TemporaryDirectory(prefix="evergreen-groups-") as directory, Sandbox() as sandbox:

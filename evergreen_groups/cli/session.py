@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from evergreen_groups import config, state
+from evergreen_groups.settings import Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -27,7 +28,7 @@ class Session:
     quiet: bool
 
     @cached_property
-    def settings(self) -> config.Settings:
+    def settings(self) -> Settings:
         """The settings, read when they are first needed."""
         return config.load(self.config_file, os.environ)
 

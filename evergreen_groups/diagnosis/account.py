@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from evergreen_groups import config, connection
+from evergreen_groups import connection, passwords
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.subject import Subject
 from evergreen_groups.errors import EventError, LoginRefusedError
@@ -52,7 +52,7 @@ def _known_to_the_catalog(subject: Subject) -> bool:
     """Whether the ILS takes the same name and password for its catalog, which needs no STAFF_LOGIN."""
     given = {
         "username": subject.settings.gateway.username,
-        "password": config.password(subject.settings.gateway, subject.environ),
+        "password": passwords.password(subject.settings.gateway, subject.environ),
         "type": "opac",
     }
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from evergreen_groups import config, connection
+from evergreen_groups import connection, passwords
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.subject import Subject
 
@@ -54,10 +54,10 @@ def configuration_file(subject: Subject, line: Line) -> Iterator[Finding]:
 
 def password(subject: Subject, line: Line) -> Iterator[Finding]:
     """It can be had, and from a file that is for this account's eyes."""
-    text = config.password(subject.settings.gateway, subject.environ)
+    text = passwords.password(subject.settings.gateway, subject.environ)
     file = subject.settings.gateway.password_file
-    if subject.environ.get(config.PASSWORD_VARIABLE):
-        place = f"from ${config.PASSWORD_VARIABLE}" + (f", which comes before {file}" if file else "")
+    if subject.environ.get(passwords.PASSWORD_VARIABLE):
+        place = f"from ${passwords.PASSWORD_VARIABLE}" + (f", which comes before {file}" if file else "")
         file = None
     else:
         place = f"from {file or 'the systemd credential'}"

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from evergreen_groups import config, state
+from evergreen_groups import config, passwords, state
 from evergreen_groups.access import VIEW_USER, held_at
 from evergreen_groups.connection import connect
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.settings import Settings
 
 PATIENCE = 20
 """How many seconds a call may take here: who looks is waiting. The jobs themselves wait as long as is configured."""
@@ -34,7 +35,7 @@ class Subject:
         config_file: Path | None,
         environ: Mapping[str, str],
         *,
-        settings: config.Settings | None = None,
+        settings: Settings | None = None,
         changes: bool = False,
     ) -> None:
         self.config_file = config_file
@@ -57,7 +58,7 @@ class Subject:
             gateway.close()
 
     @cached_property
-    def settings(self) -> config.Settings:
+    def settings(self) -> Settings:
         """The settings. Raises ConfigurationError where they can't be read."""
         return self._settings or config.load(self.config_file, self.environ)
 
@@ -92,7 +93,7 @@ class Subject:
     @property
     def _has_password(self) -> bool:
         try:
-            return bool(config.password(self.settings.gateway, self.environ))
+            return bool(passwords.password(self.settings.gateway, self.environ))
         except ConfigurationError:
             return False
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
 
-from evergreen_groups.config import MailSettings, mail_password
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.mail.spool import Spool
+from evergreen_groups.passwords import mail_password
+from evergreen_groups.settings import MailSettings
 
 log = logging.getLogger("evergreen_groups.mail")
 

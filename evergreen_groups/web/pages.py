@@ -10,10 +10,10 @@ from importlib import resources
 
 from flask import Blueprint, Response, jsonify, request
 
-from evergreen_groups.config import ReportSettings, Settings
 from evergreen_groups.converters import FORMATS
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.org_units import OrgUnits
+from evergreen_groups.settings import ReportSettings, Settings
 from evergreen_groups.web.admission import may_view_everybody
 from evergreen_groups.web.openapi import description
 from evergreen_groups.web.problems import ProblemError

@@ -13,8 +13,8 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
-from evergreen_groups.config import ServeSettings
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web.app import LARGEST_BODY
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import cast
 
 from flask import Request, current_app
 
-from evergreen_groups import config, converters, state
+from evergreen_groups import converters, passwords, state
 from evergreen_groups.client import Client
-from evergreen_groups.config import Settings
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.reference_data import ReferenceData
+from evergreen_groups.settings import Settings
 from evergreen_groups.web import problems
 from evergreen_groups.web.admission import Admission, Caller
 from evergreen_groups.web.breaker import Breaker
@@ -54,7 +54,7 @@ class Service:
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.rate_limit = RateLimit(clock, per_minute=settings.serve.rate_limit)
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=3.0, pause=10.0)
-        self.events_secret = config.events_secret(settings.events, environ)
+        self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, patience=0.0, pause=10.0)
 
@@ -124,7 +124,7 @@ class Service:
         settings = self.settings.gateway
         if settings.username is None:
             raise ConfigurationError("events are taken with a service account: set username in section [gateway]")
-        password = config.password(settings, self._environ)
+        password = passwords.password(settings, self._environ)
         return self._gateway(
             timeout=self.settings.events.deadline,
             concurrency=_EVENTS_AT_ONCE,

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import pytest
 from web_caller import API, SECRET, bearer, served, session, settings_of
 
-from evergreen_groups.config import EventsSettings, ServeSettings
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import EventsSettings, ServeSettings
 from evergreen_groups.web import close, create_app
 from evergreen_groups.web.server import Server
 
