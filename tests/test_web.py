@@ -117,7 +117,7 @@ class TestReading:
             return proxy.seen[before:]
 
         assert LOOK in calls()
-        assert calls() == ["open-ils.pcrud.search.au.atomic", "open-ils.actor.usergroup.members.balance_owed"]
+        assert calls() == ["open-ils.pcrud.search.au.atomic", "open-ils.pcrud.search.mous.atomic"]
         clock.now += 31
         assert LOOK in calls()
 
