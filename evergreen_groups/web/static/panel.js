@@ -28,12 +28,12 @@
     .evergreen-groups-wide { grid-column: 1 / -1; width: 0; min-width: 100%; box-sizing: border-box; margin: 0;
       text-align: start; }
     .evergreen-groups-note { font-size: .875em; font-weight: normal; }
-    .evergreen-groups-members { list-style: none; margin: 0; padding: 0; max-height: 24em; overflow-y: auto;
-      scrollbar-width: thin; scrollbar-color: currentColor transparent; }
-    .evergreen-groups-members > li { display: flex; gap: .75em; position: relative; }
+    .evergreen-groups-members { list-style: none; margin: -4px -5px 0; padding: 4px 5px 0; max-height: 24em;
+      overflow-y: auto; scrollbar-width: thin; }
+    .evergreen-groups-members > li { display: flex; gap: .5em; position: relative; margin-bottom: .2em; }
     .evergreen-groups-who { flex: 1; min-width: 0; overflow-wrap: anywhere; }
     .evergreen-groups-who > span, .evergreen-groups-sum { white-space: nowrap; font-variant-numeric: tabular-nums; }
-    .evergreen-groups a { text-decoration: underline; }
+    .evergreen-groups a { text-decoration: underline; outline-offset: 1px; }
     .evergreen-groups a[aria-current] { font-weight: bold; }
     .evergreen-groups button { background: none; border: 0; padding: 0; color: inherit; font: inherit;
       text-decoration: underline; cursor: pointer; }
