@@ -52,8 +52,7 @@ def command(session: Session, host: str | None, port: int | None, demo_desk: boo
     if not session.use_sandbox:
         return _serve(settings, os.environ)
     with _sandbox(settings) as (sandbox, settings, environ):
-        click.echo(sandbox.how_to_connect())
-        return _serve(settings, environ, _open_desk(sandbox) if demo_desk else None)
+        return _serve(settings, environ, _announced(sandbox, demo_desk=demo_desk))
 
 
 @contextmanager
@@ -70,17 +69,19 @@ def _sandbox(settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[st
         yield sandbox, replace(settings, gateway=gateway), environ
 
 
-def _open_desk(sandbox: Sandbox) -> Callable[[str], None]:
-    """What opens the sandbox's demo desk, once the address of the service is known."""
+def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
+    """What tells of the sandbox, and opens its demo desk, once the address of the service is known."""
 
-    def open_desk(service_url: str) -> None:
-        sandbox.serve_desk(service_url)
-        click.echo("\nDemo desk, for the staff accounts above:")
-        for client, address in sandbox.desk_addresses.items():
-            click.echo(f"  {client:9}  {address}")
+    def announce(service_url: str) -> None:
+        click.echo(sandbox.how_to_connect())
+        if demo_desk:
+            sandbox.serve_desk(service_url)
+            click.echo("\nDemo desk, for the staff accounts above:")
+            for client, address in sandbox.desk_addresses.items():
+                click.echo(f"  {client:9}  {address}")
         click.echo()
 
-    return open_desk
+    return announce
 
 
 def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str], None] | None = None) -> int:
