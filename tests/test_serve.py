@@ -76,13 +76,13 @@ def connected(address: str) -> closing[http.client.HTTPConnection]:
 
 
 def wait_until_refused(address: str) -> None:
-    """Knock until nobody opens any more."""
+    """Knock until nobody opens any more, or closes the door in one's face (a reset: whoever waits in the queue then)."""
     parts = urlsplit(address)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
             socket.create_connection((parts.hostname, parts.port), timeout=20).close()
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, ConnectionResetError):
             return
     raise AssertionError("it still takes connections")
 
