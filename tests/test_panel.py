@@ -280,6 +280,20 @@ def test_axe_finds_nothing(desk: Desk, client: str, mode: str) -> None:
     assert any("evergreen-groups" in node["html"] for rule in found["passes"] for node in rule["nodes"])
 
 
+def test_stripes_stay_in_turn_while_the_stock_row_is_hidden(desk: Desk) -> None:
+    desk.open("AngularJS", "1017/checkout")
+    desk.panel_of(1017)
+    desk.shows("$3.10")
+    colors = (
+        "const rows = [...document.querySelectorAll('#patron-summary-grid > .row')].filter((row) => row.offsetHeight);"
+        "const ours = rows.findLastIndex((row) => row.classList.contains('evergreen-groups'));"
+        "return rows.slice(ours, ours + 3).map((row) => getComputedStyle(row).backgroundColor)"
+    )
+    desk.until(lambda: len(set(desk.run(colors)[:2])) == 2)
+    first, second, third = desk.run(colors)
+    assert first != second != third
+
+
 def test_loading_it_twice_shows_it_once(desk: Desk) -> None:
     desk.open("Angular", "1017/checkout")
     desk.panel_of(1017)

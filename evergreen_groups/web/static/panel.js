@@ -39,12 +39,11 @@
       text-decoration: underline; cursor: pointer; }
     .evergreen-groups-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
       white-space: nowrap; }
+    .evergreen-groups-even,
     .evergreen-groups[data-state=ready] ~ .PATRON_HAS_BILLS:not(.evergreen-groups),
     .evergreen-groups[data-state=ready] ~ .row[ng-if*="group_balance_owed"] { display: none !important; }
   `);
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
-
-  // ---- what the page shows ----
 
   const words = (node) => (node ? node.textContent.trim() : "");
 
@@ -89,8 +88,6 @@
     const page = angularPage(place[1], place[2]) || angularJsPage(place[1], place[2]);
     return page && page.id ? page : null;
   }
-
-  // ---- what the service says ----
 
   let asked = null; // the patron asked about: id, answer or problem, and what is under way
 
@@ -143,7 +140,7 @@
     patron.timer = setTimeout(() => (document.hidden ? (patron.since = 0) : ask(patron)), Math.max(own, wait));
   }
 
-  // Only what the user does leads to another look: asking on a clock would keep an idle session alive for ever.
+  // Only what the user does leads to another look: a clock would keep an idle session alive.
   function reconsider(page) {
     const old = Date.now() - asked.since > STALE;
     if (asked.path !== location.pathname) {
@@ -166,8 +163,6 @@
     const digits = (text) => String(text).replace(/\D/g, "");
     return Boolean(asked.answer && page.fines && digits(page.owed) !== digits(asked.answer.own_fines));
   }
-
-  // ---- what is put into the page ----
 
   let shown = null; // { rows, key }
   let label = "Group Fines"; // as the client calls them in its language, once its own row has been seen
@@ -292,6 +287,7 @@
     return [
       row(page, "ready", Number(total) > 0, label, money(total, page), note),
       row(page, "ready", false, unseen("Group Members"), null, details),
+      ...(page.stock ? [element("div", "evergreen-groups-even")] : []), // keeps the stripes in turn
     ];
   }
 
@@ -309,7 +305,7 @@
 
   function put(page) {
     const trying = Boolean(asked.problem && asked.control);
-    const key = JSON.stringify([page.client, page.root, page.id, asked.answer, asked.problem, label, trying]);
+    const key = JSON.stringify([page.client, page.root, page.id, asked.answer, asked.problem, label, trying, !!page.stock]);
     if (shown && shown.key === key && shown.rows[0].previousElementSibling === page.fines) return;
     const held = shown && shown.rows.some((one) => one.contains(document.activeElement));
     const href = held && document.activeElement.getAttribute("href");
