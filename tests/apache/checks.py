@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 CONFIGURATION = Path(__file__).parents[2] / "config" / "apache"
+PANEL = Path(__file__).parents[2] / "evergreen_groups" / "web" / "static" / "panel.js"
 TAG = b'<script src="/evergreen-groups/panel.js" defer></script></body>'
 MODULES = """
 mpm_prefork authz_core mime filter deflate env alias dir rewrite setenvif expires headers proxy proxy_http substitute
@@ -188,6 +190,28 @@ def test_the_panel_is_looked_for_again_each_time(web: str) -> None:
     headers = ask(f"{web}/evergreen-groups/panel.js")[1]
     assert headers["Cache-Control"] == "no-cache"
     assert ask(f"{web}/evergreen-groups/panel.js", If_None_Match=headers["ETag"])[0] == 304
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_panel_is_there_while_the_service_is_not(balanced: bool) -> None:
+    own = configuration("http://127.0.0.1:9")
+    if balanced:
+        lines = configuration("http://127.0.0.1:9", "evergreen-groups-balancer.conf")
+        own = re.sub(r"(?m)^ProxyPass .*$", lambda line: lines, own)
+    with tempfile.TemporaryDirectory(prefix="panel-") as directory:
+        Path(directory).chmod(0o755)
+        shutil.copy(PANEL, f"{directory}/static.js")
+        Path(f"{directory}/panel.js").symlink_to("static.js")
+        with apache(after=own.replace("/opt/evergreen-groups/panel.js", f"{directory}/panel.js")) as web:
+            status, headers, body = ask(f"{web}/evergreen-groups/panel.js")
+            assert (status, body) == (200, PANEL.read_bytes())
+            assert headers["Content-Type"] == "text/javascript; charset=utf-8"
+            assert headers["Cache-Control"] == "no-cache"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Expires"] is None
+            assert ask(f"{web}/evergreen-groups/panel.js", If_None_Match=headers["ETag"])[0] == 304
+            assert ask(f"{web}/evergreen-groups/static.js")[0] == 503
+            assert ask(f"{web}{API}/patrons/1001/summary")[0] == 503
 
 
 @pytest.mark.parametrize(
