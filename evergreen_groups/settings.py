@@ -132,8 +132,8 @@ class ServeSettings:
 
     ``origin`` is the staff client's own (None: the gateway's); ``timeout`` is how many seconds a request may take in
     all; ``rate_limit`` is requests a minute for each session. ``trusted_proxies`` are the networks whose
-    ``X-Forwarded-For`` is believed. ``report`` is the page that the nightly run writes (None: the file of
-    ``[report] output`` where that is HTML).
+    ``X-Forwarded-For`` is believed. ``report`` is the page that the nightly run writes, or the directory
+    of a report by library (None: ``[report] output`` where that is either, else ``reports`` in the state directory).
     """
 
     host: str = "127.0.0.1"

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
+from evergreen_groups.models import Criteria
 from evergreen_groups.render import render
+from evergreen_groups.render.publication import publish
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import EventsSettings, ReportSettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, close, create_app
@@ -217,9 +220,29 @@ class TestReport:
         caller = client_of(make_app(replace(settings_of(sandbox.url), report=report)))
         assert caller.get(self.ADDRESS, headers=staff).status_code == status
 
+    @pytest.mark.parametrize("where", ["[serve] report", "[report] output", "where the nightly unit writes"])
+    def test_of_a_report_by_library_the_page_with_everything(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], where: str
+    ) -> None:
+        directory = tmp_path / "state" / "reports"  # the state directory is that of the app
+        settings = {
+            "[serve] report": settings_of(sandbox.url, serve=ServeSettings(report=directory)),
+            "[report] output": replace(
+                settings_of(sandbox.url), report=ReportSettings(output=directory, split="library")
+            ),
+        }.get(where, settings_of(sandbox.url))
+        caller = client_of(make_app(settings))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
+        directory.mkdir(parents=True)
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), directory)
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert answer.text == (directory / "latest" / "LAKELAND.html").read_text(encoding="utf-8")
+        assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
+
     def test_a_report_that_cannot_be_read(
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
     ) -> None:
+        (tmp_path / "latest" / "LAKELAND.html").mkdir(parents=True)
         settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))
         assert client_of(make_app(settings)).get(self.ADDRESS, headers=staff).status_code == 503
 

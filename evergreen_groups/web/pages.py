@@ -11,9 +11,10 @@ from importlib import resources
 from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups.converters import FORMATS
+from evergreen_groups.editions import LATEST
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.org_units import OrgUnits
-from evergreen_groups.settings import ReportSettings, Settings
+from evergreen_groups.settings import ReportSettings
 from evergreen_groups.web.admission import may_view_everybody
 from evergreen_groups.web.openapi import description
 from evergreen_groups.web.problems import ProblemError
@@ -24,9 +25,13 @@ blueprint = Blueprint("pages", __name__)
 FRESH_SECONDS = 15.0
 """How long a state of the gateway is taken to last."""
 
+REPORTS = "reports"
+"""The directory below the state directory that ``evergreen-groups-report.service`` writes to."""
+
 _ECHO_SECONDS = 2.0
 
 _POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy" content="([ -!#-~]{1,500})">')
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # short names that files are called by as they are
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -35,10 +40,10 @@ def latest_report() -> Response:
     """The page that the nightly run wrote last. It names patrons of every library."""
     running = service()
     with running.desk(request) as desk:
-        root = OrgUnits.read(desk.client.gateway).root.id
-        if not may_view_everybody(desk.client.gateway, desk.caller, root):
+        root = OrgUnits.read(desk.client.gateway).root
+        if not may_view_everybody(desk.client.gateway, desk.caller, root.id):
             raise ProblemError(403, "The report has patrons of every library: it takes VIEW_USER for all of them.")
-    page = _report_page(running.settings)
+    page = _report(running, root.shortname)
     own = _POLICY.search(page, 0, 4096)
     policy = own[1].decode("ascii") if own else _STRICT_POLICY
     response = Response(page, content_type="text/html; charset=utf-8")
@@ -46,14 +51,22 @@ def latest_report() -> Response:
     return response
 
 
-def _report_page(settings: Settings) -> bytes:
-    path = settings.serve.report or (settings.report.output if _writes_a_page(settings.report) else None)
-    if path is None:
-        raise ProblemError(404, "No report is configured: set report in [serve].")
+def _report(running: Service, root: str) -> bytes:
+    """The page: what is configured, or where the nightly unit writes it.
+
+    A directory is one of a report by library: the page of ``root``, the topmost org unit's short name, has everything.
+    """
+    settings = running.settings
+    path = settings.serve.report
+    if path is None and (settings.report.split == "library" or _writes_a_page(settings.report)):
+        path = settings.report.output
+    path = path or running.state_directory / REPORTS
     try:
+        if path.is_dir() and _FILE_NAME.fullmatch(root):
+            path = path / LATEST / f"{root}.html"
         return path.read_bytes()
     except FileNotFoundError:
-        raise ProblemError(404, "There is no report yet.") from None
+        raise ProblemError(404, "There is no report yet, or it is elsewhere: see report in [serve].") from None
     except OSError:
         raise ProblemError(503, "The report can't be read; the service's account may lack the right to.") from None
 

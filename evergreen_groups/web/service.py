@@ -47,6 +47,7 @@ class Service:
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.settings = settings
         self._environ = environ
+        self.state_directory = state.directory(environ)
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or converters.origin_of(self.gateway.url)
@@ -97,7 +98,7 @@ class Service:
             gateway,
             account=account,
             policy=self.settings.policy,
-            state_directory=state.directory(self._environ),
+            state_directory=self.state_directory,
             reference=self._reference,
         )
 
