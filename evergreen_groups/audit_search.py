@@ -19,7 +19,7 @@ from evergreen_groups.models import GroupFines, Member
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.patrons import FIELDS, Patron, patrons_of
 from evergreen_groups.penalties import Penalties, PenaltyRow, rows_in_force
-from evergreen_groups.policy import decide
+from evergreen_groups.policy import Comparison, Limit
 
 _PAGE = 4_000
 
@@ -96,7 +96,7 @@ class BlockSearch:
         return {
             id: _Person(
                 patron,
-                replace(members[id], over_limit=decided[id].decision.blocked),
+                replace(members[id], over_limit=decided[id].decision.blocked, limit=decided[id].decision.limit),
                 decided[id],
                 rows.get(id, ()),
             )
@@ -145,7 +145,7 @@ class BlockSearch:
             group = groups.get(number)
             together = group.combined_fines if group else member.own_fines
             known = group is not None and group.hidden_fines is not None
-            if decide(together, person.decided.limit.limit).blocked and together > member.own_fines:
+            if _more_than_one_may_owe(together, person.decided.limit.limit) and together > member.own_fines:
                 kind = Kind.FOR_FAMILY
                 reason = "Own fines are within the limit, the group's are over it: probably blocked for the family's."
             elif known:
@@ -168,3 +168,10 @@ class BlockSearch:
 
     def _blocks(self, rows: Iterable[PenaltyRow]) -> tuple[Block, ...]:
         return tuple(self._penalties.block(row, self._org_units) for row in sorted(rows))
+
+
+def _more_than_one_may_owe(together: Decimal, limit: Limit) -> bool:
+    """Whether a group owes an amount that would be over one person's limit; that decides about nobody."""
+    if limit.amount is None:
+        return False
+    return together > limit.amount if limit.comparison is Comparison.EXCEEDS else together >= limit.amount

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
+from types import FrameType
 
 import pytest
 from conftest import gateway_of
@@ -15,7 +17,8 @@ from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.findings import Audit, AuditCriteria, Kind
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.models import LimitRule
-from evergreen_groups.policy import Comparison, Limit
+from evergreen_groups.own_fines import read_own_fines
+from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.penalties import recalculate
 from evergreen_groups.settings import PolicySettings
@@ -73,6 +76,44 @@ def test_blocked_by_hand_for_the_family_and_for_another_reason(staff: Gateway, a
     assert family.member.own_fines <= Decimal("5.00") < (family.group_fines or Decimal(0))
     assert [(block.penalty, block.by_hand) for block in family.blocks] == [("STAFF_CHR", True)]
     assert who(audit, Kind.BY_HAND) == [1043]
+
+
+def test_the_policy_never_sees_what_a_group_owes_together(staff: Gateway, admin: Gateway) -> None:
+    block_by_hand(admin, 1035)  # owes nothing, and the family a lot
+    own = {Decimal("0.00"), *read_own_fines(staff, range(1001, 1054)).values()}
+    decided = set()
+
+    def watch(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code is decide.__code__:
+            decided.add(frame.f_locals["own_balance"])
+
+    sys.setprofile(watch)
+    try:
+        audit = build_audit(staff, AuditCriteria())
+    finally:
+        sys.setprofile(None)
+    assert who(audit, Kind.FOR_FAMILY) == [1035]
+    assert len(decided) > 1
+    assert decided <= own
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind"),
+    [
+        (Limit(Decimal("84.35"), Comparison.REACHES), Kind.FOR_FAMILY),  # what the family owes together
+        (Limit(Decimal("84.35")), Kind.BY_HAND),
+        (Limit(Decimal("84.34")), Kind.FOR_FAMILY),
+        (Limit(None), Kind.BY_HAND),
+    ],
+)
+def test_blocked_for_the_family_is_who_owes_little_in_a_group_that_owes_more_than_one_may(
+    staff: Gateway, admin: Gateway, limit: Limit, kind: Kind
+) -> None:
+    block_by_hand(admin, 1035)
+    audit = build_audit(staff, AuditCriteria(limit=limit))
+    (finding,) = (one for one in audit.people if one.member.id == 1035)
+    assert finding.kind is kind
+    assert finding.member.limit == limit
 
 
 def test_the_ils_own_penalty_set_by_hand_is_a_block_by_hand(staff: Gateway, admin: Gateway) -> None:
