@@ -22,6 +22,11 @@ class Kept(Generic[Value]):
         self._values: OrderedDict[str, tuple[float, Value]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def knows(self, key: str) -> bool:
+        """Whether the value has been read before, be it too old by now."""
+        with self._lock:
+            return key in self._values
+
     def get(self, key: str, read: Callable[[], Value]) -> Value:
         """The value, read where it isn't there or too old. What can't be read isn't kept."""
         with self._lock:

@@ -18,6 +18,9 @@ def test_a_value_is_read_again_when_it_is_too_old() -> None:
     clock.now += 0.1
     assert cache.get("key", lambda: next(values)) == "b"
     assert cache.get("other", lambda: next(values)) == "c"
+    clock.now += 10.0
+    assert cache.knows("key")
+    assert not cache.knows("never read")
 
 
 def test_what_cannot_be_read_is_not_kept() -> None:

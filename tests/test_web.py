@@ -169,6 +169,37 @@ class TestRateLimit:
         clock.now += 2
         assert caller.get(f"{API}/patrons/1001/block", headers=staff).status_code == 200
 
+    def test_made_up_tokens_soon_cost_the_ils_nothing_and_keep_nobody_else_out(
+        self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
+    ) -> None:
+        caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
+        known, new = (bearer(session(sandbox.url, username=name)) for name in ("consortium_staff", "admin"))
+
+        def status(headers: dict[str, str], address: str = "203.0.113.5") -> int:
+            headers = {**headers, "X-Forwarded-For": address}
+            return caller.get(f"{API}/patrons/1001/block", headers=headers).status_code
+
+        assert status(known) == 200
+        assert [status(bearer(f"{number:032}")) for number in range(5)] == [401, 401, 401, 429, 429]
+        before = len(proxy.seen)
+        assert status(bearer("f" * 32)) == 429
+        assert len(proxy.seen) == before
+        assert status(bearer("f" * 32), "203.0.113.6") == 401
+        clock.now += 1  # what is left is too little yet for another
+        assert (status(known), status(new)) == (200, 429)
+        clock.now += 60
+        assert (status(known), status(new)) == (200, 200)
+
+    def test_a_session_that_has_ended_is_counted_as_well(
+        self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy
+    ) -> None:
+        token = session(sandbox.url, username="consortium_staff")
+        end_session(sandbox.url, token)
+        caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
+        statuses = [caller.get(f"{API}/patrons/1001/block", headers=bearer(token)).status_code for _ in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        assert proxy.seen.count(LOOK) == 3
+
 
 class TestReport:
     ADDRESS = f"{PREFIX}/reports/latest"

@@ -15,7 +15,7 @@ from werkzeug.datastructures import Headers
 
 from evergreen_groups.settings import LOOPBACK
 from evergreen_groups.web import rate_limit
-from evergreen_groups.web.addresses import client_address, is_allowed
+from evergreen_groups.web.addresses import client_address, is_allowed, neighbourhood
 from evergreen_groups.web.origin import refuse_other_origins
 from evergreen_groups.web.parameters import LARGEST_ID, barcode, record_id
 from evergreen_groups.web.problems import ProblemError
@@ -161,11 +161,24 @@ class TestAddress:
         assert not is_allowed(None, everywhere)
         assert is_allowed(ip_address("192.0.2.1"), everywhere)
 
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("192.0.2.1", "192.0.2.1", True),
+            ("192.0.2.1", "192.0.2.2", False),
+            ("2001:db8::1", "2001:db8::ffff:1:2", True),
+            ("2001:db8::1", "2001:db8:0:1::1", False),
+        ],
+    )
+    def test_what_counts_as_one_place(self, one: str, other: str, same: bool) -> None:
+        assert (neighbourhood(ip_address(one)) == neighbourhood(ip_address(other))) is same
+        assert neighbourhood(None) != neighbourhood(ip_address(one))
+
 
 class TestRateLimit:
     def test_a_tenth_of_a_minutes_requests_at_once_then_at_that_pace(self) -> None:
         clock = Clock()
-        limit = RateLimit(clock, per_minute=60)
+        limit = RateLimit(clock, per_minute=60, refusal="Wait.")
         for _ in range(6):
             limit.take("one")
         with pytest.raises(ProblemError) as refused:
@@ -180,7 +193,7 @@ class TestRateLimit:
 
     def test_being_refused_costs_nothing(self) -> None:
         clock = Clock()
-        limit = RateLimit(clock, per_minute=10)
+        limit = RateLimit(clock, per_minute=10, refusal="Wait.")
         limit.take("one")
         for _ in range(100):
             with pytest.raises(ProblemError):
@@ -188,10 +201,20 @@ class TestRateLimit:
         clock.now += 6.0
         limit.take("one")
 
+    def test_a_look_at_what_is_left_takes_nothing(self) -> None:
+        limit = RateLimit(Clock(), per_minute=20, refusal="Wait.")
+        limit.take("one")
+        for _ in range(10):
+            limit.check("one")
+        limit.take("one")
+        with pytest.raises(ProblemError):
+            limit.check("one")
+        limit.check("another")
+
     @given(st.integers(1, 600), st.lists(st.floats(0.0, 5.0), max_size=60))
     def test_never_more_than_the_limit_and_the_first_few(self, per_minute: int, waits: list[float]) -> None:
         clock = Clock()
-        limit = RateLimit(clock, per_minute=per_minute)
+        limit = RateLimit(clock, per_minute=per_minute, refusal="Wait.")
         began, let_in = clock.now, 0
         for wait in waits:
             clock.now += wait
@@ -204,7 +227,7 @@ class TestRateLimit:
 
     def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rate_limit, "MOST_KEYS", 3)
-        limit = RateLimit(Clock(), per_minute=10)
+        limit = RateLimit(Clock(), per_minute=10, refusal="Wait.")
         for key in "abcabcdabcd":
             with suppress(ProblemError):
                 limit.take(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from werkzeug.datastructures import Headers
 
@@ -38,6 +38,13 @@ def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence
 def is_allowed(address: Address | None, networks: Iterable[Network]) -> bool:
     """Whether an address is in one of the networks; one that isn't known is in none."""
     return address is not None and _within(address, networks)
+
+
+def neighbourhood(address: Address | None) -> str:
+    """What counts as one place: an IPv4 address, or the 64 bits of an IPv6 network, in which one may take any."""
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)
 
 
 def _within(address: Address, networks: Iterable[Network]) -> bool:

@@ -12,7 +12,7 @@ from flask import Blueprint, Request, Response, jsonify, request
 from evergreen_groups import hooks
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.web import problems
-from evergreen_groups.web.addresses import client_address, is_allowed
+from evergreen_groups.web.addresses import is_allowed
 from evergreen_groups.web.parameters import LARGEST_ID
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import Service, service
@@ -46,10 +46,9 @@ def _refuse_strangers(asked: Request, running: Service) -> None:
     """
     if running.events_secret is None:
         raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
-    address = client_address(asked.remote_addr, asked.headers, running.settings.serve.trusted_proxies)
     given = asked.headers.get(SECRET_HEADER, "").encode("latin-1")  # WSGI's headers are bytes in that disguise
     knows = hmac.compare_digest(given, running.events_secret.encode())
-    if not is_allowed(address, running.settings.events.allow) or not knows:
+    if not is_allowed(running.address_of(asked), running.settings.events.allow) or not knows:
         raise ProblemError(403, f"The address isn't allowed, or the secret in {SECRET_HEADER} is wrong.")
 
 

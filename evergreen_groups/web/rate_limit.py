@@ -1,4 +1,4 @@
-"""How often each session may ask."""
+"""How often somebody may ask."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ MOST_KEYS = 10_000
 class RateLimit:
     """Lets each key make ``per_minute`` requests a minute, a tenth of them at once.
 
-    ``clock`` gives seconds. Safe to share between threads.
+    ``clock`` gives seconds; ``refusal`` is what whoever asks too often is told. Safe to share between threads.
     """
 
-    def __init__(self, clock: Callable[[], float], *, per_minute: int) -> None:
+    def __init__(self, clock: Callable[[], float], *, per_minute: int, refusal: str) -> None:
         self._clock = clock
+        self._refusal = refusal
         self._interval = 60.0 / per_minute
         self._burst = max(1.0, per_minute / 10)
         self._lock = threading.Lock()
@@ -32,11 +33,25 @@ class RateLimit:
             ProblemError: 429, there were too many; it says when to come back.
         """
         with self._lock:
-            now = self._clock()
-            due = max(self._due.pop(key, now), now)
-            wait = due - now - (self._burst - 1) * self._interval
+            due, wait = self._owed(key)
+            self._due.pop(key, None)
             self._due[key] = due if wait > 0 else due + self._interval
             if len(self._due) > MOST_KEYS:
                 self._due.popitem(last=False)
-        if wait > 0:
-            raise ProblemError(429, "Too many requests in this session. Wait a little.", retry_after=wait)
+        self._refuse_for(wait)
+
+    def check(self, key: str) -> None:
+        """Raise what :meth:`take` would, and count nothing."""
+        with self._lock:
+            _due, wait = self._owed(key)
+        self._refuse_for(wait)
+
+    def _owed(self, key: str) -> tuple[float, float]:
+        """When the key's requests so far are paid off, and how long it has to wait before the next."""
+        now = self._clock()
+        due = max(self._due.get(key, now), now)
+        return due, due - now - (self._burst - 1) * self._interval
+
+    def _refuse_for(self, seconds: float) -> None:
+        if seconds > 0:
+            raise ProblemError(429, self._refusal, retry_after=seconds)

@@ -16,11 +16,11 @@ from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.reference_data import ReferenceData
 from evergreen_groups.settings import Settings
 from evergreen_groups.web import problems
+from evergreen_groups.web.addresses import Address, client_address, neighbourhood
 from evergreen_groups.web.admission import Admission, Caller
 from evergreen_groups.web.breaker import Breaker
 from evergreen_groups.web.origin import refuse_other_origins
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.rate_limit import RateLimit
 from evergreen_groups.web.tokens import token_of
 
 EXTENSION = "evergreen-groups"
@@ -42,7 +42,7 @@ class Desk:
 
 
 class Service:
-    """Gateways, admission, rate limit and breakers. Safe to share between threads."""
+    """Gateways, admission and breakers. Safe to share between threads."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.settings = settings
@@ -51,9 +51,8 @@ class Service:
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or converters.origin_of(self.gateway.url)
-        self.admission = Admission(clock)
+        self.admission = Admission(clock, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
-        self.rate_limit = RateLimit(clock, per_minute=settings.serve.rate_limit)
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=3.0, pause=10.0)
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
@@ -67,14 +66,18 @@ class Service:
             ProblemError: the caller isn't let in, or what is done inside failed.
         """
         refuse_other_origins(request.headers, self.origin)
+        address = neighbourhood(self.address_of(request))
         gateway = self.gateway.acting_as(token_of(request.headers)).within(self.settings.serve.timeout)
         try:
             with self.breaker.watching():
-                caller = self.admission.admit(gateway)
-                self.rate_limit.take(caller.key)
+                caller = self.admission.admit(gateway, address)
                 yield Desk(caller, self._client(gateway, f"user {caller.user}"))
         except EvergreenGroupsError as error:
             raise problems.of_reading(error) from error
+
+    def address_of(self, request: Request) -> Address | None:
+        """Where a request comes from, as far as the proxies that are trusted tell."""
+        return client_address(request.remote_addr, request.headers, self.settings.serve.trusted_proxies)
 
     def events_client(self) -> Client:
         """The jobs as the service account, for one event, within the time for it.
