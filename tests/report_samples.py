@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evergreen_groups.changes import Changes, GroupChange, Kind, Present, RunTotals
 from evergreen_groups.models import Criteria, GroupFines, Member, Report, Totals
-from evergreen_groups.policy import Limit, decide
+from evergreen_groups.policy import Comparison, Limit, decide
 
 GENERATED_AT = datetime(2026, 8, 14, 3, 15, 7, tzinfo=timezone(timedelta(hours=-5)))
 GATEWAY = "https://ils.example.org/osrf-gateway-v1"
@@ -127,6 +127,16 @@ def sample_report() -> Report:
     """Five families: one far over, one where nobody is over the limit, two incomplete, one without a group lead."""
     criteria = Criteria(orgs=("SYS1", "BM1"), top=5)
     return report_of(FAMILIES, criteria=criteria, notes=(INCOMPLETE_NOTE, TOP_NOTE), left_out_count=17)
+
+
+def report_with_limits() -> Report:
+    """A family of which each has another limit: an amount to exceed, one to reach, and none."""
+    members = (
+        member(1, "Quist, Ana", "12.00", group_lead=True),
+        member(2, "Quist, Bo", "2.00", limit=Limit(Decimal("2.00"), Comparison.REACHES)),
+        member(3, "Quist, Cai", "90.00", limit=Limit(None)),
+    )
+    return report_of([GroupFines(1, members)], criteria=Criteria(limit=None))
 
 
 def changed_report() -> Report:

@@ -17,6 +17,7 @@ from report_samples import (
     hostile_texts,
     member,
     report_of,
+    report_with_limits,
     sample_report,
 )
 
@@ -57,6 +58,11 @@ def test_one_row_for_each_member() -> None:
         assert row["member_name"] == one.name
         assert row["member_barcode"] == (one.barcode or "")
         assert row["member_own_fines"] == f"{one.own_fines:.2f}"
+        assert row["member_limit"] == "5.00"
+
+
+def test_each_member_has_the_limit_that_counts_for_them() -> None:
+    assert [row["member_limit"] for row in rows(csv_text(report_with_limits()))] == ["5.00", "2.00", ""]
 
 
 def test_one_row_for_each_group_without_details() -> None:

@@ -22,6 +22,7 @@ from report_samples import (
     hostile_changed_reports,
     hostile_reports,
     large_report,
+    report_with_limits,
     sample_report,
 )
 
@@ -56,6 +57,17 @@ def page(report: Report, *, details: bool = True) -> lxml.html.HtmlElement:
 
 def texts(found: list[lxml.html.HtmlElement]) -> list[str]:
     return [one.text_content() for one in found]
+
+
+def test_members_with_different_limits_have_theirs_beside_the_verdict() -> None:
+    tree = page(report_with_limits())
+    assert texts(tree.xpath("//tr[@class='members']//tbody//td[4]")) == [
+        "yeslimit: more than 5.00",
+        "yeslimit: 2.00 or more",
+        "nolimit: none",
+    ]
+    assert "limit by profile and home library" in tree.xpath("string(//p[@class='rule'])")
+    assert not page(sample_report()).xpath("//tr[@class='members']//td/small")
 
 
 @settings(deadline=None, max_examples=60)

@@ -12,7 +12,16 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_samples import GENERATED_AT, changed_report, empty_report, hostile_reports, member, report_of, sample_report
+from report_samples import (
+    GENERATED_AT,
+    changed_report,
+    empty_report,
+    hostile_reports,
+    member,
+    report_of,
+    report_with_limits,
+    sample_report,
+)
 
 from evergreen_groups.changes import Changes
 from evergreen_groups.models import Criteria, GroupFines, Report
@@ -50,7 +59,13 @@ def test_schema_is_one() -> None:
 @pytest.mark.parametrize("details", [True, False])
 @pytest.mark.parametrize(
     "report",
-    [sample_report(), changed_report(), empty_report(), report_of((), criteria=Criteria(limit=Limit(None)))],
+    [
+        sample_report(),
+        changed_report(),
+        empty_report(),
+        report_with_limits(),
+        report_of((), criteria=Criteria(limit=Limit(None))),
+    ],
 )
 def test_follows_the_schema(report: Report, details: bool) -> None:
     VALIDATOR.validate(document(report, details=details))
@@ -97,6 +112,7 @@ def test_a_group() -> None:
         "own_fines": "9.99",
         "over_limit": True,
         "group_lead": False,
+        "limit": {"amount": "5.00", "comparison": "exceeds"},
     }
     assert group == {
         "group": 2240,
@@ -113,6 +129,16 @@ def test_a_group() -> None:
         "hidden_fines": "6.40",
         "change": None,
     }
+
+
+def test_each_member_has_the_limit_that_counts_for_them() -> None:
+    shown = document(report_with_limits())
+    assert shown["criteria"]["limit"] is None
+    assert [one["limit"] for one in shown["groups"][0]["members"]] == [
+        {"amount": "5.00", "comparison": "exceeds"},
+        {"amount": "2.00", "comparison": "reaches"},
+        {"amount": None, "comparison": "exceeds"},
+    ]
 
 
 def test_fines_that_are_not_known_are_null() -> None:

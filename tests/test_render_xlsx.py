@@ -22,6 +22,7 @@ from report_samples import (
     large_report,
     member,
     report_of,
+    report_with_limits,
     sample_report,
 )
 
@@ -94,6 +95,14 @@ def test_members() -> None:
     assert [f"{row['Own fines']:.2f}" for row in found] == [f"{one.own_fines:.2f}" for _group, one in members]
     assert [row["Over the limit"] for row in found] == ["yes" if one.over_limit else "no" for _group, one in members]
     assert found[3]["Own fines"] == -3.25
+
+
+def test_members_with_different_limits_have_theirs_beside_them() -> None:
+    book = workbook(report_with_limits())
+    members = book["Members"]
+    assert [cell.value for cell in column(members, "Limit")] == ["more than 5.00", "2.00 or more", "none"]
+    assert members.auto_filter.ref == "A1:I4"
+    assert "limit by profile and home library" in book["Summary"]["B2"].value
 
 
 def test_amounts_are_numbers_with_the_format_of_money() -> None:

@@ -1,9 +1,10 @@
 """The report as CSV (RFC 4180) for a spreadsheet.
 
 One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
-JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them. When and where the data
-came from, criteria, sums and notes have no place in CSV: JSON has them. Groups that were cleared since the run before
-have one row each at the end, without amounts of now.
+JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them; of a member's limit
+there is the amount, and nothing for no limit. When and where the data came from, criteria, sums and notes have no place
+in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, without amounts of
+now.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
 apostrophe in front; so do those that have apostrophes before such a character, so that taking one away always gives
@@ -48,6 +49,7 @@ MEMBER_COLUMNS = (
     "member_own_fines",
     "member_over_limit",
     "member_group_lead",
+    "member_limit",
 )
 
 CHANGE_COLUMNS = ("change", "combined_fines_before", "difference", "formerly")
@@ -114,6 +116,7 @@ def _member_cells(member: Member) -> list[str]:
         plain_amount(member.own_fines),
         _truth(member.over_limit),
         _truth(member.group_lead),
+        "" if member.limit.amount is None else plain_amount(member.limit.amount),
     ]
 
 

@@ -169,4 +169,5 @@ def member_document(member: Member) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "over_limit": member.over_limit,
         "group_lead": member.group_lead,
+        "limit": limit_document(member.limit),
     }

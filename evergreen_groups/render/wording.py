@@ -88,7 +88,10 @@ def information_only(limit: Limit | None) -> str:
     """Say that the group's total blocks nobody, and what does; None: each member has a limit of their own."""
     rule = "The combined fines of a group block nobody. "
     if limit is None:
-        return rule + "A member is over the limit only with own fines that are over the limit configured for them."
+        return rule + (
+            "Each member has a limit by profile and home library, and is over it only with own fines; "
+            "the ILS's own limits may count those of some libraries alone."
+        )
     if limit.amount is None:
         return rule + "There is no limit for a member's own fines either."
     return rule + f"A member is over the limit only with own fines of {limit_words(limit)}."

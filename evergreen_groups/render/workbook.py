@@ -16,7 +16,14 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.models import GroupFines, Member, Report
 from evergreen_groups.render.change_words import CLEARED, compared, remarks
 from evergreen_groups.render.sheet import Column, ColumnKind, Formats, Mark, Value, cell_text, fill, write_cell
-from evergreen_groups.render.wording import CONFIDENTIAL, information_only, listed, local_time, title_of
+from evergreen_groups.render.wording import (
+    CONFIDENTIAL,
+    information_only,
+    limit_words,
+    listed,
+    local_time,
+    title_of,
+)
 
 _KIND_MARKS: dict[Kind, Mark] = {Kind.NEW: "notable", Kind.WORSE: "over"}
 
@@ -62,7 +69,7 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
     fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
     if details:
         rows = (MemberRow(group, member) for group in report.groups for member in group.members)
-        fill(workbook.add_worksheet("Members"), _MEMBER_COLUMNS, rows, formats, frozen=2)
+        fill(workbook.add_worksheet("Members"), _member_columns(report), rows, formats, frozen=2)
     if (changes := compared(report)) and changes.cleared:
         fill(workbook.add_worksheet(CLEARED), _CLEARED_COLUMNS, changes.cleared, formats, frozen=1)
     workbook.close()
@@ -145,16 +152,20 @@ def _change_columns(changes: Changes) -> list[Column[GroupFines]]:
     ]
 
 
-_MEMBER_COLUMNS: list[Column[MemberRow]] = [
-    Column("Group", "id", lambda row: row.group.group),
-    Column("Name", "text", lambda row: row.member.name),
-    Column("Barcode", "text", lambda row: "no card" if row.member.barcode is None else row.member.barcode),
-    Column("Library", "text", lambda row: row.member.library),
-    Column("Own fines", "money", lambda row: row.member.own_fines, lambda row: _over(row.member)),
-    Column("Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), lambda row: _over(row.member)),
-    Column("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
-    Column("Combined fines of the group", "money", lambda row: row.group.combined_fines),
-]
+def _member_columns(report: Report) -> list[Column[MemberRow]]:
+    """The members' columns, with the limit of each where that isn't the same for everybody."""
+    limit: Column[MemberRow] = Column("Limit", "text", lambda row: limit_words(row.member.limit))
+    return [
+        Column("Group", "id", lambda row: row.group.group),
+        Column("Name", "text", lambda row: row.member.name),
+        Column("Barcode", "text", lambda row: "no card" if row.member.barcode is None else row.member.barcode),
+        Column("Library", "text", lambda row: row.member.library),
+        Column("Own fines", "money", lambda row: row.member.own_fines, lambda row: _over(row.member)),
+        Column("Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), lambda row: _over(row.member)),
+        *([limit] if report.criteria.limit is None else []),
+        Column("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
+        Column("Combined fines of the group", "money", lambda row: row.group.combined_fines),
+    ]
 
 
 def _over(member: Member) -> Mark:

@@ -75,4 +75,4 @@ def _group(finding: GroupFinding) -> dict[str, Any]:
 
 def _without_decision(member: Member) -> dict[str, Any]:
     """A member of an accidental group, of whom nothing is decided."""
-    return {key: value for key, value in member_document(member).items() if key != "over_limit"}
+    return {key: value for key, value in member_document(member).items() if key not in ("over_limit", "limit")}

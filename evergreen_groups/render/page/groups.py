@@ -9,7 +9,7 @@ from evergreen_groups.models import GroupFines, Member, Report, Totals
 from evergreen_groups.render.change_words import compared, remarks, signed
 from evergreen_groups.render.page.changes import change_cell
 from evergreen_groups.render.page.markup import Markup, element, joined, opening
-from evergreen_groups.render.wording import amount, counted, incomplete_words, printable
+from evergreen_groups.render.wording import amount, counted, incomplete_words, limit_words, printable
 
 _NUMBER = {"data_kind": "number"}
 _HEADINGS: tuple[tuple[str, dict[str, str]], ...] = (
@@ -53,7 +53,7 @@ def table(report: Report, details: bool) -> Iterator[Markup]:
         yield Markup('\n<tbody class="group">')
         yield _group(group, changes)
         if details:
-            yield from _members(group, len(_HEADINGS) + bool(changes))
+            yield from _members(group, len(_HEADINGS) + bool(changes), limits=report.criteria.limit is None)
         yield Markup("</tbody>")
     yield _foot(report.totals, changes)
     yield Markup("</table>\n")
@@ -84,14 +84,15 @@ def _group(group: GroupFines, changes: Changes | None) -> Markup:
     )
 
 
-def _members(group: GroupFines, columns: int) -> Iterator[Markup]:
+def _members(group: GroupFines, columns: int, *, limits: bool) -> Iterator[Markup]:
+    """The members, each with their limit where ``limits`` says that they have different ones."""
     yield Markup(f'\n<tr class="members"><td colspan="{columns}"><details>')
     yield element("summary", _in_sight(group))
     yield opening("table", aria_label=f"Members of group {group.group}")
     yield _MEMBER_HEAD
     yield Markup("<tbody>")
     for member in group.members:
-        yield _member(member)
+        yield _member(member, limits=limits)
     yield Markup("</tbody></table></details></td></tr>")
 
 
@@ -118,15 +119,16 @@ def _over(group: GroupFines) -> Markup:
     return joined(f"{group.over_limit_count:,}")
 
 
-def _member(member: Member) -> Markup:
+def _member(member: Member, *, limits: bool) -> Markup:
     name = element("bdi", printable(member.name))
+    limit = [element("small", f"limit: {limit_words(member.limit)}")] if limits else []
     return element(
         "tr",
         element("th", name, *([element("small", "group lead")] if member.group_lead else []), scope="row"),
         element("td", "no card" if member.barcode is None else printable(member.barcode)),
         element("td", printable(member.library)),
         element("td", amount(member.own_fines)),
-        element("td", element("strong", "yes") if member.over_limit else "no"),
+        element("td", element("strong", "yes") if member.over_limit else "no", *limit),
     )
 
 
