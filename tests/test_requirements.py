@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from conftest import client_of, gateway_of
 from fault_proxy import Call, fault_proxy
+from web_caller import API, bearer, settings_of
+from web_caller import client_of as web_client_of
 
+from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.diagnosis.requirements import FIELDS, METHODS
 from evergreen_groups.findings import AuditCriteria
 from evergreen_groups.models import Criteria, LimitRule
 from evergreen_groups.recalculation import recalculable
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import PolicySettings
+from evergreen_groups.settings import PolicySettings, ServeSettings
+from evergreen_groups.web import PREFIX, close, create_app
 
 
 @pytest.fixture
@@ -33,6 +37,7 @@ def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
                 by_ils = Client(gateway, account=account, policy=PolicySettings(limit="ils"), state_directory=tmp_path)
                 _read(by_ils)
                 _read(Client(gateway, account=account, policy=BY_PROFILE, state_directory=tmp_path))
+                _serve(proxy.url, gateway.token, tmp_path)
         with gateway_of(proxy.url, "consortium_staff") as gateway:
             _change(client_of(gateway, tmp_path))
         with gateway_of(proxy.url, "harbor_desk") as gateway:
@@ -41,6 +46,7 @@ def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
     return seen
 
 
+DELETED = 1031
 BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00"), None),))
 
 
@@ -49,6 +55,21 @@ def _read(client: Client) -> None:
     client.groups.of_group(1010)
     client.checks.of_user(1007, all_members=True)
     client.audit(AuditCriteria())
+    hooks.patron_summary(client, 1026)
+    hooks.group_summary(client, 1006)
+    hooks.block_decision(client, 1001)
+    hooks.block_decision_by_barcode(client, "20000000001001")
+
+
+def _serve(url: str, token: str, directory: Path) -> None:
+    """What the web service asks for somebody, and where it finds the report."""
+    (directory / "report.html").write_text("the report")
+    app = create_app(settings_of(url, serve=ServeSettings(report=directory / "report.html")), {"HOME": str(directory)})
+    caller = web_client_of(app)
+    assert caller.get(f"{API}/patrons/1026/summary", headers=bearer(token)).status_code == 200
+    assert caller.get(f"{PREFIX}/reports/latest", headers=bearer(token)).status_code in (200, 403)
+    assert caller.get(f"{PREFIX}/healthz").status_code == 200
+    close(app)
 
 
 def _change(client: Client) -> None:
@@ -56,6 +77,8 @@ def _change(client: Client) -> None:
     client.moves.plan_remove(["20000000001052"], lead=True).carry_out()
     client.moves.settle()
     client.recalculator.carry_out(recalculable(client.audit(AuditCriteria())))
+    for number, patron in enumerate((1007, DELETED), 1):
+        hooks.handle_event(client, hooks.Event(number, "au.updated", patron), recalculate=True)
 
 
 def test_every_method_that_is_called_is_asked_for_and_the_other_way_round(calls: list[Call]) -> None:
