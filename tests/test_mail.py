@@ -246,6 +246,20 @@ class TestRecipients:
         parts = addressed([("BR1", ("a@x.example",)), ("*", ("a@x.example", "b@x.example"))], UNITS)
         assert parts == {(): ("a@x.example", "b@x.example")}
 
+    def test_an_address_is_one_however_it_is_capitalised(self) -> None:
+        parts = addressed([("BR1", ("Desk@x.example",)), ("BR3", ("desk@X.example", "desk@x.example"))], UNITS)
+        assert parts == {("BR1", "BR3"): ("Desk@x.example",)}
+
+    def test_of_a_library_that_the_report_leaves_out_nobody_is_told(self) -> None:
+        recipients = [(name, (f"{name[0]}{name[-1]}@x.example",)) for name in ("BR1", "BR2", "BR3", "SYS", "*")]
+        assert addressed(recipients, UNITS, ("br1", "BR2")) == {
+            ("BR1",): ("B1@x.example",),
+            ("BR2",): ("B2@x.example",),
+            ("BR1", "BR2"): ("SS@x.example",),
+            (): ("**@x.example",),
+        }
+        assert addressed(recipients, UNITS, ("SYS",)) == addressed(recipients[:2] + recipients[3:], UNITS)
+
     def test_an_unknown_library(self) -> None:
         with pytest.raises(ConfigurationError, match="BR9"):
             addressed([("BR9", ("a@x.example",))], UNITS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
@@ -15,6 +16,7 @@ from test_cli import Command
 
 from evergreen_groups.changes import Changes
 from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli.main import run
 from evergreen_groups.models import GroupFines, Report
 from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.sandbox import Sandbox
@@ -111,9 +113,9 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(
     port = free_port()
     command = command_with(tmp_path, sandbox, certificates, port, "tries = 1")
     output = tmp_path / "report.html"
-    done = command("report", "--mail", "--output", str(output))
+    done = command("--quiet", "report", "--mail", "--output", str(output))
     assert done.returncode == exit_codes.UNSENT
-    assert "kept for the next run" in done.stderr
+    assert "kept for the next run" in done.stderr  # cron mails what is said, and knows no exit status
     assert "@library.example" not in done.stderr
     assert output.exists()
     post = Post()
@@ -122,6 +124,39 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(
     assert done.returncode == exit_codes.DONE, done.stderr
     assert len(post.taken) == 6
     assert len({message["Message-ID"] for message in post.taken}) == 6
+
+
+def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "STATE_DIRECTORY": str(tmp_path / "state"),
+        "EVERGREEN_GROUPS_GATEWAY_URL": "http://127.0.0.1:9",
+        "EVERGREEN_GROUPS_GATEWAY_USERNAME": "nobody",
+        "EVERGREEN_GROUPS_MAIL_NAMES_IN_MAIL": "true",
+        "EVERGREEN_GROUPS_MAIL_ATTACH": "xlsx",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
+    assert run(["report", "--mail"]) == exit_codes.CONFIGURATION
+    assert "xlsxwriter" in capsys.readouterr().err
+
+
+def test_a_report_of_some_libraries_is_not_sent_to_the_others(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path
+) -> None:
+    post = Post()
+    with server(post, certificates) as port:
+        link = 'link = "https://ils.example/{library}.html"'
+        command = command_with(tmp_path, sandbox, certificates, port, link)
+        done = command("report", "--mail", "--org", "pine")
+    assert done.returncode == exit_codes.DONE, done.stderr
+    assert {str(message["To"]): plain(message).splitlines()[0].partition(": ")[2] for message in post.taken} == {
+        "director@library.example": "PINE",
+        "north@library.example": "PINE",
+        "harbor@library.example": "PINE",
+    }
+    assert all("https://ils.example/PINE.html" in plain(message) for message in post.taken)
 
 
 @pytest.mark.parametrize(

@@ -40,19 +40,20 @@ def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
 
 
 def messages(report: Report, settings: MailSettings) -> Iterator[EmailMessage]:
-    """A mail for each recipient with their part of the report.
+    """A mail for each recipient with their part of the report, where it is about their libraries.
 
     Raises:
         ConfigurationError: a recipient's library isn't there.
     """
     org_units = OrgUnits(report.org_units)
     run = f"{report.gateway} {report.generated_at.isoformat()}"
-    for places, addresses in addressed(settings.recipients, org_units).items():
+    all_places = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
+    for places, addresses in addressed(settings.recipients, org_units, report.criteria.orgs).items():
         part = for_libraries(report, places) if places else report
         cleared = part.changes is not None and part.changes.cleared
         if not part.groups and not cleared and not settings.send_empty:
             continue
-        letter = _letter(part, settings, places, org_units.root.shortname)
+        letter = _letter(part, settings, places or all_places, org_units.root.shortname)
         for address in addresses:
             yield build_message(
                 letter,

@@ -114,7 +114,8 @@ class ReportRun:
         recorded, so that one that is killed in between loses none. A history that can't be used costs nobody the
         report; it's told at the end.
         """
-        require(options.target.formats)
+        attached = (self._session.settings.mail.attach,) if options.mail else ()
+        require((*options.target.formats, *attached))
         mailer = self._mailer(directory) if options.mail else None
         with self._session.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
             report = self._read(gateway, options.criteria, history)
@@ -173,9 +174,9 @@ class ReportRun:
         delivery = mailer.deliver()
         log.info("%d mails sent", delivery.sent)
         if delivery.dropped:
-            log.warning("%d mails were given up: they had waited too long", delivery.dropped)
+            log.error("%d mails were given up: they had waited too long", delivery.dropped)
         if delivery.kept:
-            log.warning("%d mails are kept for the next run: %s", delivery.kept, delivery.reason)
+            log.error("%d mails are kept for the next run: %s", delivery.kept, delivery.reason)
         return not delivery.kept and not delivery.dropped
 
     def _show(self) -> None:
