@@ -122,14 +122,19 @@ class Mailer:
     def deliver(self) -> Delivery:
         """Send what is in the spool, the oldest first, each to its one recipient.
 
-        A mail leaves the spool when the server has taken it.
+        A mail leaves the spool when the server has taken it. A connection that took some of them doesn't count as a
+        try: many servers take a number of mails at a time and hang up.
         """
         dropped = self._spool.drop_older(self._settings.keep_days)
         waiting, sent, reason = list(self._spool), 0, ""
-        for pause in (*self._pauses, None):
+        pauses = iter(self._pauses)
+        while waiting:
             attempt = self._try(waiting)
             waiting, sent, reason = attempt.again, sent + attempt.sent, attempt.reason or reason
-            if pause is None or not waiting:
+            if not waiting or attempt.sent:
+                continue
+            pause = next(pauses, None)
+            if pause is None:
                 break
             log.info("%s; trying again in %s s", reason, pause)
             time.sleep(pause)
