@@ -22,6 +22,7 @@ def settle(gateway: Gateway, journal: Journal) -> list[JournalStep]:
             journal.note(step.id, State.DONE, value=now, reason="found done after an interruption")
         else:
             journal.note(step.id, State.FAILED, reason="interrupted, and changed by somebody else since")
+    journal.none_is_open(gateway.url)
     return open_steps
 
 
