@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from evergreen_groups.diagnosis import account, answers, files, interface, mail, network, permissions, runs
+from evergreen_groups.diagnosis import account, answers, files, interface, mail, network, output, permissions, runs
 from evergreen_groups.diagnosis.finding import Diagnosis, Finding, Line, Verdict
 from evergreen_groups.diagnosis.subject import Subject
 from evergreen_groups.errors import EvergreenGroupsError
@@ -31,7 +31,8 @@ CHECKS = (
     Check("state", "State directory", files.state_directory),
     Check("databases", "Databases", files.databases, ("state",)),
     Check("last-run", "Last report", runs.last_run, ("state",)),
-    Check("output", "Report file", files.output, ("configuration",)),
+    Check("output", "Report file", output.output, ("configuration",)),
+    Check("events", "Events", files.events_secret, ("configuration",)),
     Check("address", "Address", network.address, ("configuration",)),
     Check("certificate", "TLS certificate", network.certificate, ("address",)),
     Check("gateway", "Gateway", answers.gateway, ("certificate",)),

@@ -70,6 +70,20 @@ def password(subject: Subject, line: Line) -> Iterator[Finding]:
         yield line.ok(place)
 
 
+def events_secret(subject: Subject, line: Line) -> Iterator[Finding]:
+    """What the ILS sends along with events can be had, and from a file that is for this account's eyes."""
+    file = subject.settings.events.secret_file
+    if passwords.events_secret(subject.settings.events, subject.environ) is None:
+        yield line.ok("no secret set: the web service takes no events")
+        return
+    place = f"from {file or 'the systemd credential'}"
+    trouble = _shared(file) if file else None
+    if trouble:
+        yield line.warning(f"{place}; {trouble}", f"let this user alone have it, with chmod 600 {file}")
+    else:
+        yield line.ok(place)
+
+
 def _shared(path: Path) -> str | None:
     """Who else can change a file that not everybody can, None where nobody can."""
     mode = path.stat().st_mode
@@ -130,23 +144,6 @@ def _database(path: Path, line: Line) -> Finding | None:
     if verdict != "ok":
         return line.failed(f"{path} is damaged", "put a copy in its place, or move it away to begin anew")
     return None
-
-
-def output(subject: Subject, line: Line) -> Iterator[Finding]:
-    """The report that the configuration asks for can be written where it asks for it."""
-    path = subject.settings.report.output
-    if path is None:
-        yield line.ok("standard output")
-        return
-    place = path if path.is_dir() else path.parent
-    if not place.is_dir():
-        yield line.failed(f"{place} is not there", "make it, or set another output in [report]")
-    elif not os.access(place, os.W_OK | os.X_OK):
-        yield line.failed(f"{place} can't be written to by this user", "give it to this user, or set another output")
-    elif place.stat().st_mode & stat.S_IWOTH and not place.stat().st_mode & stat.S_ISVTX:
-        yield line.warning(f"everybody can replace files in {place}", f"chmod o-w {place}")
-    else:
-        yield line.ok(str(path))
 
 
 def _stranger(path: Path) -> str | None:

@@ -79,7 +79,7 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
 def _needed(subject: Subject, need: Need) -> bool:
     """Whether the configuration, or who asked, makes a permission necessary."""
     if need is Need.CHANGES:
-        return subject.changes
+        return subject.changes or subject.settings.events.recalculate
     if need is Need.ILS_LIMITS:
         return subject.settings.policy.limit == "ils"
     return need is Need.ALWAYS
