@@ -104,3 +104,13 @@ def read(directory: Path) -> RunStatus | None:
 def under_way(directory: Path) -> Holder | None:
     """The run that is being made now, or that was killed (its process is not ``alive`` any more)."""
     return holder_of(directory / REPORT_LOCK)
+
+
+def was_killed(last: RunStatus | None, holder: Holder | None) -> bool:
+    """Whether the run that left its note in the lock has ended without telling how, as ``last`` did.
+
+    Times are not compared but for being the same: the clock may have been set meanwhile.
+    """
+    if holder is None or holder.alive:
+        return False
+    return last is None or last.started != holder.since

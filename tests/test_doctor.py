@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -16,7 +18,7 @@ from fault_proxy import Call, FaultProxy, fault_proxy
 from installation import Installation, only, said
 from test_cli import Command
 
-from evergreen_groups import run_status
+from evergreen_groups import run_status, state
 from evergreen_groups.cli import exit_codes
 from evergreen_groups.diagnosis import Subject, Verdict, answers, files, run
 from evergreen_groups.diagnosis.requirements import NO_TOKEN
@@ -341,6 +343,51 @@ def a_report_without_a_place(house: Installation, proxy: FaultProxy, sandbox: Sa
     house.more = f'[report]\noutput = "{house.directory}/nowhere/report.html"\n'
 
 
+@planted("output", FAILED, "is a directory, and one report is to be a file", "another split")
+def a_directory_in_place_of_the_report(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.more = f'[report]\noutput = "{house.state}"\n'
+
+
+@planted("output", FAILED, "is no directory, and a report for each library needs one", "another output")
+def a_file_in_place_of_the_directory(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.more = f'[report]\nsplit = "library"\noutput = "{house.password}"\n'
+
+
+@planted("output", WARNING, "needs a directory, and none is set", "--output")
+def a_report_for_each_library_without_a_place(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.more = '[report]\nsplit = "library"\n'
+
+
+@planted("output", WARNING, "everybody can replace files in", "chmod o-w")
+def a_directory_that_everybody_can_write(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    reports = house.directory / "reports"
+    reports.mkdir()
+    reports.chmod(0o777)
+    house.more = f'[report]\nsplit = "library"\noutput = "{reports}"\n'
+
+
+@planted("events", FAILED, "is open to everybody", "chmod 600")
+def a_secret_that_everybody_can_read(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    secret = house.directory / "secret"
+    secret.write_text("a secret of many letters\n")
+    secret.chmod(0o644)
+    house.more = f'[events]\nsecret_file = "{secret}"\n'
+
+
+@planted("events", WARNING, "its group can change it (0660)", "chmod 600")
+def a_secret_that_its_group_can_change(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    secret = house.directory / "secret"
+    secret.write_text("a secret of many letters\n")
+    secret.chmod(0o660)
+    house.more = f'[events]\nsecret_file = "{secret}"\n'
+
+
+@planted("permission.UPDATE_USER", FAILED, "nowhere; it is needed to", "grant UPDATE_USER")
+def events_that_are_to_recalculate_without_the_right(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    revoke(sandbox, "UPDATE_USER")
+    house.more = "[events]\nrecalculate = true\n"
+
+
 @planted("mail", FAILED, "can't be reached", "")
 def a_mail_server_that_is_down(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = (
@@ -359,10 +406,20 @@ def a_night_without_report(house: Installation, proxy: FaultProxy, sandbox: Sand
     run_status.write(house.state, RunStatus(Outcome.FAILED, now, now, 4, "UnreachableError"))
 
 
+@planted("last-run", WARNING, "a run was killed", "the next run goes on")
+def a_run_that_was_killed(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    killed_run(house, datetime.now(UTC))
+
+
 @planted("last-run", WARNING, "the last one was that of", "timer")
 def a_schedule_that_stands_still(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     then = datetime.now(UTC) - timedelta(days=3)
     run_status.write(house.state, RunStatus(Outcome.DONE, then, then, 0, groups=3, members=9))
+
+
+def killed_run(house: Installation, since: datetime) -> None:
+    note = {"pid": os.getpid(), "since": since.isoformat(), "start_tick": 1}
+    (house.state / state.REPORT_LOCK).write_text(json.dumps(note))
 
 
 def revoke(sandbox: Sandbox, permission: str) -> None:
@@ -390,6 +447,22 @@ def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy,
     first = next(iter(diagnosis.failed), named)
     assert diagnosis.healthy == (verdict is WARNING)
     assert {finding.found for finding in only(diagnosis, SKIPPED)} <= {f"not checked, because of: {first.title}"}
+
+
+def test_a_run_that_was_killed_when_all_was_done_is_no_fault(installation: Installation) -> None:
+    now = datetime.now(UTC)
+    run_status.write(installation.state, RunStatus(Outcome.DONE, now, now, 0, groups=3, members=9))
+    killed_run(installation, now)
+    assert only(installation.examined(), WARNING, FAILED) == []
+
+
+def test_spreadsheets_without_what_writes_them(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation.more = f'[report]\noutput = "{installation.directory}/report.xlsx"\n'
+    assert only(installation.examined(), WARNING, FAILED) == []
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
+    (failure,) = only(installation.examined(), WARNING, FAILED)
+    assert (failure.check, failure.verdict) == ("output", FAILED)
+    assert "pip install" in failure.advice
 
 
 def test_no_configuration_at_all(tmp_path: Path) -> None:

@@ -173,6 +173,21 @@ def test_a_run_that_was_killed_after_it_had_told_how_it_went(tmp_path: Path, sta
     assert "killed" not in status()[1]
 
 
+def test_a_clock_that_was_set_back_hides_nothing(tmp_path: Path, status: Ask) -> None:
+    run_status.write(tmp_path, ended(hours_ago=-48))
+    exit_status, text = status()
+    assert exit_status == exit_codes.STALE
+    assert "in the future" in text
+    assert json.loads(status("--json")[1])["verdict"] == "in the future"
+    leave_a_note(tmp_path, NOW, start_tick=1)  # a run that began, by the clock, before the last one did
+    assert json.loads(status("--json")[1])["verdict"] == "killed"
+
+
+def test_clocks_differ_a_little(tmp_path: Path, status: Ask) -> None:
+    run_status.write(tmp_path, ended(hours_ago=-0.05))
+    assert status()[0] == exit_codes.DONE
+
+
 def test_a_run_that_is_under_way(tmp_path: Path, status: Ask) -> None:
     run_status.write(tmp_path, ended(hours_ago=5))
     with state.report_lock(tmp_path):

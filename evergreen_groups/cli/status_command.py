@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from evergreen_groups.run_status import RunStatus
 
 
+_CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
 @click.command("status", short_help="How the last run of the report ended, for monitoring.")
 @click.option(
     "--max-age",
@@ -38,7 +41,7 @@ def command(max_hours: int, as_json: bool, state_directory: Path | None) -> int:
     """Say how the last run of the report ended, when, and how long it took.
 
     The exit status is 0 when it went well and not too long ago; its own exit status when it did not go well; 12 when it
-    is too old, was killed, or has never been.
+    is too old or in the future, was killed, or has never been.
     """
     from evergreen_groups import run_status, state
 
@@ -60,7 +63,7 @@ class Found:
     @property
     def exit_status(self) -> int:
         """The status for monitoring."""
-        if self._last is None or self._killed or self._too_old:
+        if self._last is None or self._killed or self._too_old or self._in_future:
             return exit_codes.STALE
         return self._last.exit_code
 
@@ -84,13 +87,17 @@ class Found:
             lines.append(f"A run is under way ({self._holder}).")
         if self._last and self._too_old:
             lines.append(f"That is longer ago than {self._max_age // timedelta(hours=1)} hours: too old.")
+        if self._last and self._in_future:
+            lines.append("That is in the future: a clock was or is wrong, so nobody knows how old it is.")
         return "\n".join(lines)
 
     @property
     def _verdict(self) -> str:
         if self._last is None:
             return "killed" if self._killed else "never run"
-        return "killed" if self._killed else "too old" if self._too_old else self._last.outcome.value
+        if self._killed:
+            return "killed"
+        return "too old" if self._too_old else "in the future" if self._in_future else self._last.outcome.value
 
     @property
     def _age(self) -> timedelta:
@@ -101,11 +108,14 @@ class Found:
         return self._age > self._max_age
 
     @property
+    def _in_future(self) -> bool:
+        return self._age < -_CLOCK_TOLERANCE
+
+    @property
     def _killed(self) -> bool:
-        """Whether a run that began after the last one's end is not there any more. A run notes how it ended itself."""
-        if self._holder is None or self._holder.alive:
-            return False
-        return self._last is None or self._last.started < self._holder.since
+        from evergreen_groups.run_status import was_killed
+
+        return was_killed(self._last, self._holder)
 
     def _about_last(self) -> str:
         last = self._last

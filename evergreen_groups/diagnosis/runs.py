@@ -16,10 +16,10 @@ _TWO_NIGHTS = timedelta(hours=50)
 def last_run(subject: Subject, line: Line) -> Iterator[Finding]:
     """The report is made every night, and the last one ended well."""
     holder = run_status.under_way(subject.state_directory)
-    if holder is not None and not holder.alive:
+    last = run_status.read(subject.state_directory)
+    if run_status.was_killed(last, holder):
         yield line.warning(f"a run was killed ({holder})", "look into the system's log; the next run goes on as usual")
         return
-    last = run_status.read(subject.state_directory)
     if last is None:
         yield line.ok("none yet")
         return
