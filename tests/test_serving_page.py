@@ -1,13 +1,21 @@
-"""The page about serving: what it quotes is what is there."""
+"""The page about serving and what it has people install: what is quoted is there, and the unit's settings suffice."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from web_caller import PASSWORD, SECRET, client_of
+
+from evergreen_groups import config
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web.events import SECRET_HEADER
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 PANEL = (ROOT / "evergreen_groups" / "web" / "static" / "panel.js").read_text(encoding="utf-8")
+UNIT = (ROOT / "config" / "systemd" / "evergreen-groups.service").read_text(encoding="utf-8")
 APACHE = (ROOT / "config" / "apache" / "evergreen-groups.conf").read_text(encoding="utf-8")
 
 
@@ -26,3 +34,22 @@ def test_the_link_to_the_script_is_made_where_apache_looks_for_it() -> None:
     (target, directory) = re.findall(r"^ln -s (\S+) (\S+)$", PAGE, re.MULTILINE)[0]
     assert where == directory + Path(target).name
     assert target.endswith("/evergreen_groups/web/static/panel.js")
+
+
+def test_with_the_units_credentials_the_nightly_reports_configuration_will_do(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The files that only root can read are named in the configuration; the unit says where they are instead."""
+    credentials = dict(re.findall(r"^(?:# )?LoadCredential=(\w[\w.]*):(\S+)$", UNIT, re.MULTILINE))
+    kept = tmp_path / "for root alone"
+    configured = {"gateway": f'url = "{sandbox.url}"\nusername = "consortium_staff"\npassword_file = "{kept}/password"'}
+    configured["events"] = f'secret_file = "{kept}/events-secret"'
+    document = "\n".join(f"[{section}]\n{lines}" for section, lines in configured.items())
+    for name, text in zip(credentials, (document, PASSWORD, SECRET), strict=True):
+        (tmp_path / name).touch(0o600)
+        (tmp_path / name).write_text(text)
+    assigned = " ".join(re.findall(r"^(?:# )?Environment=(.+)$", UNIT, re.MULTILINE)).replace("%d", str(tmp_path))
+    environ = dict(pair.split("=", 1) for pair in assigned.split()) | {"STATE_DIRECTORY": str(tmp_path / "state")}
+    app = create_app(config.load(None, environ), environ)
+    event = {"event": 1, "hook": "au.updated", "patron": 1001}
+    answer = client_of(app).post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET})
+    close(app)
+    assert answer.status_code == 200
