@@ -20,6 +20,7 @@ from test_cli import Command, one_line
 
 from evergreen_groups import config, passwords
 from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli.main import run
 from evergreen_groups.first_configuration import FirstConfiguration
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import GatewaySettings, MailSettings, PolicySettings, ReportSettings
@@ -41,6 +42,10 @@ class Terminal:
         self._unread = self._unread.partition(question)[2]
         for line in lines:
             os.write(self._descriptor, f"{line}\n".encode())
+
+    def press(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._descriptor, keys)
 
     def end(self) -> int:
         """Wait for the end and give the exit status."""
@@ -143,6 +148,53 @@ def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path:
     assert SECRET not in file.read_text() + done.stdout + done.stderr
     assert post.taken == []
     assert "ok       Mail server" in done.stdout
+
+
+def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "30")
+    with at_a_terminal(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
+        terminal.answer("Mail server for the report (none)", "localhost")
+        terminal.answer("Its security", "none")
+        terminal.answer("Its port (the usual one)", str(free_port()))
+        terminal.answer("User name there (none)", "")
+        terminal.answer("From", "groups@library.example")
+        terminal.answer("Recipients", "*=a@library.example")
+        terminal.answer("That doesn't do: Mail server")
+        terminal.answer("Mail server for the report (none)", "")
+        assert terminal.end() == exit_codes.DONE, terminal.said
+    assert config.load(file, {}).mail == MailSettings()
+
+
+def test_paths_are_good_wherever_runs_are_started(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"HOME": str(tmp_path), "STATE_DIRECTORY": str(tmp_path / "state")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text(PASSWORD)
+    (tmp_path / "secret").chmod(0o600)
+    options = ("init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
+    assert run(["--config", "given.toml", *options, "--password-file", "secret"]) == exit_codes.DONE
+    monkeypatch.setenv(passwords.PASSWORD_VARIABLE, PASSWORD)
+    assert run(["--config", "written.toml", *options]) == exit_codes.DONE
+    assert config.load(tmp_path / "given.toml", {}).gateway.password_file == tmp_path / "secret"
+    assert config.load(tmp_path / "written.toml", {}).gateway.password_file == tmp_path / "password"
+    capsys.readouterr()
+
+
+def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    with at_a_terminal(command, "--config", str(tmp_path / "etc" / "config.toml"), "init") as terminal:
+        terminal.answer("Address of the Evergreen server", sandbox.url)
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Libraries, with commas")
+        terminal.press(b"\x03")
+        assert terminal.end() == exit_codes.INTERRUPTED
+    assert "Traceback" not in terminal.said
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(

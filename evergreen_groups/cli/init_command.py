@@ -59,11 +59,15 @@ def command(session: Session, /, yes: bool, force: bool, **given: Any) -> int:
     from evergreen_groups.cli.interview import Interview, Passwords
     from evergreen_groups.first_configuration import FirstConfiguration
 
-    target = session.config_file or _default()
+    target = (session.config_file or _default()).absolute()  # it names the files beside it, wherever runs are started
     files = (target, target.with_name("password"), target.with_name("mail-password"))
     if not force:
         _may_be_overwritten(target, interactive=not yes)
-    answers = {name: value for name, value in given.items() if value not in (None, ())}
+    answers = {
+        name: value.absolute() if isinstance(value, Path) else value
+        for name, value in given.items()
+        if value not in (None, ())
+    }
     interview = Interview(answers, os.environ, interactive=not yes)
     gateway, password = interview.gateway(files[1])
     report = interview.report(interview.libraries(gateway, password))

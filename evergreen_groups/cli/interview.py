@@ -96,12 +96,6 @@ class Interview:
         Raises:
             RefusedError: without questions, something given doesn't do.
         """
-        if self._interactive and "mail_host" not in self._given:
-            host = click.prompt("Mail server for the report (none)", default="", show_default=False, err=True)
-            if host:
-                self._given["mail_host"] = host
-        if not self._given.get("mail_host"):
-            return MailSettings(), None
         return self._until_it_does(lambda: self._mailed(password_file))
 
     def _reached(self, settings: GatewaySettings) -> GatewaySettings:
@@ -123,20 +117,24 @@ class Interview:
         return settings, password
 
     def _mailed(self, password_file: Path) -> tuple[MailSettings, str | None]:
-        """Ask for the rest of the mail settings, and log in to the mail server."""
+        """Ask for the mail settings, unless there is to be no mail, and log in to the mail server."""
         defaults = MailSettings()
+        host = self._value("mail_host", "Mail server for the report (none)", _or_none(converters.host), "")
+        if host is None:
+            return defaults, None
         security = self._value(
             "mail_security", "Its security (starttls, tls, none)", converters.one_of("starttls", "tls", "none"),
             defaults.security,
         )  # fmt: skip
-        username = self._value("mail_username", "User name there (none)", _text_or_none, "")
+        port = self._value("mail_port", "Its port (the usual one)", _or_none(converters.whole_number(1, 65_535)), "")
+        username = self._value("mail_username", "User name there (none)", _or_none(converters.text), "")
         file: Path | None = self._given.pop("mail_password_file", None)
         password = None
         if username and file is None:
             password = self._password(passwords.MAIL_PASSWORD_VARIABLE, f"Password of {username}")
         settings = MailSettings(
-            host=self._value("mail_host", "Mail server", converters.host, None),
-            port=self._given.get("mail_port"),
+            host=host,
+            port=port,
             security=security,
             ca_bundle=self._given.get("ca_bundle"),
             username=username,
@@ -208,5 +206,6 @@ class Interview:
         click.echo(f"  ok: {diagnosis.findings[-1].found}", err=True)
 
 
-def _text_or_none(value: object) -> str | None:
-    return converters.text(value) if value else None
+def _or_none(convert: Callable[[object], Answer]) -> Callable[[object], Answer | None]:
+    """Make a converter that takes nothing as well."""
+    return lambda value: convert(value) if value else None
