@@ -33,6 +33,12 @@ SELECT :'account' <> '' AND NOT EXISTS (SELECT 1 FROM actor.usr WHERE usrname = 
 DO $$ BEGIN RAISE EXCEPTION 'there is no such account: make it in the staff client first'; END $$;
 \endif
 
+SELECT :'changes'::BOOL AND NOT EXISTS (SELECT 1 FROM permission.grp_tree WHERE name = :'profile')
+       AS is_unknown \gset
+\if :is_unknown
+DO $$ BEGIN RAISE EXCEPTION 'there is no such profile, so nobody could be changed: name one that is there'; END $$;
+\endif
+
 -- Below the root group and not below Staff, whose rights it would have as well.
 INSERT INTO permission.grp_tree (name, parent, usergroup, description, application_perm)
 SELECT 'Patron Groups Service', root.id, FALSE, 'Service account of evergreen-groups',
@@ -77,7 +83,6 @@ SELECT usr.id, root.id
  WHERE usr.usrname = :'account' AND NOT usr.deleted AND root.parent_ou IS NULL
    AND NOT EXISTS (SELECT 1 FROM permission.usr_work_ou_map AS present
                     WHERE present.usr = usr.id AND present.work_ou = root.id);
-
 
 COMMIT;
 
