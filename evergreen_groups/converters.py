@@ -27,6 +27,11 @@ SPLITS = ("none", "library")
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
+_WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
+
+
 class NotAllowedError(ValueError):
     """A value that a setting doesn't take; the message says what is allowed."""
 
@@ -255,12 +260,12 @@ def host(value: object) -> str:
 
 
 def mail_address(value: object) -> str:
-    """Take one address for mail, without a display name."""
+    """Take one address for mail, without a display name; a domain with other letters as ``xn--…``."""
     address = text(value)
-    if not re.fullmatch(
-        r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?", address
-    ):
-        raise NotAllowedError('an address such as "circulation@example.org"')
+    local_part, _, domain = address.rpartition("@")
+    fits = len(local_part) <= 64 and len(domain) <= 253
+    if not fits or not _LOCAL_PART.fullmatch(local_part) or not _DOMAIN.fullmatch(domain):
+        raise NotAllowedError('an address such as "circulation@example.org", with a domain of other letters as xn--…')
     return address
 
 

@@ -6,12 +6,17 @@ import logging
 import stat
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
 from email.message import EmailMessage
+from email.policy import SMTP
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mail_server import SECRET, Post, context_of, free_port, make_certificates, server
 
+from evergreen_groups.converters import NotAllowedError, mail_address
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, Spool, addressed, build_message
 from evergreen_groups.models import OrgUnit
@@ -222,6 +227,23 @@ class TestTheMessage:
         assert len(ids) == 3
         assert all(str(id).endswith("@library.example>") for id in ids)
         assert not any("a@x" in str(id) for id in ids)
+
+    @given(st.text("ab1.-_'`{=?!+\u00fc", max_size=8), st.text("ab1.-_\u00fc", max_size=8))
+    def test_every_address_that_a_setting_takes_can_be_written_to(self, local_part: str, domain: str) -> None:
+        address = f"{local_part}@{domain}"
+        try:
+            mail_address(address)
+        except NotAllowedError:
+            return
+        written = mail_for(address).as_bytes(policy=SMTP)
+        assert [one.addr_spec for one in message_from_bytes(written, policy=SMTP)["To"].addresses] == [address]
+
+    @pytest.mark.parametrize(
+        "address", [".a@x.example", "a.@x.example", "a..b@x.example", "a@x..example", "a@-x.example"]
+    )
+    def test_an_address_with_a_dot_too_many_is_no_setting(self, address: str) -> None:
+        with pytest.raises(NotAllowedError, match=r"circulation@example\.org"):
+            mail_address(address)
 
 
 UNITS = OrgUnits(
