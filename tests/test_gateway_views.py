@@ -158,3 +158,45 @@ def test_a_view_gets_classes_once_for_all():
         assert "au" in gateway.acting_as(CALLERS).idl("au")
         assert "au" in gateway.idl("au")
         assert len(server.requests) == 1
+
+
+ASKED = {
+    "a login": lambda gateway: gateway.login(),
+    "the IDL": lambda gateway: gateway.idl("au"),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_deadline_holds_for_what_a_call_needs_first(what):
+    with Server(otherwise=stall) as server, connect_as_staff(server, retries=RetryPolicy(tries=5)) as gateway:
+        began = time.monotonic()
+        with pytest.raises(TimedOutError):
+            ASKED[what](gateway.within(0.3))
+        assert time.monotonic() - began < 2
+        assert len(server.requests) == 1
+        late = gateway.within(0.0)
+        with pytest.raises(TimedOutError, match="time for the whole job is up"):
+            ASKED[what](late)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_a_deadline_ends_waiting_for_another_thread_that_asks_for_it(what):
+    busy, let_go = threading.Event(), threading.Event()
+
+    def hold(line, request):
+        busy.set()
+        let_go.wait(10)
+        stall(line, request)
+
+    with Server(otherwise=hold) as server, connect_as_staff(server, timeout=2, grace=1) as gateway:
+        with ThreadPoolExecutor(1) as threads:
+            held = threads.submit(ASKED[what], gateway.within(1.5))
+            assert busy.wait(10)
+            began = time.monotonic()
+            with pytest.raises(TimedOutError, match="time for the whole job is up"):
+                ASKED[what](gateway.within(0.2))
+            assert time.monotonic() - began < 0.9
+            let_go.set()
+            assert isinstance(held.exception(timeout=10), TimedOutError)
+        assert len(server.requests) == 1

@@ -214,6 +214,17 @@ class TestGatewayTrouble:
         assert (answer.status_code, "Retry-After" in answer.headers) == (504, True)
         assert time.monotonic() - began < 3
 
+    def test_requests_that_need_the_idl_do_not_wait_for_each_other_without_end(
+        self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        serve = ServeSettings(port=0, threads=4, timeout=1)
+        proxy.decide = lambda call: Fault.NONE if call.method else Fault.LATE_ANSWER
+        with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(4) as pool:
+            began = time.monotonic()
+            answers = pool.map(lambda _: requests.get(url + self.ADDRESS, headers=staff, timeout=60), range(4))
+            assert {answer.status_code for answer in answers} == {504}
+            assert time.monotonic() - began < 3
+
     def test_a_dead_gateway_is_left_alone_and_tried_again(
         self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
     ) -> None:

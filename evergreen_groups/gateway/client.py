@@ -10,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from evergreen_groups.errors import ConfigurationError, NoSessionError, TimedOutError, UnreachableError
+from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer, Expect, Result
 from evergreen_groups.gateway.call import IDL_CALL, Call, form
+from evergreen_groups.gateway.deadline import seconds_until
 from evergreen_groups.gateway.idl import Idl
 from evergreen_groups.gateway.idl_cache import IdlCache
 from evergreen_groups.gateway.idl_source import IdlSource
@@ -86,11 +87,9 @@ class Gateway:
             concurrency=concurrency,
             ca_bundle=Path(ca_bundle) if ca_bundle else None,
         )
-        self._session = Session(
-            self._invoke, self._invoke_once, credentials=credentials, token=token, redactor=self._redactor
-        )
+        self._session = Session(self._invoke_once, credentials=credentials, token=token, redactor=self._redactor)
         cache = IdlCache(Path(cache_directory)) if cache_directory else None
-        self._idl_source = IdlSource(self._address.idl, self._fetch_idl, cache)
+        self._idl_source = IdlSource(self._address.idl, cache)
         self._closed = False
         self._origin: Gateway | None = None  # what a view shares its connections with
         self._until: float | None = None
@@ -115,7 +114,7 @@ class Gateway:
     @property
     def token(self) -> str:
         """The session's token; logs in where there is none yet."""
-        return self._session.token()
+        return self._session.token(self._invoke, self._until)
 
     @property
     def seconds_left(self) -> float | None:
@@ -131,15 +130,15 @@ class Gateway:
         view = self._view()
         view._redactor = Redactor()
         view._transport = self._transport.for_session(view._redactor)
-        view._session = Session(view._invoke, view._invoke_once, credentials=None, token=token, redactor=view._redactor)
+        view._session = Session(view._invoke_once, credentials=None, token=token, redactor=view._redactor)
         return view
 
     def within(self, seconds: float) -> Gateway:
         """This gateway and its session, for calls that are all to be over ``seconds`` from now.
 
-        Waiting for a connection and trying again count. What isn't over then, or is only begun later, raises a
-        TimedOutError. Closing the result closes nothing. A login and getting the IDL, where the result has to,
-        may take as long as ever.
+        Waiting for a connection, trying again, a login and getting the IDL count, and so does waiting for another
+        thread that does either. What isn't over then, or is only begun later, raises a TimedOutError. Closing the
+        result closes nothing.
         """
         view = self._view()
         ends = time.monotonic() + seconds
@@ -154,7 +153,7 @@ class Gateway:
 
     def login(self) -> None:
         """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
-        self._session.token()
+        self._session.token(self._invoke, self._until)
 
     def logout(self) -> None:
         """End the session on the server, if it was opened here; the next call that needs one logs in again."""
@@ -199,14 +198,14 @@ class Gateway:
         call = Call(service, method)
         if TOKEN not in params:
             return self._send(call, params, expect, write, timeout)
-        token = self._session.token()
+        token = self.token
         try:
             return self._send(call, _with_token(params, token), expect, write, timeout)
         except NoSessionError:
             if not self._session.renewable:
                 raise
             log.info("%s %s: the session had ended; logging in again", service, method)
-            token = self._session.renew(token)
+            token = self._session.renew(token, self._invoke, self._until)
             return self._send(call, _with_token(params, token), expect, write, timeout)
 
     def idl(self, *class_ids: str) -> Idl:
@@ -214,7 +213,7 @@ class Gateway:
 
         Raises DataError for a class that the server doesn't have.
         """
-        return self._idl_source.require(class_ids)
+        return self._idl_source.require(class_ids, self._fetch_idl, self._until)
 
     def decode(self, value: Any) -> Any:
         """Return ``value`` with every fieldmapper object in it turned into a Record; gets the classes it needs.
@@ -231,7 +230,10 @@ class Gateway:
         return ordered_map(function, items, self.concurrency)
 
     def _send(self, call: Call, params: Sequence[object], expect: Expect, write: bool, timeout: float | None) -> Result:
-        seconds = self._patience(call, timeout or self._timeout)
+        left = seconds_until(self._until, call)
+        seconds = timeout or self._timeout
+        if left is not None:
+            seconds = min(seconds, left)
         body = form(call, params, locale=self._locale, timeout=seconds)
 
         def attempt() -> Result:
@@ -257,23 +259,11 @@ class Gateway:
 
     def _fetch_idl(self, url: str, headers: Mapping[str, str]) -> Reply:
         def attempt() -> Reply:
-            return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers)
+            return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers, self._until)
 
         self._refuse_closed(IDL_CALL)
-        return self._retries.run(attempt, self._transport.stop, self.statistics.retry)
-
-    def _patience(self, call: Call, seconds: float) -> float:
-        """Return how long the service may take, in seconds; raises TimedOutError when no time is left."""
-        if self._until is None:
-            return seconds
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimedOutError(
-                f"{call}: not asked any more, the time for the whole job is up. Try again later.",
-                service=call.service,
-                method=call.method,
-            )
-        return min(seconds, left)
+        seconds_until(self._until, IDL_CALL)
+        return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)
 
     @property
     def _is_closed(self) -> bool:

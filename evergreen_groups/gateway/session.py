@@ -17,11 +17,16 @@ from evergreen_groups.errors import (
     MethodNotFoundError,
     UnexpectedAnswerError,
 )
+from evergreen_groups.gateway.call import Call
+from evergreen_groups.gateway.deadline import held
 from evergreen_groups.gateway.redaction import Redactor
 
 log = logging.getLogger("evergreen_groups.gateway")
 
 SERVICE: Final = "open-ils.auth"
+_LOGIN: Final = Call(SERVICE, "open-ils.auth.login")
+
+Invoke = Callable[..., Any]
 
 
 class Token:
@@ -73,13 +78,14 @@ class Credentials:
 class Session:
     """A token and where it comes from. Safe to share between threads: several that need a login cause one.
 
-    ``invoke`` makes a call and returns its value; ``end`` does the same, but once and briefly. A ``token`` handed in is
-    used as it is, and neither renewed nor logged out.
+    ``invoke``, for a login, makes a call and returns its value; ``end`` does the same, but once and briefly. A
+    ``token`` handed in is used as it is, and neither renewed nor logged out. While another thread logs in, one waits,
+    but not beyond ``until``, a time of the monotonic clock (None: however long that takes); then TimedOutError is
+    raised.
     """
 
     def __init__(
         self,
-        invoke: Callable[..., Any],
         end: Callable[..., Any],
         *,
         credentials: Credentials | None,
@@ -88,7 +94,6 @@ class Session:
     ) -> None:
         if credentials is not None and token is not None:
             raise ConfigurationError("Give either credentials or an existing token, not both.")
-        self._invoke = invoke
         self._end = end
         self._credentials = credentials
         self._token = token
@@ -106,22 +111,22 @@ class Session:
         """Whether a new token can be had when the present one has ended."""
         return self._credentials is not None
 
-    def token(self) -> str:
+    def token(self, invoke: Invoke, until: float | None) -> str:
         """Return the token, logging in where there is none yet.
 
         Raises ConfigurationError without credentials, LoginRefusedError when the ILS says no.
         """
-        with self._lock:
+        with held(self._lock, until, _LOGIN):
             if self._token is None:
-                self._token = self._login()
+                self._token = self._login(invoke)
             return self._token
 
-    def renew(self, ended: str) -> str:
+    def renew(self, ended: str, invoke: Invoke, until: float | None) -> str:
         """Return a token in place of ``ended``; another thread may have fetched it already."""
-        with self._lock:
+        with held(self._lock, until, _LOGIN):
             if self._token is None or self._token == ended:
                 self._token = None
-                self._token = self._login()
+                self._token = self._login(invoke)
             return self._token
 
     def logout(self) -> None:
@@ -135,11 +140,11 @@ class Session:
         except GatewayError as error:
             log.info("logging out failed (%s); the session ends by itself later", type(error).__name__)
 
-    def _login(self) -> str:
+    def _login(self, invoke: Invoke) -> str:
         if self._credentials is None:
             raise ConfigurationError("This call needs a session: give the gateway credentials or a token.")
         try:
-            event = self._login_event(self._credentials)
+            event = self._login_event(self._credentials, invoke)
         except EventError as error:
             raise self._refused(error) from error
         payload = event.get("payload") if isinstance(event, dict) else None
@@ -159,17 +164,17 @@ class Session:
         log.debug("logged in")
         return token
 
-    def _login_event(self, credentials: Credentials) -> Any:
+    def _login_event(self, credentials: Credentials, invoke: Invoke) -> Any:
         """Log in with ``login``, or with the pair of methods that very old servers have instead."""
         try:
-            return self._invoke(SERVICE, "open-ils.auth.login", credentials.arguments(credentials.password))
+            return invoke(SERVICE, "open-ils.auth.login", credentials.arguments(credentials.password))
         except MethodNotFoundError:
             log.debug("no open-ils.auth.login; trying the older pair of methods")
         name = credentials.username or credentials.barcode
-        seed = self._invoke(SERVICE, "open-ils.auth.authenticate.init", name)
+        seed = invoke(SERVICE, "open-ils.auth.authenticate.init", name)
         digest = _md5(f"{seed}{_md5(credentials.password)}")
         self._redactor.learn(digest)
-        return self._invoke(SERVICE, "open-ils.auth.authenticate.complete", credentials.arguments(digest))
+        return invoke(SERVICE, "open-ils.auth.authenticate.complete", credentials.arguments(digest))
 
     def _refused(self, error: EventError) -> LoginRefusedError:
         advice = {

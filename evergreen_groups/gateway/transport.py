@@ -125,9 +125,11 @@ class Transport:
         with self._new_session(1) as session:
             return self._exchange(session, call, request, seconds, until, last=True)
 
-    def get(self, call: Call, url: str, seconds: float, headers: Mapping[str, str]) -> Reply:
+    def get(
+        self, call: Call, url: str, seconds: float, headers: Mapping[str, str], until: float | None = None
+    ) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
-        return self._send(call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds)
+        return self._send(call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds, until)
 
     def _new_session(self, size: int) -> requests.Session:
         session = requests.Session()
@@ -137,7 +139,7 @@ class Transport:
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
-    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, until: float | None = None) -> Reply:
+    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, until: float | None) -> Reply:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:

@@ -1,0 +1,41 @@
+"""A time by which everything has to be over, on the monotonic clock; None is none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from evergreen_groups.errors import TimedOutError
+from evergreen_groups.gateway.call import Call
+
+
+def seconds_until(until: float | None, call: Call) -> float | None:
+    """How long there is left for a call, in seconds; raises TimedOutError when nothing is."""
+    if until is None:
+        return None
+    left = until - time.monotonic()
+    if left <= 0:
+        raise _too_late(call)
+    return left
+
+
+@contextmanager
+def held(lock: threading.Lock, until: float | None, call: Call) -> Iterator[None]:
+    """Hold a lock that another thread may hold for long; raises TimedOutError where it does until it is too late."""
+    left = -1 if until is None else max(0.0, until - time.monotonic())
+    if not lock.acquire(timeout=left):
+        raise _too_late(call)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _too_late(call: Call) -> TimedOutError:
+    return TimedOutError(
+        f"{call}: not asked any more, the time for the whole job is up. Try again later.",
+        service=call.service,
+        method=call.method,
+    )
