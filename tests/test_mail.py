@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import stat
+import threading
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -16,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mail_server import SECRET, Post, context_of, free_port, make_certificates, server
 
+from evergreen_groups.cli.deadline import Deadline
 from evergreen_groups.converters import NotAllowedError, mail_address
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.errors import ConfigurationError, DeadlineError
 from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, Spool, addressed, build_message
 from evergreen_groups.models import OrgUnit
 from evergreen_groups.org_units import OrgUnits
@@ -48,6 +52,16 @@ def settings_for(port: int, certificates: Path, **changes: object) -> MailSettin
 def mail_for(recipient: str, run: str = "tonight", moment: datetime = MOMENT) -> EmailMessage:
     letter = Letter("Fines", "Nothing to see", "<p>Nothing to see</p>")
     return build_message(letter, sender=SENDER, recipient=recipient, written_at=moment, run=run)
+
+
+def answer_up_to_the_mail_itself(listener: socket.socket) -> None:
+    """A mail server that falls silent when it is to take a mail, until the client has gone."""
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as lines:
+        connection.sendall(b"220 here\r\n")
+        for line in lines:
+            if not line.lower().startswith((b"data", b"quit")):
+                connection.sendall(b"250 ok\r\n")
 
 
 def delivered(mailer: Mailer, messages: Iterable[EmailMessage]) -> Delivery:
@@ -161,6 +175,23 @@ class TestTheServer:
             result = delivered(mailer, [mail_for(name, moment=recent) for name in names])
         assert (result.sent, result.kept, result.reason) == (3, 0, "")
         assert sorted(set(post.recipients)) == names
+
+    def test_a_run_at_its_deadline_does_not_wait_for_a_server_that_has_stopped_to_answer(
+        self, tmp_path: Path, spool: Spool, recent: datetime
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            silent = threading.Thread(target=answer_up_to_the_mail_itself, args=(listener,))
+            silent.start()
+            settings = MailSettings(
+                host="127.0.0.1", port=listener.getsockname()[1], security="none", sender=SENDER, timeout=20
+            )
+            mailer = Mailer(settings, None, spool)
+            began = time.monotonic()
+            with pytest.raises(DeadlineError), Deadline(0.5):
+                delivered(mailer, [mail_for("a@library.example", moment=recent)])
+            assert time.monotonic() - began < 5
+            silent.join()
+        assert len(list(spool)) == 1
 
     def test_nothing_in_the_logs(
         self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture

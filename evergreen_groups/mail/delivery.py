@@ -162,9 +162,9 @@ class Mailer:
                     attempt.reason = self._lost(error)
                     attempt.again += files[position:]
                     break
-        finally:
             with suppress(smtplib.SMTPException, OSError):
                 server.quit()
+        finally:  # a run at its deadline doesn't wait for a server's good-bye
             server.close()
         return attempt
 
