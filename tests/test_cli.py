@@ -20,6 +20,7 @@ from fault_proxy import Call, Fault, fault_proxy
 from evergreen_groups.cli import exit_codes
 from evergreen_groups.cli.main import cli
 from evergreen_groups.cli.reference import reference
+from evergreen_groups.cli.session import Session
 from evergreen_groups.sandbox import Sandbox
 
 REPOSITORY = Path(__file__).parent.parent
@@ -80,6 +81,39 @@ def test_the_sandbox_option_runs_the_report_with_nothing_configured(tmp_path: Pa
     assert "van der Meer, Marijke" in done.stdout
     assert done.stderr == ""
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if line.isascii())
+
+
+def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
+    nightly = tmp_path / "report.csv"
+    nightly.write_text("last night's")
+    configuration = tmp_path / "config.toml"
+    configuration.write_text(
+        f"""
+        [policy]
+        limit = 50
+        limits = [{{profile = "Juvenile", limit = 2}}]
+        [report]
+        orgs = ["BR1"]
+        output = "{nightly}"
+        healthcheck_url = "http://127.0.0.1:9/never-called"
+        [mail]
+        host = "127.0.0.1"
+        sender = "groups@library.example"
+        recipients = {{"*" = ["director@library.example"]}}
+        [serve]
+        report = "{nightly}"
+        """
+    )
+    command = Command(tmp_path, None)
+    done = command("--sandbox", "--config", str(configuration), "report")
+    assert (done.returncode, done.stderr) == (exit_codes.DONE, "")
+    assert "own fines of more than" in done.stdout
+    assert nightly.read_text() == "last night's"
+    mailed = command("--sandbox", "--config", str(configuration), "report", "--mail")
+    assert mailed.returncode == exit_codes.USAGE
+    assert "--mail" in mailed.stderr
+    serve = Session(configuration, use_sandbox=True, quiet=False).settings.serve
+    assert serve.report is None
 
 
 @pytest.mark.parametrize("output_format", ["csv", "json", "html"])

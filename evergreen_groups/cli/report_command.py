@@ -89,4 +89,6 @@ def command(context: click.Context, /, *, history: bool, mail: bool, split: str 
     if not history and (mail or split == "library"):
         raise click.UsageError("--no-history only looks: it goes with neither --mail nor --split library.")
     session: Session = context.obj
+    if mail and session.use_sandbox:
+        raise click.UsageError("--sandbox has made-up families: it doesn't go with --mail.")
     return ReportRun(session, lambda: chosen(context, session.settings), recorded=history)()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from evergreen_groups import config, state
-from evergreen_groups.settings import Settings
+from evergreen_groups.settings import MailSettings, Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -29,8 +29,9 @@ class Session:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, read when they are first needed."""
-        return config.load(self.config_file, os.environ)
+        """The settings, read when they are first needed; in the sandbox, without what belongs to an installation."""
+        settings = config.load(self.config_file, os.environ)
+        return _for_the_sandbox(settings) if self.use_sandbox else settings
 
     @contextmanager
     def gateway(self) -> Iterator[Gateway]:
@@ -76,3 +77,17 @@ class Session:
             credentials = Credentials(username=username, password=password)
             with Gateway(sandbox.url, credentials=credentials) as gateway:
                 yield gateway, username
+
+
+def _for_the_sandbox(settings: Settings) -> Settings:
+    """Leave out what names libraries, profiles, files and people: made-up families must not take the place of others.
+
+    Nobody is told that the nightly report was made, and who knows the sandbox's passwords doesn't get to see it.
+    """
+    return replace(
+        settings,
+        policy=replace(settings.policy, limits=()),
+        report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
+        serve=replace(settings.serve, report=None),
+        mail=MailSettings(),
+    )
