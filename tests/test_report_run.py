@@ -239,9 +239,12 @@ def test_a_report_for_each_library_as_configured(
     assert {path.suffix for path in latest.iterdir()} == {".json", ".html"}
     assert [path.name for path in latest.glob("*.html")] == ["index.html"]
     assert document((latest / "HARBOR.json").read_text())["criteria"]["orgs"] == ["HARBOR"]
-    single = tmp_path / "single.csv"
-    assert report("--split", "none", "--output", str(single)) == exit_codes.DONE
-    assert "Okonkwo" in single.read_text(encoding="utf-8")
+    for words in (("--split", "none", "--output"), ("--output",)):  # what has a file's name is one, unless told
+        single = tmp_path / f"single-{len(words)}.csv"
+        assert report(*words, str(single)) == exit_codes.DONE
+        assert "Okonkwo" in single.read_text(encoding="utf-8")
+    assert report("--output", str(tmp_path / "other")) == exit_codes.DONE
+    assert (tmp_path / "other" / "latest" / "index.html").exists()
 
 
 def test_a_spreadsheet_by_its_name(report: Report, tmp_path: Path) -> None:

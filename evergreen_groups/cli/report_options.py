@@ -85,7 +85,8 @@ def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
     only_looks = not given["history"]
     path = given["output"] or (None if only_looks else configured.output)
-    split = (given["split"] or ("none" if only_looks else configured.split)) == "library"
+    as_one_file = only_looks or format_of(given["output"], REPORT_FORMATS)  # today.html is meant as a file
+    split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
     details, bom = given["details"], given["bom"]
     if not split:
         output_format = given["output_format"] or format_of(path, REPORT_FORMATS) or configured.format
