@@ -176,6 +176,18 @@ class TestTheServer:
         assert (result.sent, result.kept, result.reason) == (3, 0, "")
         assert sorted(set(post.recipients)) == names
 
+    def test_a_mail_that_cannot_be_read_holds_up_no_other(
+        self, certificates: Path, spool: Spool, tmp_path: Path, recent: datetime
+    ) -> None:
+        post = Post()
+        spool.add(mail_for("a@library.example", moment=recent))
+        (waiting,) = spool
+        waiting.with_name(f"{waiting.name[:16]}-0.eml").symlink_to(tmp_path / "nowhere")  # comes first
+        with server(post, certificates) as port:
+            result = Mailer(settings_for(port, certificates), SECRET, spool, pauses=()).deliver()
+        assert (result.sent, result.kept) == (1, 1)
+        assert result.reason == "a mail that waits can't be read (No such file or directory)"
+
     def test_a_run_at_its_deadline_does_not_wait_for_a_server_that_has_stopped_to_answer(
         self, tmp_path: Path, spool: Spool, recent: datetime
     ) -> None:

@@ -169,7 +169,10 @@ class Mailer:
         return attempt
 
     def _send(self, server: smtplib.SMTP, file: Path) -> None:
-        message = self._spool.read(file)
+        try:
+            message = self._spool.read(file)
+        except OSError as error:
+            raise _RefusedError(f"a mail that waits can't be read ({error.strerror})", final=True) from None
         try:
             server.send_message(
                 message, from_addr=self._settings.sender, to_addrs=[message["To"].addresses[0].addr_spec]
