@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from web_caller import PASSWORD, SECRET, client_of
@@ -53,3 +56,22 @@ def test_with_the_units_credentials_the_nightly_reports_configuration_will_do(sa
     answer = client_of(app).post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET})
     close(app)
     assert answer.status_code == 200
+
+
+def test_the_wsgi_file_answers_where_apache_mounts_it(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[gateway]\nurl = "http://127.0.0.1:1"\n')
+    directories = {f"{name}_DIRECTORY": str(tmp_path) for name in ("STATE", "CACHE")}
+    code = (
+        "import runpy, sys; application = runpy.run_path(sys.argv[1])['application']; "
+        f"mount = {{'SCRIPT_NAME': '{PREFIX}'}}; "
+        "print(application.test_client().get('/openapi.json', environ_overrides=mount).status_code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, ROOT / "config" / "wsgi.py"],
+        env={**os.environ, **directories, "EVERGREEN_GROUPS_CONFIG": str(tmp_path / "config.toml")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "200\n", done.stderr
+    assert f"INFO evergreen_groups.web: GET {PREFIX}/openapi.json 200" in done.stderr
