@@ -286,4 +286,4 @@ def test_every_format_takes_several_limits(run: Command, output_format: str) -> 
     done = run("report", "--format", output_format)
     assert done.returncode == exit_codes.DONE, done.stderr
     if output_format != "csv":
-        assert "the limit configured for them" in " ".join(done.stdout.split())
+        assert "a limit by profile and home library" in " ".join(done.stdout.split())
