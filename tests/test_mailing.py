@@ -205,6 +205,7 @@ class TestTheLetter:
     def test_both_forms_say_the_same_figures(self) -> None:
         options = LetterOptions(links=(("BR1", "https://reports.example/a?b=1&c=2"),))
         page = html_letter(SAMPLE, options)
+        assert '<td align="right">1,289.35</td>' in page  # amounts under each other
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in page
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in plain_letter(SAMPLE, options)
         assert 'href="https://reports.example/a?b=1&amp;c=2"' in page

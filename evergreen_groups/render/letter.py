@@ -28,6 +28,8 @@ from evergreen_groups.render.wording import (
 
 _WORST = 10
 _WIDTH = 72
+_NUMBERS = (0, 2, 3)
+"""The columns of the worst groups that are set to the right: group, members and fines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,12 @@ def html_letter(report: Report, options: LetterOptions) -> str:
     ]
     heading, rows = _worst(report, options)
     if rows:
-        head = element("tr", *(element("th", name, align="left") for name in heading))
-        lines = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+        sides = ["right" if column in _NUMBERS else "left" for column in range(len(heading))]
+        head = element("tr", *(element("th", name, align=side) for name, side in zip(heading, sides, strict=True)))
+        lines = [
+            element("tr", *(element("td", cell, align=side) for cell, side in zip(row, sides, strict=True)))
+            for row in rows
+        ]
         body += [element("h2", f"The worst {counted(len(rows), 'group')}")]
         body += [element("table", head, *lines, border="1", cellpadding="4", cellspacing="0")]
     else:
@@ -150,9 +156,8 @@ def _change(change: GroupChange | None) -> str:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Numbers to the right: group, members and fines."""
     cells = [
-        cell.rjust(width) if column in (0, 2, 3) else cell.ljust(width)
+        cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
     return "  ".join(cells).rstrip()
