@@ -76,7 +76,10 @@ def connected(address: str) -> closing[http.client.HTTPConnection]:
 
 
 def wait_until_refused(address: str) -> None:
-    """Knock until nobody opens any more, or closes the door in one's face (a reset: whoever waits in the queue then)."""
+    """Knock until nobody opens any more.
+
+    A reset is a closed door as well: whoever waits in the queue then gets that.
+    """
     parts = urlsplit(address)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
