@@ -19,7 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from evergreen_groups.sandbox import Sandbox
 
-PATIENCE = 8
+PATIENCE = 30
 CLIENTS = {"Angular": "/eg2/en-US/staff/circ/patron", "AngularJS": "/eg/staff/circ/patron"}
 
 # What can be seen of the panel. The patron whose panel it is: the member marked as current.
@@ -192,7 +192,8 @@ class Desk:
         return bool(self.run(script))
 
     def focused(self) -> str:
-        return str(self.browser.switch_to.active_element.text)
+        """The text of what has the focus, in one go: the client may put another node in its place at any time."""
+        return str(self.run("return document.activeElement.innerText.trim()"))
 
     def press(self, *keys: str) -> None:
         ActionChains(self.browser, duration=0).send_keys(*keys).perform()

@@ -256,6 +256,7 @@ def test_another_language(desk: Desk) -> None:
 def test_a_walk_with_the_keyboard(desk: Desk, client: str) -> None:
     desk.open(client, "1017/checkout")
     desk.panel_of(1017)
+    desk.shows("$3.10")
     desk.run("document.querySelector('#summary-toggle').focus()")
     stops: list[str] = []
     while (not stops or stops[-1] != "Group Member Details" or len(stops) < 4) and len(stops) < 15:
