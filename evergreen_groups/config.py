@@ -26,6 +26,8 @@ from evergreen_groups.settings import (
 )
 
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
+SYSTEM_FILE = Path("/etc/evergreen-groups/config.toml")
+"""Where the configuration of the whole machine is."""
 
 _SECTIONS: dict[str, Any] = {
     "gateway": GatewaySettings,
@@ -119,7 +121,7 @@ def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
             raise ConfigurationError(f"no configuration file at {named}: create it, or name another with --config")
         return named
     home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "/") / ".config")
-    candidates = (home / "evergreen-groups" / "config.toml", Path("/etc/evergreen-groups/config.toml"))
+    candidates = (home / "evergreen-groups" / "config.toml", SYSTEM_FILE)
     return next((path for path in candidates if path.is_file()), None)
 
 

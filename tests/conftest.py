@@ -12,6 +12,7 @@ from fault_proxy import FaultProxy, fault_proxy
 from flask import Flask
 from web_caller import Clock
 
+from evergreen_groups import config
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Credentials, Gateway
 from evergreen_groups.sandbox import Sandbox
@@ -22,6 +23,13 @@ PASSWORD = "sandbox"
 
 hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
 hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a machine where the product is installed, its configuration is none of the tests' affair."""
+    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
+    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "no-configuration")
 
 
 @pytest.fixture(scope="session")

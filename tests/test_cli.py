@@ -17,6 +17,7 @@ import pytest
 from conftest import PASSWORD
 from fault_proxy import Call, Fault, fault_proxy
 
+from evergreen_groups import config
 from evergreen_groups.cli import exit_codes
 from evergreen_groups.cli.main import cli
 from evergreen_groups.cli.reference import reference
@@ -31,7 +32,14 @@ class Command:
 
     def __init__(self, directory: Path, url: str | None, account: str = "consortium_staff") -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "XDG_"))}
-        self.environ = {**kept, "HOME": str(directory), "COLUMNS": "80"}
+        self.config = directory / "command.toml"  # else the machine's own would count where nothing is configured
+        self.config.touch()
+        self.environ = {
+            **kept,
+            "HOME": str(directory),
+            "COLUMNS": "80",
+            config.CONFIG_VARIABLE: str(self.config),
+        }
         if url is not None:
             self.environ |= {
                 "EVERGREEN_GROUPS_GATEWAY_URL": url,
@@ -44,7 +52,13 @@ class Command:
 
     def __call__(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.arguments(*words), env=self.environ, input=answer, capture_output=True, text=True, check=False
+            self.arguments(*words),
+            env=self.environ,
+            input=answer,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
         )
 
 

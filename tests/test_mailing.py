@@ -32,9 +32,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command_with(directory: Path, sandbox: Sandbox, certificates: Path, port: int, more: str = "") -> Command:
     """The command with a configuration that sends to a server on ``port``; ``more`` are lines of ``[mail]``."""
     command = Command(directory, sandbox.url)
-    file = directory / ".config" / "evergreen-groups" / "config.toml"
-    file.parent.mkdir(parents=True)
-    file.write_text(
+    command.config.write_text(
         f"""
 [mail]
 host = "localhost"

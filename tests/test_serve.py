@@ -182,7 +182,7 @@ def test_a_signal_ends_it_well_and_leaves_nothing_behind(tmp_path: Path, number:
         process.send_signal(number)
         assert process.wait(20) == exit_codes.DONE
         assert process.stderr.read() == ""
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [command.config]
 
 
 def test_the_demo_desk_shows_a_patron_with_the_panel(tmp_path: Path) -> None:

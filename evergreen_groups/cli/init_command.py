@@ -8,12 +8,10 @@ from typing import Any
 
 import click
 
-from evergreen_groups import converters
+from evergreen_groups import config, converters
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.options import Checked
 from evergreen_groups.cli.session import Session
-
-_SYSTEM = Path("/etc/evergreen-groups/config.toml")
 
 
 @click.command("init", short_help="Set up: ask, try each answer, write the configuration.")
@@ -81,7 +79,7 @@ def command(session: Session, /, yes: bool, force: bool, **given: Any) -> int:
 def _default() -> Path:
     """Where the configuration goes: the system's place for root, otherwise the user's own."""
     if os.geteuid() == 0:
-        return _SYSTEM
+        return config.SYSTEM_FILE
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"
 
 
