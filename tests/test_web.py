@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -301,6 +302,35 @@ class TestHealth:
         for _ in range(3):
             answer = caller.get(f"{PREFIX}/healthz")
             assert (answer.status_code, answer.get_json()["gateway"]) == (200, "does not answer")
+
+    def test_one_request_at_a_time_looks(
+        self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
+    ) -> None:
+        serve = ServeSettings(port=0, threads=3)
+        arrived, let_go = threading.Event(), threading.Event()
+
+        def hold(call: Call) -> Fault:
+            arrived.set()
+            let_go.wait(30)
+            return Fault.NONE
+
+        proxy.decide = hold
+        with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(1) as pool:
+
+            def gateway() -> str:
+                return str(requests.get(f"{url}{PREFIX}/healthz", timeout=30).json()["gateway"])
+
+            for known in ("not known yet", "answers"):
+                looking = pool.submit(gateway)
+                assert arrived.wait(30)
+                before = len(proxy.seen)
+                assert [gateway() for _ in range(3)] == [known] * 3
+                assert len(proxy.seen) == before
+                let_go.set()
+                assert looking.result() == "answers"
+                arrived.clear()
+                let_go.clear()
+                clock.now += 16
 
     def test_what_requests_have_seen_of_the_gateway_will_do(
         self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]

@@ -107,10 +107,18 @@ def openapi() -> Response:
 
 
 def _gateway_state(running: Service) -> str:
-    """Whether the gateway answers, as last seen; it is asked where that was too long ago."""
+    """Whether the gateway answers, as last seen; it is asked where that was too long ago.
+
+    One request at a time asks: anybody may come here, and all threads would wait for a gateway that hangs.
+    """
     last = running.breaker.last_outcome()
-    if last is None or last.seconds_ago > FRESH_SECONDS:
-        with suppress(EvergreenGroupsError), running.breaker.watching():
-            running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+    if (last is None or last.seconds_ago > FRESH_SECONDS) and running.looking.acquire(blocking=False):
+        try:
+            with suppress(EvergreenGroupsError), running.breaker.watching():
+                running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+        finally:
+            running.looking.release()
         last = running.breaker.last_outcome()
-    return "answers" if last and last.answered else "does not answer"
+    if last is None:
+        return "not known yet"
+    return "answers" if last.answered else "does not answer"
