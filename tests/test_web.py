@@ -39,7 +39,7 @@ from evergreen_groups.models import Criteria
 from evergreen_groups.render import render
 from evergreen_groups.render.publication import publish
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import EventsSettings, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import EventsSettings, PolicySettings, ReportSettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
@@ -135,6 +135,20 @@ class TestReading:
         end_session(sandbox.url, token)
         for address in addresses:
             assert caller.get(address, headers=bearer(token)).status_code == 401
+
+    def test_the_log_says_which_permission_a_session_lacks(
+        self, make_app: MakeApp, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The ILS's own limits take more of them than staff commonly have."""
+        caplog.set_level(logging.INFO)
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        caller = client_of(make_app(settings_of(sandbox.url, policy=PolicySettings(limit="ils"))))
+        patron = session(sandbox.url, barcode="20000000001001", type="opac")
+        desk = session(sandbox.url, username="harbor_desk")
+        for token, lacking in ((patron, "STAFF_LOGIN and VIEW_USER"), (desk, "VIEW_GROUP_PENALTY_THRESHOLD")):
+            assert caller.get(f"{API}/patrons/1001/block", headers=bearer(token)).status_code == 403
+            assert f"the session lacks the permission {lacking}\n" in caplog.text
 
     def test_a_deleted_patron_is_not_there(self, caller: FlaskClient, staff: dict[str, str]) -> None:
         assert caller.get(f"{API}/patrons/1031/summary", headers=staff).status_code == 404
