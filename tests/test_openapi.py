@@ -143,6 +143,16 @@ def test_an_events_outcome_keeps_to_it(caller: FlaskClient, document: dict[str, 
     validator(document, operation, 200).validate(answer.get_json())
 
 
+@pytest.mark.parametrize("change", [{"hook": "礙"}, {"hook": ""}, {"hook": "a\nb"}, {"hook": "a" * 101}, {"patron": 0}])
+def test_what_is_refused_as_an_event_is_none_by_it(
+    caller: FlaskClient, document: dict[str, Any], change: dict[str, Any]
+) -> None:
+    event = {"event": 1, "hook": "au.updated", "patron": 1001, **change}
+    schema = {"$ref": "#/components/schemas/Event", "components": document["components"]}
+    assert not Draft202012Validator(schema).is_valid(event)
+    assert caller.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}).status_code == 400
+
+
 def test_the_state_of_the_service_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:
     body = caller.get(f"{PREFIX}/healthz").get_json()
     validator(document, document["paths"]["/healthz"]["get"], 200).validate(body)
