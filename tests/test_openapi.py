@@ -143,7 +143,21 @@ def test_an_events_outcome_keeps_to_it(caller: FlaskClient, document: dict[str, 
     validator(document, operation, 200).validate(answer.get_json())
 
 
-@pytest.mark.parametrize("change", [{"hook": "礙"}, {"hook": ""}, {"hook": "a\nb"}, {"hook": "a" * 101}, {"patron": 0}])
+@pytest.mark.parametrize(
+    "body", ['{"event": 1, "hook": "x", "patron": 1001.0}', '{"event": 1e9, "hook": "x", "patron": 1001}']
+)
+def test_whole_numbers_as_json_has_them(caller: FlaskClient, body: str) -> None:
+    headers = {SECRET_HEADER: SECRET, "Content-Type": "application/json"}
+    assert caller.post(f"{PREFIX}/events", data=body, headers=headers).status_code == 200
+
+
+MANY = {f"more{number}": 1 for number in range(18)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [MANY, {"patron": 1.5}, {"patron": 0}, {"hook": "礙"}, {"hook": ""}, {"hook": "a\nb"}, {"hook": "a" * 101}],
+)
 def test_what_is_refused_as_an_event_is_none_by_it(
     caller: FlaskClient, document: dict[str, Any], change: dict[str, Any]
 ) -> None:
