@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -284,6 +285,18 @@ class TestReport:
         answer = caller.get(self.ADDRESS, headers=staff)
         assert answer.text == (directory / "latest" / "LAKELAND.html").read_text(encoding="utf-8")
         assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
+
+    @pytest.mark.parametrize("shortname", ["CON", "The Lakeland Libraries", "index", "../LAKELAND", "harbor"])
+    def test_the_topmost_org_unit_may_be_called_anything(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], shortname: str
+    ) -> None:
+        """Its page then has another name."""
+        sandbox._store.update("aou", 1, {"shortname": shortname})
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path, ["html"])
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))))
+        answer = caller.get(self.ADDRESS, headers=staff)
+        (page,) = (tmp_path / "latest").glob(f"{re.sub('[^A-Za-z0-9.]', '_', shortname).lstrip('.')}-????????.html")
+        assert answer.text == page.read_text(encoding="utf-8")
 
     def test_a_report_that_cannot_be_read(
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
