@@ -12,10 +12,18 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from web_caller import SECRET, bearer, events_settings, session, settings_of
 
+from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web import PREFIX, close, create_app, problems
 from evergreen_groups.web.events import SECRET_HEADER
 
+FAILURES = [
+    ConfigurationError("x"),
+    UnreachableError("x"),
+    TimedOutError("x"),
+    ServerError("x"),
+    DataError("x"),
+]
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
@@ -63,6 +71,14 @@ def test_every_route_is_described_and_no_other(caller: FlaskClient, document: di
         for method in rule.methods - {"HEAD"}
     }
     assert {(document["servers"][0]["url"] + path, method) for path, method, _ in operations(document)} == routes
+
+
+def test_every_problem_that_a_session_or_an_event_can_get_is_described(document: dict[str, Any]) -> None:
+    common = {str(problems.of_reading(error).status) for error in FAILURES}
+    assert common == {str(problems.of_event(error).status) for error in FAILURES} == {"500", "502", "503", "504"}
+    for path, _, operation in operations(document):
+        if operation["security"]:
+            assert common | {"403", "404"} <= operation["responses"].keys(), path
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
