@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS events (
     patron INTEGER NOT NULL, done INTEGER NOT NULL, blocked INTEGER, recalculated INTEGER NOT NULL,
     reason TEXT NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS events_done ON events(gateway, event) WHERE done;
+CREATE UNIQUE INDEX IF NOT EXISTS events_done ON events(gateway, event, hook, patron) WHERE done;
 """
 _COLUMNS = "event, hook, patron, done, blocked, recalculated, reason, at"
 
@@ -57,10 +57,13 @@ class AuditTrail:
         """Close the file."""
         self._database.close()
 
-    def done(self, event: int) -> TrailEntry | None:
-        """What came of an event that was worked on to its end, None where none with this id was."""
-        condition = "gateway = ? AND event = ? AND done"
-        return next(iter(self._read(condition, self._gateway, event)), None)
+    def done(self, event: int, hook: str, patron: int) -> TrailEntry | None:
+        """What came of an event that was worked on to its end, None where none was.
+
+        Its id alone doesn't tell: an ILS that is restored from a backup gives out ids again.
+        """
+        condition = "gateway = ? AND event = ? AND hook = ? AND patron = ? AND done"
+        return next(iter(self._read(condition, self._gateway, event, hook, patron)), None)
 
     def entries(self) -> list[TrailEntry]:
         """All lines, the latest first."""

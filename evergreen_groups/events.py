@@ -96,7 +96,7 @@ class EventHandler:
 
 def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:
     """What came of an event when it was worked on before."""
-    entry = trail.done(event.id)
+    entry = trail.done(event.id, event.hook, event.patron_id)
     if entry is None:
         return None
     return EventOutcome(entry.event, entry.patron, entry.blocked, entry.recalculated, replayed=True)

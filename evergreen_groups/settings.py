@@ -130,7 +130,8 @@ class MailSettings:
 class ServeSettings:
     """Section ``[serve]``: the web service.
 
-    ``origin`` is the staff client's own (None: the gateway's); ``timeout`` is how many seconds a request may take in
+    ``threads`` is how many requests may ask the ILS something at once. ``origin`` is the staff client's own (None: the
+    gateway's); ``timeout`` is how many seconds a request may take in
     all; ``rate_limit`` is requests a minute for each session, and for those without one from each address.
     ``trusted_proxies`` are the networks whose ``X-Forwarded-For`` is believed. ``report`` is the page that the nightly
     run writes, or the directory of a report by library (None: ``[report] output`` where that is either, else

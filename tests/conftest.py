@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -34,6 +35,15 @@ def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     """On a machine where the product is installed, its configuration is none of the tests' affair."""
     monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
     monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "no-configuration")
+
+
+@pytest.fixture(autouse=True)
+def how_much_is_logged() -> Iterator[None]:
+    """What a command has set within this process ends with its test: others look for what is or isn't in the log."""
+    package = logging.getLogger("evergreen_groups")
+    former = package.level
+    yield
+    package.setLevel(former)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ ROOMS = [
     {"models"},
     {"policy", "changes"},
     {"editions"},
-    {"files", "lock"},
+    {"files", "lock", "file_names"},
     {"errors", "kept", "progress"},
 ]
 APART = {
@@ -68,6 +68,7 @@ APART = {
         "policy",
         "editions",
         "files",
+        "file_names",
         "errors",
     },
     "sandbox": {"errors"},

@@ -104,6 +104,14 @@ def test_the_same_event_at_the_same_time_is_written_down_once(client: Client, tm
     assert len(trail(tmp_path, client)) == 1
 
 
+def test_an_id_that_the_ils_gives_out_again_is_another_event(client: Client, tmp_path: Path) -> None:
+    """As it does after it was restored from a backup."""
+    for event in (Event(7, HOOK, OVER), Event(7, HOOK, WITHIN), Event(7, "au.updated", OVER)):
+        assert not hooks.handle_event(client, event).replayed
+        assert hooks.handle_event(client, event).replayed
+    assert [line.blocked for line in trail(tmp_path, client)] == [True, False, True]
+
+
 def test_another_gateways_events_are_others(client: Client, proxied: Client) -> None:
     assert not hooks.handle_event(client, Event(7, HOOK, OVER)).replayed
     assert not hooks.handle_event(proxied, Event(7, HOOK, OVER)).replayed

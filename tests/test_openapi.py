@@ -12,10 +12,18 @@ from flask.testing import FlaskClient
 from jsonschema import Draft202012Validator
 from web_caller import SECRET, bearer, events_settings, session, settings_of
 
+from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web import PREFIX, close, create_app, problems
 from evergreen_groups.web.events import SECRET_HEADER
 
+FAILURES = [
+    ConfigurationError("x"),
+    UnreachableError("x"),
+    TimedOutError("x"),
+    ServerError("x"),
+    DataError("x"),
+]
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
@@ -63,6 +71,14 @@ def test_every_route_is_described_and_no_other(caller: FlaskClient, document: di
         for method in rule.methods - {"HEAD"}
     }
     assert {(document["servers"][0]["url"] + path, method) for path, method, _ in operations(document)} == routes
+
+
+def test_every_problem_that_a_session_or_an_event_can_get_is_described(document: dict[str, Any]) -> None:
+    common = {str(problems.of_reading(error).status) for error in FAILURES}
+    assert common == {str(problems.of_event(error).status) for error in FAILURES} == {"500", "502", "503", "504"}
+    for path, _, operation in operations(document):
+        if operation["security"]:
+            assert common | {"403", "404"} <= operation["responses"].keys(), path
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -141,6 +157,30 @@ def test_an_events_outcome_keeps_to_it(caller: FlaskClient, document: dict[str, 
     answer = caller.post(f"{PREFIX}/events", json=sent, headers={SECRET_HEADER: SECRET})
     assert answer.status_code == 200
     validator(document, operation, 200).validate(answer.get_json())
+
+
+@pytest.mark.parametrize(
+    "body", ['{"event": 1, "hook": "x", "patron": 1001.0}', '{"event": 1e9, "hook": "x", "patron": 1001}']
+)
+def test_whole_numbers_as_json_has_them(caller: FlaskClient, body: str) -> None:
+    headers = {SECRET_HEADER: SECRET, "Content-Type": "application/json"}
+    assert caller.post(f"{PREFIX}/events", data=body, headers=headers).status_code == 200
+
+
+MANY = {f"more{number}": 1 for number in range(18)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [MANY, {"patron": 1.5}, {"patron": 0}, {"hook": "礙"}, {"hook": ""}, {"hook": "a\nb"}, {"hook": "a" * 101}],
+)
+def test_what_is_refused_as_an_event_is_none_by_it(
+    caller: FlaskClient, document: dict[str, Any], change: dict[str, Any]
+) -> None:
+    event = {"event": 1, "hook": "au.updated", "patron": 1001, **change}
+    schema = {"$ref": "#/components/schemas/Event", "components": document["components"]}
+    assert not Draft202012Validator(schema).is_valid(event)
+    assert caller.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}).status_code == 400
 
 
 def test_the_state_of_the_service_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:

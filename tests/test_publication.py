@@ -23,9 +23,10 @@ from report_samples import FAMILIES, GENERATED_AT, changed_report, hostile_texts
 
 from evergreen_groups.editions import new_edition
 from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.file_names import file_names
 from evergreen_groups.lock import hold
 from evergreen_groups.models import Criteria, GroupFines, OrgUnit, Report
-from evergreen_groups.render.publication import day_of, file_names, publish
+from evergreen_groups.render.publication import day_of, publish
 from evergreen_groups.split import by_library
 
 LIBRARIES = ("BM1", "BR1", "BR2", "BR3", "SL1")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,7 +40,7 @@ from evergreen_groups.models import Criteria
 from evergreen_groups.render import render
 from evergreen_groups.render.publication import publish
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import EventsSettings, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import EventsSettings, PolicySettings, ReportSettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
@@ -134,6 +136,20 @@ class TestReading:
         end_session(sandbox.url, token)
         for address in addresses:
             assert caller.get(address, headers=bearer(token)).status_code == 401
+
+    def test_the_log_says_which_permission_a_session_lacks(
+        self, make_app: MakeApp, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The ILS's own limits take more of them than staff commonly have."""
+        caplog.set_level(logging.INFO)
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        caller = client_of(make_app(settings_of(sandbox.url, policy=PolicySettings(limit="ils"))))
+        patron = session(sandbox.url, barcode="20000000001001", type="opac")
+        desk = session(sandbox.url, username="harbor_desk")
+        for token, lacking in ((patron, "STAFF_LOGIN and VIEW_USER"), (desk, "VIEW_GROUP_PENALTY_THRESHOLD")):
+            assert caller.get(f"{API}/patrons/1001/block", headers=bearer(token)).status_code == 403
+            assert f"the session lacks the permission {lacking}\n" in caplog.text
 
     def test_a_deleted_patron_is_not_there(self, caller: FlaskClient, staff: dict[str, str]) -> None:
         assert caller.get(f"{API}/patrons/1031/summary", headers=staff).status_code == 404
@@ -270,6 +286,18 @@ class TestReport:
         assert answer.text == (directory / "latest" / "LAKELAND.html").read_text(encoding="utf-8")
         assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
 
+    @pytest.mark.parametrize("shortname", ["CON", "The Lakeland Libraries", "index", "../LAKELAND", "harbor"])
+    def test_the_topmost_org_unit_may_be_called_anything(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], shortname: str
+    ) -> None:
+        """Its page then has another name."""
+        sandbox._store.update("aou", 1, {"shortname": shortname})
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path, ["html"])
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))))
+        answer = caller.get(self.ADDRESS, headers=staff)
+        (page,) = (tmp_path / "latest").glob(f"{re.sub('[^A-Za-z0-9.]', '_', shortname).lstrip('.')}-????????.html")
+        assert answer.text == page.read_text(encoding="utf-8")
+
     def test_a_report_that_cannot_be_read(
         self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
     ) -> None:
@@ -301,6 +329,35 @@ class TestHealth:
         for _ in range(3):
             answer = caller.get(f"{PREFIX}/healthz")
             assert (answer.status_code, answer.get_json()["gateway"]) == (200, "does not answer")
+
+    def test_one_request_at_a_time_looks(
+        self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
+    ) -> None:
+        serve = ServeSettings(port=0, threads=3)
+        arrived, let_go = threading.Event(), threading.Event()
+
+        def hold(call: Call) -> Fault:
+            arrived.set()
+            let_go.wait(30)
+            return Fault.NONE
+
+        proxy.decide = hold
+        with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(1) as pool:
+
+            def gateway() -> str:
+                return str(requests.get(f"{url}{PREFIX}/healthz", timeout=30).json()["gateway"])
+
+            for known in ("not known yet", "answers"):
+                looking = pool.submit(gateway)
+                assert arrived.wait(30)
+                before = len(proxy.seen)
+                assert [gateway() for _ in range(3)] == [known] * 3
+                assert len(proxy.seen) == before
+                let_go.set()
+                assert looking.result() == "answers"
+                arrived.clear()
+                let_go.clear()
+                clock.now += 16
 
     def test_what_requests_have_seen_of_the_gateway_will_do(
         self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]

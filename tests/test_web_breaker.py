@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -21,9 +21,11 @@ from evergreen_groups.errors import HTTPStatusError, NoSessionError, NotJSONErro
 from evergreen_groups.models import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
-from evergreen_groups.web import PREFIX
+from evergreen_groups.web import PREFIX, service
 from evergreen_groups.web.breaker import Breaker, State
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.server import SPARE_THREADS
+from evergreen_groups.web.turns import Turns
 
 PAUSE, PATIENCE, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
 DEAD = [
@@ -149,6 +151,40 @@ def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[objec
             shut_until = 0.0
 
 
+class TestTurns:
+    def test_as_many_at_once_as_there_are_places(self) -> None:
+        turns = Turns(2, patience=0.01)
+        with turns.taken(), turns.taken():
+            with pytest.raises(ProblemError) as refused, turns.taken():
+                pass
+            assert (refused.value.status, refused.value.retry_after) == (503, 0.01)
+        with turns.taken(), turns.taken():
+            pass
+
+    def test_whoever_has_waited_comes_before_whoever_comes_again(self) -> None:
+        turns, entered = Turns(1, patience=30), []
+
+        def come(name: str) -> None:
+            with turns.taken():
+                entered.append(name)
+
+        with ThreadPoolExecutor(2) as pool:
+            with turns.taken():
+                waiting = []
+                for name in ("first", "second"):
+                    waiting.append(pool.submit(come, name))
+                    while len(turns._waiting) < len(waiting):
+                        threading.Event().wait(0.001)
+            come("again")
+        assert entered == ["first", "second", "again"]
+
+    def test_a_place_is_given_back_whatever_happens(self) -> None:
+        turns = Turns(1, patience=0.01)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError), turns.taken():
+                raise ZeroDivisionError
+
+
 MakeApp = Callable[[Settings], Flask]
 
 
@@ -243,6 +279,39 @@ class TestGatewayTrouble:
         clock.now += 6
         assert caller.get(self.ADDRESS, headers=staff).status_code == 200
         assert caller.get(f"{PREFIX}/healthz").get_json()["breaker"] == "closed"
+
+    def test_many_that_hang_all_at_once_leave_threads_for_the_others(
+        self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """None of them has waited long yet."""
+        monkeypatch.setattr(service, "_TURN_SECONDS", 0.1)
+        serve = ServeSettings(port=0, threads=2, timeout=30)
+        app = make_app(settings_of(proxy.url, serve=serve))
+        arrived, let_go = threading.Semaphore(0), threading.Event()
+
+        def hold(call: Call) -> Fault:
+            arrived.release()
+            let_go.wait(30)
+            return Fault.NONE
+
+        many = 3 * SPARE_THREADS
+        with served(app, serve) as url, ThreadPoolExecutor(many) as pool:
+
+            def ask() -> int:
+                return requests.get(url + self.ADDRESS, headers=staff, timeout=60).status_code
+
+            assert ask() == 200
+            proxy.decide = hold
+            hanging = [pool.submit(ask) for _ in range(many)]
+            for _ in range(2):
+                arrived.acquire(timeout=30)
+            assert requests.get(f"{url}{PREFIX}/panel.js", timeout=10).status_code == 200
+            ended = as_completed(hanging, timeout=30)
+            assert {next(ended).result() for _ in range(many - 2)} == {503}
+            assert not arrived.acquire(blocking=False)
+            let_go.set()
+            assert [one.result() for one in ended] == [200, 200]
+            assert ask() == 200
 
     def test_requests_that_hang_leave_threads_for_the_others(
         self, make_app: MakeApp, proxy: FaultProxy, clock: Clock, staff: dict[str, str]

@@ -214,7 +214,7 @@ class TestInput:
             '{"event": 1, "hook": "au.updated"}',
             '{"event": true, "hook": "au.updated", "patron": 1001}',
             '{"event": 0, "hook": "au.updated", "patron": 1001}',
-            '{"event": 1e9, "hook": "au.updated", "patron": 1001}',
+            '{"event": 1.5, "hook": "au.updated", "patron": 1001}',
             '{"event": 9223372036854775808, "hook": "au.updated", "patron": 1001}',
             '{"event": 1, "hook": "au.updated", "patron": 2147483648}',
             '{"event": 1, "hook": "au.updated", "patron": "1001 OR 1=1"}',

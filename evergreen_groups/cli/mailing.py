@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from evergreen_groups.file_names import file_names
 from evergreen_groups.mail import Attachment, Letter, Mailer, addressed, build_message
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.render import render_bytes
 from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
-from evergreen_groups.render.publication import file_names
 from evergreen_groups.render.wording import local_time
 from evergreen_groups.settings import MailSettings
 from evergreen_groups.split import for_libraries

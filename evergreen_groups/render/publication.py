@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from hashlib import sha256
 from pathlib import Path
 
 from evergreen_groups.editions import LATEST, create, new_edition
+from evergreen_groups.file_names import INDEX, file_names
 from evergreen_groups.models import Report
 from evergreen_groups.render import XLSX, render_bytes
 from evergreen_groups.split import by_library, libraries
 
 DEFAULT_FORMATS = ("html", "csv", "json")
-INDEX = "index.html"
-
-_NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
-_LONGEST_NAME = 60
-# What other systems than this one take for devices; the files may be copied there.
-_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +76,3 @@ def publish(
 def day_of(report: Report) -> date:
     """The day of the data in this machine's time zone."""
     return report.generated_at.astimezone().date()
-
-
-def file_names(shortnames: Collection[str]) -> dict[str, str]:
-    """For each short name one that is safe as the beginning of a file's name, different from all others.
-
-    Most stay as they are. In others, unusual characters become underscores, and a few letters that stand for the whole
-    short name are added; so they are to those that differ in capitals alone, which some disks don't tell apart.
-    """
-    alike = Counter(shortname.casefold() for shortname in shortnames)
-    return {shortname: _file_name(shortname, unique=alike[shortname.casefold()] == 1) for shortname in shortnames}
-
-
-def _file_name(shortname: str, *, unique: bool) -> str:
-    safe = _NOT_IN_FILE_NAMES.sub("_", shortname)[:_LONGEST_NAME].lstrip(".-")
-    reserved = safe.casefold() == Path(INDEX).stem or _DEVICES.fullmatch(safe)
-    if unique and safe == shortname and safe and not reserved:
-        return safe
-    return f"{safe or '_'}-{sha256(shortname.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,6 +12,8 @@ from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.kept import Kept
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limit import RateLimit
+
+log = logging.getLogger("evergreen_groups.web")
 
 STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
 SECONDS = 30.0
@@ -60,6 +63,7 @@ class Admission:
         self._requests.take(key)
         caller = self._callers.get(key, lambda: self._look(gateway, key, address))
         if caller.lacks:
+            log.info("the session lacks the permission %s", " and ".join(sorted(caller.lacks)))
             raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
         return caller
 

@@ -12,6 +12,7 @@ from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
+from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.settings import Settings
 from evergreen_groups.web import api, events, pages
 from evergreen_groups.web.problems import ProblemError
@@ -108,7 +109,9 @@ def _finish(response: Response) -> Response:
 
 def _problem(error: ProblemError) -> Response:
     cause = error.__cause__
-    if error.status >= 500 and cause is not None:
+    if isinstance(cause, PermissionDeniedError):
+        log.warning("the session lacks the permission %s", cause.permission or "(not named)")
+    elif error.status >= 500 and cause is not None:
         log.warning("%s: %s", type(cause).__name__, " ".join(str(cause).split()))
     return error.response()
 

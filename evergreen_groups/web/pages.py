@@ -13,6 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 from evergreen_groups.converters import FORMATS
 from evergreen_groups.editions import LATEST
 from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.file_names import file_names
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.settings import ReportSettings
 from evergreen_groups.web.admission import may_view_everybody
@@ -31,7 +32,6 @@ REPORTS = "reports"
 _ECHO_SECONDS = 2.0
 
 _POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy" content="([ -!#-~]{1,500})">')
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # short names that files are called by as they are
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -40,10 +40,10 @@ def latest_report() -> Response:
     """The page that the nightly run wrote last. It names patrons of every library."""
     running = service()
     with running.desk(request) as desk:
-        root = OrgUnits.read(desk.client.gateway).root
-        if not may_view_everybody(desk.client.gateway, desk.caller, root.id):
+        units = OrgUnits.read(desk.client.gateway)
+        if not may_view_everybody(desk.client.gateway, desk.caller, units.root.id):
             raise ProblemError(403, "The report has patrons of every library: it takes VIEW_USER for all of them.")
-    page = _report(running, root.shortname)
+    page = _report(running, file_names([unit.shortname for unit in units])[units.root.shortname])
     own = _POLICY.search(page, 0, 4096)
     policy = own[1].decode("ascii") if own else _STRICT_POLICY
     response = Response(page, content_type="text/html; charset=utf-8")
@@ -51,10 +51,10 @@ def latest_report() -> Response:
     return response
 
 
-def _report(running: Service, root: str) -> bytes:
+def _report(running: Service, name: str) -> bytes:
     """The page: what is configured, or where the nightly unit writes it.
 
-    A directory is one of a report by library: the page of ``root``, the topmost org unit's short name, has everything.
+    A directory is one of a report by library: the page called ``name``, the topmost org unit's, has everything.
     """
     settings = running.settings
     path = settings.serve.report
@@ -62,8 +62,8 @@ def _report(running: Service, root: str) -> bytes:
         path = settings.report.output
     path = path or running.state_directory / REPORTS
     try:
-        if path.is_dir() and _FILE_NAME.fullmatch(root):
-            path = path / LATEST / f"{root}.html"
+        if path.is_dir():
+            path = path / LATEST / f"{name}.html"
         return path.read_bytes()
     except FileNotFoundError:
         raise ProblemError(404, "There is no report yet, or it is elsewhere: see report in [serve].") from None
@@ -107,10 +107,18 @@ def openapi() -> Response:
 
 
 def _gateway_state(running: Service) -> str:
-    """Whether the gateway answers, as last seen; it is asked where that was too long ago."""
+    """Whether the gateway answers, as last seen; it is asked where that was too long ago.
+
+    One request at a time asks: anybody may come here, and all threads would wait for a gateway that hangs.
+    """
     last = running.breaker.last_outcome()
-    if last is None or last.seconds_ago > FRESH_SECONDS:
-        with suppress(EvergreenGroupsError), running.breaker.watching():
-            running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+    if (last is None or last.seconds_ago > FRESH_SECONDS) and running.looking.acquire(blocking=False):
+        try:
+            with suppress(EvergreenGroupsError), running.breaker.watching():
+                running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+        finally:
+            running.looking.release()
         last = running.breaker.last_outcome()
-    return "answers" if last and last.answered else "does not answer"
+    if last is None:
+        return "not known yet"
+    return "answers" if last.answered else "does not answer"

@@ -105,6 +105,8 @@ def of_event(error: EvergreenGroupsError) -> ProblemError:
         return ProblemError(_unavailable(error).status, str(error), retry_after=RETRY_SECONDS)
     if isinstance(error, BusyError):
         return ProblemError(503, str(error), retry_after=RETRY_SECONDS)
+    if isinstance(error, ConfigurationError):
+        return ProblemError(500, str(error))
     return ProblemError(404 if isinstance(error, NotFoundError) else 502, str(error))
 
 

@@ -24,6 +24,9 @@ MOST_CONNECTIONS = 1000
 LARGEST_HEADERS = 32 * 1024
 """Bytes."""
 
+SPARE_THREADS = 6
+"""For events, for what needs no ILS, and to turn away who waits in vain, while the others all wait for the ILS."""
+
 GRACE = 35.0
 """Seconds that running requests have to finish in, unless told otherwise."""
 
@@ -51,7 +54,7 @@ class Server:
             application,
             map=self._map,
             sockets=[self._listener],
-            threads=settings.threads,
+            threads=settings.threads + SPARE_THREADS,
             connection_limit=MOST_CONNECTIONS,
             backlog=MOST_CONNECTIONS,
             max_request_body_size=16 * LARGEST_BODY,  # more than the app takes, so that it can say so itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from evergreen_groups.web.breaker import Breaker
 from evergreen_groups.web.origin import refuse_other_origins
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.tokens import token_of
+from evergreen_groups.web.turns import Turns
 
 EXTENSION = "evergreen-groups"
 
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
+_TURN_SECONDS = 1.0
 _EVENTS_AT_ONCE = (
     3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
 )
@@ -42,7 +45,7 @@ class Desk:
 
 
 class Service:
-    """Gateways, admission and breakers. Safe to share between threads."""
+    """Gateways, admission, turns and breakers. Safe to share between threads."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.settings = settings
@@ -54,6 +57,8 @@ class Service:
         self.admission = Admission(clock, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=3.0, pause=10.0)
+        self.turns = Turns(threads, patience=_TURN_SECONDS)
+        self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, patience=0.0, pause=10.0)
@@ -69,7 +74,7 @@ class Service:
         address = neighbourhood(self.address_of(request))
         gateway = self.gateway.acting_as(token_of(request.headers)).within(self.settings.serve.timeout)
         try:
-            with self.breaker.watching():
+            with self.breaker.watching(), self.turns.taken():
                 caller = self.admission.admit(gateway, address)
                 yield Desk(caller, self._client(gateway, f"user {caller.user}"))
         except EvergreenGroupsError as error:

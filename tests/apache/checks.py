@@ -37,7 +37,7 @@ PANEL = Path(__file__).parents[2] / "evergreen_groups" / "web" / "static" / "pan
 TAG = b'<script src="/evergreen-groups/panel.js" defer></script></body>'
 MODULES = """
 mpm_prefork authz_core mime filter deflate env alias dir rewrite setenvif expires headers proxy proxy_http substitute
-proxy_balancer slotmem_shm lbmethod_bybusyness
+proxy_balancer remoteip slotmem_shm lbmethod_bybusyness
 """
 APACHE = Template("""
 ServerRoot /usr/lib/apache2
@@ -265,11 +265,20 @@ def serving(application: WSGIApplication, port: int = 0) -> Iterator[Server]:
         thread.join()
 
 
-def test_what_a_client_says_of_its_address_does_not_count() -> None:
-    with serving(echo) as server, apache(after=configuration(server.url)) as web:
+@pytest.mark.parametrize(
+    ("peer", "forwarded"),
+    [
+        ("198.51.100.7", "198.51.100.7"),  # a browser, also one whose address mod_remoteip has found out
+        ("2001:db8::7", "2001:db8::7"),
+        (None, "192.0.2.1, 192.0.2.2, 127.0.0.1"),  # nginx on this machine, which put its client's address at the end
+    ],
+)
+def test_what_a_client_says_of_its_address_does_not_count(peer: str | None, forwarded: str) -> None:
+    remote = "RemoteIPHeader X-Peer\nRemoteIPInternalProxy 127.0.0.1\n"  # a way to come from elsewhere
+    with serving(echo) as server, apache(after=remote + configuration(server.url)) as web:
         claims = {"X_Forwarded_For": "192.0.2.1, 192.0.2.2", "Forwarded": "for=192.0.2.1"}
-        text = ask(f"{web}/evergreen-groups/", **claims)[2].decode()
-    assert text.splitlines()[:2] == ["HTTP_X_FORWARDED_FOR=127.0.0.1", "HTTP_FORWARDED="]
+        text = ask(f"{web}/evergreen-groups/", **claims, **({"X_Peer": peer} if peer else {}))[2].decode()
+    assert text.splitlines()[:2] == [f"HTTP_X_FORWARDED_FOR={forwarded}", "HTTP_FORWARDED="]
 
 
 def test_the_service_down_and_up_again() -> None:
