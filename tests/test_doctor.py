@@ -16,12 +16,16 @@ import pytest
 from conftest import PASSWORD
 from fault_proxy import Call, FaultProxy, fault_proxy
 from installation import Installation, only, said
+from report_samples import sample_report
 from test_cli import Command
 
 from evergreen_groups import run_status, state
 from evergreen_groups.cli import exit_codes
 from evergreen_groups.diagnosis import Subject, Verdict, answers, files, run
+from evergreen_groups.diagnosis.finding import Line
 from evergreen_groups.diagnosis.requirements import NO_TOKEN
+from evergreen_groups.errors import ConfigurationError, DataError, HistoryError, TransportError
+from evergreen_groups.history import History
 from evergreen_groups.run_status import Outcome, RunStatus
 from evergreen_groups.sandbox import Sandbox
 
@@ -73,6 +77,21 @@ def test_nothing_is_changed_and_no_secret_is_shown(
     shown = repr(diagnosis) + caplog.text
     assert tokens
     assert not [secret for secret in (*tokens, PASSWORD + '"', f"'{PASSWORD}'") if secret in shown]
+
+
+def test_nothing_is_left_behind(installation: Installation) -> None:
+    with History(installation.state, installation.url) as history:
+        history.record(sample_report())
+    before = {file.name: file.read_bytes() for file in installation.state.iterdir()}
+    assert only(installation.examined(), WARNING, FAILED) == []
+    assert {file.name: file.read_bytes() for file in installation.state.iterdir()} == before
+
+
+def test_an_error_that_does_not_say_what_to_do_gets_words_for_its_kind() -> None:
+    for error in (ConfigurationError("no"), DataError("No."), TransportError("a.b: no."), HistoryError("no")):
+        found = Line("x", "X").of_error(error)
+        assert found.found.casefold().endswith("no")
+        assert found.advice
 
 
 # --- Planted faults: what is planted, the check that finds it, and words of the cause and of the advice ---
@@ -338,6 +357,12 @@ def a_history_that_everybody_can_read(house: Installation, proxy: FaultProxy, sa
     database(house, 0o644)
 
 
+@planted("databases", FAILED, "was written by another release", "move it away")
+def a_history_of_another_release(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    with closing(sqlite3.connect(database(house, 0o600))) as connection:
+        connection.execute("PRAGMA user_version=2")
+
+
 @planted("output", FAILED, "nowhere is not there", "make it")
 def a_report_without_a_place(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = f'[report]\noutput = "{house.directory}/nowhere/report.html"\n'
@@ -444,6 +469,7 @@ def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy,
     assert {(finding.check, finding.verdict) for finding in found} >= {(check, verdict)}, list(map(said, found))
     (named,) = [finding for finding in found if finding.check == check and cause in finding.found + finding.advice]
     assert advice in named.advice
+    assert [said(finding) for finding in found if not finding.advice] == []
     first = next(iter(diagnosis.failed), named)
     assert diagnosis.healthy == (verdict is WARNING)
     assert {finding.found for finding in only(diagnosis, SKIPPED)} <= {f"not checked, because of: {first.title}"}

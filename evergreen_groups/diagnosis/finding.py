@@ -8,11 +8,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    DataError,
+    EvergreenGroupsError,
+    GatewayError,
+    PermissionDeniedError,
+    TransportError,
+)
 
 _SENTENCE = re.compile(r"(?<=[.;]) +(?=[A-Z])|: (?=(?:set|chmod|create|allow|make|name|give) )")
 
 _LEADING = re.compile(r"^[A-Z](?=[a-z ])")
+_WHAT_TO_DO = (
+    (ConfigurationError, "correct it in the configuration"),
+    (PermissionDeniedError, "grant it to the account"),
+    (TransportError, "check url in [gateway], and the web server there"),
+    (DataError, "check that the address is that of an Evergreen, and which release it runs"),
+    (GatewayError, "look into the server's log"),
+)
+"""For errors whose message doesn't say."""
 
 
 class Verdict(Enum):
@@ -90,7 +105,11 @@ class Line:
         text = str(error)
         if isinstance(error, GatewayError):
             text = text.removeprefix(f"{error.method}: ")
-        found, advice = (*_SENTENCE.split(text, maxsplit=1), "")[:2]
+        found, _, advice = text.partition("; ")
+        if sentence := _SENTENCE.search(text):
+            found, advice = text[: sentence.start()], text[sentence.end() :]
+        if not advice:
+            advice = next((words for kind, words in _WHAT_TO_DO if isinstance(error, kind)), "see what else failed")
         return self.failed(found.rstrip(".;"), _LEADING.sub(lambda first: first[0].lower(), advice.rstrip("."), 1))
 
     def of_disk(self, error: OSError) -> Finding:
