@@ -28,7 +28,7 @@ TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0"
 
 
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
 
 
@@ -254,7 +254,8 @@ def one_of(*words: str) -> Callable[[object], str]:
 def host(value: object) -> str:
     """Take the name or the address of a machine."""
     name = text(value)
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:]+", name):
+    is_name = _DOMAIN.fullmatch(name) and len(name) <= 253
+    if not is_name and not re.fullmatch(r"[0-9a-fA-F:]+", name):
         raise NotAllowedError('the name of a machine such as "mail.example.org"')
     return name
 

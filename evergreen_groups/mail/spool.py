@@ -27,7 +27,7 @@ class Spool:
         """The files of the mails that wait, the oldest first."""
         if not self._directory.is_dir():
             return iter(())
-        return iter(sorted(self._directory.glob(f"*{_ENDING}")))
+        return iter(sorted(file for file in self._directory.glob(f"*{_ENDING}") if not file.is_dir()))
 
     def add(self, message: EmailMessage) -> None:
         """Keep a mail; one with the same Message-ID takes the place of the former. It is whole on disk or not there.
