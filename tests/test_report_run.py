@@ -7,11 +7,14 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from evergreen_groups.cli.deadline import Deadline
 from evergreen_groups.cli.main import cli, run
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DeadlineError
+from evergreen_groups.history import FILE_NAME, recorded_runs
 from evergreen_groups.run_status import Outcome
 from evergreen_groups.sandbox import Sandbox
 
@@ -245,6 +249,29 @@ def test_a_report_for_each_library_as_configured(
         assert "Okonkwo" in single.read_text(encoding="utf-8")
     assert report("--output", str(tmp_path / "other")) == exit_codes.DONE
     assert (tmp_path / "other" / "latest" / "index.html").exists()
+
+
+@pytest.mark.parametrize(("days", "kept"), [(4, True), (6, False)])
+def test_what_is_older_than_configured_is_forgotten(
+    environ: Path, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, kept: bool
+) -> None:
+    configuration, reports = tmp_path / "config.toml", tmp_path / "reports"
+    configuration.write_text(
+        f'[report]\noutput = "{reports}"\nsplit = "library"\nformats = ["json"]\nkeep_days = 5\n'
+        "[history]\nkeep_days = 5\n"
+    )
+    monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(configuration))
+    assert report() == exit_codes.DONE
+    then = datetime.now(UTC) - timedelta(days=days)
+    with closing(sqlite3.connect(environ / FILE_NAME)) as history, history:
+        history.execute("UPDATE runs SET at = ?", (then.isoformat(timespec="microseconds"),))
+    today = (reports / "latest").readlink()
+    (reports / today).rename(reports / f"{then.astimezone():%Y-%m-%d}")
+    assert report() == exit_codes.DONE
+    assert recorded_runs(environ) == 1 + kept
+    assert {path.name for path in reports.iterdir()} - {".editions", "latest", str(today)} == (
+        {f"{then.astimezone():%Y-%m-%d}"} if kept else set()
+    )
 
 
 def test_a_spreadsheet_by_its_name(report: Report, tmp_path: Path) -> None:
