@@ -262,7 +262,7 @@ def host(value: object) -> str:
 
 def mail_address(value: object) -> str:
     """Take one address for mail, without a display name; a domain with other letters as ``xn--…``."""
-    address = text(value)
+    address = value.strip() if isinstance(value, str) else ""
     local_part, _, domain = address.rpartition("@")
     fits = len(local_part) <= 64 and len(domain) <= 253
     if not fits or not _LOCAL_PART.fullmatch(local_part) or not _DOMAIN.fullmatch(domain):

@@ -23,6 +23,7 @@ from evergreen_groups.cli.session import Session
     help="A file that has the password already. Otherwise it is asked for, or taken from $EVERGREEN_GROUPS_PASSWORD, "
     "and written beside the configuration.",
 )
+@click.option("--workstation", metavar="NAME", help="A registered workstation to log in with.")
 @click.option("--org", "orgs", multiple=True, metavar="SHORTNAME", help="List groups of this library only. Repeatable.")
 @click.option("--min-total", help="List groups that together owe this much or more (25.00).")
 @click.option("--limit", help='The limit of one person\'s own fines, "none", or "ils" (5.00).')
@@ -42,7 +43,9 @@ from evergreen_groups.cli.session import Session
     help="A file that has its password already.",
 )
 @click.option("--mail-sender", help="Who the mails come from.")
-@click.option("--mail-to", metavar="SHORTNAME=ADDRESS", help='Who gets them: "BR1=a@example.org; *=b@example.org".')
+@click.option(
+    "--mail-recipients", metavar="SHORTNAME=ADDRESS", help='Who gets them: "BR1=a@example.org; *=b@example.org".'
+)
 @click.option("--yes", is_flag=True, help="Ask nothing: what isn't given has its default.")
 @click.option("--force", is_flag=True, help="Overwrite files that are there.")
 @click.pass_obj
