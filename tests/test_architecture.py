@@ -69,6 +69,7 @@ APART = {
         "editions",
         "files",
         "errors",
+        "progress",
     },
     "sandbox": {"errors"},
 }

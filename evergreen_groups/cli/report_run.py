@@ -122,7 +122,8 @@ class ReportRun:
         self._report = report
         log.info("%d groups read", report.totals.group_count)
         mails = self._mails(report) if mailer else []
-        self._rendered = write(report, options.target)
+        with terminal_progress(quiet=self._session.quiet, doing="writing …") as progress:
+            self._rendered = write(report, options.target, progress)
         log.info("written to %s", options.target.path or "standard output")
         if mailer:
             mailer.keep(mails)
