@@ -420,6 +420,14 @@ def a_mail_server_that_is_down(house: Installation, proxy: FaultProxy, sandbox: 
     )
 
 
+@planted("mail", FAILED, "password can't be written to", "set spool in [mail]")
+def a_place_for_mails_that_cannot_be(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.more = (
+        f'[mail]\nhost = "127.0.0.1"\nsender = "g@x.example"\nrecipients = {{ "*" = ["a@x.example"] }}\n'
+        f'spool = "{house.password}/mail"\n'
+    )
+
+
 @planted("mail", FAILED, "set recipients in section [mail]", "")
 def mail_to_nobody(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[mail]\nhost = "127.0.0.1"\nsender = "g@x.example"\n'

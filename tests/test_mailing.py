@@ -165,12 +165,16 @@ def test_a_report_of_some_libraries_is_not_sent_to_the_others(
         ('subject = "two\\nlines"', "one line"),
         ('security = "ssl"', "starttls"),
         ('password_file = "/nowhere/password"', "/nowhere/password"),
+        ('password_file = "PASSWORD"\nspool = "PASSWORD/mail"', "set spool in [mail]"),
     ],
 )
 def test_bad_settings_are_told_before_anything_is_read(
     sandbox: Sandbox, certificates: Path, tmp_path: Path, more: str, word: str
 ) -> None:
-    command = command_with(tmp_path, sandbox, certificates, 1, more)
+    password = tmp_path / "secret"
+    password.write_text(SECRET)
+    password.chmod(0o600)
+    command = command_with(tmp_path, sandbox, certificates, 1, more.replace("PASSWORD", str(password)))
     del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
     done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_codes.CONFIGURATION

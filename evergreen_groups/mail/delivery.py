@@ -97,12 +97,15 @@ class Mailer:
         """The mailer of the configuration; mails wait in the state directory unless that names another.
 
         Raises:
-            ConfigurationError: no server, sender or recipients, or a password that can't be read.
+            ConfigurationError: no server, sender or recipients, a password that can't be read, or no place for mails
+                that wait.
         """
         if not settings.recipients:
             raise ConfigurationError("no mail can be sent: set recipients in section [mail]")
         password = mail_password(settings, environ) if settings.username else None
-        return cls(settings, password, Spool(settings.spool or state_directory / "mail"))
+        spool = Spool(settings.spool or state_directory / "mail")
+        spool.refuse_what_cannot_be_written()
+        return cls(settings, password, spool)
 
     @property
     def waiting(self) -> int:
