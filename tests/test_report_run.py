@@ -388,15 +388,19 @@ def test_a_deadline_passes_those_who_catch_errors_and_leaves_no_alarm() -> None:
     assert not any(isinstance(thread, threading.Timer) and thread.is_alive() for thread in threading.enumerate())
 
 
-def test_a_run_that_cannot_end_is_cut_off() -> None:
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_run_that_cannot_end_is_cut_off(log_format: str) -> None:
     code = (
-        "import threading\nfrom evergreen_groups.cli.deadline import Deadline\n"
+        "import threading\nfrom evergreen_groups.cli import logs\nfrom evergreen_groups.cli.deadline import Deadline\n"
+        f"logs.configure(verbosity=0, quiet=False, log_format={log_format!r})\n"
         "with Deadline(0.05, grace=0.05):\n"
         "    try:\n        threading.Event().wait(20)\n    finally:\n        threading.Event().wait(20)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == exit_codes.DEADLINE
-    assert done.stderr == "evergreen-groups: the run did not end at its deadline, and was cut off\n"
+    assert one_line(done.stderr) or log_format == "json"
+    words = json.loads(done.stderr)["message"] if log_format == "json" else done.stderr.partition(": ")[2].rstrip()
+    assert words == "the run did not end at its deadline, and was cut off"
 
 
 def test_a_run_that_is_terminated_tells_so(sandbox: Sandbox, tmp_path: Path) -> None:
