@@ -22,10 +22,11 @@ from typing import Any
 import pytest
 from conftest import PASSWORD
 from fault_proxy import Call, Fault, fault_proxy
+from gateway_server import Server, drip, http
 from test_cli import REPOSITORY, Command, one_line
 
 from evergreen_groups import run_status, state
-from evergreen_groups.cli import exit_codes, report_command
+from evergreen_groups.cli import exit_codes, healthcheck, report_command
 from evergreen_groups.cli.deadline import Deadline
 from evergreen_groups.cli.main import cli, run
 from evergreen_groups.client import Client
@@ -339,6 +340,15 @@ def test_a_healthcheck_that_fails_is_a_warning(
     assert "the healthcheck was refused (HTTP status 404)" in refused
     assert "the healthcheck could not be called (ConnectionError)" in unreachable
     assert "5ecre7" not in refused + unreachable  # who knows it can call it
+
+
+def test_a_healthcheck_that_drips_its_answer_is_not_waited_for(
+    report: Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(healthcheck, "_SECONDS", 0.3)
+    with Server(otherwise=drip(http("well" * 100), pause=0.05)) as server:
+        assert report("--healthcheck-url", server.url) == exit_codes.DONE
+    assert "the healthcheck could not be called (DeadlineError)" in capsys.readouterr().err
 
 
 def held_up(call: Call) -> Fault:
