@@ -238,6 +238,19 @@ def a_clock_that_is_wrong(house: Installation, proxy: FaultProxy, sandbox: Sandb
     proxy.answer = lambda call: later if call.method == "opensrf.system.time" else None
 
 
+@planted("clock", WARNING, "s behind this machine", "NTP")
+def a_clock_that_is_late(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    earlier = str(int(datetime.now(UTC).timestamp()) - 5400)
+    proxy.answer = lambda call: earlier if call.method == "opensrf.system.time" else None
+
+
+@planted("names", FAILED, "open-ils.pcrud.search.pgt.atomic: the method failed", "look into its log")
+def a_method_that_dies(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.more = '[[policy.limits]]\nprofile = "Patrons"\nlimit = 2.00\n'
+    died = 500, "osrfMethodException : it died"
+    proxy.refuse = lambda call: died if call.method.endswith("search.pgt.atomic") else None
+
+
 @planted("idl", FAILED, "in place of the IDL", "check the gateway's address")
 def an_idl_that_a_proxy_replaces(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     page = 200, "text/html", b"<html><body>Please log in</body></html>"
@@ -275,6 +288,15 @@ def an_old_server_without_pushdown(house: Installation, proxy: FaultProxy, sandb
     def refuse(call: Call) -> tuple[int, str] | None:
         combined = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in json.dumps(call.parameters)
         return (500, "osrfMethodException : Severe query error") if combined else None
+
+    proxy.refuse = refuse
+
+
+@planted("pushdown", WARNING, "no answer in 20 s", "the load of the server's database")
+def a_database_under_load(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    def refuse(call: Call) -> tuple[int, str] | None:
+        combined = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in json.dumps(call.parameters)
+        return (408, "") if combined else None
 
     proxy.refuse = refuse
 
@@ -322,6 +344,11 @@ def an_account_blind_at_home(house: Installation, proxy: FaultProxy, sandbox: Sa
 @planted("names", FAILED, "there is no org unit 'HARBUR'", "")
 def a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[report]\norgs = ["HARBUR"]\n'
+
+
+@planted("names", FAILED, "there is no org unit 'HARBUR'", "there are BUS")
+def mail_for_a_library_that_is_not_there(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.more = '[mail]\nrecipients = { "HARBUR" = ["a@x.example"] }\n'
 
 
 @planted("names", FAILED, "Grown-ups", "")
@@ -439,6 +466,17 @@ def a_night_without_report(house: Installation, proxy: FaultProxy, sandbox: Sand
     run_status.write(house.state, RunStatus(Outcome.FAILED, now, now, 4, "UnreachableError"))
 
 
+@planted("last-run", WARNING, "was not complete (exit status 8)", "says what that status means")
+def a_night_when_a_mail_was_kept(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    now = datetime.now(UTC)
+    run_status.write(house.state, RunStatus(Outcome.PARTIAL, now, now, 8, groups=3, members=9))
+
+
+@planted("last-run", FAILED, "status.json is damaged", "the next run writes it anew")
+def a_status_that_is_damaged(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    (house.state / run_status.FILE_NAME).write_text("{")
+
+
 @planted("last-run", WARNING, "a run was killed", "the next run goes on")
 def a_run_that_was_killed(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     killed_run(house, datetime.now(UTC))
@@ -481,6 +519,44 @@ def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy,
     first = next(iter(diagnosis.failed), named)
     assert diagnosis.healthy == (verdict is WARNING)
     assert {finding.found for finding in only(diagnosis, SKIPPED)} <= {f"not checked, because of: {first.title}"}
+
+
+def test_a_login_that_is_tried_for_the_catalog_is_logged_out(
+    installation: Installation, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    an_account_without_staff_login(installation, proxy, sandbox)
+    tokens = []
+    proxy.answered = lambda call: tokens.append(call.parameters[0]) if call.method.endswith("session.delete") else None
+    installation.examined()
+    assert len(set(tokens) - {NO_TOKEN}) == 1
+
+
+def test_plain_http_that_is_meant_is_a_warning(tmp_path: Path) -> None:
+    house = Installation(tmp_path, "http://192.0.2.1", more="allow_plain_http = true\n")
+    (warning,) = only(house.examined(only=("configuration", "address")), WARNING, FAILED)
+    assert "is not encrypted" in warning.found
+    assert "remove allow_plain_http" in warning.advice
+
+
+def test_a_proxy_on_the_way_is_named_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://user:secret@proxy.example:3128")
+    house = Installation(tmp_path, "https://evergreen.example")
+    diagnosis = house.examined(only=("address", "certificate"))
+    assert [finding.verdict for finding in diagnosis.findings] == [OK, OK]
+    assert all("through the proxy proxy.example" in finding.found for finding in diagnosis.findings)
+    assert "secret" not in repr(diagnosis)
+
+
+def test_files_of_another_user_are_told(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() == 0:
+        for file in (installation.write(), installation.password):
+            os.chown(file, 4321, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    diagnosis = installation.examined(only=("configuration", "configuration-file", "password"))
+    assert [(finding.check, finding.verdict) for finding in only(diagnosis, WARNING, FAILED)] == [
+        ("configuration-file", FAILED), ("password", WARNING)
+    ]  # fmt: skip
+    assert all("belongs to another user (uid " in finding.found for finding in only(diagnosis, WARNING, FAILED))
 
 
 def test_a_run_that_was_killed_when_all_was_done_is_no_fault(installation: Installation) -> None:

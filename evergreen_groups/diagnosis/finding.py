@@ -10,16 +10,22 @@ from enum import Enum
 
 from evergreen_groups.errors import (
     ConfigurationError,
+    CutOffError,
     DataError,
     EvergreenGroupsError,
     GatewayError,
+    HTTPStatusError,
+    LoginRefusedError,
+    NotJSONError,
     PermissionDeniedError,
     TransportError,
+    UnreachableError,
 )
 
 _SENTENCE = re.compile(r"(?<=[.;]) +(?=[A-Z])|: (?=(?:set|chmod|create|allow|make|name|give) )")
 
 _LEADING = re.compile(r"^[A-Z](?=[a-z ])")
+_OF_THE_ADDRESS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
 _WHAT_TO_DO = (
     (ConfigurationError, "correct it in the configuration"),
     (PermissionDeniedError, "grant it to the account"),
@@ -103,7 +109,7 @@ class Line:
     def of_error(self, error: EvergreenGroupsError) -> Finding:
         """Failed by an error, whose message says what came back and then what to do."""
         text = str(error)
-        if isinstance(error, GatewayError):
+        if isinstance(error, _OF_THE_ADDRESS):  # of these it doesn't matter what was asked for
             text = text.removeprefix(f"{error.method}: ")
         found, _, advice = text.partition("; ")
         if sentence := _SENTENCE.search(text):
