@@ -403,6 +403,11 @@ def a_status_that_is_damaged(house: Installation, proxy: FaultProxy, sandbox: Sa
     (house.state / run_status.FILE_NAME).write_text("{")
 
 
+@planted("last-run", FAILED, "cannot read", "must belong to the user who runs this")
+def a_status_that_cannot_be_read(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    (house.state / run_status.FILE_NAME).mkdir()
+
+
 @planted("last-run", WARNING, "a run was killed", "the next run goes on")
 def a_run_that_was_killed(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     killed_run(house, datetime.now(UTC))
