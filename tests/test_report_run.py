@@ -413,7 +413,25 @@ def test_a_run_that_cannot_end_is_cut_off(log_format: str) -> None:
     assert words == "the run did not end at its deadline, and was cut off"
 
 
-def test_a_run_that_is_terminated_tells_so(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as at a terminal: tests in the background of a script, and what they start, would not hear it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(
+    ("sent", "words", "exit_code", "messages"),
+    [
+        (signal.SIGTERM, (), exit_codes.TERMINATED, []),
+        (signal.SIGINT, ("--log-format", "json"), exit_codes.INTERRUPTED, ["interrupted"]),
+    ],
+)
+def test_a_run_that_is_ended_from_outside_tells_so(
+    sandbox: Sandbox, tmp_path: Path, sent: signal.Signals, words: tuple[str, ...], exit_code: int, messages: list[str]
+) -> None:
     waiting = threading.Event()
 
     def hold(call: Call) -> Fault:
@@ -424,14 +442,16 @@ def test_a_run_that_is_terminated_tells_so(sandbox: Sandbox, tmp_path: Path) -> 
     with fault_proxy(sandbox.url) as proxy:
         proxy.decide = hold
         command = Command(tmp_path, proxy.url)
-        with subprocess.Popen(command.arguments("report"), env=command.environ, stderr=subprocess.PIPE) as process:
+        arguments = command.arguments(*words, "report")
+        with subprocess.Popen(arguments, env=command.environ, stderr=subprocess.PIPE) as process:
             assert waiting.wait(20)
-            process.terminate()
+            process.send_signal(sent)
             _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (exit_codes.TERMINATED, b"")
+    assert process.returncode == exit_code
+    assert [json.loads(line)["message"] for line in errors.splitlines()] == messages
     status = run_status.read(tmp_path / ".local" / "state" / "evergreen-groups")
     assert status is not None
-    assert (status.outcome, status.exit_code) == (Outcome.FAILED, exit_codes.TERMINATED)
+    assert (status.outcome, status.exit_code) == (Outcome.FAILED, exit_code)
 
 
 def words_of(command: str) -> list[str]:
