@@ -247,15 +247,22 @@ def test_settings_are_called_by_their_options() -> None:
     ],
 )  # fmt: skip
 def test_a_bad_answer_is_one_line_and_nothing_is_written(
-    sandbox: Sandbox, command: Command, tmp_path: Path, changes: dict[str, str], words: str
+    sandbox: Sandbox,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    words: str,
 ) -> None:
-    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    for name, value in {**command.environ, passwords.PASSWORD_VARIABLE: PASSWORD}.items():
+        monkeypatch.setenv(name, value)
     given = {"--url": sandbox.url, "--username": "consortium_staff", **changes}
     options = [word for pair in given.items() if pair[1] for word in pair]
-    done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
-    assert done.returncode == exit_codes.CONFIGURATION
-    last = done.stderr.splitlines()[-1] + "\n"
-    assert one_line(last), done.stderr
+    assert run(["--config", str(tmp_path / "config.toml"), "init", "--yes", *options]) == exit_codes.CONFIGURATION
+    said = capsys.readouterr().err
+    last = said.splitlines()[-1] + "\n"
+    assert one_line(last), said
     assert words in last
     assert not (tmp_path / "config.toml").exists()
     assert not list(tmp_path.glob("*password*"))
