@@ -179,7 +179,8 @@ def test_paths_are_good_wherever_runs_are_started(
     options = ("init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
     assert run(["--config", "given.toml", *options, "--password-file", "secret"]) == exit_codes.DONE
     monkeypatch.setenv(passwords.PASSWORD_VARIABLE, PASSWORD)
-    assert run(["--config", "written.toml", *options]) == exit_codes.DONE
+    monkeypatch.setenv(config.CONFIG_VARIABLE, "written.toml")
+    assert run(list(options)) == exit_codes.DONE
     assert config.load(tmp_path / "given.toml", {}).gateway.password_file == tmp_path / "secret"
     assert config.load(tmp_path / "written.toml", {}).gateway.password_file == tmp_path / "password"
     capsys.readouterr()

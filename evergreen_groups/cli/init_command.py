@@ -52,10 +52,10 @@ from evergreen_groups.cli.session import Session
 def command(session: Session, /, yes: bool, force: bool, **given: Any) -> int:
     """Ask for the address, the account, libraries, limits and mail; try each answer at once; write the configuration.
 
-    It goes to the file named with the global --config, otherwise to /etc/evergreen-groups/config.toml for root and
-    ~/.config/evergreen-groups/config.toml for others, and the passwords to files beside it; all are readable by their
-    owner alone. Nothing is overwritten without asking, and nothing is written before every answer does. In the end
-    it says what doctor says.
+    It goes to the file named with the global --config or $EVERGREEN_GROUPS_CONFIG, otherwise to
+    /etc/evergreen-groups/config.toml for root and ~/.config/evergreen-groups/config.toml for others, and the passwords
+    to files beside it; all are readable by their owner alone. Nothing is overwritten without asking, and nothing is
+    written before every answer does. In the end it says what doctor says.
     """
     from evergreen_groups.cli.interview import Interview, Passwords
     from evergreen_groups.first_configuration import FirstConfiguration
@@ -80,7 +80,9 @@ def command(session: Session, /, yes: bool, force: bool, **given: Any) -> int:
 
 
 def _default() -> Path:
-    """Where the configuration goes: the system's place for root, otherwise the user's own."""
+    """Where the configuration goes: the environment's file, the system's place for root, otherwise the user's own."""
+    if os.environ.get(config.CONFIG_VARIABLE):
+        return Path(os.environ[config.CONFIG_VARIABLE])
     if os.geteuid() == 0:
         return config.SYSTEM_FILE
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"
