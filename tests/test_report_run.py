@@ -327,6 +327,9 @@ def test_the_healthcheck_is_called_at_the_end(
     with state.report_lock(environ):
         assert report() == exit_codes.BUSY
     assert healthchecks.called == ["/ping/5ecre7", "/ping/5ecre7/fail"]
+    monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL", "-3")
+    assert report("--healthcheck-url", f"{healthchecks.url}/bad-settings") == exit_codes.CONFIGURATION
+    assert healthchecks.called[2:] == ["/ping/5ecre7/bad-settings/fail"]
 
 
 def test_a_healthcheck_that_fails_is_a_warning(
