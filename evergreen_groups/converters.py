@@ -28,7 +28,7 @@ TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0"
 
 
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
 
 
@@ -254,14 +254,15 @@ def one_of(*words: str) -> Callable[[object], str]:
 def host(value: object) -> str:
     """Take the name or the address of a machine."""
     name = text(value)
-    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:]+", name):
+    is_name = _DOMAIN.fullmatch(name) and len(name) <= 253
+    if not is_name and not re.fullmatch(r"[0-9a-fA-F:]+", name):
         raise NotAllowedError('the name of a machine such as "mail.example.org"')
     return name
 
 
 def mail_address(value: object) -> str:
     """Take one address for mail, without a display name; a domain with other letters as ``xn--…``."""
-    address = text(value)
+    address = value.strip() if isinstance(value, str) else ""
     local_part, _, domain = address.rpartition("@")
     fits = len(local_part) <= 64 and len(domain) <= 253
     if not fits or not _LOCAL_PART.fullmatch(local_part) or not _DOMAIN.fullmatch(domain):

@@ -94,7 +94,9 @@ def holder_of(file: Path) -> Holder | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+        raise ConfigurationError(
+            f"cannot read {file}: {error.strerror}; the state directory must belong to the user who runs this"
+        ) from error
 
 
 def _locked(descriptor: int, patience: float) -> bool:

@@ -77,9 +77,11 @@ def _secret_in(what: str, path: Path, *, must_be_private: bool) -> str:
                 raise ConfigurationError(f"{what} file {path} is open to everybody: chmod 600 {path}")
             text = stream.read(4096).rstrip("\r\n")
     except OSError as error:
-        raise ConfigurationError(f"{what} file {path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            f"{what} file {path} cannot be read: {error.strerror}; let this user read it, or name another"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{what} file {path} is not UTF-8 text") from error
+        raise ConfigurationError(f"{what} file {path} is not UTF-8 text; write the {what} anew") from error
     if not text:
-        raise ConfigurationError(f"{what} file {path} is empty")
+        raise ConfigurationError(f"{what} file {path} is empty; write the {what} into it, alone on one line")
     return text

@@ -96,7 +96,9 @@ def read(directory: Path) -> RunStatus | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+        raise ConfigurationError(
+            f"cannot read {path}: {error.strerror}; the state directory must belong to the user who runs this"
+        ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise StateError(f"{path} is damaged; the next run writes it anew") from error
 

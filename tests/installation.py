@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,11 +38,11 @@ class Installation:
         self.config.chmod(0o600)
         return self.config
 
-    def examined(self) -> Diagnosis:
+    def examined(self, only: Collection[str] = ()) -> Diagnosis:
         if not self.config.exists():
             self.write()
         with Subject(self.config, self.environ, changes=self.changes) as subject:
-            return run(subject)
+            return run(subject, only=only)
 
 
 def only(diagnosis: Diagnosis, *verdicts: Verdict) -> list[Finding]:

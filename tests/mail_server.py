@@ -41,15 +41,29 @@ def context_of(certificates: Path, name: str) -> ssl.SSLContext:
 
 
 class Post:
-    """What a mail server took. ``refuse`` gives the answer for a recipient, ``answers`` those for the next mails."""
+    """What a mail server took.
+
+    ``refuse`` gives the answer for a recipient, ``refuse_sender`` that for the sender, ``answers`` those for the next
+    mails.
+    """
 
     def __init__(self) -> None:
         self.taken: list[EmailMessage] = []
         self.recipients: list[str] = []
         self.encrypted: list[bool] = []
         self.refuse: dict[str, str] = {}
+        self.refuse_sender: str | None = None
         self.answers: list[str] = []
         self.hang_up_after: int | None = None
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
+        self, server: smtp.SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.refuse_sender is not None:
+            return self.refuse_sender
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: smtp.SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

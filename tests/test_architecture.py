@@ -70,6 +70,7 @@ APART = {
         "files",
         "file_names",
         "errors",
+        "progress",
     },
     "sandbox": {"errors"},
 }

@@ -135,8 +135,9 @@ def test_worse_better_unchanged_new_and_cleared() -> None:
 
 
 def test_cleared_groups_come_with_the_highest_fines_first() -> None:
-    before = {1: {10: "30.00"}, 2: {20: "50.00"}, 3: {30: "50.00"}}
-    assert [change.group for change in changes(before, {}).cleared] == [2, 3, 1]
+    run = Run.of(report({1: {10: "30.00"}, 2: {20: "50.00"}, 3: {30: "50.00"}}))
+    stored = replace(run, listings=tuple(sorted(run.listings, key=lambda listing: listing.group)))
+    assert [change.group for change in compare(stored, report({})).cleared] == [2, 3, 1]
 
 
 def test_without_a_run_before_there_is_nothing_to_say() -> None:

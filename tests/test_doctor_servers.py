@@ -38,7 +38,7 @@ commonName = supplied
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate authority, and of its for 127.0.0.1: one for long, one for two days, one that is over."""
+    """A certificate authority, and of its for 127.0.0.1: for long, for two days, over, not begun."""
     openssl = shutil.which("openssl")
     assert openssl, "these tests need the openssl command"
     folder = tmp_path_factory.mktemp("certificates")
@@ -52,13 +52,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ca.cnf").write_text(AUTHORITY)
     (folder / "index.txt").touch()
     now = datetime.now(UTC)
-    long, short, over = (f"{now + timedelta(days=days):%Y%m%d%H%M%SZ}" for days in (60, 3, -1))
-    hosts = {"long": "IP:127.0.0.1", "short": "IP:127.0.0.1", "over": "IP:127.0.0.1", "other": "DNS:other.example"}
-    for name, end in (("long", long), ("short", short), ("over", over), ("other", long)):
+    long, short, over, soon = (f"{now + timedelta(days=days):%Y%m%d%H%M%SZ}" for days in (60, 3, -1, 2))
+    begins = {"early": soon}
+    hosts = dict.fromkeys(("long", "short", "over", "early"), "IP:127.0.0.1") | {"other": "DNS:other.example"}
+    for name, end in (("long", long), ("short", short), ("over", over), ("early", long), ("other", long)):
         run("req", "-new", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
             "-addext", f"subjectAltName={hosts[name]}")  # fmt: skip
         run("ca", "-batch", "-notext", "-config", "ca.cnf", "-in", f"{name}.csr", "-out", f"{name}.pem",
-            "-startdate", "20200101000000Z", "-enddate", end)  # fmt: skip
+            "-startdate", begins.get(name, "20200101000000Z"), "-enddate", end)  # fmt: skip
     return folder
 
 
@@ -68,6 +69,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("long", "ca.pem", OK, "59 days", ""),
         ("short", "ca.pem", WARNING, "in 2 days", "renew it"),
         ("over", "ca.pem", FAILED, "has expired", "renew it"),
+        ("early", "ca.pem", FAILED, "is not valid yet", "this machine's clock"),
         ("other", "ca.pem", FAILED, "is not for 127.0.0.1, but for other.example", "as in the certificate"),
         ("long", None, FAILED, "nobody trusted here", "set ca_bundle"),
         ("long", "index.txt", FAILED, "holds no certificate", "set ca_bundle"),

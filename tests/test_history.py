@@ -174,6 +174,14 @@ def test_a_run_after_a_long_pause_still_has_one_to_compare_with(directory: Path)
     assert recorded_runs(directory) == 1
 
 
+def test_a_clock_that_was_set_back_does_not_change_which_run_was_the_last(directory: Path) -> None:
+    record(directory, report("30.00", night=9), report("31.00", night=1))
+    found = compare(directory, report("31.00", night=2))
+    assert found.since == TONIGHT + timedelta(days=1)
+    assert kinds(found) == {1: Kind.UNCHANGED}
+    assert [str(totals.combined_fines) for totals in found.trend] == ["30.00", "31.00", "31.00"]
+
+
 def test_groups_are_kept_of_the_last_run_alone(directory: Path) -> None:
     record(directory, *[report("30.00", "40.00", night=night) for night in range(3)])
     assert rows(directory, "listings") == 2

@@ -19,7 +19,7 @@ from mail_server import SECRET, Post, free_port, make_certificates, server
 from test_cli import Command, one_line
 
 from evergreen_groups import config, passwords
-from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli import exit_codes, init_command
 from evergreen_groups.cli.main import run
 from evergreen_groups.first_configuration import FirstConfiguration
 from evergreen_groups.sandbox import Sandbox
@@ -136,7 +136,8 @@ def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path:
             "--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff",
             "--org", "NORTH", "--min-total", "40", "--limit", "ils", "--ca-bundle", str(certificates / "right.pem"),
             "--mail-host", "localhost", "--mail-port", str(port), "--mail-username", "groups",
-            "--mail-sender", "groups@library.example", "--mail-to", "*=a@library.example; NORTH=b@library.example",
+            "--mail-sender", "groups@library.example", "--mail-recipients",
+            "*=a@library.example; NORTH=b@library.example",
         )  # fmt: skip
     assert done.returncode == exit_codes.DONE, done.stderr + done.stdout
     settings = config.load(file, {})
@@ -178,7 +179,8 @@ def test_paths_are_good_wherever_runs_are_started(
     options = ("init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
     assert run(["--config", "given.toml", *options, "--password-file", "secret"]) == exit_codes.DONE
     monkeypatch.setenv(passwords.PASSWORD_VARIABLE, PASSWORD)
-    assert run(["--config", "written.toml", *options]) == exit_codes.DONE
+    monkeypatch.setenv(config.CONFIG_VARIABLE, "written.toml")
+    assert run(list(options)) == exit_codes.DONE
     assert config.load(tmp_path / "given.toml", {}).gateway.password_file == tmp_path / "secret"
     assert config.load(tmp_path / "written.toml", {}).gateway.password_file == tmp_path / "password"
     capsys.readouterr()
@@ -197,31 +199,71 @@ def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tm
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
+    sandbox: Sandbox, command: Command, tmp_path: Path
+) -> None:
+    command.environ[passwords.PASSWORD_VARIABLE] = "an older one"
+    with at_a_terminal(command, "--config", str(tmp_path / "config.toml"), "init", "--url", sandbox.url) as terminal:
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("That doesn't do: Login")
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Libraries, with commas")
+        terminal.press(b"\x03")
+        assert terminal.end() == exit_codes.INTERRUPTED
+
+
+def test_settings_are_called_by_their_options() -> None:
+    """An option has the name of the setting in the configuration, ``mail-`` before those of ``[mail]``."""
+    known = {
+        *GatewaySettings.__dataclass_fields__,
+        *ReportSettings.__dataclass_fields__,
+        *PolicySettings.__dataclass_fields__,
+        *(f"mail_{name}" for name in MailSettings.__dataclass_fields__),
+    }
+    names = {str(option.name) for option in init_command.command.params} - {"yes", "force"}
+    assert names <= known
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"--url": "evergreen"}, "address"),
+        ({"--url": "evergreen"}, "--url takes an address"),
         ({"--url": "http://127.0.0.1:9"}, "Gateway"),
         ({"--username": "nobody"}, "Login"),
         ({"--org": "NOWHERE"}, "NOWHERE"),
-        ({"--min-total": "0"}, "amount above zero"),
-        ({"--limit": "some"}, "ils"),
-        ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example", "--mail-to": "*=a@b.example"},
-         "Mail server"),
+        ({"--workstation": "NOWHERE-1"}, "not registered"),
+        ({"--min-total": "0"}, "--min-total takes an amount above zero"),
+        ({"--limit": "some"}, "--limit takes"),
+        ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",
+          "--mail-recipients": "*=a@b.example"}, "Mail server"),
         ({"--mail-host": "localhost"}, "--mail-sender is needed"),
+        ({"--mail-sender": "a@b.example"}, "--mail-sender needs --mail-host"),
+        ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "*"},
+         "--mail-recipients takes for each short name an address"),
+        ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "HARBUR=a@b.example"},
+         "HARBUR"),
+        ({"--url": "http://192.0.2.1"}, "give --allow-plain-http"),
         ({"--username": ""}, "--username is needed"),
     ],
 )  # fmt: skip
 def test_a_bad_answer_is_one_line_and_nothing_is_written(
-    sandbox: Sandbox, command: Command, tmp_path: Path, changes: dict[str, str], words: str
+    sandbox: Sandbox,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    words: str,
 ) -> None:
-    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    for name, value in {**command.environ, passwords.PASSWORD_VARIABLE: PASSWORD}.items():
+        monkeypatch.setenv(name, value)
     given = {"--url": sandbox.url, "--username": "consortium_staff", **changes}
     options = [word for pair in given.items() if pair[1] for word in pair]
-    done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
-    assert done.returncode == exit_codes.CONFIGURATION
-    last = done.stderr.splitlines()[-1] + "\n"
-    assert one_line(last), done.stderr
+    assert run(["--config", str(tmp_path / "config.toml"), "init", "--yes", *options]) == exit_codes.CONFIGURATION
+    said = capsys.readouterr().err
+    last = said.splitlines()[-1] + "\n"
+    assert one_line(last), said
     assert words in last
     assert not (tmp_path / "config.toml").exists()
     assert not list(tmp_path.glob("*password*"))

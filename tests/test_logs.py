@@ -124,8 +124,12 @@ def on_a_terminal(command: Command, *words: str) -> tuple[int, str]:
 
 
 def test_progress_on_a_terminal_tells_how_far_and_how_long(sandbox: Sandbox, tmp_path: Path) -> None:
-    status, said = on_a_terminal(Command(tmp_path, sandbox.url), "report")
+    reports = tmp_path / "reports"
+    status, said = on_a_terminal(
+        Command(tmp_path, sandbox.url), "report", "--split", "library", "--output", str(reports)
+    )
     assert status == 0
+    assert "writing files" in said
     assert "looking through group numbers" in said
     assert "1,015 of 1,015" in said
     assert "00:00" in said

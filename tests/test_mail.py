@@ -21,6 +21,7 @@ from mail_server import SECRET, Post, context_of, free_port, make_certificates, 
 
 from evergreen_groups.cli.deadline import Deadline
 from evergreen_groups.converters import NotAllowedError, mail_address
+from evergreen_groups.converters import host as host_name
 from evergreen_groups.errors import ConfigurationError, DeadlineError
 from evergreen_groups.mail import Attachment, Delivery, Letter, Mailer, Spool, addressed, build_message
 from evergreen_groups.models import OrgUnit
@@ -150,19 +151,52 @@ class TestTheServer:
         assert (result.sent, result.kept) == (2, 0)
         assert post.taken[0]["Message-ID"] == first["Message-ID"]
 
+    @pytest.mark.parametrize("later", [1, 2])
     def test_later_is_tried_again_at_once_and_no_is_not(
-        self, certificates: Path, spool: Spool, recent: datetime
+        self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
     ) -> None:
+        """Why the one that is kept was refused is told, whatever the server said of the other."""
         post = Post()
+        caplog.set_level(logging.ERROR, "evergreen_groups")
         post.refuse = {"gone@library.example": "550 No such mailbox for gone@library.example"}
-        post.answers = ["451 Later"]
+        post.answers = ["451 Later"] * later
         mails = [mail_for(name, moment=recent) for name in ("gone@library.example", "here@library.example")]
         with server(post, certificates) as port:
             result = delivered(Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0, 0)), mails)
         assert post.recipients == ["here@library.example"]
         assert (result.sent, result.kept) == (1, 1)
-        assert "550" in result.reason or "451" in result.reason
-        assert "gone" not in result.reason
+        assert result.reason == f"mail server localhost:{port} refused a recipient (550)"
+        (kept,) = spool
+        assert caplog.messages == [f"{kept.name} is kept: {result.reason}"]
+
+    @pytest.mark.parametrize(
+        ("options", "answers", "what"),
+        [
+            ({}, ["554 Spam"], "a mail (554)"),
+            ({"data_size_limit": 300}, [], "a mail for its size (552)"),
+            ({}, ["553 Who are you?"], "the sender (553)"),
+        ],
+    )
+    def test_what_is_refused_is_named(
+        self,
+        certificates: Path,
+        spool: Spool,
+        recent: datetime,
+        options: dict[str, object],
+        answers: list[str],
+        what: str,
+    ) -> None:
+        post = Post()
+        post.refuse_sender, post.answers = ("553 No" if "sender" in what else None), answers
+        with server(post, certificates, **options) as port:
+            mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(3600,))
+            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
+        assert result.reason == f"mail server localhost:{port} refused {what}"
+
+    def test_a_server_that_logs_in_in_other_ways(self, certificates: Path, spool: Spool) -> None:
+        with server(Post(), certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:
+            obstacle = Mailer(settings_for(port, certificates), SECRET, spool).obstacle()
+        assert obstacle == f"mail server localhost:{port} takes none of the ways to log in that are known here"
 
     def test_a_server_that_hangs_up_after_some_mails_gets_the_rest(
         self, certificates: Path, spool: Spool, recent: datetime
@@ -240,6 +274,13 @@ class TestTheSpool:
         leftover.write_bytes(b"half a mail")
         assert spool.drop_older(3650) == 0
         assert not leftover.exists()
+        assert list(spool) == [kept]
+
+    def test_what_is_no_file_is_no_mail(self, spool: Spool) -> None:
+        spool.add(mail_for("a@library.example"))
+        (kept,) = spool
+        (kept.parent / "20200101T000000Z-0.eml").mkdir()
+        assert spool.drop_older(3650) == 0
         assert list(spool) == [kept]
 
     def test_a_spool_that_cannot_be_written(self, tmp_path: Path) -> None:
@@ -345,6 +386,17 @@ class TestTheSettings:
         with pytest.raises(ConfigurationError, match="unencrypted"):
             MailSettings(security="none", username="groups", host="mail.example.org")
         MailSettings(security="none", username="groups", host="localhost")
+
+    @pytest.mark.parametrize(("username", "password"), [("grüße", SECRET), ("groups", "geheim für alle")])
+    def test_a_login_that_smtp_has_no_letters_for(self, spool: Spool, username: str, password: str) -> None:
+        with pytest.raises(ConfigurationError, match="ASCII") as caught:
+            Mailer(MailSettings(host="localhost", sender=SENDER, username=username), password, spool)
+        assert password not in str(caught.value)
+
+    @pytest.mark.parametrize("host", ["x" * 64 + ".example", "mail..example", "mail.", "-mail", "mail server"])
+    def test_a_host_that_cannot_be(self, host: str) -> None:
+        with pytest.raises(NotAllowedError):
+            host_name(host)
 
     @pytest.mark.parametrize(("content", "words"), [("nothing", "no certificate in it"), (None, "No such file")])
     def test_a_bundle_without_certificates(self, tmp_path: Path, spool: Spool, content: str | None, words: str) -> None:

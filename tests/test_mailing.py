@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from mail_server import SECRET, Post, free_port, make_certificates, server
-from report_samples import changed_report, empty_report, hostile_reports, sample_report
+from report_samples import changed_report, empty_report, hostile_reports, member, report_of, sample_report
+from test_changes import ORG_UNITS
 from test_cli import Command
 
 from evergreen_groups.changes import Changes
 from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli.mailing import messages
 from evergreen_groups.cli.main import run
 from evergreen_groups.models import GroupFines, Report
 from evergreen_groups.render.letter import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import MailSettings
 
 SAMPLE = sample_report()
 
@@ -124,6 +127,33 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(
     assert len({message["Message-ID"] for message in post.taken}) == 6
 
 
+def test_a_mail_that_was_given_up_is_told_by_the_exit_status(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path
+) -> None:
+    with server(Post(), certificates) as port:
+        command = command_with(tmp_path, sandbox, certificates, port, f'spool = "{tmp_path}/spool"')
+        (tmp_path / "spool").mkdir()
+        (tmp_path / "spool" / "20200101T000000Z-0.eml").write_text("To: a@library.example")
+        done = command("--quiet", "report", "--mail", "--output", str(tmp_path / "report.html"))
+    assert done.returncode == exit_codes.UNSENT
+    assert "1 mails were given up" in done.stderr
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("send_empty", [True, False])
+def test_who_has_nothing_listed_gets_a_mail_if_so_configured(send_empty: bool) -> None:
+    mail = MailSettings(
+        host="localhost",
+        sender="g@b.example",
+        recipients=(("BR1", ("a@b.example",)), ("BR2", ("c@d.example",))),
+        send_empty=send_empty,
+    )
+    groups = [GroupFines(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # at home at BR1
+    report = replace(report_of(groups), org_units=ORG_UNITS)
+    recipients = [str(message["To"]) for message in messages(report, mail)]
+    assert recipients == ["a@b.example", *["c@d.example"] * send_empty]
+
+
 def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,12 +195,16 @@ def test_a_report_of_some_libraries_is_not_sent_to_the_others(
         ('subject = "two\\nlines"', "one line"),
         ('security = "ssl"', "starttls"),
         ('password_file = "/nowhere/password"', "/nowhere/password"),
+        ('password_file = "PASSWORD"\nspool = "PASSWORD/mail"', "set spool in [mail]"),
     ],
 )
 def test_bad_settings_are_told_before_anything_is_read(
     sandbox: Sandbox, certificates: Path, tmp_path: Path, more: str, word: str
 ) -> None:
-    command = command_with(tmp_path, sandbox, certificates, 1, more)
+    password = tmp_path / "secret"
+    password.write_text(SECRET)
+    password.chmod(0o600)
+    command = command_with(tmp_path, sandbox, certificates, 1, more.replace("PASSWORD", str(password)))
     del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
     done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_codes.CONFIGURATION

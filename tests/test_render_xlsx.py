@@ -242,6 +242,21 @@ def test_nothing_of_it_lies_in_temporary_files(tmp_path: Path, monkeypatch: pyte
     assert workbook(sample_report()).sheetnames == ["Summary", "Groups", "Members"]
 
 
+def test_broken_off_it_says_nothing_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is ended by its deadline tells so in one line, whatever is thrown away first."""
+    archives: list[Any] = []
+
+    def broken_off(archive: zipfile.ZipFile, *_arguments: object) -> None:
+        archives.append(archive)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        xlsx(sample_report())
+    archives[0].fp.close()
+    archives[0].close()
+
+
 def test_into_a_file(tmp_path: Path) -> None:
     write_file(sample_report(), "xlsx", tmp_path / "report.xlsx")
     assert (tmp_path / "report.xlsx").stat().st_mode & 0o777 == 0o600

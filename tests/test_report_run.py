@@ -7,11 +7,14 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,16 @@ from typing import Any
 import pytest
 from conftest import PASSWORD
 from fault_proxy import Call, Fault, fault_proxy
+from gateway_server import Server, drip, http
 from test_cli import REPOSITORY, Command, one_line
 
 from evergreen_groups import run_status, state
-from evergreen_groups.cli import exit_codes, report_command
+from evergreen_groups.cli import exit_codes, healthcheck, report_command
 from evergreen_groups.cli.deadline import Deadline
 from evergreen_groups.cli.main import cli, run
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DeadlineError
+from evergreen_groups.history import FILE_NAME, recorded_runs
 from evergreen_groups.run_status import Outcome
 from evergreen_groups.sandbox import Sandbox
 
@@ -247,6 +252,29 @@ def test_a_report_for_each_library_as_configured(
     assert (tmp_path / "other" / "latest" / "index.html").exists()
 
 
+@pytest.mark.parametrize(("days", "kept"), [(4, True), (6, False)])
+def test_what_is_older_than_configured_is_forgotten(
+    environ: Path, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, kept: bool
+) -> None:
+    configuration, reports = tmp_path / "config.toml", tmp_path / "reports"
+    configuration.write_text(
+        f'[report]\noutput = "{reports}"\nsplit = "library"\nformats = ["json"]\nkeep_days = 5\n'
+        "[history]\nkeep_days = 5\n"
+    )
+    monkeypatch.setenv("EVERGREEN_GROUPS_CONFIG", str(configuration))
+    assert report() == exit_codes.DONE
+    then = datetime.now(UTC) - timedelta(days=days)
+    with closing(sqlite3.connect(environ / FILE_NAME)) as history, history:
+        history.execute("UPDATE runs SET at = ?", (then.isoformat(timespec="microseconds"),))
+    today = (reports / "latest").readlink()
+    (reports / today).rename(reports / f"{then.astimezone():%Y-%m-%d}")
+    assert report() == exit_codes.DONE
+    assert recorded_runs(environ) == 1 + kept
+    assert {path.name for path in reports.iterdir()} - {".editions", "latest", str(today)} == (
+        {f"{then.astimezone():%Y-%m-%d}"} if kept else set()
+    )
+
+
 def test_a_spreadsheet_by_its_name(report: Report, tmp_path: Path) -> None:
     target = tmp_path / "report.xlsx"
     assert report("--output", str(target)) == exit_codes.DONE
@@ -299,6 +327,9 @@ def test_the_healthcheck_is_called_at_the_end(
     with state.report_lock(environ):
         assert report() == exit_codes.BUSY
     assert healthchecks.called == ["/ping/5ecre7", "/ping/5ecre7/fail"]
+    monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL", "-3")
+    assert report("--healthcheck-url", f"{healthchecks.url}/bad-settings") == exit_codes.CONFIGURATION
+    assert healthchecks.called[2:] == ["/ping/5ecre7/bad-settings/fail"]
 
 
 def test_a_healthcheck_that_fails_is_a_warning(
@@ -312,6 +343,15 @@ def test_a_healthcheck_that_fails_is_a_warning(
     assert "the healthcheck was refused (HTTP status 404)" in refused
     assert "the healthcheck could not be called (ConnectionError)" in unreachable
     assert "5ecre7" not in refused + unreachable  # who knows it can call it
+
+
+def test_a_healthcheck_that_drips_its_answer_is_not_waited_for(
+    report: Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(healthcheck, "_SECONDS", 0.3)
+    with Server(otherwise=drip(http("well" * 100), pause=0.05)) as server:
+        assert report("--healthcheck-url", server.url) == exit_codes.DONE
+    assert "the healthcheck could not be called (DeadlineError)" in capsys.readouterr().err
 
 
 def held_up(call: Call) -> Fault:
@@ -361,18 +401,40 @@ def test_a_deadline_passes_those_who_catch_errors_and_leaves_no_alarm() -> None:
     assert not any(isinstance(thread, threading.Timer) and thread.is_alive() for thread in threading.enumerate())
 
 
-def test_a_run_that_cannot_end_is_cut_off() -> None:
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_run_that_cannot_end_is_cut_off(log_format: str) -> None:
     code = (
-        "import threading\nfrom evergreen_groups.cli.deadline import Deadline\n"
+        "import threading\nfrom evergreen_groups.cli import logs\nfrom evergreen_groups.cli.deadline import Deadline\n"
+        f"logs.configure(verbosity=0, quiet=False, log_format={log_format!r})\n"
         "with Deadline(0.05, grace=0.05):\n"
         "    try:\n        threading.Event().wait(20)\n    finally:\n        threading.Event().wait(20)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == exit_codes.DEADLINE
-    assert done.stderr == "evergreen-groups: the run did not end at its deadline, and was cut off\n"
+    assert one_line(done.stderr) or log_format == "json"
+    words = json.loads(done.stderr)["message"] if log_format == "json" else done.stderr.partition(": ")[2].rstrip()
+    assert words == "the run did not end at its deadline, and was cut off"
 
 
-def test_a_run_that_is_terminated_tells_so(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as at a terminal: tests in the background of a script, and what they start, would not hear it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(
+    ("sent", "words", "exit_code", "messages"),
+    [
+        (signal.SIGTERM, (), exit_codes.TERMINATED, []),
+        (signal.SIGINT, ("--log-format", "json"), exit_codes.INTERRUPTED, ["interrupted"]),
+    ],
+)
+def test_a_run_that_is_ended_from_outside_tells_so(
+    sandbox: Sandbox, tmp_path: Path, sent: signal.Signals, words: tuple[str, ...], exit_code: int, messages: list[str]
+) -> None:
     waiting = threading.Event()
 
     def hold(call: Call) -> Fault:
@@ -383,14 +445,16 @@ def test_a_run_that_is_terminated_tells_so(sandbox: Sandbox, tmp_path: Path) -> 
     with fault_proxy(sandbox.url) as proxy:
         proxy.decide = hold
         command = Command(tmp_path, proxy.url)
-        with subprocess.Popen(command.arguments("report"), env=command.environ, stderr=subprocess.PIPE) as process:
+        arguments = command.arguments(*words, "report")
+        with subprocess.Popen(arguments, env=command.environ, stderr=subprocess.PIPE) as process:
             assert waiting.wait(20)
-            process.terminate()
+            process.send_signal(sent)
             _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (exit_codes.TERMINATED, b"")
+    assert process.returncode == exit_code
+    assert [json.loads(line)["message"] for line in errors.splitlines()] == messages
     status = run_status.read(tmp_path / ".local" / "state" / "evergreen-groups")
     assert status is not None
-    assert (status.outcome, status.exit_code) == (Outcome.FAILED, exit_codes.TERMINATED)
+    assert (status.outcome, status.exit_code) == (Outcome.FAILED, exit_code)
 
 
 def words_of(command: str) -> list[str]:

@@ -8,7 +8,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
-from evergreen_groups.cli import exit_codes
+from evergreen_groups.cli import exit_codes, logs
 from evergreen_groups.errors import DeadlineError
 
 _GRACE = 30.0
@@ -54,5 +54,6 @@ class Deadline:
         raise _ExpiredError
 
     def _end_the_process(self) -> NoReturn:
-        os.write(2, b"evergreen-groups: the run did not end at its deadline, and was cut off\n")
+        words = logs.said("the run did not end at its deadline, and was cut off", error=True)
+        os.write(2, f"{words}\n".encode())  # whoever has standard error's lock may never let go of it
         os._exit(exit_codes.DEADLINE)

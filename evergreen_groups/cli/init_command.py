@@ -23,6 +23,7 @@ from evergreen_groups.cli.session import Session
     help="A file that has the password already. Otherwise it is asked for, or taken from $EVERGREEN_GROUPS_PASSWORD, "
     "and written beside the configuration.",
 )
+@click.option("--workstation", metavar="NAME", help="A registered workstation to log in with.")
 @click.option("--org", "orgs", multiple=True, metavar="SHORTNAME", help="List groups of this library only. Repeatable.")
 @click.option("--min-total", help="List groups that together owe this much or more (25.00).")
 @click.option("--limit", help='The limit of one person\'s own fines, "none", or "ils" (5.00).')
@@ -42,17 +43,19 @@ from evergreen_groups.cli.session import Session
     help="A file that has its password already.",
 )
 @click.option("--mail-sender", help="Who the mails come from.")
-@click.option("--mail-to", metavar="SHORTNAME=ADDRESS", help='Who gets them: "BR1=a@example.org; *=b@example.org".')
+@click.option(
+    "--mail-recipients", metavar="SHORTNAME=ADDRESS", help='Who gets them: "BR1=a@example.org; *=b@example.org".'
+)
 @click.option("--yes", is_flag=True, help="Ask nothing: what isn't given has its default.")
 @click.option("--force", is_flag=True, help="Overwrite files that are there.")
 @click.pass_obj
 def command(session: Session, /, yes: bool, force: bool, **given: Any) -> int:
     """Ask for the address, the account, libraries, limits and mail; try each answer at once; write the configuration.
 
-    It goes to the file named with the global --config, otherwise to /etc/evergreen-groups/config.toml for root and
-    ~/.config/evergreen-groups/config.toml for others, and the passwords to files beside it; all are readable by their
-    owner alone. Nothing is overwritten without asking, and nothing is written before every answer does. In the end
-    it says what doctor says.
+    It goes to the file named with the global --config or $EVERGREEN_GROUPS_CONFIG, otherwise to
+    /etc/evergreen-groups/config.toml for root and ~/.config/evergreen-groups/config.toml for others, and the passwords
+    to files beside it; all are readable by their owner alone. Nothing is overwritten without asking, and nothing is
+    written before every answer does. In the end it says what doctor says.
     """
     from evergreen_groups.cli.interview import Interview, Passwords
     from evergreen_groups.first_configuration import FirstConfiguration
@@ -77,7 +80,9 @@ def command(session: Session, /, yes: bool, force: bool, **given: Any) -> int:
 
 
 def _default() -> Path:
-    """Where the configuration goes: the system's place for root, otherwise the user's own."""
+    """Where the configuration goes: the environment's file, the system's place for root, otherwise the user's own."""
+    if os.environ.get(config.CONFIG_VARIABLE):
+        return Path(os.environ[config.CONFIG_VARIABLE])
     if os.geteuid() == 0:
         return config.SYSTEM_FILE
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "evergreen-groups" / "config.toml"

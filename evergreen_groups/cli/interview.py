@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,12 +16,16 @@ from evergreen_groups import converters, passwords
 from evergreen_groups.converters import NotAllowedError
 from evergreen_groups.diagnosis import Diagnosis, Subject, Verdict, run
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.mail.recipients import EVERYTHING
 from evergreen_groups.org_units import OrgUnits
 from evergreen_groups.settings import GatewaySettings, MailSettings, PolicySettings, ReportSettings, Settings
 
 _REACHED = ("configuration", "address", "certificate", "gateway", "services")
 _LOGGED_IN = ("login", "idl", "account", "permission.VIEW_USER")
 _UNTRIED = "untried"
+_SETTING = re.compile(r"\b([a-z_]+) in (?:section )?\[(gateway|mail)\]|\bset (allow_plain_http) = true")
+_SHARED = ("ca_bundle",)
+"""Settings of ``[mail]`` that have no option of their own."""
 
 Answer = TypeVar("Answer")
 
@@ -47,6 +52,8 @@ class Interview:
         self._given = dict(given)
         self._environ = environ
         self._interactive = interactive
+        self._taken: set[str] = set()
+        self._org_units: OrgUnits | None = None
 
     def gateway(self, password_file: Path) -> tuple[GatewaySettings, str | None]:
         """The gateway and the account, tried; and a password that is still to be written to ``password_file``.
@@ -55,7 +62,9 @@ class Interview:
             RefusedError: without questions, something given doesn't do.
         """
         settings = GatewaySettings(
-            ca_bundle=self._given.get("ca_bundle"), allow_plain_http=bool(self._given.get("allow_plain_http"))
+            ca_bundle=self._given.get("ca_bundle"),
+            allow_plain_http=bool(self._given.get("allow_plain_http")),
+            workstation=self._given.get("workstation"),
         )
         settings = self._until_it_does(lambda: self._reached(settings))
         return self._until_it_does(lambda: self._logged_in(settings, password_file))
@@ -75,7 +84,7 @@ class Interview:
             return tuple(org_units.find(name).shortname for name in wanted)
 
         with self._subject(Settings(gateway=settings), password) as subject:
-            org_units: OrgUnits = subject.org_units
+            org_units = self._org_units = subject.org_units
         return self._until_it_does(ask)
 
     def report(self, orgs: tuple[str, ...]) -> ReportSettings:
@@ -121,6 +130,7 @@ class Interview:
         defaults = MailSettings()
         host = self._value("mail_host", "Mail server for the report (none)", _or_none(converters.host), "")
         if host is None:
+            self._refuse_more_about_mail()
             return defaults, None
         security = self._value(
             "mail_security", "Its security (starttls, tls, none)", converters.one_of("starttls", "tls", "none"),
@@ -141,26 +151,38 @@ class Interview:
             password_file=(file or password_file) if username else None,
             sender=self._value("mail_sender", "From", converters.mail_address, None),
             recipients=self._value(
-                "mail_to", 'Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"', converters.recipients, None
+                "mail_recipients", 'Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"', converters.recipients, None
             ),
         )
+        if self._org_units is not None:
+            self._org_units.named(place for place, _addresses in settings.recipients if place != EVERYTHING)
         with self._subject(Settings(mail=settings), None, password) as subject:
             self._tell(run(subject, only=("mail",)))
         return settings, password
 
+    def _refuse_more_about_mail(self) -> None:
+        """Without questions, nothing that is given is passed over."""
+        more = next((name for name in self._given if name.startswith("mail_")), None)
+        if more is not None and not self._interactive:
+            raise RefusedError(f"{_option(more)} needs {_option('mail_host')}")
+
     def _value(self, name: str, question: str, convert: Callable[[object], Any], default: object) -> Any:
         """What was given under a name, or the answer to the question; a given value is used once."""
         if name in self._given:
-            return convert(self._given.pop(name))
+            try:
+                return convert(self._given.pop(name))
+            except NotAllowedError as problem:
+                raise ConfigurationError(f"{_option(name)} takes {problem}") from None
         if not self._interactive:
             if default is None:
-                raise RefusedError(f"--{name.replace('_', '-')} is needed with --yes")
+                raise RefusedError(f"{_option(name)} is needed with --yes")
             return convert(str(default))
         shown = None if default is None else str(default)
         return convert(click.prompt(question, default=shown, show_default=bool(shown), err=True))
 
     def _password(self, variable: str, question: str) -> str:
-        if self._environ.get(variable):
+        if self._environ.get(variable) and not (self._interactive and variable in self._taken):
+            self._taken.add(variable)  # one that was tried and doesn't do is asked for
             return self._environ[variable]
         if not self._interactive:
             raise RefusedError(f"no password: give --password-file (for mail --mail-password-file), or set ${variable}")
@@ -199,11 +221,24 @@ class Interview:
         """
         for finding in diagnosis.findings:
             words = f"{finding.title}: {finding.found}" + (f"; {finding.advice}" if finding.advice else "")
+            words = _SETTING.sub(_as_option, words)
             if finding.verdict is Verdict.FAILED:
                 raise RefusedError(words)
             if finding.verdict is Verdict.WARNING:
                 click.echo(f"  warning: {words}", err=True)
         click.echo(f"  ok: {diagnosis.findings[-1].found}", err=True)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _as_option(setting: re.Match[str]) -> str:
+    """The option for a setting: there is no configuration yet where it could be set."""
+    name, section, plain = setting.groups()
+    if plain:
+        return f"give {_option(plain)}"
+    return _option(f"mail_{name}" if section == "mail" and name not in _SHARED else name)
 
 
 def _or_none(convert: Callable[[object], Answer]) -> Callable[[object], Answer | None]:

@@ -63,13 +63,16 @@ def as_json() -> bool:
 
 def say(message: str, *, error: bool = False) -> None:
     """Tell the user something on standard error: an error, or what must be known of a result; one line or one event."""
+    click.echo(said(message, error=error), err=True)
+
+
+def said(message: str, *, error: bool = False) -> str:
+    """What :func:`say` says."""
     line = " ".join(message.split())
-    if as_json():
-        level = logging.ERROR if error else logging.WARNING
-        line = _JsonLine().format(logging.LogRecord(_PACKAGE, level, __file__, 0, line, None, None))
-        click.echo(line, err=True)
-    else:
-        click.echo(f"evergreen-groups: {line}", err=True)
+    if not as_json():
+        return f"evergreen-groups: {line}"
+    level = logging.ERROR if error else logging.WARNING
+    return _JsonLine().format(logging.LogRecord(_PACKAGE, level, __file__, 0, line, None, None))
 
 
 def _origin(record: logging.LogRecord) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -32,7 +32,20 @@ from evergreen_groups.cli.session import Session
 from evergreen_groups.errors import EvergreenGroupsError
 
 
+class _Commands(click.Group):
+    """The commands; Ctrl-C is an event like others where events are JSON, without the empty line that click writes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if logs.as_json():
+                raise click.Abort from None
+            raise
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=exit_codes.explained(),
 )

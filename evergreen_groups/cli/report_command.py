@@ -77,7 +77,16 @@ from evergreen_groups.models import SORT_ORDERS
     help="Call this address when the run has ended well, and the same with /fail when it has not.",
 )
 @click.pass_context
-def command(context: click.Context, /, *, history: bool, mail: bool, split: str | None, **_options: object) -> int:
+def command(
+    context: click.Context,
+    /,
+    *,
+    history: bool,
+    mail: bool,
+    split: str | None,
+    healthcheck_url: str | None,
+    **_options: object,
+) -> int:
     """List the groups whose members together owe --min-total or more, worst first.
 
     The combined fines are for information only: they block nobody. Members are marked who are over the limit by their
@@ -91,4 +100,7 @@ def command(context: click.Context, /, *, history: bool, mail: bool, split: str 
     session: Session = context.obj
     if mail and session.use_sandbox:
         raise click.UsageError("--sandbox has made-up families: it doesn't go with --mail.")
-    return ReportRun(session, lambda: chosen(context, session.settings), recorded=history)()
+    run = ReportRun(
+        session, lambda: chosen(context, session.settings), recorded=history, healthcheck_url=healthcheck_url
+    )
+    return run()

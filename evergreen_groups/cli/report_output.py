@@ -12,6 +12,7 @@ from evergreen_groups.cli.output import standard_output
 from evergreen_groups.cli.report_options import Target
 from evergreen_groups.cli.terminal import width
 from evergreen_groups.models import Report
+from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render import render, write_file
 
 
@@ -35,8 +36,10 @@ def require(formats: Collection[str]) -> None:
         workbook.require()
 
 
-def write(report: Report, target: Target) -> Rendered | None:
+def write(report: Report, target: Target, progress: Progress = silent) -> Rendered | None:
     """Write the report to its target, whole or not at all; for standard output give what :func:`show` is to print.
+
+    ``progress`` is told of the files of a directory.
 
     Raises:
         ConfigurationError: it can't be written there.
@@ -54,6 +57,7 @@ def write(report: Report, target: Target) -> Rendered | None:
             details=target.details,
             bom=target.bom,
             keep_days=target.keep_days,
+            progress=progress,
         )
     else:
         write_file(report, output_format, target.path, details=target.details, width=width(), bom=target.bom)

@@ -37,13 +37,22 @@ class ReportRun:
     """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
 
     A run that is ``recorded`` has the lock, keeps its figures in the history, writes the status file and calls the
-    healthcheck. Another one only looks.
+    healthcheck. Another one only looks. ``healthcheck_url`` is the one of the command line, which is called also where
+    the settings are bad.
     """
 
-    def __init__(self, session: Session, choose: Callable[[], ReportOptions], *, recorded: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        choose: Callable[[], ReportOptions],
+        *,
+        recorded: bool,
+        healthcheck_url: str | None = None,
+    ) -> None:
         self._session = session
         self._choose = choose
         self._recorded = recorded
+        self._healthcheck_url = healthcheck_url
         self._options: ReportOptions | None = None
         self._report: Report | None = None
         self._rendered: Rendered | None = None
@@ -94,10 +103,10 @@ class ReportRun:
             run_status.write(directory, status)
         except EvergreenGroupsError as refusal:
             problem, exit_code = refusal, exit_code or exit_codes.FAILED
-        if self._options and self._options.healthcheck_url:
+        if url := self._options.healthcheck_url if self._options else self._healthcheck_url:
             from evergreen_groups.cli import healthcheck
 
-            healthcheck.call(self._options.healthcheck_url, well=exit_code == exit_codes.DONE)
+            healthcheck.call(url, well=exit_code == exit_codes.DONE)
         if problem is not None:
             logs.say(f"the status of this run could not be kept: {problem}", error=True)
         return exit_code
@@ -122,7 +131,8 @@ class ReportRun:
         self._report = report
         log.info("%d groups read", report.totals.group_count)
         mails = self._mails(report) if mailer else []
-        self._rendered = write(report, options.target)
+        with terminal_progress(quiet=self._session.quiet, doing="writing …") as progress:
+            self._rendered = write(report, options.target, progress)
         log.info("written to %s", options.target.path or "standard output")
         if mailer:
             mailer.keep(mails)

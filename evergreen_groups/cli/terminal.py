@@ -18,8 +18,11 @@ def width() -> int:
 
 
 @contextmanager
-def terminal_progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show one line: what is being done, how far it is, about how long it takes; nothing where nobody sees it."""
+def terminal_progress(*, quiet: bool, doing: str = "asking the gateway …") -> Iterator[Progress]:
+    """Show one line: what is being done, how far it is, about how long it takes; nothing where nobody sees it.
+
+    ``doing`` stands there until it is told more.
+    """
     if quiet or not sys.stderr.isatty():
         yield silent
         return
@@ -35,7 +38,7 @@ def terminal_progress(*, quiet: bool) -> Iterator[Progress]:
         TimeRemainingColumn(compact=True),
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task("asking the gateway …", total=None, count="")
+        task = display.add_task(doing, total=None, count="")
         doing_now = ""
 
         def show(doing: str, done: int, total: int | None = None) -> None:

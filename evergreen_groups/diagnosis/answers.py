@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.subject import Subject
-from evergreen_groups.errors import CutOffError, HTTPStatusError, MethodNotFoundError, NotJSONError
+from evergreen_groups.errors import CutOffError, HTTPStatusError, MethodNotFoundError, NotJSONError, ProtocolError
 from evergreen_groups.gateway import Gateway
 
 SLOW_SECONDS = 1.0
@@ -66,7 +66,7 @@ def _echo(asked: Gateway, service: str) -> object:
 def _release(asked: Gateway) -> str:
     try:
         version = str(asked.call(_SERVICE, _VERSION, expect="optional").value or "HEAD")
-    except MethodNotFoundError:
+    except ProtocolError:
         return "Evergreen of an unknown release"
     return "Evergreen from its main branch" if version == "HEAD" else f"Evergreen {version[:20]}"
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from evergreen_groups import connection, passwords
+from evergreen_groups import connection, history, passwords
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.subject import Subject
+from evergreen_groups.errors import HistoryError
 
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -133,7 +134,8 @@ def _database(path: Path, line: Line) -> Finding | None:
     if mode & _OTHERS:
         return line.failed(f"{path} can be read by everybody ({_octal(mode)})", f"chmod 600 {path}")
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)) as database:
+        # Not "ro": that would leave SQLite's two files beside it behind.
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)) as database:
             ((verdict,),) = database.execute("PRAGMA quick_check(1)").fetchall()
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
@@ -143,6 +145,17 @@ def _database(path: Path, line: Line) -> Finding | None:
         return line.failed(f"{path} is damaged: {error}", "put a copy in its place, or move it away to begin anew")
     if verdict != "ok":
         return line.failed(f"{path} is damaged", "put a copy in its place, or move it away to begin anew")
+    return _history(path, line) if path.name == history.FILE_NAME else None
+
+
+def _history(path: Path, line: Line) -> Finding | None:
+    """What keeps a run from using the history, whole as it is; one that is empty is begun by the next run."""
+    if not path.stat().st_size:
+        return None
+    try:
+        history.recorded_runs(path.parent, wait=_BUSY_SECONDS)
+    except HistoryError as error:
+        return line.of_error(error)
     return None
 
 

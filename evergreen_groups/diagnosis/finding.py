@@ -8,11 +8,32 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+from evergreen_groups.errors import (
+    ConfigurationError,
+    CutOffError,
+    DataError,
+    EvergreenGroupsError,
+    GatewayError,
+    HTTPStatusError,
+    LoginRefusedError,
+    NotJSONError,
+    PermissionDeniedError,
+    TransportError,
+    UnreachableError,
+)
 
 _SENTENCE = re.compile(r"(?<=[.;]) +(?=[A-Z])|: (?=(?:set|chmod|create|allow|make|name|give) )")
 
 _LEADING = re.compile(r"^[A-Z](?=[a-z ])")
+_OF_THE_ADDRESS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
+_WHAT_TO_DO = (
+    (ConfigurationError, "correct it in the configuration"),
+    (PermissionDeniedError, "grant it to the account"),
+    (TransportError, "check url in [gateway], and the web server there"),
+    (DataError, "check that the address is that of an Evergreen, and which release it runs"),
+    (GatewayError, "look into the server's log"),
+)
+"""For errors whose message doesn't say."""
 
 
 class Verdict(Enum):
@@ -88,9 +109,13 @@ class Line:
     def of_error(self, error: EvergreenGroupsError) -> Finding:
         """Failed by an error, whose message says what came back and then what to do."""
         text = str(error)
-        if isinstance(error, GatewayError):
+        if isinstance(error, _OF_THE_ADDRESS):  # of these it doesn't matter what was asked for
             text = text.removeprefix(f"{error.method}: ")
-        found, advice = (*_SENTENCE.split(text, maxsplit=1), "")[:2]
+        found, _, advice = text.partition("; ")
+        if sentence := _SENTENCE.search(text):
+            found, advice = text[: sentence.start()], text[sentence.end() :]
+        if not advice:
+            advice = next((words for kind, words in _WHAT_TO_DO if isinstance(error, kind)), "see what else failed")
         return self.failed(found.rstrip(".;"), _LEADING.sub(lambda first: first[0].lower(), advice.rstrip("."), 1))
 
     def of_disk(self, error: OSError) -> Finding:

@@ -120,7 +120,7 @@ class Answer:
                 f"the service did not answer in time ({where}). Try again later, or ask for less",
                 sent=True,
             )
-        self._fail(ServerError, f"the method failed on the server ({where}). Its log knows more", status=status)
+        self._fail(ServerError, f"the method failed on the server ({where}). Look into its log", status=status)
 
     def _raise_events(self, value: object) -> None:
         for item in [value, *(value if isinstance(value, list) else ())]:

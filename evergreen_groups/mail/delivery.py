@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from evergreen_groups.settings import MailSettings
 log = logging.getLogger("evergreen_groups.mail")
 
 _PAUSES = (2.0, 10.0, 30.0, 60.0)
+_TOO_LARGE = (452, 552)  # RFC 1870; said at once where the server tells its limit beforehand
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -28,7 +29,7 @@ _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 class Delivery:
     """How it went: mails sent, kept for the next time, and given up because they had waited too long.
 
-    ``reason`` says why some are kept, in a sentence without addresses; empty where none are.
+    ``reason`` says why those that are kept are, without addresses; empty where none are.
     """
 
     sent: int
@@ -47,10 +48,14 @@ class _RefusedError(Exception):
 
 @dataclass(slots=True)
 class _Attempt:
-    """What became of some mails: those to try again with, how many went, and why the rest didn't."""
+    """What became of some mails: those to try again with, how many went, and why the rest didn't.
+
+    ``refused`` says it of single mails, ``reason`` of all others.
+    """
 
     again: list[Path]
     sent: int = 0
+    refused: dict[Path, str] = field(default_factory=dict)
     reason: str = ""
 
 
@@ -70,6 +75,11 @@ class Mailer:
         if settings.host is None or settings.sender is None:
             missing = "host" if settings.host is None else "sender"
             raise ConfigurationError(f"no mail can be sent: set {missing} in section [mail]")
+        if settings.username and not f"{settings.username}{password or ''}".isascii():
+            raise ConfigurationError(
+                "[mail] username: it and its password may hold ASCII characters alone, for a login by SMTP takes no "
+                "others; change them on the mail server"
+            )
         self._host = settings.host
         self._port = settings.port or _PORTS[settings.security]
         self._settings = settings
@@ -87,12 +97,15 @@ class Mailer:
         """The mailer of the configuration; mails wait in the state directory unless that names another.
 
         Raises:
-            ConfigurationError: no server, sender or recipients, or a password that can't be read.
+            ConfigurationError: no server, sender or recipients, a password that can't be read, or no place for mails
+                that wait.
         """
         if not settings.recipients:
             raise ConfigurationError("no mail can be sent: set recipients in section [mail]")
         password = mail_password(settings, environ) if settings.username else None
-        return cls(settings, password, Spool(settings.spool or state_directory / "mail"))
+        spool = Spool(settings.spool or state_directory / "mail")
+        spool.refuse_what_cannot_be_written()
+        return cls(settings, password, spool)
 
     @property
     def waiting(self) -> int:
@@ -123,28 +136,33 @@ class Mailer:
         """Send what is in the spool, the oldest first, each to its one recipient.
 
         A mail leaves the spool when the server has taken it. A connection that took some of them doesn't count as a
-        try: many servers take a number of mails at a time and hang up.
+        try: many servers take a number of mails at a time and hang up. One that is refused by itself is logged by the
+        name of its file.
         """
         dropped = self._spool.drop_older(self._settings.keep_days)
         waiting, sent, reason = list(self._spool), 0, ""
+        refused: dict[Path, str] = {}
         pauses = iter(self._pauses)
         while waiting:
             attempt = self._try(waiting)
             waiting, sent, reason = attempt.again, sent + attempt.sent, attempt.reason or reason
+            refused |= attempt.refused
             if not waiting or attempt.sent:
                 continue
             pause = next(pauses, None)
             if pause is None:
                 break
-            log.info("%s; trying again in %s s", reason, pause)
+            log.info("%s; trying again in %s s", attempt.reason or refused[waiting[0]], pause)
             time.sleep(pause)
-        kept = len(list(self._spool))
-        return Delivery(sent, kept, dropped, reason if kept else "")
+        kept = list(self._spool)
+        for file in kept:
+            if file in refused:
+                log.error("%s is kept: %s", file.name, refused[file])
+        reasons = dict.fromkeys(refused.get(file, reason) for file in kept)
+        return Delivery(sent, len(kept), dropped, "; ".join(filter(None, reasons)))
 
     def _try(self, files: Sequence[Path]) -> _Attempt:
         """Send files over one connection; what isn't taken stays in the spool."""
-        if not files:
-            return _Attempt([])
         try:
             server = self._connection()
         except _RefusedError as refusal:
@@ -156,7 +174,7 @@ class Mailer:
                     self._send(server, file)
                     attempt.sent += 1
                 except _RefusedError as refusal:
-                    attempt.reason = str(refusal)
+                    attempt.refused[file] = str(refusal)
                     attempt.again += [] if refusal.final else [file]
                 except (smtplib.SMTPServerDisconnected, OSError) as error:
                     attempt.reason = self._lost(error)
@@ -183,7 +201,7 @@ class Mailer:
         except smtplib.SMTPResponseException as error:
             with suppress(smtplib.SMTPException, OSError):
                 server.rset()
-            raise self._refused("a mail", error.smtp_code) from None
+            raise self._refused(_what(error), error.smtp_code) from None
         except (smtplib.SMTPNotSupportedError, IndexError, AttributeError) as error:
             raise _RefusedError(f"a mail can't be sent ({type(error).__name__})", final=True) from None
         self._spool.forget(file)
@@ -239,7 +257,13 @@ class Mailer:
             raise _RefusedError(f"mail server {self._at} takes no login; leave out username", final=True) from None
         except smtplib.SMTPResponseException as error:
             raise self._refused("the login", error.smtp_code) from None
-        except (smtplib.SMTPException, OSError) as error:
+        except smtplib.SMTPServerDisconnected as error:
+            raise _RefusedError(self._lost(error), final=False) from None
+        except smtplib.SMTPException:
+            raise _RefusedError(
+                f"mail server {self._at} takes none of the ways to log in that are known here", final=True
+            ) from None
+        except OSError as error:
             raise _RefusedError(self._lost(error), final=False) from None
 
     @property
@@ -253,3 +277,10 @@ class Mailer:
     def _lost(self, error: Exception) -> str:
         words = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         return f"mail server {self._at} can't be reached or hung up ({words})"
+
+
+def _what(error: smtplib.SMTPResponseException) -> str:
+    """What of a mail was refused."""
+    if not isinstance(error, smtplib.SMTPSenderRefused):
+        return "a mail"
+    return "a mail for its size" if error.smtp_code in _TOO_LARGE else "the sender"

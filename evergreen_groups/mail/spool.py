@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -10,6 +11,7 @@ from email.policy import SMTP
 from hashlib import sha256
 from pathlib import Path
 
+from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.files import write_bytes_atomically
 from evergreen_groups.state import made
 
@@ -27,7 +29,21 @@ class Spool:
         """The files of the mails that wait, the oldest first."""
         if not self._directory.is_dir():
             return iter(())
-        return iter(sorted(self._directory.glob(f"*{_ENDING}")))
+        return iter(sorted(file for file in self._directory.glob(f"*{_ENDING}") if not file.is_dir()))
+
+    def refuse_what_cannot_be_written(self) -> None:
+        """See whether mails can be kept; nothing is made.
+
+        Raises:
+            ConfigurationError: this user can't write there.
+        """
+        directory = self._directory.absolute()
+        place = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"mails that wait can't be kept in {directory}, because {place} can't be written to; give it to this "
+                "user, or set spool in [mail]"
+            )
 
     def add(self, message: EmailMessage) -> None:
         """Keep a mail; one with the same Message-ID takes the place of the former. It is whole on disk or not there.

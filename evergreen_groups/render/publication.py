@@ -10,6 +10,7 @@ from pathlib import Path
 from evergreen_groups.editions import LATEST, create, new_edition
 from evergreen_groups.file_names import INDEX, file_names
 from evergreen_groups.models import Report
+from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render import XLSX, render_bytes
 from evergreen_groups.split import by_library, libraries
 
@@ -34,12 +35,14 @@ def publish(
     details: bool = True,
     bom: bool = False,
     keep_days: int | None = None,
+    progress: Progress = silent,
 ) -> Publication:
     """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
 
     Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
     date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
     removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
+    ``progress`` is told of each file.
 
     Raises:
         BusyError: another run is writing there.
@@ -54,15 +57,17 @@ def publish(
     day = day_of(report)
     parts = by_library(report)
     names = file_names(parts)
-    entries = []
+    entries: list[Entry] = []
     with new_edition(directory, day, keep_days=keep_days) as edition:
         for library in libraries(report):
             part = parts[library.shortname]
             files = {format: f"{names[library.shortname]}.{format}" for format in formats}
-            for format, name in files.items():
+            for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
+                progress("writing files", position, len(parts) * len(formats))
                 with create(edition / name) as stream:
                     render_bytes(part, format, stream, details=details, bom=bom)
             entries.append(Entry(library, part, files))
+        progress("writing files", len(parts) * len(formats), len(parts) * len(formats))
         with create(edition / INDEX) as stream:
             write_index(report, entries, stream)
     return Publication(

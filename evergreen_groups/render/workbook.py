@@ -44,6 +44,13 @@ def require() -> None:
     _library()
 
 
+class _Held(io.BytesIO):
+    """Bytes that stay open: where a run is broken off, the library's archive still ends itself in them."""
+
+    def close(self) -> None:
+        """Not closed, for who is thrown away together with it may come later."""
+
+
 def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) -> None:
     """Write the workbook; with ``details``, the sheet of members as well.
 
@@ -52,7 +59,7 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
     Raises:
         ConfigurationError: xlsxwriter isn't installed, or a sheet can't hold that many groups or members.
     """
-    held = io.BytesIO()
+    held = _Held()
     workbook = _library().Workbook(
         held,
         {
