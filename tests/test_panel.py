@@ -23,9 +23,13 @@ BLOCKED_FAMILY = [
     ("Nguyễn, Minh", 1017, "$3.10", False),
     ("Nguyễn, Lan", 1018, "-$1.50", False),
 ]
-HOSTILE = ["<img src=x onerror='window.harmed = 1'>", "{{constructor.constructor('window.harmed = 1')()}}"]
+HOSTILE = [
+    "\N{RIGHT-TO-LEFT OVERRIDE}<img src=x onerror='window.harmed = 1'>",
+    "{{constructor.constructor('window.harmed = 1')()}}",
+]
 HOSTILE_FAMILY = 1043
 LONELY = 1039
+DELETED = 1031
 
 both_clients = pytest.mark.parametrize("client", list(CLIENTS))
 
@@ -37,6 +41,7 @@ def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Des
     hostile = [row for row in families["au"] if row["usrgroup"] == 1012 and row["id"] >= HOSTILE_FAMILY]
     for row, name in zip(hostile, HOSTILE, strict=True):
         row["family_name"] = name
+    hostile[0]["master_account"] = "t"
     dataset = directory / "families.json"
     dataset.write_text(json.dumps(families), encoding="utf-8")
     with Sandbox(dataset) as sandbox, chromium() as browser:
@@ -133,6 +138,36 @@ def test_names_are_text(desk: Desk, client: str) -> None:
     assert all(name in names for name in HOSTILE)
     assert desk.run("return document.querySelectorAll('.evergreen-groups img').length") == 0
     assert desk.run("return window.harmed") is None
+    first, last = desk.run(
+        "const { firstChild: text } = document.querySelector('.evergreen-groups-who .evergreen-groups-note');"
+        "return [0, text.length - 1].map((at) => {"
+        "  const range = new Range(); range.setStart(text, at); range.setEnd(text, at + 1);"
+        "  return range.getBoundingClientRect().left; })"
+    )
+    assert first < last, "what stands after a name that turns the direction of writing"
+
+
+def test_a_patron_who_has_been_deleted(desk: Desk) -> None:
+    desk.open("Angular", f"{DELETED}/checkout")
+    panel = desk.problem("Deleted, or not visible to your login.")
+    assert "Try again" not in panel["text"]
+
+
+@pytest.mark.parametrize("retry_after", ["86400000", "9" * 400])
+def test_it_waits_some_minutes_at_most(desk: Desk, retry_after: str) -> None:
+    """A longer wait would be no wait: beyond 24 days a timer of the browser goes off at once."""
+    desk.open("Angular", "1007/checkout")
+    desk.panel_of(1007)
+    desk.run(
+        "window.waits = []; const real = setTimeout;"
+        "window.setTimeout = (what, time, ...more) => { waits.push(time); return real(what, time, ...more); };"
+        "const answer = new Response('', { status: 503, headers: { 'Retry-After': arguments[0] } });"
+        "window.fetch = async () => answer.clone()",
+        retry_after,
+    )
+    desk.go("Angular", 1017)
+    desk.problem("Not available just now.")
+    assert max(desk.run("return waits")) == 300_000
 
 
 @both_clients
@@ -180,7 +215,7 @@ def test_an_account_that_may_not_see_the_patron(desk: Desk) -> None:
     desk.panel_of(1017)
     desk.have_cookie(session(desk.sandbox.url, username="harbor_desk"))  # another operator at the same desk
     desk.go("Angular", 1012)
-    panel = desk.problem("Not available to your login.")
+    panel = desk.problem("Deleted, or not visible to your login.")
     assert (panel["amount"], panel["members"]) == (None, [])
 
 
@@ -245,11 +280,16 @@ def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
     assert desk.run("return document.querySelectorAll('.evergreen-groups').length") == 2
 
 
-def test_another_language(desk: Desk) -> None:
-    desk.open("/eg2/fr-CA/staff/circ/patron", "1017/checkout")
+@pytest.mark.parametrize(
+    ("locale", "amount"),
+    [("fr-CA", "25,65\N{NO-BREAK SPACE}$"), ("ar-EG", "\N{RIGHT-TO-LEFT MARK}25.65\N{NO-BREAK SPACE}$")],
+)
+def test_another_language(desk: Desk, locale: str, amount: str) -> None:
+    """The client itself writes ASCII digits in every language."""
+    desk.open(f"/eg2/{locale}/staff/circ/patron", "1017/checkout")
     panel = desk.panel_of(1017)
-    assert panel["amount"] == "25,65\N{NO-BREAK SPACE}$"
-    assert panel["members"][0]["link"] == "/eg2/fr-CA/staff/circ/patron/1015/checkout"
+    assert panel["amount"] == amount
+    assert panel["members"][0]["link"] == f"/eg2/{locale}/staff/circ/patron/1015/checkout"
 
 
 @both_clients

@@ -27,7 +27,7 @@ def test_the_table_of_troubles_has_every_message_of_the_panel_and_no_other() -> 
     assert texts
     messages = re.findall(r'"(.+?)"', texts[1])
     quoted = re.findall(r"^\| \*(.+?)\*", PAGE, re.MULTILINE)
-    assert len(messages) == 3
+    assert len(messages) == 4
     assert [quote for quote in quoted if not any(message.startswith(quote) for message in messages)] == []
     assert [message for message in messages if not any(message.startswith(quote) for quote in quoted)] == []
 

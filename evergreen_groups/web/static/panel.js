@@ -1,8 +1,8 @@
 /* Group fines in the patron summary of Evergreen's staff clients, the Angular and the AngularJS one.
  *
- * Two rows after "Fines Owed", and nothing else touched. Both clients keep their nodes from patron to patron and change
- * only texts, at moments that don't agree with the address. So everything is decided anew after each change: whose
- * summary it is, whether the answer is that patron's, and whether the rows stand as they should.
+ * Two rows after "Fines Owed". Both clients keep their nodes from patron to patron and change only texts, at moments
+ * that don't agree with the address. So everything is decided anew after each change: whose summary it is, whether the
+ * answer is that patron's, and whether the rows stand as they should.
  */
 (() => {
   "use strict";
@@ -13,6 +13,7 @@
   const PATRONS = new URL("api/v1/patrons/", script.src).href;
   const PATIENCE = 15000; // ms for one answer
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
+  const LONGEST = 300000; // ms; whatever the service says
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
   const SETTLE = 800; // ms that other own fines must stay on screen: the client blanks them while it loads
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
@@ -21,9 +22,10 @@
     down: "Not available just now.",
     ended: "Your session has ended. Log in again.",
     refused: "Not available to your login.",
+    gone: "Deleted, or not visible to your login.",
   };
 
-  const sheet = new CSSStyleSheet(); // a policy against inline styles has nothing against this
+  const sheet = new CSSStyleSheet(); // no policy is against this
   sheet.replaceSync(`
     .evergreen-groups-wide { grid-column: 1 / -1; width: 0; min-width: 100%; box-sizing: border-box; margin: 0;
       text-align: start; }
@@ -118,12 +120,12 @@
       const response = await fetch(PATRONS + patron.id + "/summary", options);
       wait = 1000 * Number(response.headers.get("Retry-After")) || 0;
       if (response.ok) answer = checked(await response.json(), patron.id);
-      else problem = { 401: "ended", 403: "refused", 404: "refused" }[response.status] || "down";
+      else problem = { 401: "ended", 403: "refused", 404: "gone" }[response.status] || "down";
     } catch {
-      // no answer, or none that can be read: the same to the desk
+      // no answer, or none that can be read
     }
     clearTimeout(limit);
-    if (patron !== asked) return; // the page has gone on to another patron
+    if (patron !== asked) return; // the page has gone on
     Object.assign(patron, { answer, problem: answer ? null : problem, control: null, since: Date.now() });
     if (!answer && problem === "down") again(patron, wait);
     else patron.failures = 0;
@@ -137,7 +139,7 @@
 
   function again(patron, wait) {
     const own = RETRIES[Math.min(patron.failures++, RETRIES.length - 1)];
-    patron.timer = setTimeout(() => (document.hidden ? (patron.since = 0) : ask(patron)), Math.max(own, wait));
+    patron.timer = setTimeout(() => (document.hidden ? (patron.since = 0) : ask(patron)), Math.max(own, Math.min(wait, LONGEST)));
   }
 
   // Only what the user does leads to another look: a clock would keep an idle session alive.
@@ -158,7 +160,7 @@
     }, SETTLE, asked);
   }
 
-  // The own fines on screen say when to ask again (a payment, say); they are never shown or counted.
+  // The own fines on screen say when to ask again (a payment, say), and nothing else.
   function differs(page) {
     const digits = (text) => String(text).replace(/\D/g, "");
     return Boolean(asked.answer && page.fines && digits(page.owed) !== digits(asked.answer.own_fines));
@@ -176,16 +178,10 @@
 
   function money(amount, page) {
     if (amount === null || amount === undefined) return "unknown";
-    const language = page.client === "angular" ? page.root.split("/").pop() : "en-US";
-    const sign = page.owed.replace(/[\d\s.,'’()\u2212-]/g, "");
-    const options = { style: "currency", currency: "USD" };
-    let format;
-    try {
-      format = new Intl.NumberFormat(language, options);
-    } catch {
-      format = new Intl.NumberFormat("en-US", options);
-    }
-    const parts = format.formatToParts(Number(amount));
+    const [language] = /[a-z]{2,3}-[a-z]{2}$/i.exec(page.root) || ["en-US"];
+    const sign = page.owed.replace(/[\d\s.,'’()\u2212\p{Cf}-]/gu, "");
+    const options = { style: "currency", currency: "USD", numberingSystem: "latn" }; // as the clients write it
+    const parts = new Intl.NumberFormat(language, options).formatToParts(Number(amount));
     return parts.map((part) => (part.type === "currency" && sign ? sign : part.value)).join("");
   }
 
@@ -200,8 +196,9 @@
   }
 
   function member(page, person) {
-    const link = element("a", "", person.name || person.barcode || `#${person.id}`);
-    link.href = address(page, person.id, "checkout"); // loads the page: the client asks about unsaved changes first
+    const name = element("bdi", "", person.name || person.barcode || `#${person.id}`);
+    const link = element("a", "", name);
+    link.href = address(page, person.id, "checkout"); // loads the page: the client asks about unsaved changes
     if (String(person.id) === page.id) link.setAttribute("aria-current", "true");
     const who = element("span", "evergreen-groups-who", link);
     if (person.group_lead) who.append(" ", element("span", "evergreen-groups-note", "(group lead)"));
@@ -278,7 +275,7 @@
     if (!asked.answer) {
       const text = element("div", "evergreen-groups-note", TEXTS[asked.problem], " ");
       text.setAttribute("role", "status");
-      if (asked.problem !== "refused") text.append(retry(asked));
+      if (/down|ended/.test(asked.problem)) text.append(retry(asked));
       return [row(page, asked.problem, false, "Group Members", null, text)];
     }
     const total = asked.answer.group_fines;
