@@ -84,6 +84,13 @@ class CutOffError(TransportError):
     """The connection closed before the whole answer had come. Likely cause: a restart, or a proxy's limit."""
 
 
+class ServiceNotFoundError(TransportError):
+    """The gateway has no such service (status 404, ``errors-001``), so nothing was done.
+
+    Likely cause: it is being restarted, or the gateway doesn't offer it.
+    """
+
+
 class NotJSONError(TransportError):
     """Something else than the gateway's JSON came back. Likely cause: the address isn't a gateway's."""
 
@@ -108,7 +115,7 @@ class ProtocolError(GatewayError):
 
 
 class MethodNotFoundError(ProtocolError):
-    """No such service or method (404). Likely cause: an older release, or a private service."""
+    """No such method (404). Likely cause: an older release, or a missing parameter."""
 
 
 class ServerError(ProtocolError):

@@ -22,6 +22,10 @@ from evergreen_groups.settling import refusal, settle
 
 _ACTION = "recalculate"
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
+_OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
+    True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
+    False: "own fines don't reach the ILS's threshold for this profile and library",
+}
 _STOPPING = (TransportError, NoSessionError, LoginRefusedError)
 
 
@@ -192,17 +196,18 @@ class _Person:
         if by_hand:
             return self._ended(State.FAILED, reason="a block that was set by hand is gone; look at the patron's record")
         value = set_by_ils(after)
-        has_block = any(row.penalty in self._penalties.for_fines and row.staff is None for row in after)
+        had_block, has_block = self._is_blocked(self._before), self._is_blocked(after)
         settled = has_block is self._due
-        if settled:
-            reason = "blocked in the ILS now" if has_block else "not blocked for fines any more"
-        elif has_block:
-            reason = (
-                "still blocked: own fines reach the ILS's threshold, or the block is from another library's threshold"
-            )
+        if has_block:
+            reason = "still blocked" if had_block else "blocked in the ILS now"
         else:
-            reason = "still not blocked: own fines don't reach the ILS's threshold for this profile and library"
+            reason = "not blocked for fines any more" if had_block else "still not blocked"
+        if not settled:
+            reason += f": {_OTHERWISE[has_block]}"
         return self._ended(State.DONE, settled=settled, reason=reason, value=value)
+
+    def _is_blocked(self, rows: Sequence[PenaltyRow]) -> bool:
+        return any(row.penalty in self._penalties.for_fines and row.staff is None for row in rows)
 
     def _ended(
         self,

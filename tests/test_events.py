@@ -64,15 +64,17 @@ def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, 
 
 
 def test_the_ils_recalculates_where_it_is_asked_to(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
-    for event, patron in ((1, OVER), (2, WITHIN)):
+    for event, patron in ((1, OVER), (2, WITHIN), (3, OVER), (4, WITHIN)):
         assert hooks.handle_event(client, Event(event, HOOK, patron), recalculate=True).recalculated
     assert penalties(sandbox, OVER) == [(1, None)]
     assert penalties(sandbox, WITHIN) == []
     assert [line.reason for line in trail(tmp_path, client)] == [
+        "still not blocked",
+        "still blocked",
         "not blocked for fines any more",
         "blocked in the ILS now",
     ]
-    assert [step.patron for entry in client.moves.entries() for step in entry.steps] == [WITHIN, OVER]
+    assert [step.patron for entry in client.moves.entries() for step in entry.steps] == [WITHIN, OVER] * 2
 
 
 def test_a_block_by_hand_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from evergreen_groups.errors import (
     NotJSONError,
     RequestTooLargeError,
     ServerError,
+    ServiceNotFoundError,
     TimedOutError,
     TransportError,
     UnexpectedAnswerError,
@@ -130,6 +131,7 @@ def test_failures_that_last_are_not_repeated(failure, write):
         (http_error(502), HTTPStatusError),
         (says(500), ServerError),
         (says(404), MethodNotFoundError),
+        (says(404, "osrfServiceException : Service Not Found"), ServiceNotFoundError),
         (raw(b"SSH-2.0-OpenSSH_9.6\r\n", close=True), NotJSONError),
     ],
 )

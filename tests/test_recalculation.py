@@ -74,8 +74,10 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
         (threshold,) = sandbox._store.rows("pgpt", {"penalty": 1})
         sandbox._store.update("pgpt", threshold["id"], {"threshold": "10.00"})
         sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's place
-    outcome = by_id(client.recalculator.carry_out(findings(client)).people)
-    assert outcome[1036].reason.startswith("still not blocked")
+    found = findings(client)
+    sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})  # meanwhile, and it won't last
+    outcome = by_id(client.recalculator.carry_out(found).people)
+    assert outcome[1036].reason.startswith("not blocked for fines any more: own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
     assert not outcome[1036].settled
     assert not outcome[1045].settled

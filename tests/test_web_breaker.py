@@ -208,6 +208,7 @@ class TestGatewayTrouble:
             ((408, "Timeout Error"), 504, True),
             ((500, "osrfMethodException : secret"), 502, False),
             ((404, "x"), 502, False),
+            ((404, "osrfServiceException : Service Not Found"), 503, True),
         ],
     )
     def test_what_the_gateway_says_is_not_handed_on(

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from evergreen_groups.diagnosis.finding import Finding, Line
 from evergreen_groups.diagnosis.subject import Subject
-from evergreen_groups.errors import CutOffError, HTTPStatusError, MethodNotFoundError, NotJSONError, ProtocolError
+from evergreen_groups.errors import (
+    CutOffError,
+    HTTPStatusError,
+    MethodNotFoundError,
+    NotJSONError,
+    ProtocolError,
+    ServiceNotFoundError,
+)
 from evergreen_groups.gateway import Gateway
 
 SLOW_SECONDS = 1.0
@@ -59,14 +66,14 @@ def _echo(asked: Gateway, service: str) -> object:
     """What a service gives back of a word, None where there is no such service."""
     try:
         return asked.call(service, "opensrf.system.echo", _WORD).value
-    except MethodNotFoundError:
+    except (ServiceNotFoundError, MethodNotFoundError):
         return None
 
 
 def _release(asked: Gateway) -> str:
     try:
         version = str(asked.call(_SERVICE, _VERSION, expect="optional").value or "HEAD")
-    except ProtocolError:
+    except (ServiceNotFoundError, ProtocolError):
         return "Evergreen of an unknown release"
     return "Evergreen from its main branch" if version == "HEAD" else f"Evergreen {version[:20]}"
 

@@ -18,7 +18,9 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     ProtocolError,
     ServerError,
+    ServiceNotFoundError,
     TimedOutError,
+    TransportError,
     UnexpectedAnswerError,
 )
 from evergreen_groups.gateway import wire
@@ -28,6 +30,7 @@ Expect = Literal["one", "optional", "many"]
 """How many results a method promises: exactly one, one or nothing (``null`` isn't sent), or any number."""
 
 _NO_SESSION_NUMBER = 1001
+_NO_SERVICE = "osrfServiceException"
 _SESSION_OVER = "the session has ended, or there never was one. Log in again"
 
 
@@ -61,8 +64,9 @@ class Answer:
         """Return the result.
 
         Raises NotJSONError and CutOffError for a body that isn't the gateway's JSON, TimedOutError,
-        MethodNotFoundError, NoSessionError and ServerError for the status inside it, UnexpectedAnswerError for
-        another number of results than ``expect`` allows, and an EventError for an event other than SUCCESS.
+        ServiceNotFoundError, MethodNotFoundError, NoSessionError and ServerError for the status inside it,
+        UnexpectedAnswerError for another number of results than ``expect`` allows, and an EventError for an event
+        other than SUCCESS.
         """
         payload = self._payload()
         if expect != "many" and len(payload) > 1:
@@ -107,11 +111,16 @@ class Answer:
         where = f"status {status}" + (f", {name.group()}" if name else "")
         if status == 401:
             self._fail(NoSessionError, _SESSION_OVER, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
+        if status == 404 and name and name.group() == _NO_SERVICE:
+            self._fail(
+                ServiceNotFoundError,
+                f"{self._call.service} isn't running, or the gateway doesn't offer it ({where}). "
+                "Try again later, or see what runs and what opensrf_core.xml names",
+            )
         if status == 404:
             self._fail(
                 MethodNotFoundError,
-                f"no such service or method, or it is private, or parameters are missing ({where}). "
-                "The server's release may be too old",
+                f"no such method, or parameters are missing ({where}). The server's release may be too old",
                 status=status,
             )
         if status == 408:
@@ -152,7 +161,7 @@ class Answer:
 
     def _fail(
         self,
-        kind: type[ProtocolError | EventError | NotJSONError | CutOffError | TimedOutError],
+        kind: type[ProtocolError | EventError | TransportError],
         text: str,
         **more: Any,
     ) -> NoReturn:

@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from evergreen_groups.errors import CutOffError, HTTPStatusError, TimedOutError, TransportError, UnreachableError
+from evergreen_groups.errors import (
+    CutOffError,
+    HTTPStatusError,
+    ServiceNotFoundError,
+    TimedOutError,
+    TransportError,
+    UnreachableError,
+)
 
 log = logging.getLogger("evergreen_groups.gateway")
 
@@ -69,4 +76,4 @@ def may_pass(error: TransportError) -> bool:
         return error.status >= 500
     if isinstance(error, UnreachableError):
         return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
-    return isinstance(error, TimedOutError | CutOffError)
+    return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)
