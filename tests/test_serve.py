@@ -23,13 +23,14 @@ from urllib.request import urlopen
 import pytest
 from fault_proxy import Call, Fault, fault_proxy
 from test_cli import Command, one_line
+from waitress.adjustments import Adjustments
 from web_caller import API, bearer, session
 
 from evergreen_groups.cli import exit_codes
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
-from evergreen_groups.web.server import Server
+from evergreen_groups.web.server import Channel, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,10 +38,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SUMMARY = f"{API}/patrons/1001/summary"
+MOST = Adjustments().outbuf_high_watermark
 
 
 class Application:
-    """Answers with what it was asked; ``/slow`` only when it is let, ``/large`` with megabytes, ``/broken`` never."""
+    """Answers with what it was asked; ``/slow`` only when it is let, ``/broken`` never.
+
+    ``/large`` answers with megabytes, ``/larger`` with more of them, one after the other, than are kept in memory.
+    """
 
     def __init__(self) -> None:
         self.begun, self.let = threading.Event(), threading.Event()
@@ -49,6 +54,9 @@ class Application:
         path = environ["PATH_INFO"]
         if path.startswith("/broken"):
             raise RuntimeError("broken")
+        if path == "/larger":
+            start("200 OK", [("Content-Length", "40000000")])
+            return (b"x" * 1_000_000 for _ in range(40))
         if path == "/slow":
             self.begun.set()
             self.let.wait(20)
@@ -251,6 +259,28 @@ def test_a_second_signal_ends_it_at_once(serve: Command, held: Held, sandbox: Sa
         wait_until_refused(address)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == exit_codes.TERMINATED
+
+
+@pytest.mark.parametrize("path", ["/large", "/larger"])
+def test_a_large_answer_comes_whole(path: str) -> None:
+    with running(Application()) as (server, _), connected(server.url) as asked:
+        for _ in range(2):  # over one connection
+            asked.request("GET", path)
+            assert len(asked.getresponse().read()) == {"/large": 8_000_000, "/larger": 40_000_000}[path]
+
+
+@pytest.mark.parametrize(
+    ("requests", "waiting", "will_close", "writable"),
+    [(1, 0, False, False), (1, 10, False, False), (1, MOST, False, True), (0, 10, False, True), (1, 10, True, True)],
+)
+def test_the_main_loop_leaves_an_answer_to_the_thread_that_gives_it(
+    requests: int, waiting: int, will_close: bool, writable: bool
+) -> None:
+    """Else it would turn without a pause meanwhile. At ``MOST`` bytes the thread waits for the loop."""
+    channel = Channel.__new__(Channel)
+    channel.adj, channel.requests, channel.total_outbufs_len = Adjustments(), [None] * requests, waiting
+    channel.will_close, channel.close_when_flushed = will_close, False
+    assert channel.writable() is writable
 
 
 def test_any_number_of_instances_answer_the_same_session(serve: Command, sandbox: Sandbox) -> None:

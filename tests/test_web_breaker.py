@@ -285,7 +285,7 @@ class TestGatewayTrouble:
         self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """None of them has waited long yet."""
-        monkeypatch.setattr(service, "_TURN_SECONDS", 0.1)
+        monkeypatch.setattr(service, "_PATIENCE_SECONDS", 0.1)
         serve = ServeSettings(port=0, threads=2, timeout=30)
         app = make_app(settings_of(proxy.url, serve=serve))
         arrived, let_go = threading.Semaphore(0), threading.Event()

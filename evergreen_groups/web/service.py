@@ -29,7 +29,7 @@ EXTENSION = "evergreen-groups"
 
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
-_TURN_SECONDS = 1.0
+_PATIENCE_SECONDS = 3.0
 _EVENTS_AT_ONCE = (
     3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
 )
@@ -56,8 +56,8 @@ class Service:
         self.origin = settings.serve.origin or converters.origin_of(self.gateway.url)
         self.admission = Admission(clock, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
-        self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=3.0, pause=10.0)
-        self.turns = Turns(threads, patience=_TURN_SECONDS)
+        self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=_PATIENCE_SECONDS, pause=10.0)
+        self.turns = Turns(threads, patience=_PATIENCE_SECONDS)
         self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
