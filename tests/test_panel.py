@@ -268,6 +268,38 @@ def test_a_new_bill_is_read_again(desk: Desk) -> None:
     assert seen(panel)[0] == ("Okonkwo, Adaeze", 1001, "$6.90", True)
 
 
+def test_a_move_is_read_again_when_the_client_loads_its_amounts_anew(desk: Desk) -> None:
+    desk.open("Angular", "1017/checkout")
+    desk.panel_of(1017)
+    desk.shows("$3.10")
+    before = desk.gate.count(1017)
+    desk.run(
+        "const wait = setTimeout; window.settled = 0; window.setTimeout = (work, ms, ...rest) => ms !== 800 ? "
+        "wait(work, ms, ...rest) : wait((...given) => { work(...given); window.settled += 1; }, 200, ...rest)"
+    )
+    desk.click("[data-tab=refresh]")
+    desk.until(lambda: desk.run("return window.settled") == 1)
+    caller = Caller(desk.sandbox.url)
+    caller.body("open-ils.actor", "open-ils.actor.usergroup.new", caller.token("admin"), 1018, True)
+    assert desk.gate.count(1017) == before
+    desk.click("[data-tab=refresh]")
+    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+    assert not desk.shown_stock_row()
+    assert desk.gate.count(1017) == before + 1
+
+
+@both_clients
+def test_who_is_in_the_group_is_read_again_after_its_tab(desk: Desk, client: str) -> None:
+    """The client changes that there, and doesn't always load its own amounts anew."""
+    desk.open(client, "1017/group")
+    desk.panel_of(1017)
+    caller = Caller(desk.sandbox.url)
+    caller.body("open-ils.actor", "open-ils.actor.usergroup.new", caller.token("admin"), 1018, True)
+    desk.click("[data-tab=checkout]")
+    panel = desk.until(lambda: (panel := desk.panel()) and panel["amount"].startswith("$27.15") and panel)
+    assert seen(panel) == BLOCKED_FAMILY[:3]
+
+
 @both_clients
 def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
     desk.open(client, "search")

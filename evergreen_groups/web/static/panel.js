@@ -15,7 +15,7 @@
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
   const LONGEST = 300000; // ms; whatever the service says
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
-  const SETTLE = 800; // ms that other own fines must stay on screen: the client blanks them while it loads
+  const SETTLE = 800; // ms without a change of the client's figures: it blanks them while it loads
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
   const TEXTS = {
@@ -103,7 +103,7 @@
 
   function begin(id) {
     forget();
-    asked = { id, answer: null, problem: null, failures: 0, since: 0, seen: null, path: location.pathname };
+    asked = { id, answer: null, problem: null, failures: 0, since: 0, path: location.pathname };
     ask(asked);
   }
 
@@ -142,28 +142,23 @@
     patron.timer = setTimeout(() => (document.hidden ? (patron.since = 0) : ask(patron)), Math.max(own, Math.min(wait, LONGEST)));
   }
 
-  // Only what the user does leads to another look: a clock would keep an idle session alive.
+  // Only what the user does leads to another look: a clock would keep an idle session alive. The client's own figures
+  // change when it loads them anew (a payment, a move), and say nothing else.
   function reconsider(page) {
-    const old = Date.now() - asked.since > STALE;
+    const old = Date.now() - asked.since > STALE || /\/group$/.test(asked.path);
     if (asked.path !== location.pathname) {
       asked.path = location.pathname;
       if (old) ask(asked);
     }
-    const other = differs(page) ? page.owed : null;
-    if (asked.seen === other) return;
-    asked.seen = other;
+    const figures = page.owed + words(page.stock && page.stock.nextElementSibling);
+    if (!page.fines || !asked.answer || asked.figures === figures) return;
+    asked.figures = figures;
     clearTimeout(asked.check);
-    if (other === null) return;
     asked.check = setTimeout((patron) => {
-      const then = currentPage();
-      if (patron === asked && then && then.id === patron.id && differs(then)) ask(patron);
+      const digits = (text) => String(text).replace(/\D/g, "");
+      if (patron.settled || (patron.answer && digits(patron.answer.own_fines) !== digits(page.owed))) ask(patron);
+      patron.settled = true;
     }, SETTLE, asked);
-  }
-
-  // The own fines on screen say when to ask again (a payment, say), and nothing else.
-  function differs(page) {
-    const digits = (text) => String(text).replace(/\D/g, "");
-    return Boolean(asked.answer && page.fines && digits(page.owed) !== digits(asked.answer.own_fines));
   }
 
   let shown = null; // { rows, key }
