@@ -151,7 +151,7 @@
       if (old) ask(asked);
     }
     const figures = page.owed + words(page.stock && page.stock.nextElementSibling);
-    if (!page.fines || !asked.answer || asked.figures === figures) return;
+    if (!page.fines || asked.control || asked.figures === figures) return;
     asked.figures = figures;
     clearTimeout(asked.check);
     asked.check = setTimeout((patron) => {
