@@ -120,7 +120,7 @@ def test_a_deadline_ends_a_call_that_hangs():
 def test_a_deadline_ends_trying_again():
     patient = RetryPolicy(tries=50, first_delay=0.05, longest_delay=0.05)
     with Server(otherwise=http_error(503)) as server, connect(server, token=CALLERS, retries=patient) as gateway:
-        with pytest.raises(HTTPStatusError, match="503"):
+        with pytest.raises((HTTPStatusError, TimedOutError)):  # the latter where the end comes within the last try
             call(gateway.within(0.3))
         assert 1 < len(server.requests) < 15
 
