@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from configparser import ConfigParser
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,12 +21,12 @@ import pytest
 from conftest import PASSWORD
 from fault_proxy import Call, Fault, fault_proxy
 from gateway_server import Server, drip, http
-from test_cli import REPOSITORY, Command, one_line
+from test_cli import Command, one_line
 
 from evergreen_groups import run_status, state
-from evergreen_groups.cli import exit_codes, healthcheck, report_command
+from evergreen_groups.cli import exit_codes, healthcheck
 from evergreen_groups.cli.deadline import Deadline
-from evergreen_groups.cli.main import cli, run
+from evergreen_groups.cli.main import run
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DeadlineError
 from evergreen_groups.history import FILE_NAME, recorded_runs
@@ -455,40 +453,3 @@ def test_a_run_that_is_ended_from_outside_tells_so(
     status = run_status.read(tmp_path / ".local" / "state" / "evergreen-groups")
     assert status is not None
     assert (status.outcome, status.exit_code) == (Outcome.FAILED, exit_code)
-
-
-def words_of(command: str) -> list[str]:
-    program, *words = shlex.split(command)
-    assert Path(program).name == "evergreen-groups"
-    return words
-
-
-def check_words(words: list[str]) -> None:
-    """The command takes them: nothing is run."""
-    with cli.make_context("evergreen-groups", list(words)):
-        pass
-    rest = words[words.index("report") + 1 :]
-    with report_command.command.make_context("report", rest) as context:
-        assert context.params["split"] == "library"
-
-
-def test_the_units_of_systemd() -> None:
-    service, timer = ConfigParser(strict=False, interpolation=None), ConfigParser(interpolation=None)
-    for unit in (service, timer):
-        unit.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their capitals
-    service.read(REPOSITORY / "config" / "systemd" / "evergreen-groups-report.service")
-    timer.read(REPOSITORY / "config" / "systemd" / "evergreen-groups-report.timer")
-    check_words(words_of(service["Service"]["ExecStart"]))
-    assert service["Service"]["StandardOutput"] == "null"
-    assert service["Service"]["NoNewPrivileges"] == "yes"
-    assert (timer["Timer"]["Persistent"], timer["Timer"]["RandomizedDelaySec"]) == ("true", "30min")
-
-
-def test_the_line_for_cron() -> None:
-    text = (REPOSITORY / "config" / "cron.d" / "evergreen-groups").read_text()
-    *settings, line = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[A-Z_]+=\S+", setting) for setting in settings)
-    *_when, user, command = line.split(maxsplit=6)
-    assert user == "evergreen-groups"
-    assert "%" not in command  # cron would take it for the end of the line
-    check_words(words_of(command))
