@@ -139,7 +139,8 @@
 
   function again(patron, wait) {
     const own = RETRIES[Math.min(patron.failures++, RETRIES.length - 1)];
-    patron.timer = setTimeout(() => (document.hidden ? (patron.since = 0) : ask(patron)), Math.max(own, Math.min(wait, LONGEST)));
+    const pause = Math.max(own, Math.min(wait, LONGEST));
+    patron.timer = setTimeout(() => (document.hidden ? (patron.since = 0) : ask(patron)), pause);
   }
 
   // Only what the user does leads to another look: a clock would keep an idle session alive. The client's own figures
