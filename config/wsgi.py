@@ -6,11 +6,11 @@ Settings come from /etc/evergreen-groups/config.toml, or from the file that $EVE
 import logging
 import os
 
-from evergreen_groups import config
+from evergreen_groups.settings import load
 from evergreen_groups.web import create_app
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 logging.getLogger("evergreen_groups.web").setLevel(logging.INFO)
 os.environ.setdefault("STATE_DIRECTORY", "/var/lib/evergreen-groups")
 os.environ.setdefault("CACHE_DIRECTORY", "/var/cache/evergreen-groups")
-application = create_app(config.load(None, os.environ), os.environ)
+application = create_app(load.load(None, os.environ), os.environ)

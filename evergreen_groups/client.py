@@ -14,22 +14,20 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evergreen_groups import state
-from evergreen_groups.audit import build_audit
-from evergreen_groups.checks import Checker
-from evergreen_groups.details import DetailsReader
+from evergreen_groups.audit import Audit, AuditCriteria, build_audit
+from evergreen_groups.changes import Moves, Recalculator
+from evergreen_groups.desk import Checker, DetailsReader, SummaryReader
 from evergreen_groups.events import EventHandler
-from evergreen_groups.findings import Audit, AuditCriteria
-from evergreen_groups.gateway import Gateway
-from evergreen_groups.models import Criteria, Report
-from evergreen_groups.moves import Moves
+from evergreen_groups.limits import ReferenceData
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.recalculation import Recalculator
-from evergreen_groups.reference_data import ReferenceData
-from evergreen_groups.report import build_report
+from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.summaries import SummaryReader
+from evergreen_groups.state import find_state_directory
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
 
 
 class Client:
@@ -53,7 +51,7 @@ class Client:
         self.gateway = gateway
         self._account = account
         self._policy = policy or PolicySettings()
-        self._state_directory = state_directory or state.directory(os.environ)
+        self._state_directory = state_directory or find_state_directory(os.environ)
         self._progress = progress
         self._reference = reference or ReferenceData(self._policy)
 

@@ -177,3 +177,10 @@ class NotFoundError(EventError):
 
 class CollisionError(EventError):
     """XACT_COLLISION: the record was changed by somebody else since it was read."""
+
+
+def not_in_sight(what: str) -> NotFoundError:
+    """The error for a patron or group that was asked for and isn't there, or is hidden."""
+    return NotFoundError(
+        f"{what}; check the number, and that the account has VIEW_USER at the home library", textcode="NOT_FOUND"
+    )

@@ -71,3 +71,17 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
         return Decision(False, own_balance, limit)
     exceeds = limit.comparison is Comparison.EXCEEDS
     return Decision(own_balance > limit.amount if exceeds else own_balance >= limit.amount, own_balance, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """A limit for some patrons: those of a profile, at home at a library, or both (None: any).
+
+    It holds for everything below that profile or library as well. ``amount`` is in the library's currency, None for
+    no limit; ``comparison`` None is the one that is configured for everybody.
+    """
+
+    profile: str | None
+    library: str | None
+    amount: Decimal | None
+    comparison: Comparison | None = None

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from fault_proxy import FaultProxy, fault_proxy
 from flask import Flask
-from web_caller import Clock
+from support.fault_proxy import FaultProxy, fault_proxy
+from support.gateways import PASSWORD, client_of, gateway_of
+from support.web_caller import Clock
 
-from evergreen_groups import config
 from evergreen_groups.client import Client
-from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import Settings
+from evergreen_groups.settings import Settings, load
 from evergreen_groups.web import close, create_app
-
-PASSWORD = "sandbox"
 
 hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
 hypothesis.settings.load_profile("suite")
@@ -33,8 +31,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(autouse=True)
 def no_configuration_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On a machine where the product is installed, its configuration is none of the tests' affair."""
-    monkeypatch.delenv(config.CONFIG_VARIABLE, raising=False)
-    monkeypatch.setattr(config, "SYSTEM_FILE", tmp_path / "no-configuration")
+    monkeypatch.delenv(load.CONFIG_VARIABLE, raising=False)
+    monkeypatch.setattr(load, "SYSTEM_FILE", tmp_path / "no-configuration")
 
 
 @pytest.fixture(autouse=True)
@@ -98,12 +96,3 @@ def make_app(tmp_path: Path, clock: Clock, proxy: FaultProxy) -> Iterator[Callab
             return app
 
         yield made
-
-
-def gateway_of(url: str, account: str, **options: object) -> Gateway:
-    credentials = Credentials(username=account, password=PASSWORD)
-    return Gateway(url, credentials=credentials, **options)  # type: ignore[arg-type]  # handed on as they come
-
-
-def client_of(gateway: Gateway, directory: Path) -> Client:
-    return Client(gateway, account="consortium_staff", state_directory=directory / "state")

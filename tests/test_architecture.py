@@ -1,131 +1,221 @@
-"""Arrows between the rooms point down only, and what must stay light stays light."""
+"""The house as ``docs/architecture.md`` draws it: arrows point down, faces are kept, a class name stands once.
+
+The table below is the one of the design, a row a room, from the top down: what a room may import are the rooms named
+there, whatever those may import, and the ground.
+"""
+
+from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent.parent / "evergreen_groups"
+import pytest
+from support.repository import REPOSITORY
 
-ROOMS = [
-    {"__main__"},
-    {"cli"},
-    {"web"},
-    {"hooks"},
-    {"documents"},
-    {"client"},
-    {"diagnosis"},
-    {"mail"},
-    {"events"},
-    {"report", "moves", "batch", "details", "checks", "audit", "recalculation", "cleared"},
-    {"audit_groups", "audit_search"},
-    {"planner"},
-    {"plans", "settling"},
-    {"journal", "audit_trail"},
-    {"summaries"},
-    {"penalties"},
-    {"history"},
-    {"history_file"},
-    {"comparison", "split"},
-    {"groups"},
-    {"decisions", "reference_data"},
-    {"limit_bounds"},
-    {"limits"},
-    {"membership", "group_search"},
-    {"group_rows", "own_fines"},
-    {"hidden_members", "patrons"},
-    {"audit_query"},
-    {"access", "group_query", "thresholds"},
-    {"org_units", "profiles"},
-    {"connection"},
-    {"run_status", "append_only"},
-    {"gateway", "state"},
-    {"first_configuration"},
-    {"config"},
-    {"passwords"},
-    {"settings"},
-    {"converters"},
-    {"findings"},
-    {"models"},
-    {"policy", "changes"},
-    {"editions"},
-    {"files", "lock", "file_names"},
-    {"errors", "kept", "progress"},
-]
-APART = {
-    "render": {
-        "checks",
-        "details",
-        "diagnosis",
-        "findings",
-        "recalculation",
-        "moves",
-        "plans",
-        "journal",
-        "models",
-        "split",
-        "changes",
-        "policy",
-        "editions",
-        "files",
-        "file_names",
-        "errors",
-        "progress",
-    },
-    "sandbox": {"errors"},
+PACKAGE = REPOSITORY / "evergreen_groups"
+
+MAY_IMPORT = {
+    "__main__": {"cli"},
+    "cli": {"web", "doctor", "nightly", "client", "hooks", "render", "connect", "settings", "state", "sandbox"},
+    "web": {"hooks", "client", "nightly", "render", "limits", "settings", "state", "ils", "connect"},
+    "hooks": {"client", "desk", "events"},
+    "client": {"report", "audit", "changes", "desk", "events"},
+    "nightly": {"render", "report", "mail", "ils", "state", "settings"},
+    "render": {"report", "audit", "changes", "desk", "doctor", "state"},
+    "doctor": {"report", "mail", "groups", "limits", "settings", "state", "connect"},
+    "events": {"desk", "changes"},
+    "desk": {"report", "changes"},
+    "changes": {"audit", "groups", "state"},
+    "report": {"groups", "limits", "ils", "state"},
+    "audit": {"groups", "limits", "ils", "state"},
+    "groups": {"limits", "ils"},
+    "limits": {"settings", "ils", "policy"},
+    "mail": {"settings", "state"},
+    "connect": {"settings", "gateway"},
+    "settings": {"policy"},
+    "ils": {"gateway"},
+    "gateway": set(),
+    "state": set(),
+    "sandbox": set(),
 }
-LEVEL = {room: depth for depth, rooms in enumerate(ROOMS) for room in rooms}
+"""The rooms of the house and what each may import."""
+
+GROUND = {"errors", "exit_status", "formats", "money", "policy", "progress", "ttl_cache"}
+"""What stands below every room, and is imported by any."""
+GROUND_MAY_IMPORT = {
+    "exit_status": {"errors"},
+    "policy": {"errors", "money"},
+    "money": {"errors"},
+}
+STANDS_APART = {"gateway": {"errors"}, "state": {"errors"}, "sandbox": {"errors", "money"}}
+"""Rooms that take less of the ground than the others, because they are to be usable, or to be judged, alone."""
 
 
-def imports(path: Path) -> set[str]:
-    """The rooms of the package that a file imports from."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("evergreen_groups"):
-            parts = node.module.split(".")
-            names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-            found |= {name for name in names if name != "__version__"}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("evergreen_groups.")}
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    return {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def exports(room: str) -> dict[str, str]:
+    """What a face hands out: each name with the module it stands in (a module hands out itself)."""
+    stub = modules()[room].with_suffix(".pyi")
+    found = {}
+    if stub.exists():
+        for node in ast.parse(stub.read_text("utf-8")).body:
+            assert isinstance(node, ast.ImportFrom), f"{stub}: a face only imports"
+            for alias in node.names:
+                assert alias.asname == alias.name, f"{stub}: {alias.name} is not handed out"
+                found[alias.name] = f"{room}.{node.module}" if node.module else f"{room}.{alias.name}"
     return found
 
 
-def files() -> list[tuple[str, Path]]:
+def is_room(module: str) -> bool:
+    return modules()[module].name == "__init__.py"
+
+
+def imports(module: str, *, at_start: bool = False) -> list[tuple[str, str]]:
+    """What a module imports from the package, as (module, name); ``at_start``: only what importing it imports."""
     found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        relative = path.relative_to(PACKAGE)
-        room = relative.parts[0] if len(relative.parts) > 1 else relative.stem
-        if room != "__init__":
-            found.append((room, path))
+    tree = ast.parse(modules()[module].read_text("utf-8"))
+    for node in tree.body if at_start else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "evergreen_groups":
+            found += [(str(node.module), alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names if alias.name.startswith("evergreen_groups.")]
     return found
+
+
+def source(module: str, name: str) -> str:
+    """The module in which an imported name stands."""
+    if is_room(module):
+        if name in exports(module):
+            return exports(module)[name]
+        if f"{module}.{name}" in modules():
+            return f"{module}.{name}"
+    return module
+
+
+def room(module: str) -> str:
+    """The room of the table that a module stands in; a file at the top is its own."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def allowed(start: str) -> set[str]:
+    found, waiting = set(), [start]
+    while waiting:
+        for other in MAY_IMPORT.get(waiting.pop(), ()):
+            if other not in found:
+                found.add(other)
+                waiting.append(other)
+    return found
+
+
+def test_the_table_has_every_room_and_nothing_else() -> None:
+    there = {room(module) for module in modules()} - {"__init__"}
+    assert there == set(MAY_IMPORT) | GROUND
 
 
 def test_arrows_point_down() -> None:
     wrong = []
-    for room, path in files():
-        for other in imports(path) - {room}:
-            if room in APART:
-                allowed = other in APART[room]
-            elif other in APART:
-                allowed = room == "cli"
-            else:
-                allowed = LEVEL[other] > LEVEL[room]
-            if not allowed:
-                wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
+    for module in modules():
+        here = room(module)
+        if here == "__init__":
+            continue
+        ground = STANDS_APART.get(here, GROUND) if here not in GROUND else GROUND_MAY_IMPORT.get(here, set())
+        may = (allowed(here) if here in MAY_IMPORT else set()) | ground | {here}
+        for other, name in imports(module):
+            there = room(source(other, name))
+            if there not in may and there != "__init__":
+                wrong.append(f"{module} imports {other}.{name}")
     assert not wrong
 
 
-def test_the_gateway_stands_alone() -> None:
-    for room, path in files():
-        if room == "gateway":
-            assert imports(path) <= {"gateway", "errors"}, path
+def test_no_room_is_above_itself() -> None:
+    for name in MAY_IMPORT:
+        assert name not in allowed(name), f"{name} may import itself over another room"
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    arrows = defaultdict(set)
+    for module in modules():
+        for other, name in imports(module, at_start=True):
+            arrows[module].add(source(other, name))
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way, module))
+        if module not in done:
+            for other in arrows[module]:
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in modules():
+        visit(module, ())
+
+
+def test_rooms_are_entered_by_their_faces() -> None:
+    """A module of another room is imported from that room's face; within a room, from where it stands."""
+    wrong = []
+    for module in modules():
+        own = module if is_room(module) else module.rpartition(".")[0]
+        for other, name in imports(module):
+            parent = other if is_room(other) else other.rpartition(".")[0]
+            if parent in ("evergreen_groups", own):
+                continue
+            if not is_room(other) or (name and name not in exports(other) and not is_room(f"{other}.{name}")):
+                wrong.append(f"{module} imports {other}.{name}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", sorted(module for module in modules() if is_room(module)))
+def test_a_face_says_what_its_room_is_and_hands_out_what_is_there(name: str) -> None:
+    assert ast.get_docstring(ast.parse(modules()[name].read_text("utf-8")))
+    for exported, module in exports(name).items():
+        code = modules()[module].read_text("utf-8")
+        assert module.endswith(f".{exported}") or exported in code, f"{exported} is not in {module}"
+
+
+def test_the_top_of_the_package_is_small() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 12
+
+
+def test_a_class_name_stands_once() -> None:
+    places = defaultdict(list)
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_a_long_module_says_why() -> None:
+    for module, path in modules().items():
+        text = path.read_text("utf-8")
+        if text.count("\n") > 300:
+            assert "one module because" in (ast.get_docstring(ast.parse(text)) or ""), f"{module} is long"
+
+
+def test_the_tests_mirror_the_rooms() -> None:
+    """Each room's tests stand in a folder of the room's name."""
+    folders = {path.name for path in (REPOSITORY / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
+    rooms = {room(module) for module in modules() if is_room(module)} - {"__init__"}
+    assert folders - rooms <= {"apache", "bench", "recorded", "support"}
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom evergreen_groups.cli.main import run\nrun(['report', '--help'])\n"
-        "heavy = {'requests', 'lxml', 'rich', 'sqlite3', 'flask', 'waitress', 'evergreen_groups.gateway', "
-        "'evergreen_groups.sandbox'}\n"
+        "import sys\nfrom evergreen_groups.cli.application import run\nrun(['report', '--help'])\n"
+        "heavy = {'requests', 'lxml', 'rich', 'sqlite3', 'flask', 'waitress', 'jinja2', "
+        "'evergreen_groups.gateway.gateway', 'evergreen_groups.sandbox.sandbox'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -10,10 +10,11 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from test_cli import REPOSITORY
+from support.repository import REPOSITORY
 
-from evergreen_groups.cli import exit_codes, report_command
-from evergreen_groups.cli.main import cli
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import cli
+from evergreen_groups.cli.commands import report
 
 
 def words_of(command: str) -> list[str]:
@@ -27,7 +28,7 @@ def check_words(words: list[str]) -> None:
     with cli.make_context("evergreen-groups", list(words)):
         pass
     rest = words[words.index("report") + 1 :]
-    with report_command.command.make_context("report", rest) as context:
+    with report.report_command.make_context("report", rest) as context:
         assert context.params["split"] == "library"
 
 
@@ -40,9 +41,9 @@ def test_the_units_of_systemd() -> None:
     check_words(words_of(service["Service"]["ExecStart"]))
     assert service["Service"]["StandardOutput"] == "null"
     assert service["Service"]["NoNewPrivileges"] == "yes"
-    ends_otherwise = {exit_codes.BLOCKED, exit_codes.STALE, exit_codes.UNWELL}  # other commands do
-    killed = {exit_codes.INTERRUPTED, exit_codes.TERMINATED}
-    never_again = set(exit_codes.MEANINGS) - ends_otherwise - killed - {exit_codes.DONE, exit_codes.UNREACHABLE}
+    ends_otherwise = {exit_status.BLOCKED, exit_status.STALE, exit_status.UNWELL}  # other commands do
+    killed = {exit_status.INTERRUPTED, exit_status.TERMINATED}
+    never_again = set(exit_status.MEANINGS) - ends_otherwise - killed - {exit_status.DONE, exit_status.UNREACHABLE}
     assert set(map(int, service["Service"]["RestartPreventExitStatus"].split())) == never_again
     assert (timer["Timer"]["Persistent"], timer["Timer"]["RandomizedDelaySec"]) == ("true", "30min")
 

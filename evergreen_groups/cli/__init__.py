@@ -1,7 +1,5 @@
-"""The command ``evergreen-groups``: words in, words out. No rule lives here."""
+"""The command ``evergreen-groups``: options in, text out. No rule lives here."""
 
-from __future__ import annotations
+import lazy_loader
 
-from evergreen_groups.cli.main import main
-
-__all__ = ["main"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

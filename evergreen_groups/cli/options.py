@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-from evergreen_groups import converters
-from evergreen_groups.converters import NotAllowedError
+from evergreen_groups.formats import FORMATS
+from evergreen_groups.settings import NotAllowedError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Checked(click.ParamType[object]):
-    """A parameter type made from a converter of :mod:`evergreen_groups.converters`."""
+    """A parameter type made from a converter of :mod:`evergreen_groups.settings.values`."""
 
     def __init__(self, name: str, convert: Callable[[object], object]) -> None:
         self.name = name
@@ -31,9 +31,7 @@ class Checked(click.ParamType[object]):
 
 def output_options(command: Command) -> Command:
     """The two options of a command that writes a report: ``--format`` and ``--output``."""
-    output_format = click.option(
-        "--format", "output_format", type=click.Choice(converters.FORMATS), help="Output format (table)."
-    )
+    output_format = click.option("--format", "output_format", type=click.Choice(FORMATS), help="Output format (table).")
     output = click.option(
         "--output",
         type=click.Path(path_type=Path, dir_okay=False),

@@ -8,10 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TextIO
 
-from evergreen_groups import converters
+from evergreen_groups.formats import FORMATS
 
 
-def format_of(output: Path | None, formats: Collection[str] = converters.FORMATS) -> str | None:
+def format_of(output: Path | None, formats: Collection[str] = FORMATS) -> str | None:
     """The one of ``formats`` that a file's ending asks for."""
     ending = output.suffix.lstrip(".").lower() if output else ""
     return ending if ending in formats else None

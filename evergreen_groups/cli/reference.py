@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import click
 
-from evergreen_groups.cli.main import cli
+from evergreen_groups.cli.application import cli
 
 _WIDTH = 88
 

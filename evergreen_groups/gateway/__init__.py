@@ -5,31 +5,8 @@
         for patron in gateway.pcrud.search("au", {"usrgroup": 6001, "deleted": "f"}):
             print(patron.family_name, patron.expire_date)
 
-It logs in with the first call that needs a session, and out at the end.
-"""
+It logs in with the first call that needs a session, and out at the end."""
 
-from evergreen_groups.gateway.answer import Result
-from evergreen_groups.gateway.client import Gateway
-from evergreen_groups.gateway.columns import columns
-from evergreen_groups.gateway.idl import Class, Field, Idl, Link
-from evergreen_groups.gateway.pcrud import Pcrud
-from evergreen_groups.gateway.record import Record
-from evergreen_groups.gateway.retry import RetryPolicy
-from evergreen_groups.gateway.session import TOKEN, Credentials
-from evergreen_groups.gateway.statistics import Statistics
+import lazy_loader
 
-__all__ = [
-    "TOKEN",
-    "Class",
-    "Credentials",
-    "Field",
-    "Gateway",
-    "Idl",
-    "Link",
-    "Pcrud",
-    "Record",
-    "Result",
-    "RetryPolicy",
-    "Statistics",
-    "columns",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

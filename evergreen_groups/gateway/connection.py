@@ -20,6 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+
 _SHORTEST_WAIT = 0.001  # in seconds; nought would be no limit to a socket
 _LONGEST_WAIT = 0.5  # how long a read may go on, in seconds, after the gateway was closed in another thread
 

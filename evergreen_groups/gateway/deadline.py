@@ -6,9 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import TimedOutError
-from evergreen_groups.gateway.call import Call
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.calls import Call
 
 
 def seconds_until(until: float | None, call: Call) -> float | None:

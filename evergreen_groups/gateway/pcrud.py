@@ -7,9 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.call import REQUEST_LIMIT
-from evergreen_groups.gateway.columns import ColumnReader
-from evergreen_groups.gateway.pages import (
+from evergreen_groups.gateway.calls import REQUEST_LIMIT
+from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
     Page,
@@ -22,12 +21,13 @@ from evergreen_groups.gateway.pages import (
     stretches,
     walk,
 )
-from evergreen_groups.gateway.record import Record
+from evergreen_groups.gateway.record import ColumnReader, Record
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.answer import Result
-    from evergreen_groups.gateway.client import Gateway
+    from evergreen_groups.gateway.calls import Result
+    from evergreen_groups.gateway.gateway import Gateway
+
 
 Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from evergreen_groups.errors import (
     ConfigurationError,
@@ -17,9 +17,11 @@ from evergreen_groups.errors import (
     MethodNotFoundError,
     UnexpectedAnswerError,
 )
-from evergreen_groups.gateway.call import Call
+from evergreen_groups.gateway.calls import Call
 from evergreen_groups.gateway.deadline import held
-from evergreen_groups.gateway.redaction import Redactor
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.redaction import Redactor
 
 log = logging.getLogger("evergreen_groups.gateway")
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
@@ -27,11 +28,13 @@ from evergreen_groups.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from evergreen_groups.gateway.address import Address
-from evergreen_groups.gateway.call import Call
 from evergreen_groups.gateway.connection import Adapter, Exchange, StaleConnectionError, current_exchange
-from evergreen_groups.gateway.redaction import Redactor
-from evergreen_groups.gateway.statistics import Statistics
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.address import Address
+    from evergreen_groups.gateway.calls import Call
+    from evergreen_groups.gateway.redaction import Redactor
+    from evergreen_groups.gateway.statistics import Statistics
 
 log = logging.getLogger("evergreen_groups.gateway")
 

@@ -1,8 +1,5 @@
-"""The report by mail: who gets which part of it, the messages, the server that takes them, and those kept for later."""
+"""Messages, the outbox they wait in, and the server that takes them."""
 
-from evergreen_groups.mail.delivery import Delivery, Mailer
-from evergreen_groups.mail.message import Attachment, Letter, build_message
-from evergreen_groups.mail.recipients import addressed
-from evergreen_groups.mail.spool import Spool
+import lazy_loader
 
-__all__ = ["Attachment", "Delivery", "Letter", "Mailer", "Spool", "addressed", "build_message"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,8 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.files import write_bytes_atomically
-from evergreen_groups.state import made
+from evergreen_groups.state import make_state_directory, write_bytes_atomically
 
 _ENDING = ".eml"
 _UNFINISHED = ".part"
@@ -53,7 +52,7 @@ class Spool:
         """
         moment = message["Date"].datetime.astimezone(UTC)
         digest = sha256(str(message["Message-ID"]).encode()).hexdigest()[:16]
-        target = made(self._directory) / f"{moment:%Y%m%dT%H%M%SZ}-{digest}{_ENDING}"
+        target = make_state_directory(self._directory) / f"{moment:%Y%m%dT%H%M%SZ}-{digest}{_ENDING}"
         with write_bytes_atomically(target) as stream:
             stream.write(message.as_bytes(policy=SMTP))
 

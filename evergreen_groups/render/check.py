@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.checks import Check, PatronCheck, RecordedPenalty
-from evergreen_groups.render.columns import PLAIN, Cell, Column, Columns
-from evergreen_groups.render.json_document import limit_document
-from evergreen_groups.render.wording import amount, counted, limit_words, plain_amount, printable
+from evergreen_groups.money import amount, plain_amount
+from evergreen_groups.render.report import limit_document
+from evergreen_groups.render.safe_text import printable
+from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
+from evergreen_groups.render.wording import counted, limit_words
+
+if TYPE_CHECKING:
+    from evergreen_groups.desk import GroupCheck, PatronCheck, RecordedPenalty
 
 SCHEMA = "evergreen-groups/check/1"
 
 
-def write_check(check: Check, stream: TextIO, *, width: int) -> None:
+def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, under it the reasons, and the group's total, for information only."""
     rows = [_row(patron) for patron in check.patrons]
     columns = Columns(_COLUMNS, rows, width)
@@ -31,12 +35,12 @@ def write_check(check: Check, stream: TextIO, *, width: int) -> None:
 
 
 _COLUMNS = (
-    Column("Name", least=14),
-    Column("Barcode", least=14),
-    Column("Library"),
-    Column("Own fines", right=True),
-    Column("Limit", least=10),
-    Column("Blocked"),
+    TextColumn("Name", least=14),
+    TextColumn("Barcode", least=14),
+    TextColumn("Library"),
+    TextColumn("Own fines", right=True),
+    TextColumn("Limit", least=10),
+    TextColumn("Blocked"),
 )
 
 
@@ -62,14 +66,14 @@ def _reasons(patron: PatronCheck) -> Iterator[str]:
         yield f"  {printable(difference)}"
 
 
-def _hidden(check: Check) -> str:
+def _hidden(check: GroupCheck) -> str:
     who = counted(check.hidden_count, "member is", "members are")
     if check.hidden_fines is None:
         return f"{who} hidden from this account; what they owe is not known and not in it."
     return f"{who} hidden from this account; they owe {amount(check.hidden_fines)}, which is in it."
 
 
-def write_check_json(check: Check, stream: TextIO) -> None:
+def write_check_json(check: GroupCheck, stream: TextIO) -> None:
     """Write the check as one JSON object; amounts are strings with two places."""
     document = {
         "schema": SCHEMA,

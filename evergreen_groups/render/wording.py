@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
-from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from evergreen_groups.models import NOTHING, Criteria, GroupFines
+from evergreen_groups.money import NOTHING, amount
 from evergreen_groups.policy import Comparison, Limit
+from evergreen_groups.render.safe_text import printable
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.report import Criteria
 
 TITLE = "Groups with high combined fines"
 CONFIDENTIAL = "Holds names and barcodes of patrons: keep it confidential."
@@ -19,30 +23,6 @@ _SORT_WORDS = {
     "name": "by the name of the lead",
     "library": "by library",
 }
-
-# Invisible characters that reorder the text around them.
-_DIRECTION_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
-_BREAKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
-# Terminals obey the control characters; half a surrogate pair can't be encoded, and HTML has neither.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-def printable(text: str) -> str:
-    """Make ``text`` safe to show on one line: no line breaks, control characters or reordering of what follows."""
-    if text.isascii() and text.isprintable():
-        return text
-    text = _BREAKS.sub(" ", _DIRECTION_CONTROLS.sub("", text))
-    return _UNPRINTABLE.sub("\ufffd", text)
-
-
-def amount(value: Decimal) -> str:
-    """Write money for people, as ``1,234.50``."""
-    return f"{value + 0:,.2f}"  # + 0: never "-0.00"
-
-
-def plain_amount(value: Decimal) -> str:
-    """Write money for programs, as ``1234.50``."""
-    return f"{value + 0:.2f}"
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

@@ -1,5 +1,5 @@
-"""The web service: the hooks over HTTP, for the staff client, for other systems and for events from the ILS."""
+"""The web service: the API, the panel's script, the report's pages and the ILS's events over HTTP."""
 
-from evergreen_groups.web.app import PREFIX, close, create_app
+import lazy_loader
 
-__all__ = ["PREFIX", "close", "create_app"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

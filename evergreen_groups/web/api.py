@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups import hooks
-from evergreen_groups.web import parameters
+from evergreen_groups.web import requests
 from evergreen_groups.web.service import service
 
 blueprint = Blueprint("api", __name__)
@@ -15,28 +15,28 @@ blueprint = Blueprint("api", __name__)
 def patron_summary(patron: str) -> Response:
     """A patron's group: what its members owe, each and together."""
     with service().desk(request) as desk:
-        return _answer(hooks.patron_summary(desk.client, parameters.record_id(patron)))
+        return _answer(hooks.patron_summary(desk.client, requests.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/<patron>/block")
 def block(patron: str) -> Response:
     """Whether a patron is blocked by their own fines."""
     with service().desk(request) as desk:
-        return _answer(hooks.block_decision(desk.client, parameters.record_id(patron)))
+        return _answer(hooks.block_decision(desk.client, requests.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/by-barcode/<barcode>/block")
 def block_by_barcode(barcode: str) -> Response:
     """Whether the patron with a barcode is blocked by their own fines."""
     with service().desk(request) as desk:
-        return _answer(hooks.block_decision_by_barcode(desk.client, parameters.barcode(barcode)))
+        return _answer(hooks.block_decision_by_barcode(desk.client, requests.barcode(barcode)))
 
 
 @blueprint.get("/api/v1/groups/<group>")
 def group_summary(group: str) -> Response:
     """A group by its number: what its members owe, each and together."""
     with service().desk(request) as desk:
-        return _answer(hooks.group_summary(desk.client, parameters.record_id(group)))
+        return _answer(hooks.group_summary(desk.client, requests.record_id(group)))
 
 
 def _answer(value: hooks.PatronSummary | hooks.GroupSummary | hooks.BlockDecision) -> Response:

@@ -13,13 +13,15 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.settings import Settings
 from evergreen_groups.web import api, events, pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import EXTENSION, Service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from evergreen_groups.settings import Settings
+
 
 log = logging.getLogger("evergreen_groups.web")
 

@@ -12,9 +12,8 @@ from flask import Blueprint, Request, Response, jsonify, request
 from evergreen_groups import hooks
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.web import problems
-from evergreen_groups.web.addresses import is_allowed
-from evergreen_groups.web.parameters import LARGEST_ID
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.requests import LARGEST_ID, is_allowed
 from evergreen_groups.web.service import Service, service
 
 SECRET_HEADER = "X-Evergreen-Groups-Secret"  # noqa: S105  # the header's name

@@ -25,7 +25,7 @@ def description() -> dict[str, Any]:
     document["info"]["version"] = __version__
     schemas = document["components"]["schemas"]
     for name, file in SCHEMAS.items():
-        folder = resources.files("evergreen_groups").joinpath("schemas")
+        folder = resources.files("evergreen_groups.hooks").joinpath("schemas")
         schema = json.loads(folder.joinpath(f"{file}.schema.json").read_text("utf-8"), object_hook=_rehung)
         schemas.update(schema.pop("$defs", {}))
         del schema["$schema"]

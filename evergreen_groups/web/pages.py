@@ -7,19 +7,22 @@ import re
 from contextlib import suppress
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request
 
-from evergreen_groups.converters import FORMATS
-from evergreen_groups.editions import LATEST
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.file_names import file_names
-from evergreen_groups.org_units import OrgUnits
-from evergreen_groups.settings import ReportSettings
-from evergreen_groups.web.admission import may_view_everybody
+from evergreen_groups.formats import FORMATS
+from evergreen_groups.ils import OrgUnits
+from evergreen_groups.nightly import library_file_names
+from evergreen_groups.state import LATEST
+from evergreen_groups.web.authorization import may_view_everybody
 from evergreen_groups.web.openapi import description
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import Service, service
+
+if TYPE_CHECKING:
+    from evergreen_groups.settings import ReportSettings
 
 blueprint = Blueprint("pages", __name__)
 
@@ -43,7 +46,7 @@ def latest_report() -> Response:
         units = OrgUnits.read(desk.client.gateway)
         if not may_view_everybody(desk.client.gateway, desk.caller, units.root.id):
             raise ProblemError(403, "The report has patrons of every library: it takes VIEW_USER for all of them.")
-    page = _report(running, file_names([unit.shortname for unit in units])[units.root.shortname])
+    page = _report(running, library_file_names([unit.shortname for unit in units])[units.root.shortname])
     own = _POLICY.search(page, 0, 4096)
     policy = own[1].decode("ascii") if own else _STRICT_POLICY
     response = Response(page, content_type="text/html; charset=utf-8")

@@ -14,11 +14,13 @@ from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web.app import LARGEST_BODY
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from evergreen_groups.settings import ServeSettings
+
 
 MOST_CONNECTIONS = 1000
 LARGEST_HEADERS = 32 * 1024

@@ -10,20 +10,17 @@ from typing import cast
 
 from flask import Request, current_app
 
-from evergreen_groups import converters, passwords, state
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
-from evergreen_groups.reference_data import ReferenceData
-from evergreen_groups.settings import Settings
+from evergreen_groups.limits import ReferenceData
+from evergreen_groups.settings import Settings, passwords, values
+from evergreen_groups.state import find_cache_directory, find_state_directory
 from evergreen_groups.web import problems
-from evergreen_groups.web.addresses import Address, client_address, neighbourhood
-from evergreen_groups.web.admission import Admission, Caller
-from evergreen_groups.web.breaker import Breaker
-from evergreen_groups.web.origin import refuse_other_origins
+from evergreen_groups.web.authorization import Admission, Caller
+from evergreen_groups.web.overload import Breaker, Turns
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.tokens import token_of
-from evergreen_groups.web.turns import Turns
+from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
 
 EXTENSION = "evergreen-groups"
 
@@ -37,7 +34,7 @@ _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class DeskRequest:
     """A request of somebody at a desk: who asks, and the jobs done in their name."""
 
     caller: Caller
@@ -50,10 +47,10 @@ class Service:
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.settings = settings
         self._environ = environ
-        self.state_directory = state.directory(environ)
+        self.state_directory = find_state_directory(environ)
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
-        self.origin = settings.serve.origin or converters.origin_of(self.gateway.url)
+        self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
         self.admission = Admission(clock, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=_PATIENCE_SECONDS, pause=10.0)
@@ -64,7 +61,7 @@ class Service:
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, patience=0.0, pause=10.0)
 
     @contextmanager
-    def desk(self, request: Request) -> Iterator[Desk]:
+    def desk(self, request: Request) -> Iterator[DeskRequest]:
         """Admit the caller of a request, and do what is done inside in their name, within the time for a request.
 
         Raises:
@@ -76,7 +73,7 @@ class Service:
         try:
             with self.breaker.watching(), self.turns.taken():
                 caller = self.admission.admit(gateway, address)
-                yield Desk(caller, self._client(gateway, f"user {caller.user}"))
+                yield DeskRequest(caller, self._client(gateway, f"user {caller.user}"))
         except EvergreenGroupsError as error:
             raise problems.of_reading(error) from error
 
@@ -125,7 +122,7 @@ class Service:
             ca_bundle=settings.ca_bundle,
             allow_plain_http=settings.allow_plain_http,
             retries=_RETRIES,
-            cache_directory=state.cache_directory(self._environ),
+            cache_directory=find_cache_directory(self._environ),
         )
 
     def _service_accounts_gateway(self) -> Gateway:

@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from web_caller import API, SECRET, bearer, served, session, settings_of
+from support.repository import REPOSITORY
+from support.web_caller import API, SECRET, bearer, served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import EventsSettings, ServeSettings
-from evergreen_groups.web import close, create_app
-from evergreen_groups.web.server import Server
+from evergreen_groups.settings import ServeSettings
+from evergreen_groups.settings.sections import EventsSettings
+from evergreen_groups.web import Server, close, create_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-CONFIGURATION = Path(__file__).parents[2] / "config" / "apache"
-PANEL = Path(__file__).parents[2] / "evergreen_groups" / "web" / "static" / "panel.js"
+CONFIGURATION = REPOSITORY / "config" / "apache"
+PANEL = REPOSITORY / "evergreen_groups" / "web" / "static" / "panel.js"
 TAG = b'<script src="/evergreen-groups/panel.js" defer></script></body>'
 MODULES = """
 mpm_prefork authz_core mime filter deflate env alias dir rewrite setenvif expires headers proxy proxy_http substitute

@@ -42,7 +42,7 @@ class Sent:
 def sandbox(patrons: int) -> Iterator[tuple[str, str, str]]:
     """A sandbox with a large population in a process of its own: its address, a user name and the password."""
     code = (
-        "import sys; from evergreen_groups.sandbox import Sandbox\n"
+        "import sys; from evergreen_groups.sandbox.sandbox import Sandbox\n"
         "with Sandbox(patrons=int(sys.argv[1])) as sandbox:\n"
         "    print(sandbox.url, *sandbox.report_account, flush=True)\n"
         "    sandbox.wait()"
@@ -61,8 +61,7 @@ def run_report(url: str, username: str, password: str) -> dict[str, object]:
     """Build one report in this process, taking down every request."""
     from evergreen_groups.gateway import Credentials, Gateway
     from evergreen_groups.gateway.transport import Transport
-    from evergreen_groups.models import Criteria
-    from evergreen_groups.report import build_report
+    from evergreen_groups.report import Criteria, build_report
 
     sent: list[Sent] = []
     send = Transport._send

@@ -1,32 +1,5 @@
-"""Writes an audit in one of four formats; the module of a format is imported when it is asked for."""
+"""The audit as text, CSV, JSON or an HTML page."""
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TextIO
-
-from evergreen_groups.findings import Audit
-
-
-def render_audit(audit: Audit, format: str, stream: TextIO) -> None:
-    """Write ``audit`` to ``stream`` as ``table``, ``csv``, ``json`` or ``html``.
-
-    A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format.
-    """
-    if format == "table":
-        from evergreen_groups.render.audit.listing import write_listing
-
-        write_listing(audit, stream)
-    elif format == "csv":
-        from evergreen_groups.render.audit.rows import write_rows
-
-        write_rows(audit, stream)
-    elif format == "json":
-        from evergreen_groups.render.audit.document import write_document
-
-        write_document(audit, stream)
-    elif format == "html":
-        from evergreen_groups.render.audit.page import write_page
-
-        write_page(audit, stream)
-    else:
-        raise ValueError(f"unknown format {format!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.findings import Audit, Kind
-from evergreen_groups.models import Member
-from evergreen_groups.render.audit.words import (
+from evergreen_groups.audit import Audit, FindingKind
+from evergreen_groups.money import amount
+from evergreen_groups.render import (
+    Markup,
+    asset,
+    beginning,
+    counted,
+    element,
+    ending,
+    local_time,
+    notes_section,
+    opening,
+    printable,
+)
+from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,
     TITLE,
@@ -16,9 +28,9 @@ from evergreen_groups.render.audit.words import (
     kinds_found,
     looked_at,
 )
-from evergreen_groups.render.page.frame import asset, beginning, ending, notes_section
-from evergreen_groups.render.page.markup import Markup, element, opening
-from evergreen_groups.render.wording import amount, counted, local_time, printable
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import Member
 
 _PERSON_HEADINGS = ("Name", "Barcode", "Library", "Group", "Own fines", "Group's fines", "Why", "Blocks")
 _GROUP_HEADINGS = ("Group", "Members", "Combined fines", "Why", "Who")
@@ -51,20 +63,20 @@ def _introduction(audit: Audit) -> Markup:
     return element("header", element("h1", TITLE), rule, element("dl", *rows, class_="facts"))
 
 
-def _section(audit: Audit, kind: Kind) -> Iterator[Markup]:
+def _section(audit: Audit, kind: FindingKind) -> Iterator[Markup]:
     """One kind, row by row, so that a long one is never in memory as a whole."""
     yield opening("section", aria_labelledby=kind.value)
     yield element("h2", f"{HEADINGS[kind]}: {audit.count(kind):,}", id=kind.value)
     yield element("p", WHAT_TO_DO[kind])
     yield opening("table")
-    headings = _GROUP_HEADINGS if kind is Kind.ACCIDENTAL else _PERSON_HEADINGS
+    headings = _GROUP_HEADINGS if kind is FindingKind.ACCIDENTAL else _PERSON_HEADINGS
     yield element("thead", element("tr", *[element("th", heading, scope="col") for heading in headings]))
     yield opening("tbody")
-    yield from _groups(audit) if kind is Kind.ACCIDENTAL else _people(audit, kind)
+    yield from _groups(audit) if kind is FindingKind.ACCIDENTAL else _people(audit, kind)
     yield Markup("</tbody></table></section>\n")
 
 
-def _people(audit: Audit, kind: Kind) -> Iterator[Markup]:
+def _people(audit: Audit, kind: FindingKind) -> Iterator[Markup]:
     for finding in audit.of_kind(kind):
         member = finding.member
         yield _row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from evergreen_groups.sandbox.classes import Class, Field, classes
+from evergreen_groups.sandbox.database import StoredClass, StoredField, idl_classes
 
 _BIG = {
     ("mbts", "id"),
@@ -54,7 +54,7 @@ class Source:
     """A class in a FROM clause under its alias."""
 
     alias: str
-    known: Class
+    known: StoredClass
 
     @property
     def quoted(self) -> str:
@@ -81,7 +81,7 @@ def quoted(name: str) -> str:
     return '"' + name[:63].replace('"', '""') + '"'
 
 
-def kind_of(class_id: str, item: Field) -> str:
+def kind_of(class_id: str, item: StoredField) -> str:
     """The kind of a field in queries, where 64-bit columns count apart."""
     return "bigint" if (class_id, item.name) in _BIG else item.kind
 
@@ -99,7 +99,7 @@ class Frame:
         Raises:
             QueryError: there is no such class, or the alias is taken.
         """
-        known = classes().get(class_id) if isinstance(class_id, str) else None
+        known = idl_classes().get(class_id) if isinstance(class_id, str) else None
         if known is None:
             raise MalformedError(f"no class {class_id}")
         source = Source(alias or known.id, known)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from evergreen_groups.sandbox.database import BadValueError, interval_seconds, now, timestamp_text, to_storage
 from evergreen_groups.sandbox.query.frames import MalformedError, QueryError
-from evergreen_groups.sandbox.values import BadValueError, interval_seconds, now, timestamp_text, to_storage
 
 _RANGES = {"integer": 2**31, "bigint": 2**63}
 _SPECIAL_TIMES = {"infinity": "~", "-infinity": "", "epoch": "1970-01-01T00:00:00+0000"}

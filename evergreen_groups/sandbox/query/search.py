@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.classes import Class, Field
 from evergreen_groups.sandbox.query import ordering, where
 from evergreen_groups.sandbox.query.frames import Frame, QueryError, Source, UnjoinableError
 from evergreen_groups.sandbox.query.joins import joins
 from evergreen_groups.sandbox.query.subqueries import number
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database import StoredClass, StoredField
 
 _SUMMARIES = ("mbts", "mobts", "mous", "mus")
 _NEVER = {
@@ -31,13 +33,13 @@ class Search:
     """
 
     sql: str
-    columns: tuple[Field, ...]
+    columns: tuple[StoredField, ...]
     joined: bool
     limit: int
     offset: int
 
 
-def search(known: Class, condition: Any, options: dict[str, Any], permission: Permission) -> Search:
+def run_search(known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission) -> Search:
     """Build the search for the rows that fulfil a condition and that the permission lets through.
 
     Raises:
@@ -64,7 +66,7 @@ def search(known: Class, condition: Any, options: dict[str, Any], permission: Pe
     return Search(f"{sql} LIMIT {limit} OFFSET {offset}", columns, False, limit, offset)
 
 
-def count(known: Class, condition: Any, options: dict[str, Any], permission: Permission) -> str:
+def count(known: StoredClass, condition: Any, options: dict[str, Any], permission: Permission) -> str:
     """The SQL that counts those rows.
 
     Raises:
@@ -79,7 +81,7 @@ def count(known: Class, condition: Any, options: dict[str, Any], permission: Per
     return f"SELECT count(DISTINCT {key}) {rest}"
 
 
-def _shown(core: Source, item: Field) -> str:
+def _shown(core: Source, item: StoredField) -> str:
     """A column as it is selected.
 
     A sum of money in a summary is ``0.0`` where there was nothing to sum, ``0.00`` where there was (``groups-026``,
@@ -93,7 +95,7 @@ def _shown(core: Source, item: Field) -> str:
     return f"CASE WHEN {column} = 0 AND {never} THEN '0.0' ELSE {column} END"
 
 
-def _columns(known: Class, selection: Any) -> tuple[Field, ...]:
+def _columns(known: StoredClass, selection: Any) -> tuple[StoredField, ...]:
     """The columns selected of the class; names that it hasn't are passed over (``pcrud-154``)."""
     if not isinstance(selection, dict) or known.id not in selection:
         return tuple(item for item in known.columns if not item.hidden)
@@ -141,7 +143,7 @@ def _order(frame: Frame, node: Any, selected: list[str]) -> list[str]:
     return terms
 
 
-def _span(condition: Any, known: Class, options: dict[str, Any]) -> tuple[int, int]:
+def _span(condition: Any, known: StoredClass, options: dict[str, Any]) -> tuple[int, int]:
     limit, offset = number(options.get("limit")), number(options.get("offset"))
     key = condition.get(known.primary) if isinstance(condition, dict) else None
     by_key = isinstance(condition, dict) and known.primary in condition and not isinstance(key, dict | list)

@@ -1,0 +1,5 @@
+"""What the ILS blocks against the rule that only own fines block a member, and groups that look accidental."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

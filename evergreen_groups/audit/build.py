@@ -1,0 +1,71 @@
+"""The audit: what stands in the ILS against the rule that only a member's own fines block that member."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from evergreen_groups.audit.accidental_groups import AccidentalGroupSearch
+from evergreen_groups.audit.blocks import BlockSearch
+from evergreen_groups.audit.findings import Audit, AuditCriteria
+from evergreen_groups.audit.limit_bounds import LimitBounds
+from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.groups import GroupReader
+from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, Penalties, Profiles, granted_at
+from evergreen_groups.limits import Limits, OneLimit
+from evergreen_groups.policy import Limit
+from evergreen_groups.progress import Progress, silent
+from evergreen_groups.settings import PolicySettings
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+
+
+def build_audit(
+    gateway: Gateway, criteria: AuditCriteria, progress: Progress = silent, *, policy: PolicySettings | None = None
+) -> Audit:
+    """Go over everyone who owes something or has a penalty, and over the groups, set by set.
+
+    ``policy`` says which limits patrons have where ``criteria`` names none for all of them.
+
+    Raises:
+        ConfigurationError: ``criteria`` names an org unit that isn't there.
+        PermissionDeniedError: the account sees no patrons, or none at the org units asked for.
+        GatewayError: the gateway can't be reached or gives no usable answer.
+    """
+    generated_at = datetime.now(UTC).astimezone()
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua")
+    org_units = OrgUnits.read(gateway)
+    chosen = org_units.named(criteria.orgs)
+    access = Access.read(gateway, org_units, granted_at(gateway))
+    homes = chosen if access.everywhere else (chosen or access.viewable) & access.viewable
+    if chosen and not homes:
+        raise PermissionDeniedError(
+            f"the account sees no patrons at {', '.join(criteria.orgs)}; grant it {VIEW_USER} there",
+            textcode="PERM_FAILURE",
+            number=5000,
+            permission=VIEW_USER,
+        )
+    settings = policy or PolicySettings()
+    if criteria.limit is not None:
+        settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
+    reader = GroupReader(gateway, org_units, access, OneLimit(criteria.limit or Limit()))
+    limits = Limits.read(gateway, settings, org_units)
+    if settings.uniform:
+        bounds = LimitBounds.only(settings.as_limit())
+    else:
+        bounds = LimitBounds.of(limits, Profiles.read(gateway), homes or [unit.id for unit in org_units])
+    penalties = Penalties.read(gateway, org_units)
+    progress("reading penalties", len(penalties.names))
+    people = BlockSearch(gateway, org_units, reader, penalties, limits, bounds).run(homes)
+    progress("reading people", len(people))
+    groups = AccidentalGroupSearch(gateway, reader, access, generated_at, progress).run(chosen)
+    notes = (
+        ()
+        if access.everywhere
+        else (
+            f"Incomplete: the account lacks {VIEW_USER} at {access.missing_names}, so patrons at home there are not "
+            "looked at, and of groups with such members only what the others show.",
+        )
+    )
+    return Audit(generated_at, gateway.url, criteria, tuple(people), tuple(groups), notes, access.everywhere)

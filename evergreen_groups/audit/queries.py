@@ -1,0 +1,171 @@
+"""The audit's questions, put so that the ILS's database compares balances and penalties itself.
+
+Shape and cost were measured (``audit-005``, ``audit-012``, ``audit-014``, ``audit-015``): as in
+:mod:`evergreen_groups.groups.queries`, lists are hashed filters that come before permission is asked for row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from evergreen_groups.groups import GroupRange, Query, has_member
+from evergreen_groups.policy import Comparison, Limit
+
+_IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}
+_OTHER: Query = {"id": {"<>": {"+d": "id"}}}
+_LEAD: Query = {"master_account": "t"}
+
+
+@dataclass(frozen=True, slots=True)
+class BlockQuery:
+    """Questions about patrons, as conditions on ``au``; deleted patrons are left out.
+
+    Of the limits that patrons have, ``lowest`` is the lowest amount (None: nobody has one) and ``highest`` the highest
+    (None: somebody has none). Where they differ, or where ``scoped`` says that some count only what is owed at some
+    libraries, the answers hold patrons who turn out not to be meant, and everybody who is.
+    ``fines_penalties`` are the ids of the penalties that the ILS sets for fines; ``homes`` (org unit ids, none:
+    everywhere) are the home libraries of the patrons asked for.
+    """
+
+    lowest: Limit | None
+    highest: Limit | None
+    fines_penalties: Collection[int]
+    homes: Collection[int] = ()
+    scoped: bool = False
+
+    def not_blocked(self) -> Query | None:
+        """Over the limit, without a penalty for fines; None where there is no limit to be over."""
+        if self.lowest is None:
+            return None
+        over = _over(self.lowest, without_credits=self.scoped)
+        return self._patrons(_listed("in", over), _listed("not in", self._blocked_for_fines({})))
+
+    def not_over(self) -> Query:
+        """With a penalty for fines that staff didn't set, and not over the limit."""
+        return self._patrons(_listed("in", self._blocked_for_fines({"staff": None})), *self._within())
+
+    def by_hand(self) -> Query:
+        """With a block that staff set, and not over the limit."""
+        blocks = {
+            "select": {"ausp": ["usr"]},
+            "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
+            "where": {"+ausp": {"staff": {"<>": None}, **_IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
+        }
+        return self._patrons(_listed("in", blocks), *self._within())
+
+    def _patrons(self, *conditions: Query) -> Query:
+        home: list[Query] = [{"home_ou": sorted(self.homes)}] if self.homes else []
+        return {"deleted": "f", "-and": [*conditions, *home]}
+
+    def _within(self) -> list[Query]:
+        if self.highest is None or self.scoped:
+            return []
+        return [_listed("not in", _over(self.highest))]
+
+    def _blocked_for_fines(self, condition: Query) -> Query:
+        penalty = {"standing_penalty": sorted(self.fines_penalties), **condition, **_IN_FORCE}
+        return {"select": {"ausp": ["usr"]}, "from": "ausp", "where": {"+ausp": penalty}}
+
+
+def _over(limit: Limit, *, without_credits: bool = False) -> Query:
+    """The ids of the debtors whose own fines are over a limit.
+
+    Credits count, unless they may belong to libraries other than those that the limit is about.
+    """
+    operator = ">" if limit.comparison is Comparison.EXCEEDS else ">="
+    total = {"balance_owed": {operator: {"transform": "sum", "value": f"{limit.amount:.2f}"}}}
+    counted: Query = {"usr": {"=": {"+d": "id"}}, "xact_finish": None}
+    if without_credits:
+        counted["balance_owed"] = {">": 0}
+    own_fines = {
+        "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
+        "from": "mbts",
+        "where": {"+mbts": counted},
+        "having": {"+mbts": total},
+    }
+    return {
+        "select": {"d": ["id"]},
+        "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
+        "where": {
+            "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
+            "+d": {"deleted": "f"},
+            "-exists": own_fines,
+        },
+    }
+
+
+def _listed(operator: str, query: Query) -> Query:
+    # The alternative that is never true keeps PostgreSQL from making a join of it: see group_query.
+    return {"-or": [{"id": {operator: query}}, {"id": {"<": 0}}]}
+
+
+@dataclass(frozen=True, slots=True)
+class AccidentalGroups:
+    """Groups that may be accidental, as a query; some of those it finds turn out not to be.
+
+    ``unusual_size`` is the number of members from which on a group is unusually large; a lead that expired before
+    ``long_ago`` has expired long since. ``homes`` keeps the groups with a member at home there; ``viewable_orgs``
+    are the home libraries whose patrons the account sees (both: ids, none: everywhere).
+    """
+
+    unusual_size: int
+    long_ago: datetime
+    homes: Collection[int] = ()
+    viewable_orgs: Collection[int] = ()
+
+    def members(self, within: GroupRange) -> Query:
+        """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
+        conditions: list[Query] = [
+            *within.conditions(),
+            {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]},
+        ]
+        if self.viewable_orgs:
+            conditions.append({"home_ou": sorted(self.viewable_orgs)})
+        return {"deleted": "f", "-and": conditions}
+
+    def _groups(self, within: GroupRange) -> Query:
+        """The groups' numbers: patrons ``d`` who aren't alone in their group and by whom it looks accidental."""
+        patron: Query = {"deleted": "f"}
+        if within.conditions():
+            patron["-and"] = within.conditions()
+        expired = {"expire_date": {"<": self.long_ago.isoformat(timespec="seconds")}}
+        conditions: list[Query] = [
+            has_member(_OTHER),
+            {
+                "-or": [
+                    {"-not-exists": has_member(_LEAD)["-exists"]},
+                    {"-and": [{"+d": _LEAD}, has_member({**_OTHER, **_LEAD})]},
+                    {"-and": [{"+d": {**_LEAD, **expired}}]},
+                    {"-and": [{"+d": {"juvenile": "f"}}, has_member(_STRANGER)]},
+                    # Of a large group the lead is enough to count for: without one, it is found anyway.
+                    {"-and": [{"+d": _LEAD}, self._large()]},
+                ]
+            },
+        ]
+        if self.homes:
+            conditions.append(has_member({"home_ou": sorted(self.homes)}))
+        return {
+            "select": {"d": ["usrgroup"]},
+            "from": {"aou": {"d": {"class": "au", "fkey": "id", "field": "home_ou"}}},
+            "where": {"+d": patron, "-and": conditions},
+        }
+
+    def _large(self) -> Query:
+        counted: dict[str, Any] = has_member({})["-exists"]
+        return {
+            "-exists": {
+                **counted,
+                "select": {"o": [{"column": "id", "transform": "count", "aggregate": True}]},
+                "having": {"+o": {"id": {">=": {"transform": "count", "value": self.unusual_size}}}},
+            }
+        }
+
+
+_STRANGER: Query = {
+    "juvenile": "f",
+    "home_ou": {"<>": {"+d": "home_ou"}},
+    "family_name": {"<>": {"+d": "family_name"}},
+}

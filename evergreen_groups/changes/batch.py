@@ -1,0 +1,136 @@
+"""A file of changes: read and checked whole, made into one plan."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
+from evergreen_groups.errors import ConfigurationError, PlanError
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes.planner import Planner
+    from evergreen_groups.groups import FoundPatron
+
+COLUMNS = ("action", "barcode", "target")
+_MOST_LINES = 100_000
+_MOST_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLine:
+    """One line of a batch file; ``number`` counts from 1, the header included."""
+
+    number: int
+    action: str
+    barcode: str
+    target: str
+
+
+def read_batch(path: Path) -> list[BatchLine]:
+    """Read a CSV file with the columns ``action,barcode,target`` (UTF-8, with or without a byte order mark).
+
+    Raises:
+        ConfigurationError: it can't be read.
+        PlanError: it has another header, or lines that can't be meant; every one is named.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.reader(stream, strict=True))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PlanError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    if not rows or [cell.strip().casefold() for cell in rows[0]] != list(COLUMNS):
+        raise PlanError(f"{path}: the first line must be {','.join(COLUMNS)}")
+    if len(rows) > _MOST_LINES:
+        raise PlanError(f"{path}: more than {_MOST_LINES:,} lines; cut it into several files")
+    filled = ((number, [cell.strip() for cell in row]) for number, row in enumerate(rows[1:], 2) if any(row))
+    lines = [BatchLine(number, *_three(cells)) for number, cells in filled]
+    _complain((f"line {line.number}: {problem}" for line in lines for problem in _problems(line)), path)
+    return lines
+
+
+def _three(cells: list[str]) -> tuple[str, str, str]:
+    action, barcode, target = (*cells, "", "", "")[:3]
+    return action.casefold(), barcode, target
+
+
+def _problems(line: BatchLine) -> Iterator[str]:
+    if line.action not in ("move", "remove", "merge", "lead"):
+        yield "the action must be move, remove, merge or lead"
+        return
+    if not line.barcode:
+        yield "the barcode is missing"
+    if line.action in ("move", "merge") and not line.target:
+        yield f"{line.action} needs the barcode of somebody in the other group as target"
+    if line.action == "remove" and line.target not in ("", "lead"):
+        yield 'remove takes no target, or "lead" to make them lead of their new group'
+    if line.action == "lead" and line.target not in ("", "on", "off"):
+        yield 'lead takes "on" or "off" as target'
+
+
+def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
+    """Make one plan of all lines.
+
+    Each patron may be changed once and nobody may be moved to somebody who moves as well, so the order of the lines
+    doesn't matter, and the same file carried out again changes nothing.
+
+    Raises:
+        PlanError: barcodes are unknown, or lines contradict each other; every one is named.
+    """
+    named = {line.barcode for line in lines} | {line.target for line in lines if line.action in ("move", "merge")}
+    cards = planner.cards(sorted(named))
+    _complain(_unknown(lines, cards))
+    steps: list[Step] = []
+    origin: dict[tuple[int, str], int] = {}
+    unchanged: list[str] = []
+    problems: list[str] = []
+    for line, line_steps, line_unchanged in _steps(planner, lines, cards):
+        unchanged.extend(f"line {line.number}: {text}" for text in line_unchanged)
+        for step in line_steps:
+            earlier = origin.setdefault((step.person.id, step.field), line.number)
+            if earlier != line.number:
+                problems.append(f"line {line.number}: its patron is changed by line {earlier} already")
+        steps.extend(line_steps)
+    moving = {step.person.id: origin[step.person.id, GROUP] for step in steps if step.field == GROUP}
+    for line in lines:
+        if line.action in ("move", "merge") and cards[line.target].person.id in moving:
+            other = moving[cards[line.target].person.id]
+            problems.append(f"line {line.number}: its target is moved by line {other}; put that in a file of its own")
+    _complain(problems)
+    return planner.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
+
+
+def _unknown(lines: Sequence[BatchLine], cards: dict[str, FoundPatron]) -> Iterator[str]:
+    for line in lines:
+        if line.barcode not in cards:
+            yield f"line {line.number}: no patron in sight has this barcode"
+        if line.action in ("move", "merge") and line.target not in cards:
+            yield f"line {line.number}: no patron in sight has the target's barcode"
+
+
+def _steps(
+    planner: Planner, lines: Sequence[BatchLine], cards: dict[str, FoundPatron]
+) -> Iterator[tuple[BatchLine, list[Step], list[str]]]:
+    """The steps of each line, and what is so already."""
+    make: dict[str, Callable[[BatchLine], tuple[list[Step], list[str]]]] = {
+        "move": lambda line: planner.moves([cards[line.barcode]], cards[line.target].person.group),
+        "remove": lambda line: planner.removals([cards[line.barcode]], lead=line.target == "lead"),
+        "merge": lambda line: planner.merging(cards[line.barcode], cards[line.target]),
+        "lead": lambda line: planner.leads(cards[line.barcode], on=line.target != "off"),
+    }
+    for line in lines:
+        steps, unchanged = make[line.action](line)
+        yield line, steps, unchanged
+
+
+def _complain(problems: Iterator[str] | Sequence[str], path: Path | None = None) -> None:
+    found = list(problems)
+    if found:
+        more = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
+        where = f"{path}: " if path else ""
+        raise PlanError(f"{where}nothing was changed; " + "; ".join(found[:_MOST_SHOWN]) + more)

@@ -1,0 +1,140 @@
+"""The top of the command: global options, the list of commands, and errors turned into one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from evergreen_groups import __version__, exit_status
+from evergreen_groups.cli import logs
+from evergreen_groups.cli.invocation import Invocation
+from evergreen_groups.errors import EvergreenGroupsError
+
+COMMANDS = {
+    "report": "List the groups whose members together owe a lot.",
+    "status": "How the last run of the report ended, for monitoring.",
+    "show": "Show all members of a patron's group.",
+    "check": "Say who is blocked by their own fines, and why.",
+    "doctor": "Say whether everything is right, and what to do.",
+    "init": "Set up: ask, try each answer, write the configuration.",
+    "audit": "List blocks and groups that don't fit the rule.",
+    "move": "Move patrons into the group of another.",
+    "remove": "Give patrons new groups of their own.",
+    "merge": "Move everyone of one group into another.",
+    "lead": "Mark a patron as group lead, or no longer.",
+    "batch": "Carry out the changes in a CSV file.",
+    "journal": "List the changes that were made.",
+    "undo": "Take back a change that the journal has.",
+    "serve": "Serve group fines to the staff client and to other systems.",
+    "sandbox": "Serve an embedded stand-in for an Evergreen gateway.",
+}
+"""The commands, each with what it does in a line, for ``--help``."""
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is asked for, so that ``--help`` and a short command start fast."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        commands = import_module("evergreen_groups.cli.commands")
+        command: click.Command = getattr(commands, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C is an event like others where events are JSON, without click's empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if logs.as_json():
+                raise click.Abort from None
+            raise
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=exit_status.explained(),
+)
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, ~/.config/evergreen-groups/config.toml or "
+    "/etc/evergreen-groups/config.toml.",
+)
+@click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with made-up families instead of a gateway.")
+@click.option("-v", "--verbose", count=True, help="Say what is being done; twice: every call.")
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
+    show_default=True,
+    envvar="EVERGREEN_GROUPS_LOG_FORMAT",
+    help="Say it as text, or as one JSON object a line (also $EVERGREEN_GROUPS_LOG_FORMAT).",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no notes; errors only.")
+@click.version_option(__version__, "--version", prog_name="evergreen-groups")
+@click.pass_context
+def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int, log_format: str, quiet: bool) -> None:
+    """Patron groups for the Evergreen library system.
+
+    Shows what the members of a group (mostly a family) owe together, for information only: nobody is blocked for the
+    fines of others.
+    """
+    logs.configure(verbosity=verbose, quiet=quiet, log_format=log_format)
+    context.obj = Invocation(config_file=config, use_sandbox=sandbox, quiet=quiet)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave through the same doors as Ctrl-C: log out, remove the temporary file."""
+    raise SystemExit(exit_status.TERMINATED)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and leave with its exit status (``exit_codes``)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and give back its exit status."""
+    status: object
+    try:
+        status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as problem:
+        if not logs.as_json():
+            problem.show()
+        else:
+            logs.say(problem.format_message(), error=True)
+        status = problem.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        logs.say("interrupted", error=True)
+        status = exit_status.INTERRUPTED
+    except EvergreenGroupsError as error:
+        logs.say(str(error), error=True)
+        status = exit_status.for_error(error)
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`); nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = exit_status.FAILED
+    except OSError as error:
+        logs.say(f"cannot read or write: {error.strerror or error}", error=True)
+        status = exit_status.FAILED
+    return status if isinstance(status, int) else exit_status.DONE

@@ -1,0 +1,16 @@
+from .audit import audit_command as audit_command
+from .changes import batch_command as batch_command
+from .changes import lead_command as lead_command
+from .changes import merge_command as merge_command
+from .changes import move_command as move_command
+from .changes import remove_command as remove_command
+from .changes import undo_command as undo_command
+from .check import check_command as check_command
+from .doctor import doctor_command as doctor_command
+from .init import init_command as init_command
+from .journal import journal_command as journal_command
+from .report import report_command as report_command
+from .sandbox import sandbox_command as sandbox_command
+from .serve import serve_command as serve_command
+from .show import show_command as show_command
+from .status import status_command as status_command

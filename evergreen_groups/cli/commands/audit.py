@@ -1,0 +1,129 @@
+"""``evergreen-groups audit``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Checked, Invocation, format_of, logs, output_options, standard_output
+from evergreen_groups.policy import Limit
+from evergreen_groups.settings import values
+
+if TYPE_CHECKING:
+    from evergreen_groups.audit import Audit
+    from evergreen_groups.changes import Recalculations
+    from evergreen_groups.client import Client
+
+
+@click.command("audit")
+@click.option(
+    "--org",
+    "orgs",
+    multiple=True,
+    metavar="SHORTNAME",
+    help="Only patrons at home here or below, and groups with a member at home there. Repeatable.",
+)
+@click.option(
+    "--limit",
+    type=Checked("amount", values.limit),
+    help='The limit of one person\'s own fines, or "none" (5.00).',
+)
+@output_options
+@click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties of the first two kinds.")
+@click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
+@click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
+@click.pass_context
+def audit_command(
+    context: click.Context,
+    /,
+    *,
+    orgs: tuple[str, ...],
+    output_format: str | None,
+    output: Path | None,
+    fix: bool,
+    yes: bool,
+    dry_run: bool,
+    **_limit_option: object,
+) -> int:
+    """List what stands in the ILS and doesn't fit the rule that only own fines block a member.
+
+    \b
+    1. over the limit and not blocked in the ILS
+    2. blocked for fines in the ILS and not over the limit
+    3. blocked by hand, own fines within the limit, the group's over it
+    4. the same, the group's within it too: for review only
+    5. groups that look accidental, whose members see each other's fines
+
+    With --fix the ILS recalculates the penalties of 1 and 2, after showing whose and asking. Blocks that were set by
+    hand are never removed.
+    """
+    from evergreen_groups.audit import AuditCriteria
+    from evergreen_groups.cli import terminal_progress
+
+    if (yes or dry_run) and not fix:
+        raise click.UsageError("--yes and --dry-run go with --fix.")
+    if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
+        raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
+    session: Invocation = context.obj
+    criteria = AuditCriteria(orgs=orgs, limit=_limit(context, session))
+    with session.client() as client:
+        with terminal_progress(quiet=session.quiet) as progress:
+            audit = client.audit(criteria, progress)
+        _write(audit, output_format or format_of(output) or "table", output)
+        status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
+        return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
+
+
+def _limit(context: click.Context, session: Invocation) -> Limit | None:
+    """The one limit: the command line's amount, otherwise the configuration's; None where that has several."""
+    policy = session.settings.policy
+    if context.get_parameter_source("limit") is ParameterSource.COMMANDLINE:
+        return Limit(context.params["limit"], policy.comparison)
+    return policy.as_limit() if policy.uniform else None
+
+
+def _write(audit: Audit, output_format: str, output: Path | None) -> None:
+    from evergreen_groups.render.audit import render_audit
+
+    if output is not None:
+        from evergreen_groups.state import write_atomically
+
+        with write_atomically(output) as stream:
+            render_audit(audit, output_format, stream)
+        return
+    stream = standard_output(output_format)
+    render_audit(audit, output_format, stream)
+    stream.flush()
+
+
+def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
+    """Show whose penalties would be recalculated, ask, have it done, and say what changed."""
+    from evergreen_groups.changes import recalculable
+    from evergreen_groups.cli import terminal_progress
+    from evergreen_groups.render import write_recalculation_plan, write_recalculations
+
+    findings = recalculable(audit)
+    write_recalculation_plan(findings, sys.stderr)
+    if not findings or dry_run:
+        return exit_status.DONE
+    if not yes and not click.confirm("Do it?", err=True):
+        click.echo("Nothing was changed.", err=True)
+        return exit_status.DONE
+    with terminal_progress(quiet=session.quiet) as progress:
+        outcome = client.recalculator.carry_out(findings, progress)
+    write_recalculations(outcome, sys.stderr)
+    return _status(outcome)
+
+
+def _status(outcome: Recalculations) -> int:
+    """The status of what ended it; or of a refusal; done where every call that was made went through."""
+    if outcome.stopped is not None:
+        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
+        return exit_status.for_error(outcome.stopped)
+    statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
+    return max(statuses, default=exit_status.DONE)

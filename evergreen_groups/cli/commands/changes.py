@@ -1,0 +1,145 @@
+"""``evergreen-groups move``, ``remove``, ``merge``, ``lead``, ``batch`` and ``undo``: shown, agreed to, carried out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Invocation, logs
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes import Plan, PlanOutcome
+    from evergreen_groups.client import Client
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _agreement(command: Command) -> Command:
+    """The two options that every change has."""
+    yes = click.option("--yes", is_flag=True, help="Do it without asking, for scripts.")
+    dry_run = click.option("--dry-run", is_flag=True, help="Only show what would happen.")
+    return yes(dry_run(command))
+
+
+def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bool, dry_run: bool) -> int:
+    """Show a plan, ask, carry it out, and say what became of it; gives the exit status."""
+    from evergreen_groups.cli import terminal_progress
+    from evergreen_groups.render import write_draft, write_outcome
+
+    with session.client() as client:
+        if not dry_run:
+            _settle(client)
+        plan = make_plan(client)
+        write_draft(plan.draft, sys.stdout)
+        sys.stdout.flush()
+        if not plan.draft.steps or dry_run:
+            return exit_status.DONE
+        if not yes and not click.confirm("Do it?", err=True):
+            click.echo("Nothing was changed.")
+            return exit_status.DONE
+        with terminal_progress(quiet=session.quiet) as progress:
+            outcome = plan.carry_out(progress)
+        write_outcome(outcome, sys.stdout)
+    return _status(outcome)
+
+
+def _settle(client: Client) -> None:
+    settled = client.moves.settle()
+    if settled:
+        logs.say(f"An earlier run was interrupted; {len(settled)} open change(s) of it were looked up.")
+
+
+def _status(outcome: PlanOutcome) -> int:
+    """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
+    if outcome.stopped is not None:
+        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
+        return exit_status.for_error(outcome.stopped)
+    if outcome.done:
+        return exit_status.DONE
+    statuses = [exit_status.for_error(step.error) for step in outcome.steps if step.error is not None]
+    return exit_status.PERMISSION if exit_status.PERMISSION in statuses else exit_status.FAILED
+
+
+@click.command("move")
+@click.argument("barcodes", metavar="BARCODE...", nargs=-1, required=True)
+@click.option("--to", required=True, metavar="BARCODE", help="A patron who is in the group to move to.")
+@_agreement
+@click.pass_obj
+def move_command(session: Invocation, barcodes: tuple[str, ...], to: str, yes: bool, dry_run: bool) -> int:
+    """Move the patrons with these barcodes into the group of another.
+
+    Shows first who will move, from where to where, and what both groups owe before and after; then asks.
+    """
+    return _change(session, lambda client: client.moves.plan_move(barcodes, to=to), yes=yes, dry_run=dry_run)
+
+
+@click.command("remove")
+@click.argument("barcodes", metavar="BARCODE...", nargs=-1, required=True)
+@click.option("--lead", is_flag=True, help="Make them leads of their new groups.")
+@_agreement
+@click.pass_obj
+def remove_command(session: Invocation, barcodes: tuple[str, ...], lead: bool, yes: bool, dry_run: bool) -> int:
+    """Move each of the patrons with these barcodes into a new group of their own.
+
+    They aren't made group leads unless --lead says so.
+    """
+    return _change(session, lambda client: client.moves.plan_remove(barcodes, lead=lead), yes=yes, dry_run=dry_run)
+
+
+@click.command("merge")
+@click.option("--from", "source", required=True, metavar="BARCODE", help="A patron of the group that moves.")
+@click.option("--to", required=True, metavar="BARCODE", help="A patron of the group to move to.")
+@_agreement
+@click.pass_obj
+def merge_command(session: Invocation, source: str, to: str, yes: bool, dry_run: bool) -> int:
+    """Move everyone of one group into another."""
+    return _change(session, lambda client: client.moves.plan_merge(source, to=to), yes=yes, dry_run=dry_run)
+
+
+@click.command("lead")
+@click.argument("barcode")
+@click.option("--off", is_flag=True, help="No longer a group lead.")
+@_agreement
+@click.pass_obj
+def lead_command(session: Invocation, barcode: str, off: bool, yes: bool, dry_run: bool) -> int:
+    """Mark the patron with BARCODE as group lead, or with --off no longer."""
+    return _change(session, lambda client: client.moves.plan_lead(barcode, off=off), yes=yes, dry_run=dry_run)
+
+
+@click.command("batch")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_agreement
+@click.pass_obj
+def batch_command(session: Invocation, file: Path, yes: bool, dry_run: bool) -> int:
+    """Carry out the changes in a CSV FILE with the columns action,barcode,target.
+
+    \b
+    move,BARCODE,TARGET     into the group of the patron with barcode TARGET
+    remove,BARCODE,         into a new group (target "lead": as its lead)
+    merge,BARCODE,TARGET    everyone of one group into another
+    lead,BARCODE,on         group lead ("off": no longer)
+
+    The whole file is checked before anything is sent. Run the same file again after an interruption: what is done is
+    not done twice.
+    """
+    from evergreen_groups.changes import plan_batch, read_batch
+
+    lines = read_batch(file)
+    return _change(
+        session, lambda client: client.moves.plan(plan_batch(client.moves.planner, lines)), yes=yes, dry_run=dry_run
+    )
+
+
+@click.command("undo")
+@click.argument("entry", type=click.IntRange(min=1))
+@_agreement
+@click.pass_obj
+def undo_command(session: Invocation, entry: int, yes: bool, dry_run: bool) -> int:
+    """Take back the journal's ENTRY: those who are still where it put them go back, and the others are named."""
+    return _change(session, lambda client: client.moves.plan_undo(entry), yes=yes, dry_run=dry_run)

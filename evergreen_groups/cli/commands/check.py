@@ -1,0 +1,48 @@
+"""``evergreen-groups check``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.settings import values
+
+
+@click.command("check")
+@click.argument("barcode", required=False)
+@click.option(
+    "--user",
+    type=Checked("number", values.whole_number(1, 2**31 - 1)),
+    help="The patron by id instead of barcode.",
+)
+@click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_obj
+def check_command(
+    session: Invocation, barcode: str | None, user: int | None, all_members: bool, output_format: str
+) -> int:
+    """Say whether the patron with BARCODE is blocked by their own fines, by which limit, and what the ILS has recorded.
+
+    What the group owes together is shown for information only; it blocks nobody. Exit status 0: free; 10: blocked, or
+    with --all-members, somebody is.
+    """
+    if (barcode is None) == (user is None):
+        raise click.UsageError("give a barcode or --user: one of them")
+    from evergreen_groups.cli import terminal_progress, width
+    from evergreen_groups.render import write_check, write_check_json
+
+    with session.client() as client, terminal_progress(quiet=session.quiet):
+        if barcode is not None:
+            check = client.checks.of_barcode(barcode, all_members=all_members)
+        else:
+            check = client.checks.of_user(user or 0, all_members=all_members)
+    if output_format == "json":
+        write_check_json(check, sys.stdout)
+    else:
+        write_check(check, sys.stdout, width=width())
+    if check.blocked:
+        return exit_status.BLOCKED
+    return exit_status.DONE if check.complete else exit_status.INCOMPLETE

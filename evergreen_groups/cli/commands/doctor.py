@@ -1,0 +1,80 @@
+"""``evergreen-groups doctor``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Invocation, standard_output
+
+if TYPE_CHECKING:
+    from evergreen_groups.doctor import Finding, Subject
+
+
+@click.command("doctor")
+@click.option("--changes", is_flag=True, help="The account is also to change groups: check the permissions for that.")
+@click.option("--json", "as_json", is_flag=True, help="Write it as JSON, for programs.")
+@click.pass_obj
+def doctor_command(session: Invocation, changes: bool, as_json: bool) -> int:
+    """Check the configuration, the gateway, the account and this machine, and say what to do about what is wrong.
+
+    Run it as the user who runs the report. Nothing is changed. Exit status 0: all is right, maybe with warnings; 13:
+    something failed.
+    """
+    with _subject(session, changes=changes) as subject:
+        return examine(subject, as_json=as_json, quiet=session.quiet)
+
+
+def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> int:
+    """Make all checks and write what they find to standard output; gives the exit status.
+
+    ``quiet`` leaves out what is right.
+    """
+    from evergreen_groups.cli import width
+    from evergreen_groups.doctor import Verdict, run
+    from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
+
+    stream = standard_output("json" if as_json else "table")
+    if as_json:
+        diagnosis = run(subject)
+        write_diagnosis_json(diagnosis, stream)
+    else:
+        color = stream.isatty() and not os.environ.get("NO_COLOR")
+        writer = DiagnosisWriter(stream, width=width(), color=color)
+
+        def told(finding: Finding) -> None:
+            if not quiet or finding.verdict in (Verdict.WARNING, Verdict.FAILED):
+                writer.finding(finding)
+
+        diagnosis = run(subject, told)
+        if not quiet:
+            writer.end(diagnosis)
+    stream.flush()
+    return exit_status.DONE if diagnosis.healthy else exit_status.UNWELL
+
+
+@contextmanager
+def _subject(session: Invocation, *, changes: bool) -> Iterator[Subject]:
+    """What is looked at: the installation, or with ``--sandbox`` a sandbox with a state directory of its own."""
+    from evergreen_groups.doctor import Subject
+    from evergreen_groups.settings import PASSWORD_VARIABLE, GatewaySettings
+
+    if not session.use_sandbox:
+        with Subject(session.config_file, os.environ, changes=changes) as subject:
+            yield subject
+        return
+    from evergreen_groups.sandbox import Sandbox
+
+    with TemporaryDirectory(prefix="evergreen-groups-") as directory, Sandbox() as sandbox:
+        username, password = sandbox.report_account
+        environ = {**os.environ, "STATE_DIRECTORY": directory, PASSWORD_VARIABLE: password}
+        settings = replace(session.settings, gateway=GatewaySettings(url=sandbox.url, username=username), source=None)
+        with Subject(None, environ, settings=settings, changes=changes) as subject:
+            yield subject

@@ -1,0 +1,47 @@
+"""``evergreen-groups sandbox``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evergreen_groups.cli import Checked
+from evergreen_groups.settings import values
+
+
+@click.command("sandbox")
+@click.option(
+    "--port",
+    type=Checked("port", values.whole_number(0, 65535)),
+    default=8210,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--dataset",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Families from this JSON file instead of the built-in ones.",
+)
+@click.option(
+    "--patrons",
+    type=Checked("number", values.whole_number(0, 2_000_000)),
+    default=0,
+    help="Make a large population of this many patrons, the same one each time.",
+)
+@click.option(
+    "--db",
+    "database",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep the data in this SQLite file; otherwise it is gone at the end.",
+)
+def sandbox_command(port: int, dataset: Path | None, patrons: int, database: Path | None) -> None:
+    """Serve a sandbox: a gateway that behaves like Evergreen's, with made-up families, on this machine only.
+
+    It keeps state, sessions and permissions, so everything this command does can be tried on it. Stop it with Ctrl-C.
+    """
+    from evergreen_groups.sandbox import Sandbox
+
+    with Sandbox(dataset=dataset, patrons=patrons, database=database, port=port) as sandbox:
+        click.echo(sandbox.how_to_connect())
+        sandbox.wait()

@@ -1,0 +1,128 @@
+"""``evergreen-groups serve``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.settings import values
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox import Sandbox
+    from evergreen_groups.settings import Settings
+    from evergreen_groups.web import Server
+
+
+GRACE = 5.0
+"""Seconds that running requests have to finish in at the end, beyond what the longest of them may take."""
+
+
+@click.command("serve")
+@click.option("--host", help="Address to listen on, in place of the configured one.")
+@click.option(
+    "--port",
+    type=Checked("port", values.whole_number(0, 65535)),
+    help="Port to listen on, in place of the configured one; 0 takes a free one.",
+)
+@click.option("--demo-desk", is_flag=True, help="With --sandbox: serve patron pages like the staff clients' as well.")
+@click.pass_obj
+def serve_command(session: Invocation, host: str | None, port: int | None, demo_desk: bool) -> int:
+    """Serve the web service that stands behind the ILS's own Apache (docs/serving.md says how).
+
+    It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
+    second time, it ends at once.
+    """
+    if demo_desk and not session.use_sandbox:
+        raise click.UsageError("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
+    configured = session.settings
+    serve = configured.serve
+    serve = replace(serve, host=host or serve.host, port=serve.port if port is None else port)
+    settings = replace(configured, serve=serve)
+    if not session.use_sandbox:
+        return _serve(settings, os.environ)
+    with _sandbox(settings) as (sandbox, settings, environ):
+        return _serve(settings, environ, _announced(sandbox, demo_desk=demo_desk))
+
+
+@contextmanager
+def _sandbox(settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[str, str]]]:
+    """A sandbox, and settings and environment that lead to it; its state ends with it."""
+    from evergreen_groups.sandbox import Sandbox
+    from evergreen_groups.settings import PASSWORD_VARIABLE
+
+    with TemporaryDirectory(prefix="evergreen-groups-") as directory, Sandbox() as sandbox:
+        username, password = sandbox.report_account
+        gateway = replace(settings.gateway, url=sandbox.url, username=username)
+        directories = dict.fromkeys(("STATE_DIRECTORY", "CACHE_DIRECTORY"), directory)
+        environ = {**os.environ, **directories, PASSWORD_VARIABLE: password}
+        yield sandbox, replace(settings, gateway=gateway), environ
+
+
+def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
+    """What tells of the sandbox, and opens its demo desk, once the address of the service is known."""
+
+    def announce(service_url: str) -> None:
+        click.echo(sandbox.how_to_connect())
+        if demo_desk:
+            sandbox.serve_desk(service_url)
+            click.echo("\nDemo desk, for the staff accounts above:")
+            for client, address in sandbox.desk_addresses.items():
+                click.echo(f"  {client:9}  {address}")
+        click.echo()
+
+    return announce
+
+
+def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str], None] | None = None) -> int:
+    """Serve until a signal comes; the exit status. ``opened`` is told the root of the service's address."""
+    try:
+        from evergreen_groups.web import PREFIX, Server, close, create_app
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(
+            f"serving needs {missing.name}, which isn't installed: pip install 'evergreen-groups[serve]'"
+        ) from None
+
+    app = create_app(settings, environ)
+    try:
+        server = Server(app, settings.serve)
+        with _stopped_by_signals(server):
+            if opened is not None:
+                opened(server.url)
+            click.echo(f"Serving at {server.url}{PREFIX}/")
+            longest = max(settings.serve.timeout, settings.events.deadline)
+            finished = server.run(grace=longest + GRACE)
+    finally:
+        close(app)
+    return exit_status.DONE if finished else exit_status.TERMINATED
+
+
+@contextmanager
+def _stopped_by_signals(server: Server) -> Iterator[None]:
+    """Let the first SIGTERM or Ctrl-C stop the server, and a second one do what it always does."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        restore()
+        server.stop()
+
+    for number in former:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()

@@ -1,0 +1,44 @@
+"""``evergreen-groups show``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.settings import values
+
+_NUMBER = Checked("number", values.whole_number(1, 2**31 - 1))
+
+
+@click.command("show")
+@click.argument("barcode", required=False)
+@click.option("--user", type=_NUMBER, help="The patron by id instead of barcode.")
+@click.option("--group", type=_NUMBER, help="The group by its number.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_obj
+def show_command(
+    session: Invocation, barcode: str | None, user: int | None, group: int | None, output_format: str
+) -> None:
+    """Show all members of the group of the patron with BARCODE.
+
+    Each one's own fines, items out, overdue and lost, and who is blocked by own fines; under it the sums, and the group
+    fines, for information only.
+    """
+    if sum(given is not None for given in (barcode, user, group)) != 1:
+        raise click.UsageError("give a barcode, --user or --group: one of them")
+    from evergreen_groups.cli import terminal_progress, width
+    from evergreen_groups.render import write_details, write_json
+
+    with session.client() as client, terminal_progress(quiet=session.quiet):
+        if barcode is not None:
+            details = client.groups.of_barcode(barcode)
+        elif user is not None:
+            details = client.groups.of_user(user)
+        else:
+            details = client.groups.of_group(group or 0)
+    if output_format == "json":
+        write_json(details, sys.stdout)
+    else:
+        write_details(details, sys.stdout, width=width())

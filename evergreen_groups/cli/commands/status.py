@@ -1,0 +1,149 @@
+"""``evergreen-groups status``."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Checked
+from evergreen_groups.settings import values
+
+if TYPE_CHECKING:
+    from evergreen_groups.state import Holder, RunStatus
+
+
+_CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+@click.command("status")
+@click.option(
+    "--max-age",
+    "max_hours",
+    type=Checked("hours", values.whole_number(1, 100_000)),
+    default=26,
+    show_default=True,
+    help="A last run that ended longer ago than this is too old.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option(
+    "--state-directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the runs keep their state; otherwise $STATE_DIRECTORY or this user's own.",
+)
+def status_command(max_hours: int, as_json: bool, state_directory: Path | None) -> int:
+    """Say how the last run of the report ended, when, and how long it took.
+
+    The exit status is 0 when it went well and not too long ago; its own exit status when it did not go well; 12 when it
+    is too old or in the future, was killed, or has never been.
+    """
+    from evergreen_groups.state import find_state_directory, run_status
+
+    directory = state_directory or find_state_directory(os.environ)
+    found = StatusReading(run_status.read(directory), run_status.under_way(directory), timedelta(hours=max_hours))
+    click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
+    return found.exit_status
+
+
+class StatusReading:
+    """What the state directory tells, and what to make of it."""
+
+    def __init__(self, last: RunStatus | None, holder: Holder | None, max_age: timedelta) -> None:
+        self._last = last
+        self._holder = holder
+        self._max_age = max_age
+        self._now = datetime.now(UTC)
+
+    @property
+    def exit_status(self) -> int:
+        """The status for monitoring."""
+        if self._last is None or self._killed or self._too_old or self._in_future:
+            return exit_status.STALE
+        return self._last.exit_code
+
+    def document(self) -> dict[str, object]:
+        """The values for JSON: the last run's, its age, and what monitoring asks for."""
+        return {
+            "exit_status": self.exit_status,
+            "verdict": self._verdict,
+            "age_seconds": round(self._age.total_seconds()) if self._last else None,
+            "last_run": self._last.document() if self._last else None,
+            "under_way": self._begun(self._holder) if self._holder and self._holder.alive else None,
+            "killed": self._begun(self._holder) if self._holder and self._killed else None,
+        }
+
+    def sentence(self) -> str:
+        """The same for people, in a line or two."""
+        lines = [self._about_last()]
+        if self._killed:
+            lines.append(f"A later run ({self._holder}) was killed, or the machine went down.")
+        elif self._holder and self._holder.alive:
+            lines.append(f"A run is under way ({self._holder}).")
+        if self._last and self._too_old:
+            lines.append(f"That is longer ago than {self._max_age // timedelta(hours=1)} hours: too old.")
+        if self._last and self._in_future:
+            lines.append("That is in the future: a clock was or is wrong, so nobody knows how old it is.")
+        return "\n".join(lines)
+
+    @property
+    def _verdict(self) -> str:
+        if self._last is None:
+            return "killed" if self._killed else "never run"
+        if self._killed:
+            return "killed"
+        return "too old" if self._too_old else "in the future" if self._in_future else self._last.outcome.value
+
+    @property
+    def _age(self) -> timedelta:
+        return self._now - self._last.finished if self._last else timedelta.max
+
+    @property
+    def _too_old(self) -> bool:
+        return self._age > self._max_age
+
+    @property
+    def _in_future(self) -> bool:
+        return self._age < -_CLOCK_TOLERANCE
+
+    @property
+    def _killed(self) -> bool:
+        from evergreen_groups.state import was_killed
+
+        return was_killed(self._last, self._holder)
+
+    def _about_last(self) -> str:
+        last = self._last
+        if last is None:
+            return "No run of the report has ended yet."
+        when = f"{last.finished.astimezone():%Y-%m-%d %H:%M} ({_ago(self._age)})"
+        line = f"Last run: {last.outcome.value}, ended {when}, took {last.seconds} s"
+        if last.groups is not None:
+            line += f", listed {last.groups:,} groups with {last.members:,} members"
+        if last.exit_code:
+            meaning = exit_status.MEANINGS.get(last.exit_code, "an exit status of another release")
+            line += f".\nExit status {last.exit_code}: {meaning}"
+        return f"{line}{f' ({last.error})' if last.error else ''}."
+
+    @staticmethod
+    def _begun(holder: Holder) -> dict[str, object]:
+        return {"pid": holder.pid, "since": holder.since.isoformat()}
+
+
+def _ago(age: timedelta) -> str:
+    """How long ago, in words.
+
+    >>> _ago(timedelta(seconds=5)), _ago(timedelta(minutes=5)), _ago(timedelta(hours=30)), _ago(timedelta(days=4))
+    ('just now', '5 minutes ago', '30 hours ago', '4 days ago')
+    """
+    if age < timedelta(minutes=2):
+        return "just now"
+    if age < timedelta(hours=2):
+        return f"{age // timedelta(minutes=1)} minutes ago"
+    if age < timedelta(days=2):
+        return f"{age // timedelta(hours=1)} hours ago"
+    return f"{age.days} days ago"

@@ -1,0 +1,93 @@
+"""What every command shares: the settings, and a gateway made from them or from the sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from evergreen_groups.settings import MailSettings, Settings, load
+from evergreen_groups.state import find_state_directory
+
+if TYPE_CHECKING:
+    from evergreen_groups.client import Client
+    from evergreen_groups.gateway import Gateway
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One run of the command, with the global options it was given."""
+
+    config_file: Path | None
+    use_sandbox: bool
+    quiet: bool
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings, read when they are first needed; in the sandbox, without what belongs to an installation."""
+        settings = load.load(self.config_file, os.environ)
+        return _for_the_sandbox(settings) if self.use_sandbox else settings
+
+    @contextmanager
+    def gateway(self) -> Iterator[Gateway]:
+        """A gateway that is logged out and closed at the end."""
+        with self._sandbox() if self.use_sandbox else self._configured() as (gateway, _account):
+            yield gateway
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
+        from evergreen_groups.client import Client
+
+        opened = self._sandbox() if self.use_sandbox else self._configured()
+        with self.state_directory() as directory, opened as (gateway, account):
+            yield Client(gateway, account=account, policy=self.settings.policy, state_directory=directory)
+
+    @contextmanager
+    def state_directory(self) -> Iterator[Path]:
+        """Where the journal, the history and the status are kept; the sandbox has one that ends with it."""
+        if not self.use_sandbox:
+            yield find_state_directory(os.environ)
+            return
+        with TemporaryDirectory(prefix="evergreen-groups-") as directory:
+            yield Path(directory)
+
+    @contextmanager
+    def _configured(self) -> Iterator[tuple[Gateway, str]]:
+        """The gateway of the configuration, and the account's name."""
+        from evergreen_groups.connect import connect, named
+
+        _url, account = named(self.settings)
+        with connect(self.settings, os.environ) as gateway:
+            yield gateway, account
+
+    @contextmanager
+    def _sandbox(self) -> Iterator[tuple[Gateway, str]]:
+        """A gateway of an embedded sandbox, and the account's name."""
+        from evergreen_groups.gateway import Credentials, Gateway
+        from evergreen_groups.sandbox import Sandbox
+
+        with Sandbox() as sandbox:
+            username, password = sandbox.report_account
+            credentials = Credentials(username=username, password=password)
+            with Gateway(sandbox.url, credentials=credentials) as gateway:
+                yield gateway, username
+
+
+def _for_the_sandbox(settings: Settings) -> Settings:
+    """Leave out what names libraries, profiles, files and people: made-up families must not take the place of others.
+
+    Nobody is told that the nightly report was made, and who knows the sandbox's passwords doesn't get to see it.
+    """
+    return replace(
+        settings,
+        policy=replace(settings.policy, limits=()),
+        report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
+        serve=replace(settings.serve, report=None),
+        mail=MailSettings(),
+    )

@@ -1,0 +1,69 @@
+"""A gateway made from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.settings import Settings, passwords
+
+
+def connect(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    retries: RetryPolicy | None = None,
+    cached: bool = True,
+    anonymous: bool = False,
+) -> Gateway:
+    """Make the gateway that ``[gateway]`` describes; nothing is asked of it yet.
+
+    ``cached`` takes the IDL from the disk where it hasn't changed on the server; ``anonymous`` does without a login.
+
+    Raises:
+        ConfigurationError: the address or the account is missing, or the password can't be had.
+    """
+    chosen = settings.gateway
+    url, username = named(settings)
+    credentials = None
+    if not anonymous:
+        password = passwords.password(chosen, environ)
+        credentials = Credentials(username=username, password=password, workstation=chosen.workstation)
+    return Gateway(
+        url,
+        credentials=credentials,
+        locale=chosen.locale,
+        timeout=chosen.timeout,
+        concurrency=chosen.concurrency,
+        ca_bundle=chosen.ca_bundle,
+        allow_plain_http=chosen.allow_plain_http,
+        retries=retries,
+        cache_directory=_cache_directory(environ) if cached else None,
+    )
+
+
+def named(settings: Settings) -> tuple[str, str]:
+    """The gateway's address and the account's name.
+
+    Raises:
+        ConfigurationError: one of them is missing.
+    """
+    url, username = settings.gateway.url, settings.gateway.username
+    if url is None or username is None:
+        missing = "url" if url is None else "username"
+        raise ConfigurationError(
+            f"no gateway: set {missing} in section [gateway] of {settings.source or 'a configuration file'} "
+            "(config/evergreen-groups.toml is an example), or try --sandbox"
+        )
+    return url, username
+
+
+def _cache_directory(environ: Mapping[str, str]) -> Path | None:
+    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own."""
+    if environ.get("CACHE_DIRECTORY"):
+        return Path(environ["CACHE_DIRECTORY"].split(":")[0])
+    home = environ.get("HOME")
+    base = environ.get("XDG_CACHE_HOME") or (Path(home) / ".cache" if home else None)
+    return Path(base) / "evergreen-groups" if base else None

@@ -1,0 +1,5 @@
+from .checks import run as run
+from .finding import Diagnosis as Diagnosis
+from .finding import Finding as Finding
+from .finding import Verdict as Verdict
+from .installation import Subject as Subject

@@ -1,0 +1,101 @@
+"""Making the checks one after the other, those that depend on a failed one left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from evergreen_groups.doctor import account, files, interface, network, nightly, permissions, service
+from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
+from evergreen_groups.errors import EvergreenGroupsError
+
+if TYPE_CHECKING:
+    from evergreen_groups.doctor.installation import Subject
+
+Told = Callable[[Finding], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check. It needs the checks named in ``needs`` to have gone well, and may give several findings, or none."""
+
+    name: str
+    title: str
+    look: Callable[[Subject, FindingMaker], Iterable[Finding]]
+    needs: tuple[str, ...] = ()
+
+
+CHECKS = (
+    Check("configuration", "Configuration", files.configuration),
+    Check("configuration-file", "File permissions", files.configuration_file, ("configuration",)),
+    Check("password", "Password", files.password, ("configuration",)),
+    Check("state", "State directory", files.state_directory),
+    Check("databases", "Databases", files.databases, ("state",)),
+    Check("last-run", "Last report", nightly.last_run, ("state",)),
+    Check("output", "Report file", nightly.output, ("configuration",)),
+    Check("events", "Events", files.events_secret, ("configuration",)),
+    Check("address", "Address", network.address, ("configuration",)),
+    Check("certificate", "TLS certificate", network.certificate, ("address",)),
+    Check("gateway", "Gateway", service.gateway, ("certificate",)),
+    Check("services", "Services", service.services, ("gateway",)),
+    Check("time", "Answer time", service.answer_time, ("services",)),
+    Check("clock", "Clock", service.clock, ("services",)),
+    Check("idl", "IDL", interface.idl, ("gateway",)),
+    Check("methods", "Methods", interface.methods, ("services",)),
+    Check("login", "Login", account.login, ("services", "password")),
+    Check("account", "Account", account.account, ("login", "idl")),
+    Check("workstation", "Workstation", account.workstation, ("account",)),
+    Check("names", "Configured names", account.names, ("account",)),
+    Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",)),
+    Check("pushdown", "Combined query", interface.pushdown, ("permission.VIEW_USER",)),
+    Check("permission", "Permissions", permissions.others, ("account",)),
+    Check("permission.profiles", "Profiles", permissions.profiles, ("account",)),
+    Check("mail", "Mail server", nightly.mail, ("configuration",)),
+)
+"""All checks. A check stands behind those that it needs."""
+
+
+def _nobody(_finding: Finding) -> None:
+    """Told to nobody."""
+
+
+def run(subject: Subject, told: Told = _nobody, *, only: Collection[str] = ()) -> Diagnosis:
+    """Make all checks, or the ones named in ``only``; ``told`` gets each finding as it is made.
+
+    Raises nothing for what is wrong.
+    """
+    at = datetime.now(UTC).astimezone()
+    obstacles: dict[str, str] = {}
+    findings = []
+    for check in CHECKS:
+        if only and check.name not in only:
+            continue
+        for finding in _look(check, subject, obstacles):
+            if finding.verdict is Verdict.FAILED:
+                obstacles.setdefault(check.name, finding.title)
+            findings.append(finding)
+            told(finding)
+    return Diagnosis(at, subject.url, tuple(findings))
+
+
+def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator[Finding]:
+    line = FindingMaker(check.name, check.title)
+    obstacle = next((obstacles[needed] for needed in check.needs if needed in obstacles), None)
+    if obstacle is not None:
+        obstacles[check.name] = obstacle
+        yield line.skipped(obstacle)
+        return
+    try:
+        yield from check.look(subject, line)
+    except EvergreenGroupsError as error:
+        yield line.of_error(error)
+    except OSError as error:
+        yield line.of_disk(error)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # What is looked at may be any server: one that answers in another shape is a finding as well.
+        yield line.failed(
+            f"an answer had another shape than Evergreen's ({type(error).__name__})",
+            "check that the address is that of an Evergreen, and which release it runs",
+        )

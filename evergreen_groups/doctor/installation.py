@@ -1,0 +1,119 @@
+"""What is looked at: the settings, the gateway and the account, each asked for when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from evergreen_groups.connect import connect
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.gateway import TOKEN, Address, Gateway, Record, RetryPolicy
+from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
+from evergreen_groups.settings import Settings, load, passwords
+from evergreen_groups.state import find_state_directory
+
+PATIENCE = 20
+"""How many seconds a call may take here: who looks is waiting. The jobs themselves wait as long as is configured."""
+_TWICE = RetryPolicy(tries=2)
+
+
+class Subject:
+    """One installation: a configuration file (None: the one that counts) and an environment.
+
+    ``settings`` are put in place of the file's. ``changes`` says that the account is also to change groups. Close it,
+    or use it in a ``with`` statement: it logs out.
+    """
+
+    def __init__(
+        self,
+        config_file: Path | None,
+        environ: Mapping[str, str],
+        *,
+        settings: Settings | None = None,
+        changes: bool = False,
+    ) -> None:
+        self.config_file = config_file
+        self.environ = environ
+        self.changes = changes
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Log out and close the connections, where there are some."""
+        gateway = self.__dict__.get("gateway")
+        if gateway is not None:
+            gateway.close()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings. Raises ConfigurationError where they can't be read."""
+        return self._settings or load.load(self.config_file, self.environ)
+
+    @property
+    def url(self) -> str | None:
+        """The configured address, None where there is none or the settings can't be read."""
+        try:
+            return self.settings.gateway.url
+        except ConfigurationError:
+            return None
+
+    @cached_property
+    def address(self) -> Address:
+        """The configured address, taken apart."""
+        return Address.parse(self.settings.gateway.url or "")
+
+    @property
+    def state_directory(self) -> Path:
+        """The directory where state is kept."""
+        return find_state_directory(self.environ)
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """The gateway, asked with little patience. Its IDL is not taken from the disk.
+
+        Without a password, what needs no login can be asked all the same.
+        """
+        gateway = self.settings.gateway
+        hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, PATIENCE)))
+        return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=not self._has_password)
+
+    @property
+    def _has_password(self) -> bool:
+        try:
+            return bool(passwords.password(self.settings.gateway, self.environ))
+        except ConfigurationError:
+            return False
+
+    @cached_property
+    def org_units(self) -> OrgUnits:
+        """The org units."""
+        return OrgUnits.read(self.gateway)
+
+    @cached_property
+    def viewable(self) -> frozenset[int]:
+        """The ids of the org units whose patrons the account sees."""
+        return held_at(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
+
+    @cached_property
+    def user(self) -> Record:
+        """The account's own record, as its session has it (``au``)."""
+        record = self.gateway.decode(self.gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
+        if not isinstance(record, Record):
+            raise TypeError("a session without an account")
+        return record
+
+    @property
+    def work_org(self) -> int:
+        """The id of the org unit that the account works at: the workstation's, or its home library."""
+        return int(self.user.ws_ou or self.user.home_ou)

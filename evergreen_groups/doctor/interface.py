@@ -1,0 +1,105 @@
+"""Checks of the server's interface: its classes and fields, its methods, and the query that does the sums."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from evergreen_groups.doctor.installation import PATIENCE, Subject
+from evergreen_groups.doctor.requirements import FIELDS, METHODS, Method
+from evergreen_groups.errors import (
+    DataError,
+    EventError,
+    MethodNotFoundError,
+    ProtocolError,
+    ServerError,
+    TimedOutError,
+    UnexpectedAnswerError,
+)
+from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
+
+if TYPE_CHECKING:
+    from evergreen_groups.doctor.finding import Finding, FindingMaker
+    from evergreen_groups.gateway import Gateway
+
+_RANGE = 3_000
+_ANOTHER = "look at fm_IDL.xml on the server: it is that of another release, or was edited"
+
+
+def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The server's IDL has the classes and fields that are used."""
+    asked = subject.gateway
+    missing = []
+    for class_id, fields in FIELDS.items():
+        try:
+            known = asked.idl(class_id)[class_id]
+        except DataError:
+            if not len(asked.idl()):
+                raise
+            missing.append(f"class {class_id}")
+            continue
+        missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
+    if missing:
+        yield line.failed(f"it lacks {', '.join(missing)}", _ANOTHER)
+    else:
+        yield line.ok(f"{len(FIELDS)} classes, with all the fields that are used")
+
+
+def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The server offers the methods that are used.
+
+    Each is called with a token that no session has, so that none does anything.
+    """
+    asked = subject.gateway
+    offered = asked.map(lambda method: _offered(asked, method), METHODS)
+    missing = [method for method, there in zip(METHODS, offered, strict=True) if not there]
+    for method in missing:
+        found = f"{method.name} is not offered; it is needed for {method.purpose}"
+        if method.instead:
+            yield line.warning(f"{found}. Used in its place: {method.instead}", "nothing, or install a newer release")
+        else:
+            yield line.failed(found, "look at the server's release, and at what its gateway lets through")
+    if not missing:
+        yield line.ok(f"all {len(METHODS)} that are used are offered")
+
+
+def _offered(asked: Gateway, method: Method) -> bool:
+    try:
+        asked.call(method.service, method.name, *method.parameters, expect="optional")
+    except MethodNotFoundError:
+        return False
+    except (EventError, ProtocolError):
+        pass  # it refused what it was sent: it is there
+    return True
+
+
+def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The ILS's database adds up groups' fines itself; otherwise all debtors are read."""
+    asked = subject.gateway
+    everywhere = len(subject.viewable) == sum(1 for _unit in subject.org_units)
+    fines = HighFines(
+        min_total=subject.settings.report.min_total,
+        more_than_one=True,
+        viewable_orgs=() if everywhere else subject.viewable,
+    )
+    highest = GroupSearch(asked, fines).highest_group()
+    if not highest:
+        yield line.failed("the account sees not a single patron", "see who is at home where it has VIEW_USER")
+        return
+    query = fines.members(GroupRange(highest - _RANGE, highest))
+    began = time.monotonic()
+    try:
+        asked.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
+    except ServerError:
+        yield line.warning(
+            "the server refuses it, so the report reads all debtors page by page",
+            "nothing, where that is quick enough; a newer release takes it",
+        )
+    except (TimedOutError, UnexpectedAnswerError):
+        yield line.warning(
+            f"no answer in {PATIENCE} s; the report cuts it in smaller parts",
+            "look at the load of the server's database",
+        )
+    else:
+        yield line.ok(f"taken; {_RANGE:,} group numbers in {time.monotonic() - began:.2f} s")

@@ -1,0 +1,159 @@
+"""Checks of the way to the gateway: its address, and its TLS certificate."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests.utils
+
+if TYPE_CHECKING:
+    from evergreen_groups.doctor.finding import Finding, FindingMaker
+    from evergreen_groups.doctor.installation import Subject
+    from evergreen_groups.gateway import Address
+
+_SECONDS = 10
+_DAY = 86_400
+FEW_DAYS = 21
+"""A certificate with fewer days left than this is a warning: those renewed by machine are renewed before."""
+
+_EXPIRED, _NOT_YET, _NAME, _ADDRESS = 10, 9, 62, 64
+_UNKNOWN_AUTHORITY = {2, 18, 19, 20, 21}
+
+
+def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The host is known, and secrets go there encrypted."""
+    where = subject.address
+    if not subject.settings.gateway.allow_plain_http:
+        where.refuse_plain_http()
+    if proxy := _proxy(where):
+        yield line.ok(f"{where.base}, through the proxy {proxy}")
+        return
+    try:
+        found = socket.getaddrinfo(where.host, _port(where), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it can't be a host's name"
+        yield line.failed(
+            f"the host {where.host} isn't known ({reason})", "check url in [gateway], and this machine's DNS"
+        )
+        return
+    addresses = ", ".join(sorted({str(place[4][0]) for place in found}))
+    if not where.encrypted and not where.loopback:
+        yield line.warning(
+            f"{where.base} ({addresses}) is not encrypted: password and patron data cross the network in clear",
+            "use https://, and remove allow_plain_http",
+        )
+    else:
+        yield line.ok(f"{where.base} ({addresses})" if addresses != where.host else where.base)
+
+
+def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """It is from an authority trusted here, for this host, and lasts for a while."""
+    where = subject.address
+    if not where.encrypted:
+        return
+    if proxy := _proxy(where):
+        yield line.ok(f"seen through the proxy {proxy} only; the calls below check it")
+        return
+    bundle = _bundle(subject)
+    try:
+        context = ssl.create_default_context(cafile=str(bundle))
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        yield line.failed(
+            f"ca_bundle {bundle} can't be used: {reason}",
+            "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it",
+        )
+        return
+    try:
+        found = _fetched(where, context)
+    except ssl.SSLCertVerificationError as error:
+        yield _not_accepted(line, error, where, context)
+    except ssl.SSLError:
+        yield line.failed(
+            f"{where.host} does not speak TLS at port {_port(where)}", "check the port, and whether it is https at all"
+        )
+    except OSError as error:
+        yield line.failed(
+            f"no connection to {where.host} at port {_port(where)}: {error.strerror or 'nobody answered'}",
+            "check url in [gateway], the firewall, and whether the web server is running",
+        )
+    else:
+        yield _lasting(line, found)
+
+
+def _fetched(where: Address, context: ssl.SSLContext) -> dict[str, Any]:
+    with (
+        socket.create_connection((where.host, _port(where)), timeout=_SECONDS) as connection,
+        context.wrap_socket(connection, server_hostname=where.host) as encrypted,
+    ):
+        return encrypted.getpeercert() or {}
+
+
+def _lasting(line: FindingMaker, found: dict[str, Any]) -> Finding:
+    """The verdict on an accepted certificate: how many days it has left."""
+    end = str(found["notAfter"])
+    days = int((ssl.cert_time_to_seconds(end) - time.time()) // _DAY)
+    until = time.strftime("%Y-%m-%d", time.gmtime(ssl.cert_time_to_seconds(end)))
+    if days < FEW_DAYS:
+        return line.warning(f"ends on {until}, in {days} days", "renew it; from that day on nothing is read any more")
+    return line.ok(f"valid until {until}, {days} days")
+
+
+def _not_accepted(
+    line: FindingMaker, error: ssl.SSLCertVerificationError, where: Address, context: ssl.SSLContext
+) -> Finding:
+    if error.verify_code in (_NAME, _ADDRESS):
+        return line.failed(
+            f"the certificate is not for {where.host}, but for {_names(where, context)}",
+            "write the host in url as in the certificate, or have the certificate made for this name",
+        )
+    if error.verify_code == _EXPIRED:
+        return line.failed("the certificate has expired", "renew it on the server")
+    if error.verify_code == _NOT_YET:
+        return line.failed("the certificate is not valid yet", "check this machine's clock, then the certificate")
+    if error.verify_code in _UNKNOWN_AUTHORITY:
+        return line.failed(
+            f"nobody trusted here vouches for the certificate ({error.verify_message})",
+            "set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its chain",
+        )
+    return line.failed(f"the certificate is not accepted ({error.verify_message})", "have it renewed on the server")
+
+
+def _names(where: Address, context: ssl.SSLContext) -> str:
+    """Whom the certificate is for; everything but the name is checked for this."""
+    context.check_hostname = False
+    try:
+        found = _fetched(where, context)
+    except OSError:
+        return "another host"
+    return ", ".join(str(name) for _kind, name in found.get("subjectAltName", ())) or "another host"
+
+
+def _bundle(subject: Subject) -> Path:
+    """The authorities that the gateway's client trusts: its own setting, requests' variables, requests' own."""
+    chosen = subject.settings.gateway.ca_bundle
+    if chosen is not None:
+        return chosen
+    variables = () if subject.address.loopback else ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    named = next((subject.environ[name] for name in variables if subject.environ.get(name)), None)
+    return Path(named or requests.utils.DEFAULT_CA_BUNDLE_PATH)
+
+
+def _port(where: Address) -> int:
+    return urlsplit(where.base).port or (443 if where.encrypted else 80)
+
+
+def _proxy(where: Address) -> str | None:
+    """The proxy on the way there, without what it may hold of a password."""
+    chosen = (
+        None
+        if where.loopback
+        else requests.utils.select_proxy(where.base, requests.utils.get_environ_proxies(where.base))
+    )
+    return urlsplit(chosen).hostname if chosen else None

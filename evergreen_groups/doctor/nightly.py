@@ -1,0 +1,127 @@
+"""The check of what the report is written to, as far as the configuration says it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups.mail import Mailer
+from evergreen_groups.state import RunOutcome, run_status
+
+if TYPE_CHECKING:
+    from evergreen_groups.doctor.finding import Finding, FindingMaker
+    from evergreen_groups.doctor.installation import Subject
+    from evergreen_groups.settings import Settings
+
+_SPREADSHEET = "xlsx"
+
+
+def output(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The report that the configuration asks for can be written where it asks for it."""
+    settings = subject.settings
+    if _SPREADSHEET in _formats(settings) and find_spec("xlsxwriter") is None:
+        yield line.failed(
+            "a spreadsheet is asked for, and the package xlsxwriter isn't there",
+            "pip install 'evergreen-groups[xlsx]', or choose another format",
+        )
+        return
+    path, by_library = settings.report.output, settings.report.split == "library"
+    if path is None:
+        yield _without_a_file(line, settings, by_library=by_library)
+    elif path.exists() and path.is_dir() != by_library:
+        what = "a directory" if path.is_dir() else "no directory"
+        wanted = "a report for each library needs one" if by_library else "one report is to be a file"
+        yield line.failed(f"{path} is {what}, and {wanted}", "set another output, or another split, in [report]")
+    else:
+        yield _place(line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent])
+
+
+def _formats(settings: Settings) -> set[str]:
+    """The formats that runs will write."""
+    by_library, path = settings.report.split == "library", settings.report.output
+    ending = path.suffix.lstrip(".").lower() if path else ""
+    reports = settings.report.formats if by_library else (ending or settings.report.format,)
+    return {*reports, settings.mail.attach}
+
+
+def _without_a_file(line: FindingMaker, settings: Settings, *, by_library: bool) -> Finding:
+    if by_library:
+        return line.warning(
+            "a report for each library needs a directory, and none is set",
+            "set output in [report], or name one with --output each time",
+        )
+    if settings.report.format == _SPREADSHEET:
+        return line.warning(
+            "a spreadsheet needs a file, and none is set", "set output in [report], or name one with --output each time"
+        )
+    return line.ok("standard output")
+
+
+def _place(line: FindingMaker, path: Path, places: list[Path]) -> Finding:
+    """Whether this user can write in all of ``places``, and nobody can replace what is there."""
+    if not places[0].is_dir():
+        return line.failed(f"{places[0]} is not there", "make it, or set another output in [report]")
+    for place in filter(Path.is_dir, places):
+        mode = place.stat().st_mode
+        if not os.access(place, os.W_OK | os.X_OK):
+            return line.failed(
+                f"{place} can't be written to by this user", "give it to this user, or set another output"
+            )
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return line.warning(f"everybody can replace files in {place}", f"chmod o-w {place}")
+    return line.ok(str(path))
+
+
+def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The server can be reached, encrypts as it should and takes the login; no mail is sent."""
+    settings = subject.settings.mail
+    if settings.host is None:
+        yield line.ok("none set: the report is not mailed")
+        return
+    mailer = Mailer.configured(settings, subject.environ, subject.state_directory)
+    obstacle = mailer.obstacle()
+    if obstacle is not None:
+        found, _, advice = obstacle.partition("; ")
+        yield line.failed(found, advice or "check [mail] in the configuration, and the server")
+    elif mailer.waiting:
+        yield line.warning(
+            f"{settings.host} takes mails, but {mailer.waiting} of earlier runs are waiting",
+            "the next run of report --mail sends them; its log says why they weren't sent",
+        )
+    else:
+        yield line.ok(f"{settings.host} can be reached" + (" and takes the login" if settings.username else ""))
+
+
+_TWO_NIGHTS = timedelta(hours=50)
+
+
+def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The report is made every night, and the last one ended well."""
+    holder = run_status.under_way(subject.state_directory)
+    last = run_status.read(subject.state_directory)
+    if run_status.was_killed(last, holder):
+        yield line.warning(f"a run was killed ({holder})", "look into the system's log; the next run goes on as usual")
+        return
+    if last is None:
+        yield line.ok("none yet")
+        return
+    ended = f"{last.finished:%Y-%m-%d %H:%M}"
+    if last.outcome is RunOutcome.FAILED:
+        yield line.warning(
+            f"the one of {ended} failed (exit status {last.exit_code}, {last.error or 'no error named'})",
+            "see what failed here, then run evergreen-groups report",
+        )
+    elif last.outcome is RunOutcome.PARTIAL:
+        yield line.warning(
+            f"the one of {ended} was not complete (exit status {last.exit_code})",
+            "evergreen-groups --help says what that status means",
+        )
+    elif datetime.now(UTC) - last.finished > _TWO_NIGHTS:
+        yield line.warning(f"the last one was that of {ended}", "look at the timer or the crontab")
+    else:
+        yield line.ok(f"{ended}, {last.groups or 0:,} groups in {last.seconds:g} s")

@@ -1,0 +1,128 @@
+"""What the package needs of an ILS: methods, classes with their fields, and permissions, each with its use.
+
+The tests run every job and compare: nothing is called or selected that isn't in these lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from evergreen_groups.groups import FIELDS as PATRON_FIELDS
+from evergreen_groups.ils import permissions
+
+NO_TOKEN = "0" * 32
+"""A token that no session has: with it a method can be asked for and does nothing (``errors-028``, ``pcrud-148``)."""
+
+_ACTOR, _AUTH, _PCRUD = "open-ils.actor", "open-ils.auth", "open-ils.pcrud"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method, and the parameters it is asked for with, none of which means anything.
+
+    ``purpose`` ends the sentence "it is needed for …". ``instead`` says what is done on a server without it, empty
+    where nothing can be.
+    """
+
+    service: str
+    name: str
+    parameters: tuple[object, ...]
+    purpose: str
+    instead: str = ""
+
+
+def _search(class_id: str, purpose: str) -> Method:
+    return Method(_PCRUD, f"open-ils.pcrud.search.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
+
+
+METHODS = (
+    Method(
+        _AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), "logging in", "the older pair of methods"
+    ),
+    Method(_AUTH, "open-ils.auth.session.retrieve", (NO_TOKEN,), "knowing the account"),
+    Method(_AUTH, "open-ils.auth.session.delete", (NO_TOKEN,), "logging out"),
+    _search("aou", "everything"),
+    _search("au", "everything"),
+    _search("mous", "everything"),
+    _search("ac", "everything"),
+    _search("mobts", "limits that depend on the library"),
+    _search("pgt", "limits that depend on the profile"),
+    _search("pgpt", "the ILS's own limits"),
+    _search("ausp", "check and audit"),
+    _search("csp", "check and audit"),
+    _search("aua", "audit"),
+    Method(_PCRUD, "open-ils.pcrud.retrieve.au", (NO_TOKEN, -1), "changes"),
+    Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
+    Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
+    Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
+    Method(
+        _ACTOR,
+        "open-ils.actor.user.perm.check.multi_org",
+        (NO_TOKEN, -1, [], []),
+        "everything",
+        "a call for each org unit",
+    ),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), "hidden members"),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), "hidden members"),
+    Method(_ACTOR, "open-ils.actor.user.checked_out.count", (NO_TOKEN, -1), "show"),
+    Method(_ACTOR, "open-ils.actor.ou_setting.ancestor_default.batch", (-1, [], NO_TOKEN), "show"),
+    Method(
+        _ACTOR,
+        "open-ils.actor.settings.value_for_all_orgs.atomic",
+        (NO_TOKEN, ""),
+        "check and audit",
+        "a call for each org unit",
+    ),
+    Method(
+        _ACTOR, "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic", (NO_TOKEN, -1), "the ILS's own limits"
+    ),
+    Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), "changes"),
+    Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), "changes"),
+    Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), "audit --fix"),
+)
+
+FIELDS: dict[str, frozenset[str]] = {
+    "au": frozenset(PATRON_FIELDS)
+    | {"profile", "active", "barred", "deleted", "dob", "expire_date", "juvenile", "passwd", "last_xact_id"},
+    "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
+    "ac": frozenset({"id", "barcode", "active", "usr"}),
+    "mous": frozenset({"usr", "balance_owed"}),
+    "mbts": frozenset({"usr", "xact_finish", "balance_owed"}),
+    "mobts": frozenset({"usr", "billing_location", "balance_owed"}),
+    "ausp": frozenset({"id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date"}),
+    "csp": frozenset({"id", "name", "block_list"}),
+    "pgt": frozenset({"id", "name", "parent", "application_perm"}),
+    "pgpt": frozenset({"id", "org_unit", "grp", "penalty", "threshold"}),
+    "aua": frozenset({"id", "usr", "street1", "post_code"}),
+}
+"""The fields that are read, selected or compared, by class."""
+
+
+class Need(Enum):
+    """When the account needs a permission."""
+
+    ALWAYS = "always"
+    ITEMS = "items"
+    ILS_LIMITS = "limits of the ILS"
+    CHANGES = "changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A permission, when it is needed, and what it is for."""
+
+    name: str
+    need: Need
+    purpose: str
+
+
+VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, "see patrons, fines and penalties")
+
+PERMISSIONS = (
+    Permission("VIEW_CIRCULATIONS", Need.ITEMS, "count items out"),
+    Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, "know the ILS's own limits"),
+    Permission("VIEW_USER_TRANSACTIONS", Need.ILS_LIMITS, "know where fines are owed"),
+    Permission("UPDATE_USER", Need.CHANGES, "change groups, recalculate penalties"),
+)
+"""The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""

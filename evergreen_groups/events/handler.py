@@ -1,0 +1,110 @@
+"""Working on events that the ILS sends: deciding anew about one patron, and having the ILS recalculate."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes import Recalculator, StepState
+from evergreen_groups.errors import DataError, EventError, EvergreenGroupsError, NotFoundError
+from evergreen_groups.events.log import AuditTrail
+
+if TYPE_CHECKING:
+    from evergreen_groups.desk import SummaryReader
+    from evergreen_groups.gateway import Gateway
+
+PATIENCE = 10.0
+"""How long to wait while another run changes something at the same gateway, in seconds, unless less time is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of the ILS: its id (``action_trigger.event``), the name of its hook, and the patron it is about."""
+
+    id: int
+    hook: str
+    patron_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventOutcome:
+    """What came of an event: whether the rule blocks the patron, and whether the ILS has recalculated.
+
+    ``blocked`` is None for a patron who has been deleted. ``replayed`` says that the event had been worked on before;
+    the rest is what came of it then.
+    """
+
+    event: int
+    patron: int
+    blocked: bool | None
+    recalculated: bool
+    replayed: bool = False
+
+
+class EventHandler:
+    """Works on events with a service account's session. The trail of them is in ``state_directory``."""
+
+    def __init__(
+        self, gateway: Gateway, summaries: SummaryReader, recalculator: Recalculator, state_directory: Path
+    ) -> None:
+        self._gateway = gateway
+        self._summaries = summaries
+        self._recalculator = recalculator
+        self._state_directory = state_directory
+
+    def handle(self, event: Event, *, recalculate: bool) -> EventOutcome:
+        """Work on an event, unless that was done before; see :func:`evergreen_groups.hooks.interface.handle_event`."""
+        with closing(AuditTrail(self._state_directory, self._gateway.url)) as trail:
+            former = _former(trail, event)
+            if former is not None:
+                return former
+            try:
+                blocked, recalculated, reason = self._work(event, recalculate)
+            except EvergreenGroupsError as error:
+                trail.write(event=event.id, hook=event.hook, patron=event.patron_id, done=False, reason=_cause(error))
+                raise
+            is_first = trail.write(
+                event=event.id,
+                hook=event.hook,
+                patron=event.patron_id,
+                done=True,
+                blocked=blocked,
+                recalculated=recalculated,
+                reason=reason,
+            )
+            outcome = EventOutcome(event.id, event.patron_id, blocked, recalculated)
+            return outcome if is_first else _former(trail, event) or outcome
+
+    def _work(self, event: Event, recalculate: bool) -> tuple[bool | None, bool, str]:
+        """The decision, whether the ILS has recalculated, and why not or what that changed."""
+        try:
+            decision = self._summaries.decision(event.patron_id)
+        except NotFoundError:
+            if not self._summaries.is_deleted(event.patron_id):
+                raise
+            return None, False, "the patron has been deleted"
+        if not recalculate:
+            return decision.blocked, False, ""
+        left = self._gateway.seconds_left
+        attempt = self._recalculator.for_patron(
+            event.patron_id, over_limit=decision.blocked, patience=PATIENCE if left is None else min(PATIENCE, left)
+        )
+        if attempt.state is StepState.FAILED:
+            raise DataError(f"the ILS was asked to recalculate: {attempt.reason}")
+        return decision.blocked, attempt.state is StepState.DONE, attempt.reason
+
+
+def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:
+    """What came of an event when it was worked on before."""
+    entry = trail.done(event.id, event.hook, event.patron_id)
+    if entry is None:
+        return None
+    return EventOutcome(entry.event, entry.patron, entry.blocked, entry.recalculated, replayed=True)
+
+
+def _cause(error: EvergreenGroupsError) -> str:
+    """The kind of an error: in a message there might be more than the trail is to hold."""
+    kind = type(error).__name__
+    return f"{kind} ({error.textcode})" if isinstance(error, EventError) else kind

@@ -1,0 +1,278 @@
+"""The gateway itself: what programs use."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
+from evergreen_groups.gateway.address import Address
+from evergreen_groups.gateway.calls import IDL_CALL, Answer, Call, Expect, Result, form
+from evergreen_groups.gateway.deadline import seconds_until
+from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
+from evergreen_groups.gateway.parallel import ordered_map
+from evergreen_groups.gateway.pcrud import Pcrud
+from evergreen_groups.gateway.record import class_ids, decode
+from evergreen_groups.gateway.redaction import Redactor
+from evergreen_groups.gateway.retry import RetryPolicy
+from evergreen_groups.gateway.session import TOKEN, Credentials, Session
+from evergreen_groups.gateway.statistics import Statistics
+from evergreen_groups.gateway.transport import Reply, Transport
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.idl import Idl
+
+log = logging.getLogger("evergreen_groups.gateway")
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_LOGOUT_TIMEOUT = 5.0
+
+
+class Gateway:
+    """An Evergreen gateway. Safe to share between threads; close it, or use it in a ``with`` statement.
+
+    ``url`` is the server's root (``https://host``), with or without ``/osrf-gateway-v1``. Give ``credentials``, or an
+    existing ``token``, which is then neither renewed nor logged out; calls that need neither work without. ``locale``
+    (such as ``fr-CA``) is the language of descriptions.
+
+    ``timeout`` is how long the gateway waits for the service, in seconds; the whole answer must have come ``grace``
+    seconds after that. ``connect_timeout`` is the same for the connection. ``concurrency`` is the number of calls
+    at once. ``ca_bundle`` is a PEM file of certificates to trust instead of the usual ones; TLS is always verified.
+    ``allow_plain_http`` lets secrets go unencrypted to another machine. ``cache_directory`` keeps IDL files between
+    runs. Proxies are taken from the environment, but not for this machine itself.
+
+    Raises ConfigurationError for settings that can't be.
+    """
+
+    def __init__(  # noqa: PLR0913  # the settings of a connection, all by name and with a default
+        self,
+        url: str,
+        *,
+        credentials: Credentials | None = None,
+        token: str | None = None,
+        locale: str | None = None,
+        timeout: float = 60.0,
+        grace: float = 5.0,
+        connect_timeout: float = 10.0,
+        concurrency: int = 3,
+        ca_bundle: Path | str | None = None,
+        allow_plain_http: bool = False,
+        retries: RetryPolicy | None = None,
+        cache_directory: Path | str | None = None,
+    ) -> None:
+        if min(timeout, grace, connect_timeout) <= 0 or concurrency < 1:
+            raise ConfigurationError("Timeouts and concurrency must be greater than nothing.")
+        self._address = Address.parse(url)
+        if not allow_plain_http:
+            self._address.refuse_plain_http()
+        self.concurrency = concurrency
+        self.statistics = Statistics()
+        self._locale = locale
+        self._timeout = timeout
+        self._grace = grace
+        self._retries = retries or RetryPolicy()
+        self._redactor = Redactor()
+        self._transport = Transport(
+            self._address,
+            statistics=self.statistics,
+            redactor=self._redactor,
+            connect_timeout=connect_timeout,
+            concurrency=concurrency,
+            ca_bundle=Path(ca_bundle) if ca_bundle else None,
+        )
+        self._session = Session(self._invoke_once, credentials=credentials, token=token, redactor=self._redactor)
+        cache = IdlCache(Path(cache_directory)) if cache_directory else None
+        self._idl_source = IdlSource(self._address.idl, cache)
+        self._closed = False
+        self._origin: Gateway | None = None  # what a view shares its connections with
+        self._until: float | None = None
+        self.pcrud = Pcrud(self)
+
+    def __repr__(self) -> str:
+        return f"Gateway({self.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The server's root, without a slash at its end."""
+        return self._address.base
+
+    @property
+    def token(self) -> str:
+        """The session's token; logs in where there is none yet."""
+        return self._session.token(self._invoke, self._until)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def acting_as(self, token: str) -> Gateway:
+        """This gateway in the name of somebody else's session, which is neither renewed nor logged out.
+
+        Connections, the IDL, retries and statistics are shared. Closing the result leaves them alone; once this gateway
+        is closed, the result is as well. Errors of the result don't show ``token``, and nothing keeps it.
+        """
+        view = self._view()
+        view._redactor = Redactor()
+        view._transport = self._transport.for_session(view._redactor)
+        view._session = Session(view._invoke_once, credentials=None, token=token, redactor=view._redactor)
+        return view
+
+    def within(self, seconds: float) -> Gateway:
+        """This gateway and its session, for calls that are all to be over ``seconds`` from now.
+
+        Waiting for a connection, trying again, a login and getting the IDL count, and so does waiting for another
+        thread that does either. What isn't over then, or is only begun later, raises a TimedOutError. Closing the
+        result closes nothing.
+        """
+        view = self._view()
+        ends = time.monotonic() + seconds
+        view._until = ends if self._until is None else min(self._until, ends)
+        return view
+
+    def _view(self) -> Gateway:
+        view = copy.copy(self)
+        view._origin = self
+        view.pcrud = Pcrud(view)
+        return view
+
+    def login(self) -> None:
+        """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
+        self._session.token(self._invoke, self._until)
+
+    def logout(self) -> None:
+        """End the session on the server, if it was opened here; the next call that needs one logs in again."""
+        self._session.logout()
+
+    def close(self) -> None:
+        """Stop what is under way in other threads, log out and close all connections. Raises nothing.
+
+        What :meth:`acting_as` and :meth:`within` gave only stops taking calls.
+        """
+        if self._closed:
+            return
+        if self._origin is not None:
+            self._closed = True
+            return
+        self._transport.interrupt()
+        self._session.logout()
+        self._closed = True
+        self._transport.close()
+
+    def call(
+        self,
+        service: str,
+        method: str,
+        *params: object,
+        expect: Expect = "one",
+        write: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
+        """Call a method and return its result.
+
+        :data:`TOKEN` among ``params`` becomes the session's token. ``expect`` says how many results the method
+        promises: ``"one"``, ``"optional"`` (one or nothing), or ``"many"`` (streaming methods; their ``.atomic`` form
+        with ``"one"`` is better, for a stream that is cut short looks whole).
+
+        A read is repeated when it fails for a reason that may pass. A ``write`` goes out once, on a connection of its
+        own; a TransportError says in ``sent`` whether it may have been carried out. Where the session has ended, it
+        is renewed and the call repeated, a write as well: an answer of NO_SESSION means that nothing was done.
+
+        Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`.
+        """
+        call = Call(service, method)
+        if TOKEN not in params:
+            return self._send(call, params, expect, write, timeout)
+        token = self.token
+        try:
+            return self._send(call, _with_token(params, token), expect, write, timeout)
+        except NoSessionError:
+            if not self._session.renewable:
+                raise
+            log.info("%s %s: the session had ended; logging in again", service, method)
+            token = self._session.renew(token, self._invoke, self._until)
+            return self._send(call, _with_token(params, token), expect, write, timeout)
+
+    def idl(self, *class_ids: str) -> Idl:
+        """Return the classes known so far, with at least ``class_ids`` among them.
+
+        Raises DataError for a class that the server doesn't have.
+        """
+        return self._idl_source.require(class_ids, self._fetch_idl, self._until)
+
+    def decode(self, value: Any) -> Any:
+        """Return ``value`` with every fieldmapper object in it turned into a Record; gets the classes it needs.
+
+        Raises DataError for an object of a class that the server doesn't have.
+        """
+        return decode(value, self.idl(*class_ids(value)))
+
+    def map(self, function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
+        """Yield ``function(item)`` for each item, in the items' order, with up to ``concurrency`` under way at once.
+
+        Items are taken as they are needed. The first exception is raised and the rest is given up.
+        """
+        return ordered_map(function, items, self.concurrency)
+
+    def _send(self, call: Call, params: Sequence[object], expect: Expect, write: bool, timeout: float | None) -> Result:
+        left = seconds_until(self._until, call)
+        seconds = timeout or self._timeout
+        if left is not None:
+            seconds = min(seconds, left)
+        body = form(call, params, locale=self._locale, timeout=seconds)
+
+        def attempt() -> Result:
+            return self._attempt(call, body, expect, seconds, fresh=write)
+
+        self._refuse_closed(call)
+        if write:
+            return attempt()
+        return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)
+
+    def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
+        reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, until=self._until)
+        return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
+
+    def _invoke(self, service: str, method: str, *params: object) -> Any:
+        return self._send(Call(service, method), params, "one", False, None).value
+
+    def _invoke_once(self, service: str, method: str, *params: object) -> Any:
+        call = Call(service, method)
+        seconds = min(self._timeout, _LOGOUT_TIMEOUT)
+        body = form(call, params, locale=self._locale, timeout=seconds)
+        return self._attempt(call, body, "optional", seconds, fresh=False).value
+
+    def _fetch_idl(self, url: str, headers: Mapping[str, str]) -> Reply:
+        def attempt() -> Reply:
+            return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers, self._until)
+
+        self._refuse_closed(IDL_CALL)
+        seconds_until(self._until, IDL_CALL)
+        return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._closed or (self._origin is not None and self._origin._is_closed)
+
+    def _refuse_closed(self, call: Call) -> None:
+        if self._is_closed:
+            raise UnreachableError(f"{call}: this gateway has been closed.", service=call.service, method=call.method)
+
+
+def _with_token(params: Sequence[object], token: str) -> list[object]:
+    return [token if param is TOKEN else param for param in params]

@@ -1,0 +1,98 @@
+"""Members of a group that the account can't see, and what they owe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from decimal import Decimal
+
+from evergreen_groups.errors import DataError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.money import NOTHING
+
+_SERVICE = "open-ils.actor"
+_MEMBERS = "open-ils.actor.usergroup.members.retrieve"
+_BALANCES = "open-ils.actor.usergroup.members.balance_owed"
+_GROUPS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """The members of one group that the account can't see: their ids, and what they owe (None: not told)."""
+
+    ids: frozenset[int]
+    fines: Decimal | None
+
+
+def find_hidden(gateway: Gateway, seen: Mapping[int, Set[int]]) -> dict[int, Hidden]:
+    """Compare the members in sight (ids by group) with those the ILS counts; groups without hidden ones are left out.
+
+    ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then tells of every member
+    (``groups-047``). It takes a list of groups as well (``groups-075``), so a hundred of them go in one call.
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
+    """
+    groups = sorted(seen)
+    batches = [groups[start : start + _GROUPS_AT_ONCE] for start in range(0, len(groups), _GROUPS_AT_ONCE)]
+    missing: dict[int, frozenset[int]] = {}
+    for found in gateway.map(lambda batch: dict(_unseen(gateway, batch, seen)), batches):
+        missing.update(found)
+    incomplete = sorted(missing)
+    fines = gateway.map(lambda group: _fines_of(gateway, group, missing[group]), incomplete)
+    return {group: Hidden(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
+
+
+def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
+    """The ids of all members of some groups, whether the account sees them or not; deleted ones aren't members.
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library.
+    """
+    answer = gateway.call(_SERVICE, _MEMBERS, TOKEN, list(groups)).value
+    try:
+        return frozenset(map(int, answer))
+    except (TypeError, ValueError) as error:
+        raise DataError("the ILS gave a list of members that holds something else than ids") from error
+
+
+def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
+    """What each member of a group owes, by id; of those out of sight as well. Who has no open transaction is left out.
+
+    Raises:
+        PermissionDeniedError: the account has no VIEW_USER at its own library.
+    """
+    answer = gateway.call(_SERVICE, _BALANCES, TOKEN, group).value
+    try:
+        return {int(entry["usr"]): Decimal(str(entry["balance_owed"])).quantize(NOTHING) for entry in answer}
+    except (ArithmeticError, TypeError, ValueError, KeyError) as error:
+        raise DataError("the ILS gave a balance that isn't an amount of money") from error
+
+
+def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
+    """What those with ``ids`` owe together; who isn't among the balances owes nothing."""
+    return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
+
+
+def _unseen(
+    gateway: Gateway, groups: Sequence[int], seen: Mapping[int, Set[int]]
+) -> Iterator[tuple[int, frozenset[int]]]:
+    """The members of ``groups`` not in sight, by group: halves the list until it is known whose they are."""
+    unseen = read_member_ids(gateway, groups).difference(*(seen[group] for group in groups))
+    if not unseen:
+        return
+    if len(groups) == 1:
+        yield groups[0], unseen
+        return
+    middle = len(groups) // 2
+    yield from _unseen(gateway, groups[:middle], seen)
+    yield from _unseen(gateway, groups[middle:], seen)
+
+
+def _fines_of(gateway: Gateway, group: int, ids: frozenset[int]) -> Decimal | None:
+    """What the members ``ids`` of a group owe, as far as the ILS tells."""
+    try:
+        balances = read_balances(gateway, group)
+    except PermissionDeniedError:
+        return None
+    return total_of(balances, ids)

@@ -1,0 +1,5 @@
+"""The stable interface for programs: summaries, block decisions and events, with versioned JSON forms."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,11 @@
+from .interface import BlockDecision as BlockDecision
+from .interface import Event as Event
+from .interface import EventOutcome as EventOutcome
+from .interface import GroupSummary as GroupSummary
+from .interface import PatronSummary as PatronSummary
+from .interface import as_json as as_json
+from .interface import block_decision as block_decision
+from .interface import block_decision_by_barcode as block_decision_by_barcode
+from .interface import group_summary as group_summary
+from .interface import handle_event as handle_event
+from .interface import patron_summary as patron_summary

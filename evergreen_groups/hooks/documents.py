@@ -1,0 +1,94 @@
+"""The JSON forms of what the hooks give, version 1; ``schemas/`` beside this module describes each.
+
+Within a version keys may be added, never changed or removed, so readers pass over keys they don't know. Amounts are
+strings with two places.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evergreen_groups.desk import BlockDecision, GroupSummary, PatronSummary, SummaryMember
+    from evergreen_groups.events import EventOutcome
+
+VERSION = 1
+NOTE = "Group fines are for information only: nobody is blocked for what others owe."
+
+
+def patron_summary(summary: PatronSummary) -> dict[str, Any]:
+    """A patron and their group."""
+    patron, decision = summary.patron, summary.patron.decision
+    return {
+        "version": VERSION,
+        "kind": "patron-summary",
+        "patron": patron.id,
+        "barcode": patron.barcode,
+        "show": summary.show,
+        "own_fines": _amount(patron.own_fines),
+        "blocked": decision.blocked,
+        "limit": _amount(decision.limit.amount),
+        **_group(summary.group),
+    }
+
+
+def group_summary(summary: GroupSummary) -> dict[str, Any]:
+    """A group."""
+    return {"version": VERSION, "kind": "group-summary", **_group(summary)}
+
+
+def block(decision: BlockDecision) -> dict[str, Any]:
+    """A decision about one patron."""
+    return {
+        "version": VERSION,
+        "kind": "block",
+        "patron": decision.patron,
+        "blocked": decision.blocked,
+        "own_fines": _amount(decision.own_balance),
+        "limit": _amount(decision.limit.amount),
+        "comparison": decision.limit.comparison.value,
+        "explanation": decision.explanation,
+    }
+
+
+def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
+    """What came of an event."""
+    return {
+        "version": VERSION,
+        "kind": "event-outcome",
+        "event": outcome.event,
+        "patron": outcome.patron,
+        "blocked": outcome.blocked,
+        "recalculated": outcome.recalculated,
+        "replayed": outcome.replayed,
+    }
+
+
+def _group(summary: GroupSummary) -> dict[str, Any]:
+    return {
+        "group": summary.group,
+        "for_information_only": True,
+        "note": NOTE,
+        "group_fines": _amount(summary.group_fines),
+        "lead": summary.lead,
+        "hidden_members": {"count": summary.hidden_count, "fines": _amount(summary.hidden_fines)},
+        "members": [_member(member) for member in summary.members],
+    }
+
+
+def _member(member: SummaryMember) -> dict[str, Any]:
+    return {
+        "id": member.id,
+        "name": member.name,
+        "barcode": member.barcode,
+        "library": member.library,
+        "own_fines": _amount(member.own_fines),
+        "limit": _amount(member.decision.limit.amount),
+        "blocked": member.decision.blocked,
+        "group_lead": member.group_lead,
+    }
+
+
+def _amount(value: Decimal | None) -> str | None:
+    return None if value is None else f"{value:.2f}"

@@ -1,0 +1,93 @@
+"""What an ILS and its desk call: the stable interface of this package::
+
+    client = Client(gateway, account="groups_report")
+    summary = patron_summary(client, 1001)
+    print(summary.patron.own_fines, summary.group.group_fines)
+    print(block_decision(client, 1001).explanation)
+    print(json.dumps(as_json(summary)))
+
+Each function reads with the client's own session, so the ILS's permissions decide what is seen. :func:`as_json` gives
+the versioned form of what they return.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.desk import BlockDecision, GroupSummary, PatronSummary
+from evergreen_groups.events import Event, EventOutcome
+from evergreen_groups.hooks import documents
+
+if TYPE_CHECKING:
+    from evergreen_groups.client import Client
+
+__all__ = [
+    "BlockDecision",
+    "Event",
+    "EventOutcome",
+    "GroupSummary",
+    "PatronSummary",
+    "as_json",
+    "block_decision",
+    "block_decision_by_barcode",
+    "group_summary",
+    "handle_event",
+    "patron_summary",
+]
+
+
+def patron_summary(client: Client, patron_id: int) -> PatronSummary:
+    """A patron's own fines, and the group's with all its members, for information only.
+
+    Raises:
+        NotFoundError: there is no such patron, or the account may not see them.
+        GatewayError: the ILS can't be reached or refuses.
+        DataError: its answers contradict each other.
+    """
+    return client.summaries.of_patron(patron_id)
+
+
+def group_summary(client: Client, group: int) -> GroupSummary:
+    """A group by its number; raises what :func:`patron_summary` does."""
+    return client.summaries.of_group(group)
+
+
+def block_decision(client: Client, patron_id: int) -> BlockDecision:
+    """Whether a patron is blocked, by their own fines alone; raises what :func:`patron_summary` does."""
+    return client.summaries.decision(patron_id)
+
+
+def block_decision_by_barcode(client: Client, barcode: str) -> BlockDecision:
+    """The same for the patron with a barcode."""
+    return client.summaries.decision_by_barcode(barcode)
+
+
+def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> EventOutcome:
+    """Work on an event of the ILS: decide anew about its patron and write that into the audit trail.
+
+    With ``recalculate`` the ILS is asked to recalculate the patron's penalties, which is in the journal as well; who
+    has a block that staff set by hand is left out. An event that was worked on before changes nothing and gives the
+    former outcome. To keep to a deadline, give a client whose gateway has one (:meth:`Gateway.within`).
+
+    Raises:
+        NotFoundError: there is no such patron, or the account may not see them.
+        BusyError: another run was changing something all the time.
+        GatewayError: the ILS can't be reached or refuses.
+        DataError: its answers contradict each other, or the trail can't be written.
+
+    After an error the event may be sent again; the trail has it as failed.
+    """
+    return client.events.handle(event, recalculate=recalculate)
+
+
+def as_json(value: PatronSummary | GroupSummary | BlockDecision | EventOutcome) -> dict[str, Any]:
+    """The versioned JSON form, as the schemas in ``evergreen_groups/schemas`` describe it."""
+    match value:
+        case PatronSummary():
+            return documents.patron_summary(value)
+        case GroupSummary():
+            return documents.group_summary(value)
+        case BlockDecision():
+            return documents.block(value)
+        case EventOutcome():
+            return documents.event_outcome(value)

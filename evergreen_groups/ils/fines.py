@@ -1,0 +1,67 @@
+"""What patrons owe themselves, at all libraries or at some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal
+from itertools import chain
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.money import NOTHING
+
+Scope = frozenset[int] | None
+"""The ids of the org units whose transactions count, None for those of everywhere."""
+
+Transaction = tuple[int | None, Decimal]
+"""Where an open transaction was made (an org unit's id), and what is owed on it, below zero for a credit."""
+
+
+def within(transactions: Iterable[Transaction], scope: Scope) -> Decimal | None:
+    """What is owed on the transactions within a scope, None where there are none.
+
+    >>> within([(4, Decimal("3.00")), (5, Decimal("1.50"))], frozenset({4}))
+    Decimal('3.00')
+    """
+    owed = [amount for place, amount in transactions if scope is None or place in scope]
+    return sum(owed, NOTHING) if owed else None
+
+
+def read_own_fines(gateway: Gateway, ids: Collection[int]) -> dict[int, Decimal]:
+    """What patrons owe anywhere (``mous``), by id; who has no open transaction is left out.
+
+    So is the session's own user, unless they have VIEW_USER at their home library (``pcrud-056``).
+    """
+    fields = ("usr", "balance_owed")
+    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids))))
+
+
+def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
+    """What the session's own user owes anywhere, None without an open transaction (``patrons-070``)."""
+    method = "open-ils.actor.user.fines.summary"
+    answer = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional").value
+    owed: Decimal | None = None if answer is None else gateway.decode(answer).balance_owed
+    return owed
+
+
+def read_fines_within(
+    gateway: Gateway, scopes: Mapping[int, frozenset[int]], totals: Mapping[int, Decimal]
+) -> dict[int, Decimal | None]:
+    """What each patron owes within the scope of each, by patron's id; None for no open transaction there.
+
+    ``totals`` are what they owe anywhere. Reads the open transactions (``mobts``) up to 2,000 patrons at a time.
+
+    Raises:
+        DataError: somebody owes something of which the account may see no transaction (VIEW_USER_TRANSACTIONS).
+    """
+    found: dict[int, list[Transaction]] = {id: [] for id in scopes}
+    fields = ("usr", "billing_location", "balance_owed")
+    for page in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
+        for id, place, amount in page:
+            found[id].append((place, amount))
+    if any(totals.get(id) and not found[id] for id in scopes):
+        raise DataError(
+            "the account can't see the transactions of everybody who owes something, so what they owe at the "
+            "libraries that count isn't known; give it VIEW_USER_TRANSACTIONS"
+        )
+    return {id: within(found[id], scope) for id, scope in scopes.items()}

@@ -1,0 +1,122 @@
+"""The tree of org units: consortium, systems, branches, sub-libraries (``aou``)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.errors import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+
+
+@dataclass(frozen=True, slots=True)
+class OrgUnit:
+    """A consortium, system, branch or sub-library (``aou``)."""
+
+    id: int
+    shortname: str
+    name: str
+    parent: int | None
+
+
+_MOST_ORG_UNITS = 20_000
+
+
+class OrgUnits:
+    """All org units, by id and by short name, with their tree."""
+
+    def __init__(self, units: Iterable[OrgUnit]) -> None:
+        self._by_id = {unit.id: unit for unit in units}
+        self._children: dict[int | None, list[int]] = {}
+        for unit in self._by_id.values():
+            self._children.setdefault(unit.parent, []).append(unit.id)
+        if not self._children.get(None):
+            raise DataError("the ILS showed no root org unit; is this an Evergreen gateway?")
+
+    @classmethod
+    def read(cls, gateway: Gateway) -> OrgUnits:
+        """Read the tree in one call. Org units are public in Evergreen (``pcrud-084``)."""
+        records = gateway.pcrud.search(
+            "aou",
+            {"id": {"<>": None}},
+            select=("id", "shortname", "name", "parent_ou"),
+            limit=_MOST_ORG_UNITS,
+        )
+        return cls(OrgUnit(unit.id, unit.shortname, unit.name, unit.parent_ou) for unit in records)
+
+    @property
+    def root(self) -> OrgUnit:
+        """The consortium."""
+        return self._by_id[min(self._children[None])]
+
+    def __iter__(self) -> Iterator[OrgUnit]:
+        return iter(self._by_id.values())
+
+    def shortname(self, org_id: int) -> str:
+        """The short name of an org unit, or ``#ID`` for one that was added after the tree was read."""
+        unit = self._by_id.get(org_id)
+        return unit.shortname if unit else f"#{org_id}"
+
+    def with_descendants(self, org_id: int) -> set[int]:
+        """The ids of an org unit and of everything below it."""
+        found, waiting = set(), [org_id]
+        while waiting:
+            current = waiting.pop()
+            if current not in found:
+                found.add(current)
+                waiting.extend(self._children.get(current, ()))
+        return found
+
+    def upwards(self, org_id: int) -> list[int]:
+        """The ids of an org unit and of everything above it, the nearest first."""
+        path: list[int] = []
+        current = self._by_id.get(org_id)
+        while current is not None and current.id not in path:
+            path.append(current.id)
+            current = self._by_id.get(current.parent) if current.parent is not None else None
+        return path
+
+    def full_path(self, org_id: int) -> set[int]:
+        """The ids above an org unit, its own, and those below (``actor.org_unit_full_path``)."""
+        return {*self.upwards(org_id), *self.with_descendants(org_id)}
+
+    def find(self, shortname: str) -> OrgUnit:
+        """The org unit with this short name, upper and lower case alike.
+
+        Raises:
+            ConfigurationError: there is no such org unit; the message lists those there are.
+        """
+        for unit in self:
+            if unit.shortname.casefold() == shortname.casefold():
+                return unit
+        known = ", ".join(sorted(unit.shortname for unit in self)[:40])
+        raise ConfigurationError(f"there is no org unit {shortname!r}; there are {known}")
+
+    def named(self, shortnames: Iterable[str]) -> set[int]:
+        """The ids of the org units with these short names and of everything below them.
+
+        Raises:
+            ConfigurationError: there is no such org unit; the message lists those there are.
+        """
+        return {org_id for name in shortnames for org_id in self.with_descendants(self.find(name).id)}
+
+    def tops_of(self, org_ids: set[int]) -> list[OrgUnit]:
+        """The fewest org units that stand, with all below them, for exactly ``org_ids`` where that can be said.
+
+        An org unit of the set of which a descendant isn't in the set is left out in favour of those below it.
+        """
+        whole = {org for org in org_ids if org in self._by_id and self.with_descendants(org) <= org_ids}
+        return sorted(
+            (self._by_id[org] for org in whole if self._by_id[org].parent not in whole), key=lambda unit: unit.id
+        )
+
+
+def shortnames_upwards(org_units: Collection[OrgUnit]) -> dict[str, tuple[str, ...]]:
+    """For the short name of each org unit those on its way to the root: its own first, the root's last."""
+    if not org_units:
+        return {}
+    tree = OrgUnits(org_units)
+    return {unit.shortname: tuple(map(tree.shortname, tree.upwards(unit.id))) for unit in org_units}

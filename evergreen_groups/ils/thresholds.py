@@ -1,0 +1,145 @@
+"""The ILS's own thresholds for fines (``pgpt``), found as it finds them itself when it recalculates penalties.
+
+Source: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100.circ_matrix.sql``).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.errors import DataError, MethodNotFoundError
+from evergreen_groups.gateway import TOKEN, Gateway
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils.org_units import OrgUnits
+    from evergreen_groups.ils.profiles import Profiles
+
+PATRON_EXCEEDS_FINES = 1
+"""The stock penalty for fines (``csp``), unless a library has one of its own."""
+
+_SERVICE = "open-ils.actor"
+_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+_FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
+_FOR_ONE = "open-ils.actor.ou_setting.ancestor_default.batch"
+_WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
+_RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
+_VIEW = "VIEW_GROUP_PENALTY_THRESHOLD"
+_FIELDS = ("org_unit", "grp", "penalty", "threshold")
+_MOST_THRESHOLDS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One row of ``pgpt``: from ``amount`` on, patrons of ``profile`` and below get ``penalty`` at ``org_unit``."""
+
+    org_unit: int
+    profile: int
+    penalty: int
+    amount: Decimal
+
+
+def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
+    """The id of the penalty that each org unit sets for fines: the stock one, or the one its settings name.
+
+    One call; on a server before ``settings.value_for_all_orgs`` (LP#1908743) one for each org unit.
+
+    Raises:
+        DataError: the setting names something else than a penalty's id.
+    """
+    try:
+        answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, _OVERRIDE).value
+        values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
+    except MethodNotFoundError:
+        values = _one_by_one(gateway, [unit.id for unit in org_units])
+    except (TypeError, KeyError, ValueError):
+        raise DataError(f"the ILS gave no usable values of the setting {_OVERRIDE}") from None
+    return {unit.id: _penalty(values.get(unit.id)) for unit in org_units}
+
+
+def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
+    def value(org_id: int) -> Any:
+        found = gateway.call(_SERVICE, _FOR_ONE, org_id, [_OVERRIDE], TOKEN).value
+        return (found.get(_OVERRIDE) or {}).get("value")
+
+    return dict(zip(org_ids, gateway.map(value, org_ids), strict=True))
+
+
+def _penalty(value: object) -> int:
+    """The penalty that a setting's value names: a number, or a number as a text."""
+    if value is None:
+        return PATRON_EXCEEDS_FINES
+    try:
+        return int(str(value).strip('"'))
+    except ValueError:
+        raise DataError(f"the setting {_OVERRIDE} names no penalty by its id; correct it in the ILS") from None
+
+
+class Thresholds:
+    """Finds the threshold that counts for a patron. ``penalties`` are those of :func:`read_fines_penalties`."""
+
+    def __init__(
+        self,
+        rows: Iterable[Threshold],
+        penalties: Mapping[int, int],
+        org_units: OrgUnits,
+        profiles: Profiles,
+    ) -> None:
+        self._penalties = penalties
+        self._org_units = org_units
+        self._profiles = profiles
+        self._rows: dict[tuple[int, int, int], Threshold] = {}
+        self.add(rows)
+
+    def add(self, rows: Iterable[Threshold]) -> None:
+        """Take in more rows."""
+        self._rows.update({(row.org_unit, row.profile, row.penalty): row for row in rows})
+
+    def find(self, profile: int, home_library: int) -> Threshold | None:
+        """The nearest threshold: up the profiles at the home library, then at each org unit above; None: none."""
+        penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
+        profiles = self._profiles.upwards(profile)
+        for org_unit in self._org_units.upwards(home_library):
+            for ancestor in profiles:
+                if (org_unit, ancestor, penalty) in self._rows:
+                    return self._rows[org_unit, ancestor, penalty]
+        return None
+
+
+class ThresholdReader:
+    """Reads thresholds, all at once where the account may, otherwise once for each home library asked about.
+
+    Branch staff don't see the rows of the org units above in pcrud, without a word (``pcrud-080``), but do see them in
+    ``grp_penalty_threshold.ranged.retrieve`` (``settings-023``).
+    """
+
+    def __init__(self, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]) -> None:
+        self._gateway = gateway
+        self._thresholds = Thresholds((), penalties, org_units, profiles)
+        permitted = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW]).value.get(_VIEW) or ()
+        self._complete = org_units.root.id in permitted
+        self._libraries: set[int] = set()
+        if self._complete:
+            rows = gateway.pcrud.search_columns("pgpt", _FIELDS, {"id": {"<>": None}}, limit=_MOST_THRESHOLDS)
+            self._thresholds.add(Threshold(*row) for row in rows)
+
+    def reading_with(self, gateway: Gateway) -> ThresholdReader:
+        """What has been read so far, with the rest read through ``gateway``, which is of the same session."""
+        reader = copy.copy(self)
+        reader._gateway = gateway
+        return reader
+
+    def find(self, profile: int, home_library: int) -> Threshold | None:
+        """The threshold that counts for a patron, None where there is none.
+
+        Raises:
+            PermissionDeniedError: the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
+        """
+        if not self._complete and home_library not in self._libraries:
+            records = self._gateway.decode(self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library).value)
+            self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
+            self._libraries.add(home_library)
+        return self._thresholds.find(profile, home_library)

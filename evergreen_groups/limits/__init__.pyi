@@ -1,0 +1,7 @@
+from .decisions import Decided as Decided
+from .decisions import decide_all as decide_all
+from .limits import LimitFinder as LimitFinder
+from .limits import Limits as Limits
+from .limits import OneLimit as OneLimit
+from .limits import ResolvedLimit as ResolvedLimit
+from .reference_data import ReferenceData as ReferenceData

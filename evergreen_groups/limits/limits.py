@@ -1,0 +1,171 @@
+"""Which limit counts for which patron, and where it comes from: the configuration or the ILS's own thresholds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
+
+from evergreen_groups.ils import OrgUnits, Profiles, ThresholdReader, Thresholds, read_fines_penalties
+from evergreen_groups.money import NOTHING
+from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.settings import PolicySettings
+
+_NO_LIMIT = Limit(None)
+_CONFIGURATION = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedLimit:
+    """The limit of one patron. ``origin`` says in a few words where it comes from.
+
+    ``scope`` are the ids of the org units whose transactions count, None for those of everywhere. ``from_ils`` says
+    that the limit is Evergreen's own, which holds nothing against somebody without an open transaction.
+    """
+
+    limit: Limit
+    origin: str
+    scope: frozenset[int] | None = None
+    from_ils: bool = False
+
+    def decide(self, own_balance: Decimal | None) -> Decision:
+        """Decide about someone who owes ``own_balance`` within the scope, None: has no open transaction there."""
+        if own_balance is None and self.from_ils:
+            # Evergreen's sum over no transactions is no amount, which reaches no threshold, not even one of nought.
+            return Decision(False, NOTHING, self.limit)
+        return decide(own_balance or NOTHING, self.limit)
+
+
+class LimitFinder(Protocol):
+    """Tells the limit of each patron."""
+
+    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
+        """The limit of a patron with this profile and home library (ids)."""
+
+
+class OneLimit:
+    """The same ``limit`` for everybody, the configured one; their fines count wherever they are owed."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self._resolved = ResolvedLimit(limit, _CONFIGURATION)
+
+    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
+        """The limit."""
+        return self._resolved
+
+
+class Limits:
+    """The limits of all patrons.
+
+    A rule of ``[[policy.limits]]`` that is for the patron's profile and home library, or one above them, comes first:
+    of several the one for the nearest library, among those the one for the nearest profile; a rule that names no
+    library is further away than any that does, and the same goes for profiles. Then ``limit``: one amount, or the
+    ILS's threshold.
+    """
+
+    def __init__(
+        self,
+        settings: PolicySettings,
+        org_units: OrgUnits,
+        profiles: Profiles | None = None,
+        thresholds: ThresholdReader | Thresholds | None = None,
+    ) -> None:
+        self._settings = settings
+        self._org_units = org_units
+        self._profiles = profiles
+        self._thresholds = thresholds
+        self._rules = {self._place(rule): rule for rule in settings.limits}
+        self._known: dict[tuple[int, int], ResolvedLimit] = {}
+
+    @classmethod
+    def read(
+        cls,
+        gateway: Gateway,
+        settings: PolicySettings,
+        org_units: OrgUnits,
+        penalties: Mapping[int, int] | None = None,
+    ) -> Limits:
+        """Read what the limits depend on: nothing for one amount, one call with rules, four for the ILS's thresholds.
+
+        ``penalties`` are those of :func:`evergreen_groups.ils.thresholds.read_fines_penalties`, read unless given.
+
+        Raises:
+            ConfigurationError: a rule names a profile or library that isn't there.
+            DataError: the ILS's settings name a penalty that can't be.
+        """
+        if settings.uniform:
+            return cls(settings, org_units)
+        profiles = Profiles.read(gateway)
+        if settings.limit != "ils":
+            return cls(settings, org_units, profiles)
+        if penalties is None:
+            penalties = read_fines_penalties(gateway, org_units)
+        return cls(settings, org_units, profiles, ThresholdReader(gateway, org_units, profiles, penalties))
+
+    def reading_with(self, gateway: Gateway) -> Limits:
+        """The same limits, with what they have still to read read through ``gateway``."""
+        if not isinstance(self._thresholds, ThresholdReader):
+            return self
+        limits = copy.copy(self)
+        limits._thresholds = self._thresholds.reading_with(gateway)
+        return limits
+
+    def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
+        """The limit of a patron with this profile and home library (ids).
+
+        Raises:
+            PermissionDeniedError: the ILS's thresholds count, and the account may not see them.
+        """
+        key = profile, home_library
+        if key not in self._known:
+            self._known[key] = self._by_rule(profile, home_library) or self._otherwise(profile, home_library)
+        return self._known[key]
+
+    def _place(self, rule: LimitRule) -> tuple[int | None, int | None]:
+        """The ids of the library and the profile that a rule is for."""
+        library = None if rule.library is None else self._org_units.find(rule.library).id
+        if rule.profile is None or self._profiles is None:
+            return library, None
+        return library, self._profiles.find(rule.profile)
+
+    def _by_rule(self, profile: int, home_library: int) -> ResolvedLimit | None:
+        if not self._rules or self._profiles is None:
+            return None
+        profiles = [*self._profiles.upwards(profile), None]
+        for org_unit in (*self._org_units.upwards(home_library), None):
+            for ancestor in profiles:
+                if (org_unit, ancestor) in self._rules:
+                    rule = self._rules[org_unit, ancestor]
+                    comparison = rule.comparison or self._settings.comparison
+                    return ResolvedLimit(Limit(rule.amount, comparison), _rule_words(rule))
+        return None
+
+    def _otherwise(self, profile: int, home_library: int) -> ResolvedLimit:
+        if self._settings.limit != "ils":
+            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison), _CONFIGURATION)
+        found = self._thresholds.find(profile, home_library) if self._thresholds else None
+        if found is None or self._profiles is None:
+            return ResolvedLimit(_NO_LIMIT, "ILS: no threshold", from_ils=True)
+        scope = frozenset(self._org_units.full_path(found.org_unit))
+        # A threshold of nought is reached by having transactions at all, so they have to be looked at themselves.
+        everywhere = found.amount > 0 and len(scope) == sum(1 for _ in self._org_units)
+        place = self._org_units.shortname(found.org_unit)
+        return ResolvedLimit(
+            limit=Limit(found.amount, Comparison.REACHES),
+            origin=f"ILS: threshold of {self._profiles.name(found.profile)} at {place}",
+            scope=None if everywhere else scope,
+            from_ils=True,
+        )
+
+
+def _rule_words(rule: LimitRule) -> str:
+    words = ["configuration:"]
+    words += [rule.profile] if rule.profile else []
+    words += [f"at {rule.library}"] if rule.library else []
+    return " ".join(words)

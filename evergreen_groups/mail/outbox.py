@@ -1,0 +1,285 @@
+"""Handing mails to the mail server, and keeping those that it doesn't take."""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.mail.spool import Spool
+from evergreen_groups.settings import MailSettings, mail_password
+
+log = logging.getLogger("evergreen_groups.mail")
+
+_PAUSES = (2.0, 10.0, 30.0, 60.0)
+_TOO_LARGE = (452, 552)  # RFC 1870; said at once where the server tells its limit beforehand
+_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How it went: mails sent, kept for the next time, and given up because they had waited too long.
+
+    ``reason`` says why those that are kept are, without addresses; empty where none are.
+    """
+
+    sent: int
+    kept: int
+    dropped: int = 0
+    reason: str = ""
+
+
+class _RefusedError(Exception):
+    """The mail server said no, or there is none. ``final``: to try again at once makes no sense."""
+
+    def __init__(self, reason: str, *, final: bool) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What became of some mails: those to try again with, how many went, and why the rest didn't.
+
+    ``refused`` says it of single mails, ``reason`` of all others.
+    """
+
+    again: list[Path]
+    sent: int = 0
+    refused: dict[Path, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Mailer:
+    """Sends mails through the server of the configuration.
+
+    ``pauses`` are the waits between tries, in seconds, for trouble that may pass: no connection, or an answer that
+    says "later" (4xx, RFC 5321); a few seconds at first, then more, unless given.
+
+    Raises:
+        ConfigurationError: the configuration names no server or no sender.
+    """
+
+    def __init__(
+        self, settings: MailSettings, password: str | None, spool: Spool, *, pauses: Sequence[float] | None = None
+    ) -> None:
+        if settings.host is None or settings.sender is None:
+            missing = "host" if settings.host is None else "sender"
+            raise ConfigurationError(f"no mail can be sent: set {missing} in section [mail]")
+        if settings.username and not f"{settings.username}{password or ''}".isascii():
+            raise ConfigurationError(
+                "[mail] username: it and its password may hold ASCII characters alone, for a login by SMTP takes no "
+                "others; change them on the mail server"
+            )
+        self._host = settings.host
+        self._port = settings.port or _PORTS[settings.security]
+        self._settings = settings
+        self._password = password
+        self._spool = spool
+        self._pauses = _PAUSES[: settings.tries - 1] if pauses is None else pauses
+        try:
+            self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
+        except OSError as error:
+            why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
+            raise ConfigurationError(f"[mail] ca_bundle: {settings.ca_bundle} can't be used: {why}") from None
+
+    @classmethod
+    def configured(cls, settings: MailSettings, environ: Mapping[str, str], state_directory: Path) -> Mailer:
+        """The mailer of the configuration; mails wait in the state directory unless that names another.
+
+        Raises:
+            ConfigurationError: no server, sender or recipients, a password that can't be read, or no place for mails
+                that wait.
+        """
+        if not settings.recipients:
+            raise ConfigurationError("no mail can be sent: set recipients in section [mail]")
+        password = mail_password(settings, environ) if settings.username else None
+        spool = Spool(settings.spool or state_directory / "mail")
+        spool.refuse_what_cannot_be_written()
+        return cls(settings, password, spool)
+
+    @property
+    def waiting(self) -> int:
+        """How many mails wait to be sent."""
+        return sum(1 for _file in self._spool)
+
+    def obstacle(self) -> str | None:
+        """Connect, encrypt and log in, and nothing more: why that fails, in a sentence; None where it doesn't."""
+        try:
+            server = self._connection()
+        except _RefusedError as refusal:
+            return str(refusal)
+        with suppress(smtplib.SMTPException, OSError):
+            server.quit()
+        server.close()
+        return None
+
+    def keep(self, messages: Iterable[EmailMessage]) -> None:
+        """Put mails into the spool: this run sends them (:meth:`deliver`), or if it is killed the next one.
+
+        Raises:
+            ConfigurationError: the spool can't be written.
+        """
+        for message in messages:
+            self._spool.add(message)
+
+    def deliver(self) -> Delivery:
+        """Send what is in the spool, the oldest first, each to its one recipient.
+
+        A mail leaves the spool when the server has taken it. A connection that took some of them doesn't count as a
+        try: many servers take a number of mails at a time and hang up. One that is refused by itself is logged by the
+        name of its file.
+        """
+        dropped = self._spool.drop_older(self._settings.keep_days)
+        waiting, sent, reason = list(self._spool), 0, ""
+        refused: dict[Path, str] = {}
+        pauses = iter(self._pauses)
+        while waiting:
+            attempt = self._try(waiting)
+            waiting, sent, reason = attempt.again, sent + attempt.sent, attempt.reason or reason
+            refused |= attempt.refused
+            if not waiting or attempt.sent:
+                continue
+            pause = next(pauses, None)
+            if pause is None:
+                break
+            log.info("%s; trying again in %s s", attempt.reason or refused[waiting[0]], pause)
+            time.sleep(pause)
+        kept = list(self._spool)
+        for file in kept:
+            if file in refused:
+                log.error("%s is kept: %s", file.name, refused[file])
+        reasons = dict.fromkeys(refused.get(file, reason) for file in kept)
+        return Delivery(sent, len(kept), dropped, "; ".join(filter(None, reasons)))
+
+    def _try(self, files: Sequence[Path]) -> _Attempt:
+        """Send files over one connection; what isn't taken stays in the spool."""
+        try:
+            server = self._connection()
+        except _RefusedError as refusal:
+            return _Attempt([] if refusal.final else list(files), reason=str(refusal))
+        attempt = _Attempt([])
+        try:
+            for position, file in enumerate(files):
+                try:
+                    self._send(server, file)
+                    attempt.sent += 1
+                except _RefusedError as refusal:
+                    attempt.refused[file] = str(refusal)
+                    attempt.again += [] if refusal.final else [file]
+                except (smtplib.SMTPServerDisconnected, OSError) as error:
+                    attempt.reason = self._lost(error)
+                    attempt.again += files[position:]
+                    break
+            with suppress(smtplib.SMTPException, OSError):
+                server.quit()
+        finally:  # a run at its deadline doesn't wait for a server's good-bye
+            server.close()
+        return attempt
+
+    def _send(self, server: smtplib.SMTP, file: Path) -> None:
+        try:
+            message = self._spool.read(file)
+        except OSError as error:
+            raise _RefusedError(f"a mail that waits can't be read ({error.strerror})", final=True) from None
+        try:
+            server.send_message(
+                message, from_addr=self._settings.sender, to_addrs=[message["To"].addresses[0].addr_spec]
+            )
+        except smtplib.SMTPRecipientsRefused as error:
+            (code, _), *_ = error.recipients.values()
+            raise self._refused("a recipient", code) from None
+        except smtplib.SMTPResponseException as error:
+            with suppress(smtplib.SMTPException, OSError):
+                server.rset()
+            raise self._refused(_what(error), error.smtp_code) from None
+        except (smtplib.SMTPNotSupportedError, IndexError, AttributeError) as error:
+            raise _RefusedError(f"a mail can't be sent ({type(error).__name__})", final=True) from None
+        self._spool.forget(file)
+
+    def _connection(self) -> smtplib.SMTP:
+        """Connect, encrypt and log in."""
+        try:
+            server = self._connect()
+        except ssl.SSLCertVerificationError as error:
+            raise _RefusedError(
+                f"the certificate of mail server {self._at} can't be trusted ({error.verify_message}); see ca_bundle "
+                "in [mail]",
+                final=True,
+            ) from None
+        except smtplib.SMTPResponseException as error:
+            raise self._refused("the connection", error.smtp_code) from None
+        except (smtplib.SMTPException, OSError) as error:
+            raise _RefusedError(self._lost(error), final=False) from None
+        try:
+            self._login(server)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _connect(self) -> smtplib.SMTP:
+        """Open the connection, encrypted if it's to be."""
+        security, seconds = self._settings.security, self._settings.timeout
+        name = socket.gethostname()  # smtplib's own way asks name servers, which may take long
+        if security == "tls":
+            return smtplib.SMTP_SSL(self._host, self._port, name, timeout=seconds, context=self._tls)
+        server = smtplib.SMTP(self._host, self._port, name, timeout=seconds)
+        if security == "none":
+            return server
+        try:
+            server.starttls(context=self._tls)
+        except smtplib.SMTPNotSupportedError:
+            server.close()
+            raise _RefusedError(
+                f"mail server {self._at} offers no STARTTLS; see security in [mail]", final=True
+            ) from None
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _login(self, server: smtplib.SMTP) -> None:
+        if self._settings.username is None:
+            return
+        try:
+            server.login(self._settings.username, self._password or "")
+        except smtplib.SMTPNotSupportedError:
+            raise _RefusedError(f"mail server {self._at} takes no login; leave out username", final=True) from None
+        except smtplib.SMTPResponseException as error:
+            raise self._refused("the login", error.smtp_code) from None
+        except smtplib.SMTPServerDisconnected as error:
+            raise _RefusedError(self._lost(error), final=False) from None
+        except smtplib.SMTPException:
+            raise _RefusedError(
+                f"mail server {self._at} takes none of the ways to log in that are known here", final=True
+            ) from None
+        except OSError as error:
+            raise _RefusedError(self._lost(error), final=False) from None
+
+    @property
+    def _at(self) -> str:
+        return f"{self._host}:{self._port}"
+
+    def _refused(self, what: str, code: int) -> _RefusedError:
+        """The server's own words stay out of it: they may hold addresses."""
+        return _RefusedError(f"mail server {self._at} refused {what} ({code})", final=not 400 <= code < 500)
+
+    def _lost(self, error: Exception) -> str:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        return f"mail server {self._at} can't be reached or hung up ({words})"
+
+
+def _what(error: smtplib.SMTPResponseException) -> str:
+    """What of a mail was refused."""
+    if not isinstance(error, smtplib.SMTPSenderRefused):
+        return "a mail"
+    return "a mail for its size" if error.smtp_code in _TOO_LARGE else "the sender"

@@ -1,0 +1,5 @@
+from .file_names import library_file_names as library_file_names
+from .options import ReportOptions as ReportOptions
+from .options import Target as Target
+from .recipients import EVERYTHING as EVERYTHING
+from .run import ReportRun as ReportRun

@@ -1,0 +1,60 @@
+"""A limit on how long a run may take, whatever it is waiting for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import logs
+from evergreen_groups.errors import DeadlineError
+
+_GRACE = 30.0
+
+
+class _ExpiredError(BaseException):
+    """Raised by the signal, wherever the block is: like Ctrl-C, it isn't for those who catch errors there."""
+
+
+class Deadline:
+    """Ends a ``with`` block after ``seconds``, by a signal, so that no wait is left out; DeadlineError comes out of it.
+
+    The block's own clean-up then has ``grace`` seconds: to close the gateway and remove temporary files. A block that
+    is still there after that, because something doesn't come back at all (a dead network disk, say), is ended
+    together with the process. Only for the main thread.
+    """
+
+    def __init__(self, seconds: float, *, grace: float = _GRACE) -> None:
+        self._seconds = seconds
+        self._last_resort = threading.Timer(seconds + grace, self._end_the_process)
+        self._last_resort.daemon = True
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGALRM, self._expired)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        self._last_resort.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+        self._last_resort.cancel()
+        self._last_resort.join()
+        if isinstance(error, _ExpiredError):
+            raise DeadlineError(
+                f"the run was not done after {self._seconds:g} seconds and was ended; give it more with --deadline, or "
+                "see with -v what it waits for"
+            ) from None
+
+    def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:
+        raise _ExpiredError
+
+    def _end_the_process(self) -> NoReturn:
+        words = logs.said("the run did not end at its deadline, and was cut off", error=True)
+        os.write(2, f"{words}\n".encode())  # whoever has standard error's lock may never let go of it
+        os._exit(exit_status.DEADLINE)

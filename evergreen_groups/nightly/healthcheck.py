@@ -1,0 +1,32 @@
+"""Tells a monitoring service that a run has ended, as healthchecks.io and its like want it: by calling an address."""
+
+from __future__ import annotations
+
+import logging
+
+import requests
+
+from evergreen_groups.errors import DeadlineError
+from evergreen_groups.nightly.deadline import Deadline
+
+log = logging.getLogger("evergreen_groups.healthcheck")
+
+_SECONDS = 15.0
+
+
+def call(url: str, *, well: bool) -> None:
+    """Get ``url``, or ``url/fail`` after a run that did not end ``well``. What goes wrong is only a warning.
+
+    Who knows the address can call it, so it is never logged.
+    """
+    try:
+        with (
+            Deadline(_SECONDS),
+            requests.get(url if well else f"{url}/fail", timeout=_SECONDS, stream=True) as response,
+        ):
+            status = response.status_code
+    except (requests.RequestException, DeadlineError) as error:
+        log.warning("the healthcheck could not be called (%s)", type(error).__name__)
+        return
+    if status >= 400:
+        log.warning("the healthcheck was refused (HTTP status %d)", status)

@@ -1,0 +1,95 @@
+"""The report as mails: to each recipient the groups of their libraries."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from evergreen_groups.ils import OrgUnits
+from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
+from evergreen_groups.nightly.file_names import library_file_names
+from evergreen_groups.nightly.recipients import addressed
+from evergreen_groups.render import local_time
+from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, render_bytes, subject_line
+from evergreen_groups.report import for_libraries
+
+if TYPE_CHECKING:
+    from evergreen_groups.report import Report
+    from evergreen_groups.settings import MailSettings
+
+
+_CONTENT_TYPES = {
+    "html": "text/html",
+    "csv": "text/csv",
+    "json": "application/json",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+
+
+def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
+    """The mailer of the configuration; made before a report is read, so that a bad setting is told at once.
+
+    Raises:
+        ConfigurationError: no server, sender or recipients, or a password that can't be read.
+    """
+    return Mailer.configured(settings, os.environ, state_directory)
+
+
+def messages(report: Report, settings: MailSettings) -> Iterator[EmailMessage]:
+    """A mail for each recipient with their part of the report, where it is about their libraries.
+
+    Raises:
+        ConfigurationError: a recipient's library isn't there.
+    """
+    org_units = OrgUnits(report.org_units)
+    run = f"{report.gateway} {report.generated_at.isoformat()}"
+    all_places = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
+    for places, addresses in addressed(settings.recipients, org_units, report.criteria.orgs).items():
+        part = for_libraries(report, places) if places else report
+        cleared = part.changes is not None and part.changes.cleared
+        if not part.groups and not cleared and not settings.send_empty:
+            continue
+        letter = _letter(part, settings, places or all_places, org_units.root.shortname)
+        for address in addresses:
+            yield build_message(
+                letter,
+                sender=settings.sender or "",
+                recipient=address,
+                written_at=report.generated_at,
+                run=run,
+            )
+
+
+def _letter(report: Report, settings: MailSettings, places: tuple[str, ...], root: str) -> Letter:
+    options = LetterOptions(
+        names=settings.names_in_mail, places=places, links=_links(report, settings.link, places or (root,))
+    )
+    return Letter(
+        subject=subject_line(settings.subject, report, places),
+        text=plain_letter(report, options),
+        html=html_letter(report, options),
+        attachment=None if settings.attach == "none" else _attachment(report, settings.attach),
+    )
+
+
+def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The configured link with a word for it, or one for each library or system where it tells them apart."""
+    if link is None:
+        return ()
+    date = local_time(report.generated_at)[:10]
+    if "{library}" not in link:
+        return (("all libraries", link.format(date=date)),)
+    files = library_file_names([unit.shortname for unit in report.org_units])
+    return tuple((name, link.format(date=date, library=quote(files[name]))) for name in names)
+
+
+def _attachment(report: Report, output_format: str) -> Attachment:
+    name = f"groups-{local_time(report.generated_at)[:10]}.{output_format}"
+    stream = io.BytesIO()
+    render_bytes(report, output_format, stream)
+    return Attachment(name, _CONTENT_TYPES[output_format], stream.getvalue())

@@ -1,0 +1,80 @@
+"""Writes a report to its target: a directory with a file for each library, one file, or standard output."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.cli import standard_output, width
+from evergreen_groups.progress import Progress, silent
+from evergreen_groups.render.report import render, write_file
+
+if TYPE_CHECKING:
+    from evergreen_groups.nightly.options import Target
+    from evergreen_groups.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A report in the words of a format, for standard output."""
+
+    format: str
+    text: str
+
+
+def require(formats: Collection[str]) -> None:
+    """Refuse formats that need something which isn't installed.
+
+    Raises:
+        ConfigurationError: the message says what to install.
+    """
+    if "xlsx" in formats:
+        from evergreen_groups.render.report import workbook
+
+        workbook.require()
+
+
+def write(report: Report, target: Target, progress: Progress = silent) -> Rendered | None:
+    """Write the report to its target, whole or not at all; for standard output give what :func:`show` is to print.
+
+    ``progress`` is told of the files of a directory.
+
+    Raises:
+        ConfigurationError: it can't be written there.
+    """
+    [output_format, *_] = target.formats
+    if target.path is None:
+        return _rendered(report, output_format, target)
+    if target.split:
+        from evergreen_groups.nightly.publication import publish
+
+        publish(
+            report,
+            target.path,
+            target.formats,
+            details=target.details,
+            bom=target.bom,
+            keep_days=target.keep_days,
+            progress=progress,
+        )
+    else:
+        write_file(report, output_format, target.path, details=target.details, width=width(), bom=target.bom)
+    return None
+
+
+def show(rendered: Rendered) -> None:
+    """Print what was rendered."""
+    stream = standard_output(rendered.format)
+    stream.write(rendered.text)
+    stream.flush()
+
+
+def _rendered(report: Report, output_format: str, target: Target) -> Rendered:
+    color = output_format == "table" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    stream = io.StringIO(newline="")
+    render(report, output_format, stream, details=target.details, width=width(), color=color, bom=target.bom)
+    return Rendered(output_format, stream.getvalue())

@@ -1,0 +1,82 @@
+"""The report as a directory of files: some for each library, and an index page that leads to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from evergreen_groups.nightly.file_names import INDEX, library_file_names
+from evergreen_groups.progress import Progress, silent
+from evergreen_groups.render.report import XLSX, render_bytes
+from evergreen_groups.report import Report, by_library, libraries
+from evergreen_groups.state import LATEST, create, new_edition
+
+DEFAULT_FORMATS = ("html", "csv", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published: the day's directory, the address of the newest index page, and how much there is."""
+
+    directory: Path
+    latest_index: Path
+    library_count: int
+    file_count: int
+
+
+def publish(
+    report: Report,
+    directory: Path,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    *,
+    details: bool = True,
+    bom: bool = False,
+    keep_days: int | None = None,
+    progress: Progress = silent,
+) -> Publication:
+    """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
+
+    Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
+    date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
+    removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
+    ``progress`` is told of each file.
+
+    Raises:
+        BusyError: another run is writing there.
+        ConfigurationError: it can't be written there, or ``xlsx`` is asked for and xlsxwriter isn't installed.
+    """
+    from evergreen_groups.render.report.page import IndexedLibrary, write_index
+
+    if XLSX in formats:
+        from evergreen_groups.render.report import require
+
+        require()
+    day = day_of(report)
+    parts = by_library(report)
+    names = library_file_names(parts)
+    entries: list[IndexedLibrary] = []
+    with new_edition(directory, day, keep_days=keep_days) as edition:
+        for library in libraries(report):
+            part = parts[library.shortname]
+            files = {format: f"{names[library.shortname]}.{format}" for format in formats}
+            for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
+                progress("writing files", position, len(parts) * len(formats))
+                with create(edition / name) as stream:
+                    render_bytes(part, format, stream, details=details, bom=bom)
+            entries.append(IndexedLibrary(library, part, files))
+        progress("writing files", len(parts) * len(formats), len(parts) * len(formats))
+        with create(edition / INDEX) as stream:
+            write_index(report, entries, stream)
+    return Publication(
+        directory=directory / day.isoformat(),
+        latest_index=directory / LATEST / INDEX,
+        library_count=len(entries),
+        file_count=len(entries) * len(formats) + 1,
+    )
+
+
+def day_of(report: Report) -> date:
+    """The day of the data in this machine's time zone."""
+    return report.generated_at.astimezone().date()

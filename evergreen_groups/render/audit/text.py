@@ -1,0 +1,66 @@
+"""The audit as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.render import CONFIDENTIAL, local_time, printable
+from evergreen_groups.render.audit.wording import (
+    HEADINGS,
+    NOTHING_FOUND,
+    TITLE,
+    WHAT_TO_DO,
+    group_words,
+    kinds_found,
+    looked_at,
+    person_words,
+)
+
+
+def write_listing(audit: Audit, stream: TextIO) -> None:
+    """Write what was found, kind by kind, two lines for each finding."""
+    stream.writelines(f"{line}\n" for line in _lines(audit))
+
+
+def _lines(audit: Audit) -> Iterator[str]:
+    yield f"{TITLE}, {local_time(audit.generated_at)}, {printable(audit.gateway)}"
+    yield looked_at(audit.criteria)
+    yield from (f"Note: {printable(note)}" for note in audit.notes)
+    kinds = kinds_found(audit)
+    if not kinds:
+        yield NOTHING_FOUND
+        return
+    for kind in kinds:
+        yield ""
+        yield f"{HEADINGS[kind]}: {audit.count(kind):,}"
+        yield f"  {WHAT_TO_DO[kind]}"
+        if kind is FindingKind.ACCIDENTAL:
+            for group in audit.groups:
+                yield from _group(group)
+        else:
+            for person in audit.of_kind(kind):
+                yield from _person(person)
+    yield ""
+    yield CONFIDENTIAL
+
+
+def person_heading(finding: PersonFinding) -> str:
+    """Who it is: name, card, library and group."""
+    member = finding.member
+    barcode = printable(member.barcode or "no card")
+    return f"{printable(member.name)} ({barcode}), {printable(member.library)}, group {finding.group}"
+
+
+def _person(finding: PersonFinding) -> Iterator[str]:
+    yield f"  {person_heading(finding)}"
+    yield f"    {person_words(finding)}"
+
+
+def _group(finding: GroupFinding) -> Iterator[str]:
+    group = finding.group
+    yield f"  Group {group.group}: {group_words(finding)}"
+    names = "; ".join(f"{printable(member.name)}, {printable(member.library)}" for member in group.members)
+    hidden = f"; {group.hidden_member_count} more out of sight" if group.hidden_member_count else ""
+    yield f"    {names}{hidden}"

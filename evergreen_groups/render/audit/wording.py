@@ -1,0 +1,70 @@
+"""What the audit says in words: a heading for each kind of finding, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.money import amount
+from evergreen_groups.render import limit_words, printable
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils import Block
+
+TITLE = "Audit of blocks and groups"
+NOTHING_FOUND = "Nothing found."
+
+HEADINGS = {
+    FindingKind.NOT_BLOCKED: "Over the limit, not blocked in the ILS",
+    FindingKind.NOT_OVER: "Blocked for fines in the ILS, not over the limit",
+    FindingKind.FOR_FAMILY: "Blocked by hand, probably for the family's fines",
+    FindingKind.BY_HAND: "Blocked by hand within the limit, for review",
+    FindingKind.ACCIDENTAL: "Groups that look accidental",
+}
+WHAT_TO_DO = {
+    FindingKind.NOT_BLOCKED: "Have the ILS recalculate their penalties: audit --fix.",
+    FindingKind.NOT_OVER: (
+        "Have the ILS recalculate their penalties: audit --fix. Where that changes nothing, the ILS's own threshold "
+        "is lower than the limit, or blocks when it is reached."
+    ),
+    FindingKind.FOR_FAMILY: (
+        "Nobody is to be blocked for the fines of others. Ask whoever set the block, and remove it in the staff client."
+    ),
+    FindingKind.BY_HAND: "Look whether the block still has a reason.",
+    FindingKind.ACCIDENTAL: (
+        "The members see each other's fines. Take those out who don't belong: evergreen-groups remove BARCODE."
+    ),
+}
+
+
+def looked_at(criteria: AuditCriteria) -> str:
+    """Say whom the audit went over, and against which limit."""
+    where = f" at home at {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
+    limit = "as configured for each" if criteria.limit is None else limit_words(criteria.limit)
+    return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
+
+
+def block_words(block: Block) -> str:
+    """Describe a penalty: ``STAFF_CHR at BR1, by hand, since 2026-11-02``."""
+    by_hand = ", by hand" if block.by_hand else ""
+    since = f", since {block.set_date:%Y-%m-%d}" if block.set_date else ""
+    return printable(f"{block.penalty} at {block.org_unit}{by_hand}{since}")
+
+
+def person_words(finding: PersonFinding) -> str:
+    """The finding's own amounts, reason and blocks, in a line."""
+    words = [f"own fines {amount(finding.member.own_fines)}"]
+    if finding.group_fines is not None:
+        words.append(f"the group's {amount(finding.group_fines)}")
+    blocks = "".join(f" {block_words(block)}." for block in finding.blocks)
+    return f"{', '.join(words)}. {finding.reason}{blocks}"
+
+
+def group_words(finding: GroupFinding) -> str:
+    """How many members a group has and why it is listed, in a line."""
+    return f"{finding.group.member_count} members. {printable(' '.join(finding.reasons))}"
+
+
+def kinds_found(audit: Audit) -> list[FindingKind]:
+    """The kinds of which there is a finding."""
+    return [kind for kind in FindingKind if audit.count(kind)]

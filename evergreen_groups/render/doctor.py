@@ -1,0 +1,88 @@
+"""A diagnosis as lines for a terminal, written as they come, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from evergreen_groups.doctor import Diagnosis, Finding, Verdict
+from evergreen_groups.render.safe_text import printable
+
+SCHEMA = "evergreen-groups/diagnosis/1"
+
+_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.SKIPPED: "dim"}
+_VERDICT_WIDTH = 9
+_TITLE_WIDTH = 18
+_LEAST_WIDTH = 60
+
+
+class DiagnosisWriter:
+    """Writes findings, each with its verdict in front, ``width`` columns wide; long texts go on in their column."""
+
+    def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
+        self._width = max(width, _LEAST_WIDTH)
+        self._console = Console(
+            file=stream,
+            width=self._width,
+            force_terminal=color,
+            color_system="standard" if color else None,
+            no_color=not color,
+            highlight=False,
+        )
+
+    def finding(self, finding: Finding) -> None:
+        """Write one finding, and under it what to do."""
+        indent = _VERDICT_WIDTH + _TITLE_WIDTH
+        title = printable(finding.title)
+        lines = self._wrapped(finding.found, indent)
+        if len(title) >= _TITLE_WIDTH:
+            lines.insert(0, "")
+        self._line(
+            (f"{finding.verdict.value:{_VERDICT_WIDTH}}", _STYLES[finding.verdict]),
+            (f"{title:{_TITLE_WIDTH}}{lines[0]}", ""),
+        )
+        for line in lines[1:]:
+            self._line((" " * indent + line, ""))
+        if finding.advice:
+            for line in self._wrapped(f"→ {finding.advice}", indent, hanging="  "):
+                self._line((" " * indent + line, "bold"))
+
+    def end(self, diagnosis: Diagnosis) -> None:
+        """Write how many findings there are of each kind."""
+        counts = [(diagnosis.count(verdict), verdict.value) for verdict in Verdict]
+        self._line()
+        self._line((", ".join(f"{count} {word}" for count, word in counts if count) + ".", ""))
+
+    def _wrapped(self, text: str, indent: int, hanging: str = "") -> list[str]:
+        width = self._width - indent
+        return textwrap.wrap(printable(text), width, subsequent_indent=hanging, break_on_hyphens=False) or [""]
+
+    def _line(self, *parts: tuple[str, str]) -> None:
+        self._console.print(Text.assemble(*parts, no_wrap=True, overflow="ignore"), crop=False)
+
+
+def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
+    """Write a diagnosis as one JSON object."""
+    document = {
+        "schema": SCHEMA,
+        "at": diagnosis.at.isoformat(timespec="seconds"),
+        "gateway": diagnosis.gateway,
+        "healthy": diagnosis.healthy,
+        "counts": {verdict.value: diagnosis.count(verdict) for verdict in Verdict},
+        "findings": [
+            {
+                "check": finding.check,
+                "title": finding.title,
+                "verdict": finding.verdict.value,
+                "found": finding.found,
+                "advice": finding.advice,
+            }
+            for finding in diagnosis.findings
+        ],
+    }
+    json.dump(document, stream, indent=2, ensure_ascii=False)
+    stream.write("\n")

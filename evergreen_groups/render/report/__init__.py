@@ -1,0 +1,5 @@
+"""The report as a table, CSV, JSON, an HTML page, a spreadsheet or a mail."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

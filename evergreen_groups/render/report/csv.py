@@ -1,0 +1,133 @@
+"""The report as CSV (RFC 4180) for a spreadsheet.
+
+One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
+JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them; of a member's limit
+there is the amount, and nothing for no limit. When and where the data came from, criteria, sums and notes have no place
+in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, without amounts of
+now.
+
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
+apostrophe in front; so do those that have apostrophes before such a character, so that taking one away always gives
+the text back. Amounts and counts are numbers that this module writes itself and stay as they are: ``-3.25``.
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, TextIO
+
+from evergreen_groups.money import plain_amount
+from evergreen_groups.render import harmless
+from evergreen_groups.render.report.change_wording import compared
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import GroupFines, Member
+    from evergreen_groups.report import GroupChange, Report
+
+BYTE_ORDER_MARK = "\ufeff"
+
+GROUP_COLUMNS = (
+    "group",
+    "lead_id",
+    "lead_name",
+    "lead_barcode",
+    "lead_group_lead",
+    "library",
+    "member_count",
+    "owing_count",
+    "combined_fines",
+    "highest_own_fines",
+    "over_limit_count",
+    "nobody_over_limit",
+    "complete",
+    "hidden_member_count",
+    "hidden_fines",
+)
+MEMBER_COLUMNS = (
+    "member_id",
+    "member_barcode",
+    "member_name",
+    "member_library",
+    "member_own_fines",
+    "member_over_limit",
+    "member_group_lead",
+    "member_limit",
+)
+
+CHANGE_COLUMNS = ("change", "combined_fines_before", "difference", "formerly")
+"""The last columns: what became of the group since the run before; empty where there was none to compare with."""
+
+
+def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: bool = False) -> None:
+    """Write the header and the rows, each ended by CR LF; ``stream`` should be open with ``newline=""``.
+
+    ``bom`` puts a byte order mark first, by which Excel knows UTF-8.
+    """
+    if bom:
+        stream.write(BYTE_ORDER_MARK)
+    writer = csv.writer(stream, lineterminator="\r\n")
+    member_columns = MEMBER_COLUMNS if details else ()
+    writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS)
+    changes = compared(report)
+    for group in report.groups:
+        change = _change_cells(changes.by_group.get(group.group) if changes else None)
+        cells = _group_cells(group)
+        members = map(_member_cells, group.members) if details else [[]]
+        writer.writerows(cells + member + change for member in members)
+    for cleared in changes.cleared if changes else ():
+        writer.writerow(_cleared_cells(cleared) + [""] * len(member_columns) + _change_cells(cleared))
+
+
+def _group_cells(group: GroupFines) -> list[str]:
+    lead = group.lead
+    return [
+        str(group.group),
+        str(lead.id),
+        harmless(lead.name),
+        harmless(lead.barcode or ""),
+        _truth(lead.group_lead),
+        harmless(group.library),
+        str(group.member_count),
+        str(group.owing_count),
+        plain_amount(group.combined_fines),
+        plain_amount(group.highest_own_fines),
+        str(group.over_limit_count),
+        _truth(group.nobody_over_limit),
+        _truth(group.complete),
+        str(group.hidden_member_count),
+        "" if group.hidden_fines is None else plain_amount(group.hidden_fines),
+    ]
+
+
+def _member_cells(member: Member) -> list[str]:
+    return [
+        str(member.id),
+        harmless(member.barcode or ""),
+        harmless(member.name),
+        harmless(member.library),
+        plain_amount(member.own_fines),
+        _truth(member.over_limit),
+        _truth(member.group_lead),
+        "" if member.limit.amount is None else plain_amount(member.limit.amount),
+    ]
+
+
+def _change_cells(change: GroupChange | None) -> list[str]:
+    if change is None:
+        return [""] * len(CHANGE_COLUMNS)
+    return [
+        change.kind.value,
+        "" if change.before is None else plain_amount(change.before),
+        plain_amount(change.difference),
+        " ".join(map(str, change.formerly)),
+    ]
+
+
+def _cleared_cells(change: GroupChange) -> list[str]:
+    """The group's columns of a cleared group: its number and library."""
+    known = {"group": str(change.group), "library": harmless(change.library)}
+    return [known.get(column, "") for column in GROUP_COLUMNS]
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"

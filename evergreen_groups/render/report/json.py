@@ -1,0 +1,175 @@
+"""The report as JSON, for programs; ``report.schema.json`` beside this module describes it.
+
+``schema`` names the shape and its version. Within a version keys may be added, never changed or removed, so readers
+pass over keys they don't know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TextIO
+
+from evergreen_groups.money import plain_amount
+from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import GroupFines, Member
+    from evergreen_groups.policy import Limit
+
+SCHEMA = "evergreen-groups/report/1"
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def write_document(report: Report, stream: TextIO, *, details: bool = True) -> None:
+    """Write the document, indented by two, group by group so that it is never in memory as a whole.
+
+    Amounts are strings with two places, and other scripts than Latin are written as they are.
+    """
+    head = text(
+        {
+            "schema": SCHEMA,
+            "generated_at": report.generated_at.isoformat(timespec="seconds"),
+            "gateway": report.gateway,
+            "criteria": _criteria(report.criteria),
+            "totals": _totals(report.totals),
+            "notes": list(report.notes),
+            "left_out_count": report.left_out_count,
+            "changes": None if report.changes is None else _changes(report.changes),
+        }
+    )
+    stream.write(head.removesuffix("\n}") + ',\n  "groups": [')
+    separator = "\n    "
+    changes = report.changes.by_group if report.changes else {}
+    for group in report.groups:
+        document = _group(group, changes.get(group.group), details)
+        # Line breaks inside strings are escaped, so each one here is the encoder's own.
+        stream.write(separator + text(document).replace("\n", "\n    "))
+        separator = ",\n    "
+    stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
+
+
+def text(value: dict[str, Any]) -> str:
+    """The value as JSON, indented by two."""
+    return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _criteria(criteria: Criteria) -> dict[str, Any]:
+    return {
+        "min_total": plain_amount(criteria.min_total),
+        "min_members": criteria.min_members,
+        "orgs": list(criteria.orgs),
+        "top": criteria.top,
+        "sort": criteria.sort,
+        "limit": None if criteria.limit is None else limit_document(criteria.limit),
+    }
+
+
+def limit_document(limit: Limit) -> dict[str, Any]:
+    """The individual limit; an amount of None is no limit."""
+    return {
+        "amount": _amount_or_null(limit.amount),
+        "comparison": limit.comparison.value,
+    }
+
+
+def _totals(totals: Totals) -> dict[str, Any]:
+    return {
+        "group_count": totals.group_count,
+        "member_count": totals.member_count,
+        "owing_count": totals.owing_count,
+        "over_limit_count": totals.over_limit_count,
+        "combined_fines": plain_amount(totals.combined_fines),
+        "groups_nobody_over_limit": totals.groups_nobody_over_limit,
+        "incomplete_group_count": totals.incomplete_group_count,
+    }
+
+
+def _changes(changes: Changes) -> dict[str, Any]:
+    return {
+        "since": changes.since.isoformat(timespec="seconds") if changes.since else None,
+        "counts": {kind.name.lower(): changes.count(kind) for kind in ChangeKind},
+        "difference": plain_amount(changes.difference),
+        "cleared": [_cleared(change) for change in changes.cleared],
+        "trend": [_run(totals) for totals in changes.trend],
+    }
+
+
+def _change(change: GroupChange) -> dict[str, Any]:
+    return {
+        "before": _amount_or_null(change.before),
+        "difference": plain_amount(change.difference),
+        "formerly": list(change.formerly),
+        "joined_count": change.joined_count,
+        "left_count": change.left_count,
+        "certain": change.certain,
+    }
+
+
+def _cleared(change: GroupChange) -> dict[str, Any]:
+    present = change.present
+    return {
+        "group": change.group,
+        "library": change.library,
+        "before": _amount_or_null(change.before),
+        "certain": change.certain,
+        "present": None
+        if present is None
+        else {
+            "group": present.group,
+            "lead_name": present.lead_name,
+            "member_count": present.member_count,
+            "combined_fines": _amount_or_null(present.combined_fines),
+        },
+    }
+
+
+def _run(totals: RunTotals) -> dict[str, Any]:
+    return {
+        "at": totals.at.isoformat(timespec="seconds"),
+        "group_count": totals.group_count,
+        "member_count": totals.member_count,
+        "combined_fines": plain_amount(totals.combined_fines),
+    }
+
+
+def _amount_or_null(value: Decimal | None) -> str | None:
+    return None if value is None else plain_amount(value)
+
+
+def _group(group: GroupFines, change: GroupChange | None, details: bool) -> dict[str, Any]:
+    lead = group.lead
+    document: dict[str, Any] = {
+        "group": group.group,
+        "lead": {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead},
+        "library": group.library,
+        "member_count": group.member_count,
+        "owing_count": group.owing_count,
+        "combined_fines": plain_amount(group.combined_fines),
+        "highest_own_fines": plain_amount(group.highest_own_fines),
+        "over_limit_count": group.over_limit_count,
+        "nobody_over_limit": group.nobody_over_limit,
+        "complete": group.complete,
+        "hidden_member_count": group.hidden_member_count,
+        "hidden_fines": _amount_or_null(group.hidden_fines),
+        "change": None if change is None else {"kind": change.kind.value, **_change(change)},
+    }
+    if details:
+        document["members"] = [member_document(member) for member in group.members]
+    return document
+
+
+def member_document(member: Member) -> dict[str, Any]:
+    """One member of a group."""
+    return {
+        "id": member.id,
+        "barcode": member.barcode,
+        "name": member.name,
+        "library": member.library,
+        "own_fines": plain_amount(member.own_fines),
+        "over_limit": member.over_limit,
+        "group_lead": member.group_lead,
+        "limit": limit_document(member.limit),
+    }

@@ -1,0 +1,3 @@
+from .library_index import IndexedLibrary as IndexedLibrary
+from .library_index import write_index as write_index
+from .page import write_page as write_page

@@ -1,0 +1,210 @@
+"""The report as a table for a terminal.
+
+On a wide screen each thing has a column of its own. On one of 80 columns the members' barcodes share one with the
+counts, what changed stands under the group, and marks take the place of remarks. Nothing is cut off: long texts are
+wrapped in their column.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.text import Text
+
+from evergreen_groups.render import (
+    NOTHING_FOUND,
+    TITLE,
+    Columns,
+    counted,
+    incomplete_words,
+    information_only,
+    listed,
+    local_time,
+    nobody_words,
+    printable,
+    wrapped,
+)
+from evergreen_groups.render.report.change_wording import (
+    CLEARED,
+    CLEARED_WORDS,
+    change_sentence,
+    compared,
+    counts,
+    remarks,
+    signed,
+    since,
+)
+from evergreen_groups.render.report.table_layout import (
+    BOLD,
+    FAINT,
+    MEMBER_INDENT,
+    REMARKABLE,
+    STANDS_IN,
+    WIDE,
+    Row,
+    cleared_grid,
+    layout_for,
+    with_changes,
+)
+
+if TYPE_CHECKING:
+    from rich.style import Style
+
+    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.report import Changes, Report
+
+NARROWEST = 72
+"""A narrower screen (terminal cells) gets lines of this length, which the terminal wraps."""
+
+SEGMENTS_AT_ONCE = 5000
+"""How many pieces of text are styled at a time."""
+
+
+def write_table(
+    report: Report, stream: TextIO, *, details: bool = True, width: int | None = None, color: bool = False
+) -> None:
+    """Write the table, ``width`` columns wide (None: as wide as the terminal, or 80).
+
+    Control characters in names become visible marks, so that no name can steer the terminal. What the stream's
+    encoding doesn't have becomes a question mark.
+    """
+    width = max(width or shutil.get_terminal_size().columns, NARROWEST)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    rule = "─" if "─".encode(encoding, "replace") != b"?" else "-"
+    buffer = io.StringIO()
+    console = _console(buffer, width, color)
+    for _ in _parts(console, report, details, rule):
+        stream.write(buffer.getvalue().encode(encoding, "replace").decode(encoding))
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterator[None]:
+    """Print the table in parts, so that a large one is never in memory as a whole."""
+    _print_head(console, report)
+    yield
+    if report.groups:
+        lines = _grid(report, details, console.width, rule)
+        while part := list(islice(lines, SEGMENTS_AT_ONCE)):
+            console.print(Segments(part), soft_wrap=True, end="")
+            yield
+    else:
+        console.print(NOTHING_FOUND, style=BOLD)
+    _print_changes(console, compared(report))
+    yield
+    _print_foot(console, report)
+    yield
+
+
+def _console(buffer: io.StringIO, width: int, color: bool) -> Console:
+    """A console that takes texts as they are: no markup, no emoji codes, no guessing."""
+    return Console(
+        file=buffer,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def _print_head(console: Console, report: Report) -> None:
+    console.print(Text.assemble((TITLE, BOLD), ", for information only"))
+    console.print(information_only(report.criteria.limit), style=FAINT)
+    console.print()
+    facts = {
+        "Listed": listed(report.criteria),
+        "Data of": local_time(report.generated_at),
+        "Gateway": printable(report.gateway),
+    }
+    for label, fact in facts.items():
+        first, *others = wrapped(fact, console.width - 9)
+        console.print(f"{label:9}{first}", soft_wrap=True)
+        for line in others:
+            console.print(f"{'':9}{line}", soft_wrap=True)
+    console.print()
+
+
+def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segment]:
+    """The heading, the groups and the sums, set in columns."""
+    layout = layout_for(width, details)
+    changes = compared(report)
+    words_of = change_sentence
+    if changes and width >= WIDE:
+        layout, words_of = with_changes(layout, changes), remarks
+
+    def rows(group: GroupFines) -> Iterator[Row]:
+        yield layout.group(group)
+        if details:
+            yield from map(layout.member, group.members)
+
+    sums = layout.sums(report.totals)
+    # Made twice, once to measure and once to write: they take far more room than the groups themselves.
+    columns = Columns(layout.columns, chain([sums], chain.from_iterable(map(rows, report.groups))), width)
+    line = [Segment(rule * columns.width, FAINT), Segment.line()]
+    yield from columns.heading(BOLD)
+    yield from line
+    for number, group in enumerate(report.groups):
+        if number and details:
+            yield Segment.line()
+        changed = words_of(changes.by_group.get(group.group)) if changes else ""
+        yield from _group(group, rows(group), changed, columns)
+    yield from line
+    yield from columns.row(sums)
+
+
+def _group(group: GroupFines, rows: Iterable[Row], changed: str, columns: Columns) -> Iterator[Segment]:
+    """A group's rows, with what changed under the first one, and what is missing under all of them."""
+    for number, row in enumerate(rows):
+        yield from columns.row(row)
+        if number == 0 and changed:
+            yield from _across(changed, columns, FAINT)
+    if not group.complete:
+        yield from _across(incomplete_words(group), columns, REMARKABLE)
+
+
+def _across(words: str, columns: Columns, style: Style) -> Iterator[Segment]:
+    """Say something about the group above, across the columns."""
+    indent = columns.start(1) + MEMBER_INDENT
+    for text in wrapped(words, columns.width - indent):
+        yield Segment(" " * indent)
+        yield Segment(text, style)
+        yield Segment.line()
+
+
+def _print_changes(console: Console, changes: Changes | None) -> None:
+    if changes is None:
+        return
+    console.print()
+    words = f": {counts(changes)}; together {signed(changes.difference)}"
+    console.print(Text.assemble((f"Changes {since(changes)}", BOLD), words))
+    if changes.cleared:
+        console.print()
+        console.print(Text.assemble((CLEARED, BOLD), f". {CLEARED_WORDS}"))
+        console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
+
+
+def _print_foot(console: Console, report: Report) -> None:
+    notes: list[str | Text] = []
+    totals = report.totals
+    if totals.groups_nobody_over_limit:
+        groups = counted(totals.groups_nobody_over_limit, "group")
+        notes.append(f"nobody: in {groups}, {nobody_words(report.criteria.limit)}.")
+    if console.width < WIDE and not all(group.lead.group_lead for group in report.groups):
+        notes.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
+    if totals.incomplete_group_count:
+        groups = counted(totals.incomplete_group_count, "group is", "groups are")
+        notes.append(Text(f"{groups} incomplete.", style=REMARKABLE))
+    notes += [Text(f"Note: {printable(note)}", style=REMARKABLE) for note in report.notes]
+    if notes:
+        console.print()
+    for remark in notes:
+        console.print(remark, overflow="fold")

@@ -1,0 +1,246 @@
+"""The report as a spreadsheet (XLSX): a summary, a sheet of groups, one of members, one of groups that are cleared.
+
+Amounts and counts are numbers to reckon with. Names and barcodes are texts, whatever they look like: no name becomes a
+formula or a link, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.render import (
+    CONFIDENTIAL,
+    ColumnKind,
+    Formats,
+    Mark,
+    SpreadsheetColumn,
+    Value,
+    cell_text,
+    fill,
+    information_only,
+    limit_words,
+    listed,
+    local_time,
+    title_of,
+    write_cell,
+)
+from evergreen_groups.render.report.change_wording import CLEARED, compared, remarks
+from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import GroupFines, Member
+
+_KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "over"}
+
+
+class MemberRow(NamedTuple):
+    """A member with the group they belong to."""
+
+    group: GroupFines
+    member: Member
+
+
+def require() -> None:
+    """Check that spreadsheets can be written here, so that nobody finds out after a long run.
+
+    Raises:
+        ConfigurationError: xlsxwriter isn't installed.
+    """
+    _library()
+
+
+class _Held(io.BytesIO):
+    """Bytes that stay open: where a run is broken off, the library's archive still ends itself in them."""
+
+    def close(self) -> None:
+        """Not closed, for who is thrown away together with it may come later."""
+
+
+def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) -> None:
+    """Write the workbook; with ``details``, the sheet of members as well.
+
+    Nothing of it is put into temporary files.
+
+    Raises:
+        ConfigurationError: xlsxwriter isn't installed, or a sheet can't hold that many groups or members.
+    """
+    held = _Held()
+    workbook = _library().Workbook(
+        held,
+        {
+            "in_memory": True,
+            "strings_to_formulas": False,
+            "strings_to_urls": False,
+            "strings_to_numbers": False,
+        },
+    )
+    created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
+    workbook.set_properties({"title": title_of(report.criteria), "comments": CONFIDENTIAL, "created": created})
+    formats = Formats(workbook)
+    _write_summary(workbook.add_worksheet("Summary"), report, formats)
+    fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
+    if details:
+        rows = (MemberRow(group, member) for group in report.groups for member in group.members)
+        fill(workbook.add_worksheet("Members"), _member_columns(report), rows, formats, frozen=2)
+    if (changes := compared(report)) and changes.cleared:
+        fill(workbook.add_worksheet(CLEARED), _CLEARED_COLUMNS, changes.cleared, formats, frozen=1)
+    workbook.close()
+    stream.write(held.getbuffer())
+
+
+def _library() -> Any:
+    try:
+        import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
+    except ImportError:
+        raise ConfigurationError(
+            "a spreadsheet needs the package xlsxwriter: pip install 'evergreen-groups[xlsx]', or choose another format"
+        ) from None
+    return xlsxwriter
+
+
+def _yes_or_no(truth: bool) -> str:
+    return "yes" if truth else "no"
+
+
+def _group_columns(report: Report) -> list[SpreadsheetColumn[GroupFines]]:
+    columns: list[SpreadsheetColumn[GroupFines]] = [
+        SpreadsheetColumn("Group", "id", lambda group: group.group),
+        SpreadsheetColumn("Lead", "text", lambda group: group.lead.name),
+        SpreadsheetColumn("Barcode of the lead", "text", lambda group: group.lead.barcode),
+        SpreadsheetColumn("Library", "text", lambda group: group.library),
+        SpreadsheetColumn("Members", "number", lambda group: group.member_count),
+        SpreadsheetColumn("Owing", "number", lambda group: group.owing_count),
+        SpreadsheetColumn(
+            "Combined fines",
+            "money",
+            lambda group: group.combined_fines,
+            lambda group: "notable" if group.hidden_fines is None else "",
+        ),
+        SpreadsheetColumn("Highest own fines", "money", lambda group: group.highest_own_fines),
+        SpreadsheetColumn(
+            "Over the limit",
+            "number",
+            lambda group: group.over_limit_count,
+            lambda group: "over" if group.over_limit_count else "",
+        ),
+        SpreadsheetColumn(
+            "Nobody over the limit",
+            "text",
+            lambda group: _yes_or_no(group.nobody_over_limit),
+            lambda group: "notable" if group.nobody_over_limit else "",
+        ),
+        SpreadsheetColumn(
+            "Members out of sight",
+            "number",
+            lambda group: group.hidden_member_count or None,
+            lambda group: "" if group.complete else "notable",
+        ),
+        SpreadsheetColumn("Fines of those", "money", _hidden_fines),
+    ]
+    if changes := compared(report):
+        columns += _change_columns(changes)
+    return columns
+
+
+def _hidden_fines(group: GroupFines) -> Value:
+    if group.complete:
+        return None
+    return "not known, not counted" if group.hidden_fines is None else group.hidden_fines
+
+
+def _change_columns(changes: Changes) -> list[SpreadsheetColumn[GroupFines]]:
+    def of_change(get: Callable[[GroupChange], Value]) -> Callable[[GroupFines], Value]:
+        return lambda group: get(changes.by_group[group.group]) if group.group in changes.by_group else None
+
+    def mark(group: GroupFines) -> Mark:
+        change = changes.by_group.get(group.group)
+        return _KIND_MARKS.get(change.kind, "") if change else ""
+
+    return [
+        SpreadsheetColumn("Change", "text", of_change(lambda change: change.kind.value), mark),
+        SpreadsheetColumn("Difference", "change", of_change(lambda change: change.difference)),
+        SpreadsheetColumn("Fines before", "money", of_change(lambda change: change.before)),
+        SpreadsheetColumn("Remarks", "text", of_change(remarks)),
+    ]
+
+
+def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
+    """The members' columns, with the limit of each where that isn't the same for everybody."""
+    limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn("Limit", "text", lambda row: limit_words(row.member.limit))
+    return [
+        SpreadsheetColumn("Group", "id", lambda row: row.group.group),
+        SpreadsheetColumn("Name", "text", lambda row: row.member.name),
+        SpreadsheetColumn(
+            "Barcode", "text", lambda row: "no card" if row.member.barcode is None else row.member.barcode
+        ),
+        SpreadsheetColumn("Library", "text", lambda row: row.member.library),
+        SpreadsheetColumn("Own fines", "money", lambda row: row.member.own_fines, lambda row: _over(row.member)),
+        SpreadsheetColumn(
+            "Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), lambda row: _over(row.member)
+        ),
+        *([limit] if report.criteria.limit is None else []),
+        SpreadsheetColumn("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
+        SpreadsheetColumn("Combined fines of the group", "money", lambda row: row.group.combined_fines),
+    ]
+
+
+def _over(member: Member) -> Mark:
+    return "over" if member.over_limit else ""
+
+
+_CLEARED_COLUMNS: list[SpreadsheetColumn[GroupChange]] = [
+    SpreadsheetColumn("Group", "id", lambda change: change.group),
+    SpreadsheetColumn("Lead", "text", lambda change: change.present.lead_name if change.present else None),
+    SpreadsheetColumn("Library", "text", lambda change: change.library),
+    SpreadsheetColumn("Fines before", "money", lambda change: change.before),
+    SpreadsheetColumn("Group now", "id", lambda change: change.present.group if change.present else None),
+    SpreadsheetColumn("Fines now", "money", lambda change: change.present.combined_fines if change.present else None),
+]
+
+
+def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
+    """Write what the report says before its first group: rule, facts, totals, changes and notes."""
+    sheet.set_column(0, 0, 30)
+    sheet.set_column(1, 1, 80)
+    sheet.hide_gridlines(2)
+    sheet.write_string(0, 0, cell_text(title_of(report.criteria)), formats.title)
+    sheet.write_string(1, 0, "For information only", formats.label)
+    sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
+    row = 3
+    for label, kind, value in _facts(report):
+        if label:
+            sheet.write_string(row, 0, label, formats.label)
+            write_cell(sheet, row, 1, value, formats.fact(kind))
+        row += 1
+    sheet.set_portrait()
+    sheet.fit_to_pages(1, 0)
+
+
+def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
+    """Label, kind and value of each line of the summary; without a label, an empty line."""
+    totals = report.totals
+    yield "Listed", "text", listed(report.criteria)
+    yield "Time of the data", "text", local_time(report.generated_at)
+    yield "Gateway", "text", report.gateway
+    yield "", "text", None
+    yield "Groups", "number", totals.group_count
+    yield "Members", "number", totals.member_count
+    yield "Members who owe", "number", totals.owing_count
+    yield "Combined fines", "money", totals.combined_fines
+    yield "Members over the limit", "number", totals.over_limit_count
+    yield "Groups with nobody over it", "number", totals.groups_nobody_over_limit
+    yield "Incomplete groups", "number", totals.incomplete_group_count
+    if (changes := compared(report)) and changes.since:
+        yield "", "text", None
+        yield "Compared with the data of", "text", local_time(changes.since)
+        for kind in ChangeKind:
+            yield f"Groups {kind.value}", "number", changes.count(kind)
+        yield "Difference", "change", changes.difference
+    yield "", "text", None
+    for note in report.notes:
+        yield "Please note", "text", note
+    yield "Confidential", "text", CONFIDENTIAL

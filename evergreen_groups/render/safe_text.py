@@ -1,0 +1,33 @@
+"""Text that does no harm where it is shown: no control characters, no formulas."""
+
+from __future__ import annotations
+
+import re
+
+# Tab and line ends can hide the sign from a reader; the last four are the wide forms that East Asian keyboards give.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    """Put an apostrophe before a text that a spreadsheet would calculate."""
+    text = _HALF_A_PAIR.sub("\ufffd", text)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+# Invisible characters that reorder the text around them.
+_DIRECTION_CONTROLS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+_BREAKS = re.compile("[\t\n\r\x0b\x0c\x85\u2028\u2029]+")
+
+# Terminals obey the control characters; half a surrogate pair can't be encoded, and HTML has neither.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    """Make ``text`` safe to show on one line: no line breaks, control characters or reordering of what follows."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = _BREAKS.sub(" ", _DIRECTION_CONTROLS.sub("", text))
+    return _UNPRINTABLE.sub("\ufffd", text)

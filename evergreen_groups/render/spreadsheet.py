@@ -1,0 +1,141 @@
+"""A sheet of a spreadsheet: columns of real numbers and of texts, under a heading that stays in sight and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Generic, Literal, TypeVar
+
+from rich.cells import cell_len
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.render.safe_text import printable
+
+Row = TypeVar("Row")
+Value = str | int | Decimal | None
+ColumnKind = Literal["text", "money", "change", "number", "id"]
+Mark = Literal["", "over", "notable"]
+
+MOST_ROWS = 1_048_576
+"""How many rows a sheet may have, by the file format."""
+_LONGEST_TEXT = 32_767
+_LEAST_WIDTH, _MOST_WIDTH = 9, 42
+_KINDS: dict[ColumnKind, dict[str, object]] = {
+    "text": {"align": "left", "indent": 1},
+    "money": {"num_format": "#,##0.00"},
+    "change": {"num_format": "+#,##0.00;-#,##0.00;0.00"},
+    "number": {"num_format": "#,##0"},
+    "id": {"num_format": "0", "align": "left", "indent": 1},
+}
+_MARKS: dict[Mark, dict[str, object]] = {
+    "": {},
+    "over": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
+    "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
+}
+_HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
+
+
+@dataclass(frozen=True)
+class SpreadsheetColumn(Generic[Row]):
+    """A column: its heading, what kind of values it has, and how to get the value of a row.
+
+    A "change" is money with its sign, an "id" a number that nobody counts with. ``mark`` says how a cell stands out:
+    as what is over the limit, as notable, or not at all.
+    """
+
+    heading: str
+    kind: ColumnKind
+    value: Callable[[Row], Value]
+    mark: Callable[[Row], Mark] = lambda _row: ""
+
+
+class Formats:
+    """The cell formats of a workbook, each made once."""
+
+    def __init__(self, workbook: Any) -> None:
+        self._workbook = workbook
+        self._made: dict[tuple[str, str], Any] = {}
+        self.title = workbook.add_format({"bold": True, "font_size": 16})
+        self.label = workbook.add_format({"bold": True, "valign": "top"})
+
+    def of(self, kind: ColumnKind, mark: Mark = "") -> Any:
+        """The format for values of a kind, with a mark or without."""
+        return self._format(kind, mark, {**_KINDS[kind], **_MARKS[mark], "valign": "top"})
+
+    def heading(self, kind: ColumnKind) -> Any:
+        """The format for the heading of a column of that kind."""
+        side = _KINDS[kind] if kind in ("text", "id") else {"align": "right"}
+        return self._format(kind, "heading", {**side, **_HEADING})
+
+    def fact(self, kind: ColumnKind) -> Any:
+        """The format for a value that stands beside its label, and not under others of its kind."""
+        wrap = {"text_wrap": True} if kind == "text" else {}
+        return self._format(kind, "fact", {**_KINDS[kind], **wrap, "align": "left", "indent": 0, "valign": "top"})
+
+    def _format(self, kind: str, use: str, properties: dict[str, object]) -> Any:
+        if (kind, use) not in self._made:
+            self._made[kind, use] = self._workbook.add_format(properties)
+        return self._made[kind, use]
+
+
+def cell_text(text: str) -> str:
+    """A text as a cell can hold it: on one line, printable, and not too long."""
+    text = printable(text)[:_LONGEST_TEXT]
+    # The library takes such a text for markup of its own and writes it unescaped.
+    return f"{text[: _LONGEST_TEXT - 1]} " if text.startswith("<r>") and text.endswith("</r>") else text
+
+
+def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> None:
+    """Write a value for what it is: a text stays a text, whatever it looks like."""
+    if value is None:
+        sheet.write_blank(row, column, None, form)
+    elif isinstance(value, str):
+        sheet.write_string(row, column, cell_text(value), form)
+    else:
+        sheet.write_number(row, column, float(value) if isinstance(value, Decimal) else value, form)
+
+
+def fill(
+    sheet: Any, columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], formats: Formats, *, frozen: int
+) -> None:
+    """Write heading and rows; the heading and the first ``frozen`` columns stay in sight.
+
+    Raises:
+        ConfigurationError: there are more rows than a sheet can have.
+    """
+    widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
+    for place, column in enumerate(columns):
+        sheet.write_string(0, place, column.heading, formats.heading(column.kind))
+    last = 0
+    for last, row in enumerate(rows, 1):
+        if last >= MOST_ROWS:
+            raise ConfigurationError(
+                f"a spreadsheet holds {MOST_ROWS:,} rows and the report has more: choose CSV, or list fewer groups"
+            )
+        for place, column in enumerate(columns):
+            value = column.value(row)
+            write_cell(sheet, last, place, value, formats.of(column.kind, column.mark(row)))
+            widths[place] = max(widths[place], _width(value, column.kind))
+    for place, width in enumerate(widths):
+        # Room for the indent, and for the button of the filter, which lies over the heading.
+        sheet.set_column(place, place, min(max(width + 3, _LEAST_WIDTH), _MOST_WIDTH))
+    sheet.freeze_panes(1, frozen)
+    sheet.autofilter(0, 0, last, len(columns) - 1)
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{last + 1}"})  # barcodes are texts on purpose
+    _for_print(sheet)
+
+
+def _width(value: Value, kind: ColumnKind) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        return cell_len(cell_text(value))
+    return len(f"{value:,.2f}" if kind in ("money", "change") else f"{value:,}")
+
+
+def _for_print(sheet: Any) -> None:
+    sheet.set_landscape()
+    sheet.fit_to_pages(1, 0)
+    sheet.repeat_rows(0)
+    sheet.set_footer("&L&A&RPage &P of &N")

@@ -1,0 +1,17 @@
+from . import history as history
+from .build import build_report as build_report
+from .by_library import Library as Library
+from .by_library import by_library as by_library
+from .by_library import for_libraries as for_libraries
+from .by_library import libraries as libraries
+from .cleared import look_up_cleared as look_up_cleared
+from .history import WAIT as WAIT
+from .history import History as History
+from .models import SORT_ORDERS as SORT_ORDERS
+from .models import ChangeKind as ChangeKind
+from .models import Changes as Changes
+from .models import Criteria as Criteria
+from .models import GroupChange as GroupChange
+from .models import Report as Report
+from .models import RunTotals as RunTotals
+from .models import Totals as Totals

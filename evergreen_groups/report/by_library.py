@@ -1,0 +1,106 @@
+"""A report in parts: for each library the groups that concern it.
+
+A group concerns every library where one of its members is at home, and all that stands above these, which is what
+``Criteria.orgs`` means as well. So one group may be in several parts, and sums of parts mustn't be added up. Where
+members out of sight are at home isn't known: a library that the account can't see has only the groups that someone in
+sight brings there, and the notes, which every part keeps, name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from evergreen_groups.ils import shortnames_upwards
+from evergreen_groups.report.models import Report, Totals
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import GroupFines
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """An org unit that gets a part of the report.
+
+    ``name`` is empty where the report doesn't tell it; ``depth`` is how many others of them stand above this one.
+    """
+
+    shortname: str
+    name: str
+    depth: int
+
+
+def libraries(report: Report) -> tuple[Library, ...]:
+    """The libraries that get a part: each stands before those below it, neighbours are sorted by short name.
+
+    They are all org units at or below those that ``report.criteria`` asks for, whether they have groups or not: of
+    others the report doesn't know every group. A home library that ``report.org_units`` lacks gets a part as well.
+    """
+    upwards = shortnames_upwards(report.org_units)
+    asked_for = {shortname.casefold() for shortname in report.criteria.orgs}
+    names = {unit.shortname: unit.name for unit in report.org_units}
+    found = {
+        shortname: path
+        for shortname, path in upwards.items()
+        if not asked_for or any(above.casefold() in asked_for for above in path)
+    }
+    ordered = sorted(found.items(), key=lambda item: [above.casefold() for above in reversed(item[1])])
+    known = [Library(name, names[name], sum(above in found for above in path[1:])) for name, path in ordered]
+    if upwards and asked_for:
+        return tuple(known)
+    strangers = {home for group in report.groups for home in _homes(group)} - upwards.keys()
+    return (*known, *[Library(shortname, "", 0) for shortname in sorted(strangers)])
+
+
+def by_library(report: Report) -> dict[str, Report]:
+    """The part of each of the :func:`libraries`, by short name.
+
+    Its groups, totals and changes are its own; its notes are the report's.
+    """
+    upwards = shortnames_upwards(report.org_units)
+    groups: dict[str, list[GroupFines]] = {library.shortname: [] for library in libraries(report)}
+    for group in report.groups:
+        for shortname in {above for home in _homes(group) for above in upwards.get(home, (home,))} & groups.keys():
+            groups[shortname].append(group)
+    return {
+        shortname: _part(report, found, (shortname,), _at_or_below(upwards, (shortname,)))
+        for shortname, found in groups.items()
+    }
+
+
+def for_libraries(report: Report, shortnames: Collection[str]) -> Report:
+    """The part for several libraries and everything below them."""
+    homes = _at_or_below(shortnames_upwards(report.org_units), shortnames)
+    return _part(report, [group for group in report.groups if _homes(group) & homes], tuple(shortnames), homes)
+
+
+def _homes(group: GroupFines) -> set[str]:
+    return {member.library for member in group.members}
+
+
+def _at_or_below(upwards: Mapping[str, tuple[str, ...]], shortnames: Collection[str]) -> set[str]:
+    """These org units, however they are capitalised, and all below them; what isn't known stands alone."""
+    wanted = {shortname.casefold() for shortname in shortnames}
+    found = {shortname for shortname, path in upwards.items() if any(above.casefold() in wanted for above in path)}
+    return found.union(shortnames)
+
+
+def _part(report: Report, groups: Sequence[GroupFines], shortnames: tuple[str, ...], homes: set[str]) -> Report:
+    """The report of these groups, which are those that have a member at home in one of ``homes``."""
+    left_out = tuple(group for group in report.left_out if _homes(group) & homes)
+    trend_of = shortnames[0] if len(shortnames) == 1 else None
+    changes = report.changes and report.changes.restricted([group.group for group in groups], homes, trend_of)
+    notes = report.notes
+    if len(groups) < len(report.groups):
+        notes = tuple(f"Of the whole report: {note}" for note in notes)
+    return replace(
+        report,
+        criteria=replace(report.criteria, orgs=shortnames),
+        groups=tuple(groups),
+        totals=Totals.of(groups),
+        notes=notes,
+        left_out_count=len(left_out),
+        left_out=left_out,
+        changes=changes,
+    )

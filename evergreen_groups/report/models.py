@@ -1,0 +1,215 @@
+"""What changed since the run before: records of groups that are new, worse, better, unchanged or cleared."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from evergreen_groups.money import NOTHING
+from evergreen_groups.policy import Limit
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.ils import OrgUnit
+
+SORT_ORDERS = ("total", "members", "name", "library")
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What a report lists: groups of ``min_members`` or more that together owe ``min_total`` or more.
+
+    ``orgs`` are short names (none: everywhere); a group is listed when a member is at home there or below. ``top`` is
+    the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the individual limit,
+    None where it isn't the same for everybody.
+    """
+
+    min_total: Decimal = Decimal("25.00")
+    min_members: int = 2
+    orgs: tuple[str, ...] = ()
+    top: int | None = None
+    sort: str = "total"
+    limit: Limit | None = field(default_factory=Limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the groups listed."""
+
+    group_count: int
+    member_count: int
+    owing_count: int
+    over_limit_count: int
+    combined_fines: Decimal
+    groups_nobody_over_limit: int
+    incomplete_group_count: int
+
+    @classmethod
+    def of(cls, groups: Sequence[GroupFines]) -> Totals:
+        """Add up these groups, each counted once."""
+        return cls(
+            group_count=len(groups),
+            member_count=sum(group.member_count for group in groups),
+            owing_count=sum(group.owing_count for group in groups),
+            over_limit_count=sum(group.over_limit_count for group in groups),
+            combined_fines=sum((group.combined_fines for group in groups), NOTHING),
+            groups_nobody_over_limit=sum(group.nobody_over_limit for group in groups),
+            incomplete_group_count=sum(not group.complete for group in groups),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tonight's groups with high combined fines.
+
+    ``generated_at`` is when reading began (aware); ``gateway`` is the address the data came from; ``notes`` are
+    sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
+    ``left_out`` are those groups, worst first; ``changes`` is what changed since the run before (None: not compared).
+    ``org_units`` are all that the ILS has (none: not known), which say what is below what; ``unseen`` are the short
+    names of those whose patrons the account can't see.
+    """
+
+    generated_at: datetime
+    gateway: str
+    criteria: Criteria
+    groups: tuple[GroupFines, ...]
+    totals: Totals
+    notes: tuple[str, ...] = ()
+    left_out_count: int = 0
+    left_out: tuple[GroupFines, ...] = ()
+    changes: Changes | None = None
+    org_units: tuple[OrgUnit, ...] = ()
+    unseen: frozenset[str] = frozenset()
+
+
+_NOTHING = Decimal("0.00")
+
+
+class ChangeKind(Enum):
+    """What became of a group since the run before, by its combined fines."""
+
+    NEW = "new"
+    """Listed now; it wasn't, so it owed less than the report asks for, or did not exist."""
+    WORSE = "worse"
+    BETTER = "better"
+    UNCHANGED = "unchanged"
+    CLEARED = "cleared"
+    """Was listed, and no longer fits the report: mostly because it paid enough, not necessarily everything."""
+    OUT_OF_SIGHT = "out of sight"
+    """Was listed, and the account can't see patrons of its libraries any more: nothing can be said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """How a cleared group stands now, looked up: its lead's name, how many belong to it, what they owe together.
+
+    ``group`` is its number now; ``combined_fines`` is None where members out of sight owe an amount that isn't known.
+    """
+
+    group: int
+    lead_name: str
+    member_count: int
+    combined_fines: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupChange:
+    """What became of one group.
+
+    ``group`` is its number, for a cleared one the number it had. ``before`` and ``after`` are the combined fines it
+    was and is listed with: None before for a new group, None after for a cleared one. ``library`` is the short name of
+    the lead's home library and ``libraries`` are those of all members in sight, for a cleared group as they were.
+
+    ``formerly`` are the numbers that its members were listed under where these are others than its own alone: it got
+    another number, or groups were merged into it, and ``before`` is what they all owed. A new group has the number of
+    the one that it was split from.
+
+    ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are out of sight).
+    ``certain`` is False where members out of sight owe, or owed, an amount that isn't known; a new group may have owed
+    as much before where it was out of sight then.
+
+    A cleared group has the ids of its former members in sight as well (``members``), and where that was looked up, how
+    it stands now (``present``).
+    """
+
+    group: int
+    kind: ChangeKind
+    before: Decimal | None
+    after: Decimal | None
+    library: str
+    libraries: frozenset[str] = frozenset()
+    formerly: tuple[int, ...] = ()
+    joined_count: int = 0
+    left_count: int = 0
+    certain: bool = True
+    members: frozenset[int] = frozenset()
+    present: Present | None = None
+
+    @property
+    def difference(self) -> Decimal:
+        """By how much the sum of the list is higher for it: a new group counts whole, and so does a cleared one."""
+        return (self.after or _NOTHING) - (self.before or _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """Sums of one run, over all groups that met its criteria, those left out by ``top`` included."""
+
+    at: datetime
+    group_count: int
+    member_count: int
+    combined_fines: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A report beside the one before it.
+
+    ``since`` is when the data of the run before was read; None: there is none, and nothing to compare with.
+    ``by_group`` has the listed groups by number, ``cleared`` those no longer listed, the highest former fines first.
+    ``trend`` are the last runs' totals, the oldest first and this one last; ``library_trends`` the same for each org
+    unit by short name, over the groups with a member at home there or below. ``out_of_sight`` are former groups that
+    may be as they were, only that the account doesn't see them any more.
+    """
+
+    since: datetime | None
+    by_group: Mapping[int, GroupChange]
+    cleared: tuple[GroupChange, ...] = ()
+    trend: tuple[RunTotals, ...] = ()
+    library_trends: Mapping[str, tuple[RunTotals, ...]] = field(default_factory=dict)
+    out_of_sight: tuple[GroupChange, ...] = ()
+
+    @property
+    def compared(self) -> bool:
+        """Whether there was a run before to compare with."""
+        return self.since is not None
+
+    @property
+    def difference(self) -> Decimal:
+        """By how much the listed groups owe more together than those listed before, as far as they are in sight."""
+        return sum((change.difference for change in (*self.by_group.values(), *self.cleared)), _NOTHING)
+
+    def count(self, kind: ChangeKind) -> int:
+        """How many groups are of that kind."""
+        every = (*self.by_group.values(), *self.cleared, *self.out_of_sight)
+        return sum(change.kind is kind for change in every)
+
+    def restricted(self, groups: Iterable[int], libraries: Collection[str], trend_of: str | None = None) -> Changes:
+        """The changes of ``groups``, and of cleared groups that had a member at home in one of ``libraries``.
+
+        The trend is that of the org unit ``trend_of``. There is none for several of them, because groups with members
+        in two would count twice.
+        """
+        wanted = set(libraries)
+        return replace(
+            self,
+            by_group={group: self.by_group[group] for group in groups if group in self.by_group},
+            cleared=tuple(change for change in self.cleared if change.libraries & wanted),
+            out_of_sight=tuple(change for change in self.out_of_sight if change.libraries & wanted),
+            trend=self.library_trends.get(trend_of, ()) if trend_of is not None else (),
+            library_trends={name: trend for name, trend in self.library_trends.items() if name in wanted},
+        )

@@ -1,0 +1,1 @@
+from .sandbox import Sandbox as Sandbox

@@ -1,0 +1,186 @@
+"""The fieldmapper classes the sandbox serves, read from ``idl_classes.json``.
+
+The facts there are those of Evergreen's ``fm_IDL.xml``: fields in order, links, and who may retrieve what.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+FLAGS = ("isnew", "ischanged", "isdeleted")
+_INTEGER_DATATYPES = {"id", "int", "link", "org_unit", None}
+_KINDS = {"money": "money", "float": "money", "bool": "bool", "timestamp": "timestamp", "interval": "interval"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredField:
+    """One field of a class; ``kind`` says how the value is stored and written.
+
+    ``kind`` is one of ``integer``, ``money``, ``bool``, ``timestamp``, ``date``, ``interval`` and ``text``. ``hidden``
+    fields exist in the IDL, but pcrud doesn't touch them (``au.passwd``).
+    """
+
+    name: str
+    datatype: str | None
+    kind: str
+    virtual: bool
+    hidden: bool
+    required: bool
+    translated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLink:
+    """Where a field leads: ``reltype`` is ``has_a``, ``has_many`` or ``might_have``; ``key`` the field over there."""
+
+    field: str
+    reltype: str
+    key: str
+    class_id: str
+    map: str
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionContext:
+    """An org unit that permissions are checked at, reached over ``link`` (and further over each of ``jump``)."""
+
+    link: str
+    fields: tuple[str, ...]
+    jump: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Who may retrieve rows of a class: permacrud's ``<retrieve>``. No permission means that anyone may."""
+
+    permissions: tuple[str, ...]
+    context_fields: tuple[str, ...]
+    contexts: tuple[PermissionContext, ...]
+    owning_user: str | None
+    global_required: bool
+
+
+@dataclass(frozen=True)
+class StoredClass:
+    """One class of the IDL."""
+
+    id: str
+    fieldmapper: str
+    table: str
+    primary: str
+    sequence: str | None
+    controllers: tuple[str, ...]
+    fields: tuple[StoredField, ...]
+    links: Mapping[str, StoredLink]
+    retrieve: Retrieve | None
+    by_name: Mapping[str, StoredField] = field(repr=False)
+    columns: tuple[StoredField, ...] = field(repr=False)
+    positions: Mapping[str, int] = field(repr=False)
+
+    @property
+    def in_pcrud(self) -> bool:
+        """Whether open-ils.pcrud offers the class to retrieve."""
+        return "open-ils.pcrud" in self.controllers and self.retrieve is not None
+
+
+def _kind(datatype: str | None, options: Iterable[str]) -> str:
+    for option in ("text", "date"):
+        if option in options:
+            return option
+    if datatype in _INTEGER_DATATYPES:
+        return "integer"
+    return _KINDS.get(datatype or "", "text")
+
+
+def _field(entry: list[Any]) -> StoredField:
+    name, datatype, *options = entry
+    return StoredField(
+        name=name,
+        datatype=datatype,
+        kind=_kind(datatype, options),
+        virtual="virtual" in options,
+        hidden="hidden" in options,
+        required="required" in options,
+        translated="i18n" in options,
+    )
+
+
+def _retrieve(entry: Mapping[str, Any] | None) -> Retrieve | None:
+    if entry is None:
+        return None
+    return Retrieve(
+        permissions=tuple(entry.get("permissions", ())),
+        context_fields=tuple(entry.get("context_fields", ())),
+        contexts=tuple(
+            PermissionContext(context["link"], tuple(context["fields"]), tuple(context.get("jump", ())))
+            for context in entry.get("contexts", ())
+        ),
+        owning_user=entry.get("owning_user"),
+        global_required=entry.get("global_required", False),
+    )
+
+
+def _class(class_id: str, entry: Mapping[str, Any]) -> StoredClass:
+    fields = tuple(_field(item) for item in entry["fields"])
+    links = [
+        StoredLink(item[0], item[1], item[2], item[3], item[4] if len(item) > 4 else "") for item in entry["links"]
+    ]
+    return StoredClass(
+        id=class_id,
+        fieldmapper=entry["fieldmapper"],
+        table=entry["table"],
+        primary=entry["primary"],
+        sequence=entry.get("sequence"),
+        controllers=tuple(entry["controller"].split()),
+        fields=fields,
+        links={link.field: link for link in links},
+        retrieve=_retrieve(entry.get("retrieve")),
+        by_name={item.name: item for item in fields},
+        columns=tuple(item for item in fields if not item.virtual),
+        positions={item.name: index for index, item in enumerate(fields)},
+    )
+
+
+@cache
+def idl_classes() -> Mapping[str, StoredClass]:
+    """All classes by their id.
+
+    >>> idl_classes()["ac"].columns[1].name
+    'barcode'
+    """
+    text = resources.files(__package__).joinpath("classes.json").read_text(encoding="utf-8")
+    return {class_id: _class(class_id, entry) for class_id, entry in json.loads(text).items()}
+
+
+def wire_object(class_id: str, row: Mapping[str, Any], fleshed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Write a row as the object that a gateway sends: every field in its place, what is missing as null.
+
+    ``fleshed`` holds objects, or lists of them, to stand in place of a field's own value.
+
+    >>> wire_object("ac", {"active": "t", "barcode": "0815", "id": 3, "usr": 7})
+    {'__c': 'ac', '__p': ['t', '0815', 3, 7]}
+    """
+    values = {**row, **fleshed} if fleshed else row
+    return {"__c": class_id, "__p": [values.get(item.name) for item in idl_classes()[class_id].fields]}
+
+
+def parse_object(value: Any) -> tuple[str, dict[str, Any]] | None:
+    """Read an object as a client sends it; None if it isn't one of a known class.
+
+    Returns the class's id and the values by field name, those of ``isnew``, ``ischanged`` and ``isdeleted`` with
+    them; what an array cut short leaves out is null. Objects inside stay as they came.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("__c"), str):
+        return None
+    known = idl_classes().get(value["__c"])
+    if known is None:
+        return None
+    payload = value.get("__p")
+    given = payload if isinstance(payload, list) else []
+    names = [item.name for item in known.fields] + list(FLAGS)
+    return known.id, {name: given[index] if index < len(given) else None for index, name in enumerate(names)}

@@ -1,0 +1,100 @@
+"""What the tables insist on: defaults, values that must be there, once only, or lead somewhere (``sql/Pg/*.sql``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.sandbox.database.values import BadValueError, to_storage
+from evergreen_groups.sandbox.services import Die
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database.classes import StoredClass
+    from evergreen_groups.sandbox.database.store import Store
+
+INTEGER_LIMIT = 2**31
+# NUMERIC(6,2): four places before the point.
+_AMOUNTS = {"au": "credit_forward_balance", "mb": "amount"}
+_AMOUNT_LIMIT = 10**6
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "ac": {"active": "t"},
+    "aua": {"address_type": "MAILING", "valid": "t", "within_city_limits": "t", "pending": "f"},
+    "aum": {"create_date": "now", "deleted": "f", "pub": "f"},
+    "ausp": {"set_date": "now"},
+    "mb": {"billing_ts": "now", "create_date": "now", "voided": "f"},
+    "mg": {"xact_start": "now"},
+}
+REQUIRED: Mapping[str, tuple[str, ...]] = {
+    "ac": ("usr", "barcode", "active"),
+    "au": (
+        *("profile", "usrname", "standing", "ident_type", "net_access_level", "first_given_name", "family_name"),
+        *("home_ou", "active", "master_account", "super_user", "barred", "deleted", "juvenile", "usrgroup"),
+        *("claims_returned_count", "claims_never_checked_out_count", "credit_forward_balance", "create_date"),
+        "expire_date",
+    ),
+    "aua": ("usr", "street1", "city", "post_code", "country", "valid", "within_city_limits", "pending"),
+    "aum": ("usr", "message", "sending_lib", "create_date", "deleted", "pub"),
+    "ausp": ("usr", "org_unit", "standing_penalty"),
+    "mb": ("xact", "amount", "billing_type", "btype", "billing_ts", "voided"),
+    "mg": ("usr", "billing_location", "xact_start"),
+}
+UNIQUE: Mapping[str, tuple[str, ...]] = {"ac": ("barcode",), "au": ("usrname", "card")}
+_REFERENCES: Mapping[str, Mapping[str, str]] = {
+    "ac": {"usr": "au"},
+    "au": {"profile": "pgt", "home_ou": "aou", "mailing_address": "aua", "billing_address": "aua"},
+    "aua": {"usr": "au", "replaces": "aua"},
+    "aum": {"usr": "au", "sending_lib": "aou"},
+    "ausp": {"usr": "au", "org_unit": "aou", "standing_penalty": "csp", "staff": "au"},
+}
+# References that are looked up when the row is written, not when the transaction is committed.
+_AT_ONCE: Mapping[str, Mapping[str, str]] = {"aum": {"editor": "au"}, "ausp": {"usr_message": "aum"}}
+# The stock rows of tables that the sandbox doesn't keep (950.data.seed-values.sql).
+_STOCK: Mapping[str, Mapping[str, frozenset[int]]] = {
+    "au": {
+        "ident_type": frozenset({1, 2, 3}),
+        "standing": frozenset({1, 2}),
+        "net_access_level": frozenset({1, 2, 3}),
+    },
+    "mb": {"btype": frozenset({*range(1, 12), 101})},
+}
+
+
+def values_fit(known: StoredClass, values: Mapping[str, Any]) -> bool:
+    """Whether the values can be read as what their columns hold."""
+    try:
+        stored = {item.name: to_storage(item.kind, values.get(item.name)) for item in known.columns}
+    except BadValueError:
+        return False
+    numbers = [stored[item.name] for item in known.columns if item.kind == "integer"]
+    amount = stored.get(_AMOUNTS.get(known.id, ""))
+    in_range = all(number is None or -INTEGER_LIMIT <= number < INTEGER_LIMIT for number in numbers)
+    return in_range and (amount is None or abs(amount) < _AMOUNT_LIMIT)
+
+
+def rows_hold(store: Store, known: StoredClass, values: Mapping[str, Any]) -> bool:
+    """Whether a row may be written: nothing missing, nothing there already that may be there once only."""
+    if any(values.get(name) is None for name in REQUIRED.get(known.id, ())):
+        return False
+    for name in UNIQUE.get(known.id, ()):
+        if values.get(name) is None:
+            continue
+        others = store.rows(known.id, {name: values[name]})
+        if any(row[known.primary] != values.get(known.primary) for row in others):
+            return False
+    wanted = _AT_ONCE.get(known.id, {}).items()
+    return all(values.get(name) is None or store.row(target, values[name]) for name, target in wanted)
+
+
+def check_references(store: Store, class_id: str, values: Mapping[str, Any]) -> None:
+    """Look up what a row refers to, as PostgreSQL does when the transaction is committed.
+
+    Raises:
+        Die: it isn't there; the methods don't expect a commit to fail.
+    """
+    for name, target in _REFERENCES.get(class_id, {}).items():
+        if values.get(name) is not None and store.row(target, values[name]) is None:
+            raise Die("Exception: OpenSRF::DomainObject::oilsMethodException <500>  Error committing transaction")
+    for name, stock in _STOCK.get(class_id, {}).items():
+        if values.get(name) is not None and values[name] not in stock:
+            raise Die("Exception: OpenSRF::DomainObject::oilsMethodException <500>  Error committing transaction")

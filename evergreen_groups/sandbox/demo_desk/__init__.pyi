@@ -1,0 +1,3 @@
+from .desk import CLIENTS as CLIENTS
+from .desk import DemoDesk as DemoDesk
+from .http import Request as Request

@@ -1,0 +1,219 @@
+"""The sandbox's web server: the gateway, the IDL file, ``POST /sandbox/reset``, and the demo desk where it's wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import socket
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from evergreen_groups.sandbox.database import Store, now
+from evergreen_groups.sandbox.demo_desk import DemoDesk, Request
+from evergreen_groups.sandbox.http.idl_file import fm_idl
+from evergreen_groups.sandbox.http.wire import json_answer, parse_json, parse_xml, xml_answer
+from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry
+
+GATEWAY, IDL, RESET = "/osrf-gateway-v1", "/reports/fm_IDL.xml", "/sandbox/reset"
+GREATEST_BODY = 10 * 1024 * 1024
+MOST_PAIRS = 1001
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_NOT_FOUND = b"<!DOCTYPE html>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
+
+log = logging.getLogger(__name__)
+
+
+def parse_form(data: bytes) -> list[tuple[str, str]]:
+    """Read form fields as the gateway does: ``%xx`` is decoded, ``+`` is not, a nameless field ends it."""
+    pairs: list[tuple[str, str]] = []
+    first, *others = data.split(b"&")
+    for part in (first, *filter(None, others)):
+        name, _, value = part.partition(b"=")
+        if not name:
+            break
+        pairs.append((_unescape(name), _unescape(value)))
+    return pairs if len(pairs) <= MOST_PAIRS else []
+
+
+def _unescape(text: bytes) -> str:
+    plain = _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), text)
+    return plain.split(b"\0")[0].decode("utf-8", "replace")
+
+
+class _HangUp(Exception):  # noqa: N818 - what the gateway does, not an error of ours
+    """The gateway's process ends without an answer (``errors-047``)."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection of a client."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "evergreen-groups-sandbox"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: SandboxServer
+
+    def _answer_any(self) -> None:
+        parts = urlsplit(self.path)
+        try:
+            body = self._body()
+            if parts.path == GATEWAY or parts.path.startswith(f"{GATEWAY}/"):
+                self._gateway(parts.query.encode(), body)
+            elif parts.path == IDL:
+                self._idl(parts.query.encode())
+            elif parts.path == RESET and self.command == "POST":
+                self.server.reset()
+                self._send(200, "text/plain", b"reset\n")
+            elif not self._at_the_desk(body):
+                self._send(404, "text/html; charset=iso-8859-1", _NOT_FOUND)
+        except _HangUp:
+            self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_HEAD = _answer_any  # noqa: N815 - names of the base class
+
+    def _body(self) -> bytes:
+        if "chunked" in (self.headers.get("Transfer-Encoding") or "").lower():
+            return self._chunks()
+        length = self.headers.get("Content-Length") or "0"
+        return self.rfile.read(int(length)) if length.isdigit() else b""
+
+    def _chunks(self) -> bytes:
+        parts = []
+        while (size := int(self.rfile.readline(100).split(b";")[0] or b"0", 16)) > 0:
+            parts.append(self.rfile.read(size))
+            self.rfile.readline(100)
+        while self.rfile.readline(10_000).strip():
+            pass
+        return b"".join(parts)
+
+    def _at_the_desk(self, body: bytes) -> bool:
+        """Answer as the demo desk; false where there is none, or nothing at that address."""
+        if self.server.desk is None:
+            return False
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, self.path, headers, body, str(self.client_address[0]))
+        answer = self.server.desk.answer(request)
+        if answer is None:
+            return False
+        self._send(answer.status, answer.content_type, answer.body, answer.headers)
+        return True
+
+    def _gateway(self, query: bytes, body: bytes) -> None:
+        in_body = self.command == "POST"
+        usable = not in_body or 0 < len(body) <= GREATEST_BODY
+        pairs = parse_form((query + body if in_body else query) if usable else b"")
+        first = dict(reversed(pairs))
+        if "service" not in first or "method" not in first:
+            self._send(404, "text/html; charset=iso-8859-1", _NOT_FOUND)
+            return
+        texts = [value for name, value in pairs if name == "param"]
+        written_form = first.get("format", "json").lower()
+        given = self._parameters(first.get("input_format", written_form).lower(), texts)
+        locale = first.get("locale") or self.headers.get("X-OpenSRF-Language") or self.headers.get("Accept-Language")
+        level = int(match[0]) if (match := re.match(r"\d+", first.get("api_level", "1"))) else 1
+        payload, status, debug = self._call(first["service"], first["method"], given, locale, level)
+        if written_form == "xml":
+            self._send(200, "application/xml", xml_answer(payload, status, debug).encode("utf-8", "replace"))
+        else:
+            self._send(200, "text/plain", json_answer(payload, status, debug).encode("ascii"))
+
+    @staticmethod
+    def _parameters(written_form: str, texts: list[str]) -> list[Any]:
+        if written_form == "json":
+            return [parse_json(text) for text in texts]
+        if written_form == "xml":
+            return [parse_xml(text) for text in texts]
+        raise _HangUp
+
+    def _call(
+        self, service: str, method: str, given: list[Any], locale: str | None, level: int
+    ) -> tuple[list[Any], int, str | None]:
+        server = self.server
+        context = CallContext(server.store, server.sessions, method, (locale or "en-US").split(",")[0])
+        try:
+            return dispatch(context, service, given, level), 200, None
+        except Failure as failure:
+            if failure.status == HTTPStatus.NOT_FOUND:
+                log.warning("refused %s %s: not offered here", service, method)
+            return [], failure.status, failure.debug
+        except Exception:  # a bug of ours: the client still gets what a service that breaks down would send
+            log.exception("%s %s broke down", service, method)
+            return [], 500, f"osrfMethodException :  *** Call to [{method}] failed"
+
+    def _idl(self, query: bytes) -> None:
+        document = fm_idl([value for name, value in parse_form(query) if name == "class"])
+        tag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Last-Modified": self.server.started}
+        if self.headers.get("If-None-Match") == tag or self.headers.get("If-Modified-Since") == self.server.started:
+            self._send(304, None, b"", headers)
+        else:
+            self._send(200, "application/xml; charset=utf-8", document, headers)
+
+    def _send(self, status: int, content_type: str | None, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if content_type:
+            self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: request lines may hold patron data."""
+
+
+class SandboxServer(ThreadingHTTPServer):
+    """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, store: Store, host: str, port: int) -> None:
+        registry.register()
+        super().__init__((host, port), Handler)
+        self.store = store
+        self.desk: DemoDesk | None = None
+        self.sessions = Sessions(now)
+        self.started = now().strftime("%a, %d %b %Y %H:%M:%S GMT")
+        self._connections: set[socket.socket] = set()
+
+    def server_bind(self) -> None:
+        """Bind without asking a name server for the host's full name."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", self.server_address[1]
+
+    @property
+    def url(self) -> str:
+        """The gateway's root, such as ``http://127.0.0.1:8080``."""
+        host, port = self.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def reset(self) -> None:
+        """Put the data back to the fresh state and end all sessions."""
+        self.store.reset()
+        self.sessions.clear()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection, and give back the thread's database connection at its end."""
+        self._connections.add(request)
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.discard(request)
+            self.store.release()
+
+    def handle_error(self, *_: Any) -> None:
+        """Log what went wrong; clients that hang up are nothing to speak of."""
+        log.debug("connection ended early", exc_info=True)
+
+    def close_connections(self) -> None:
+        """Hang up on the clients that are still connected."""
+        for connection in list(self._connections):
+            self.shutdown_request(connection)

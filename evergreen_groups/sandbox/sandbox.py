@@ -1,0 +1,159 @@
+"""An embedded stand-in for an Evergreen gateway, on SQLite, over real HTTP on loopback.
+
+>>> with Sandbox() as sandbox:
+...     sandbox.url.startswith("http://127.0.0.1:")
+True
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.sandbox.data import load
+from evergreen_groups.sandbox.database import Store
+from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
+from evergreen_groups.sandbox.http import SandboxServer
+from evergreen_groups.sandbox.services import orgs_where
+
+__all__ = ["Account", "Sandbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who can log in: ``login`` is a user name, for the ``kind`` ``opac`` a barcode."""
+
+    login: str
+    password: str
+    kind: str
+    note: str | None
+
+
+class Sandbox:
+    """A gateway with invented people behind it.
+
+    ``dataset`` is a JSON file of rows (none: the families built in); ``patrons`` adds as many more people, always the
+    same; ``database`` keeps the state in a file, which is taken as it is where it exists; ``port`` 0 takes a free one.
+
+    Raises:
+        ConfigurationError: the dataset can't be read, or the port is taken.
+    """
+
+    def __init__(
+        self,
+        dataset: Path | None = None,
+        patrons: int = 0,
+        database: Path | None = None,
+        port: int = 0,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._store = Store(lambda connection: load(connection, dataset, patrons), database)
+        try:
+            self._server = SandboxServer(self._store, host, port)
+        except OSError as error:
+            self._store.close()
+            raise ConfigurationError(f"port {port} on {host} can't be used: {error.strerror}; try another") from error
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The gateway's root, such as ``http://127.0.0.1:8080``."""
+        return self._server.url
+
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """The accounts to log in with, by name."""
+        found = self._store.read().execute("SELECT name, login, password, type, note FROM accounts ORDER BY position")
+        return {name: Account(*rest) for name, *rest in found}
+
+    @property
+    def report_account(self) -> tuple[str, str]:
+        """User name and password of an account that sees every patron, not a superuser where there is such a one.
+
+        Raises:
+            ConfigurationError: the dataset has no such account.
+        """
+        orgs = set(self._store.orgs.ids)
+        seeing = []
+        for account in self.accounts.values():
+            rows = self._store.rows("au", {"usrname": account.login}) if account.kind == "staff" else []
+            if rows and orgs_where(self._store, rows[0]["id"], "VIEW_USER") == orgs:
+                seeing.append((rows[0]["super_user"], account))
+        if not seeing:
+            raise ConfigurationError("the dataset has no staff account with VIEW_USER for the whole consortium")
+        _, account = min(seeing, key=lambda item: item[0])
+        return account.login, account.password
+
+    @property
+    def barcodes(self) -> list[str]:
+        """A few patrons' barcodes to try."""
+        found = self._store.read().execute(
+            "SELECT ac.barcode FROM au JOIN ac ON ac.id = au.card "
+            "WHERE ac.active AND NOT au.deleted AND au.master_account AND EXISTS "
+            "(SELECT 1 FROM mbts WHERE mbts.usr = au.id AND xact_finish IS NULL AND balance_owed > 0) "
+            "ORDER BY au.id LIMIT 5"
+        )
+        return [barcode for (barcode,) in found]
+
+    def how_to_connect(self) -> str:
+        """What to tell whoever starts it: address, logins, a few barcodes, and the configuration."""
+        width = max(len(account.login) for account in self.accounts.values())
+        lines = [f"Sandbox at {self.url} (it keeps state until it ends)", "", "Logins, with their passwords:"]
+        for account in self.accounts.values():
+            kind = "" if account.kind == "staff" else f" ({account.kind}, by barcode)"
+            lines.append(f"  {account.login:{width}}  {account.password}  {account.note or ''}{kind}".rstrip())
+        lines += ["", "Barcodes to try: " + ", ".join(self.barcodes)]
+        lines += ["", "Configuration:", "  [gateway]", f'  url = "{self.url}"']
+        username, password = self.report_account
+        lines += [f'  username = "{username}"', "and in the environment:", f"  EVERGREEN_GROUPS_PASSWORD={password}"]
+        return "\n".join(lines)
+
+    def serve_desk(self, service_url: str) -> None:
+        """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``."""
+        self._server.desk = DemoDesk(service_url)
+
+    @property
+    def desk_addresses(self) -> dict[str, str]:
+        """Where the demo desk shows a patron of a family that owes, by the staff client's name."""
+        patron = self._store.read().execute("SELECT usr FROM ac WHERE barcode = ?", (self.barcodes[0],)).fetchone()[0]
+        return {client: self.url + path.format(patron) for client, path in CLIENTS.items()}
+
+    def reset(self) -> None:
+        """Put the data back to the fresh state and end all sessions."""
+        self._server.reset()
+
+    def start(self) -> Sandbox:
+        """Serve in a background thread, and return at once."""
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        return self
+
+    def wait(self) -> None:
+        """Wait until serving ends, or an interrupt comes."""
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(1)
+
+    def serve_forever(self) -> None:
+        """Serve in this thread until it is interrupted."""
+        self._server.serve_forever()
+
+    def stop(self) -> None:
+        """Stop serving and close the database."""
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._thread = None
+        self._server.server_close()
+        self._server.close_connections()
+        self._store.close()
+
+    def __enter__(self) -> Sandbox:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

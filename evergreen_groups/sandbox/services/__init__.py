@@ -1,0 +1,5 @@
+"""The OpenSRF services that the sandbox offers, method by method."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

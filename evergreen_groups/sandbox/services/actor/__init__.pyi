@@ -1,0 +1,1 @@
+from .penalty_rules import recalculate as recalculate

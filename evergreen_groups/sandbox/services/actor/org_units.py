@@ -1,0 +1,191 @@
+"""Methods about org units and profiles, after ``OpenILS/Application/Actor.pm``.
+
+Most need no session. Those that go through ``open-ils.storage`` write numbers as text and true as 1
+(``settings-034``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from evergreen_groups.sandbox.database import Row, Store, Tree, idl_classes, wire_object
+from evergreen_groups.sandbox.services import (
+    CallContext,
+    Die,
+    Editor,
+    is_true,
+    items,
+    method,
+    not_found,
+    retrieve,
+    search,
+    text,
+)
+
+SERVICE = "open-ils.actor"
+# The classes of open-ils.storage are older than the IDL, and know nothing of this field.
+_UNKNOWN_TO_STORAGE = "staff_catalog_visible"
+
+
+def _tree(store: Store, class_id: str, tree: Tree) -> dict[str, Any]:
+    """A whole tree, the children of every node ordered by name; a leaf has an empty list of them."""
+    rows = {row["id"]: row for row in store.rows(class_id)}
+
+    def branch(node: int) -> dict[str, Any]:
+        below = sorted(tree.children(node), key=lambda child: str(rows[child]["name"]))
+        return wire_object(class_id, rows[node], {"children": [branch(child) for child in below]})
+
+    return branch(tree.root)
+
+
+@method(SERVICE, "open-ils.actor.org_tree.retrieve")
+def org_tree(context: CallContext) -> dict[str, Any]:
+    """All org units as a tree."""
+    return _tree(context.store, "aou", context.store.orgs)
+
+
+@method(SERVICE, "open-ils.actor.groups.tree.retrieve")
+def profile_tree(context: CallContext) -> dict[str, Any]:
+    """All profiles as a tree."""
+    return _tree(context.store, "pgt", context.store.profiles)
+
+
+@method(SERVICE, "open-ils.actor.groups.retrieve")
+def profiles(context: CallContext) -> list[dict[str, Any]]:
+    """All profiles as a list."""
+    return [wire_object("pgt", row) for row in context.store.rows("pgt")]
+
+
+@method(SERVICE, "open-ils.actor.org_types.retrieve")
+def org_types(context: CallContext) -> list[dict[str, Any]]:
+    """All types of org units."""
+    return [wire_object("aout", row) for row in context.store.rows("aout")]
+
+
+@method(SERVICE, "open-ils.actor.org_unit.retrieve")
+def org_unit(context: CallContext, token: Any = None, org_id: Any = None) -> dict[str, Any]:
+    """One org unit; a session is only needed where no id is given, for the caller's own work org unit."""
+    key = org_id if is_true(org_id) else Editor(context, token).session.work_org
+    return wire_object("aou", retrieve(context.store, "aou", key))
+
+
+@method(SERVICE, "open-ils.actor.org_unit.retrieve_by_shortname")
+def org_unit_by_shortname(context: CallContext, shortname: Any = None) -> dict[str, Any]:
+    """The org unit with a short name, which may be written in small letters."""
+    wanted = text(shortname).upper()
+    found = context.store.rows("aou", {"shortname": wanted})
+    if not found:
+        raise not_found("aou", {"shortname": wanted})
+    return wire_object("aou", found[0])
+
+
+@method(SERVICE, "open-ils.actor.org_unit_list.search")
+def search_org_units(context: CallContext, field: Any = None, value: Any = None) -> list[dict[str, Any]]:
+    """The org units whose field has a value."""
+    known = idl_classes()["aou"].by_name.get(text(field))
+    found = None if known is None or known.virtual else search(context.store, "aou", {known.name: value})
+    if found is None:
+        raise Die("Call to open-ils.cstore failed with exception.")
+    return [wire_object("aou", row) for row in found]
+
+
+def _storage_value(kind: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    return ("1" if value == "t" else "0") if kind == "bool" else str(value)
+
+
+def _storage_object(row: Row, children: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """An org unit as ``open-ils.storage`` writes it."""
+    values: dict[str, Any] = {
+        item.name: None if item.name == _UNKNOWN_TO_STORAGE else _storage_value(item.kind, row[item.name])
+        for item in idl_classes()["aou"].columns
+    }
+    return wire_object("aou", values, {"children": children or None})
+
+
+def _storage_rows(store: Store, org_units: Iterable[int]) -> list[Row]:
+    rows = {row["id"]: row for row in store.rows("aou")}
+    return [rows[org_id] for org_id in org_units]
+
+
+def _build_tree(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Hang org units below their parents, by type and name, and return the topmost (``AppUtils::build_org_tree``)."""
+    ordered = sorted(rows, key=lambda row: (row["ou_type"], row["name"]))
+    if not ordered:
+        return None
+
+    def branch(row: Row) -> dict[str, Any]:
+        return _storage_object(row, [branch(other) for other in ordered if other["parent_ou"] == row["id"]])
+
+    return branch(ordered[0])
+
+
+def _org_id(value: Any) -> int | None:
+    """An org unit's id as the database reads it; None for null, 0 and ``""``.
+
+    Raises:
+        Die: it is no number.
+    """
+    if not is_true(value):
+        return None
+    try:
+        return int(text(value))
+    except ValueError:
+        raise Die("Call to open-ils.storage failed with exception.") from None
+
+
+def _descendants(store: Store, org_id: Any, depth: Any) -> dict[str, Any] | None:
+    top = _org_id(org_id)
+    if depth is None:
+        return _build_tree(_storage_rows(store, store.orgs.descendants(top)))
+    level = int(_org_id(depth) or 0)
+    return _build_tree(_storage_rows(store, store.orgs.descendants_of_depth(top, level)))
+
+
+@method(SERVICE, "open-ils.actor.org_tree.descendants.retrieve")
+def descendants(context: CallContext, org_id: Any = None, depth: Any = None) -> Any:
+    """An org unit with everything below it, or below its ancestor of that depth; lists give a list."""
+    if isinstance(org_id, list):
+        depths = items(depth if is_true(depth) else None)
+        pairs = [(one, depths[index] if index < len(depths) else None) for index, one in enumerate(org_id)]
+        return [_descendants(context.store, one, level) for one, level in pairs]
+    return _descendants(context.store, org_id, depth)
+
+
+@method(SERVICE, "open-ils.actor.org_tree.ancestors.retrieve")
+def ancestors(context: CallContext, org_id: Any = None, depth: Any = None) -> dict[str, Any] | None:  # noqa: ARG001 - never looked at there either
+    """The root with the way down to an org unit."""
+    return _build_tree(_storage_rows(context.store, context.store.orgs.ancestors(_org_id(org_id))))
+
+
+@method(SERVICE, "open-ils.actor.org_unit.full_path.retrieve")
+def full_path(context: CallContext, token: Any = None, org_id: Any = None) -> list[dict[str, Any]]:
+    """An org unit with its ancestors and everything below it, by depth."""
+    editor = Editor(context, token)
+    orgs = editor.store.orgs
+    path = orgs.full_path(editor.session.work_org if org_id is None else _org_id(org_id))
+    return [
+        _storage_object(row) for row in _storage_rows(editor.store, sorted(path, key=lambda org: orgs.depth(org) or 0))
+    ]
+
+
+@method(SERVICE, "open-ils.actor.org_unit.ancestor_at_depth.retrieve")
+def ancestor_at_depth(context: CallContext, token: Any = None, org_id: Any = None, depth: Any = None) -> int | None:
+    """The id of the ancestor of a depth."""
+    editor = Editor(context, token)
+    if isinstance(org_id, bool):
+        raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
+    place = editor.session.work_org if org_id is None else _org_id(org_id)
+    return None if depth is None else editor.store.orgs.ancestor_at_depth(place, int(_org_id(depth) or 0))
+
+
+@method(SERVICE, "open-ils.actor.session.home_lib")
+def home_library(context: CallContext, token: Any = None) -> str | None:
+    """The short name of the caller's home library; None without a session."""
+    session = context.sessions.find(token)
+    if session is None:
+        return None
+    row = context.store.row("aou", context.requestor(session)["home_ou"])
+    return str(row["shortname"]) if row else None

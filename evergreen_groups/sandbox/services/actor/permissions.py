@@ -1,0 +1,149 @@
+"""Methods that tell who may do what where, after ``OpenILS/Application/Actor.pm``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.sandbox.services import (
+    CallContext,
+    Die,
+    Editor,
+    EventAnswer,
+    SandboxSession,
+    is_true,
+    items,
+    method,
+    perl_event,
+    permission_failure,
+    permissions,
+    text,
+)
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database import Row
+
+SERVICE = "open-ils.actor"
+
+
+def _session(context: CallContext, token: Any) -> SandboxSession:
+    """The caller's session; these methods make an event of their own where there is none."""
+    session = context.sessions.find(token)
+    if session is None:
+        raise EventAnswer(perl_event("NO_SESSION"))
+    return session
+
+
+def _lacks(context: CallContext, user_id: Any, org_unit: Any, permission: Any) -> bool:
+    """Whether a user is without a permission at an org unit; nobody is without one that has no name.
+
+    Raises:
+        Die: user or org unit is no number, or there is no such user, so that nothing comes back from the database.
+    """
+    if not is_true(permission):
+        return False
+    try:
+        user = 0 if user_id is None else int(text(user_id))
+        place = None if org_unit is None else int(text(org_unit))
+    except ValueError:
+        raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.") from None
+    return not permissions.allowed(context.store, user, text(permission), place)
+
+
+def _require_view(context: CallContext, session: SandboxSession, org_unit: Any) -> None:
+    if _lacks(context, session.user_id, org_unit, "VIEW_PERMISSION"):
+        raise permission_failure("VIEW_PERMISSION", org_unit)
+
+
+def _target(context: CallContext, session: SandboxSession, user_id: Any) -> Row:
+    """The user asked about: the caller, or one at whose home library the caller may look at permissions."""
+    if user_id is None or text(user_id) == str(session.user_id):
+        return context.requestor(session)
+    user = context.store.row("au", user_id)
+    if user is None:
+        raise EventAnswer(perl_event("ACTOR_USER_NOT_FOUND"))
+    _require_view(context, session, user["home_ou"])
+    return user
+
+
+@method(SERVICE, "open-ils.actor.user.perm.check")
+def missing(
+    context: CallContext, token: Any = None, user_id: Any = None, org_unit: Any = None, names: Any = None
+) -> list[Any]:
+    """Those of the permissions that a user does *not* have at an org unit (``auth-057``)."""
+    session = _session(context, token)
+    if text(user_id) != str(session.user_id):
+        _require_view(context, session, org_unit)
+    return [name for name in items(names) if _lacks(context, user_id, org_unit, name)]
+
+
+@method(SERVICE, "open-ils.actor.user.perm.check.multi_org")
+def missing_at(
+    context: CallContext, token: Any = None, user_id: Any = None, org_units: Any = None, names: Any = None
+) -> list[list[Any]]:
+    """Pairs of org unit and permission that a user does *not* have."""
+    session = _session(context, token)
+    _target(context, session, user_id)
+    return [
+        [org_unit, name]
+        for org_unit in items(org_units)
+        for name in items(names)
+        if _lacks(context, user_id, org_unit, name)
+    ]
+
+
+def _highest(context: CallContext, user_id: Any, start: int, permission: Any) -> int:
+    """The topmost org unit on the way up from ``start`` at which the permission holds, -1 if not even there."""
+    highest = -1
+    for org_unit in context.store.orgs.upwards(start):
+        if _lacks(context, user_id, org_unit, permission):
+            break
+        highest = org_unit
+    return highest
+
+
+@method(SERVICE, "open-ils.actor.user.perm.highest_org")
+def highest_org(context: CallContext, token: Any = None, user_id: Any = None, permission: Any = None) -> int:
+    """The topmost org unit above a user's library (for oneself the work org unit) at which a permission holds."""
+    editor = Editor(context, token)
+    if text(user_id) == str(editor.user_id):
+        return _highest(context, user_id, editor.session.work_org, permission)
+    user = editor.retrieve("au", user_id)
+    editor.require("VIEW_PERMISSION", user["home_ou"])
+    return _highest(context, user_id, user["home_ou"], permission)
+
+
+@method(SERVICE, "open-ils.actor.user.perm.highest_org.batch")
+def highest_orgs(context: CallContext, token: Any = None, user_id: Any = None, names: Any = None) -> list[int]:
+    """The same for a list of permissions, from the user's home library upwards."""
+    session = _session(context, token)
+    target = _target(context, session, user_id)
+    if not isinstance(names, list | dict):
+        return []
+    return [_highest(context, user_id, target["home_ou"], name) for name in items(names)]
+
+
+def _checked(context: CallContext, token: Any, user_id: Any) -> Editor:
+    editor = Editor(context, token)
+    if user_id is not None:
+        user = editor.retrieve("au", user_id)
+        editor.require("VIEW_PERMISSION", user["home_ou"])
+    return editor
+
+
+@method(SERVICE, "open-ils.actor.user.has_work_perm_at", authoritative=True)
+def work_orgs(context: CallContext, token: Any = None, permission: Any = None, user_id: Any = None) -> list[int]:
+    """The topmost org units at which a user works with a permission; the home library plays no part."""
+    editor = _checked(context, token, user_id)
+    if isinstance(permission, list | dict):
+        return []
+    target = editor.user_id if user_id is None else int(text(user_id))
+    return permissions.highest_orgs(editor.store, target, text(permission))
+
+
+@method(SERVICE, "open-ils.actor.user.has_work_perm_at.batch", authoritative=True)
+def work_orgs_of_all(
+    context: CallContext, token: Any = None, names: Any = None, user_id: Any = None
+) -> dict[str, list[int]]:
+    """The same for a list of permissions; always the caller's own, whoever is asked about."""
+    editor = _checked(context, token, user_id)
+    return {text(name): permissions.highest_orgs(editor.store, editor.user_id, text(name)) for name in items(names)}

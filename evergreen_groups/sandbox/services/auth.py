@@ -1,0 +1,328 @@
+"""Logging in and out: ``open-ils.auth``, after Evergreen's ``oils_auth.c`` and ``oils_auth_internal.c``.
+
+A wrong password, an unknown or deleted user, a barred one and one without the permission all get the same answer;
+only who has the right password learns that card or account is inactive (``auth-016`` to ``auth-024``).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import md5, sha256
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.sandbox.database import Row, Store, wire_object
+from evergreen_groups.sandbox.services.ils_events import EventAnswer, c_event, no_session
+from evergreen_groups.sandbox.services.library_settings import setting_value
+from evergreen_groups.sandbox.services.permissions import allowed
+from evergreen_groups.sandbox.services.registry import CallContext, Failure, method, method_exception
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.services.sessions import SandboxSession
+
+SERVICE = "open-ils.auth"
+SEED_SECONDS = 30
+BLOCK_SECONDS = 90
+BLOCK_COUNT = 10
+PERSIST_EXTENSION = 600
+
+_PERMISSIONS = {
+    "opac": "OPAC_LOGIN",
+    "api": "API_LOGIN",
+    "staff": "STAFF_LOGIN",
+    "temp": "STAFF_LOGIN",
+    "persist": "PERSISTENT_LOGIN",
+}
+_TIMEOUTS = {
+    "opac": (420, "auth.opac_timeout"),
+    "api": (3600, "auth.api_timeout"),
+    "staff": (7200, "auth.staff_timeout"),
+    "temp": (300, "auth.temp_timeout"),
+    "persist": (1_209_600, "auth.persistent_login_interval"),
+}
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_INTERVAL = re.compile(r"\s*(\d+)\s*(second|minute|hour|day|week)?s?\s*", re.IGNORECASE)
+
+
+def scalar_text(value: Any) -> str | None:
+    """What C reads as text: a string or a number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return value if isinstance(value, str) else f"{value:.15g}"
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+
+
+def _md5(text: str) -> str:
+    return md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _salt(user_id: int) -> str:
+    """The seed of a user's password, always the same, in the form that PostgreSQL's crypt has."""
+    digest = sha256(f"evergreen-groups sandbox {user_id}".encode()).digest()
+    return "$2a$10$" + base64.b64encode(digest, b"./").decode()[:22]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginArguments:
+    """The hash of arguments of a login, as C takes it apart."""
+
+    username: str | None
+    barcode: str | None
+    identifier: str | None
+    password: str | None
+    kind: str
+    org_unit: int
+    workstation: str | None
+    nonce: str
+
+    @classmethod
+    def read(cls, arguments: Any) -> LoginArguments:
+        """Take them from a parameter; from anything but a hash nothing is taken."""
+        given: Mapping[str, Any] = arguments if isinstance(arguments, dict) else {}
+        texts = {
+            name: scalar_text(given.get(name)) for name in ("username", "barcode", "identifier", "password", "type")
+        }
+        return cls(
+            username=texts["username"],
+            barcode=texts["barcode"],
+            identifier=texts["identifier"],
+            password=texts["password"],
+            kind="staff" if texts["type"] is None else texts["type"],
+            org_unit=_number(given.get("org")),
+            workstation=scalar_text(given.get("workstation")),
+            nonce=scalar_text(given.get("nonce")) or "",
+        )
+
+
+def _failed() -> EventAnswer:
+    return EventAnswer(c_event("LOGIN_FAILED"))
+
+
+def _is_barcode(store: Store, identifier: str) -> bool:
+    """Whether an identifier looks like a barcode: by the library's pattern, else because it begins with a digit."""
+    pattern = setting_value(store, "opac.barcode_regex", store.orgs.root) or r"^\d"
+    return re.search(str(pattern), identifier) is not None
+
+
+def _by_username(store: Store, username: str) -> Row | None:
+    return next(iter(store.rows("au", {"usrname": username})), None)
+
+
+def _by_barcode(store: Store, barcode: str) -> Row | None:
+    card = next(iter(store.rows("ac", {"barcode": barcode})), None)
+    return store.row("au", card["usr"]) if card else None
+
+
+def _obstacle(store: Store, user: Row, barcode: str | None, kind: str) -> str | None:
+    """The event that stands in the way of a login (``open-ils.auth_internal.user.validate``), None if nothing does."""
+    if user["barred"] == "t" or user["deleted"] == "t":
+        return "LOGIN_FAILED"
+    if user["active"] != "t":
+        return "PATRON_INACTIVE"
+    if barcode is not None:
+        card = next(iter(store.rows("ac", {"barcode": barcode})), None)
+        if card is None or card["active"] != "t":
+            return "PATRON_CARD_INACTIVE"
+    permission = _PERMISSIONS.get(kind.lower())
+    if permission is None or not allowed(store, user["id"], permission, store.orgs.root):
+        return "PERM_FAILURE"
+    return None
+
+
+def _attempt(context: CallContext, identifier: str, verified: bool) -> bool:
+    """Count a failed attempt; after too many of them the right password doesn't help for a while."""
+    count = context.sessions.cache.get("failures", identifier) or 0
+    if count >= BLOCK_COUNT:
+        return False
+    if not verified:
+        context.sessions.cache.put("failures", identifier, count + 1, BLOCK_SECONDS)
+    return verified
+
+
+def _authtime(store: Store, user: Row, kind: str, org_unit: int) -> int:
+    """The idle time in seconds of a session: the library's setting, else the server's default for the type."""
+    default, name = _TIMEOUTS.get(kind, (0, None))
+    value = setting_value(store, name, org_unit) or setting_value(store, name, user["home_ou"]) if name else None
+    match = _INTERVAL.fullmatch(str(value)) if value is not None else None
+    return int(match[1]) * _UNITS[(match[2] or "second").lower()] if match else default
+
+
+def _open_session(context: CallContext, user: Row, credentials: LoginArguments) -> dict[str, Any]:
+    store = context.store
+    work_org, workstation_id = user["home_ou"], None
+    place = credentials.org_unit if credentials.org_unit > 0 else work_org
+    if credentials.workstation is not None:
+        workstation = next(iter(store.rows("aws", {"name": credentials.workstation})), None)
+        if workstation is None:
+            raise EventAnswer(c_event("WORKSTATION_NOT_FOUND"))
+        workstation_id, work_org = workstation["id"], workstation["owning_lib"]
+        place = work_org
+    authtime = _authtime(store, user, credentials.kind, place)
+    extension = PERSIST_EXTENSION if credentials.kind == "persist" else None
+    token = context.sessions.open(user["id"], work_org, workstation_id, authtime, user=user, extension=extension)
+    return c_event("SUCCESS", payload={"authtoken": token, "authtime": authtime, "provisional": 0})
+
+
+def _finish(context: CallContext, user: Row, credentials: LoginArguments, obstacle: str | None) -> dict[str, Any]:
+    if obstacle in ("PATRON_INACTIVE", "PATRON_CARD_INACTIVE"):
+        raise EventAnswer(c_event(obstacle))
+    if obstacle is not None:
+        raise _failed()
+    if context.api_name.endswith(".verify"):
+        return c_event("SUCCESS")
+    return _open_session(context, user, credentials)
+
+
+def _identity_missing(context: CallContext) -> Failure:
+    return method_exception(f"username/barcode and password required for method: {context.api_name}", 404)
+
+
+@method(SERVICE, "open-ils.auth.login")
+def login(context: CallContext, arguments: Any = None) -> dict[str, Any]:
+    """Log in with user name or barcode and password; the permission counts at the root org unit alone."""
+    credentials = LoginArguments.read(arguments)
+    store = context.store
+    username, barcode = credentials.username, credentials.barcode
+    if credentials.identifier is not None and username is None and barcode is None:
+        if _is_barcode(store, credentials.identifier):
+            barcode = credentials.identifier
+        else:
+            username = credentials.identifier
+    if username is not None:
+        barcode = None
+        user = _by_username(store, username)
+    elif barcode is not None:
+        user = _by_barcode(store, barcode)
+    else:
+        raise _identity_missing(context)
+    if user is None:
+        raise _failed()
+    obstacle = _obstacle(store, user, barcode, credentials.kind)
+    if obstacle == "LOGIN_FAILED":
+        raise _failed()
+    if credentials.password is None:
+        # The real service crashes here, and the gateway waits for it in vain (``auth-027``).
+        raise Failure(408, "Timeout Error : Request Timeout")
+    verified = credentials.kind != "api" and credentials.password == store.password(user["id"])
+    if not _attempt(context, username or user["usrname"], verified):
+        raise _failed()
+    return _finish(context, user, credentials, obstacle)
+
+
+def _seed(context: CallContext, user: Row | None, identifier: str, nonce: str, *, barcode: bool) -> str:
+    seed = _salt(user["id"]) if user else "x"
+    kept = (user["id"] if user else None, barcode)
+    context.sessions.cache.put("seed", identifier + nonce, kept, SEED_SECONDS)
+    return seed
+
+
+def _begin(context: CallContext, given: tuple[Any, ...], *, barcode: bool | None) -> str:
+    identifier = scalar_text(given[0]) if given else None
+    if identifier is None:
+        raise method_exception("An unknown server error occurred", 404)
+    nonce = (scalar_text(given[1]) if len(given) > 1 else None) or ""
+    is_barcode = _is_barcode(context.store, identifier) if barcode is None else barcode
+    find = _by_barcode if is_barcode else _by_username
+    return _seed(context, find(context.store, identifier), identifier, nonce, barcode=is_barcode)
+
+
+@method(SERVICE, "open-ils.auth.authenticate.init")
+def begin(context: CallContext, *given: Any) -> str:
+    """The seed to hash a password with, for a user name or barcode; ``x`` for an unknown one (``auth-051``)."""
+    return _begin(context, given, barcode=None)
+
+
+@method(SERVICE, "open-ils.auth.authenticate.init.username")
+def begin_with_username(context: CallContext, *given: Any) -> str:
+    """The seed for a user name."""
+    return _begin(context, given, barcode=False)
+
+
+@method(SERVICE, "open-ils.auth.authenticate.init.barcode")
+def begin_with_barcode(context: CallContext, *given: Any) -> str:
+    """The seed for a barcode."""
+    return _begin(context, given, barcode=True)
+
+
+@method(SERVICE, "open-ils.auth.authenticate.verify")
+@method(SERVICE, "open-ils.auth.authenticate.complete")
+def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
+    """Log in with the MD5 of the seed followed by the MD5 of the password (``auth-046``)."""
+    credentials = LoginArguments.read(arguments)
+    store = context.store
+    identifier = next(
+        (text for text in (credentials.identifier, credentials.username, credentials.barcode) if text is not None), None
+    )
+    if identifier is None:
+        raise _identity_missing(context)
+    kept = context.sessions.cache.get("seed", identifier + credentials.nonce)
+    if kept is None:
+        raise method_exception(
+            "No authentication seed found. open-ils.auth.authenticate.init must be called first", 404
+        )
+    user_id, found_by_barcode = kept
+    user = store.row("au", user_id) if user_id is not None else None
+    if user is None:
+        context.sessions.cache.pop("seed", identifier + credentials.nonce)
+        raise _failed()
+    barcode = identifier if found_by_barcode else credentials.barcode
+    obstacle = _obstacle(store, user, barcode, credentials.kind)
+    if obstacle == "LOGIN_FAILED":
+        raise _failed()
+    context.sessions.cache.pop("seed", identifier + credentials.nonce)
+    expected = _md5(_salt(user["id"]) + _md5(store.password(user["id"]) or ""))
+    verified = credentials.kind != "api" and credentials.password == expected
+    if not _attempt(context, identifier, verified):
+        raise _failed()
+    return _finish(context, user, credentials, obstacle)
+
+
+SERVICE = "open-ils.auth"
+
+
+def _user(session: SandboxSession) -> dict[str, Any]:
+    """The user as at the login, with workstation and its org unit as text, and an empty password."""
+    workstation = None if session.workstation is None else str(session.workstation)
+    return wire_object("au", session.user, {"ws_ou": str(session.work_org), "wsid": workstation, "passwd": ""})
+
+
+def _is_set(value: Any) -> bool:
+    """Whether an option is given: a text or number other than 0; true doesn't count."""
+    text = scalar_text(value)
+    return text is not None and text != "0"
+
+
+@method(SERVICE, "open-ils.auth.session.retrieve")
+def retrieve(context: CallContext, token: Any = None, full: Any = None, unprolonged: Any = None) -> dict[str, Any]:
+    """The user of a session; with ``full`` in a hash beside the idle time; ``unprolonged`` doesn't begin that anew."""
+    session = context.sessions.find(scalar_text(token), prolong=not _is_set(unprolonged))
+    if session is None:
+        raise no_session()
+    return {"authtime": session.authtime, "userobj": _user(session)} if _is_set(full) else _user(session)
+
+
+@method(SERVICE, "open-ils.auth.session.delete")
+def delete(context: CallContext, token: Any = None) -> str | None:
+    """End a session and return its token, whether there was one or not (``auth-044``)."""
+    text = scalar_text(token)
+    context.sessions.close(text)
+    return text
+
+
+@method(SERVICE, "open-ils.auth.session.reset_timeout")
+def reset_timeout(context: CallContext, token: Any = None, reload_user: Any = None) -> dict[str, Any] | None:
+    """Begin a session's idle time anew, and read its user again if asked to; the payload is the time left."""
+    text = scalar_text(token)
+    if text is None:
+        return None
+    session = context.sessions.find(text)
+    if session is None:
+        raise no_session()
+    if isinstance(reload_user, int | float) and not isinstance(reload_user, bool) and reload_user:
+        session.user = context.requestor(session)
+    return c_event("SUCCESS", payload=context.sessions.remaining(session))

@@ -1,0 +1,134 @@
+"""Methods that bill and take money: ``open-ils.circ.money.*``, after ``OpenILS/Application/Circ/Money.pm``.
+
+What the database's triggers do there is done here by hand: the summary of a transaction (``mbts``) is kept up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from evergreen_groups.sandbox.database import Store, timestamp_text, wire_object
+from evergreen_groups.sandbox.services.actor import recalculate
+from evergreen_groups.sandbox.services.editor import Editor, argument_of, not_found
+from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event, permission_failure
+from evergreen_groups.sandbox.services.perl import text
+from evergreen_groups.sandbox.services.permissions import allowed
+from evergreen_groups.sandbox.services.registry import CallContext, Die, method
+
+SERVICE = "open-ils.circ"
+
+
+def transaction_org(store: Store, transaction_id: int) -> int | None:
+    """The library of a transaction: where the item went out, or the billing location."""
+    loan = store.row("circ", transaction_id)
+    if loan is not None:
+        return int(loan["circ_lib"])
+    grocery = store.row("mg", transaction_id)
+    return int(grocery["billing_location"]) if grocery else None
+
+
+def set_finish(store: Store, transaction_id: int, finish: str | None) -> None:
+    """Close a transaction, or open it again."""
+    class_id = "circ" if store.row("circ", transaction_id) else "mg"
+    for kind in (class_id, "mbts"):
+        store.update(kind, transaction_id, {"xact_finish": finish})
+
+
+def settle(context: CallContext, transaction_id: int) -> None:
+    """Close a transaction on which nothing is owed, unless the item is still out; open one that isn't settled.
+
+    Source: ``AppUtils::check_open_xact``.
+    """
+    store = context.store
+    summary = store.row("mbts", transaction_id)
+    if summary is None:
+        return
+    loan = store.row("circ", transaction_id)
+    owed = Decimal(summary["balance_owed"])
+    if owed == 0 and summary["xact_finish"] is None and (loan is None or loan["stop_fines"]):
+        set_finish(store, transaction_id, timestamp_text(context.clock()))
+    elif owed != 0 and summary["xact_finish"] is not None:
+        set_finish(store, transaction_id, None)
+
+
+def add_to_summary(
+    store: Store, transaction_id: int, changes: Mapping[str, Any], *, owed: Decimal, paid: Decimal
+) -> None:
+    """Add to what is owed and paid on a transaction, and note the last billing or payment."""
+    summary = store.row("mbts", transaction_id) or {}
+    amounts = {
+        "total_owed": Decimal(summary["total_owed"] or 0) + owed,
+        "total_paid": Decimal(summary["total_paid"] or 0) + paid,
+        "balance_owed": Decimal(summary["balance_owed"]) + owed - paid,
+    }
+    store.update("mbts", transaction_id, {**{name: str(value) for name, value in amounts.items()}, **changes})
+
+
+@method(SERVICE, "open-ils.circ.money.grocery.create")
+def create_grocery(context: CallContext, token: Any = None, sent: Any = None) -> int:
+    """Begin a transaction for anything but a loan; with nothing owed on it yet it is closed at once."""
+    session = context.sessions.find(token)
+    if session is None:
+        raise EventAnswer(perl_event("NO_SESSION"))
+    values = argument_of("mg", sent)
+    place = values["billing_location"]
+    if place is not None and _integer(place) is None:
+        raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
+    if not allowed(context.store, session.user_id, "CREATE_TRANSACTION", _integer(place)):
+        raise permission_failure("CREATE_TRANSACTION", place)
+    with context.store.transaction():
+        editor = Editor(context, token)
+        try:
+            transaction_id = editor.create("mg", {**values, "id": None})
+        except EventAnswer:
+            # The real service goes on with the 0 that it got for an id.
+            raise not_found("mbt", "0") from None
+        grocery = editor.retrieve("mg", transaction_id)
+        shared = ("id", "usr", "xact_start", "xact_finish")
+        summary = dict.fromkeys(("total_owed", "total_paid", "balance_owed"), "0.00")
+        editor.store.insert("mbts", {**summary, **{n: grocery[n] for n in shared}, "xact_type": "grocery"})
+        settle(context, transaction_id)
+        return transaction_id
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return int(text(value))
+    except ValueError:
+        return None
+
+
+@method(SERVICE, "open-ils.circ.money.billing.create")
+def create_billing(context: CallContext, token: Any = None, sent: Any = None) -> int:
+    """Add a billing to a transaction, and recalculate the patron's penalties for the transaction's library."""
+    with context.store.transaction():
+        editor = Editor(context, token)
+        editor.require("CREATE_BILL")
+        values = argument_of("mb", sent)
+        transaction = editor.retrieve("mbt", values["xact"])
+        transaction_id = int(transaction["id"])
+        if transaction["xact_finish"] is not None:
+            set_finish(editor.store, transaction_id, None)
+        values["amount"] = text(values["amount"]).replace("$", "") if values["amount"] is not None else None
+        billing_id = editor.create("mb", values)
+        billing = editor.retrieve("mb", billing_id)
+        if billing["voided"] != "t":
+            last = {
+                "last_billing_ts": billing["billing_ts"],
+                "last_billing_note": billing["note"],
+                "last_billing_type": billing["billing_type"],
+            }
+            add_to_summary(editor.store, transaction_id, last, owed=Decimal(billing["amount"]), paid=Decimal(0))
+        recalculate(editor.store, transaction["usr"], transaction_org(editor.store, transaction_id))
+        settle(context, transaction_id)
+        return billing_id
+
+
+@method(SERVICE, "open-ils.circ.money.grocery.retrieve")
+def grocery(context: CallContext, token: Any = None, transaction_id: Any = None) -> dict[str, Any]:
+    """One grocery transaction."""
+    editor = Editor(context, token)
+    editor.require("VIEW_TRANSACTION")
+    return wire_object("mg", editor.retrieve("mg", transaction_id))

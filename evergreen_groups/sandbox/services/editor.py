@@ -1,0 +1,253 @@
+"""A method's hands on the database, after Evergreen's ``OpenILS/Utils/CStoreEditor.pm``.
+
+The editor knows who asks. What can't be found, written or allowed becomes an event with the payload that the real
+one has.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from evergreen_groups.sandbox.database import (
+    DEFAULTS,
+    FLAGS,
+    INTEGER_LIMIT,
+    BadValueError,
+    Row,
+    Store,
+    StoredClass,
+    StoredField,
+    check_references,
+    idl_classes,
+    parse_object,
+    rows_hold,
+    timestamp_text,
+    to_wire,
+    values_fit,
+)
+from evergreen_groups.sandbox.query import Frame, QueryError, Source, run_search
+from evergreen_groups.sandbox.services import permissions
+from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event, permission_failure
+from evergreen_groups.sandbox.services.perl import is_true, number, text
+from evergreen_groups.sandbox.services.registry import CallContext, Die
+
+_LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
+
+
+class Editor:
+    """The database as one caller may use it.
+
+    Raises:
+        Event: NO_SESSION, when the token is nobody's.
+    """
+
+    def __init__(self, context: CallContext, token: Any) -> None:
+        self.context = context
+        self.store: Store = context.store
+        self.session = context.session(token)
+        self.user_id = self.session.user_id
+
+    def allowed(self, permission: str, org_unit: Any = None) -> bool:
+        """Whether the caller has a permission at an org unit; at its own work org unit where none is given.
+
+        Raises:
+            Die: the org unit is a text but no number, so that the database can't be asked.
+        """
+        place = org_unit if is_true(org_unit) else self.session.work_org
+        if isinstance(place, bool | list | dict):
+            return permissions.allowed(self.store, self.user_id, permission, None)
+        try:
+            return permissions.allowed(self.store, self.user_id, permission, int(text(place)))
+        except ValueError:
+            raise Die("Can't use an undefined value as an ARRAY reference.") from None
+
+    def require(self, permission: str, org_unit: Any = None) -> None:
+        """Insist on a permission.
+
+        Raises:
+            Event: PERM_FAILURE with the place as text (``errors-057``).
+        """
+        if not self.allowed(permission, org_unit):
+            place = org_unit if is_true(org_unit) else self.session.work_org
+            raise permission_failure(permission, place if isinstance(place, bool | list | dict) else text(place))
+
+    def retrieve(self, class_id: str, key: Any, *, sent: Any = ...) -> Row:
+        """The row with a primary key (:func:`retrieve`)."""
+        return retrieve(self.store, class_id, key, sent=sent)
+
+    def search(self, class_id: str, where: Mapping[str, Any]) -> list[Row] | None:
+        """The rows that fulfil a condition (:func:`search`)."""
+        return search(self.store, class_id, where)
+
+    def create(self, class_id: str, sent: Mapping[str, Any]) -> int:
+        """Insert an object as it was sent (values by field name, flags with them) and return its id.
+
+        Raises:
+            Event: DATABASE_UPDATE_FAILED.
+            Die: it refers to something that isn't there.
+        """
+        known = idl_classes()[class_id]
+        values = {item.name: _sql_value(item, sent.get(item.name)) for item in known.columns}
+        defaults = DEFAULTS.get(class_id, {})
+        values = {name: defaults.get(name) if value is None else value for name, value in values.items()}
+        failure = self._failure(known, sent, "INSERT error", 500)
+        if not values_fit(known, values):
+            raise failure
+        if values[known.primary] is None:
+            values[known.primary] = self.store.next_value(known.sequence or known.table)
+        if self.store.row(class_id, values[known.primary]) is not None or not rows_hold(self.store, known, values):
+            raise failure
+        new_id = self.store.insert(class_id, values)
+        check_references(self.store, class_id, values)
+        return new_id
+
+    def update(self, class_id: str, sent: Mapping[str, Any]) -> None:
+        """Write every field of an object as it was sent; users get a new ``last_xact_id`` and time of update.
+
+        Raises:
+            Event: DATABASE_UPDATE_FAILED.
+        """
+        known = idl_classes()[class_id]
+        key = _key(known, sent)
+        if key is None or self.store.row(class_id, key) is None:
+            raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
+        values = {
+            item.name: _sql_value(item, sent.get(item.name)) for item in known.columns if item.name != known.primary
+        }
+        if class_id == "au":
+            values["last_xact_id"] = transaction_id(self.context)
+            values["last_update_time"] = timestamp_text(self.context.clock())
+        failure = self._failure(known, sent, "Error in updating a row", 500)
+        if not values_fit(known, values) or not rows_hold(self.store, known, {**values, known.primary: key}):
+            raise failure
+        self.store.update(class_id, key, values)
+        check_references(self.store, class_id, values)
+
+    def delete(self, class_id: str, sent: Mapping[str, Any]) -> None:
+        """Delete the row of an object.
+
+        Raises:
+            Event: DATABASE_UPDATE_FAILED.
+        """
+        known = idl_classes()[class_id]
+        key = _key(known, sent)
+        if key is None or self.store.row(class_id, key) is None:
+            raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
+        self.store.delete(class_id, key)
+
+    def _failure(self, known: StoredClass, sent: Mapping[str, Any], message: str, status: int) -> EventAnswer:
+        payload = {"__c": known.id, "__p": [sent.get(name) for name in (*(f.name for f in known.fields), *FLAGS)]}
+        return EventAnswer(perl_event("DATABASE_UPDATE_FAILED", payload=payload, debug=_debug(message, status)))
+
+
+def retrieve(store: Store, class_id: str, key: Any, *, sent: Any = ...) -> Row:
+    """The row with a primary key; ``sent`` is what the event shall have as its payload instead of the key.
+
+    Raises:
+        Event: ``…_NOT_FOUND``, or DATABASE_QUERY_FAILED for a key that the database can't read.
+    """
+    parsed = parse_object(key)
+    if parsed is not None:
+        key = parsed[1][idl_classes()[parsed[0]].primary]
+    payload = key if sent is ... else sent
+    wanted = key[0] if isinstance(key, list) and key else key
+    found = [] if wanted is None else search(store, class_id, {idl_classes()[class_id].primary: wanted})
+    if found is None:
+        raise EventAnswer(perl_event("DATABASE_QUERY_FAILED", payload=payload, debug=_debug("Severe query error", 500)))
+    if not found:
+        raise not_found(class_id, payload)
+    return found[0]
+
+
+def search(store: Store, class_id: str, where: Mapping[str, Any]) -> list[Row] | None:
+    """The rows that fulfil a condition of Evergreen's JSON query, whoever may see them.
+
+    None where the database can't make sense of it (``groups-044``).
+    """
+    known = idl_classes()[class_id]
+    try:
+        if all(_is_plain(value) for value in where.values()):
+            return None if _too_large(known, where) else store.rows(class_id, where)
+        found = run_search(known, dict(where), {}, _everyone)
+        rows = store.read().execute(found.sql).fetchall()
+    except (BadValueError, QueryError, sqlite3.OperationalError):
+        return None
+    columns = found.columns
+    return [{f.name: to_wire(f.kind, value) for f, value in zip(columns, row, strict=True)} for row in rows]
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+
+
+def _too_large(known: StoredClass, where: Mapping[str, Any]) -> bool:
+    """Whether a text names a user by a number that PostgreSQL's integers don't reach."""
+    key = where.get(known.primary)
+    return known.id == "au" and isinstance(key, str) and abs(number(key)) >= INTEGER_LIMIT
+
+
+def _everyone(frame: Frame, source: Source) -> str:  # noqa: ARG001 - the interface of a permission
+    return "TRUE"
+
+
+def not_found(class_id: str, payload: Any) -> EventAnswer:
+    """The event for a row that isn't there, named after its class (``ACTOR_USER_NOT_FOUND``)."""
+    name = idl_classes()[class_id].fieldmapper.replace("::", "_").upper()
+    return EventAnswer(perl_event(f"{name}_NOT_FOUND", payload=payload))
+
+
+def transaction_id(context: CallContext) -> str:
+    """A new ``last_xact_id``: the time and two random numbers, as the database services make it."""
+    return f"{int(context.clock().timestamp())}.{secrets.randbelow(10**10)}.{secrets.randbelow(10**10)}"
+
+
+def object_argument(value: Any) -> tuple[str, dict[str, Any]]:
+    """A parameter that must be an object: its class and its values by field name.
+
+    Raises:
+        Die: it is none, so that Perl can't call a method on it.
+    """
+    parsed = parse_object(value)
+    if parsed is None:
+        raise Die("Can't call method on a value that is not an object.")
+    return parsed
+
+
+def argument_of(class_id: str, value: Any) -> dict[str, Any]:
+    """A parameter that must be an object of one class.
+
+    Raises:
+        Die: it is none, or lacks the class's fields.
+    """
+    found, values = object_argument(value)
+    if found != class_id:
+        raise Die(f"No such field in Fieldmapper::{idl_classes()[found].fieldmapper}!")
+    return values
+
+
+def _debug(message: str, status: int) -> str:
+    return f"Exception: OpenSRF::DomainObject::oilsMethodException <{status}>  {message}\n"
+
+
+def _key(known: StoredClass, sent: Mapping[str, Any]) -> int | None:
+    value = _sql_value(known.by_name[known.primary], sent.get(known.primary))
+    return value if isinstance(value, int) else None
+
+
+def _sql_value(item: StoredField, value: Any) -> Any:
+    """A value as it goes into the statement: of an object its key, of a number what C reads of it (``doUpdate``)."""
+    if isinstance(value, dict):
+        parsed = parse_object(value)
+        value = parsed[1].get(idl_classes()[parsed[0]].primary) if parsed else None
+    if isinstance(value, bool):
+        value = "t" if value else "f"
+    if value is None or isinstance(value, list):
+        return None
+    if item.kind == "integer":
+        match = _LEADING_INTEGER.match(text(value))
+        return int(match[0]) if match else 0
+    return text(value)

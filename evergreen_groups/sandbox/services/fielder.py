@@ -1,0 +1,237 @@
+"""Flattened searches: a map of keys to paths over links becomes joins and fleshing, and objects become flat hashes.
+
+The rules are those of ``OpenILS/Application/Flattener.pm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from evergreen_groups.sandbox.database import StoredClass, StoredLink, Visibility, idl_classes, to_wire
+from evergreen_groups.sandbox.query import QueryError, subquery
+from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event
+from evergreen_groups.sandbox.services.pcrud import Reader
+from evergreen_groups.sandbox.services.registry import CallContext, Die, Failure, method
+
+FLATTENER = "OpenILS/Application/Flattener.pm"
+
+
+@dataclass
+class MappedColumn:
+    """One key of the map: where it leads, and what it may be used for. ``alias`` is that of the last class joined."""
+
+    path: list[str]
+    sort: bool
+    filter: bool
+    display: bool
+    alias: str | None = None
+
+
+@dataclass
+class FlatMap:
+    """A map made ready: its columns, and the joins and fleshing that they need."""
+
+    known: StoredClass
+    columns: dict[str, MappedColumn]
+    join: dict[str, Any] = field(default_factory=dict)
+    flesh: int = 0
+    flesh_fields: dict[str, list[str]] = field(default_factory=dict)
+
+    def options(self, span: dict[str, Any]) -> dict[str, Any]:
+        """The options for pcrud; ``span`` holds ``sort``, ``limit`` and ``offset``."""
+        options: dict[str, Any] = {"join": self.join, "flesh": self.flesh, "flesh_fields": self.flesh_fields}
+        options |= {name: span[name] for name in ("limit", "offset") if name in span}
+        sort = span.get("sort")
+        if sort:
+            options["order_by"] = [term for entry in _listed(sort) for term in self._term(entry)]
+        return options
+
+    def _term(self, entry: Any) -> list[dict[str, Any]]:
+        key, direction = next(iter(entry.items()), ("", "asc")) if isinstance(entry, dict) else (str(entry), "asc")
+        column = self.columns.get(key)
+        if column is None:
+            return []
+        return [{"class": column.alias or self.known.id, "field": column.path[-1], "direction": direction}]
+
+    def condition(self, node: Any, *, in_expression: bool = False) -> Any:
+        """A filter with the map's keys put as the fields they lead to."""
+        if isinstance(node, list):
+            return [self.condition(item, in_expression=in_expression) for item in node]
+        if not isinstance(node, dict):
+            return node
+        expanded: dict[str, Any] = {}
+        for key, value in node.items():
+            if in_expression or not "a" <= key[:1] <= "z":
+                expanded[key] = self.condition(value, in_expression=in_expression)
+                continue
+            inner, column = self.condition(value, in_expression=True), self.columns.get(key)
+            if column is None:
+                expanded[key] = inner
+            elif column.alias:
+                expanded.setdefault(f"+{column.alias}", {})[column.path[-1]] = inner
+            else:
+                expanded[column.path[-1]] = inner
+        return expanded
+
+    def flat(self, values: dict[str, Any]) -> dict[str, Any]:
+        """One object as a flat hash of the columns to display.
+
+        Raises:
+            Die: a path begins with something that isn't a field.
+        """
+        for column in self.columns.values():
+            if column.display and column.path[0] not in self.known.by_name:
+                raise Die(f"No field by the name {column.path[0]} in Fieldmapper::{self.known.fieldmapper}!")
+        return {key: _value(values, column.path) for key, column in self.columns.items() if column.display}
+
+
+def flat_map(class_id: Any, given: Any) -> FlatMap:
+    """Make a map ready for a class.
+
+    Raises:
+        Die: no such class, or a path over something that isn't a link.
+    """
+    known = idl_classes().get(class_id) if isinstance(class_id, str) else None
+    if known is None:
+        raise Die(f'Can\'t call method "Identity" on an undefined value at {FLATTENER} line 64.')
+    if not isinstance(given, dict):
+        raise Die(f"Can't use an undefined value as a HASH reference at {FLATTENER} line 300.")
+    prepared = FlatMap(known, {key: _column(value) for key, value in given.items()})
+    counts: dict[str, dict[str, int]] = {}
+    for column in prepared.columns.values():
+        if column.display:
+            _add_fleshing(prepared, column)
+        if column.filter or column.sort:
+            _add_joins(prepared, column, counts)
+    return prepared
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _column(value: Any) -> MappedColumn:
+    if isinstance(value, dict):
+        sort, filtered, display = (bool(value.get(name)) for name in ("sort", "filter", "display"))
+        return MappedColumn(str(value.get("path", "")).split("."), sort, filtered, display)
+    return MappedColumn(str(value).split("."), sort=True, filter=True, display=True)
+
+
+def _link(known: StoredClass | None, name: str) -> StoredLink:
+    link = known.links.get(name) if known else None
+    if link is None:
+        raise Die(f"Exception: OpenSRF::EX::ERROR no link '{name}'")
+    return link
+
+
+def _add_fleshing(prepared: FlatMap, column: MappedColumn) -> None:
+    known: StoredClass | None = prepared.known
+    for step in column.path[:-1]:
+        link = _link(known, step)
+        names = prepared.flesh_fields.setdefault(known.id if known else "", [])
+        if step not in names:
+            names.append(step)
+        known = idl_classes().get(link.class_id)
+    prepared.flesh = max(prepared.flesh, len(column.path) - 1)
+
+
+def _add_joins(prepared: FlatMap, column: MappedColumn, counts: dict[str, dict[str, int]]) -> None:
+    known: StoredClass | None = prepared.known
+    level, trail, primary = prepared.join, "", prepared.known.primary
+    for step in column.path[:-1]:
+        link = _link(known, step)
+        trail += f"__{step}"
+        numbers = counts.setdefault(link.class_id, {})
+        number = numbers.setdefault(trail, len(numbers) + 1)
+        alias = column.alias = f"__{link.class_id}_{number}"
+        key = step if link.reltype == "has_a" else primary
+        join = level.setdefault(alias, {"type": "left", "class": link.class_id, "fkey": key, "field": link.key})
+        known = idl_classes().get(link.class_id)
+        primary = known.primary if known else "id"
+        level = join.setdefault("join", {})
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """An object's values by field name, None for anything else."""
+    if not isinstance(value, dict) or "__c" not in value:
+        return None
+    known, values = idl_classes()[value["__c"]], value["__p"]
+    return {item.name: values[place] if place < len(values) else None for place, item in enumerate(known.fields)}
+
+
+def _value(found: dict[str, Any], path: list[str]) -> Any:
+    current: list[Any] = [found]
+    for step in path[:-1]:
+        current = [fields.get(step) for item in current if (fields := _fields(item)) is not None]
+        if len(current) == 1 and isinstance(current[0], list):
+            return [(_fields(item) or {}).get(path[-1]) for item in current[0]]
+        if not current or _fields(current[0]) is None:
+            return None
+    return (_fields(current[0]) or {}).get(path[-1])
+
+
+SERVICE = "open-ils.fielder"
+_FIELD_SAFE = ("aou", "aout")
+
+
+@method(SERVICE, f"{SERVICE}.flattened_search", streaming=True)
+def flattened_search(
+    context: CallContext,
+    token: Any = None,
+    class_id: Any = None,
+    given: Any = None,
+    where: Any = None,
+    span: Any = None,
+) -> Iterator[dict[str, Any]]:
+    """Search a class's rows and send them as flat hashes, by a map of keys to paths (``fielder-001``)."""
+    session = context.session(token)
+    prepared = flat_map(class_id, given)
+    if not isinstance(where, dict):
+        raise Die(f"Can't use an undefined value as a HASH reference at {FLATTENER} line 350.")
+    options = prepared.options(span if isinstance(span, dict) else {})
+    if not prepared.known.in_pcrud:
+        raise Die(f"Method [open-ils.pcrud.search.{class_id}] not found for service open-ils.pcrud")
+    reader = Reader(context, Visibility(context.store, session.user_id))
+    try:
+        for found in reader.objects(prepared.known, prepared.condition(where), options):
+            yield prepared.flat(found)
+    except Failure as failure:
+        raise Die(failure.debug) from failure
+
+
+def _has_function(node: Any) -> bool:
+    """Whether a query names a function anywhere, which this service lets nobody do."""
+    if isinstance(node, dict):
+        return "transform" in node or "params" in node or any(map(_has_function, node.values()))
+    return isinstance(node, list) and any(map(_has_function, node))
+
+
+def _register_fields(class_id: str) -> None:
+    def fetch(context: CallContext, wanted: Any = None) -> Iterator[dict[str, Any]]:
+        wanted = wanted if isinstance(wanted, dict) else {}
+        query, fields = wanted.get("query"), wanted.get("fields")
+        if not isinstance(query, dict) or not query:
+            note = "query must be a hash" if query else "query is required"
+            raise EventAnswer(perl_event("BAD_PARAMS", note=note))
+        if _has_function(query) or _has_function(fields):
+            raise EventAnswer(perl_event("BAD_PARAMS", note="query must not use function transforms"))
+        known = idl_classes()[class_id]
+        names = fields or [item.name for item in known.columns]
+        names = names if isinstance(names, list) else [names]
+        select: dict[str, Any] = {"select": {class_id: names}, "from": class_id, "where": query}
+        try:
+            sql, kinds = subquery(None, select)
+        except QueryError:
+            return
+        for row in context.store.read().execute(sql):
+            values = zip(names, kinds, row, strict=True)
+            yield {name: to_wire("integer" if kind == "bigint" else kind, value) for name, kind, value in values}
+
+    register: Callable[..., Any] = method(SERVICE, f"{SERVICE}.{class_id}", streaming=True)
+    register(fetch)
+
+
+for _class_id in _FIELD_SAFE:
+    _register_fields(_class_id)

@@ -1,0 +1,196 @@
+"""The service open-ils.pcrud: ``search``, ``id_list``, ``retrieve`` and ``count`` of each class it offers."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from evergreen_groups.sandbox.database import TO_WIRE, StoredClass, StoredField, StoredLink, Visibility, idl_classes
+from evergreen_groups.sandbox.query import QueryError, Search, count, run_search
+from evergreen_groups.sandbox.services.registry import CallContext, method, method_exception
+
+SERVICE = "open-ils.pcrud"
+DEEPEST_FLESH = 100
+_MISSING = object()
+
+Values = list[Any]
+
+
+def _severe() -> Exception:
+    return method_exception("Severe query error -- see error log for more details", 500)
+
+
+def _visibility(context: CallContext, token: Any) -> Visibility:
+    """What the holder of a token may see.
+
+    Raises:
+        Failure: 401, a token that no session has (``pcrud-148``).
+    """
+    if token == "ANONYMOUS":  # noqa: S105 - the word for having no token
+        return Visibility(context.store, None)
+    session = context.sessions.find(token)
+    if session is None:
+        shown = token if isinstance(token, str | int | float) and not isinstance(token, bool) else "(null)"
+        raise method_exception(f"{SERVICE}: permacrud received a bad auth token: {shown}", 401)
+    return Visibility(context.store, session.user_id)
+
+
+class Reader:
+    """Carries out searches for one account, fleshing included (``doFieldmapperSearch``)."""
+
+    def __init__(self, context: CallContext, visibility: Visibility) -> None:
+        self._connection = context.store.read()
+        self._visibility = visibility
+
+    def objects(self, known: StoredClass, where: Any, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The objects that a search finds, fleshed as the options say.
+
+        Raises:
+            Failure: 500, a query that the real service refuses.
+        """
+        depth = _flesh_depth(options.get("flesh"))
+        fleshing = _flesh_links(known, options.get("flesh_fields")) if depth > 0 else []
+        for values in self._rows(known, where, options):
+            for link in fleshing:
+                self._flesh(known, values, link, options, depth)
+            yield {"__c": known.id, "__p": values}
+
+    def count(self, known: StoredClass, where: Any, options: dict[str, Any]) -> int:
+        """How many rows a search finds.
+
+        Raises:
+            Failure: 500, a query that the real service refuses.
+        """
+        try:
+            sql = count(known, where, options, self._visibility.condition)
+            return int(self._connection.execute(sql).fetchone()[0])
+        except (QueryError, sqlite3.OperationalError) as problem:
+            raise _severe() from problem
+
+    def _rows(self, known: StoredClass, where: Any, options: dict[str, Any]) -> list[Values]:
+        try:
+            found = run_search(known, where, options, self._visibility.condition)
+            rows = iter(self._connection.execute(found.sql))
+            return _placed(known, found.columns, _distinct(known, found, rows) if found.joined else rows)
+        except (QueryError, sqlite3.OperationalError) as problem:
+            raise _severe() from problem
+
+    def _flesh(self, known: StoredClass, values: Values, link: StoredLink, options: dict[str, Any], depth: int) -> None:
+        """Put the objects that a link leads to in its field's place."""
+        many = link.reltype == "has_many"
+        place = known.positions[link.field]
+        kid = idl_classes().get(link.class_id)
+        if kid is None:
+            return
+        if SERVICE not in kid.controllers:
+            _set(values, place, [] if many else None)
+            return
+        source = known.positions[link.field if link.reltype == "has_a" else known.primary]
+        key = values[source] if source < len(values) else None
+        if key is None or isinstance(key, dict | list):
+            return
+        below = {name: options[name] for name in ("flesh_fields", "order_by", "select") if options.get(name)}
+        kids = list(self.objects(kid, {link.key: str(key)}, {**below, "flesh": depth - 1}))
+        if many:
+            _set(values, place, kids)
+        elif kids:
+            _set(values, place, kids[0])
+
+
+def _set(values: Values, place: int, value: Any) -> None:
+    values.extend([None] * (place + 1 - len(values)))
+    values[place] = value
+
+
+def _placed(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> list[Values]:
+    """Rows as arrays in the IDL's order, up to the last column selected."""
+    converts = [(known.positions[item.name], TO_WIRE[item.kind]) for item in columns]
+    width = max((place for place, _ in converts), default=-1) + 1
+    placed = []
+    for row in rows:
+        values: Values = [None] * width
+        for (place, convert), value in zip(converts, row, strict=False):
+            values[place] = value if convert is None or value is None else convert(value)
+        placed.append(values)
+    return placed
+
+
+def _distinct(known: StoredClass, found: Search, rows: Iterator[Any]) -> Iterator[Any]:
+    """Drop rows whose key came before, then count off offset and limit."""
+    names, limit, offset = [item.name for item in found.columns], found.limit, found.offset
+    key = names.index(known.primary) if known.primary in names else None
+    seen = set()
+    for row in rows:
+        if limit == 0:
+            return
+        if key is not None and row[key] in seen:  # a right join's rows without a key are all kept
+            continue
+        if offset > 0:
+            offset -= 1
+            continue
+        limit -= 1
+        if key is not None and row[key] is not None:
+            seen.add(row[key])
+        yield row
+
+
+def _flesh_depth(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0
+    return DEEPEST_FLESH if value == -1 or value > DEEPEST_FLESH else int(value)
+
+
+def _flesh_links(known: StoredClass, wanted: Any) -> list[StoredLink]:
+    """The links to flesh of a class; names that aren't links are passed over (``pcrud-164``)."""
+    names = wanted.get(known.id) if isinstance(wanted, dict) else None
+    if isinstance(names, dict):
+        names = list(names.values())
+    if not isinstance(names, list):
+        return []
+    if names == ["*"]:
+        return list(known.links.values())
+    return [known.links[name] for name in names if isinstance(name, str) and name in known.links]
+
+
+def _options(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _register(known: StoredClass) -> None:
+    def searching(context: CallContext, *given: Any) -> Iterator[Any]:
+        token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
+        yield from _found(context, known, token, where, options)
+
+    def listing(context: CallContext, *given: Any) -> Iterator[Any]:
+        token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
+        kept = {name: value for name, value in _options(options).items() if name not in ("flesh", "flesh_fields")}
+        kept["select"] = {known.id: [known.primary]}
+        for item in _found(context, known, token, where, kept):
+            yield item["__p"][-1]
+
+    def retrieving(context: CallContext, token: Any = None, key: Any = None, options: Any = None) -> Iterator[Any]:
+        yield from _found(context, known, token, {known.primary: key}, options)
+
+    def counting(context: CallContext, *given: Any) -> Any:
+        token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
+        if where is _MISSING:
+            raise method_exception("An unknown server error occurred", 404)
+        return Reader(context, _visibility(context, token)).count(known, where, _options(options))
+
+    functions: dict[str, Callable[..., Any]] = {"search": searching, "id_list": listing}
+    for name, function in functions.items():
+        method(SERVICE, f"{SERVICE}.{name}.{known.id}", streaming=True)(function)
+    method(SERVICE, f"{SERVICE}.retrieve.{known.id}", streaming=True, atomic=False)(retrieving)
+    method(SERVICE, f"{SERVICE}.count.{known.id}")(counting)
+
+
+def _found(context: CallContext, known: StoredClass, token: Any, where: Any, options: Any) -> Iterator[dict[str, Any]]:
+    if where is _MISSING:
+        raise method_exception("An unknown server error occurred", 404)
+    return Reader(context, _visibility(context, token)).objects(known, where, _options(options))
+
+
+for _known in idl_classes().values():
+    if _known.in_pcrud:
+        _register(_known)

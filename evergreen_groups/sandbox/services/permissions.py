@@ -1,0 +1,85 @@
+"""Who may do what where, by the rules of Evergreen's ``permission`` schema (``006.schema.permissions.sql``).
+
+A permission is granted to a user or a profile (and all profiles below it) with a depth: it holds at every org unit
+below the ancestor of that depth of the user's home library or of one of the work org units.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.database import Store
+
+EVERYTHING = "EVERYTHING"
+
+
+def _grants(store: Store, user_id: int, permission: str) -> list[int]:
+    """The depths of the grants that count for a permission, EVERYTHING's first (``permission.usr_perms``)."""
+    row = store.read().execute("SELECT profile FROM au WHERE id = ?", [user_id]).fetchone()
+    profiles = store.profiles.upwards(row[0]) if row else []
+    marks = ", ".join("?" * len(profiles)) or "NULL"
+    found = store.read().execute(
+        "SELECT permission, min(depth) FROM ("
+        "SELECT permission, depth FROM grants WHERE usr = ? AND permission IN (?, ?) UNION ALL "
+        "SELECT permission, depth FROM profile_grants "
+        f"WHERE profile IN ({marks}) AND permission IN (?, ?)) "
+        "GROUP BY permission ORDER BY permission <> ?",
+        [user_id, permission, EVERYTHING, *profiles, permission, EVERYTHING, EVERYTHING],
+    )
+    return [depth for _, depth in found]
+
+
+def work_orgs(store: Store, user_id: int) -> list[int]:
+    """The org units a user works at (``permission.usr_work_ou_map``)."""
+    found = store.read().execute("SELECT org_unit FROM work_orgs WHERE usr = ? ORDER BY org_unit", [user_id])
+    return [org_unit for (org_unit,) in found]
+
+
+def orgs_where(store: Store, user_id: int, permission: str) -> set[int]:
+    """The org units at which a user has a permission (``permission.usr_has_perm`` of each)."""
+    row = store.read().execute("SELECT active, super_user, home_ou FROM au WHERE id = ?", [user_id]).fetchone()
+    if row is None or row[0] == 0:
+        return set()
+    _, super_user, home = row
+    if super_user:
+        return set(store.orgs.ids)
+    depths = _grants(store, user_id, permission)
+    at_home = set(store.orgs.descendants_of_depth(home, depths[0])) if depths else set()
+    at_work = (
+        store.orgs.descendants_of_depth(work_org, depth) for depth in depths for work_org in work_orgs(store, user_id)
+    )
+    return at_home.union(*at_work)
+
+
+def allowed(store: Store, user_id: int, permission: str, org_unit: int | None) -> bool:
+    """Whether a user has a permission at an org unit (``permission.usr_has_perm``).
+
+    A superuser is allowed everything, at org units that don't exist as well.
+    """
+    row = store.read().execute("SELECT active, super_user FROM au WHERE id = ?", [user_id]).fetchone()
+    if row is None or row[0] == 0:
+        return False
+    return bool(row[1]) or org_unit in orgs_where(store, user_id, permission)
+
+
+def highest_orgs(store: Store, user_id: int, permission: str) -> list[int]:
+    """The topmost org units at which a user works with a permission (``permission.usr_has_perm_at``).
+
+    The home library plays no part; a superuser has the root.
+    """
+    row = store.read().execute("SELECT super_user FROM au WHERE id = ?", [user_id]).fetchone()
+    if row is None:
+        return []
+    if row[0]:
+        return [store.orgs.root]
+    depths = _grants(store, user_id, permission)
+    found: list[int] = []
+    for work_org in work_orgs(store, user_id) if depths else ():
+        if (store.orgs.depth(work_org) or 0) >= min(depths):
+            top = store.orgs.ancestor_at_depth(work_org, min(depths))
+            found.extend([] if top is None else [top])
+        else:
+            below = store.orgs.descendants(work_org)
+            found.extend(org for org in below if store.orgs.depth(org) == min(depths))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,241 @@
+"""The methods that the sandbox's services offer, and how a call is carried out.
+
+A module registers its methods with :func:`method`; :func:`dispatch` finds one and turns what it returns, yields or
+raises into payload items or a :class:`Failure`, as OpenSRF's C and Perl servers do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.sandbox.database import Row, Store, now
+from evergreen_groups.sandbox.services import permissions
+from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
+
+if TYPE_CHECKING:
+    from evergreen_groups.sandbox.services.sessions import SandboxSession, Sessions
+
+PERL_PACKAGES = {
+    "open-ils.actor": "OpenILS::Application::Actor",
+    "open-ils.circ": "OpenILS::Application::Circ",
+    "open-ils.fielder": "OpenILS::Application::Fielder",
+    "open-ils.auth_mfa": "OpenILS::Application::MultiFactorAuth",
+}
+C_SERVICES = ("open-ils.auth", "open-ils.pcrud")
+
+
+@dataclass(frozen=True)
+class Failure(Exception):  # noqa: N818 - the body's status tells how it ended, not an error of ours
+    """A call that ended without a result: the body's ``status`` and ``debug`` text."""
+
+    status: int
+    debug: str
+
+
+class Die(Exception):  # noqa: N818 - named for what the Perl code does
+    """Raised by a method of a Perl service where the real one dies: status 500, with the text in ``debug``."""
+
+
+def method_exception(text: str, status: int) -> Failure:
+    """A failure that a service itself reports."""
+    return Failure(status, f"osrfMethodException : {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a method works with. ``api_name`` is the name it was called by, ``locale`` the language asked for."""
+
+    store: Store
+    sessions: Sessions
+    api_name: str = ""
+    locale: str = "en-US"
+    clock: Callable[[], datetime] = now
+
+    def session(self, token: Any) -> SandboxSession:
+        """The session of a token.
+
+        Raises:
+            Event: NO_SESSION.
+        """
+        found = self.sessions.find(token)
+        if found is None:
+            raise no_session()
+        return found
+
+    def requestor(self, session: SandboxSession) -> Row:
+        """The user of a session, fresh from the database."""
+        row = self.store.row("au", session.user_id)
+        if row is None:
+            raise no_session()
+        return row
+
+    def allowed(self, session: SandboxSession, permission: str, org_unit: Any = None) -> bool:
+        """Whether the session's user has a permission at an org unit (its work org unit where none is given)."""
+        place = session.work_org if org_unit is None else org_unit
+        try:
+            place = int(place)
+        except (TypeError, ValueError):
+            place = None
+        return permissions.allowed(self.store, session.user_id, permission, place)
+
+    def check(self, session: SandboxSession, permission: str, org_unit: Any = None) -> None:
+        """Insist on a permission.
+
+        Raises:
+            Event: PERM_FAILURE, which names the org unit as it was given (the work org unit as text, ``errors-057``).
+        """
+        if not self.allowed(session, permission, org_unit):
+            raise permission_failure(permission, str(session.work_org) if org_unit is None else org_unit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    function: Callable[..., Any]
+    streaming: bool
+    atomic: bool
+
+
+Registry = dict[tuple[str, str], _Method]
+REGISTRY: Registry = {}
+
+
+def method(
+    service: str, name: str, *, authoritative: bool = False, streaming: bool = False, atomic: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a method of a service.
+
+    It is called with the :class:`CallContext` and the parameters of the call; those that the caller leaves out must
+    have defaults, those beyond the function's own are dropped. ``authoritative`` adds the name with ``.authoritative``.
+    A ``streaming`` function yields its results, and has an ``.atomic`` form that sends them as one list (unless
+    ``atomic`` is false).
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        for full_name in (name, f"{name}.authoritative") if authoritative else (name,):
+            REGISTRY[service, full_name] = _Method(function, streaming, atomic=False)
+            if streaming and atomic:
+                REGISTRY[service, f"{full_name}.atomic"] = _Method(function, streaming, atomic=True)
+        return function
+
+    return register
+
+
+def _parameters(function: Callable[..., Any], given: Sequence[Any]) -> Sequence[Any]:
+    accepted = list(inspect.signature(function).parameters.values())[1:]
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in accepted):
+        return given
+    return given[: len(accepted)]
+
+
+def _results(found: _Method, context: CallContext, given: Sequence[Any]) -> Iterator[Any]:
+    try:
+        outcome = found.function(context, *_parameters(found.function, given))
+        if found.streaming:
+            yield from outcome
+        elif outcome is not None:
+            yield outcome
+    except EventAnswer as event:
+        yield event.hash
+
+
+def _shortened(item: Any) -> Any:
+    """A number as Perl prints it: nothing behind the point where there is nothing to say."""
+    return int(item) if isinstance(item, float) and item.is_integer() else item
+
+
+def dispatch(context: CallContext, service: str, given: Sequence[Any], level: int = 1) -> list[Any]:
+    """Call the method ``context.api_name`` of a service and return the payload's items.
+
+    The Perl services drop nulls, the C services send them. A whole number that a Perl method returns becomes text on
+    its way (it is written into the log); what a stream or an ``.authoritative`` form sends stays as it is
+    (``groups-036``, ``groups-039``).
+
+    Raises:
+        Failure: no such service or method, or the call broke down.
+    """
+    name = context.api_name
+    if service not in PERL_PACKAGES and service not in C_SERVICES:
+        raise Failure(404, "osrfServiceException : Service Not Found")
+    found = REGISTRY.get((service, name))
+    if found is None or (level > 1 and service in PERL_PACKAGES):
+        owner = PERL_PACKAGES.get(service, f"service {service}")
+        raise method_exception(f"Method [{name}] not found for {owner}", 404)
+    try:
+        results = list(_results(found, context, given))
+    except Die as death:
+        trace = f"[{time.time():.6f}.{time.time_ns()}], thread trace [1]"
+        raise method_exception(f" *** Call to [{name}] failed for session {trace}:\n{death}\n\n", 500) from death
+    if service in C_SERVICES:
+        return [results] if found.atomic else results
+    if not found.streaming and not name.endswith(".authoritative"):
+        results = [str(item) if isinstance(item, int) else item for item in results]
+    results = [_shortened(item) for item in results if item is not None]
+    return [results] if found.atomic else results
+
+
+def _echo(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
+    """Send back each parameter (``errors-058``)."""
+    yield from given
+
+
+def _echo_anything(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method
+    """The same by the C services, which send back a null where there is none."""
+    yield from given or (None,)
+
+
+def _server_time(context: CallContext) -> int:
+    """The server's time in seconds since 1970; the Perl services alone tell it."""
+    return int(context.clock().timestamp())
+
+
+for _service in C_SERVICES:
+    method(_service, "opensrf.system.echo", streaming=True)(_echo_anything)
+for _service in PERL_PACKAGES:
+    method(_service, "opensrf.system.echo", streaming=True)(_echo)
+    method(_service, "opensrf.system.time")(_server_time)
+
+
+def _register_versions() -> None:
+    def version(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
+        return "HEAD"
+
+    def use_authoritative(context: CallContext) -> str:  # noqa: ARG001 - the interface of a method
+        return ""
+
+    for service in PERL_PACKAGES:
+        method(service, "opensrf.open-ils.system.ils_version")(version)
+        method(service, "opensrf.open-ils.system.use_authoritative")(use_authoritative)
+
+
+_register_versions()
+
+
+MODULES = (
+    "actor.circulation",
+    "actor.fines",
+    "actor.groups",
+    "actor.org_units",
+    "actor.patrons",
+    "actor.penalties",
+    "actor.permissions",
+    "actor.search",
+    "actor.settings",
+    "actor.update",
+    "auth",
+    "billing",
+    "fielder",
+    "pcrud",
+)
+"""The modules whose methods the sandbox offers; importing one registers its methods."""
+
+
+def register() -> None:
+    """Register the methods of every service."""
+    for name in MODULES:
+        import_module(f"evergreen_groups.sandbox.services.{name}")

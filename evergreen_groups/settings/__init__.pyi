@@ -1,0 +1,14 @@
+from . import load as load
+from . import passwords as passwords
+from . import values as values
+from .first_file import FirstConfiguration as FirstConfiguration
+from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
+from .passwords import mail_password as mail_password
+from .sections import GatewaySettings as GatewaySettings
+from .sections import MailSettings as MailSettings
+from .sections import PolicySettings as PolicySettings
+from .sections import ReportSettings as ReportSettings
+from .sections import ServeSettings as ServeSettings
+from .sections import Settings as Settings
+from .values import Network as Network
+from .values import NotAllowedError as NotAllowedError

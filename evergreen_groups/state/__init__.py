@@ -1,0 +1,5 @@
+"""What this program keeps itself: databases, files and locks in the state directory."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,203 @@
+"""The SQLite file of the history: opened so that it is private, whole, and waited for within bounds."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from evergreen_groups.errors import DataError, HistoryError
+from evergreen_groups.state.directory import make_state_directory
+
+_VERSION = 1
+_SCHEMA = (
+    "CREATE TABLE series (id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, settings TEXT NOT NULL,"
+    " UNIQUE (gateway, settings))",
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series(id), at TEXT NOT NULL,"
+    " unseen TEXT NOT NULL)",
+    "CREATE INDEX runs_of_series ON runs(series, id)",
+    # The org unit '' stands for all of them together.
+    "CREATE TABLE totals (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, org_unit TEXT NOT NULL,"
+    " group_count INTEGER NOT NULL, member_count INTEGER NOT NULL, combined_fines TEXT NOT NULL,"
+    " PRIMARY KEY (run, org_unit)) WITHOUT ROWID",
+    "CREATE TABLE listings (run INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE, number INTEGER NOT NULL,"
+    " combined_fines TEXT NOT NULL, certain INTEGER NOT NULL, member_count INTEGER NOT NULL, members TEXT NOT NULL,"
+    " library TEXT NOT NULL, libraries TEXT NOT NULL, PRIMARY KEY (run, number)) WITHOUT ROWID",
+)
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: move it away to begin a new one",
+    sqlite3.SQLITE_NOTADB: "it is damaged: move it away to begin a new one",
+    sqlite3.SQLITE_READONLY: "allow this user to write it and in its directory",
+    sqlite3.SQLITE_CANTOPEN: "allow this user to write it and in its directory",
+}
+_PRIMARY_CODE = 0xFF
+
+
+class HistoryFile:
+    """The open file at ``path``; made, for its owner alone, where it isn't there yet.
+
+    ``wait`` is how long (seconds) it waits for another process that is writing.
+
+    Raises:
+        HistoryError: it is damaged, isn't a history, or can't be opened.
+    """
+
+    def __init__(self, path: Path, wait: float) -> None:
+        self._path = path
+        self._wait = wait
+        self._make_private()
+        with self.errors_named():
+            self.database = sqlite3.connect(path, isolation_level=None, timeout=wait)
+        try:
+            with self.errors_named():
+                self._prepare()
+        except BaseException:
+            self.database.close()
+            raise
+
+    def _make_private(self) -> None:
+        """SQLite gives the files beside it the same mode."""
+        try:
+            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                os.fchmod(descriptor, 0o600)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            advice = _ADVICE[sqlite3.SQLITE_CANTOPEN]
+            raise HistoryError(f"the history {self._path} can't be opened: {error.strerror}; {advice}") from error
+
+    def _prepare(self) -> None:
+        self.database.execute("PRAGMA journal_mode=WAL")
+        self.database.execute("PRAGMA synchronous=FULL")
+        self.database.execute("PRAGMA foreign_keys=ON")
+        if self._version() == 0:
+            with self.transaction():
+                if self._version() == 0:  # nobody else made the tables meanwhile
+                    self._make_tables()
+        if self._version() != _VERSION:
+            raise HistoryError(
+                f"the history {self._path} was written by another release; move it away to begin a new one"
+            )
+
+    def _version(self) -> int:
+        (version,) = self.database.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _make_tables(self) -> None:
+        (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if others:
+            raise HistoryError(f"{self._path} isn't a history: move it away to begin one")
+        for statement in _SCHEMA:
+            self.database.execute(statement)
+        self.database.execute(f"PRAGMA user_version={_VERSION}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write what the block writes as a whole, or nothing of it."""
+        self.database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.database.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # some errors have rolled it back already
+                self.database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let the block read one state of the file, whatever others write meanwhile."""
+        self.database.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self.database.execute("ROLLBACK")
+
+    @contextmanager
+    def errors_named(self) -> Iterator[None]:
+        """Turn what goes wrong in the block into a :class:`HistoryError` that says what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._named(error) from error
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise HistoryError(
+                f"the history {self._path} holds something it never wrote; move it away to begin a new one"
+            ) from error
+
+    def _named(self, error: sqlite3.Error) -> HistoryError:
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return HistoryError(
+                f"the history {self._path} has been held by another process for {self._wait:g} seconds; end it "
+                "(fuser names it), or run again later"
+            )
+        advice = _ADVICE.get(code, "move it away to begin a new one")
+        return HistoryError(f"the history {self._path} can't be used ({error}); {advice}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()
+
+
+def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[str]) -> sqlite3.Connection:
+    """Open ``NAME.sqlite3``, made where it isn't there, readable by its owner alone; every statement is a transaction.
+
+    ``schema`` makes the ``tables``; ``what`` is what an error calls the file. What has been written is on disk. Several
+    threads and processes may do so at once.
+
+    Raises:
+        DataError: the file is something else, or broken, or can't be made.
+        ConfigurationError: the directory can't be made.
+    """
+    path = make_state_directory(directory) / f"{name}.sqlite3"
+    script = schema + "".join(_only_grows(table, what) for table in tables)
+    try:
+        if not path.exists():
+            _make(path, script)
+        return _prepared(path, script)
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise DataError(f"the {what} {path} can't be used ({error}); move it away to begin a new one") from error
+
+
+def _make(path: Path, script: str) -> None:
+    """Put a new file in place, whole, unless somebody else was faster.
+
+    The file itself is never opened here: closing it would give up the locks that SQLite holds on it in other threads.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600 from the start
+    os.close(handle)
+    try:
+        _prepared(Path(temporary), script).close()
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _prepared(path: Path, script: str) -> sqlite3.Connection:
+    """Connect, and make what isn't there yet."""
+    database = sqlite3.connect(path, isolation_level=None, timeout=10)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute("PRAGMA foreign_keys=ON")
+        database.executescript(script)
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
+def _only_grows(table: str, what: str) -> str:
+    return "".join(
+        f"CREATE TRIGGER IF NOT EXISTS {table}_{verb.lower()} BEFORE {verb} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, 'the {what} only grows'); END;\n"
+        for verb in ("UPDATE", "DELETE")
+    )

@@ -1,0 +1,69 @@
+"""The state directory, where the journal is kept and where runs find out about each other, and the cache's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.state.lock import Holder, hold
+
+REPORT_LOCK = "report.lock"
+
+
+def find_state_directory(environ: Mapping[str, str]) -> Path:
+    """Where state is kept: systemd's ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~/.local/state``."""
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].split(":")[0])
+    base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "/") / ".local" / "state")
+    return Path(base) / "evergreen-groups"
+
+
+def find_cache_directory(environ: Mapping[str, str]) -> Path | None:
+    """Where the gateway's IDL is kept between runs: systemd's directory, or the user's own; None without a home."""
+    if environ.get("CACHE_DIRECTORY"):
+        return Path(environ["CACHE_DIRECTORY"].split(":")[0])
+    home = environ.get("XDG_CACHE_HOME") or (Path(environ["HOME"]) / ".cache" if environ.get("HOME") else None)
+    return Path(home) / "evergreen-groups" if home else None
+
+
+def make_state_directory(path: Path) -> Path:
+    """Make a state directory that only its owner can enter.
+
+    Raises:
+        ConfigurationError: it can't be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot make the state directory {path}: {error.strerror}") from error
+    return path
+
+
+def gateway_key(url: str) -> str:
+    """A short name for a gateway's address that can be part of a file's name."""
+    host = "".join(letter if letter.isalnum() else "-" for letter in urlsplit(url).hostname or "gateway")
+    return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
+
+
+def changes_lock(path: Path, url: str, patience: float = 0.0) -> AbstractContextManager[Holder]:
+    """Hold the lock for changes at one gateway.
+
+    ``patience`` is how many seconds to wait for whoever holds it.
+
+    Raises:
+        BusyError: another run holds it; the message says which process and since when.
+    """
+    return hold(make_state_directory(path) / f"{gateway_key(url)}.lock", "is changing groups at this gateway", patience)
+
+
+def report_lock(path: Path) -> AbstractContextManager[Holder]:
+    """Hold the lock for making the report: one run at a time for each state directory.
+
+    Raises:
+        BusyError: another process holds it; the message says which and since when.
+    """
+    return hold(make_state_directory(path) / REPORT_LOCK, "is making the report")

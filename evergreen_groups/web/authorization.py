@@ -1,0 +1,99 @@
+"""Whose session a token is, and whether it is a member of staff's who may look at patrons."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from evergreen_groups.errors import NoSessionError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.ttl_cache import Kept
+from evergreen_groups.web.overload import RateLimit
+from evergreen_groups.web.problems import ProblemError
+
+log = logging.getLogger("evergreen_groups.web")
+
+STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
+SECONDS = 30.0
+"""How long a caller is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a session belongs to. ``user`` is an ``au.id``.
+
+    ``lacks`` are the permissions missing at the session's org unit among those that staff need here.
+    """
+
+    user: int
+    lacks: frozenset[str]
+
+
+class Admission:
+    """Finds out about callers, and remembers them for a while. Safe to share between threads.
+
+    A session that ends in between gets no further: what is read is read with its token. ``clock`` gives seconds. Each
+    token may come ``per_minute`` times a minute, and so may tokens of no session from one address: else the ILS would
+    be asked about whatever somebody makes up.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, per_minute: int) -> None:
+        self._callers: Kept[Caller] = Kept(clock, SECONDS)
+        self._requests = RateLimit(
+            clock, per_minute=per_minute, refusal="Too many requests in this session. Wait a little."
+        )
+        self._strangers = RateLimit(
+            clock, per_minute=per_minute, refusal="Too many requests without a session come from there. Wait a little."
+        )
+
+    def admit(self, gateway: Gateway, address: str) -> Caller:
+        """The caller with whose token ``gateway`` acts, who asks from ``address``.
+
+        Evergreen's sessions don't keep what they were opened for, so a patron's own is told by its owner's permissions:
+        staff have both. One that still waits for a second factor isn't found at all (``oils_auth_internal.c`` keeps
+        those elsewhere).
+
+        Raises:
+            NoSessionError: the token is no session's.
+            ProblemError: 403, it isn't a member of staff's who may look at patrons; 429, there were too many requests.
+        """
+        key = sha256(gateway.token.encode()).hexdigest()
+        self._requests.take(key)
+        caller = self._callers.get(key, lambda: self._look(gateway, key, address))
+        if caller.lacks:
+            log.info("the session lacks the permission %s", " and ".join(sorted(caller.lacks)))
+            raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
+        return caller
+
+    def _look(self, gateway: Gateway, key: str, address: str) -> Caller:
+        if not self._callers.knows(key):  # where somebody makes tokens up, those who have been here still get in
+            self._strangers.check(address)
+        try:
+            return _ask(gateway)
+        except NoSessionError:
+            self._strangers.take(address)
+            raise
+
+
+def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
+    """Whether the caller may see the patrons of every library; ``root`` is the topmost org unit."""
+    return not _missing(gateway, caller.user, root, [VIEW_USER])
+
+
+def _ask(gateway: Gateway) -> Caller:
+    # The last argument keeps a look from prolonging the session (oils_auth.c, oilsAuthSessionRetrieve).
+    answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
+    user = gateway.decode(answer)
+    org_unit = int(user.ws_ou or user.home_ou)
+    return Caller(user.id, _missing(gateway, user.id, org_unit, [STAFF_LOGIN, VIEW_USER]))
+
+
+def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
+    method = "open-ils.actor.user.perm.check"
+    try:
+        denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).value
+    except PermissionDeniedError:
+        return frozenset(permissions)
+    return frozenset(str(permission) for permission in denied)

@@ -1,0 +1,150 @@
+"""Where a request comes from, also behind a proxy."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from evergreen_groups.web.problems import ProblemError, no_session
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import Headers
+
+    from evergreen_groups.settings import Network
+
+Address = IPv4Address | IPv6Address
+
+_SIGNS_OF_A_PROXY = ("Forwarded", "Via", "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Real-IP")
+
+
+def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence[Network]) -> Address | None:
+    """The address that a request was made from; None where that can't be known.
+
+    ``peer`` is the other end of the connection. Only where that is a trusted proxy, ``X-Forwarded-For`` counts: each
+    proxy adds the address it was asked from at the end, and what stands before the last one that isn't a trusted
+    proxy's may be made up. A trusted proxy that leaves the header out, but others in, tells nothing: its own address
+    would pass for the client's.
+    """
+    address = _address(peer or "")
+    if address is None or not _within(address, trusted_proxies):
+        return address
+    chain = [part.strip() for header in headers.getlist("X-Forwarded-For") for part in header.split(",")]
+    if not chain and any(name in headers for name in _SIGNS_OF_A_PROXY):
+        return None
+    for part in reversed(chain):
+        address = _address(part)
+        if address is None or not _within(address, trusted_proxies):
+            return address
+    return address
+
+
+def is_allowed(address: Address | None, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of the networks; one that isn't known is in none."""
+    return address is not None and _within(address, networks)
+
+
+def neighbourhood(address: Address | None) -> str:
+    """What counts as one place: an IPv4 address, or the 64 bits of an IPv6 network, in which one may take any."""
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)
+
+
+def _within(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _address(text: str) -> Address | None:
+    """Read an address; an IPv4 address in IPv6's clothes is taken out of them."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def refuse_other_origins(headers: Headers, origin: str) -> None:
+    """Refuse a request that a page of another origin than ``origin`` makes.
+
+    ``Sec-Fetch-Site`` is sent by every browser of today; ``none`` is an address that somebody typed. Programs send
+    neither header.
+
+    Raises:
+        ProblemError: 403.
+    """
+    if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none") or headers.get("Origin", origin) != origin:
+        raise ProblemError(403, "This is for pages of the staff client's own origin only.")
+
+
+LARGEST_ID = 2**31 - 1
+"""Evergreen's ids and group numbers are PostgreSQL integers."""
+
+LONGEST_BARCODE = 64
+
+_ID = re.compile(r"[1-9][0-9]{0,9}")
+_BARCODE = re.compile(r"[0-9A-Za-z.$+_-]+")
+
+
+def record_id(text: str) -> int:
+    """Read an id.
+
+    Raises:
+        ProblemError: 400.
+    """
+    if not _ID.fullmatch(text) or int(text) > LARGEST_ID:
+        raise ProblemError(400, f"An id is a whole number from 1 to {LARGEST_ID}, written in digits.")
+    return int(text)
+
+
+def barcode(text: str) -> str:
+    """Take a barcode.
+
+    Raises:
+        ProblemError: 400.
+    """
+    if len(text) > LONGEST_BARCODE or not _BARCODE.fullmatch(text):
+        raise ProblemError(400, f"A barcode has letters, digits and . $ + _ - only, at most {LONGEST_BARCODE} of them.")
+    return text
+
+
+COOKIE = "eg.auth.token"
+"""What both staff clients call it; ``eg.auth.token.oc`` and ``.provisional`` are others."""
+
+_TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
+
+
+def token_of(headers: Headers) -> str:
+    """The token that comes with a request: a Bearer token where there is one, else the cookie's.
+
+    An ``Authorization`` of another scheme is for somebody else, such as a password that Apache asks for. Several
+    cookies with different tokens are refused: a host beside this one could have set one of them.
+
+    Raises:
+        ProblemError: 401, there is none, or it doesn't look like a token.
+    """
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    found = {credentials.strip()} if scheme.lower() == "bearer" else set(_in_cookies(headers))
+    if len(found) != 1:
+        raise no_session()
+    token = found.pop()
+    if not _TOKEN.fullmatch(token):
+        raise no_session()
+    return token
+
+
+def _in_cookies(headers: Headers) -> list[str]:
+    pairs = (pair.partition("=") for header in headers.getlist("Cookie") for pair in header.split(";"))
+    return [_unpacked(value.strip()) for name, _, value in pairs if name.strip() == COOKIE]
+
+
+def _unpacked(value: str) -> str:
+    """The token in a cookie's value, a JSON text that is percent-encoded; nothing where it is something else."""
+    try:
+        token = json.loads(unquote(value))
+    except (ValueError, RecursionError):
+        return ""
+    return token if isinstance(token, str) else ""

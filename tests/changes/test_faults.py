@@ -1,0 +1,281 @@
+"""Changes over a bad network: lost and late requests and answers, collisions, and a process that is killed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.gateways import PASSWORD, client_of, gateway_of
+
+from evergreen_groups.changes import Journal, StepState
+from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+
+UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+WRITES = (UPDATE, NEW_GROUP)
+OTHERS = ("last_xact_id", "last_update_time", "usrgroup")
+QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.01)
+
+
+@pytest.fixture
+def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
+    with fault_proxy(sandbox.url) as proxy:
+        yield proxy
+
+
+def once_each(fault: Fault) -> Callable[[Call], Fault]:
+    """A decision that lets every write fail once in the same way."""
+    failed: set[object] = set()
+
+    def decide(call: Call) -> Fault:
+        key = (call.method, str(call.parameters[1:])[:400] if call.method == UPDATE else str(call.parameters[1:]))
+        if call.method not in WRITES or key in failed:
+            return Fault.NONE
+        failed.add(key)
+        return fault
+
+    return decide
+
+
+def everybody(admin: Gateway) -> dict[int, Record]:
+    return {record.id: record for record in admin.pcrud.search("au", {"id": {">": 1000}}, limit=5000)}
+
+
+def other_fields(record: Record) -> list[object]:
+    volatile = {record._class.positions[name] for name in OTHERS}
+    return [value for place, value in enumerate(record.to_wire()["__p"]) if place not in volatile]
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.LATE_ANSWER, Fault.LATE_REQUEST])
+def test_every_change_survives_one_failure(fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
+    before = everybody(admin)
+    proxy.decide = once_each(fault)
+    timeout = 0.3 if fault in (Fault.LATE_ANSWER, Fault.LATE_REQUEST) else 20
+    with gateway_of(proxy.url, "consortium_staff", timeout=timeout, grace=0.2, retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").carry_out()
+    assert outcome.done
+    late = "it was so already"  # where the request that was given up came in after all
+    assert {step.reason for step in outcome.steps} <= ({"", late} if fault is Fault.LATE_REQUEST else {""})
+    after = everybody(admin)
+    assert {id: record.usrgroup for id, record in after.items() if record.usrgroup != before[id].usrgroup} == {
+        1052: 1002,
+        1053: 1002,
+    }
+    assert all(other_fields(after[id]) == other_fields(before[id]) for id in before)
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.LATE_ANSWER])
+def test_a_removal_whose_answer_is_lost_makes_one_new_group(
+    fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path
+) -> None:
+    proxy.decide = once_each(fault)
+    timeout = 0.3 if fault is Fault.LATE_ANSWER else 20
+    with gateway_of(proxy.url, "consortium_staff", timeout=timeout, grace=0.2, retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.moves.plan_remove(["20000000001052"]).carry_out()
+        assert outcome.done
+    new = outcome.steps[0].value
+    assert new is not None
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    assert record.usrgroup == new == 1100
+    assert proxy.seen.count(NEW_GROUP) == (2 if fault is Fault.DROP_REQUEST else 1)
+
+
+def test_records_that_change_in_between_are_fetched_again(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
+    collided: set[int] = set()
+
+    def collide(call: Call) -> Fault:
+        if call.method == UPDATE:
+            patron = call.parameters[1]["__p"][28]
+            if patron not in collided:
+                collided.add(patron)
+                record = admin.pcrud.retrieve("au", patron)
+                assert record is not None
+                changed = record.replace(day_phone="555-0199", passwd=None).to_wire(changed=True)
+                admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
+        return Fault.NONE
+
+    proxy.decide = collide
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        outcome = (
+            client_of(gateway, tmp_path)
+            .moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007")
+            .carry_out()
+        )
+    assert collided == {1052, 1053}
+    assert outcome.done
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    assert (record.usrgroup, record.day_phone) == (1002, "555-0199")
+    assert proxy.seen.count(UPDATE) == 4
+
+
+def test_a_record_that_always_collides_is_given_up(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
+    def collide(call: Call) -> Fault:
+        if call.method == UPDATE:
+            record = admin.pcrud.retrieve("au", 1052)
+            assert record is not None
+            changed = record.replace(passwd=None).to_wire(changed=True)
+            admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
+        return Fault.NONE
+
+    proxy.decide = collide
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        outcome = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+    assert outcome.steps[0].state is StepState.FAILED
+    assert outcome.steps[0].reason == "the record was changed by somebody else, 3 times"
+    assert proxy.seen.count(UPDATE) == 3
+
+
+def test_a_gateway_that_goes_away_leaves_the_step_open_and_the_next_run_settles_it(
+    proxy: FaultProxy, sandbox: Sandbox, admin: Gateway, tmp_path: Path
+) -> None:
+    gone = False
+
+    def go_away(call: Call) -> Fault:
+        nonlocal gone
+        if call.method == UPDATE:
+            gone = True
+            return Fault.DROP_ANSWER
+        return Fault.DROP_REQUEST if gone else Fault.NONE
+
+    proxy.decide = go_away
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").carry_out()
+        assert [step.state for step in outcome.steps] == [StepState.SENDING, StepState.PLANNED]
+        assert outcome.stopped is not None
+        proxy.decide = lambda call: Fault.NONE
+        (settled,) = client.moves.settle()
+        assert settled.patron == 1052
+        (entry,) = client.moves.entries()
+        assert [(step.state, step.value) for step in entry.steps] == [(StepState.DONE, 1002), (StepState.PLANNED, None)]
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    assert record.usrgroup == 1002
+
+
+BATCH_SIZE = 200
+
+
+@pytest.fixture
+def populated() -> Iterator[Sandbox]:
+    with Sandbox(patrons=700) as sandbox:
+        yield sandbox
+
+
+def batch_file(admin: Gateway, path: Path) -> dict[int, int]:
+    """A batch that moves 200 patrons to others and removes some; gives the groups that movers must end in."""
+    people = [
+        record
+        for record in admin.pcrud.search("au", {"deleted": "f", "id": {">": 2000}}, limit=5000, order_by="id")
+        if record.card is not None
+    ]
+    cards = {card.id: card.barcode for card in admin.pcrud.search("ac", {"id": {">": 0}}, limit=5000)}
+    sizes = Counter(record.usrgroup for record in people)
+    movers = [record for record in people if sizes[record.usrgroup] > 1][:BATCH_SIZE]
+    moving = {record.id for record in movers}
+    targets = [record for record in people if record.id not in moving and sizes[record.usrgroup] == 1]
+    wanted = {}
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["action", "barcode", "target"])
+        for record, target in zip(movers, targets * BATCH_SIZE, strict=False):
+            writer.writerow(["move", cards[record.card], cards[target.card]])
+            wanted[record.id] = target.usrgroup
+    assert len(wanted) == BATCH_SIZE
+    return wanted
+
+
+MOMENTS = ("fetched", "before the request", "before the answer", "after the answer")
+
+
+def test_a_batch_that_is_killed_at_every_moment_moves_everyone_once(populated: Sandbox, tmp_path: Path) -> None:
+    with gateway_of(populated.url, "admin") as admin, fault_proxy(populated.url) as proxy:
+        wanted = batch_file(admin, tmp_path / "batch.csv")
+        before = everybody(admin)
+        for after, moment in enumerate(MOMENTS):
+            assert _run_killed(proxy, tmp_path, moment, after=9 * after) == -signal.SIGKILL, moment
+        proxy.decide = lambda call: Fault.NONE
+        proxy.answered = lambda call: None
+        assert _run(proxy, tmp_path) == 0
+        sent = proxy.seen.count(UPDATE)
+        assert _run(proxy, tmp_path) == 0
+        assert proxy.seen.count(UPDATE) == sent
+        after = everybody(admin)
+    moved = {id: record.usrgroup for id, record in after.items() if record.usrgroup != before[id].usrgroup}
+    assert moved == wanted
+    assert all(other_fields(after[id]) == other_fields(before[id]) for id in before)
+    done, open_steps = _journal(tmp_path, proxy.url)
+    assert done == Counter(dict.fromkeys(wanted, 1))
+    assert open_steps == []
+
+
+def _run_killed(proxy: FaultProxy, directory: Path, moment: str, *, after: int) -> int:
+    """Run the batch and kill it at a moment of the change that comes ``after`` so many others."""
+    process: subprocess.Popen[bytes] | None = None
+    count = 0
+
+    def kill(call: Call, method: str) -> bool:
+        nonlocal count
+        if call.method != method:
+            return False
+        count += 1
+        if count == after + 1 and process is not None:
+            process.kill()
+            process.wait()
+            return True
+        return False
+
+    def decide(call: Call) -> Fault:
+        if moment == "fetched" and kill(call, "open-ils.pcrud.retrieve.au"):
+            return Fault.DROP_REQUEST
+        if moment == "before the request" and kill(call, UPDATE):
+            return Fault.DROP_REQUEST
+        # Killed with its request on the way: the server carries it out, and nobody is there for the answer.
+        return Fault.LATE_ANSWER if moment == "before the answer" and kill(call, UPDATE) else Fault.NONE
+
+    def answered(call: Call) -> None:
+        if moment == "after the answer":
+            kill(call, UPDATE)
+
+    proxy.decide = decide
+    proxy.answered = answered
+    process = _start(proxy, directory)
+    return process.wait(timeout=60)
+
+
+def _start(proxy: FaultProxy, directory: Path) -> subprocess.Popen[bytes]:
+    environ = {
+        **os.environ,
+        "EVERGREEN_GROUPS_CONFIG": "",
+        "HOME": str(directory),
+        "XDG_STATE_HOME": str(directory / "xdg"),
+        "XDG_CACHE_HOME": str(directory / "cache"),
+        "EVERGREEN_GROUPS_GATEWAY_URL": proxy.url,
+        "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
+        "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+    }
+    command = [sys.executable, "-m", "evergreen_groups", "batch", str(directory / "batch.csv"), "--yes"]
+    return subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
+
+
+def _run(proxy: FaultProxy, directory: Path) -> int:
+    return _start(proxy, directory).wait(timeout=60)
+
+
+def _journal(directory: Path, url: str) -> tuple[Counter[int], list[object]]:
+    journal = Journal(directory / "xdg" / "evergreen-groups")
+    try:
+        steps = [step for entry in journal.entries() for step in entry.steps]
+        return Counter(step.patron for step in steps if step.state is StepState.DONE), list(journal.open_steps(url))
+    finally:
+        journal.close()

@@ -1,0 +1,257 @@
+"""Changes to membership on the sandbox: planned, carried out, in the journal, taken back."""
+
+import sqlite3
+import stat
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from support.gateways import client_of, gateway_of
+
+from evergreen_groups.changes import StepState
+from evergreen_groups.client import Client
+from evergreen_groups.errors import BusyError, NotFoundError, PlanError
+from evergreen_groups.gateway import TOKEN, Gateway, Record
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import changes_lock
+
+OKONKWO, LINDQVIST, DESROSIERS, HALLORAN = 1001, 1002, 1015, 1010
+
+
+def barcode(patron: int) -> str:
+    return f"2000000000{patron}"
+
+
+def group_of(admin: Gateway, patron: int) -> int:
+    record = admin.pcrud.retrieve("au", patron)
+    assert record is not None
+    return int(record.usrgroup)
+
+
+def members(admin: Gateway, group: int) -> set[int]:
+    return set(admin.call("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", TOKEN, group).value)
+
+
+def everything_else(record: Record) -> list[object]:
+    position = record._class.positions
+    volatile = {position[name] for name in ("usrgroup", "master_account", "last_xact_id", "last_update_time")}
+    return [value for place, value in enumerate(record.to_wire()["__p"]) if place not in volatile]
+
+
+def test_a_move_shows_both_groups_before_and_after(client: Client) -> None:
+    plan = client.moves.plan_move([barcode(1052)], to=barcode(1007))
+    (source, target) = plan.draft.groups
+    assert (source.number, source.total_before, source.total_after) == (DESROSIERS, Decimal("8.15"), Decimal("7.80"))
+    assert (target.number, target.total_before, target.total_after) == (LINDQVIST, Decimal("25.00"), Decimal("25.35"))
+    assert [member.id for member in source.after] == [1051, 1053]
+
+
+def test_a_move_changes_the_group_and_nothing_else(client: Client, admin: Gateway) -> None:
+    before = admin.pcrud.retrieve("au", 1052)
+    outcome = client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).carry_out()
+    assert outcome.done
+    assert members(admin, DESROSIERS) == {1051}
+    assert members(admin, LINDQVIST) == {1007, 1008, 1009, 1010, 1011, 1052, 1053}
+    after = admin.pcrud.retrieve("au", 1052)
+    assert before is not None
+    assert after is not None
+    assert everything_else(after) == everything_else(before)
+
+
+def test_the_password_survives_a_move(client: Client, sandbox: Sandbox) -> None:
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    with gateway_of(sandbox.url, "harbor_desk") as gateway:
+        login = {"barcode": barcode(1052), "password": "sandbox", "type": "opac"}
+        assert gateway.call("open-ils.auth", "open-ils.auth.login", login).value["textcode"] == "SUCCESS"
+
+
+def test_planning_sends_nothing(client: Client, admin: Gateway) -> None:
+    client.moves.plan_move([barcode(1052)], to=barcode(1007))
+    client.moves.plan_remove([barcode(1053)])
+    assert members(admin, DESROSIERS) == {1051, 1052, 1053}
+    assert client.moves.entries() == []
+
+
+def test_a_removed_patron_is_alone_and_not_made_lead(client: Client, admin: Gateway) -> None:
+    outcome = client.moves.plan_remove([barcode(1052)]).carry_out()
+    assert outcome.done
+    new = outcome.steps[0].value
+    assert new is not None
+    assert members(admin, new) == {1052}
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    assert record.master_account is False
+
+
+def test_a_removed_patron_becomes_lead_when_asked(client: Client, admin: Gateway) -> None:
+    assert client.moves.plan_remove([barcode(1052)], lead=True).carry_out().done
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    assert record.master_account is True
+
+
+def test_merging_moves_everybody(client: Client, admin: Gateway) -> None:
+    assert client.moves.plan_merge(barcode(1051), to=barcode(1001)).carry_out().done
+    assert members(admin, DESROSIERS) == set()
+    assert members(admin, OKONKWO) == {1001, 1002, 1003, 1004, 1005, 1006, 1051, 1052, 1053}
+
+
+def test_lead_on_and_off(client: Client, admin: Gateway) -> None:
+    assert client.moves.plan_lead(barcode(1052)).carry_out().done
+    assert client.moves.plan_lead(barcode(1051), off=True).carry_out().done
+    leads = {record.id: record.master_account for record in admin.pcrud.search("au", {"usrgroup": DESROSIERS})}
+    assert leads == {1051: False, 1052: True, 1053: False}
+
+
+def test_what_is_so_already_is_not_sent(client: Client) -> None:
+    for plan in (
+        client.moves.plan_move([barcode(1052)], to=barcode(1051)),
+        client.moves.plan_remove([barcode(1039)]),
+        client.moves.plan_lead(barcode(1051)),
+        client.moves.plan_merge(barcode(1052), to=barcode(1053)),
+    ):
+        assert plan.draft.steps == ()
+        assert len(plan.draft.unchanged) == 1
+        assert plan.carry_out().done
+    assert client.moves.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("barcodes", "to", "words"),
+    [
+        (["20000000009999"], 1007, "number 1 of 1"),
+        ([barcode(1052), "x"], 1007, "number 2 of 2"),
+        ([barcode(1052), barcode(1052)], 1007, "same patron"),
+        ([barcode(1052)], 9999, "no patron in sight"),
+    ],
+)
+def test_bad_barcodes_are_refused_without_being_repeated(
+    client: Client, barcodes: list[str], to: int, words: str
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        client.moves.plan_move(barcodes, to=barcode(to))
+    assert words in str(caught.value)
+    assert "20000000009999" not in str(caught.value)
+
+
+def test_warnings(client: Client, admin: Gateway) -> None:
+    def warnings(patrons: list[int], to: int) -> str:
+        return "; ".join(client.moves.plan_move([barcode(p) for p in patrons], to=barcode(to)).draft.warnings)
+
+    assert "leads group 1015; 2 stay behind without a lead" in warnings([1051], 1001)
+    assert "shares neither surname nor address nor library" in warnings([1039], 1019)
+    assert "the last member leaves group 1010" in warnings([1039], 1001)
+    assert "shares neither" not in warnings([1052], 1001)
+    old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
+    assert [step.person.id for step in old_card.steps] == [1049]
+    assert "the card given for Haddad, Noor is not active" in old_card.warnings
+    deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
+    assert "the account of Kowalczyk, Jadwiga is deleted" in deleted.warnings
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    barred = record.replace(barred=True, passwd=None).to_wire(changed=True)
+    admin.call("open-ils.actor", "open-ils.actor.patron.update", TOKEN, barred, write=True)
+    assert "Desrosiers, Mireille is barred" in warnings([1052], 1001)
+
+
+def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path) -> None:
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        client = client_of(gateway, tmp_path)
+        (source, _target) = client.moves.plan_move([barcode(1028)], to=barcode(1032)).draft.groups
+        assert (source.hidden_count, source.total_before) == (1, Decimal("40.40"))
+        with pytest.raises(PlanError, match=r"members that the account can't see \(1\)"):
+            client.moves.plan_merge(barcode(1028), to=barcode(1032))
+
+
+def test_a_missing_permission_is_named_and_nothing_changes(sandbox: Sandbox, admin: Gateway, tmp_path: Path) -> None:
+    with gateway_of(sandbox.url, "harbor_desk") as gateway:
+        outcome = client_of(gateway, tmp_path).moves.plan_move([barcode(1052)], to=barcode(1001)).carry_out()
+    assert not outcome.done
+    assert outcome.steps[0].state is StepState.FAILED
+    assert outcome.steps[0].reason.endswith(" at HARBOR")
+    assert group_of(admin, 1052) == DESROSIERS
+
+
+def test_a_patron_moved_meanwhile_is_left_alone(
+    client: Client, admin: Gateway, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    plan = client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007))
+    with gateway_of(sandbox.url, "admin") as other:
+        client_of(other, tmp_path / "other").moves.plan_move([barcode(1052)], to=barcode(1001)).carry_out()
+    outcome = plan.carry_out()
+    assert [step.state for step in outcome.steps] == [StepState.NOT_DONE, StepState.DONE]
+    assert outcome.steps[0].reason == "moved meanwhile, to group 1001"
+    assert group_of(admin, 1052) == OKONKWO
+
+
+def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gateway) -> None:
+    client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).carry_out()
+    client.moves.plan_move([barcode(1053)], to=barcode(1039)).carry_out()
+    undo = client.moves.plan_undo(1)
+    assert [step.person.id for step in undo.draft.steps] == [1052]
+    assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
+    assert undo.carry_out().done
+    assert group_of(admin, 1052) == DESROSIERS
+    assert group_of(admin, 1053) == HALLORAN
+    assert [(entry.id, entry.undoes) for entry in client.moves.entries()] == [(3, 1), (2, None), (1, None)]
+
+
+def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Client, admin: Gateway) -> None:
+    client.moves.plan_remove([barcode(1052)], lead=True).carry_out()
+    assert client.moves.plan_undo(1).carry_out().done
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    assert (record.usrgroup, record.master_account) == (DESROSIERS, False)
+
+
+def test_an_unknown_entry_cannot_be_undone(client: Client) -> None:
+    with pytest.raises(NotFoundError, match="no entry 7"):
+        client.moves.plan_undo(7)
+
+
+def test_an_entry_of_another_gateway_is_not_taken_back_here(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    with (
+        gateway_of(sandbox.url.replace("127.0.0.1", "localhost"), "consortium_staff") as other,
+        pytest.raises(NotFoundError, match="entry 1 is of another gateway"),
+    ):
+        client_of(other, tmp_path).moves.plan_undo(1)
+
+
+def test_the_journal_says_who_what_and_when(client: Client) -> None:
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    (entry,) = client.moves.entries()
+    assert (entry.account, entry.action, entry.gateway) == ("consortium_staff", "move", client.gateway.url)
+    (step,) = entry.steps
+    assert (step.patron, step.field, step.before, step.after, step.state, step.value) == (
+        1052,
+        "usrgroup",
+        DESROSIERS,
+        LINDQVIST,
+        StepState.DONE,
+        LINDQVIST,
+    )
+
+
+def test_the_journal_is_private_and_only_grows(client: Client, tmp_path: Path) -> None:
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    path = tmp_path / "state" / "journal.sqlite3"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    database = sqlite3.connect(path)
+    for table in ("entries", "steps", "events"):
+        for statement in (f"DELETE FROM {table}", f"UPDATE {table} SET id = id + 100"):
+            with pytest.raises(sqlite3.IntegrityError, match="only grows"):
+                database.execute(statement)
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    database.close()
+
+
+def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
+    plan = client.moves.plan_move([barcode(1052)], to=barcode(1007))
+    with (
+        changes_lock(tmp_path / "state", client.gateway.url),
+        pytest.raises(BusyError, match=r"another run is changing groups at this gateway \(process \d+, since 20"),
+    ):
+        plan.carry_out()
+    assert plan.carry_out().done

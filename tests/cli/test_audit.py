@@ -1,0 +1,150 @@
+"""``evergreen-groups audit``: formats, files, and the fix that is asked about."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import stat
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from support.command import Command, one_line
+
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.groups import GroupFines, Member
+from evergreen_groups.ils import Block
+from evergreen_groups.render.audit import render_audit
+from evergreen_groups.sandbox import Sandbox
+
+HOSTILE = "=<script>alert('x')</script>\u202e\x1b[31m"
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tmp_path: Path) -> Command:
+    return Command(tmp_path, sandbox.url)
+
+
+def hostile_audit() -> Audit:
+    member = Member(7, HOSTILE, HOSTILE, HOSTILE, Decimal("-1.50"), False, True)
+    block = Block(1, HOSTILE, HOSTILE, True, datetime(2026, 11, 2, tzinfo=UTC))
+    person = PersonFinding(FindingKind.FOR_FAMILY, member, 3, "Because.", (block,), Decimal("12.00"))
+    group = GroupFinding(GroupFines(3, (member,), 2, None), (f"{HOSTILE} is a stranger.",))
+    criteria = AuditCriteria(orgs=(HOSTILE,))
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    return Audit(now, "https://ils.example.org", criteria, (person,), (group,), (HOSTILE,), complete=False)
+
+
+def rendered(output_format: str, audit: Audit | None = None) -> str:
+    stream = io.StringIO(newline="")
+    render_audit(audit or hostile_audit(), output_format, stream)
+    return stream.getvalue()
+
+
+def test_every_format_has_every_finding_and_no_name_can_do_harm() -> None:
+    page = rendered("html")
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 5
+    assert "default-src 'none'" in page
+    table = rendered("table")
+    assert "\x1b" not in table
+    assert "\u202e" not in table
+    rows = list(csv.DictReader(io.StringIO(rendered("csv"))))
+    assert [row["kind"] for row in rows] == ["blocked-for-family", "accidental-group"]
+    assert all(row["member_name"].startswith("'=") for row in rows)
+    assert [row["member_own_fines"] for row in rows] == ["-1.50", "-1.50"]
+    assert [row["group_fines"] for row in rows] == ["12.00", ""]
+    document = json.loads(rendered("json"))
+    assert document["people"][0]["blocks"][0]["by_hand"] is True
+    assert document["people"][0]["member"]["name"] == HOSTILE
+    assert document["groups"][0]["hidden_member_count"] == 2
+    assert document["groups"][0]["combined_fines"] is None
+
+
+def test_an_audit_that_finds_nothing_says_so() -> None:
+    nothing = Audit(datetime(2026, 11, 25, tzinfo=UTC), "https://ils.example.org", AuditCriteria(), (), ())
+    assert "Nothing found." in rendered("table", nothing)
+    assert "Nothing found." in rendered("html", nothing)
+    assert json.loads(rendered("json", nothing))["people"] == []
+    assert rendered("csv", nothing).count("\r\n") == 1
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown format"):
+        rendered("xml")
+
+
+def test_the_audit_in_words(run: Command) -> None:
+    done = run("audit")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Over the limit, not blocked in the ILS: 3" in done.stdout
+    assert "Kowalczyk, Łukasz (20000000001030), MILL, group 1007" in done.stdout
+    assert "Group 1007: 2 members. It has no lead." in done.stdout
+
+
+def test_a_file_is_readable_by_its_owner_alone_and_its_ending_chooses_the_format(run: Command, tmp_path: Path) -> None:
+    for ending, begins in (("html", "<!DOCTYPE html>"), ("json", "{"), ("csv", "kind,")):
+        target = tmp_path / f"audit.{ending}"
+        done = run("audit", "--output", str(target))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+        assert target.read_text(encoding="utf-8").startswith(begins)
+
+
+def test_the_limit_and_the_library_on_the_command_line(run: Command) -> None:
+    document = json.loads(run("audit", "--limit", "9.99", "--org", "MILL", "--format", "json").stdout)
+    assert document["criteria"] == {"orgs": ["MILL"], "limit": {"amount": "9.99", "comparison": "exceeds"}}
+    over = [found["member"]["id"] for found in document["people"] if found["kind"] == FindingKind.NOT_BLOCKED.value]
+    assert over == [1030]
+
+
+def test_an_unknown_library_is_one_line(run: Command) -> None:
+    done = run("audit", "--org", "NOWHERE")
+    assert done.returncode == 3
+    assert one_line(done.stderr)
+
+
+def test_an_account_that_cannot_see_everybody_gets_the_status_for_incomplete(sandbox: Sandbox, tmp_path: Path) -> None:
+    done = Command(tmp_path, sandbox.url, "north_manager")("audit")
+    assert done.returncode == 7
+    assert "Incomplete" in done.stdout
+
+
+def test_a_dry_run_or_a_no_changes_nothing(run: Command) -> None:
+    for words, answer in ((["--dry-run"], ""), ([], "n\n")):
+        done = run("audit", "--fix", *words, answer=answer)
+        assert done.returncode == 0
+        assert "Recalculate the penalties of 4 patrons" in done.stderr
+    assert json.loads(run("audit", "--format", "json").stdout)["kinds"][0]["count"] == 3
+
+
+def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
+    done = run("audit", "--fix", answer="y\n")
+    assert done.returncode == 0
+    assert "4 of 4 findings settled." in done.stderr
+    again = run("audit", "--fix", "--yes", "--format", "json")
+    assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 2]
+    assert "Nobody's penalties need to be recalculated." in again.stderr
+    journal = run("journal", "1").stdout
+    assert re.search(r"recalculate, 4 of 4 changes done", journal)
+    assert "patron 1042: penalties set by the ILS: 1, then 0: done" in journal
+
+
+@pytest.mark.parametrize("words", [["--yes"], ["--dry-run"], ["--fix", "--format", "csv"]])
+def test_options_that_do_not_go_together(run: Command, words: list[str]) -> None:
+    done = run("audit", *words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+
+
+def test_the_ils_own_thresholds_from_the_configuration(run: Command, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('[policy]\nlimit = "ils"\n', encoding="utf-8")
+    document = json.loads(run("--config", str(configuration), "audit", "--format", "json").stdout)
+    assert document["criteria"]["limit"] is None
+    assert [kind["count"] for kind in document["kinds"][:2]] == [3, 1]
+    assert "ILS: threshold of" in document["people"][0]["reason"]
+    assert "as configured for each" in run("--config", str(configuration), "audit").stdout

@@ -1,0 +1,356 @@
+"""The first set-up: questions at a terminal, each answer tried, files that only their owner can read."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.command import Command, one_line
+from support.gateways import PASSWORD
+from support.mail_server import SECRET, Post, free_port, make_certificates, server
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import run
+from evergreen_groups.cli.commands import init
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import (
+    FirstConfiguration,
+    GatewaySettings,
+    MailSettings,
+    PolicySettings,
+    ReportSettings,
+    load,
+    passwords,
+)
+
+
+class Terminal:
+    """A command at a terminal of its own, and somebody who waits for its questions."""
+
+    def __init__(self, descriptor: int, pid: int) -> None:
+        self._descriptor = descriptor
+        self._pid = pid
+        self._unread = self.said = ""
+
+    def answer(self, question: str, *lines: str) -> None:
+        """Wait for a question, and answer it."""
+        while question not in self._unread:
+            portion = self._read()
+            assert portion, f"it ended without asking {question!r}: {self.said}"
+        self._unread = self._unread.partition(question)[2]
+        for line in lines:
+            os.write(self._descriptor, f"{line}\n".encode())
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C and give the exit status. Python misses one that comes just before it waits for input."""
+        for _ in range(10):
+            os.write(self._descriptor, b"\x03")
+            while select.select([self._descriptor], [], [], 3)[0]:
+                if not self._read():
+                    return self.end()
+        raise AssertionError(f"it goes on: {self.said}")
+
+    def end(self) -> int:
+        """Wait for the end and give the exit status."""
+        while self._read():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def _read(self) -> str:
+        assert select.select([self._descriptor], [], [], 30)[0], f"it says nothing more: {self.said}"
+        try:
+            portion = os.read(self._descriptor, 65536).decode(errors="replace").replace("\r\n", "\n")
+        except OSError:  # how Linux says that the other side has closed
+            return ""
+        self.said += portion
+        self._unread += portion
+        return portion
+
+
+@contextmanager
+def at_a_terminal(command: Command, *words: str) -> Iterator[Terminal]:
+    pid, descriptor = pty.fork()
+    if pid == 0:
+        arguments = command.arguments(*words)
+        os.execve(arguments[0], arguments, command.environ)
+    try:
+        yield Terminal(descriptor, pid)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """The command with nothing configured."""
+    command = Command(tmp_path, None)
+    command.environ["XDG_STATE_HOME"] = str(tmp_path / "state")
+    return command
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def mode(file: Path) -> int:
+    return stat.S_IMODE(file.stat().st_mode)
+
+
+def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "config.toml"
+    with at_a_terminal(command, "--config", str(file), "init") as terminal:
+        terminal.answer("Address of the Evergreen server", "evergreen")
+        terminal.answer("That doesn't do: this takes an address")
+        terminal.answer("Address of the Evergreen server", f"http://127.0.0.1:{free_port()}")
+        terminal.answer("That doesn't do: Gateway")
+        terminal.answer("Address of the Evergreen server", sandbox.url)
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password of consortium_staff", "wrong password")
+        terminal.answer("That doesn't do: Login")
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("There are ")
+        terminal.answer("Libraries, with commas", "NOWHERE")
+        terminal.answer("That doesn't do: there is no org unit 'NOWHERE'")
+        terminal.answer("Libraries, with commas", "north, MILL")
+        terminal.answer("List groups that together owe this much or more [25.00]", "lots")
+        terminal.answer("That doesn't do: this takes an amount")
+        terminal.answer("List groups that together owe this much or more [25.00]", "30")
+        terminal.answer('Limit of one person\'s own fines, "none", or "ils" [5.00]', "")
+        terminal.answer("Mail server for the report (none)", "")
+        assert terminal.end() == exit_status.DONE, terminal.said
+    assert "wrong password" not in terminal.said
+    assert f"\n{PASSWORD}\n" not in terminal.said
+    settings = load.load(file, {})
+    assert settings.gateway.url == sandbox.url
+    assert settings.report == ReportSettings(min_total=Decimal("30.00"), orgs=("NORTH", "MILL"))
+    assert settings.gateway.password_file == tmp_path / "etc" / "password"
+    assert settings.gateway.password_file.read_text() == f"{PASSWORD}\n"
+    assert [mode(path) for path in (file, file.with_name("password"), file.parent)] == [0o600, 0o600, 0o700]
+    assert command("--config", str(file), "report").returncode == exit_status.DONE
+
+
+def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path: Path, certificates: Path) -> None:
+    post = Post()
+    command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, passwords.MAIL_PASSWORD_VARIABLE: SECRET}
+    file = tmp_path / "config.toml"
+    with server(post, certificates) as port:
+        done = command(
+            "--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff",
+            "--org", "NORTH", "--min-total", "40", "--limit", "ils", "--ca-bundle", str(certificates / "right.pem"),
+            "--mail-host", "localhost", "--mail-port", str(port), "--mail-username", "groups",
+            "--mail-sender", "groups@library.example", "--mail-recipients",
+            "*=a@library.example; NORTH=b@library.example",
+        )  # fmt: skip
+    assert done.returncode == exit_status.DONE, done.stderr + done.stdout
+    settings = load.load(file, {})
+    assert settings.policy.limit == "ils"
+    assert settings.report.orgs == ("NORTH",)
+    assert settings.mail.recipients == (("*", ("a@library.example",)), ("NORTH", ("b@library.example",)))
+    assert file.with_name("mail-password").read_text() == f"{SECRET}\n"
+    assert mode(file.with_name("mail-password")) == 0o600
+    assert SECRET not in file.read_text() + done.stdout + done.stderr
+    assert post.taken == []
+    assert "ok       Mail server" in done.stdout
+
+
+def test_a_mail_server_that_does_not_do_can_be_left_out(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    options = ("--url", sandbox.url, "--username", "consortium_staff", "--org", "NORTH", "--min-total", "30")
+    with at_a_terminal(command, "--config", str(file), "init", *options, "--limit", "none") as terminal:
+        terminal.answer("Mail server for the report (none)", "localhost")
+        terminal.answer("Its security", "none")
+        terminal.answer("Its port (the usual one)", str(free_port()))
+        terminal.answer("User name there (none)", "")
+        terminal.answer("From", "groups@library.example")
+        terminal.answer("Recipients", "*=a@library.example")
+        terminal.answer("That doesn't do: Mail server")
+        terminal.answer("Mail server for the report (none)", "")
+        assert terminal.end() == exit_status.DONE, terminal.said
+    assert load.load(file, {}).mail == MailSettings()
+
+
+def test_paths_are_good_wherever_runs_are_started(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"HOME": str(tmp_path), "STATE_DIRECTORY": str(tmp_path / "state")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_text(PASSWORD)
+    (tmp_path / "secret").chmod(0o600)
+    options = ("init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
+    assert run(["--config", "given.toml", *options, "--password-file", "secret"]) == exit_status.DONE
+    monkeypatch.setenv(passwords.PASSWORD_VARIABLE, PASSWORD)
+    monkeypatch.setenv(load.CONFIG_VARIABLE, "written.toml")
+    assert run(list(options)) == exit_status.DONE
+    assert load.load(tmp_path / "given.toml", {}).gateway.password_file == tmp_path / "secret"
+    assert load.load(tmp_path / "written.toml", {}).gateway.password_file == tmp_path / "password"
+    capsys.readouterr()
+
+
+def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    with at_a_terminal(command, "--config", str(tmp_path / "etc" / "config.toml"), "init") as terminal:
+        terminal.answer("Address of the Evergreen server", sandbox.url)
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Libraries, with commas")
+        assert terminal.interrupt() == exit_status.INTERRUPTED
+    assert "Traceback" not in terminal.said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
+    sandbox: Sandbox, command: Command, tmp_path: Path
+) -> None:
+    command.environ[passwords.PASSWORD_VARIABLE] = "an older one"
+    with at_a_terminal(command, "--config", str(tmp_path / "config.toml"), "init", "--url", sandbox.url) as terminal:
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("That doesn't do: Login")
+        terminal.answer("User name of the service account", "consortium_staff")
+        terminal.answer("Password of consortium_staff", PASSWORD)
+        terminal.answer("Libraries, with commas")
+        assert terminal.interrupt() == exit_status.INTERRUPTED
+
+
+def test_settings_are_called_by_their_options() -> None:
+    """An option has the name of the setting in the configuration, ``mail-`` before those of ``[mail]``."""
+    known = {
+        *GatewaySettings.__dataclass_fields__,
+        *ReportSettings.__dataclass_fields__,
+        *PolicySettings.__dataclass_fields__,
+        *(f"mail_{name}" for name in MailSettings.__dataclass_fields__),
+    }
+    names = {str(option.name) for option in init.init_command.params} - {"yes", "force"}
+    assert names <= known
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"--url": "evergreen"}, "--url takes an address"),
+        ({"--url": "http://127.0.0.1:9"}, "Gateway"),
+        ({"--username": "nobody"}, "Login"),
+        ({"--org": "NOWHERE"}, "NOWHERE"),
+        ({"--workstation": "NOWHERE-1"}, "not registered"),
+        ({"--min-total": "0"}, "--min-total takes an amount above zero"),
+        ({"--limit": "some"}, "--limit takes"),
+        ({"--mail-host": "127.0.0.1", "--mail-port": "9", "--mail-sender": "a@b.example",
+          "--mail-recipients": "*=a@b.example"}, "Mail server"),
+        ({"--mail-host": "localhost"}, "--mail-sender is needed"),
+        ({"--mail-sender": "a@b.example"}, "--mail-sender needs --mail-host"),
+        ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "*"},
+         "--mail-recipients takes for each short name an address"),
+        ({"--mail-host": "localhost", "--mail-sender": "a@b.example", "--mail-recipients": "HARBUR=a@b.example"},
+         "HARBUR"),
+        ({"--url": "http://192.0.2.1"}, "give --allow-plain-http"),
+        ({"--username": ""}, "--username is needed"),
+    ],
+)  # fmt: skip
+def test_a_bad_answer_is_one_line_and_nothing_is_written(
+    sandbox: Sandbox,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    words: str,
+) -> None:
+    for name, value in {**command.environ, passwords.PASSWORD_VARIABLE: PASSWORD}.items():
+        monkeypatch.setenv(name, value)
+    given = {"--url": sandbox.url, "--username": "consortium_staff", **changes}
+    options = [word for pair in given.items() if pair[1] for word in pair]
+    assert run(["--config", str(tmp_path / "config.toml"), "init", "--yes", *options]) == exit_status.CONFIGURATION
+    said = capsys.readouterr().err
+    last = said.splitlines()[-1] + "\n"
+    assert one_line(last), said
+    assert words in last
+    assert not (tmp_path / "config.toml").exists()
+    assert not list(tmp_path.glob("*password*"))
+
+
+def test_no_password(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+    options = ("--url", sandbox.url, "--username", "consortium_staff")
+    done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
+    assert done.returncode == exit_status.CONFIGURATION
+    assert "--password-file" in done.stderr
+
+
+def test_a_password_file_that_is_there_is_used_and_left_alone(
+    sandbox: Sandbox, command: Command, tmp_path: Path
+) -> None:
+    kept = tmp_path / "secret"
+    kept.write_text(PASSWORD)
+    kept.chmod(0o600)
+    options = ("--url", sandbox.url, "--username", "consortium_staff", "--password-file", str(kept))
+    done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
+    assert done.returncode == exit_status.DONE, done.stderr + done.stdout
+    assert load.load(tmp_path / "config.toml", {}).gateway.password_file == kept
+    assert kept.read_text() == PASSWORD
+    assert not (tmp_path / "password").exists()
+
+
+class TestWhatIsThere:
+    def test_is_not_overwritten_without_being_asked(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+        command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+        file = tmp_path / "config.toml"
+        file.write_text("mine")
+        options = ("--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
+        done = command(*options)
+        assert done.returncode == exit_status.CONFIGURATION
+        assert "--force" in done.stderr
+        assert file.read_text() == "mine"
+        assert command(*options, "--force").returncode == exit_status.DONE
+        assert load.load(file, {}).gateway.url == sandbox.url
+
+    def test_a_password_file_neither(self, sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
+        command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+        (tmp_path / "password").write_text("another's")
+        options = ("--url", sandbox.url, "--username", "consortium_staff")
+        done = command("--config", str(tmp_path / "config.toml"), "init", "--yes", *options)
+        assert done.returncode == exit_status.CONFIGURATION
+        assert (tmp_path / "password").read_text() == "another's"
+        assert not (tmp_path / "config.toml").exists()
+
+    def test_a_no_leaves_it(self, command: Command, tmp_path: Path) -> None:
+        file = tmp_path / "config.toml"
+        file.write_text("mine")
+        with at_a_terminal(command, "--config", str(file), "init") as terminal:
+            terminal.answer("Overwrite it", "n")
+            assert terminal.end() == exit_status.INTERRUPTED
+        assert file.read_text() == "mine"
+
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")) | st.just("\x7f"), min_size=1).filter(
+    lambda name: bool(name.strip())
+)
+
+
+@given(username=names, shortname=names, limit=st.sampled_from([Decimal("5.00"), Decimal("0.50"), None, "ils"]))
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, username: str, shortname: str, limit: Decimal | None
+) -> None:
+    first = FirstConfiguration(
+        GatewaySettings(url="https://evergreen.example.org", username=username.strip(), password_file=Path("/a b/c")),
+        PolicySettings(limit=limit),
+        ReportSettings(min_total=Decimal("40.00"), orgs=(shortname.strip(),)),
+        MailSettings(
+            host="mail.example.org", sender="a@b.example", recipients=((shortname.strip(), ("c@d.example",)),)
+        ),
+    )
+    file = tmp_path_factory.mktemp("written") / "config.toml"
+    file.write_text(first.as_toml(), encoding="utf-8")
+    read = load.load(file, {})
+    assert (read.gateway, read.policy, read.report, read.mail) == (
+        first.gateway, first.policy, first.report, first.mail
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""What the command says on standard error: one line an event, as text or JSON, and progress on a terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from support.fault_proxy import Call, Fault, fault_proxy
+
+from evergreen_groups.cli import logs
+from evergreen_groups.sandbox import Sandbox
+
+
+def events(text: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_line_is_a_json_object(sandbox: Sandbox, tmp_path: Path) -> None:
+    done = Command(tmp_path, sandbox.url)("-vv", "--log-format", "json", "show", "20000000001001")
+    assert done.returncode == 0
+    found = events(done.stderr)
+    assert {event["logger"] for event in found} >= {"evergreen_groups.gateway"}
+    assert all({"time", "level", "logger", "message"} == event.keys() for event in found)
+    assert all(datetime.fromisoformat(event["time"]).utcoffset() == timedelta(0) for event in found)
+    assert "20000000001001" not in done.stderr
+    assert "sandbox" not in "".join(event["message"] for event in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [(("show", "20000000009999"), 1), (("show",), 2), (("--config", "/nowhere.toml", "report"), 3)],
+)
+def test_errors_are_events_as_well(sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], status: int) -> None:
+    done = Command(tmp_path, sandbox.url)("--log-format", "json", *words)
+    assert done.returncode == status
+    (event,) = events(done.stderr)
+    assert event["level"] == "error"
+    assert event["message"]
+
+
+def test_an_unknown_format_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    done = Command(tmp_path, sandbox.url)("--log-format", "xml", "report")
+    assert done.returncode == 2
+    assert "'text', 'json'" in done.stderr
+
+
+def test_the_environment_chooses_the_format(sandbox: Sandbox, tmp_path: Path) -> None:
+    command = Command(tmp_path, sandbox.url)
+    command.environ["EVERGREEN_GROUPS_LOG_FORMAT"] = "json"
+    assert events(command("show", "20000000009999").stderr)[0]["level"] == "error"
+
+
+def test_a_lost_answer_is_an_event(sandbox: Sandbox, tmp_path: Path) -> None:
+    lost = []
+
+    def decide(call: Call) -> Fault:
+        if "pcrud" not in call.method or len(lost) > 2:  # one or two may pass for connections that had gone stale
+            return Fault.NONE
+        lost.append(call)
+        return Fault.DROP_ANSWER
+
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.decide = decide
+        done = Command(tmp_path, proxy.url)("-v", "--log-format", "json", "report", "--format", "csv")
+    assert done.returncode == 0
+    assert any("trying again" in event["message"] for event in events(done.stderr))
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    root, package = logging.getLogger(), logging.getLogger("evergreen_groups")
+    handlers, levels = root.handlers[:], (root.level, package.level)
+    yield logging.getLogger("evergreen_groups.test")
+    root.handlers[:] = handlers
+    for one, level in zip((root, package), levels, strict=True):
+        one.setLevel(level)
+
+
+@pytest.mark.parametrize("log_format", logs.FORMATS)
+def test_one_line_whatever_is_said(logger: logging.Logger, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(verbosity=0, quiet=False, log_format=log_format)
+    try:
+        Decimal("Anna Example owes 5.00")
+    except ArithmeticError:
+        logger.exception("first\nsecond\r\nthird\u2028fourth")
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert "InvalidOperation at tests.cli.test_logs:" in text
+    assert "Anna" not in text
+
+
+def test_quiet_keeps_errors_alone(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(verbosity=2, quiet=True, log_format="text")
+    logger.warning("a warning")
+    logger.error("an error")
+    assert capsys.readouterr().err == "ERROR evergreen_groups.test: an error\n"
+
+
+def on_a_terminal(command: Command, *words: str) -> tuple[int, str]:
+    """Run the command with a terminal as its standard error; its status and what came there."""
+    ours, theirs = pty.openpty()
+    environ = {**command.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(command.arguments(*words), env=environ, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    try:
+        while portion := os.read(ours, 65536):
+            said += portion
+    except OSError:
+        pass  # the other side has closed: there is no more
+    finally:
+        os.close(ours)
+    return process.wait(), said.decode()
+
+
+def test_progress_on_a_terminal_tells_how_far_and_how_long(sandbox: Sandbox, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    status, said = on_a_terminal(
+        Command(tmp_path, sandbox.url), "report", "--split", "library", "--output", str(reports)
+    )
+    assert status == 0
+    assert "writing files" in said
+    assert "looking through group numbers" in said
+    assert "1,015 of 1,015" in said
+    assert "00:00" in said
+
+
+def test_no_progress_where_nobody_looks(sandbox: Sandbox, tmp_path: Path) -> None:
+    command = Command(tmp_path, sandbox.url)
+    assert command("report").stderr == ""
+    assert on_a_terminal(command, "--quiet", "report") == (0, "")
+
+
+def test_help_names_the_option() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "evergreen_groups", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--log-format" in done.stdout

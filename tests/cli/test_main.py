@@ -1,0 +1,362 @@
+"""The command: exit statuses, one line an error, files with patron data, and changes that are asked about."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.command import Command, one_line
+from support.fault_proxy import Call, Fault, fault_proxy
+from support.gateways import PASSWORD
+from support.repository import REPOSITORY
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli import Invocation
+from evergreen_groups.cli.application import COMMANDS
+from evergreen_groups.cli.reference import reference
+from evergreen_groups.sandbox import Sandbox
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tmp_path: Path) -> Command:
+    return Command(tmp_path, sandbox.url)
+
+
+def test_the_reference_is_up_to_date() -> None:
+    written = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert written == reference(), "run: python -m evergreen_groups.cli.reference > docs/cli.md"
+
+
+def test_every_command_is_in_the_readme_or_the_reference() -> None:
+    text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"## `evergreen-groups {name}`" in text
+
+
+def test_every_exit_status_is_documented(run: Command) -> None:
+    shown = run("--help").stdout
+    for status, meaning in exit_status.MEANINGS.items():
+        assert f"{status}  {meaning}" in shown
+
+
+def test_the_sandbox_option_runs_the_report_with_nothing_configured(tmp_path: Path) -> None:
+    done = Command(tmp_path, None)("--sandbox", "report")
+    assert done.returncode == 0
+    assert "for information only" in done.stdout
+    assert "van der Meer, Marijke" in done.stdout
+    assert done.stderr == ""
+    assert all(len(line) <= 80 for line in done.stdout.splitlines() if line.isascii())
+
+
+def test_the_sandbox_leaves_an_installation_alone(tmp_path: Path) -> None:
+    nightly = tmp_path / "report.csv"
+    nightly.write_text("last night's")
+    configuration = tmp_path / "config.toml"
+    configuration.write_text(
+        f"""
+        [policy]
+        limit = 50
+        limits = [{{profile = "Juvenile", limit = 2}}]
+        [report]
+        orgs = ["BR1"]
+        output = "{nightly}"
+        healthcheck_url = "http://127.0.0.1:9/never-called"
+        [mail]
+        host = "127.0.0.1"
+        sender = "groups@library.example"
+        recipients = {{"*" = ["director@library.example"]}}
+        [serve]
+        report = "{nightly}"
+        """
+    )
+    command = Command(tmp_path, None)
+    done = command("--sandbox", "--config", str(configuration), "report")
+    assert (done.returncode, done.stderr) == (exit_status.DONE, "")
+    assert "own fines of more than" in done.stdout
+    assert nightly.read_text() == "last night's"
+    mailed = command("--sandbox", "--config", str(configuration), "report", "--mail")
+    assert mailed.returncode == exit_status.USAGE
+    assert "--mail" in mailed.stderr
+    serve = Invocation(configuration, use_sandbox=True, quiet=False).settings.serve
+    assert serve.report is None
+
+
+@pytest.mark.parametrize("output_format", ["csv", "json", "html"])
+def test_a_report_in_a_file_is_readable_by_its_owner_alone(run: Command, tmp_path: Path, output_format: str) -> None:
+    target = tmp_path / f"tonight.{output_format}"
+    done = run("report", "--output", str(target))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert "Okonkwo" in target.read_text(encoding="utf-8")
+    assert list(tmp_path.glob("*.tmp")) == []
+
+
+def test_standard_output_is_utf_8_for_programs_whatever_the_locale(run: Command) -> None:
+    run.environ |= {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(run.arguments("report", "--format", "json"), env=run.environ, capture_output=True, check=True)
+    names = {group["lead"]["name"] for group in json.loads(done.stdout.decode("utf-8"))["groups"]}
+    assert "林, 美玲" in names
+    table = subprocess.run(run.arguments("report"), env=run.environ, capture_output=True, check=True)
+    assert b"Okonkwo" in table.stdout
+
+
+def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text("[report]\nmin_total = 80.00\nmin_members = 1\n[policy]\nlimit = 1.00\n")
+    arguments = ("--config", str(configuration), "report", "--format", "json")
+    configured = json.loads(run(*arguments).stdout)
+    assert configured["criteria"]["min_total"] == "80.00"
+    assert configured["criteria"]["limit"]["amount"] == "1.00"
+    given = json.loads(run(*arguments, "--min-total", "60", "--limit", "none", "--org", "harbor").stdout)
+    assert [group["group"] for group in given["groups"]] == [1010]
+    assert given["criteria"]["limit"]["amount"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("report", "--min-total", "x"), exit_status.USAGE, "'x' isn't allowed; it takes an amount"),
+        (("report", "--top", "0"), exit_status.USAGE, "a whole number from 1"),
+        (("report", "--format", "pdf"), exit_status.USAGE, "'pdf' is not one of"),
+        (("show",), exit_status.USAGE, "give a barcode, --user or --group"),
+        (("nonsense",), exit_status.USAGE, "No such command"),
+        (("--config", "/nonexistent.toml", "report"), exit_status.CONFIGURATION, "no configuration file at"),
+        (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, "no org unit 'NOWHERE'"),
+        (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
+        (("show", "20000000009999"), exit_status.FAILED, "no patron in sight has this barcode"),
+        (("undo", "3", "--yes"), exit_status.FAILED, "the journal has no entry 3"),
+        (("batch", "/nonexistent.csv"), exit_status.CONFIGURATION, "cannot be read"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_a_line(run: Command, words: tuple[str, ...], status: int, says: str) -> None:
+    done = run(*words)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "20000000009999" not in done.stderr
+    assert status == exit_status.USAGE or one_line(done.stderr)
+
+
+def test_nothing_configured(tmp_path: Path) -> None:
+    done = Command(tmp_path, None)("report")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert "set url in section [gateway]" in done.stderr
+    assert "--sandbox" in done.stderr
+
+
+def test_a_gateway_that_is_not_there(tmp_path: Path) -> None:
+    done = Command(tmp_path, "http://127.0.0.1:9")("report")
+    assert done.returncode == exit_status.UNREACHABLE
+    assert one_line(done.stderr)
+
+
+def test_a_wrong_password(run: Command) -> None:
+    run.environ["EVERGREEN_GROUPS_PASSWORD"] = "not the password"
+    done = run("report")
+    assert done.returncode == exit_status.LOGIN
+    assert "Check the name and password" in done.stderr
+    assert "not the password" not in done.stderr
+
+
+def test_a_password_is_never_sent_in_clear_to_another_machine(tmp_path: Path) -> None:
+    done = Command(tmp_path, "http://evergreen.example.org")("report")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert "allow_plain_http" in done.stderr
+
+
+def test_an_account_that_cannot_see_everybody_gets_its_own_status(sandbox: Sandbox, tmp_path: Path) -> None:
+    run = Command(tmp_path, sandbox.url, "north_manager")
+    done = run("report", "--format", "json")
+    assert done.returncode == exit_status.INCOMPLETE
+    assert "It lacks VIEW_USER at VALLEY." in done.stderr.splitlines()[0]
+    assert json.loads(done.stdout)["totals"]["incomplete_group_count"] == 1
+    quiet = run("--quiet", "report", "--format", "json")
+    assert (quiet.returncode, quiet.stderr) == (exit_status.INCOMPLETE, "")
+
+
+def test_no_log_has_a_name_a_barcode_or_a_secret(run: Command) -> None:
+    done = run("-vv", "report")
+    assert "open-ils.pcrud.search.au.atomic" in done.stderr
+    for secret in ("Okonkwo", "2000000000", PASSWORD + "'", 'sandbox"'):
+        assert secret not in done.stderr
+    assert not re.search(r"\b[0-9a-f]{32}\b", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, exit_status.INTERRUPTED), (signal.SIGTERM, exit_status.TERMINATED)]
+)
+def test_an_interrupted_report_ends_cleanly_and_leaves_the_old_file(
+    sandbox: Sandbox, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    old = tmp_path / "report.csv"
+    old.write_text("yesterday")
+    waiting = threading.Event()
+
+    def hold(call: Call) -> Fault:
+        if call.method == "open-ils.pcrud.search.au.atomic":
+            waiting.set()
+            return Fault.LATE_ANSWER
+        return Fault.NONE
+
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.decide = hold
+        run = Command(tmp_path, proxy.url)
+        with subprocess.Popen(
+            run.arguments("report", "--output", str(old)), env=run.environ, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert waiting.wait(20)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    assert old.read_text() == "yesterday"
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_output_that_nobody_reads_any_more(run: Command) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        done = subprocess.run(
+            run.arguments("report"), env=run.environ, stdout=gone, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == exit_status.FAILED
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_show(run: Command) -> None:
+    done = run("show", "20000000001013")
+    assert done.returncode == 0
+    assert "Group 1003: 3 members" in done.stdout
+    assert "Group fines: 33.50, for information only." in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    by_user = json.loads(run("show", "--user", "1013", "--format", "json").stdout)
+    by_group = json.loads(run("show", "--group", "1003", "--format", "json").stdout)
+    assert by_user == by_group
+    assert {member["id"]: member["blocked"] for member in by_group["members"]} == {1012: False, 1013: True, 1014: False}
+
+
+def group_of(run: Command, user: int) -> int:
+    return int(json.loads(run("show", "--user", str(user), "--format", "json").stdout)["group"])
+
+
+def test_a_move_is_shown_and_asked_about(run: Command) -> None:
+    words = ("move", "20000000001052", "--to", "20000000001007")
+    dry = run(*words, "--dry-run")
+    assert "from group 1015 to group 1002" in dry.stdout
+    assert "group 1002: 5 members owing 25.00, then 6 members owing 25.35" in dry.stdout
+    refused = run(*words, answer="n\n")
+    assert "Nothing was changed." in refused.stdout
+    assert group_of(run, 1052) == 1015
+    agreed = run(*words, answer="y\n")
+    assert "1 of 1 change done." in agreed.stdout
+    assert agreed.returncode == 0
+    assert group_of(run, 1052) == 1002
+
+
+def test_no_answer_is_no(run: Command) -> None:
+    done = run("move", "20000000001052", "--to", "20000000001007")
+    assert done.returncode == exit_status.INTERRUPTED
+    assert group_of(run, 1052) == 1015
+
+
+def test_remove_lead_merge_journal_and_undo(run: Command) -> None:
+    assert run("remove", "20000000001052", "--yes").returncode == 0
+    assert run("lead", "20000000001053", "--yes").returncode == 0
+    assert run("merge", "--from", "20000000001051", "--to", "20000000001039", "--yes").returncode == 0
+    assert group_of(run, 1053) == 1010
+    listed = run("journal").stdout.splitlines()
+    assert [line.split(": ")[1].split(",")[0] for line in listed] == ["merge", "lead", "remove"]
+    assert "patron 1052: group 1015 to 1100: done" in run("journal", "1").stdout
+    assert run("undo", "3", "--yes").returncode == 0
+    assert run("undo", "1", "--yes").returncode == 0
+    assert group_of(run, 1052) == group_of(run, 1053) == 1015
+    assert "merge" in run("journal").stdout
+
+
+def test_a_missing_permission_has_its_own_status(sandbox: Sandbox, tmp_path: Path) -> None:
+    run = Command(tmp_path, sandbox.url, "harbor_desk")
+    done = run("move", "20000000001052", "--to", "20000000001001", "--yes")
+    assert done.returncode == exit_status.PERMISSION
+    assert "0 of 1 change done." in done.stdout
+    assert "the account lacks" in done.stdout
+
+
+BATCH = """action,barcode,target
+move,20000000001052,20000000001007
+remove,20000000001028,
+lead,20000000001053,on
+merge,20000000001043,20000000001001
+"""
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "changes.csv"
+        path.write_text(text, encoding="utf-8-sig")
+        return str(path)
+
+    return write
+
+
+def test_a_batch_twice_changes_nothing_the_second_time(run: Command, batch: Callable[[str], str]) -> None:
+    path = batch(BATCH)
+    first = run("batch", path, "--yes")
+    assert first.returncode == 0, first.stderr
+    assert "5 of 5 changes done." in first.stdout
+    assert group_of(run, 1043) == group_of(run, 1044) == 1001
+    second = run("batch", path, "--yes")
+    assert second.returncode == 0
+    assert "Changes from a file: 0 changes" in second.stdout
+    assert len(run("journal").stdout.splitlines()) == 1
+
+
+def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, batch: Callable[[str], str]) -> None:
+    done = run("batch", batch(BATCH + "jump,1,2\nmove,,3\nmove,4,\n"), "--yes")
+    assert done.returncode == exit_status.FAILED
+    for words in ("line 6: the action must be", "line 7: the barcode is missing", "line 8: move needs the barcode"):
+        assert words in done.stderr
+    assert one_line(done.stderr)
+    unknown = run("batch", batch(BATCH + "move,20000000009998,20000000009999\n"), "--yes")
+    assert "line 6: no patron in sight has this barcode" in unknown.stderr
+    assert "line 6: no patron in sight has the target's barcode" in unknown.stderr
+    assert group_of(run, 1052) == 1015
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("remove,20000000001052,\n", "line 6: its patron is changed by line 2 already"),
+        ("move,20000000001001,20000000001052\n", "line 6: its target is moved by line 2"),
+    ],
+)
+def test_lines_that_contradict_each_other(run: Command, batch: Callable[[str], str], lines: str, says: str) -> None:
+    done = run("batch", batch(BATCH + lines), "--yes")
+    assert done.returncode == exit_status.FAILED
+    assert says in done.stderr
+
+
+def test_the_sandbox_says_how_to_connect(tmp_path: Path) -> None:
+    run = Command(tmp_path, None)
+    with subprocess.Popen(
+        run.arguments("sandbox", "--port", "0"), env=run.environ, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "password" in "".join(lines) and "[gateway]" in "".join(lines):
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == exit_status.INTERRUPTED
+    assert "http://127.0.0.1:" in "".join(lines)

@@ -1,0 +1,331 @@
+"""Serving: the command's start and end, and a web server that cuts nobody off."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+from urllib.request import urlopen
+
+import pytest
+from support.command import Command, one_line
+from support.fault_proxy import Call, Fault, fault_proxy
+from support.web_caller import API, bearer, session
+from waitress.adjustments import Adjustments
+
+from evergreen_groups import exit_status
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings
+from evergreen_groups.web import Server
+from evergreen_groups.web.server import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+SUMMARY = f"{API}/patrons/1001/summary"
+MOST = Adjustments().outbuf_high_watermark
+
+
+class Application:
+    """Answers with what it was asked; ``/slow`` only when it is let, ``/broken`` never.
+
+    ``/large`` answers with megabytes, ``/larger`` with more of them, one after the other, than are kept in memory.
+    """
+
+    def __init__(self) -> None:
+        self.begun, self.let = threading.Event(), threading.Event()
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path.startswith("/broken"):
+            raise RuntimeError("broken")
+        if path == "/larger":
+            start("200 OK", [("Content-Length", "40000000")])
+            return (b"x" * 1_000_000 for _ in range(40))
+        if path == "/slow":
+            self.begun.set()
+            self.let.wait(20)
+        body = b"x" * 8_000_000 if path == "/large" else environ.get("HTTP_X_FORWARDED_FOR", path).encode()
+        start("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+
+@contextmanager
+def running(application: WSGIApplication, grace: float = 20) -> Iterator[tuple[Server, list[bool]]]:
+    """A server at work in a thread, and what its ``run`` gave back, once it has ended."""
+    server, finished = Server(application, ServeSettings(port=0)), list[bool]()
+    thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
+    thread.start()
+    try:
+        yield server, finished
+    finally:
+        server.stop()
+        thread.join()
+
+
+def connected(address: str) -> closing[http.client.HTTPConnection]:
+    parts = urlsplit(address)
+    return closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20))
+
+
+def wait_until_refused(address: str) -> None:
+    """Knock until nobody opens any more.
+
+    A reset is a closed door as well: whoever waits in the queue then gets that.
+    """
+    parts = urlsplit(address)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=20).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return
+    raise AssertionError("it still takes connections")
+
+
+def test_stopping_takes_nobody_in_and_finishes_what_was_begun() -> None:
+    application = Application()
+    with (
+        running(application) as (server, finished),
+        connected(server.url) as asked,
+        connected(server.url) as idle,
+    ):
+        idle.request("GET", "/before")
+        assert idle.getresponse().read() == b"/before"
+        asked.request("GET", "/slow")
+        assert application.begun.wait(20)
+        server.stop()
+        wait_until_refused(server.url)
+        assert finished == []
+        assert idle.sock.recv(1) == b""
+        application.let.set()
+        assert asked.getresponse().read() == b"/slow"
+    assert finished == [True]
+
+
+def test_stopping_waits_for_an_answer_that_is_on_its_way() -> None:
+    with running(Application()) as (server, finished), connected(server.url) as slow_reader:
+        slow_reader.request("GET", "/large")
+        answer = slow_reader.getresponse()
+        server.stop()
+        wait_until_refused(server.url)
+        assert len(answer.read()) == 8_000_000
+    assert finished == [True]
+
+
+def test_stopping_ends_all_the_same_when_a_request_never_does() -> None:
+    application = Application()
+    with running(application, grace=0.1) as (server, finished), connected(server.url) as asked:
+        asked.request("GET", "/slow")
+        assert application.begun.wait(20)
+        server.stop()
+        wait_until_refused(server.url)
+    assert finished == [False]
+    application.let.set()
+
+
+def test_the_app_is_told_what_a_proxy_said() -> None:
+    with running(Application()) as (server, _), connected(server.url) as asked:
+        asked.request("GET", "/", headers={"X-Forwarded-For": "192.0.2.7"})
+        assert asked.getresponse().read() == b"192.0.2.7"
+
+
+def test_no_address_gets_into_the_log_when_the_app_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
+    with running(Application()) as (server, _), connected(server.url) as asked:
+        asked.request("GET", "/broken/20000000001001")
+        answer = asked.getresponse()
+        assert answer.status == 500
+        assert b"RuntimeError" not in answer.read()
+    assert [record.levelno for record in caplog.records if record.name == "waitress"] == [logging.ERROR]
+    assert "20000000001001" not in caplog.text
+
+
+@contextmanager
+def serving(command: Command, *words: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """The command as it serves, what it has printed, and the root of the service's address."""
+    arguments = command.arguments(*words)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(arguments, env=command.environ, text=True, **pipes) as process:  # type: ignore[call-overload]  # both are pipes
+        try:
+            printed = ""
+            for line in process.stdout:
+                printed += line
+                if line.startswith("Serving at "):
+                    break
+            assert "Serving at " in printed, process.stderr.read()
+            yield process, printed, printed.split()[-1].removesuffix("/evergreen-groups/")
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def serve(sandbox: Sandbox, tmp_path: Path) -> Command:
+    return Command(tmp_path, sandbox.url)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_well_and_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    command = Command(tmp_path, None)
+    command.environ["TMPDIR"] = str(tmp_path)
+    with serving(command, "--sandbox", "serve", "--port", "0") as (process, printed, address):
+        assert "20000000001001" in printed
+        with urlopen(f"{address}/evergreen-groups/healthz", timeout=20) as answer:
+            assert json.load(answer)["status"] == "up"
+        assert list(tmp_path.glob("evergreen-groups-*")) != []
+        process.send_signal(number)
+        assert process.wait(20) == exit_status.DONE
+        assert process.stderr.read() == ""
+    assert list(tmp_path.iterdir()) == [command.config]
+
+
+def test_the_demo_desk_shows_a_patron_with_the_panel(tmp_path: Path) -> None:
+    command = Command(tmp_path, None)
+    with serving(command, "--sandbox", "serve", "--demo-desk", "--port", "0") as (_, printed, _):
+        desks = re.findall(r"http://\S+/staff/circ/patron/1001/checkout", printed)
+        assert [urlsplit(desk).path.split("/")[1] for desk in desks] == ["eg2", "eg"]
+        for desk in desks:
+            with urlopen(desk, timeout=20) as page:
+                assert b"/evergreen-groups/panel.js" in page.read()
+            with urlopen(urljoin(desk, "/evergreen-groups/panel.js"), timeout=20) as panel:
+                assert "javascript" in panel.headers["Content-Type"]
+
+
+def test_the_demo_desk_is_the_sandbox_s(serve: Command) -> None:
+    done = serve("serve", "--demo-desk")
+    assert done.returncode == exit_status.USAGE
+    assert "evergreen-groups --sandbox serve --demo-desk" in done.stderr
+
+
+class Held:
+    """A gateway that answers only when it is let, or, with the other fault, when nobody waits any more."""
+
+    def __init__(self) -> None:
+        self.waiting, self.let = threading.Event(), threading.Event()
+        self.fault = Fault.NONE
+
+    def __call__(self, call: Call) -> Fault:
+        self.waiting.set()
+        if self.fault is Fault.NONE:
+            self.let.wait(20)
+        return self.fault
+
+
+@pytest.fixture
+def held(serve: Command, sandbox: Sandbox) -> Iterator[Held]:
+    """The gateway of the service, holding back its answers."""
+    held = Held()
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.decide = held
+        serve.environ["EVERGREEN_GROUPS_GATEWAY_URL"] = proxy.url
+        yield held
+        held.let.set()
+
+
+def test_a_signal_lets_a_request_finish_that_waits_for_the_ils(serve: Command, held: Held, sandbox: Sandbox) -> None:
+    token = session(sandbox.url, username="harbor_desk")
+    with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
+        asked.request("GET", SUMMARY, headers=bearer(token))
+        assert held.waiting.wait(20)
+        process.send_signal(signal.SIGTERM)
+        wait_until_refused(address)
+        held.let.set()
+        answer = asked.getresponse()
+        assert (answer.status, json.load(answer)["patron"]) == (200, 1001)
+        assert process.wait(20) == exit_status.DONE
+
+
+def test_a_second_signal_ends_it_at_once(serve: Command, held: Held, sandbox: Sandbox) -> None:
+    held.fault = Fault.LATE_ANSWER
+    token = session(sandbox.url, username="harbor_desk")
+    with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
+        asked.request("GET", SUMMARY, headers=bearer(token))
+        assert held.waiting.wait(20)
+        process.send_signal(signal.SIGTERM)
+        wait_until_refused(address)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == exit_status.TERMINATED
+
+
+@pytest.mark.parametrize("path", ["/large", "/larger"])
+def test_a_large_answer_comes_whole(path: str) -> None:
+    with running(Application()) as (server, _), connected(server.url) as asked:
+        for _ in range(2):  # over one connection
+            asked.request("GET", path)
+            assert len(asked.getresponse().read()) == {"/large": 8_000_000, "/larger": 40_000_000}[path]
+
+
+@pytest.mark.parametrize(
+    ("requests", "waiting", "will_close", "writable"),
+    [(1, 0, False, False), (1, 10, False, False), (1, MOST, False, True), (0, 10, False, True), (1, 10, True, True)],
+)
+def test_the_main_loop_leaves_an_answer_to_the_thread_that_gives_it(
+    requests: int, waiting: int, will_close: bool, writable: bool
+) -> None:
+    """Else it would turn without a pause meanwhile. At ``MOST`` bytes the thread waits for the loop."""
+    channel = Channel.__new__(Channel)
+    channel.adj, channel.requests, channel.total_outbufs_len = Adjustments(), [None] * requests, waiting
+    channel.will_close, channel.close_when_flushed = will_close, False
+    assert channel.writable() is writable
+
+
+def test_any_number_of_instances_answer_the_same_session(serve: Command, sandbox: Sandbox) -> None:
+    token = session(sandbox.url, username="harbor_desk")
+    with (
+        serving(serve, "serve", "--port", "0") as (_, _, first),
+        serving(serve, "serve", "--port", "0") as (_, _, second),
+    ):
+        assert first != second
+        answers = []
+        for address in (first, second):
+            with connected(address) as asked:
+                asked.request("GET", SUMMARY, headers=bearer(token))
+                answers.append(json.load(asked.getresponse()))
+    assert answers[0] == answers[1]
+    assert answers[0]["patron"] == 1001
+
+
+def test_a_port_that_is_taken_is_said_in_a_line(serve: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = serve("serve", "--port", str(port))
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert f"port {port} on 127.0.0.1 can't be used: Address already in use" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "null\0"])
+def test_an_address_that_is_not_this_machine_s(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"can't be used: \w.*; try another"):
+        Server(Application(), ServeSettings(host=host, port=0))
+
+
+def test_nothing_configured(tmp_path: Path) -> None:
+    done = Command(tmp_path, None)("serve", "--port", "0")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+
+
+@pytest.mark.parametrize("missing", ["flask", "waitress"])
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None\nfrom evergreen_groups.cli import main\nmain(['serve'])"
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert "pip install 'evergreen-groups[serve]'" in done.stderr

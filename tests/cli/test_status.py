@@ -1,0 +1,199 @@
+"""The status of the last run: what the file says, and what `status` makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import run
+from evergreen_groups.errors import StateError
+from evergreen_groups.state import RunOutcome, RunStatus, report_lock, run_status
+from evergreen_groups.state.directory import REPORT_LOCK
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def ask(*words: str) -> tuple[int, str]:
+        ended_with = run(["status", "--state-directory", str(tmp_path), *words])
+        return ended_with, capsys.readouterr().out
+
+    return ask
+
+
+Ask = Callable[..., tuple[int, str]]
+
+
+def ended(hours_ago: float = 1, **fields: object) -> RunStatus:
+    finished = NOW - timedelta(hours=hours_ago)
+    values = {"outcome": RunOutcome.DONE, "exit_code": 0, "groups": 1_234, "members": 4_321, **fields}
+    return RunStatus(started=finished - timedelta(seconds=12.34), finished=finished, **values)  # type: ignore[arg-type]
+
+
+def leave_a_note(directory: Path, since: datetime, start_tick: int) -> None:
+    """What a run that was killed leaves in the lock."""
+    note = {"pid": os.getpid(), "since": since.isoformat(), "start_tick": start_tick}
+    (directory / REPORT_LOCK).write_text(json.dumps(note))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ended(),
+        ended(outcome=RunOutcome.FAILED, exit_code=4, error="UnreachableError", groups=None, members=None),
+        ended(outcome=RunOutcome.PARTIAL, exit_code=7),
+    ],
+)
+def test_what_is_written_is_read_again(tmp_path: Path, written: RunStatus) -> None:
+    directory = tmp_path / "state"
+    run_status.write(directory, written)
+    assert run_status.read(directory) == written
+    assert written.seconds == 12.3
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert (directory / "status.json").stat().st_mode & 0o777 == 0o600
+    assert set(json.loads((directory / "status.json").read_text())) == {
+        "version", "outcome", "started", "finished", "seconds", "groups", "members", "exit_code", "error"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"outcome": "splendid"}', "\xff"])
+def test_a_damaged_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    (tmp_path / "status.json").write_text(text, encoding="latin-1")
+    with pytest.raises(StateError):
+        run_status.read(tmp_path)
+    assert run(["status", "--state-directory", str(tmp_path)]) == exit_status.FAILED
+    assert "status.json is damaged; the next run writes it anew" in capsys.readouterr().err
+
+
+def test_no_run_yet(status: Ask) -> None:
+    assert status() == (exit_status.STALE, "No run of the report has ended yet.\n")
+    ended_with, text = status("--json")
+    assert ended_with == exit_status.STALE
+    assert json.loads(text) == {
+        "exit_status": exit_status.STALE,
+        "verdict": "never run",
+        "age_seconds": None,
+        "last_run": None,
+        "under_way": None,
+        "killed": None,
+    }
+
+
+def test_a_run_that_went_well(tmp_path: Path, status: Ask) -> None:
+    run_status.write(tmp_path, ended(hours_ago=3))
+    ended_with, text = status()
+    assert ended_with == exit_status.DONE
+    assert re.fullmatch(
+        r"Last run: done, ended \d{4}-\d\d-\d\d \d\d:\d\d \(3 hours ago\), took 12\.3 s, "
+        r"listed 1,234 groups with 4,321 members\.\n",
+        text,
+    )
+    ended_with, text = status("--json")
+    told = json.loads(text)
+    assert (ended_with, told["exit_status"], told["verdict"]) == (0, 0, "done")
+    assert 3 * 3600 <= told["age_seconds"] < 3 * 3600 + 600
+    assert told["last_run"] == json.loads((tmp_path / "status.json").read_text())
+
+
+def test_the_environment_says_where_the_state_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    assert run(["status"]) == exit_status.STALE
+    run_status.write(tmp_path, ended())
+    assert run(["status"]) == exit_status.DONE
+    assert "Last run: done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("hours", "words", "too_old"), [(25, (), False), (27, (), True), (27, ("--max-age", "30"), False)]
+)
+def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: tuple[str, ...], too_old: bool) -> None:
+    run_status.write(tmp_path, ended(hours_ago=hours))
+    ended_with, text = status(*words)
+    assert ended_with == (exit_status.STALE if too_old else exit_status.DONE)
+    assert ("too old" in text) == too_old
+    assert json.loads(status(*words, "--json")[1])["verdict"] == ("too old" if too_old else "done")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "exit_code", "error", "says"),
+    [
+        (
+            RunOutcome.FAILED,
+            exit_status.LOGIN,
+            "LoginRefusedError",
+            "Exit status 5: login refused",
+        ),
+        (RunOutcome.FAILED, exit_status.DEADLINE, "DeadlineError", "Exit status 9: not done before the deadline"),
+        (RunOutcome.PARTIAL, exit_status.UNSENT, None, "Exit status 8: done, but a mail could not be sent"),
+        (
+            RunOutcome.FAILED,
+            99,
+            "OfTheFutureError",
+            "an exit status of another release (OfTheFutureError)",
+        ),
+    ],
+)
+def test_a_run_that_did_not_go_well(
+    tmp_path: Path, status: Ask, outcome: RunOutcome, exit_code: int, error: str | None, says: str
+) -> None:
+    run_status.write(tmp_path, ended(outcome=outcome, exit_code=exit_code, error=error))
+    ended_with, text = status()
+    assert ended_with == exit_code
+    assert says in text
+    assert json.loads(status("--json")[1])["verdict"] == outcome.value
+
+
+def test_a_run_that_was_killed(tmp_path: Path, status: Ask) -> None:
+    leave_a_note(tmp_path, NOW, start_tick=1)
+    assert status()[0] == exit_status.STALE
+    assert "No run of the report has ended yet.\nA later run (process" in status()[1]
+    run_status.write(tmp_path, ended(hours_ago=2))
+    ended_with, text = status()
+    assert ended_with == exit_status.STALE
+    assert "was killed, or the machine went down" in text
+    told = json.loads(status("--json")[1])
+    assert (told["verdict"], told["killed"]["pid"], told["under_way"]) == ("killed", os.getpid(), None)
+
+
+def test_a_run_that_was_killed_after_it_had_told_how_it_went(tmp_path: Path, status: Ask) -> None:
+    last = ended()
+    run_status.write(tmp_path, last)
+    leave_a_note(tmp_path, last.started, start_tick=1)
+    assert status()[0] == exit_status.DONE
+    assert "killed" not in status()[1]
+
+
+def test_a_clock_that_was_set_back_hides_nothing(tmp_path: Path, status: Ask) -> None:
+    run_status.write(tmp_path, ended(hours_ago=-48))
+    ended_with, text = status()
+    assert ended_with == exit_status.STALE
+    assert "in the future" in text
+    assert json.loads(status("--json")[1])["verdict"] == "in the future"
+    leave_a_note(tmp_path, NOW, start_tick=1)  # a run that began, by the clock, before the last one did
+    assert json.loads(status("--json")[1])["verdict"] == "killed"
+
+
+def test_clocks_differ_a_little(tmp_path: Path, status: Ask) -> None:
+    run_status.write(tmp_path, ended(hours_ago=-0.05))
+    assert status()[0] == exit_status.DONE
+
+
+def test_a_run_that_is_under_way(tmp_path: Path, status: Ask) -> None:
+    run_status.write(tmp_path, ended(hours_ago=5))
+    with report_lock(tmp_path):
+        ended_with, text = status()
+        told = json.loads(status("--json")[1])
+    assert ended_with == exit_status.DONE
+    assert f"A run is under way (process {os.getpid()}, since " in text
+    assert (told["under_way"]["pid"], told["killed"], told["verdict"]) == (os.getpid(), None, "done")
+    assert "under way" not in status()[1]

@@ -1,0 +1,277 @@
+"""``check``: own fines decide, the group's total is shown, and what the ILS has recorded is held against the rule."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.command import Command, one_line
+from support.debts import owe
+from support.gateways import gateway_of
+
+from evergreen_groups import exit_status
+from evergreen_groups.desk import Checker
+from evergreen_groups.errors import DataError, NotFoundError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.policy import Comparison
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
+
+OKONKWO = range(1001, 1007)
+FIVE, ILS = PolicySettings(), PolicySettings(limit="ils")
+HARBOR, PINE, MILL = 11, 12, 21
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tmp_path: Path) -> Command:
+    return Command(tmp_path, sandbox.url)
+
+
+def test_a_family_that_owes_a_lot_while_nobody_is_blocked(admin: Gateway) -> None:
+    check = Checker(admin, FIVE).of_user(1001, all_members=True)
+    assert (len(check.patrons), check.blocked, check.complete) == (6, False, True)
+    assert check.group_fines == Decimal("28.10")
+    assert all(patron.differences == () for patron in check.patrons)
+
+
+def test_exactly_at_the_limit(sandbox: Sandbox, admin: Gateway) -> None:
+    for comparison, blocked in ((Comparison.EXCEEDS, False), (Comparison.REACHES, True)):
+        policy = PolicySettings(limit=Decimal("5.00"), comparison=comparison)
+        assert Checker(admin, policy).of_user(1007).blocked is blocked
+    assert not Checker(admin, ILS).of_user(1007).blocked  # the threshold is 5.01
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),
+    leaving=st.sets(st.sampled_from(OKONKWO[1:])),
+    joining=st.sets(st.sampled_from((1013, 1032, 1039))),
+    own=st.sampled_from(("4.99", "5.00", "5.01", "12.00")),
+    policy=st.sampled_from((FIVE, ILS)),
+)
+def test_nothing_about_other_members_changes_a_decision(
+    sandbox: Sandbox,
+    others: list[tuple[int, int]],
+    leaving: set[int],
+    joining: set[int],
+    own: str,
+    policy: PolicySettings,
+) -> None:
+    sandbox.reset()
+    owe(sandbox, 1001, (HARBOR, own))
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        checker = Checker(gateway, policy)
+        before = checker.of_user(1001)
+        for user, cents in others:
+            owe(sandbox, user, (HARBOR, str(Decimal(cents) / 100)))
+        for user in leaving:
+            sandbox._store.update("au", user, {"usrgroup": 777_000 + user})
+        for user in joining:
+            sandbox._store.update("au", user, {"usrgroup": 1001})
+        alone, together = checker.of_user(1001), checker.of_user(1001, all_members=True)
+    assert alone.patrons == before.patrons
+    assert before.patrons[0] in together.patrons
+    assert len(together.patrons) == len(OKONKWO) - len(leaving) + len(joining)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    thresholds=st.dictionaries(
+        st.tuples(st.sampled_from((1, 2, 3, HARBOR, MILL)), st.sampled_from((1, 2, 11, 12))),
+        st.integers(0, 900),
+        max_size=4,
+    ),
+    fines=st.dictionaries(
+        st.sampled_from(OKONKWO),
+        st.lists(st.tuples(st.sampled_from((HARBOR, PINE, MILL)), st.integers(-200, 700)), max_size=3),
+        max_size=4,
+    ),
+)
+def test_the_ils_recalculates_to_what_its_limit_says(
+    sandbox: Sandbox, thresholds: dict[tuple[int, int], int], fines: dict[int, list[tuple[int, int]]]
+) -> None:
+    sandbox.reset()
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM pgpt WHERE penalty = 1")
+    for (org_unit, profile), cents in thresholds.items():
+        values = {"org_unit": org_unit, "grp": profile, "penalty": 1, "threshold": str(Decimal(cents) / 100)}
+        sandbox._store.insert("pgpt", values)
+    for user, owed in fines.items():
+        owe(sandbox, user, *((place, str(Decimal(cents) / 100)) for place, cents in owed))
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        for user in OKONKWO:
+            gateway.call("open-ils.actor", "open-ils.actor.user.penalties.update_at_home", TOKEN, user, write=True)
+        check = Checker(gateway, ILS).of_user(1001, all_members=True)
+    for patron in check.patrons:
+        recorded = any(penalty.for_fines for penalty in patron.recorded)
+        assert (recorded, patron.differences) == (patron.decision.blocked, ())
+
+
+def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox, admin: Gateway) -> None:
+    name = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+    sandbox._store.insert("aous", {"name": name, "org_unit": 2, "value": "101"})
+    sandbox._store.insert("csp", {"id": 101, "name": "NORTH_OWES", "label": "North", "block_list": "CIRC"})
+    for user in (1001, 1013):
+        sandbox._store.insert("ausp", {"usr": user, "org_unit": 2, "standing_penalty": 101})
+    checker = Checker(admin, FIVE)
+    assert checker.of_user(1001).patrons[0].differences == ("Blocked in the ILS: NORTH_OWES at NORTH.",)
+    assert checker.of_user(1013).patrons[0].differences == (
+        "Blocked in the ILS for something else: NORTH_OWES at NORTH.",
+    )
+
+
+def test_fines_at_other_libraries_than_the_thresholds_do_not_count(sandbox: Sandbox, admin: Gateway) -> None:
+    sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    owe(sandbox, 1001, (HARBOR, "4.00"), (PINE, "0.50"), (MILL, "30.00"))
+    (patron,) = Checker(admin, ILS).of_user(1001).patrons
+    assert (patron.own_fines, patron.decision.own_balance) == (Decimal("34.50"), Decimal("4.50"))
+    assert not patron.decision.blocked
+    assert Checker(admin, FIVE).of_user(1001).blocked
+
+
+def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, admin: Gateway) -> None:
+    store = sandbox._store
+    owe(sandbox, 1001, (HARBOR, "6.00"))
+    store.insert("ausp", {"usr": 1002, "org_unit": 1, "standing_penalty": 1})
+    store.insert("ausp", {"usr": 1003, "org_unit": HARBOR, "standing_penalty": 25, "staff": 4})
+    store.insert("ausp", {"usr": 1004, "org_unit": HARBOR, "standing_penalty": 20, "staff": 4})
+    gone = {"usr": 1005, "org_unit": 1, "standing_penalty": 1, "stop_date": "2026-01-01T00:00:00+0000"}
+    store.insert("ausp", gone)
+    patrons = {patron.id: patron for patron in Checker(admin, FIVE).of_user(1001, all_members=True).patrons}
+    assert patrons[1001].differences == ("Not blocked for fines in the ILS.",)
+    assert patrons[1002].differences == ("Blocked in the ILS: PATRON_EXCEEDS_FINES at LAKELAND.",)
+    assert patrons[1003].differences == ("Blocked in the ILS for something else: STAFF_CHR at HARBOR, set by hand.",)
+    assert patrons[1004].differences == ()  # a note blocks nothing
+    assert [penalty.name for penalty in patrons[1004].recorded] == ["ALERT_NOTE"]
+    assert patrons[1005].recorded == ()
+
+
+def test_an_account_that_sees_no_transactions_is_told_so(sandbox: Sandbox) -> None:
+    sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE permission = 'VIEW_USER_TRANSACTIONS'")
+    with (
+        gateway_of(sandbox.url, "consortium_staff") as gateway,
+        pytest.raises(DataError, match="VIEW_USER_TRANSACTIONS"),
+    ):
+        Checker(gateway, ILS).of_user(1001)
+
+
+def test_a_large_group_takes_no_more_calls_than_a_small_one(sandbox: Sandbox, admin: Gateway) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE au SET usrgroup = 1001 WHERE id > 1000 AND deleted = 0")
+    checker = Checker(admin, ILS)
+    checker.of_user(1001)  # logs in and gets the classes
+    calls = []
+    for all_members in (False, True):
+        before = admin.statistics.calls
+        check = checker.of_user(1001, all_members=all_members)
+        calls.append(admin.statistics.calls - before)
+    assert len(check.patrons) > 40
+    assert calls == [14, 14]
+
+
+def test_somebody_out_of_sight(sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1002, {"home_ou": MILL})
+    with gateway_of(sandbox.url, "harbor_desk") as gateway:
+        checker = Checker(gateway, FIVE)
+        check = checker.of_user(1001, all_members=True)
+        assert (check.hidden_count, check.complete, check.group_fines) == (1, False, Decimal("28.10"))
+        assert checker.of_user(1001).complete
+        with pytest.raises(NotFoundError, match="no patron in sight has this id"):
+            checker.of_user(1002)
+
+
+def test_exit_statuses(run: Command, sandbox: Sandbox) -> None:
+    free = run("check", "20000000001001")
+    assert (free.returncode, free.stderr) == (exit_status.DONE, "")
+    assert "Not blocked: own fines of 4.90 do not exceed the limit of 5.00." in free.stdout
+    assert "Group 1001 owes 28.10 together, for information only." in free.stdout
+    assert run("check", "--user", "1013").returncode == exit_status.BLOCKED
+    assert run("check", "--user", "1012").returncode == exit_status.DONE
+    everybody = run("check", "--user", "1012", "--all-members")
+    assert everybody.returncode == exit_status.BLOCKED
+    assert "Blocked: own fines of 31.50 exceed the limit of 5.00." in everybody.stdout
+    run.environ["EVERGREEN_GROUPS_GATEWAY_USERNAME"] = "harbor_desk"
+    sandbox._store.update("au", 1002, {"home_ou": MILL})
+    assert run("check", "--user", "1001", "--all-members").returncode == exit_status.INCOMPLETE
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("check",), exit_status.USAGE),
+        (("check", "20000000001001", "--user", "1001"), exit_status.USAGE),
+        (("check", "--user", "0"), exit_status.USAGE),
+    ],
+)
+def test_usage(run: Command, words: tuple[str, ...], status: int) -> None:
+    assert run(*words).returncode == status
+
+
+def test_unknown_barcodes_are_one_line_without_the_barcode(run: Command) -> None:
+    done = run("check", "20009999999999")
+    assert done.returncode == exit_status.FAILED
+    assert one_line(done.stderr)
+    assert "20009999999999" not in done.stderr
+
+
+def test_json(run: Command) -> None:
+    run.environ["EVERGREEN_GROUPS_POLICY_LIMIT"] = "ils"
+    done = run("check", "--user", "1013", "--format", "json")
+    assert done.returncode == exit_status.BLOCKED
+    document = json.loads(done.stdout)
+    (patron,) = document["patrons"]
+    assert document["schema"] == "evergreen-groups/check/1"
+    assert (document["group_fines"], document["group_fines_are"]) == ("33.50", "for information only")
+    assert patron["limit"] == {
+        "amount": "5.01",
+        "comparison": "reaches",
+        "origin": "ILS: threshold of Everyone at LAKELAND",
+    }
+    assert (patron["own_fines"], patron["counted_fines"], patron["over_by"]) == ("31.50", "31.50", "26.49")
+    assert [penalty["penalty"] for penalty in patron["recorded"]] == ["PATRON_EXCEEDS_FINES"]
+    assert patron["differences"] == []
+
+
+def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('[policy]\nlimit = "ils"\n[[policy.limits]]\nprofile = "Child"\nlimit = 4.50\n')
+    shown = run("--config", str(configuration), "show", "--user", "1001", "--format", "json")
+    document = json.loads(shown.stdout)
+    assert document["limit"] is None
+    limits = {member["id"]: (member["limit"]["amount"], member["blocked"]) for member in document["members"]}
+    assert (limits[1001], limits[1003], limits[1006]) == (("5.01", False), ("4.50", True), ("4.50", False))
+    table = run("--config", str(configuration), "show", "--user", "1001").stdout
+    assert "each by the limit for their profile and library" in " ".join(table.split())
+
+
+def test_the_report_marks_each_by_their_own_limit(run: Command, tmp_path: Path) -> None:
+    configuration = tmp_path / "config.toml"
+    configuration.write_text('[policy]\nlimit = "ils"\n[[policy.limits]]\nprofile = "Child"\nlimit = 4.50\n')
+    document = json.loads(run("--config", str(configuration), "report", "--format", "json").stdout)
+    assert document["criteria"]["limit"] is None
+    marked = {member["id"]: member["over_limit"] for group in document["groups"] for member in group["members"]}
+    checked = {}
+    for group in document["groups"]:
+        lead = str(group["members"][0]["id"])
+        check = json.loads(
+            run("--config", str(configuration), "check", "--all-members", "--user", lead, "--format", "json").stdout
+        )
+        checked |= {patron["id"]: patron["blocked"] for patron in check["patrons"]}
+    assert marked == checked
+    one = json.loads(run("report", "--limit", "5.00", "--format", "json").stdout)
+    assert marked != {member["id"]: member["over_limit"] for group in one["groups"] for member in group["members"]}
+
+
+@pytest.mark.parametrize("output_format", ["table", "csv", "html"])
+def test_every_format_takes_several_limits(run: Command, output_format: str) -> None:
+    run.environ["EVERGREEN_GROUPS_POLICY_LIMIT"] = "ils"
+    done = run("report", "--format", output_format)
+    assert done.returncode == exit_status.DONE, done.stderr
+    if output_format != "csv":
+        assert "a limit by profile and home library" in " ".join(done.stdout.split())

@@ -1,0 +1,251 @@
+"""The doctor: what is right is said to be right, and each of many planted faults is named by its cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import Command
+from support.fault_proxy import Call, FaultProxy, fault_proxy
+from support.gateways import PASSWORD
+from support.installation import Installation, only, said
+from support.planted_faults import PLANTED, an_account_without_staff_login, database, killed_run
+from support.report_samples import sample_report
+
+from evergreen_groups import exit_status
+from evergreen_groups.doctor import Subject, Verdict, files, run, service
+from evergreen_groups.doctor.finding import FindingMaker
+from evergreen_groups.doctor.requirements import NO_TOKEN
+from evergreen_groups.errors import ConfigurationError, DataError, HistoryError, TransportError
+from evergreen_groups.report import History
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import RunOutcome, RunStatus, run_status
+
+OK, WARNING, FAILED, SKIPPED = Verdict
+WRITES = {
+    "open-ils.actor.patron.update",
+    "open-ils.actor.usergroup.new",
+    "open-ils.actor.user.penalties.update_at_home",
+}
+
+
+@pytest.fixture
+def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
+    with fault_proxy(sandbox.url) as running:
+        yield running
+
+
+@pytest.fixture
+def installation(proxy: FaultProxy, tmp_path: Path) -> Installation:
+    return Installation(tmp_path, proxy.url)
+
+
+def test_nothing_is_wrong_with_what_is_right(installation: Installation) -> None:
+    installation.changes = True
+    diagnosis = installation.examined()
+    assert [said(finding) for finding in only(diagnosis, WARNING, FAILED, SKIPPED)] == []
+    assert diagnosis.healthy
+    assert diagnosis.gateway == installation.url
+    checks = [finding.check for finding in diagnosis.findings]
+    assert {"permission.VIEW_USER", "permission.UPDATE_USER", "methods", "pushdown", "clock", "mail"} <= set(checks)
+
+
+def test_nothing_is_changed_and_no_secret_is_shown(
+    installation: Installation, proxy: FaultProxy, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    calls: list[Call] = []
+    proxy.answered = calls.append
+    before = sandbox._store.rows("au", {}), sandbox._store.rows("ausp", {})
+    installation.changes = True
+    diagnosis = installation.examined()
+    assert (sandbox._store.rows("au", {}), sandbox._store.rows("ausp", {})) == before
+    assert {call.method for call in calls} >= WRITES
+    assert {call.parameters[0] for call in calls if call.method in WRITES} == {NO_TOKEN}
+    assert list(installation.state.iterdir()) == []
+    tokens = {call.parameters[0] for call in calls if "pcrud" in call.method} - {NO_TOKEN}
+    shown = repr(diagnosis) + caplog.text
+    assert tokens
+    assert not [secret for secret in (*tokens, PASSWORD + '"', f"'{PASSWORD}'") if secret in shown]
+
+
+def test_nothing_is_left_behind(installation: Installation) -> None:
+    with History(installation.state, installation.url) as history:
+        history.record(sample_report())
+    before = {file.name: file.read_bytes() for file in installation.state.iterdir()}
+    assert only(installation.examined(), WARNING, FAILED) == []
+    assert {file.name: file.read_bytes() for file in installation.state.iterdir()} == before
+
+
+def test_an_error_that_does_not_say_what_to_do_gets_words_for_its_kind() -> None:
+    for error in (ConfigurationError("no"), DataError("No."), TransportError("a.b: no."), HistoryError("no")):
+        found = FindingMaker("x", "X").of_error(error)
+        assert found.found.casefold().endswith("no")
+        assert found.advice
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_named(installation: Installation, proxy: FaultProxy, sandbox: Sandbox, name: str) -> None:
+    plant, check, verdict, cause, advice = PLANTED[name]
+    plant(installation, proxy, sandbox)
+    diagnosis = installation.examined()
+    found = only(diagnosis, WARNING, FAILED)
+    assert {(finding.check, finding.verdict) for finding in found} >= {(check, verdict)}, list(map(said, found))
+    (named,) = [finding for finding in found if finding.check == check and cause in finding.found + finding.advice]
+    assert advice in named.advice
+    assert [said(finding) for finding in found if not finding.advice] == []
+    first = next(iter(diagnosis.failed), named)
+    assert diagnosis.healthy == (verdict is WARNING)
+    assert {finding.found for finding in only(diagnosis, SKIPPED)} <= {f"not checked, because of: {first.title}"}
+
+
+def test_a_login_that_is_tried_for_the_catalog_is_logged_out(
+    installation: Installation, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    an_account_without_staff_login(installation, proxy, sandbox)
+    tokens = []
+    proxy.answered = lambda call: tokens.append(call.parameters[0]) if call.method.endswith("session.delete") else None
+    installation.examined()
+    assert len(set(tokens) - {NO_TOKEN}) == 1
+
+
+def test_plain_http_that_is_meant_is_a_warning(tmp_path: Path) -> None:
+    house = Installation(tmp_path, "http://192.0.2.1", more="allow_plain_http = true\n")
+    (warning,) = only(house.examined(only=("configuration", "address")), WARNING, FAILED)
+    assert "is not encrypted" in warning.found
+    assert "remove allow_plain_http" in warning.advice
+
+
+def test_a_proxy_on_the_way_is_named_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://user:secret@proxy.example:3128")
+    house = Installation(tmp_path, "https://evergreen.example")
+    diagnosis = house.examined(only=("address", "certificate"))
+    assert [finding.verdict for finding in diagnosis.findings] == [OK, OK]
+    assert all("through the proxy proxy.example" in finding.found for finding in diagnosis.findings)
+    assert "secret" not in repr(diagnosis)
+
+
+def test_files_of_another_user_are_told(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() == 0:
+        for file in (installation.write(), installation.password):
+            os.chown(file, 4321, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    diagnosis = installation.examined(only=("configuration", "configuration-file", "password"))
+    assert [(finding.check, finding.verdict) for finding in only(diagnosis, WARNING, FAILED)] == [
+        ("configuration-file", FAILED), ("password", WARNING)
+    ]  # fmt: skip
+    assert all("belongs to another user (uid " in finding.found for finding in only(diagnosis, WARNING, FAILED))
+
+
+def test_a_run_that_was_killed_when_all_was_done_is_no_fault(installation: Installation) -> None:
+    now = datetime.now(UTC)
+    run_status.write(installation.state, RunStatus(RunOutcome.DONE, now, now, 0, groups=3, members=9))
+    killed_run(installation, now)
+    assert only(installation.examined(), WARNING, FAILED) == []
+
+
+def test_spreadsheets_without_what_writes_them(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    installation.more = f'[report]\noutput = "{installation.directory}/report.xlsx"\n'
+    assert only(installation.examined(), WARNING, FAILED) == []
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
+    (failure,) = only(installation.examined(), WARNING, FAILED)
+    assert (failure.check, failure.verdict) == ("output", FAILED)
+    assert "pip install" in failure.advice
+
+
+def test_no_configuration_at_all(tmp_path: Path) -> None:
+    with Subject(None, {"HOME": str(tmp_path), "STATE_DIRECTORY": str(tmp_path)}) as subject:
+        diagnosis = run(subject)
+    first = diagnosis.findings[0]
+    assert (first.check, first.verdict) == ("configuration", FAILED)
+    assert "evergreen-groups init" in first.advice
+    assert {finding.check for finding in only(diagnosis, OK)} == {"state", "databases", "last-run"}
+
+
+def test_a_blank_behind_the_password_explains_why_login_is_refused(installation: Installation) -> None:
+    installation.password.write_text(PASSWORD + " \n")
+    diagnosis = installation.examined()
+    (warning,) = only(diagnosis, WARNING)
+    assert "begins or ends with a blank" in warning.found
+    assert [finding.check for finding in only(diagnosis, FAILED)] == ["login"]
+
+
+def test_without_a_password_the_gateway_is_looked_at_all_the_same(installation: Installation) -> None:
+    installation.password.unlink()
+    diagnosis = installation.examined()
+    verdicts = {finding.check: finding.verdict for finding in diagnosis.findings}
+    assert {verdicts[check] for check in ("gateway", "services", "clock", "idl", "methods")} == {OK}
+    assert (verdicts["password"], verdicts["login"], verdicts["pushdown"]) == (FAILED, SKIPPED, SKIPPED)
+
+
+def test_a_password_in_the_environment_comes_before_the_file_and_is_said_to(installation: Installation) -> None:
+    installation.environ["EVERGREEN_GROUPS_PASSWORD"] = "an older one"
+    diagnosis = installation.examined()
+    (place,) = [finding.found for finding in diagnosis.findings if finding.check == "password"]
+    assert place == f"from $EVERGREEN_GROUPS_PASSWORD, which comes before {installation.password}"
+    assert [finding.check for finding in diagnosis.failed] == ["login"]
+
+
+def test_a_slow_gateway_is_a_warning(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "SLOW_SECONDS", 0.0)
+    (warning,) = only(installation.examined(), WARNING)
+    assert (warning.check, "ms for a simple call" in warning.found) == ("time", True)
+
+
+def test_a_database_in_use_is_a_warning(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_BUSY_SECONDS", 0)
+    with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        (warning,) = only(installation.examined(), WARNING)
+    assert "history.sqlite3 is in use by another run" in warning.found
+
+
+# --- The command ---
+
+
+def test_the_command_fits_80_columns_and_tells_by_its_status(sandbox: Sandbox, tmp_path: Path) -> None:
+    done = Command(tmp_path, None)("--sandbox", "doctor", "--changes")
+    assert (done.returncode, done.stderr) == (exit_status.DONE, "")
+    assert done.stdout.splitlines()[-1].endswith(" ok.")
+    limited = Command(tmp_path, sandbox.url, "harbor_desk")("doctor", "--changes")
+    assert limited.returncode == exit_status.UNWELL
+    lines = done.stdout.splitlines() + limited.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    verdicts = {line[:9].strip() for line in lines if not line.endswith(".")}
+    assert verdicts == {"ok", "warning", "failed", ""}
+    assert "\x1b" not in done.stdout
+    assert PASSWORD not in limited.stdout.replace(str(tmp_path), "")
+
+
+def test_the_command_says_what_is_wrong_alone_when_quiet(sandbox: Sandbox, tmp_path: Path) -> None:
+    done = Command(tmp_path, sandbox.url, "north_manager")("--quiet", "doctor")
+    assert done.returncode == exit_status.DONE
+    assert done.stdout.startswith("warning  VIEW_USER")
+    assert "ok " not in done.stdout
+
+
+def test_json_for_programs(sandbox: Sandbox, tmp_path: Path) -> None:
+    done = Command(tmp_path, sandbox.url, "nobody")("doctor", "--json")
+    assert done.returncode == exit_status.UNWELL
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert (document["schema"], document["healthy"]) == ("evergreen-groups/diagnosis/1", False)
+    assert document["gateway"] == sandbox.url
+    by_check = {finding["check"]: finding for finding in document["findings"]}
+    assert by_check["login"]["verdict"] == "failed"
+    assert by_check["login"]["advice"]
+    assert by_check["pushdown"] | {"title": ""} == {
+        "check": "pushdown",
+        "title": "",
+        "verdict": "skipped",
+        "found": "not checked, because of: Login",
+        "advice": "",
+    }
+    assert sum(document["counts"].values()) == len(document["findings"])

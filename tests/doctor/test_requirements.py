@@ -1,0 +1,119 @@
+"""What the doctor asks a server for is what the jobs really use: they are run, and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fault_proxy import Call, fault_proxy
+from support.gateways import client_of, gateway_of
+from support.web_caller import API, bearer, settings_of
+from support.web_caller import client_of as web_client_of
+
+from evergreen_groups import hooks
+from evergreen_groups.audit import AuditCriteria
+from evergreen_groups.changes import recalculable
+from evergreen_groups.client import Client
+from evergreen_groups.doctor.requirements import FIELDS, METHODS
+from evergreen_groups.policy import LimitRule
+from evergreen_groups.report import Criteria
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings, ServeSettings
+from evergreen_groups.web import PREFIX, close, create_app
+
+
+@pytest.fixture
+def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
+    """Every call of every job, as an account that sees all and as one that doesn't."""
+    # A threshold of some libraries only, so that it matters where fines are owed.
+    sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    seen: list[Call] = []
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.answered = seen.append
+        for account in ("consortium_staff", "north_manager"):
+            with gateway_of(proxy.url, account) as gateway:
+                by_ils = Client(gateway, account=account, policy=PolicySettings(limit="ils"), state_directory=tmp_path)
+                _read(by_ils)
+                _read(Client(gateway, account=account, policy=BY_PROFILE, state_directory=tmp_path))
+                _serve(proxy.url, gateway.token, tmp_path)
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            _change(client_of(gateway, tmp_path))
+        with gateway_of(proxy.url, "harbor_desk") as gateway:
+            refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").carry_out()
+            assert not refused.done
+    return seen
+
+
+DELETED = 1031
+BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00"), None),))
+
+
+def _read(client: Client) -> None:
+    client.report(Criteria(min_total=Decimal("20.00"), orgs=("NORTH",)))
+    client.groups.of_group(1010)
+    client.checks.of_user(1007, all_members=True)
+    client.audit(AuditCriteria())
+    hooks.patron_summary(client, 1026)
+    hooks.group_summary(client, 1006)
+    hooks.block_decision(client, 1001)
+    hooks.block_decision_by_barcode(client, "20000000001001")
+
+
+def _serve(url: str, token: str, directory: Path) -> None:
+    """What the web service asks for somebody, and where it finds the report."""
+    (directory / "report.html").write_text("the report")
+    app = create_app(settings_of(url, serve=ServeSettings(report=directory / "report.html")), {"HOME": str(directory)})
+    caller = web_client_of(app)
+    assert caller.get(f"{API}/patrons/1026/summary", headers=bearer(token)).status_code == 200
+    assert caller.get(f"{PREFIX}/reports/latest", headers=bearer(token)).status_code in (200, 403)
+    assert caller.get(f"{PREFIX}/healthz").status_code == 200
+    close(app)
+
+
+def _change(client: Client) -> None:
+    client.moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+    client.moves.plan_remove(["20000000001052"], lead=True).carry_out()
+    client.moves.settle()
+    client.recalculator.carry_out(recalculable(client.audit(AuditCriteria())))
+    for number, patron in enumerate((1007, DELETED), 1):
+        hooks.handle_event(client, hooks.Event(number, "au.updated", patron), recalculate=True)
+
+
+def test_every_method_that_is_called_is_asked_for_and_the_other_way_round(calls: list[Call]) -> None:
+    called = {(call.service, call.method) for call in calls if call.method}
+    listed = {(method.service, method.name) for method in METHODS}
+    assert called == listed
+
+
+def test_every_field_that_is_selected_is_asked_for(calls: list[Call]) -> None:
+    selected = {
+        (class_id, name)
+        for call in calls
+        if ".search." in call.method
+        for class_id, names in call.parameters[2].get("select", {}).items()
+        for name in names
+    }
+    compared = {pair for call in calls if ".search." in call.method for pair in _compared(call)}
+    listed = {(class_id, name) for class_id, names in FIELDS.items() for name in names}
+    assert selected
+    assert selected - listed == set()
+    assert compared - listed == set()
+    assert ("au", "usrgroup") in compared
+
+
+def _compared(call: Call) -> Iterator[tuple[str, str]]:
+    """The fields of the searched class itself in a condition; those of subqueries are in terms of aliases."""
+    class_id = call.method.split(".")[3]
+    yield from ((class_id, name) for name in _names(call.parameters[1]))
+
+
+def _names(condition: Any) -> Iterator[str]:
+    for key, value in condition.items():
+        if key in ("-and", "-or"):
+            for part in value if isinstance(value, list) else [value]:
+                yield from _names(part)
+        elif not key.startswith(("-", "+")):
+            yield key

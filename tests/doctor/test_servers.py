@@ -1,0 +1,149 @@
+"""The doctor before other servers: certificates, something else than a gateway, and the mail server."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.gateway_server import Server, envelope, http, raw
+from support.installation import Installation
+from support.mail_server import SECRET, Post, make_certificates
+from support.mail_server import server as mail_server
+
+from evergreen_groups.doctor import Finding, Verdict
+from evergreen_groups.sandbox import Sandbox
+
+OK, WARNING, FAILED, SKIPPED = Verdict
+
+AUTHORITY = """
+[ca]
+default_ca = here
+[here]
+database = index.txt
+rand_serial = yes
+new_certs_dir = .
+certificate = ca.pem
+private_key = ca.key
+default_md = sha256
+policy = names
+copy_extensions = copy
+[names]
+commonName = supplied
+"""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority, and of its for 127.0.0.1: for long, for two days, over, not begun."""
+    openssl = shutil.which("openssl")
+    assert openssl, "these tests need the openssl command"
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def run(*arguments: str) -> None:
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "90", "-subj", "/CN=Test CA",
+        "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    (folder / "ca.cnf").write_text(AUTHORITY)
+    (folder / "index.txt").touch()
+    now = datetime.now(UTC)
+    long, short, over, soon = (f"{now + timedelta(days=days):%Y%m%d%H%M%SZ}" for days in (60, 3, -1, 2))
+    begins = {"early": soon}
+    hosts = dict.fromkeys(("long", "short", "over", "early"), "IP:127.0.0.1") | {"other": "DNS:other.example"}
+    for name, end in (("long", long), ("short", short), ("over", over), ("early", long), ("other", long)):
+        run("req", "-new", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
+            "-addext", f"subjectAltName={hosts[name]}")  # fmt: skip
+        run("ca", "-batch", "-notext", "-config", "ca.cnf", "-in", f"{name}.csr", "-out", f"{name}.pem",
+            "-startdate", begins.get(name, "20200101000000Z"), "-enddate", end)  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "bundle", "verdict", "cause", "advice"),
+    [
+        ("long", "ca.pem", OK, "59 days", ""),
+        ("short", "ca.pem", WARNING, "in 2 days", "renew it"),
+        ("over", "ca.pem", FAILED, "has expired", "renew it"),
+        ("early", "ca.pem", FAILED, "is not valid yet", "this machine's clock"),
+        ("other", "ca.pem", FAILED, "is not for 127.0.0.1, but for other.example", "as in the certificate"),
+        ("long", None, FAILED, "nobody trusted here", "set ca_bundle"),
+        ("long", "index.txt", FAILED, "holds no certificate", "set ca_bundle"),
+        ("long", "none.pem", FAILED, "No such file", "set ca_bundle"),
+    ],
+)
+def test_certificates(
+    tmp_path: Path, certificates: Path, name: str, bundle: str | None, verdict: Verdict, cause: str, advice: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / f"{name}.pem", certificates / f"{name}.key")
+    with Server(tls=context) as server:
+        house = Installation(tmp_path, server.url, more=f'ca_bundle = "{certificates / bundle}"\n' if bundle else "")
+        found = {finding.check: finding for finding in house.examined().findings}
+    assert found["certificate"].verdict is verdict
+    assert cause in found["certificate"].found
+    assert advice in found["certificate"].advice
+    assert found["gateway"].verdict is (SKIPPED if verdict is FAILED else OK)
+
+
+def test_a_port_that_speaks_no_tls(tmp_path: Path) -> None:
+    with Server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as server:
+        house = Installation(tmp_path, f"https://127.0.0.1:{server.port}")
+        found = {finding.check: finding for finding in house.examined().findings}
+    assert "does not speak TLS" in found["certificate"].found
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (http("<html>Welcome</html>", content_type="text/html"), "the answer is not JSON"),
+        (http("", status=301, headers={"Location": "https://new.example/"}), "points to https://new.example/"),
+        (http("{}", content_type="application/json"), "not a gateway's"),
+        (http(envelope("something else")), "does not give back what it is sent"),
+    ],
+)
+def test_something_else_answers(tmp_path: Path, answer: bytes, cause: str) -> None:
+    with Server(otherwise=raw(answer)) as server:
+        (failed, *rest) = Installation(tmp_path, server.url).examined().failed
+    assert (failed.check, rest) == ("gateway", [])
+    assert cause in failed.found
+    assert failed.advice
+
+
+@pytest.fixture(scope="module")
+def mail_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("mail"))
+
+
+MAIL = """[mail]
+host = "localhost"
+port = {port}
+ca_bundle = "{bundle}"
+username = "groups"
+sender = "groups@library.example"
+recipients = {{ "*" = ["a@library.example"] }}
+"""
+
+
+def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: Path, mail_certificates: Path) -> None:
+    def found(password: str) -> Finding:
+        house.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = password
+        (finding,) = [finding for finding in house.examined().findings if finding.check == "mail"]
+        return finding
+
+    post = Post()
+    with mail_server(post, mail_certificates) as port:
+        house = Installation(tmp_path, sandbox.url, more=MAIL.format(port=port, bundle=mail_certificates / "right.pem"))
+        right, wrong = found(SECRET), found("wrong")
+        (house.state / "mail").mkdir()
+        (house.state / "mail" / "20260801T031500Z-0.eml").write_text("kept")
+        waiting = found(SECRET)
+    assert (right.verdict, right.found) == (OK, "localhost can be reached and takes the login")
+    assert (wrong.verdict, "refused the login (535)" in wrong.found) == (FAILED, True)
+    assert (waiting.verdict, "1 of earlier runs are waiting" in waiting.found) == (WARNING, True)
+    assert post.taken == []
+    assert SECRET not in repr((right, wrong, waiting))

@@ -1,0 +1,209 @@
+"""What the adapter makes of each kind of answer: a result, or an exception of its own."""
+
+from decimal import Decimal
+
+import pytest
+from support.gateway_server import Server, connect, envelope, event, http, http_error, raw, results, says
+
+from evergreen_groups.errors import (
+    CollisionError,
+    CutOffError,
+    EventError,
+    GatewayError,
+    HTTPStatusError,
+    MethodNotFoundError,
+    NoSessionError,
+    NotFoundError,
+    NotJSONError,
+    PermissionDeniedError,
+    ServerError,
+    TimedOutError,
+    UnexpectedAnswerError,
+)
+from evergreen_groups.gateway import RetryPolicy
+
+ONCE = RetryPolicy(tries=1)
+
+
+def ask(action, expect="one"):
+    """Make one call that is answered by ``action``."""
+    with Server([action]) as server, connect(server, retries=ONCE) as gateway:
+        return gateway.call("open-ils.actor", "open-ils.actor.thing", 1, expect=expect)
+
+
+def refusal(action, kind, expect="one"):
+    """Return the error of exactly ``kind`` that the answer leads to."""
+    with pytest.raises(GatewayError) as caught:
+        ask(action, expect)
+    assert type(caught.value) is kind
+    assert caught.value.service == "open-ils.actor"
+    assert caught.value.method == "open-ils.actor.thing"
+    assert str(caught.value).startswith("open-ils.actor.thing: ")
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_one_result():
+    assert ask(results([1, 2])).value == [1, 2]
+
+
+def test_result_says_where_it_came_from():
+    result = ask(results("x"))
+    assert result.raw == '{"payload":["x"],"status":200}'
+    assert result.size == len(result.raw)
+    assert repr(result) == "Result(30 bytes)"
+
+
+def test_numbers_stay_exact():
+    value = ask(raw(http('{"payload":[[4.10,0.1,12345678901234567890,1e2]],"status":200}'))).value
+    assert [str(number) for number in value] == ["4.10", "0.1", "12345678901234567890", "1E+2"]
+    assert isinstance(value[0], Decimal)
+
+
+@pytest.mark.parametrize(
+    ("expect", "payload", "value"),
+    [("optional", [], None), ("optional", [7], 7), ("many", [], []), ("many", [7], [7]), ("many", [1, 2], [1, 2])],
+)
+def test_other_numbers_of_results_where_they_are_expected(expect, payload, value):
+    assert ask(results(*payload), expect).value == value
+
+
+def test_nothing_where_one_result_was_due():
+    assert "no result" in str(refusal(results(), UnexpectedAnswerError))
+
+
+@pytest.mark.parametrize("expect", ["one", "optional"])
+def test_several_results_where_one_was_due(expect):
+    assert "2 results" in str(refusal(results(1, 2), UnexpectedAnswerError, expect))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, MethodNotFoundError), (500, ServerError), (503, ServerError), (408, TimedOutError)]
+)
+def test_status_in_the_body(status, kind):
+    error = refusal(says(status, "osrfMethodException : Called with secret things of a patron"), kind)
+    assert f"status {status}, osrfMethodException" in str(error)
+    assert "secret things" not in str(error)
+    assert "secret things" in error.raw
+    if kind is TimedOutError:
+        assert error.sent
+    else:
+        assert error.status == status
+
+
+def test_status_401_is_no_session():
+    error = refusal(
+        says(401, "osrfMethodException : open-ils.pcrud: permacrud received a bad auth token: abc"), NoSessionError
+    )
+    assert (error.textcode, error.number) == ("NO_SESSION", 1001)
+    assert "abc" not in error.raw
+
+
+def test_status_counts_even_beside_results():
+    refusal(raw(http(envelope([1], status=500))), ServerError)
+
+
+@pytest.mark.parametrize("number", [1001, "1001"])
+@pytest.mark.parametrize("wrap", [lambda it: it, lambda it: [it], lambda it: [[1], it]])
+def test_events_stand_in_for_results_and_in_lists(number, wrap):
+    error = refusal(results(wrap(event("NO_SESSION", number))), NoSessionError)
+    assert (error.textcode, error.number) == ("NO_SESSION", 1001)
+
+
+def test_event_among_many_results():
+    refusal(results(1, event("NO_SESSION", 1001)), NoSessionError, "many")
+
+
+@pytest.mark.parametrize("place", [5, "5"])
+def test_permission_denied(place):
+    error = refusal(
+        results(event("PERM_FAILURE", "5000", ilsperm="VIEW_USER", ilspermloc=place)), PermissionDeniedError
+    )
+    assert (error.permission, error.org_unit, error.number) == ("VIEW_USER", 5, 5000)
+    assert "VIEW_USER at org unit 5" in str(error)
+
+
+@pytest.mark.parametrize("more", [{}, {"ilspermloc": None}, {"ilspermloc": "", "ilsperm": None}])
+def test_permission_denied_without_particulars(more):
+    error = refusal(results(event("PERM_FAILURE", "5000", **more)), PermissionDeniedError)
+    assert error.org_unit is None
+
+
+@pytest.mark.parametrize(
+    ("textcode", "kind"),
+    [
+        ("ACTOR_USER_NOT_FOUND", NotFoundError),
+        ("ACTOR_CARD_NOT_FOUND", NotFoundError),
+        ("XACT_COLLISION", CollisionError),
+        ("DATABASE_UPDATE_FAILED", EventError),
+    ],
+)
+def test_other_events(textcode, kind):
+    error = refusal(results(event(textcode, "1002", payload={"barcode": "29999000000001"})), kind)
+    assert (error.textcode, error.number, error.description) == (textcode, 1002, f"About {textcode}")
+    assert "29999000000001" not in str(error)
+
+
+def test_event_without_a_number():
+    assert refusal(results(event("SOMETHING", "")), EventError).number == 0
+
+
+def test_success_is_an_answer():
+    success = event("SUCCESS", 0, payload=7200)
+    assert ask(results(success)).value == success
+
+
+def test_a_hash_that_is_no_event():
+    assert ask(results({"textcode": "NO_SESSION"})).value == {"textcode": "NO_SESSION"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<!DOCTYPE HTML><html><body>Welcome to the catalogue</body></html>",
+        "[1]",
+        '"payload"',
+        "{}",
+        '{"payload":[]}',
+        '{"payload":{},"status":200}',
+        '{"payload":[1],"status":"200"}',
+        '{"payload":[1],"status":true}',
+        '{"payload":[NaN],"status":200}',
+        '{"payload":[1],"status":200} trailing',
+        '{"payload":[1],"status":200}}',
+        '{"payload":[' + "9" * 5000 + '],"status":200}',
+        '{"payload":[' + "[" * 200_000 + "]" * 200_000 + '],"status":200}',
+        b'{"payload":["\xff"],"status":200}',
+        "<response xmlns='http://opensrf.org/-/namespaces/gateway/v1'><payload/><status>200</status></response>",
+    ],
+)
+def test_something_else_than_the_gateways_json(body):
+    assert refusal(raw(http(body)), NotJSONError).sent
+
+
+@pytest.mark.parametrize("keep", [0, 1, 12, 30, -2, -1])
+def test_json_that_stops_in_the_middle(keep):
+    body = envelope({"name": "}", "more": [{"a": 1}]})[:keep]
+    assert refusal(raw(http(body)), CutOffError).sent
+
+
+def test_json_that_stops_in_a_text_that_looks_like_an_end():
+    refusal(raw(http('{"payload":["}')), CutOffError)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 500, 502, 503])
+def test_the_web_server_itself_refuses(status):
+    error = refusal(http_error(status), HTTPStatusError)
+    assert error.status == status
+    assert f"HTTP {status}" in str(error)
+    assert "<h1>No</h1>" in error.raw
+    assert error.sent
+
+
+def test_http_408_is_a_timeout():
+    assert refusal(http_error(408), TimedOutError).sent
+
+
+def test_raw_is_cut_to_a_sane_length():
+    assert len(ask(results("x" * 100_000)).raw) == 4000
+    assert len(refusal(raw(http("x" * 100_000)), NotJSONError).raw) == 4000

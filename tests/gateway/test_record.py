@@ -1,0 +1,364 @@
+"""Fieldmapper objects: real types one way, the wire's arrays the other way, byte for byte."""
+
+import json
+import time
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.gateway_server import Server, connect, envelope, http, raw, results
+from support.repository import REPOSITORY
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import Record
+from evergreen_groups.gateway.idl import Idl
+from evergreen_groups.gateway.record import class_ids, decode
+from evergreen_groups.gateway.wire import dumps, loads
+
+RECORDED = REPOSITORY / "tests" / "recorded"
+IDL = Idl.parse((RECORDED / "idl.xml").read_bytes())
+
+
+def record(class_id, **fields):
+    """A record as it would have come, with these wire values."""
+    known = IDL[class_id]
+    values = [None] * len(known.fields)
+    for name, value in fields.items():
+        values[known.positions[name]] = value
+    return Record(known, values, IDL)
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("class_id", "field", "wire", "value"),
+        [
+            ("mous", "balance_owed", "4.50", Decimal("4.50")),
+            ("mous", "balance_owed", "0.0", Decimal("0.00")),
+            ("mous", "balance_owed", "-3.25", Decimal("-3.25")),
+            ("mous", "balance_owed", 5, Decimal("5.00")),
+            ("mous", "balance_owed", Decimal("4.5"), Decimal("4.50")),
+            ("mous", "usr", 5001, 5001),
+            ("au", "id", "5001", 5001),
+            ("au", "usrgroup", "247", 247),
+            ("au", "usrgroup", -5, -5),
+            ("au", "home_ou", 4, 4),
+            ("au", "card", "0815", "0815"),
+            ("cust", "name", "opac.hold_notify", "opac.hold_notify"),
+            ("au", "active", "t", True),
+            ("au", "active", "f", False),
+            ("au", "active", 1, True),
+            ("au", "active", "0", False),
+            ("au", "active", True, True),
+            ("au", "family_name", "Ñandú", "Ñandú"),
+            ("au", "family_name", 4711, "4711"),
+            ("au", "dob", "1979-01-22", date(1979, 1, 22)),
+            ("au", "create_date", "2026-11-24T22:24:11+0000", datetime(2026, 11, 24, 22, 24, 11, tzinfo=UTC)),
+            (
+                "au",
+                "create_date",
+                "2026-11-24T22:24:11.5-0430",
+                datetime(2026, 11, 24, 22, 24, 11, 500_000, tzinfo=timezone(-timedelta(hours=4, minutes=30))),
+            ),
+            ("pgpt", "threshold", "10.00", Decimal("10.00")),
+            ("circ", "duration", "14 days", "14 days"),
+            ("au", "family_name", None, None),
+            ("mous", "balance_owed", None, None),
+            ("au", "active", None, None),
+        ],
+    )
+    def test_real_types(self, class_id, field, wire, value):
+        if class_id == "cust":
+            class_id, field = "aus", "name"
+        read = record(class_id, **{field: wire})
+        for got in (getattr(read, field), read[field]):
+            assert got == value
+            assert type(got) is type(value)
+            assert str(got) == str(value)
+        assert read.raw(field) is wire
+
+    @pytest.mark.parametrize(
+        ("class_id", "field", "wire"),
+        [
+            ("mous", "balance_owed", "much"),
+            ("mous", "balance_owed", "NaN"),
+            ("mous", "balance_owed", "1E+99"),
+            ("mous", "balance_owed", ""),
+            ("au", "active", "yes"),
+            ("au", "active", 2),
+            ("au", "usrgroup", "abc"),
+            ("au", "usrgroup", "1.0"),
+            ("au", "create_date", "yesterday"),
+            ("au", "create_date", "2026-11-24T22:24:11"),
+            ("au", "create_date", 20261124),
+            ("au", "dob", "2026-13-40"),
+            ("pgpt", "threshold", "high"),
+        ],
+    )
+    def test_values_that_cannot_be(self, class_id, field, wire):
+        with pytest.raises(DataError, match=f"The field {field} of a {class_id} is not") as caught:
+            getattr(record(class_id, **{field: wire}), field)
+        assert str(wire) not in str(caught.value) or wire in ("", 2)
+
+    def test_a_field_that_was_not_sent(self):
+        short = Record(IDL["au"], [None] * 28 + [5001], IDL)
+        assert short.id == 5001
+        assert short.usrgroup is None
+        assert short.raw("usrgroup") is None
+
+    def test_unknown_fields(self):
+        read = record("ac", id=1)
+        for ask in (lambda: read.nonesuch, lambda: read.raw("nonesuch"), lambda: read.replace(nonesuch=1)):
+            with pytest.raises(AttributeError, match="class ac has no field nonesuch"):
+                ask()
+        with pytest.raises(KeyError, match="nonesuch"):
+            _ = read["nonesuch"]
+        assert not hasattr(read, "_private")
+
+    def test_flags_can_be_read(self):
+        sent = Record(IDL["ac"], ["t", "1", 2, 3, None, 1, "f"], IDL)
+        assert (sent.isnew, sent.ischanged, sent["isdeleted"]) == (None, True, False)
+
+    def test_fleshed_fields(self):
+        card = {"__c": "ac", "__p": ["t", "2999", 7, 5001]}
+        patron = record("au", card=card, cards=[card, card], addresses=[])
+        assert patron.card.barcode == "2999"
+        assert [one.id for one in patron.cards] == [7, 7]
+        assert patron.addresses == []
+        assert patron.raw("card") is card
+
+    def test_a_fleshed_object_of_an_unknown_class(self):
+        with pytest.raises(DataError, match="no class zzz"):
+            _ = record("au", card={"__c": "zzz", "__p": []}).card
+
+    def test_records_cannot_be_changed(self):
+        read = record("ac", id=1)
+        with pytest.raises(AttributeError, match="replace"):
+            read.id = 2
+        with pytest.raises(AttributeError, match="replace"):
+            del read.id
+        assert read.id == 1
+
+    def test_equality_and_hash(self):
+        assert record("ac", id=1) == record("ac", id=1)
+        assert record("ac", id=1) != record("ac", id=2)
+        assert record("ac", id=1) != {"id": 1}
+        assert len({record("ac", id=1), record("ac", id=1), record("ac", id=2), record("aus", id=1)}) == 3
+
+    def test_repr_shows_no_patron_data(self):
+        assert repr(record("au", id=5001, family_name="Ñandú")) == "Record(au 5001)"
+        assert repr(record("au", id=None)) == "Record(au ?)"
+
+
+class TestWriting:
+    def test_replaced_fields_alone_differ(self):
+        before = record("au", id=5001, usrgroup=6001, family_name="X")
+        after = before.replace(usrgroup=6002)
+        assert (before.usrgroup, after.usrgroup) == (6001, 6002)
+        differing = [
+            i
+            for i, pair in enumerate(zip(before.to_wire()["__p"], after.to_wire()["__p"], strict=True))
+            if pair[0] != pair[1]
+        ]
+        assert differing == [IDL["au"].positions["usrgroup"]]
+
+    @pytest.mark.parametrize(
+        ("class_id", "field", "value", "wire"),
+        [
+            ("au", "active", True, "t"),
+            ("au", "active", False, "f"),
+            ("mous", "balance_owed", Decimal("4.5"), "4.50"),
+            ("pgpt", "threshold", Decimal("4.5"), "4.5"),
+            ("au", "dob", date(1979, 1, 22), "1979-01-22"),
+            ("au", "create_date", datetime(2026, 11, 24, 22, 24, 11, tzinfo=UTC), "2026-11-24T22:24:11+0000"),
+            ("au", "usrgroup", 6002, 6002),
+            ("au", "family_name", "Ñandú", "Ñandú"),
+            ("au", "passwd", None, None),
+        ],
+    )
+    def test_encoding(self, class_id, field, value, wire):
+        changed = record(class_id).replace(**{field: value})
+        assert changed.raw(field) == wire
+        assert type(changed.raw(field)) is type(wire)
+        assert getattr(changed, field) == value
+
+    def test_nested_records_both_ways(self):
+        card = record("ac", id=7, barcode="2999")
+        patron = record("au", id=1).replace(card=card, cards=[card])
+        assert patron.card == card
+        assert patron.cards == [card]
+        assert patron.to_wire()["__p"][IDL["au"].positions["card"]] == card.to_wire()
+
+    @pytest.mark.parametrize("value", [1.5, object(), {"a": 1}, b"x", datetime(2026, 1, 1)])  # noqa: DTZ001
+    def test_what_cannot_be_encoded(self, value):
+        with pytest.raises(TypeError):
+            record("au").replace(family_name=value)
+
+    def test_a_field_beyond_the_end(self):
+        short = Record(IDL["au"], [None] * 28 + [5001], IDL)
+        assert short.replace(usrgroup=6002).to_wire()["__p"] == [None] * 28 + [5001] + [None] * 17 + [6002]
+
+    def test_filled_up(self):
+        short = Record(IDL["au"], [None] * 28 + [5001], IDL)
+        assert len(short.to_wire()["__p"]) == 29
+        assert short.to_wire(full=True)["__p"] == [None] * 28 + [5001] + [None] * 48
+
+    def test_marked_as_changed_with_nested_objects_filled_up(self):
+        """As the objects that a real server took (move-fleshed-002)."""
+        patron = record("au", id=5001, card={"__c": "ac", "__p": ["t", "2999", 7]}, cards=[{"__c": "ac", "__p": []}])
+        values = patron.to_wire(changed=True)["__p"]
+        assert values[74:] == [None, 1, None]
+        assert values[IDL["au"].positions["card"]] == {"__c": "ac", "__p": ["t", "2999", 7, None, None, None, None]}
+        assert values[IDL["au"].positions["cards"]] == [{"__c": "ac", "__p": [None] * 7}]
+        assert patron.to_wire()["__p"][IDL["au"].positions["card"]] == {"__c": "ac", "__p": ["t", "2999", 7]}
+
+    def test_unknown_values_at_the_end_are_kept(self):
+        odd = Record(IDL["ac"], ["t", "2999", 7, 5001, None, None, None, "new"], IDL)
+        assert odd.replace(barcode="3000").to_wire(full=True)["__p"] == ["t", "3000", 7, 5001, None, None, None, "new"]
+
+    @pytest.mark.parametrize("extra", [[None, None, None, "new"], ["new"], [None, "new field"], [7]])
+    def test_unknown_values_are_not_overwritten_by_the_mark(self, extra):
+        with pytest.raises(DataError, match="more fields than the IDL"):
+            Record(IDL["ac"], ["t", "2999", 7, 5001, *extra], IDL).to_wire(changed=True)
+
+    def test_flags_that_came_are_kept(self):
+        sent = Record(IDL["ac"], ["t", "2999", 7, 5001, 1], IDL)
+        assert sent.to_wire(changed=True)["__p"][4:] == [1, 1, None]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.text() | st.decimals(allow_nan=False, allow_infinity=False)
+
+
+def objects(children):
+    return st.builds(
+        lambda class_id, values: {"__c": class_id, "__p": values},
+        st.sampled_from(sorted(IDL)),
+        st.lists(children, max_size=90),
+    )
+
+
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=4) | objects(inner),
+    max_leaves=30,
+)
+
+
+class TestEveryValue:
+    @given(VALUES)
+    @settings(max_examples=60)
+    def test_json_comes_back(self, value):
+        assert loads(dumps(value)) == value
+        assert dumps(loads(dumps(value))) == dumps(value)
+
+    @given(objects(VALUES))
+    @settings(max_examples=60)
+    def test_objects_come_back_byte_for_byte(self, value):
+        read = decode(value, IDL)
+        assert isinstance(read, Record)
+        assert dumps(read.to_wire()) == dumps(value)
+
+    @given(objects(VALUES))
+    @settings(max_examples=60)
+    def test_filling_up_adds_nothing_but_nulls_at_the_end(self, value):
+        read = decode(value, IDL)
+        values = read.to_wire(full=True)["__p"]
+        known = IDL[value["__c"]]
+        assert len(values) == max(len(known.fields) + 3, len(value["__p"]))
+        assert stripped(values) == stripped(value["__p"])
+
+    @given(objects(VALUES))
+    @settings(max_examples=40)
+    def test_classes_are_found_however_deep(self, value):
+        text = dumps(value)
+        assert (
+            {class_id for class_id in IDL if f'{{"__c":"{class_id}","__p":[' in text}
+            >= class_ids(value)
+            >= {value["__c"]}
+        )
+
+    @given(
+        st.fixed_dictionaries(
+            {
+                "active": st.booleans(),
+                "credit_forward_balance": st.decimals(-9999, 9999, places=2),
+                "dob": st.dates(date(1900, 1, 1)),
+                "expire_date": st.integers(-2_000_000_000, 4_000_000_000).map(
+                    lambda second: datetime.fromtimestamp(second, UTC)
+                ),
+                "family_name": st.text(),
+                "usrgroup": st.integers(),
+            }
+        )
+    )
+    def test_what_is_put_in_is_read_again(self, fields):
+        changed = record("au").replace(**fields)
+        assert {name: changed[name] for name in fields} == fields
+
+
+def stripped(values):
+    """The values without nulls at the end, in nested objects too."""
+    values = [inner_stripped(value) for value in values]
+    while values and values[-1] is None:
+        values.pop()
+    return values
+
+
+def inner_stripped(value):
+    if isinstance(value, list):
+        return [inner_stripped(item) for item in value]
+    if isinstance(value, dict) and set(value) == {"__c", "__p"}:
+        return {"__c": value["__c"], "__p": stripped(value["__p"])}
+    return value
+
+
+class TestThroughTheGateway:
+    def idl_server(self, *bodies):
+        idl = (RECORDED / "idl.xml").read_bytes()
+        answers = iter(bodies)
+        return Server(
+            otherwise=lambda line, request: (raw(http(idl)) if request.method == "GET" else next(answers))(
+                line, request
+            )
+        )
+
+    def test_decode_gets_the_classes_it_needs(self):
+        card = {"__c": "ac", "__p": ["t", "2999", 7, 5001]}
+        value = {"patrons": [{"__c": "au", "__p": [[], [card]]}], "total": 1}
+        with self.idl_server(results(value)) as server, connect(server) as gateway:
+            decoded = gateway.decode(gateway.call("a", "a.b").value)
+            assert server.requests[1].path == "/reports/fm_IDL.xml?class=ac&class=au"
+            assert decoded["patrons"][0].cards[0].barcode == "2999"
+            assert decoded["total"] == 1
+
+    def test_a_class_that_the_server_does_not_know(self):
+        with self.idl_server() as server, connect(server) as gateway:
+            with pytest.raises(DataError, match="no class zzz"):
+                gateway.decode([{"__c": "zzz", "__p": []}])
+            assert len(server.requests) == 2
+
+    def test_values_without_objects_need_no_idl(self):
+        with Server() as server, connect(server) as gateway:
+            assert gateway.decode([1, {"a": "b"}, None]) == [1, {"a": "b"}, None]
+            assert server.requests == []
+
+    def test_a_record_sent_is_filled_up(self):
+        with self.idl_server(results(1)) as server, connect(server) as gateway:
+            [read] = gateway.decode([{"__c": "ac", "__p": ["t"]}])
+            gateway.call("a", "a.b", read, {"inside": [read]})
+            full = {"__c": "ac", "__p": ["t"] + [None] * 6}
+            assert server.requests[-1].params == [full, {"inside": [full]}]
+
+    def test_many_records_are_cheap(self):
+        """10,000 rows with 7 selected fields: 34 ms to decode on the machine this was written on."""
+        row = [None] * 47
+        for name, value in {"id": 1, "usrgroup": 2, "family_name": "X", "home_ou": 4, "card": 5, "active": "t"}.items():
+            row[IDL["au"].positions[name]] = value
+        body = json.loads(envelope([{"__c": "au", "__p": row}] * 10_000))["payload"][0]
+        with self.idl_server() as server, connect(server) as gateway:
+            gateway.idl("au")
+            began = time.process_time()
+            rows = gateway.decode(body)
+            assert time.process_time() - began < 0.5
+        assert rows[-1].home_ou == 4

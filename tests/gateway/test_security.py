@@ -1,0 +1,238 @@
+"""Secrets: encrypted on the way, and in no message, log or repr."""
+
+import logging
+import shutil
+import ssl
+import subprocess
+
+import pytest
+from support.gateway_server import (
+    TOKEN,
+    Server,
+    connect,
+    connect_as_staff,
+    event,
+    hang_up,
+    http,
+    http_error,
+    logged_in,
+    raw,
+    results,
+    says,
+    session_server,
+)
+
+from evergreen_groups.errors import ConfigurationError, GatewayError, LoginRefusedError, UnreachableError
+from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
+from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
+from evergreen_groups.gateway.redaction import Redactor
+
+PASSWORD = "tEst-Secret/1"
+NAME = "Ñandú-Quist"
+
+
+class TestPlainHTTP:
+    @pytest.mark.parametrize("url", ["http://ils.example.org", "http://10.0.0.5/", "http://localhost.example.org"])
+    def test_refused_to_other_machines(self, url):
+        with pytest.raises(ConfigurationError, match="not encrypted"):
+            Gateway(url)
+        Gateway(url, allow_plain_http=True).close()
+
+    @pytest.mark.parametrize(
+        "url",
+        ["http://localhost:8080", "http://127.0.0.1", "http://127.9.9.9", "http://[::1]:80", "https://ils.example"],
+    )
+    def test_allowed_to_this_machine(self, url):
+        Gateway(url).close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "ils.example.org", "ftp://ils.example.org", "https://", "https://u:hidden@ils.example", "https://x/?a=hidden",
+     "https://x/#hidden", "https://x:notaport", "https://[::1"],
+)  # fmt: skip
+def test_addresses_that_cannot_be(url):
+    with pytest.raises(ConfigurationError) as caught:
+        Gateway(url)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A CA, and a certificate of its for 127.0.0.1 and one for another host."""
+    openssl = shutil.which("openssl")
+    assert openssl, "these tests need the openssl command"
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def run(*arguments):
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA",
+        "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    for name, host in (("right", "IP:127.0.0.1"), ("wrong", "DNS:other.example")):
+        run("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}",
+            "-addext", f"subjectAltName={host}", "-addext", "basicConstraints=critical,CA:FALSE",
+            "-CA", "ca.pem", "-CAkey", "ca.key")  # fmt: skip
+    return folder
+
+
+def tls(folder, name):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    return context
+
+
+class TestTLS:
+    def test_own_ca_bundle(self, certificates):
+        with (
+            Server(otherwise=session_server(results(1)), tls=tls(certificates, "right")) as server,
+            connect_as_staff(server, ca_bundle=certificates / "ca.pem") as gateway,
+        ):
+            assert gateway.call("a", "a.b", TOKEN_PLACE).value == 1
+            assert gateway.call("a", "a.b", TOKEN_PLACE, write=True).value == 1
+
+    def test_deadlines_hold_as_well(self, certificates):
+        def stall(line, request):
+            line.closing.wait()
+            line.keep = False
+
+        with Server(otherwise=stall, tls=tls(certificates, "right")) as server:
+            settings = {"timeout": 0.1, "grace": 0.1, "retries": RetryPolicy(tries=1)}
+            with (
+                connect(server, ca_bundle=certificates / "ca.pem", **settings) as gateway,
+                pytest.raises(GatewayError, match="no whole answer"),
+            ):
+                gateway.call("a", "a.b")
+
+    @pytest.mark.parametrize(
+        ("certificate", "bundle", "words"),
+        [("right", None, "certificate"), ("wrong", "ca.pem", "mismatch|not valid for")],
+    )
+    def test_a_certificate_that_fails_is_not_tried_again(self, certificates, certificate, bundle, words):
+        with Server(otherwise=results(1), tls=tls(certificates, certificate)) as server:
+            settings = {"ca_bundle": certificates / bundle} if bundle else {}
+            with connect(server, **settings) as gateway:
+                with pytest.raises(UnreachableError, match=words) as caught:
+                    gateway.call("a", "a.b")
+                assert gateway.statistics.calls == 1
+            assert server.requests == []
+        assert not caught.value.sent
+
+    def test_a_bundle_in_the_environment_does_not_replace_the_own_one(self, certificates, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / "ca.pem"))
+        with (
+            Server(otherwise=results(1), tls=tls(certificates, "right")) as server,
+            connect(server, ca_bundle=certificates / "wrong.pem") as gateway,
+            pytest.raises(UnreachableError),
+        ):
+            gateway.call("a", "a.b")
+
+    def test_a_server_without_tls(self):
+        with (
+            Server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as server,
+            Gateway(f"https://127.0.0.1:{server.port}", retries=RetryPolicy(tries=1)) as gateway,
+            pytest.raises(UnreachableError, match="TLS"),
+        ):
+            gateway.call("a", "a.b")
+
+    def test_a_bundle_that_is_not_there(self, tmp_path):
+        with pytest.raises(ConfigurationError, match="CA bundle"):
+            Gateway("https://ils.example", ca_bundle=tmp_path / "none.pem")
+
+
+def test_proxies_of_the_environment_are_not_used_for_this_machine(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with Server(otherwise=results(1)) as server, connect(server) as gateway:
+        assert gateway.call("a", "a.b").value == 1
+
+
+def test_proxies_of_the_environment_are_used_for_other_machines(monkeypatch):
+    with Server(otherwise=results(1)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with Gateway("http://ils.example.org", allow_plain_http=True) as gateway:
+            assert gateway.call("a", "a.b").value == 1
+        assert proxy.requests[0].path == "http://ils.example.org/osrf-gateway-v1"
+
+
+ECHOES = {
+    "status 401 quoting the token": says(401, f"osrfMethodException : permacrud received a bad auth token: {TOKEN}"),
+    "status 500 quoting everything": says(500, f"osrfMethodException : {TOKEN} {PASSWORD} {NAME}"),
+    "an event quoting everything": results(event("BAD_PARAMS", "1234", payload=[TOKEN, PASSWORD, NAME])),
+    "PERM_FAILURE": results(event("PERM_FAILURE", "5000", payload=[TOKEN, PASSWORD, NAME])),
+    "HTML quoting everything": raw(http(f"<html>{TOKEN} {PASSWORD} {NAME}", content_type="text/html")),
+    "HTTP 500": http_error(500, headers={"X-Echo": TOKEN}),
+    "a hang-up": hang_up,
+    "several results": results(TOKEN, PASSWORD, NAME),
+}
+
+
+@pytest.mark.parametrize("answer", ECHOES.values(), ids=ECHOES)
+def test_no_secret_in_messages_logs_and_raw_answers(answer, caplog):
+    caplog.set_level(logging.DEBUG)
+    with Server(otherwise=session_server(answer)) as server, connect_as_staff(server) as gateway:
+        with pytest.raises(GatewayError) as caught:
+            gateway.call("open-ils.actor", "open-ils.actor.thing", TOKEN_PLACE, NAME)
+        shown = [repr(gateway), repr(gateway.statistics), repr(gateway.pcrud)]
+    error = caught.value
+    seen = [str(error), repr(error), error.raw, *shown, *(record.getMessage() for record in caplog.records)]
+    assert caplog.records
+    for text in seen:
+        assert TOKEN not in text
+        assert PASSWORD not in text
+    for text in [str(error), *(record.getMessage() for record in caplog.records)]:
+        assert NAME not in text
+
+
+def test_no_secret_in_a_refused_login(caplog):
+    caplog.set_level(logging.DEBUG)
+    refused = results(event("LOGIN_FAILED", 1000, payload={"password": PASSWORD}))
+    with (
+        Server(otherwise=refused) as server,
+        connect_as_staff(server) as gateway,
+        pytest.raises(LoginRefusedError) as caught,
+    ):
+        gateway.login()
+    cause = caught.value.__cause__
+    texts = [str(caught.value), caught.value.raw, str(cause), cause.raw, *(it.getMessage() for it in caplog.records)]
+    assert all(PASSWORD not in text and "desk" not in text for text in texts)
+
+
+def test_raw_results_have_the_token_blanked():
+    with Server(otherwise=results(logged_in())) as server, connect(server) as gateway:
+        result = gateway.call("open-ils.auth", "open-ils.auth.login", {"username": "x", "password": "y"})
+    assert result.value["payload"]["authtoken"] == TOKEN
+    assert TOKEN not in result.raw
+    assert "*" * 32 in result.raw
+
+
+def test_reprs_hide_what_is_secret():
+    credentials = Credentials(barcode="29999000000001", password=PASSWORD, workstation="BR1-desk")
+    with Gateway("https://ils.example", token=TOKEN) as gateway:
+        shown = repr([credentials, gateway, gateway._session, gateway._redactor])
+    assert PASSWORD not in shown
+    assert "29999000000001" not in shown
+    assert TOKEN not in shown
+
+
+class TestBlanking:
+    def test_every_form_of_a_secret(self):
+        redactor = Redactor()
+        redactor.learn('p"w/ü')
+        text = redactor.blank('x p"w/ü, "p\\"w/\\u00fc", p%22w%2F%C3%BC x')
+        assert set(text) <= set('x*, "')
+
+    def test_a_secret_at_the_cut_is_not_left_in_part(self):
+        redactor = Redactor()
+        redactor.learn(PASSWORD)
+        for start in range(3980, 4000):
+            assert not redactor.raw(b"." * start + PASSWORD.encode()).rstrip("*").rstrip(".")
+
+    def test_text_without_secrets_stays(self):
+        text = '{"payload":[4711,"20261124T2224110000000000000000000000"],"status":200}'
+        assert Redactor().blank(text) == text

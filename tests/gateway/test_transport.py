@@ -1,0 +1,390 @@
+"""Failures on the wire, over real sockets: what is raised, what is tried again, and what never is."""
+
+import gzip
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from support.gateway_server import (
+    QUICK,
+    Server,
+    connect,
+    cut,
+    drip,
+    envelope,
+    hang_up,
+    http,
+    http_error,
+    raw,
+    reset,
+    results,
+    says,
+    stall,
+    then_close,
+)
+
+from evergreen_groups.errors import (
+    ConfigurationError,
+    CutOffError,
+    EvergreenGroupsError,
+    HTTPStatusError,
+    MethodNotFoundError,
+    NotJSONError,
+    RequestTooLargeError,
+    ServerError,
+    ServiceNotFoundError,
+    TimedOutError,
+    TransportError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
+from evergreen_groups.gateway import Gateway, RetryPolicy
+
+GOOD = http(envelope("good"))
+SHORT = {"timeout": 0.1, "grace": 0.15}
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def call(gateway, **how):
+    return gateway.call("open-ils.actor", "open-ils.actor.thing", 1, **how).value
+
+
+@contextmanager
+def quicker_than(seconds):
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+
+
+PASSING = {
+    "hangs up before it answers": hang_up,
+    "hangs up amid the headers": cut(GOOD, 20),
+    "hangs up amid the body": cut(GOOD, len(GOOD) - 5),
+    "hangs up amid a chunk": raw(CHUNKED + b"10\r\n{", close=True),
+    "hangs up between chunks": raw(CHUNKED + b"1\r\n{\r\n", close=True),
+    "resets the connection": reset,
+    "cuts off the JSON": raw(http(envelope("good")[:-5])),
+    "answers nothing at all": raw(http("")),
+    "stalls": stall,
+    "drips": drip(GOOD, 0.02),
+    "drips the headers": drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 100, 0.005),
+    "says 408": http_error(408),
+    "says 408 in the body": says(408, "Timeout Error : Request Timeout"),
+    "says 500": http_error(500),
+    "says 502": http_error(502),
+    "says 503": http_error(503),
+}
+LASTING = {
+    "answers HTML": raw(http("<html></html>", content_type="text/html")),
+    "says 404": http_error(404),
+    "says 403": http_error(403),
+    "says 404 in the body": says(404),
+    "says 500 in the body": says(500),
+    "redirects": raw(http("", status=301, headers={"Location": "/elsewhere"})),
+    "answers twice": results(1, 2),
+    "answers nothing where one result was due": results(),
+    "doesn't speak HTTP": raw(b"SSH-2.0-OpenSSH_9.6\r\n", close=True),
+}
+
+
+@pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING)
+class TestFailuresThatMayPass:
+    def test_a_read_is_tried_again(self, failure):
+        with Server([failure, failure, results("good")]) as server, connect(server, **SHORT) as gateway:
+            assert call(gateway) == "good"
+            assert len(server.requests) == 3
+            assert (gateway.statistics.calls, gateway.statistics.retries) == (3, 2)
+
+    def test_a_read_is_not_tried_for_ever(self, failure):
+        with Server(otherwise=failure) as server, connect(server, **SHORT) as gateway:
+            with pytest.raises(TransportError) as caught:
+                call(gateway)
+            assert len(server.requests) == QUICK.tries
+        assert caught.value.sent
+
+    def test_a_write_is_never_repeated(self, failure):
+        with Server([failure], otherwise=results("good")) as server, connect(server, **SHORT) as gateway:
+            with pytest.raises(TransportError) as caught:
+                call(gateway, write=True)
+            assert len(server.requests) == 1
+        assert caught.value.sent
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("failure", LASTING.values(), ids=LASTING)
+def test_failures_that_last_are_not_repeated(failure, write):
+    with Server([failure], otherwise=results("good")) as server, connect(server) as gateway:
+        with pytest.raises(EvergreenGroupsError):
+            call(gateway, write=write)
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (hang_up, CutOffError),
+        (cut(GOOD, len(GOOD) - 5), CutOffError),
+        (reset, CutOffError),
+        (stall, TimedOutError),
+        (drip(GOOD, 0.02), TimedOutError),
+        (http_error(502), HTTPStatusError),
+        (says(500), ServerError),
+        (says(404), MethodNotFoundError),
+        (says(404, "osrfServiceException : Service Not Found"), ServiceNotFoundError),
+        (raw(b"SSH-2.0-OpenSSH_9.6\r\n", close=True), NotJSONError),
+    ],
+)
+def test_each_failure_has_its_own_exception(failure, kind):
+    with (
+        Server(otherwise=failure) as server,
+        connect(server, **SHORT) as gateway,
+        pytest.raises(EvergreenGroupsError) as caught,
+    ):
+        call(gateway)
+    assert type(caught.value) is kind
+
+
+class TestTime:
+    def test_a_dripping_server_does_not_hold_a_call_for_ever(self):
+        """Every byte comes well within a read timeout; the whole answer doesn't."""
+        slow = drip(http(envelope("x" * 10_000)), 0.02)
+        with (
+            Server(otherwise=slow) as server,
+            connect(server, **SHORT, retries=RetryPolicy(tries=1)) as gateway,
+            quicker_than(2),
+            pytest.raises(TimedOutError, match=r"0\.25 seconds"),
+        ):
+            call(gateway)
+
+    def test_one_call_may_have_another_timeout(self):
+        with Server(otherwise=stall) as server, connect(server, grace=0.1, retries=RetryPolicy(tries=1)) as gateway:
+            with quicker_than(5), pytest.raises(TimedOutError):
+                call(gateway, timeout=0.1)
+            assert ("timeout", "1") in server.requests[0].form
+
+    def test_no_try_begins_after_the_total_time(self):
+        policy = RetryPolicy(tries=100, first_delay=0.2, longest_delay=0.2, total_seconds=0.5)
+        with Server(otherwise=http_error(503)) as server, connect(server, retries=policy) as gateway:
+            with quicker_than(2), pytest.raises(HTTPStatusError):
+                call(gateway)
+            assert 2 <= len(server.requests) <= 6
+
+    def test_delays_double_with_jitter_up_to_the_longest(self):
+        policy = RetryPolicy(tries=8, first_delay=0.5, longest_delay=8)
+        whole = [0.5, 1, 2, 4, 8, 8, 8]
+        for _ in range(50):
+            delays = list(policy.delays())
+            assert all(full / 2 <= delay <= full for delay, full in zip(delays, whole, strict=True))
+        assert len({round(next(policy.delays()), 6) for _ in range(20)}) > 1
+
+    def test_closing_ends_what_other_threads_have_under_way(self):
+        with Server(otherwise=stall) as server:
+            gateway = connect(server)
+            caught = []
+
+            def work():
+                try:
+                    call(gateway)
+                except TransportError as error:
+                    caught.append(error)
+
+            worker = threading.Thread(target=work)
+            worker.start()
+            while not server.requests:
+                worker.join(0.01)
+            with quicker_than(5):
+                gateway.close()
+                worker.join(10)
+            assert not worker.is_alive()
+        assert [type(error) for error in caught] == [CutOffError]
+
+
+class TestConnections:
+    def test_they_are_kept(self):
+        with Server(otherwise=results(1)) as server, connect(server) as gateway:
+            for _ in range(5):
+                call(gateway)
+            assert server.connections == [0] * 5
+
+    def test_one_closed_while_idle_is_no_failure(self):
+        """No retry is allowed here, and every connection is closed after one answer."""
+        answers = then_close(results(1))
+        with Server(otherwise=answers) as server, connect(server, retries=RetryPolicy(tries=1)) as gateway:
+            assert [call(gateway) for _ in range(20)] == [1] * 20
+
+    @pytest.mark.parametrize("ending", [hang_up, reset])
+    def test_one_closed_under_the_client_is_no_failure(self, ending):
+        """The second request of each connection arrives, and the server is closing just then."""
+        script = [results(1), ending, results(2), ending, results(3)]
+        with Server(script) as server, connect(server, retries=RetryPolicy(tries=1)) as gateway:
+            assert [call(gateway) for _ in range(3)] == [1, 2, 3]
+            assert server.connections == [0, 0, 1, 1, 2]
+
+    def test_all_pooled_ones_may_have_gone_stale(self):
+        barrier = threading.Barrier(3)
+
+        def answer_once(line, request):
+            if server.connections.count(request.connection) > 1:
+                hang_up(line, request)
+                return
+            if request.connection < 3:
+                barrier.wait(10)
+            results(request.connection)(line, request)
+
+        with (
+            Server(otherwise=answer_once) as server,
+            connect(server, concurrency=3, retries=RetryPolicy(tries=1)) as gateway,
+        ):
+            assert sorted(gateway.map(lambda _: call(gateway), range(3))) == [0, 1, 2]
+            assert sorted(gateway.map(lambda _: call(gateway), range(3))) == [3, 4, 5]
+
+    def test_a_fresh_connection_that_is_hung_up_on_is_a_failure(self):
+        with Server(otherwise=hang_up) as server, connect(server, retries=RetryPolicy(tries=1)) as gateway:
+            with pytest.raises(CutOffError):
+                call(gateway)
+            assert len(server.requests) == 1
+
+    def test_a_write_has_one_of_its_own(self):
+        with Server(otherwise=results(1)) as server, connect(server) as gateway:
+            for write in (False, True, False, True):
+                call(gateway, write=write)
+            assert server.connections == [0, 1, 0, 2]
+            assert [request.headers["connection"] for request in server.requests] == [
+                "keep-alive",
+                "close",
+                "keep-alive",
+                "close",
+            ]
+
+    def test_no_more_at_once_than_the_concurrency(self):
+        under_way, most, lock = set(), [0], threading.Lock()
+
+        def answer(line, request):
+            with lock:
+                under_way.add(request.connection)
+                most[0] = max(most[0], len(under_way))
+            line.closing.wait(0.01)
+            with lock:
+                under_way.discard(request.connection)
+            results(1)(line, request)
+
+        with Server(otherwise=answer) as server, connect(server, concurrency=2) as gateway:
+            threads = [threading.Thread(target=call, args=(gateway,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10)
+            assert len(server.requests) == 8
+            assert set(server.connections) == {0, 1}
+        assert most == [2]
+
+    def test_nobody_listens(self):
+        with Server() as server:
+            url = server.url
+        with Gateway(url, retries=QUICK) as gateway:
+            with pytest.raises(UnreachableError, match="Connection refused") as caught:
+                call(gateway)
+            assert gateway.statistics.calls == QUICK.tries
+        assert not caught.value.sent
+
+    def test_no_such_host(self):
+        with (
+            Gateway("https://ils.invalid", retries=RetryPolicy(tries=1)) as gateway,
+            pytest.raises(UnreachableError, match=r"no connection to https://ils\.invalid") as caught,
+        ):
+            call(gateway)
+        assert not caught.value.sent
+
+    def test_after_closing_nothing_goes_out(self):
+        with Server(otherwise=results(1)) as server:
+            gateway = connect(server)
+            gateway.close()
+            gateway.close()
+            with pytest.raises(UnreachableError, match="closed"):
+                call(gateway)
+            assert server.requests == []
+
+
+class TestRequests:
+    def test_parameters_are_json_and_blanks_are_percent_20(self):
+        with Server(otherwise=results(1)) as server, connect(server, locale="fr-CA", timeout=20) as gateway:
+            gateway.call("open-ils.actor", "open-ils.actor.thing", "a b+c&d/é", {"x": [1, None, True]})
+            [request] = server.requests
+        assert request.path == "/osrf-gateway-v1"
+        assert b"+" not in request.body
+        assert b"a%20b%2Bc%26d%2F" in request.body
+        assert request.params == ["a b+c&d/é", {"x": [1, None, True]}]
+        assert request.form[:2] == [("service", "open-ils.actor"), ("method", "open-ils.actor.thing")]
+        assert request.form[-2:] == [("timeout", "20"), ("locale", "fr-CA")]
+
+    def test_none_reaches_32_kb(self):
+        with Server(otherwise=results(1)) as server, connect(server) as gateway:
+            with pytest.raises(RequestTooLargeError):
+                gateway.call("open-ils.actor", "open-ils.actor.thing", "x" * 32_000)
+            gateway.call("open-ils.actor", "open-ils.actor.thing", "x" * 31_000)
+            assert len(server.requests) == 1
+            assert len(server.requests[0].body) < 32_000
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_what_json_does_not_know_is_not_sent(self, value):
+        with Server() as server, connect(server) as gateway:
+            with pytest.raises(ValueError, match=r"not JSON compliant"):
+                gateway.call("open-ils.actor", "open-ils.actor.thing", value)
+            assert server.requests == []
+
+    @pytest.mark.parametrize("suffix", ["", "/", "/osrf-gateway-v1", "/osrf-gateway-v1/"])
+    def test_the_address_may_name_the_gateway_itself(self, suffix):
+        with Server(otherwise=results(1)) as server, Gateway(server.url + suffix) as gateway:
+            call(gateway)
+            assert gateway.url == server.url
+            assert server.requests[0].path == "/osrf-gateway-v1"
+
+    def test_statistics_count_bodies(self):
+        body = envelope("x" * 1000)
+        with Server(otherwise=raw(http(body))) as server, connect(server) as gateway:
+            call(gateway)
+            assert gateway.statistics.bytes_sent == len(server.requests[0].body)
+            assert gateway.statistics.bytes_received == len(body)
+
+
+class TestAnswers:
+    def test_compressed_ones_are_read(self):
+        packed = gzip.compress(envelope("x" * 10_000).encode())
+        answer = raw(http(packed, headers={"Content-Encoding": "gzip"}))
+        with Server(otherwise=answer) as server, connect(server) as gateway:
+            assert call(gateway) == "x" * 10_000
+            assert gateway.statistics.bytes_received == len(packed)
+            assert "gzip" in server.requests[0].headers["accept-encoding"]
+
+    def test_damaged_compression(self):
+        answer = raw(http(b"nonsense", headers={"Content-Encoding": "gzip"}))
+        with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(NotJSONError):
+            call(gateway)
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_enormous_ones_are_refused(self, packed):
+        body = b"x" * (65 * 1024 * 1024)
+        headers = {"Content-Encoding": "gzip"} if packed else {}
+        answer = raw(http(gzip.compress(body, 1) if packed else body, headers=headers))
+        with Server([answer], results(1)) as server, connect(server) as gateway:
+            with pytest.raises(UnexpectedAnswerError, match="64 MB"):
+                call(gateway)
+            assert len(server.requests) == 1
+            assert call(gateway) == 1
+
+    def test_a_redirect_says_where_it_points_without_query(self):
+        there = {"Location": "https://user:pw@other.example/osrf-gateway-v1?token=abc#x"}
+        with Server(otherwise=raw(http("", status=302, headers=there))) as server, connect(server) as gateway:
+            with pytest.raises(HTTPStatusError, match=r"https://other\.example/osrf-gateway-v1\.") as caught:
+                call(gateway)
+            assert len(server.requests) == 1
+        assert caught.value.status == 302
+        assert "token" not in str(caught.value)
+        assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"timeout": 0}, {"grace": -1}, {"connect_timeout": 0}, {"concurrency": 0}])
+def test_settings_that_cannot_be(settings):
+    with pytest.raises(ConfigurationError):
+        Gateway("https://ils.example", **settings)

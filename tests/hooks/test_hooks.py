@@ -1,0 +1,365 @@
+"""What an ILS calls: summaries and decisions, their JSON forms, what they cost, and what they never depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.debts import owe
+from support.documents import document
+from support.fault_proxy import Call, FaultProxy
+from support.gateways import client_of, gateway_of
+from support.web_caller import Clock
+
+from evergreen_groups import hooks
+from evergreen_groups.client import Client
+from evergreen_groups.desk import Checker
+from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.limits import ReferenceData
+from evergreen_groups.limits.reference_data import SECONDS
+from evergreen_groups.policy import LimitRule
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
+
+OKONKWO = range(1001, 1007)
+PATRONS = range(1001, 1054)
+HARBOR, PINE, MILL = 11, 12, 21
+HARBOR_DESK, NORTH_MANAGER = 4, 3
+BALANCES = "open-ils.actor.usergroup.members.balance_owed"
+MEMBERS = "open-ils.actor.usergroup.members.retrieve"
+PERMISSION_DENIED = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 11}
+POLICIES = {
+    "one limit": PolicySettings(),
+    "rules": PolicySettings(limits=(LimitRule(None, "HARBOR", Decimal("2.00")), LimitRule("Child", None, None))),
+    "ils": PolicySettings(limit="ils"),
+}
+
+
+@contextmanager
+def desk(url: str, account: str, **options: Any) -> Iterator[Client]:
+    """A client that is logged in, and has called nothing else."""
+    with gateway_of(url, account) as gateway:
+        gateway.login()
+        yield Client(gateway, account=account, **options)
+
+
+def calls(client: Client) -> int:
+    return client.gateway.statistics.calls
+
+
+def join(sandbox: Sandbox, patron: int, group: int) -> None:
+    sandbox._store.update("au", patron, {"usrgroup": group})
+
+
+def out_of_sight(client: Client, patron: int) -> str:
+    with pytest.raises(NotFoundError) as refused:
+        hooks.patron_summary(client, patron)
+    return str(refused.value)
+
+
+def test_a_family(client: Client) -> None:
+    summary = document(hooks.patron_summary(client, 1003))
+    members = summary.pop("members")
+    assert summary == {
+        "version": 1,
+        "kind": "patron-summary",
+        "patron": 1003,
+        "barcode": "20000000001003",
+        "group": 1001,
+        "show": True,
+        "for_information_only": True,
+        "note": "Group fines are for information only: nobody is blocked for what others owe.",
+        "own_fines": "4.85",
+        "blocked": False,
+        "limit": "5.00",
+        "group_fines": "28.10",
+        "lead": 1001,
+        "hidden_members": {"count": 0, "fines": "0.00"},
+    }
+    assert members[0] == {
+        "id": 1001,
+        "name": "Okonkwo, Adaeze",
+        "barcode": "20000000001001",
+        "library": "HARBOR",
+        "own_fines": "4.90",
+        "limit": "5.00",
+        "blocked": False,
+        "group_lead": True,
+    }
+    assert sorted(member["id"] for member in members) == list(OKONKWO)
+
+
+def test_a_group_by_its_number_is_what_its_members_see(client: Client) -> None:
+    summary = hooks.patron_summary(client, 1015)
+    assert hooks.group_summary(client, summary.group.group) == summary.group
+    group = document(summary.group)
+    assert any(member["blocked"] for member in group["members"])
+    assert not {"patron", "barcode", "own_fines", "blocked", "limit", "show"} & set(group)
+
+
+def test_nothing_to_show_for_a_group_of_one(client: Client, sandbox: Sandbox) -> None:
+    join(sandbox, 1001, 777_000)
+    summary = document(hooks.patron_summary(client, 1001))
+    assert (summary["show"], len(summary["members"])) == (False, 1)
+
+
+def test_a_block_by_id_and_by_barcode(client: Client, sandbox: Sandbox) -> None:
+    owe(sandbox, 1001, (HARBOR, "7.50"))
+    decision = hooks.block_decision(client, 1001)
+    assert hooks.block_decision_by_barcode(client, "20000000001001") == decision
+    assert document(decision) == {
+        "version": 1,
+        "kind": "block",
+        "patron": 1001,
+        "blocked": True,
+        "own_fines": "7.50",
+        "limit": "5.00",
+        "comparison": "exceeds",
+        "explanation": "Blocked: own fines of 7.50 exceed the limit of 5.00.",
+    }
+
+
+def test_no_limit_and_no_barcode(sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1001, {"card": None})
+    with desk(sandbox.url, "admin", policy=PolicySettings(limit=None)) as client:
+        summary = document(hooks.patron_summary(client, 1001))
+        assert document(hooks.block_decision(client, 1001))["limit"] is None
+    assert (summary["barcode"], summary["limit"], summary["members"][0]["barcode"]) == (None, None, None)
+
+
+def test_who_is_not_in_sight_is_told_like_who_is_not_there(sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1002, {"deleted": "t"})
+    with desk(sandbox.url, "harbor_desk") as client:
+        assert len({out_of_sight(client, patron) for patron in (999_999, 1002, 1012)}) == 1
+        for barcode in ("20000000001002", "20000000001012", "nobody's"):
+            with pytest.raises(NotFoundError, match="no patron in sight has this barcode"):
+                hooks.block_decision_by_barcode(client, barcode)
+        for group in (424_242, 1003):
+            with pytest.raises(NotFoundError, match="in sight"):
+                hooks.group_summary(client, group)
+
+
+@pytest.mark.parametrize("account", ["admin", "consortium_staff", "harbor_desk"])
+def test_four_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str) -> None:
+    with desk(sandbox.url, account) as client:
+        cold = calls(client)
+        hooks.patron_summary(client, 1001)
+        warm = calls(client)
+        for patron in (*OKONKWO, 1015):
+            hooks.patron_summary(client, patron)
+        after = calls(client)
+        hooks.group_summary(client, 1001)
+    assert (warm - cold, after - warm, calls(client) - after - 1) == (4, 7 * 2, 2)  # and the logout
+
+
+def test_a_large_group_costs_no_more(sandbox: Sandbox) -> None:
+    for patron in PATRONS:
+        join(sandbox, patron, 1001)
+    with desk(sandbox.url, "consortium_staff") as client:
+        hooks.patron_summary(client, 1001)
+        before = calls(client)
+        assert hooks.patron_summary(client, 1040).group.size > 50
+        assert calls(client) - before == 2
+
+
+def test_hidden_members_are_counted_with_what_they_owe(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    owe(sandbox, 1012, (MILL, "9.00"))
+    owe(sandbox, 1013)
+    for patron in (1012, 1013):
+        join(sandbox, patron, 1001)
+    with desk(proxy.url, "harbor_desk") as client:
+        hooks.patron_summary(client, 1001)
+        proxy.seen.clear()
+        summary = document(hooks.patron_summary(client, 1001))
+    assert summary["hidden_members"] == {"count": 2, "fines": "9.00"}
+    assert summary["group_fines"] == "37.10"
+    assert sorted(member["id"] for member in summary["members"]) == list(OKONKWO)
+    assert proxy.seen[:3] == ["open-ils.pcrud.search.au.atomic", BALANCES, MEMBERS]
+
+
+def test_four_calls_of_the_gateway_when_somebody_is_hidden_and_nothing_known(
+    sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    join(sandbox, 1012, 1001)
+    with desk(proxy.url, "harbor_desk") as client:
+        proxy.seen.clear()
+        hooks.patron_summary(client, 1001)
+        assert (len([method for method in proxy.seen if method]), proxy.seen.count("")) == (4, 1)  # "": the IDL
+
+
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager", "harbor_desk"])
+def test_whoever_looks_sees_the_same_totals_and_sizes(sandbox: Sandbox, account: str) -> None:
+    join(sandbox, 1012, 1001)
+    with desk(sandbox.url, "admin") as everything, desk(sandbox.url, account) as client:
+        for patron in range(1001, 1054, 2):
+            try:
+                seen = hooks.patron_summary(client, patron).group
+            except NotFoundError:
+                assert client.gateway.pcrud.retrieve("au", patron) is None or everything.summaries.is_deleted(patron)
+                continue
+            whole = hooks.patron_summary(everything, patron).group
+            assert (seen.size, seen.group_fines) == (whole.size, whole.group_fines)
+            assert set(seen.members) <= set(whole.members)
+
+
+def test_sight_through_the_home_library_alone_is_not_trusted_with_what_is_missing(sandbox: Sandbox) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM work_orgs WHERE usr = ?", [HARBOR_DESK])
+    owe(sandbox, 1012)
+    join(sandbox, 1012, 1001)
+    with desk(sandbox.url, "harbor_desk") as client:
+        group = hooks.patron_summary(client, 1001).group
+    assert (len(group.members), group.hidden_count) == (6, 1)
+
+
+def test_what_the_ils_refuses_to_tell_about_hidden_members_is_no_smaller_total(
+    sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    join(sandbox, 1012, 1001)
+    for refused in (BALANCES, MEMBERS):
+        proxy.answer = lambda call, refused=refused: PERMISSION_DENIED if call.method == refused else None
+        with desk(proxy.url, "harbor_desk") as client, pytest.raises(PermissionDeniedError):
+            hooks.patron_summary(client, 1001)
+
+
+def test_hidden_members_who_join_between_two_calls_are_in_the_total(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    owe(sandbox, 1012, (MILL, "9.00"))
+    owe(sandbox, 1013)
+    join(sandbox, 1013, 1001)
+
+    def joins(call: Call) -> None:
+        if call.method == BALANCES:
+            join(sandbox, 1012, 1001)
+
+    def leaves(call: Call) -> None:
+        if call.method == BALANCES:
+            join(sandbox, 1012, 777_000)
+
+    proxy.refuse, proxy.answered = joins, leaves  # before the request goes on, and after its answer
+    with desk(proxy.url, "harbor_desk") as client:
+        group = hooks.patron_summary(client, 1001).group
+    assert (group.group_fines, group.size, group.hidden_fines) == (Decimal("37.10"), 8, Decimal("9.00"))
+
+
+@pytest.mark.parametrize("answer", [{"no": "list"}, [{"usr": 1001}], [{"usr": 1001, "balance_owed": "lots"}], "x"])
+def test_balances_that_make_no_sense_are_an_error(sandbox: Sandbox, proxy: FaultProxy, answer: object) -> None:
+    join(sandbox, 1012, 1001)
+    proxy.answer = lambda call: answer if call.method == BALANCES else None
+    with desk(proxy.url, "harbor_desk") as client, pytest.raises(DataError, match="balance"):
+        hooks.patron_summary(client, 1001)
+
+
+def test_staff_see_their_own_fines_even_where_they_see_nobody_elses(sandbox: Sandbox) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE usr = ? AND permission = 'VIEW_USER'", [HARBOR_DESK])
+    owe(sandbox, HARBOR_DESK, (HARBOR, "8.00"))
+    with desk(sandbox.url, "harbor_desk") as client:
+        assert client.gateway.pcrud.search("mous", {"usr": HARBOR_DESK}) == []
+        assert hooks.block_decision(client, HARBOR_DESK).blocked
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),
+    leaving=st.sets(st.sampled_from(OKONKWO[1:])),
+    joining=st.sets(st.sampled_from((1013, 1032, 1039))),
+    own=st.sampled_from(("4.99", "5.00", "5.01", "12.00")),
+    policy=st.sampled_from((POLICIES["one limit"], POLICIES["ils"])),
+)
+def test_what_others_owe_never_changes_a_decision(
+    sandbox: Sandbox,
+    others: list[tuple[int, int]],
+    leaving: set[int],
+    joining: set[int],
+    own: str,
+    policy: PolicySettings,
+) -> None:
+    sandbox.reset()
+    owe(sandbox, 1001, (HARBOR, own))
+    with desk(sandbox.url, "consortium_staff", policy=policy) as client:
+        before = hooks.block_decision(client, 1001)
+        for user, cents in others:
+            owe(sandbox, user, (HARBOR, str(Decimal(cents) / 100)))
+        for user in leaving:
+            join(sandbox, user, 777_000 + user)
+        for user in joining:
+            join(sandbox, user, 1001)
+        assert hooks.block_decision(client, 1001) == before
+        summary = hooks.patron_summary(client, 1001)
+    assert summary.patron.decision.explanation == before.explanation
+    assert summary.group.size == len(OKONKWO) - len(leaving) + len(joining)
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+@pytest.mark.parametrize("account", ["consortium_staff", "harbor_desk"])
+def test_every_limit_decides_as_check_does(sandbox: Sandbox, account: str, policy: PolicySettings) -> None:
+    if policy.limit == "ils":
+        sandbox._store.insert("pgpt", {"org_unit": HARBOR, "grp": 2, "penalty": 1, "threshold": "4.80"})
+        with sandbox._store.transaction() as connection:
+            for permission in ("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS"):
+                connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, 0)", [HARBOR_DESK, permission])
+    with desk(sandbox.url, account, policy=policy) as client:
+        checked = Checker(client.gateway, policy).of_user(1001, all_members=True)
+        summary = hooks.patron_summary(client, 1001)
+        assert {member.id: member.decision for member in summary.group.members} == {
+            patron.id: patron.decision for patron in checked.patrons
+        }
+        decision = hooks.block_decision(client, 1002)
+    assert decision.explanation == next(p.decision for p in checked.patrons if p.id == 1002).explanation
+
+
+def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
+    """Each request has a gateway of its own that ends with it; thresholds of other libraries may still be to read."""
+    policy = POLICIES["ils"]
+    with sandbox._store.transaction() as connection:
+        for permission in ("VIEW_GROUP_PENALTY_THRESHOLD", "VIEW_USER_TRANSACTIONS"):
+            connection.execute("INSERT OR IGNORE INTO grants VALUES (?, ?, 1)", [NORTH_MANAGER, permission])
+    reference = ReferenceData(policy)
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        decisions = []
+        for patron in (1001, 1007):  # at home at different libraries
+            with gateway.acting_as(gateway.token).within(60) as view:
+                client = Client(view, account="north_manager", policy=policy, reference=reference)
+                decisions.append(hooks.block_decision(client, patron).limit.amount)
+    assert decisions == [Decimal("5.01"), Decimal("5.01")]
+
+
+def test_reference_data_is_kept_for_a_session_and_for_a_while(sandbox: Sandbox) -> None:
+    clock = Clock()
+    reference = ReferenceData(PolicySettings(), clock=clock)
+    with desk(sandbox.url, "harbor_desk", reference=reference) as client, desk(sandbox.url, "admin") as other:
+        hooks.patron_summary(client, 1001)
+        shared = Client(other.gateway, account="admin", reference=reference)
+        assert hooks.patron_summary(shared, 1012).patron.id == 1012  # not with the other session's sight
+        assert out_of_sight(client, 1012)
+        before = calls(client)
+        clock.now += SECONDS + 1
+        hooks.patron_summary(client, 1001)
+        assert calls(client) - before == 3
+
+
+def test_a_session_that_has_ended_is_no_smaller_total(sandbox: Sandbox, tmp_path: Path) -> None:
+    with gateway_of(sandbox.url, "harbor_desk") as gateway:
+        view = gateway.acting_as(gateway.token)
+        client = client_of(view, tmp_path)
+        hooks.patron_summary(client, 1001)
+        gateway.call("open-ils.auth", "open-ils.auth.session.delete", TOKEN)
+        with pytest.raises(EvergreenGroupsError, match="session"):
+            hooks.patron_summary(client, 1001)
+
+
+def test_a_group_too_large_for_one_answer_is_refused(
+    sandbox: Sandbox, admin: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evergreen_groups.groups.whole_group.MOST_MEMBERS", 5)
+    client = Client(admin, account="admin")
+    with pytest.raises(DataError, match="more than 5 members"):
+        hooks.patron_summary(client, 1001)
+    assert hooks.patron_summary(client, 1007).group.size == 5

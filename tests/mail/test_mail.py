@@ -1,0 +1,409 @@
+"""The report by mail, against a real SMTP server in this process, with TLS."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.mail_server import SECRET, Post, context_of, free_port, make_certificates, server
+
+from evergreen_groups.errors import ConfigurationError, DeadlineError
+from evergreen_groups.ils import OrgUnit, OrgUnits
+from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
+from evergreen_groups.mail.outbox import Delivery
+from evergreen_groups.mail.spool import Spool
+from evergreen_groups.nightly.deadline import Deadline
+from evergreen_groups.nightly.recipients import addressed
+from evergreen_groups.settings import MailSettings, NotAllowedError
+from evergreen_groups.settings.values import host as host_name
+from evergreen_groups.settings.values import mail_address
+
+SENDER = "groups@library.example"
+MOMENT = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def settings_for(port: int, certificates: Path, **changes: object) -> MailSettings:
+    values = {
+        "host": "localhost",
+        "port": port,
+        "ca_bundle": certificates / "right.pem",
+        "username": "groups",
+        "sender": SENDER,
+        "timeout": 5,
+        **changes,
+    }
+    return MailSettings(**values)  # type: ignore[arg-type]  # handed on as they come
+
+
+def mail_for(recipient: str, run: str = "tonight", moment: datetime = MOMENT) -> EmailMessage:
+    letter = Letter("Fines", "Nothing to see", "<p>Nothing to see</p>")
+    return build_message(letter, sender=SENDER, recipient=recipient, written_at=moment, run=run)
+
+
+def answer_up_to_the_mail_itself(listener: socket.socket) -> None:
+    """A mail server that falls silent when it is to take a mail, until the client has gone."""
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as lines:
+        connection.sendall(b"220 here\r\n")
+        for line in lines:
+            if not line.lower().startswith((b"data", b"quit")):
+                connection.sendall(b"250 ok\r\n")
+
+
+def delivered(mailer: Mailer, messages: Iterable[EmailMessage]) -> Delivery:
+    mailer.keep(messages)
+    return mailer.deliver()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "state" / "mail")
+
+
+@pytest.fixture
+def recent() -> datetime:
+    return datetime.now(UTC)
+
+
+class TestTheServer:
+    def test_starttls_and_login(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+        post = Post()
+        with server(post, certificates) as port:
+            mailer = Mailer(settings_for(port, certificates), SECRET, spool)
+            result = delivered(
+                mailer, [mail_for("a@library.example", moment=recent), mail_for("b@library.example", moment=recent)]
+            )
+        assert (result.sent, result.kept, result.reason) == (2, 0, "")
+        assert sorted(post.recipients) == ["a@library.example", "b@library.example"]
+        assert post.encrypted == [True, True]
+        assert list(spool) == []
+
+    def test_tls_from_the_start(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+        post = Post()
+        tls = context_of(certificates, "right")
+        options = {"ssl_context": tls, "tls_context": None, "require_starttls": False, "auth_required": False}
+        options["auth_require_tls"] = False
+        with server(post, certificates, **options) as port:
+            settings = settings_for(port, certificates, security="tls")
+            assert delivered(Mailer(settings, SECRET, spool), [mail_for("a@library.example", moment=recent)]).sent == 1
+        assert post.encrypted == [True]
+
+    @pytest.mark.parametrize(
+        ("changes", "name", "words"),
+        [
+            ({}, "wrong", "certificate"),
+            ({"ca_bundle": None}, "right", "certificate"),
+            ({"username": "groups", "password": "wrong"}, "right", "refused the login (535)"),
+            ({"security": "none", "username": None}, "right", "refused"),
+        ],
+    )
+    def test_what_a_second_try_would_not_mend(
+        self, certificates: Path, spool: Spool, recent: datetime, changes: dict[str, object], name: str, words: str
+    ) -> None:
+        post, changes = Post(), dict(changes)
+        password = str(changes.pop("password", SECRET))
+        with server(post, certificates, name=name) as port:
+            mailer = Mailer(settings_for(port, certificates, **changes), password, spool, pauses=(3600,))
+            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
+        assert (result.sent, result.kept) == (0, 1)
+        assert words in result.reason
+        assert SECRET not in result.reason
+        assert "a@library.example" not in result.reason
+        assert post.taken == []
+
+    def test_a_server_without_starttls(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+        post = Post()
+        with server(post, None) as port:
+            mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(3600,))
+            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
+        assert result.kept == 1
+        assert "STARTTLS" in result.reason
+        assert post.taken == []
+
+    def test_down_and_up_again(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+        port = free_port()
+        mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0,))
+        first = mail_for("a@library.example", "first night", recent - timedelta(days=1))
+        result = delivered(mailer, [first])
+        assert (result.sent, result.kept) == (0, 1)
+        assert f"localhost:{port}" in result.reason
+        (kept,) = spool
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+        post = Post()
+        with server(post, certificates, port=port):
+            result = delivered(mailer, [mail_for("a@library.example", "second night", recent)])
+        assert (result.sent, result.kept) == (2, 0)
+        assert post.taken[0]["Message-ID"] == first["Message-ID"]
+
+    @pytest.mark.parametrize("later", [1, 2])
+    def test_later_is_tried_again_at_once_and_no_is_not(
+        self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
+    ) -> None:
+        """Why the one that is kept was refused is told, whatever the server said of the other."""
+        post = Post()
+        caplog.set_level(logging.ERROR, "evergreen_groups")
+        post.refuse = {"gone@library.example": "550 No such mailbox for gone@library.example"}
+        post.answers = ["451 Later"] * later
+        mails = [mail_for(name, moment=recent) for name in ("gone@library.example", "here@library.example")]
+        with server(post, certificates) as port:
+            result = delivered(Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0, 0)), mails)
+        assert post.recipients == ["here@library.example"]
+        assert (result.sent, result.kept) == (1, 1)
+        assert result.reason == f"mail server localhost:{port} refused a recipient (550)"
+        (kept,) = spool
+        assert caplog.messages == [f"{kept.name} is kept: {result.reason}"]
+
+    @pytest.mark.parametrize(
+        ("options", "answers", "what"),
+        [
+            ({}, ["554 Spam"], "a mail (554)"),
+            ({"data_size_limit": 300}, [], "a mail for its size (552)"),
+            ({}, ["553 Who are you?"], "the sender (553)"),
+        ],
+    )
+    def test_what_is_refused_is_named(
+        self,
+        certificates: Path,
+        spool: Spool,
+        recent: datetime,
+        options: dict[str, object],
+        answers: list[str],
+        what: str,
+    ) -> None:
+        post = Post()
+        post.refuse_sender, post.answers = ("553 No" if "sender" in what else None), answers
+        with server(post, certificates, **options) as port:
+            mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(3600,))
+            result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
+        assert result.reason == f"mail server localhost:{port} refused {what}"
+
+    def test_a_server_that_logs_in_in_other_ways(self, certificates: Path, spool: Spool) -> None:
+        with server(Post(), certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:
+            obstacle = Mailer(settings_for(port, certificates), SECRET, spool).obstacle()
+        assert obstacle == f"mail server localhost:{port} takes none of the ways to log in that are known here"
+
+    def test_a_server_that_hangs_up_after_some_mails_gets_the_rest(
+        self, certificates: Path, spool: Spool, recent: datetime
+    ) -> None:
+        post = Post()
+        post.hang_up_after = 1
+        names = [f"{name}@library.example" for name in "abc"]
+        with server(post, certificates) as port:
+            mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=())
+            result = delivered(mailer, [mail_for(name, moment=recent) for name in names])
+        assert (result.sent, result.kept, result.reason) == (3, 0, "")
+        assert sorted(set(post.recipients)) == names
+
+    def test_a_mail_that_cannot_be_read_holds_up_no_other(
+        self, certificates: Path, spool: Spool, tmp_path: Path, recent: datetime
+    ) -> None:
+        post = Post()
+        spool.add(mail_for("a@library.example", moment=recent))
+        (waiting,) = spool
+        waiting.with_name(f"{waiting.name[:16]}-0.eml").symlink_to(tmp_path / "nowhere")  # comes first
+        with server(post, certificates) as port:
+            result = Mailer(settings_for(port, certificates), SECRET, spool, pauses=()).deliver()
+        assert (result.sent, result.kept) == (1, 1)
+        assert result.reason == "a mail that waits can't be read (No such file or directory)"
+
+    def test_a_run_at_its_deadline_does_not_wait_for_a_server_that_has_stopped_to_answer(
+        self, tmp_path: Path, spool: Spool, recent: datetime
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            silent = threading.Thread(target=answer_up_to_the_mail_itself, args=(listener,))
+            silent.start()
+            settings = MailSettings(
+                host="127.0.0.1", port=listener.getsockname()[1], security="none", sender=SENDER, timeout=20
+            )
+            mailer = Mailer(settings, None, spool)
+            began = time.monotonic()
+            with pytest.raises(DeadlineError), Deadline(0.5):
+                delivered(mailer, [mail_for("a@library.example", moment=recent)])
+            assert time.monotonic() - began < 5
+            silent.join()
+        assert len(list(spool)) == 1
+
+    def test_nothing_in_the_logs(
+        self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "evergreen_groups")
+        delivered(
+            Mailer(settings_for(free_port(), certificates), SECRET, spool, pauses=(0,)),
+            [mail_for("a@library.example", moment=recent)],
+        )
+        assert "localhost" in caplog.text
+        assert "a@library.example" not in caplog.text
+        assert SECRET not in caplog.text
+
+
+class TestTheSpool:
+    def test_the_same_mail_is_kept_once(self, spool: Spool) -> None:
+        spool.add(mail_for("a@library.example"))
+        spool.add(mail_for("a@library.example"))
+        spool.add(mail_for("b@library.example"))
+        assert len(list(spool)) == 2
+
+    def test_old_mails_are_given_up(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+        spool.add(mail_for("a@library.example", "long ago", recent - timedelta(days=15)))
+        spool.add(mail_for("a@library.example", "lately", recent - timedelta(days=13)))
+        post = Post()
+        with server(post, certificates) as port:
+            result = delivered(Mailer(settings_for(port, certificates), SECRET, spool), [])
+        assert (result.sent, result.kept, result.dropped) == (1, 0, 1)
+
+    def test_what_a_killed_run_left_is_cleaned_up(self, spool: Spool) -> None:
+        spool.add(mail_for("a@library.example"))
+        (kept,) = spool
+        leftover = kept.parent / f".{kept.name}.abc.part"
+        leftover.write_bytes(b"half a mail")
+        assert spool.drop_older(3650) == 0
+        assert not leftover.exists()
+        assert list(spool) == [kept]
+
+    def test_what_is_no_file_is_no_mail(self, spool: Spool) -> None:
+        spool.add(mail_for("a@library.example"))
+        (kept,) = spool
+        (kept.parent / "20200101T000000Z-0.eml").mkdir()
+        assert spool.drop_older(3650) == 0
+        assert list(spool) == [kept]
+
+    def test_a_spool_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigurationError, match="file"):
+            Spool(tmp_path / "file" / "mail").add(mail_for("a@library.example"))
+
+    def test_it_comes_back_as_it_was(self, spool: Spool) -> None:
+        attachment = Attachment("report.html", "text/html", "<p>Größe</p>".encode())
+        letter = Letter("Gebühren für Größe", "Ein Text\n" * 3, "<p>Größe</p>", attachment)
+        spool.add(build_message(letter, sender=SENDER, recipient="a@library.example", written_at=MOMENT, run="r"))
+        (file,) = spool
+        message = spool.read(file)
+        assert message["Subject"] == "Gebühren für Größe"
+        assert message["To"].addresses[0].addr_spec == "a@library.example"
+        (found,) = message.iter_attachments()
+        assert found.get_filename() == "report.html"
+        assert found.get_content() == "<p>Größe</p>"
+        assert message["Auto-Submitted"] == "auto-generated"
+
+
+class TestTheMessage:
+    def test_the_id_is_that_of_the_run_and_the_address(self) -> None:
+        ids = {
+            mail_for(address, run)["Message-ID"]
+            for address, run in (("a@x.example", "1"), ("a@x.example", "1"), ("b@x.example", "1"), ("a@x.example", "2"))
+        }
+        assert len(ids) == 3
+        assert all(str(id).endswith("@library.example>") for id in ids)
+        assert not any("a@x" in str(id) for id in ids)
+
+    @given(st.text("ab1.-_'`{=?!+\u00fc", max_size=8), st.text("ab1.-_\u00fc", max_size=8))
+    def test_every_address_that_a_setting_takes_can_be_written_to(self, local_part: str, domain: str) -> None:
+        address = f"{local_part}@{domain}"
+        try:
+            mail_address(address)
+        except NotAllowedError:
+            return
+        written = mail_for(address).as_bytes(policy=SMTP)
+        assert [one.addr_spec for one in message_from_bytes(written, policy=SMTP)["To"].addresses] == [address]
+
+    @pytest.mark.parametrize(
+        "address", [".a@x.example", "a.@x.example", "a..b@x.example", "a@x..example", "a@-x.example"]
+    )
+    def test_an_address_with_a_dot_too_many_is_no_setting(self, address: str) -> None:
+        with pytest.raises(NotAllowedError, match=r"circulation@example\.org"):
+            mail_address(address)
+
+
+UNITS = OrgUnits(
+    OrgUnit(id, shortname, shortname, parent)
+    for id, shortname, parent in (
+        (1, "CONS", None),
+        (2, "SYS", 1),
+        (3, "SYS2", 1),
+        (4, "BR1", 2),
+        (5, "BR2", 2),
+        (6, "BR3", 3),
+    )
+)
+
+
+class TestRecipients:
+    def test_nobody_gets_two_and_a_system_is_all_below_it(self) -> None:
+        parts = addressed(
+            [("BR1", ("a@x.example", "b@x.example")), ("sys", ("b@x.example",)), ("BR3", ("a@x.example",))], UNITS
+        )
+        assert parts == {("BR1", "BR3"): ("a@x.example",), ("SYS",): ("b@x.example",)}
+
+    def test_everything_is_everything(self) -> None:
+        parts = addressed([("BR1", ("a@x.example",)), ("*", ("a@x.example", "b@x.example"))], UNITS)
+        assert parts == {(): ("a@x.example", "b@x.example")}
+
+    def test_an_address_is_one_however_it_is_capitalised(self) -> None:
+        parts = addressed([("BR1", ("Desk@x.example",)), ("BR3", ("desk@X.example", "desk@x.example"))], UNITS)
+        assert parts == {("BR1", "BR3"): ("Desk@x.example",)}
+
+    def test_of_a_library_that_the_report_leaves_out_nobody_is_told(self) -> None:
+        recipients = [(name, (f"{name[0]}{name[-1]}@x.example",)) for name in ("BR1", "BR2", "BR3", "SYS", "*")]
+        assert addressed(recipients, UNITS, ("br1", "BR2")) == {
+            ("BR1",): ("B1@x.example",),
+            ("BR2",): ("B2@x.example",),
+            ("BR1", "BR2"): ("SS@x.example",),
+            (): ("**@x.example",),
+        }
+        assert addressed(recipients, UNITS, ("SYS",)) == addressed(recipients[:2] + recipients[3:], UNITS)
+
+    def test_an_unknown_library(self) -> None:
+        with pytest.raises(ConfigurationError, match="BR9"):
+            addressed([("BR9", ("a@x.example",))], UNITS)
+
+
+class TestTheSettings:
+    def test_no_server(self, spool: Spool) -> None:
+        with pytest.raises(ConfigurationError, match=r"host.*\[mail\]"):
+            Mailer(MailSettings(sender=SENDER), None, spool)
+
+    def test_a_report_is_attached_only_with_names(self) -> None:
+        with pytest.raises(ConfigurationError, match="names_in_mail"):
+            MailSettings(attach="html")
+
+    def test_no_password_over_an_open_line(self) -> None:
+        with pytest.raises(ConfigurationError, match="unencrypted"):
+            MailSettings(security="none", username="groups", host="mail.example.org")
+        MailSettings(security="none", username="groups", host="localhost")
+
+    @pytest.mark.parametrize(("username", "password"), [("grüße", SECRET), ("groups", "geheim für alle")])
+    def test_a_login_that_smtp_has_no_letters_for(self, spool: Spool, username: str, password: str) -> None:
+        with pytest.raises(ConfigurationError, match="ASCII") as caught:
+            Mailer(MailSettings(host="localhost", sender=SENDER, username=username), password, spool)
+        assert password not in str(caught.value)
+
+    @pytest.mark.parametrize("host", ["x" * 64 + ".example", "mail..example", "mail.", "-mail", "mail server"])
+    def test_a_host_that_cannot_be(self, host: str) -> None:
+        with pytest.raises(NotAllowedError):
+            host_name(host)
+
+    @pytest.mark.parametrize(("content", "words"), [("nothing", "no certificate in it"), (None, "No such file")])
+    def test_a_bundle_without_certificates(self, tmp_path: Path, spool: Spool, content: str | None, words: str) -> None:
+        bundle = tmp_path / "ca.pem"
+        if content is not None:
+            bundle.write_text(content)
+        with pytest.raises(ConfigurationError, match=words):
+            Mailer(MailSettings(host="localhost", sender=SENDER, ca_bundle=bundle), None, spool)

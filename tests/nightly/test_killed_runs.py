@@ -1,0 +1,203 @@
+"""A run that is killed, has no room on the disk, or finds its history locked, leaves everything usable behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from support.command import Command, one_line
+from support.gateways import PASSWORD
+from support.killable import Killable, Run
+from support.mail_server import Post, server
+
+from evergreen_groups import exit_status
+from evergreen_groups.client import Client
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import RunOutcome, run_status
+
+KILLED = -9
+STATUS_STEPS = 7
+"""From the status file to the lock's note, the last steps of every run."""
+
+
+@pytest.fixture(scope="module")
+def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
+    with Killable(Command(tmp_path_factory.mktemp("home"), None).environ) as killable:
+        yield killable
+
+
+class Nights:
+    """A library with a report of last night; since then a family has got another member, who owes 0.35."""
+
+    def __init__(self, killable: Killable, client: Client, directory: Path, url: str) -> None:
+        self._killable = killable
+        self._directory = directory
+        self.environ = {
+            "EVERGREEN_GROUPS_GATEWAY_URL": url,
+            "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
+            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+        }
+        self.state = directory / "night" / "state"
+        self.target = directory / "night" / "reports"
+        self.target.mkdir(parents=True)
+        assert self.run().status == exit_status.DONE
+        client.moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+        self._kept = directory / "kept"
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep how things are now."""
+        shutil.rmtree(self._kept, ignore_errors=True)
+        shutil.copytree(self._directory / "night", self._kept, symlinks=True)
+
+    def again(self) -> None:
+        """Go back to what was kept: the morning after the first night."""
+        shutil.rmtree(self._directory / "night")
+        shutil.copytree(self._kept, self._directory / "night", symlinks=True)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return ("report", "--output", str(self.target / "report.json"))
+
+    def run(self, *words: str, kill_at: int | None = None, file_limit: int | None = None) -> Run:
+        return self._killable(
+            *self.words,
+            *words,
+            environ={**self.environ, "STATE_DIRECTORY": str(self.state)},
+            kill_at=kill_at,
+            file_limit=file_limit,
+        )
+
+    def report(self) -> Any:
+        return json.loads((self.target / "report.json").read_text(encoding="utf-8"))
+
+    def change_of_the_family(self) -> tuple[str, str] | None:
+        """Kind and difference in the report that is there; None where it says that they aren't known."""
+        report = self.report()
+        [change] = [group["change"] for group in report["groups"] if group["group"] == 1002]
+        if change is None:
+            assert any("isn't known" in note for note in report["notes"])
+            return None
+        return change["kind"], change["difference"]
+
+    def report_is_new(self) -> bool:
+        kept = self._kept / "reports" / "report.json"
+        return (self.target / "report.json").read_bytes() != kept.read_bytes()
+
+    def recorded(self) -> int:
+        """How many runs are in the history."""
+        with closing(sqlite3.connect(self.state / "history.sqlite3")) as database:
+            (count,) = database.execute("SELECT count(*) FROM runs").fetchone()
+        return int(count)
+
+    def told(self) -> bool:
+        """Whether the status is tonight's."""
+        kept = self._kept / "state" / run_status.FILE_NAME
+        return (self.state / run_status.FILE_NAME).read_bytes() != kept.read_bytes()
+
+    def leftovers(self) -> list[str]:
+        return sorted(path.name for path in self.target.iterdir() if path.name != "report.json")
+
+    def check_usable(self) -> None:
+        """The report is whole, last night's or tonight's, and so are the status and the history."""
+        if self.report_is_new():
+            assert self.change_of_the_family() in (("worse", "0.35"), ("unchanged", "0.00"), None)
+        assert run_status.read(self.state) is not None
+        with closing(sqlite3.connect(self.state / "history.sqlite3")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    def check_next_run(self) -> None:
+        """The next run compares with the last that is in the history, and nothing is left lying about."""
+        recorded = self.recorded()
+        run = self.run()
+        assert (run.status, run.errors) == (exit_status.DONE, "")
+        assert self.change_of_the_family() == {1: ("worse", "0.35"), 2: ("unchanged", "0.00")}[recorded]
+        assert len(self.report()["changes"]["trend"]) == recorded + 1
+        status = run_status.read(self.state)
+        assert status is not None
+        assert (status.outcome, status.groups) == (RunOutcome.DONE, len(self.report()["groups"]))
+        assert run_status.under_way(self.state) is None
+        assert self.leftovers() == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where there is one: hundreds of runs would wait for the disk."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def nights(killable: Killable, sandbox: Sandbox, client: Client, place: Path) -> Nights:
+    return Nights(killable, client, place, sandbox.url)
+
+
+def test_killed_at_every_other_step(nights: Nights) -> None:
+    steps = nights.run().steps
+    stages = set()
+    for step in range(1, steps + 1, 2):
+        nights.again()
+        assert nights.run(kill_at=step).status == KILLED, step
+        nights.check_usable()
+        stages.add((nights.report_is_new(), nights.recorded(), nights.told()))
+        nights.check_next_run()
+    # Report, history and status are written in that order, and it was killed before, between and after them.
+    assert stages == {(False, 1, False), (True, 1, False), (True, 2, False), (True, 2, True)}
+
+
+def test_killed_while_it_mails(nights: Nights) -> None:
+    post, distinct = Post(), []
+    with server(post, None) as port:
+        nights.environ |= {
+            "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
+            "EVERGREEN_GROUPS_MAIL_PORT": str(port),
+            "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
+            "EVERGREEN_GROUPS_MAIL_SENDER": "groups@library.example",
+            "EVERGREEN_GROUPS_MAIL_RECIPIENTS": "*=director@library.example",
+        }
+        steps = nights.run("--mail").steps - STATUS_STEPS
+        for step in range(1, steps + 1, 3):
+            nights.again()
+            post.taken.clear()
+            assert nights.run("--mail", kill_at=step).status == KILLED, step
+            run = nights.run("--mail")
+            assert (run.status, run.errors) == (exit_status.DONE, "")
+            assert list((nights.state / "mail").iterdir()) == []
+            distinct.append(len({message["Message-ID"] for message in post.taken}))
+    # From the moment the killed run has its mail in the spool, nothing can lose it any more.
+    assert distinct == sorted(distinct)
+    assert set(distinct) == {1, 2}
+
+
+@pytest.mark.parametrize("room", [0, 100, 4_096, 20_000])
+def test_a_full_disk(nights: Nights, room: int) -> None:
+    run = nights.run(file_limit=room)
+    assert run.status == exit_status.FAILED
+    assert "Traceback" not in run.errors
+    assert all(line.startswith("evergreen-groups: ") for line in run.errors.splitlines())
+    assert "make room" in run.errors or "too large" in run.errors
+    nights.check_usable()
+    nights.check_next_run()
+
+
+def test_a_locked_history(nights: Nights) -> None:
+    with closing(sqlite3.connect(nights.state / "history.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        run = nights.run("--deadline", "2")
+    assert run.status == exit_status.FAILED
+    assert one_line(run.errors)
+    assert "held by another process" in run.errors
+    nights.check_usable()
+    status = run_status.read(nights.state)
+    assert status is not None
+    assert (status.outcome, status.error) == (RunOutcome.FAILED, "HistoryError")
+    nights.check_next_run()

@@ -1,0 +1,282 @@
+"""The report by mail, from the command to the mailbox: who gets what, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from support.command import Command
+from support.mail_server import SECRET, Post, free_port, make_certificates, server
+from support.report_samples import (
+    ORG_UNITS,
+    changed_report,
+    empty_report,
+    hostile_reports,
+    member,
+    report_of,
+    sample_report,
+)
+
+from evergreen_groups import exit_status
+from evergreen_groups.cli.application import run
+from evergreen_groups.groups import GroupFines
+from evergreen_groups.nightly.mailing import messages
+from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, subject_line
+from evergreen_groups.report import Changes, Report
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import MailSettings
+
+SAMPLE = sample_report()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def command_with(directory: Path, sandbox: Sandbox, certificates: Path, port: int, more: str = "") -> Command:
+    """The command with a configuration that sends to a server on ``port``; ``more`` are lines of ``[mail]``."""
+    command = Command(directory, sandbox.url)
+    command.config.write_text(
+        f"""
+[mail]
+host = "localhost"
+port = {port}
+ca_bundle = "{certificates / "right.pem"}"
+username = "groups"
+sender = "groups@library.example"
+{more}
+[mail.recipients]
+HARBOR = ["harbor@library.example"]
+NORTH = ["north@library.example", "harbor@library.example"]
+"*" = ["director@library.example"]
+"""
+    )
+    command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = SECRET
+    return command
+
+
+def plain(message: EmailMessage) -> str:
+    part = message.get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())
+
+
+def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+    post = Post()
+    with server(post, certificates) as port:
+        command = command_with(tmp_path, sandbox, certificates, port, 'link = "https://reports.example/{library}.html"')
+        done = command("report", "--mail", "--format", "json")
+    assert done.returncode == exit_status.DONE, done.stderr
+    assert post.encrypted == [True] * 3
+    mails = {address: plain(message) for address, message in zip(post.recipients, post.taken, strict=True)}
+    assert mails.keys() == {f"{name}@library.example" for name in ("harbor", "north", "director")}
+    assert mails["harbor@library.example"] == mails["north@library.example"]
+    report = json.loads(done.stdout)
+    people = [member["name"] for group in report["groups"] for member in group["members"]]
+    assert people
+    for text in (*mails.values(), *(str(message) for message in post.taken)):
+        assert not [name for name in people if name in text]
+        assert "20000000" not in text
+    assert (
+        f"Groups{report['totals']['group_count']:>25}" in mails["director@library.example"]
+        or "288.85" in mails["director@library.example"]
+    )
+    assert "https://reports.example/NORTH.html" in mails["north@library.example"]
+    assert "https://reports.example/LAKELAND.html" in mails["director@library.example"]
+    north = {
+        str(group["group"])
+        for group in report["groups"]
+        if {member["library"] for member in group["members"]} & {"NORTH", "HARBOR", "PINE"}
+    }
+    others = {str(group["group"]) for group in report["groups"]} - north
+    assert north
+    assert others
+    listed = mails["north@library.example"].split()
+    assert north <= set(listed)
+    assert not others & set(listed)
+
+
+def test_attached_only_with_names(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+    post = Post()
+    with server(post, certificates) as port:
+        command = command_with(tmp_path, sandbox, certificates, port, 'names_in_mail = true\nattach = "xlsx"')
+        done = command("report", "--mail", "--format", "csv")
+    assert done.returncode == exit_status.DONE, done.stderr
+    for message in post.taken:
+        (attachment,) = message.iter_attachments()
+        assert attachment.get_content_type().endswith("spreadsheetml.sheet")
+        assert attachment.get_content().startswith(b"PK")
+    assert "Lead" in plain(post.taken[0])
+
+
+def test_a_server_that_is_down_keeps_nothing_from_the_report(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    command = command_with(tmp_path, sandbox, certificates, port, "tries = 1")
+    output = tmp_path / "report.html"
+    done = command("--quiet", "report", "--mail", "--output", str(output))
+    assert done.returncode == exit_status.UNSENT
+    assert "kept for the next run" in done.stderr  # cron mails what is said, and knows no exit status
+    assert "@library.example" not in done.stderr
+    assert output.exists()
+    post = Post()
+    with server(post, certificates, port=port):
+        done = command("report", "--mail", "--output", str(output))
+    assert done.returncode == exit_status.DONE, done.stderr
+    assert len(post.taken) == 6
+    assert len({message["Message-ID"] for message in post.taken}) == 6
+
+
+def test_a_mail_that_was_given_up_is_told_by_the_exit_status(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path
+) -> None:
+    with server(Post(), certificates) as port:
+        command = command_with(tmp_path, sandbox, certificates, port, f'spool = "{tmp_path}/spool"')
+        (tmp_path / "spool").mkdir()
+        (tmp_path / "spool" / "20200101T000000Z-0.eml").write_text("To: a@library.example")
+        done = command("--quiet", "report", "--mail", "--output", str(tmp_path / "report.html"))
+    assert done.returncode == exit_status.UNSENT
+    assert "1 mails were given up" in done.stderr
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("send_empty", [True, False])
+def test_who_has_nothing_listed_gets_a_mail_if_so_configured(send_empty: bool) -> None:
+    mail = MailSettings(
+        host="localhost",
+        sender="g@b.example",
+        recipients=(("BR1", ("a@b.example",)), ("BR2", ("c@d.example",))),
+        send_empty=send_empty,
+    )
+    groups = [GroupFines(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # at home at BR1
+    report = replace(report_of(groups), org_units=ORG_UNITS)
+    recipients = [str(message["To"]) for message in messages(report, mail)]
+    assert recipients == ["a@b.example", *["c@d.example"] * send_empty]
+
+
+def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "STATE_DIRECTORY": str(tmp_path / "state"),
+        "EVERGREEN_GROUPS_GATEWAY_URL": "http://127.0.0.1:9",
+        "EVERGREEN_GROUPS_GATEWAY_USERNAME": "nobody",
+        "EVERGREEN_GROUPS_MAIL_NAMES_IN_MAIL": "true",
+        "EVERGREEN_GROUPS_MAIL_ATTACH": "xlsx",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
+    assert run(["report", "--mail"]) == exit_status.CONFIGURATION
+    assert "xlsxwriter" in capsys.readouterr().err
+
+
+def test_a_report_of_some_libraries_is_not_sent_to_the_others(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path
+) -> None:
+    post = Post()
+    with server(post, certificates) as port:
+        link = 'link = "https://ils.example/{library}.html"'
+        command = command_with(tmp_path, sandbox, certificates, port, link)
+        done = command("report", "--mail", "--org", "pine")
+    assert done.returncode == exit_status.DONE, done.stderr
+    assert {str(message["To"]): plain(message).splitlines()[0].partition(": ")[2] for message in post.taken} == {
+        "director@library.example": "PINE",
+        "north@library.example": "PINE",
+        "harbor@library.example": "PINE",
+    }
+    assert all("https://ils.example/PINE.html" in plain(message) for message in post.taken)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ('attach = "html"', "names_in_mail"),
+        ('subject = "{names}"', "{date}"),
+        ('subject = "two\\nlines"', "one line"),
+        ('security = "ssl"', "starttls"),
+        ('password_file = "/nowhere/password"', "/nowhere/password"),
+        ('password_file = "PASSWORD"\nspool = "PASSWORD/mail"', "set spool in [mail]"),
+    ],
+)
+def test_bad_settings_are_told_before_anything_is_read(
+    sandbox: Sandbox, certificates: Path, tmp_path: Path, more: str, word: str
+) -> None:
+    password = tmp_path / "secret"
+    password.write_text(SECRET)
+    password.chmod(0o600)
+    command = command_with(tmp_path, sandbox, certificates, 1, more.replace("PASSWORD", str(password)))
+    del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
+    done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
+    assert done.returncode == exit_status.CONFIGURATION
+    assert word in done.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+    command = command_with(tmp_path, sandbox, certificates, free_port())
+    command.environ["EVERGREEN_GROUPS_MAIL_RECIPIENTS"] = "NOWHERE=a@library.example"
+    done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
+    assert done.returncode == exit_status.CONFIGURATION
+    assert "NOWHERE" in done.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
+def with_names(group: GroupFines) -> GroupFines:
+    return replace(group, members=tuple(replace(member, name=f"Somebody {member.id}") for member in group.members))
+
+
+class TestTheLetter:
+    def test_it_has_the_figures_and_the_worst_groups(self) -> None:
+        text = plain_letter(SAMPLE, LetterOptions(places=("BR1",)))
+        assert "BR1" in text.splitlines()[0]
+        assert "block nobody" in text
+        worst = max(SAMPLE.groups, key=lambda group: group.combined_fines)
+        assert f"{worst.combined_fines:,.2f}" in text
+        assert all(len(line) <= 78 for line in text.splitlines())
+
+    def test_both_forms_say_the_same_figures(self) -> None:
+        options = LetterOptions(links=(("BR1", "https://reports.example/a?b=1&c=2"),))
+        page = html_letter(SAMPLE, options)
+        assert '<td align="right">1,289.35</td>' in page  # amounts under each other
+        assert f"{SAMPLE.totals.combined_fines:,.2f}" in page
+        assert f"{SAMPLE.totals.combined_fines:,.2f}" in plain_letter(SAMPLE, options)
+        assert 'href="https://reports.example/a?b=1&amp;c=2"' in page
+
+    def test_it_says_what_changed_without_names(self) -> None:
+        for letter in (plain_letter(changed_report(), LetterOptions()), html_letter(changed_report(), LetterOptions())):
+            words = " ".join(letter.split())
+            assert "1 new, 1 worse, 1 better, 2 unchanged, 2 cleared; since 2026-08-1" in words
+            assert "worse +85.35" in words
+            assert "Hildegard" not in words
+        assert "nothing to compare with yet" in plain_letter(
+            replace(SAMPLE, changes=Changes(None, {})), LetterOptions()
+        )
+
+    def test_nothing_to_list(self) -> None:
+        assert "nothing to list" in plain_letter(empty_report(), LetterOptions())
+        assert "nothing to list" in html_letter(empty_report(), LetterOptions())
+
+    def test_the_subject(self) -> None:
+        line = subject_line("{date} {groups} {members} {total} {libraries}", SAMPLE, ("BR1", "BR2"))
+        totals = SAMPLE.totals
+        assert line.split()[1:] == [
+            str(totals.group_count), str(totals.member_count), f"{totals.combined_fines:.2f}", "BR1,", "BR2"
+        ]  # fmt: skip
+
+    @settings(max_examples=50, deadline=None)
+    @given(report=hostile_reports())
+    def test_no_name_without_leave_and_no_markup_ever(self, report: Report) -> None:
+        page = html_letter(report, LetterOptions(names=True))
+        assert "<script" not in page.lower()
+        named = replace(report, groups=tuple(with_names(group) for group in report.groups))
+        for letter in (plain_letter(named, LetterOptions()), html_letter(named, LetterOptions())):
+            assert "Somebody" not in letter
+        if report.groups:
+            assert "Somebody" in plain_letter(named, LetterOptions(names=True))

@@ -1,0 +1,357 @@
+"""A directory for each day: whole or not at all, private, and with an index that leads to every file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import lxml.html
+import openpyxl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.report_samples import (
+    FAMILIES,
+    GENERATED_AT,
+    changed_report,
+    hostile_texts,
+    member,
+    report_of,
+    sample_report,
+)
+from support.repository import REPOSITORY
+
+from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.groups import GroupFines
+from evergreen_groups.ils import OrgUnit
+from evergreen_groups.nightly import library_file_names
+from evergreen_groups.nightly.publication import day_of, publish
+from evergreen_groups.report import Criteria, Report, by_library
+from evergreen_groups.state import new_edition
+from evergreen_groups.state.lock import hold
+
+LIBRARIES = ("BM1", "BR1", "BR2", "BR3", "SL1")
+DAY = day_of(sample_report()).isoformat()
+
+
+def report() -> Report:
+    return replace(sample_report(), criteria=Criteria())
+
+
+def later(days: int) -> Report:
+    return replace(report(), generated_at=GENERATED_AT + timedelta(days=days))
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def editions(directory: Path) -> list[str]:
+    return sorted(path.name.split(".")[0] for path in (directory / ".editions").iterdir() if path.is_dir())
+
+
+def index(directory: Path) -> lxml.html.HtmlElement:
+    return lxml.html.document_fromstring((directory / "latest" / "index.html").read_bytes())
+
+
+def test_every_library_has_its_files(tmp_path: Path) -> None:
+    published = publish(report(), tmp_path / "reports", ("html", "csv", "json", "xlsx"))
+    expected = {f"{name}.{format}" for name in LIBRARIES for format in ("html", "csv", "json", "xlsx")}
+    assert published.directory == tmp_path / "reports" / DAY
+    assert {path.name for path in published.directory.iterdir()} == expected | {"index.html"}
+    assert (published.library_count, published.file_count) == (5, 21)
+    for name, part in by_library(report()).items():
+        document = json.loads((published.directory / f"{name}.json").read_text("utf-8"))
+        assert [group["group"] for group in document["groups"]] == [group.group for group in part.groups]
+        assert document["criteria"]["orgs"] == [name]
+    assert (published.directory / "BR1.csv").read_bytes().count(b"\r\n") == 5
+    assert (published.directory / "BR1.xlsx").read_bytes().startswith(b"PK")
+    assert published.latest_index.read_bytes() == (published.directory / "index.html").read_bytes()
+
+
+def test_it_tells_how_far_it_is(tmp_path: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    publish(report(), tmp_path, ("json",), progress=lambda _doing, done, total=None: told.append((done, total)))
+    assert told == [(done, 5) for done in range(6)]
+
+
+def test_details_and_byte_order_mark_are_for_every_library(tmp_path: Path) -> None:
+    published = publish(report(), tmp_path, ("csv",), details=False, bom=True)
+    for name in LIBRARIES:
+        content = (published.directory / f"{name}.csv").read_bytes()
+        assert content.startswith(b"\xef\xbb\xbfgroup,")
+        assert content.count(b"\r\n") == 1 + len(by_library(report())[name].groups)
+
+
+def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
+    published = publish(report(), tmp_path, ("html", "xlsx"))
+    page = lxml.html.document_fromstring((published.directory / "BR2.html").read_bytes())
+    assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
+    assert page.findtext(".//title") == f"Groups with high combined fines: BR2, {DAY}"
+    assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
+        "with a member at home at BR2 or below; highest combined fines first"
+    )
+    summary = openpyxl.load_workbook(published.directory / "BR2.xlsx")["Summary"]
+    assert summary["A1"].value == "Groups with high combined fines: BR2"
+
+
+def test_nobody_else_may_read_them(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        published = publish(report(), tmp_path / "reports")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "reports").rglob("*"):
+        assert mode(path) == (0o700 if path.is_dir() else 0o600), path
+    assert mode(tmp_path / "reports") == 0o700
+    assert mode(published.directory.resolve()) == 0o700
+
+
+def test_a_directory_that_is_there_keeps_its_mode_and_what_lies_in_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "2020-01-01").mkdir()
+    (tmp_path / "2020-01-02").symlink_to("notes.txt")
+    publish(report(), tmp_path, ("csv",), keep_days=1)
+    assert mode(tmp_path) == 0o750
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "notes.txt",
+        "2020-01-01",
+        "2020-01-02",
+        DAY,
+        "latest",
+        ".editions",
+    }
+
+
+def test_links_can_be_moved_together_with_the_directory(tmp_path: Path) -> None:
+    publish(report(), tmp_path / "reports", ("csv",))
+    (tmp_path / "reports").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "latest" / "BR1.csv").is_file()
+
+
+def test_a_second_run_of_the_day_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    publish(report(), tmp_path)
+    publish(replace(report_of(FAMILIES[:1]), criteria=Criteria()), tmp_path, ("json",))
+    assert {path.name for path in (tmp_path / DAY).iterdir()} == {"BR1.json", "BR2.json", "index.html"}
+    assert editions(tmp_path) == [DAY]
+
+
+def test_older_days_stay_unless_it_is_said_how_long(tmp_path: Path) -> None:
+    for days in range(5):
+        publish(later(days), tmp_path, ("csv",))
+    days = [day_of(later(number)).isoformat() for number in range(5)]
+    assert editions(tmp_path) == days
+    publish(later(4), tmp_path, ("csv",), keep_days=3)
+    assert editions(tmp_path) == days[2:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".editions", *days[2:], "latest"]
+    assert str((tmp_path / "latest").readlink()) == days[4]
+
+
+def test_a_day_whose_link_was_taken_away_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    publish(report(), tmp_path, ("csv",))
+    (tmp_path / DAY).unlink()
+    publish(later(1), tmp_path, ("csv",))
+    assert editions(tmp_path) == [day_of(later(1)).isoformat()]
+
+
+def test_killed_before_every_step_it_leaves_the_old_or_the_new_and_the_next_run_is_right(tmp_path: Path) -> None:
+    script = REPOSITORY / "tests" / "support" / "killed_publication.py"
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    same, following = (json.loads(done.stdout)[name] for name in ("same", "next"))
+    assert set(same["seen"]) == {"old old", "new new"}
+    assert same["after"] == {"new new 1": same["steps"]}
+    assert set(following["seen"]) == {"old none", "old new", "new new"}
+    assert following["after"] == {"new new 2": following["steps"]}
+    assert min(same["steps"], following["steps"]) > 25
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """Let no file become larger than ``size`` bytes; the kernel refuses as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("format", ["html", "csv", "json", "xlsx"])
+def test_a_disk_that_takes_no_more_leaves_the_old_edition(tmp_path: Path, format: str) -> None:
+    publish(report(), tmp_path, (format,))
+    before = {path.name: path.read_bytes() for path in (tmp_path / DAY).iterdir()}
+    with small_disk(400), pytest.raises(ConfigurationError) as caught:
+        publish(report_of(FAMILIES[:2]), tmp_path, (format,))
+    assert str(caught.value) == f"cannot write {tmp_path}: File too large; name another directory"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "latest").iterdir()} == before
+    assert editions(tmp_path) == [DAY]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no")])
+def test_an_edition_that_is_broken_off_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    def write() -> None:
+        with new_edition(tmp_path, day_of(report())) as edition:
+            (edition / "half").write_text("half")
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        write()
+    assert caught.value is error
+    assert editions(tmp_path) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".editions"]
+
+
+def test_a_second_run_at_the_same_time_is_refused(tmp_path: Path) -> None:
+    publish(report(), tmp_path, ("csv",))
+    with hold(tmp_path / ".editions" / "lock", "is testing"), pytest.raises(BusyError) as caught:
+        publish(report(), tmp_path, ("csv",))
+    assert f"another run is writing to {tmp_path} (process {os.getpid()}" in str(caught.value)
+    assert (tmp_path / "latest" / "BR1.csv").is_file()
+
+
+@pytest.mark.parametrize("name", ["latest", DAY])
+def test_a_directory_where_a_link_should_be_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "precious").write_text("precious")
+    with pytest.raises(ConfigurationError, match=rf"{name} is in the way: a link is to be there; move it elsewhere"):
+        publish(report(), tmp_path)
+    assert (tmp_path / name / "precious").read_text() == "precious"
+    assert editions(tmp_path) == []
+
+
+def test_a_path_that_cannot_be_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path, words in (
+        (tmp_path / "file", "File exists; name another directory, or move away what is there"),
+        (tmp_path / "no" / "such", "No such file or directory; create the directory or name another directory"),
+        (tmp_path / "file" / "reports", "Not a directory; name a directory in a directory"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            publish(report(), path)
+        assert str(caught.value) == f"cannot write {path}: {words}"
+
+
+def test_a_spreadsheet_without_its_library_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    with pytest.raises(ConfigurationError, match=re.escape("pip install 'evergreen-groups[xlsx]'")):
+        publish(report(), tmp_path / "reports", ("csv", "xlsx"))
+    assert not (tmp_path / "reports").exists()
+
+
+def test_most_short_names_stay_as_they_are() -> None:
+    names = ("BR1", "Main_Branch", "ELM-2", "v1.2", "Étampes", "a/b", "../../etc/passwd", ".hidden", "INDEX", "nul", "")
+    made = library_file_names(names)
+    assert [made[name] for name in names[:4]] == list(names[:4])
+    assert made["a/b"].startswith("a_b-")
+    assert made["Étampes"].startswith("_tampes-")
+    assert made["INDEX"].startswith("INDEX-")
+    assert made["nul"].startswith("nul-")
+
+
+def test_names_that_differ_in_capitals_alone_are_told_apart() -> None:
+    made = library_file_names(("br1", "BR1", "BR2"))
+    assert made["BR2"] == "BR2"
+    assert len({name.casefold() for name in made.values()}) == 3
+
+
+@given(st.lists(st.text() | hostile_texts, unique=True))
+def test_file_names_are_safe_and_differ(shortnames: list[str]) -> None:
+    made = list(library_file_names(shortnames).values())
+    assert len({name.casefold() for name in made}) == len(shortnames)
+    for name in made:
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,80}", name)
+        assert name.casefold() != "index"
+
+
+def tree_report() -> Report:
+    units = (
+        OrgUnit(1, "CONS", "Example Consortium", None),
+        OrgUnit(2, "BR1", "First <b>Branch</b>", 1),
+        *[OrgUnit(number, name, "", 1) for number, name in enumerate(("BR2", "BR3", "SL1", "BM1", "BR9"), 3)],
+    )
+    return replace(changed_report(), criteria=Criteria(), org_units=units)
+
+
+def rows(table: lxml.html.HtmlElement) -> dict[str, list[str]]:
+    found = {}
+    for row in table.xpath("tbody/tr | tfoot/tr"):
+        name = row[0].xpath("string((.//bdi)[1])") or row[0].text_content()
+        found[name] = [cell.text_content() for cell in row[1:]]
+    return found
+
+
+def test_the_index_sums_up_each_library_and_counts_each_group_once(tmp_path: Path) -> None:
+    publish(tree_report(), tmp_path, ("html", "csv"))
+    [table] = index(tmp_path).xpath("//table[@id='libraries']")
+    assert [head.text_content() for head in table.xpath("thead//th")] == [
+        "Library",
+        "Groups",
+        "Members",
+        "Combined fines",
+        "Over the limit",
+        "New",
+        "Worse",
+        "Better",
+        "Cleared",
+        "Difference",
+        "Other files",
+    ]
+    shown = rows(table)
+    assert list(shown) == ["CONS", "BM1", "BR1", "BR2", "BR3", "BR9", "SL1", "Each group once"]
+    assert shown["CONS"][:4] == shown["Each group once"][:4] == ["5", "19", "1,396.99", "7"]
+    assert shown["BR1"][:6] == ["1", "4", "1,289.35", "2", "0", "1"]
+    assert shown["BR9"][:4] == ["0", "0", "0.00", "0"]
+    assert sum(int(figures[0]) for name, figures in shown.items() if name.startswith(("B", "S"))) > 5
+
+
+def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
+    publish(tree_report(), tmp_path, ("html",))
+    assert index(tmp_path).xpath("//h2/text()")[1:] == ["Sums", "The last 30 runs", "Libraries"]
+
+
+def test_the_index_marks_libraries_out_of_sight(tmp_path: Path) -> None:
+    publish(replace(tree_report(), unseen=frozenset({"BR9"})), tmp_path, ("html",))
+    [row] = [row for row in index(tmp_path).xpath("//tbody/tr/th") if "this account can't see" in row.text_content()]
+    assert row.xpath("string(.//bdi)") == "BR9"
+
+
+def test_the_index_leads_to_every_file(tmp_path: Path) -> None:
+    published = publish(tree_report(), tmp_path, ("html", "csv", "xlsx"))
+    links = index(tmp_path).xpath("//a/@href")
+    assert sorted([*links, "index.html"]) == sorted(path.name for path in published.directory.iterdir())
+    labels = index(tmp_path).xpath("//td[@class='files']/a/@aria-label")
+    assert labels[:2] == ["CONS as CSV", "CONS as XLSX"]
+
+
+def test_the_index_without_pages_or_changes(tmp_path: Path) -> None:
+    publish(report(), tmp_path, ("json",))
+    tree = index(tmp_path)
+    assert tree.xpath("//a/@href") == [f"{name}.json" for name in LIBRARIES]
+    assert [head.text_content() for head in tree.xpath("//thead//th")][-1] == "Over the limit"
+
+
+def test_nothing_in_the_index_comes_from_a_name_or_from_outside(tmp_path: Path) -> None:
+    hostile = "</a><script>alert(1)</script>"
+    family = GroupFines(1, (member(1, "A", "30.00", library=hostile), member(2, "B", "1.00", library='"><img src=x>')))
+    publish(report_of([family], notes=[hostile]), tmp_path)
+    tree = index(tmp_path)
+    assert len(tree.xpath("//script")) == 1
+    assert not tree.xpath("//img | //@src | //link | //@style | //@onclick")
+    assert hostile in [name.text_content() for name in tree.xpath("//tbody//bdi")]
+    assert all(re.fullmatch(r"[\w.-]+", link) for link in tree.xpath("//@href"))
+    policy = tree.xpath("string(//meta[@http-equiv='Content-Security-Policy']/@content)")
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy

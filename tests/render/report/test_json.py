@@ -1,0 +1,214 @@
+"""JSON: follows its schema, key by key."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.report_samples import (
+    GENERATED_AT,
+    changed_report,
+    empty_report,
+    hostile_reports,
+    member,
+    report_of,
+    report_with_limits,
+    sample_report,
+)
+from support.schemas import strict
+
+from evergreen_groups.groups import GroupFines
+from evergreen_groups.policy import Limit
+from evergreen_groups.render.report import render
+from evergreen_groups.report import Changes, Criteria, Report
+
+SCHEMA = json.loads(resources.files("evergreen_groups.render.report").joinpath("report.schema.json").read_text("utf-8"))
+
+
+VALIDATOR = jsonschema.Draft202012Validator(strict(SCHEMA))
+
+
+def document(report: Report, *, details: bool = True) -> Any:
+    stream = io.StringIO()
+    render(report, "json", stream, details=details)
+    return json.loads(stream.getvalue())
+
+
+def test_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("details", [True, False])
+@pytest.mark.parametrize(
+    "report",
+    [
+        sample_report(),
+        changed_report(),
+        empty_report(),
+        report_with_limits(),
+        report_of((), criteria=Criteria(limit=Limit(None))),
+    ],
+)
+def test_follows_the_schema(report: Report, details: bool) -> None:
+    VALIDATOR.validate(document(report, details=details))
+
+
+def test_a_wrong_document_does_not_follow_the_schema() -> None:
+    wrong = document(sample_report())
+    wrong["groups"][0]["combined_fines"] = 1289.35
+    assert not VALIDATOR.is_valid(wrong)
+
+
+def test_keys_in_their_order() -> None:
+    shown = document(sample_report())
+    assert list(shown) == [
+        "schema",
+        "generated_at",
+        "gateway",
+        "criteria",
+        "totals",
+        "notes",
+        "left_out_count",
+        "changes",
+        "groups",
+    ]
+    assert shown["schema"] == "evergreen-groups/report/1"
+    assert shown["generated_at"] == GENERATED_AT.isoformat()
+    assert shown["criteria"] == {
+        "min_total": "25.00",
+        "min_members": 2,
+        "orgs": ["SYS1", "BM1"],
+        "top": 5,
+        "sort": "total",
+        "limit": {"amount": "5.00", "comparison": "exceeds"},
+    }
+
+
+def test_a_group() -> None:
+    group = document(sample_report())["groups"][2]
+    assert group.pop("members")[1] == {
+        "id": 1512,
+        "barcode": "29999000001512",
+        "name": "O'Malley, Fionn",
+        "library": "BR2",
+        "own_fines": "9.99",
+        "over_limit": True,
+        "group_lead": False,
+        "limit": {"amount": "5.00", "comparison": "exceeds"},
+    }
+    assert group == {
+        "group": 2240,
+        "lead": {"id": 1511, "name": "O'Malley, Síle", "barcode": "29999000001511", "group_lead": True},
+        "library": "BR2",
+        "member_count": 4,
+        "owing_count": 2,
+        "combined_fines": "28.39",
+        "highest_own_fines": "12.00",
+        "over_limit_count": 2,
+        "nobody_over_limit": False,
+        "complete": False,
+        "hidden_member_count": 2,
+        "hidden_fines": "6.40",
+        "change": None,
+    }
+
+
+def test_each_member_has_the_limit_that_counts_for_them() -> None:
+    shown = document(report_with_limits())
+    assert shown["criteria"]["limit"] is None
+    assert [one["limit"] for one in shown["groups"][0]["members"]] == [
+        {"amount": "5.00", "comparison": "exceeds"},
+        {"amount": "2.00", "comparison": "reaches"},
+        {"amount": None, "comparison": "exceeds"},
+    ]
+
+
+def test_fines_that_are_not_known_are_null() -> None:
+    assert document(sample_report())["groups"][4]["hidden_fines"] is None
+
+
+def test_totals() -> None:
+    assert document(sample_report())["totals"] == {
+        "group_count": 5,
+        "member_count": 19,
+        "owing_count": 13,
+        "over_limit_count": 7,
+        "combined_fines": "1396.99",
+        "groups_nobody_over_limit": 1,
+        "incomplete_group_count": 2,
+    }
+
+
+def test_changes() -> None:
+    shown = document(changed_report())
+    changes = shown["changes"]
+    assert changes["since"] == "2026-08-13T03:15:07-05:00"
+    assert changes["counts"] == {"new": 1, "worse": 1, "better": 1, "unchanged": 2, "cleared": 2, "out_of_sight": 0}
+    assert changes["difference"] == "-1183.46"
+    assert changes["cleared"][0] == {
+        "group": 611,
+        "library": "BR1",
+        "before": "1260.10",
+        "certain": True,
+        "present": {
+            "group": 612,
+            "lead_name": "Featherstonehaugh, Hildegard Maria",
+            "member_count": 3,
+            "combined_fines": "3.00",
+        },
+    }
+    assert changes["cleared"][1]["present"] is None
+    assert len(changes["trend"]) == 30
+    assert changes["trend"][-1] == {
+        "at": "2026-08-14T03:15:07-05:00",
+        "group_count": 7,
+        "member_count": 20,
+        "combined_fines": "1290.00",
+    }
+    assert shown["groups"][0]["change"] == {
+        "kind": "worse",
+        "before": "1204.00",
+        "difference": "85.35",
+        "formerly": [],
+        "joined_count": 1,
+        "left_count": 0,
+        "certain": True,
+    }
+    assert [group["change"]["kind"] for group in shown["groups"][1:3]] == ["new", "better"]
+
+
+def test_the_first_run_has_nothing_to_compare_with() -> None:
+    shown = document(replace(sample_report(), changes=Changes(None, {})))
+    VALIDATOR.validate(shown)
+    assert shown["changes"]["since"] is None
+    assert shown["groups"][0]["change"] is None
+
+
+def test_written_as_the_standard_library_would() -> None:
+    for report in (sample_report(), changed_report(), empty_report()):
+        stream = io.StringIO()
+        render(report, "json", stream)
+        assert stream.getvalue() == json.dumps(document(report), indent=2, ensure_ascii=False) + "\n"
+
+
+@settings(deadline=None, max_examples=60)
+@given(hostile_reports(), st.booleans())
+def test_hostile_names_read_back(report: Report, details: bool) -> None:
+    shown = document(report, details=details)
+    VALIDATOR.validate(shown)
+    assert [group["lead"]["name"] for group in shown["groups"]] == [group.lead.name for group in report.groups]
+    if details:
+        names = [one["name"] for group in shown["groups"] for one in group["members"]]
+        assert names == [one.name for group in report.groups for one in group.members]
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:
+    shown = document(report_of([GroupFines(1, (member(1, "Smith\ud83d", "30.00"),))]))
+    assert shown["groups"][0]["lead"]["name"] == "Smith\ufffd"

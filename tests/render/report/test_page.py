@@ -1,0 +1,312 @@
+"""The page: nothing in it comes from outside or from a name, and it is built as a page should be."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import time
+from dataclasses import replace
+from importlib import resources
+
+import lxml.html
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.report_samples import (
+    INCOMPLETE_NOTE,
+    TOP_NOTE,
+    changed_report,
+    empty_report,
+    hostile_changed_reports,
+    hostile_reports,
+    large_report,
+    report_with_limits,
+    sample_report,
+)
+
+from evergreen_groups.groups import GroupFines
+from evergreen_groups.render import element, joined, printable
+from evergreen_groups.render.report import render
+from evergreen_groups.report import Changes, Criteria, Report
+
+ELEMENTS = """
+    html head meta title style body header main footer section h1 h2 p strong small dl div dt dd time ul ol li
+    figure figcaption span i svg rect table caption thead tbody tfoot tr th td bdi details summary script
+"""
+ATTRIBUTES = """
+    lang charset http-equiv content name id class datetime aria-labelledby aria-label aria-hidden aria-sort
+    focusable viewbox preserveaspectratio width height scope colspan data-kind role x y
+"""
+CSS = resources.files("evergreen_groups.render.report.page").joinpath("page.css").read_text("utf-8")
+
+
+def html(report: Report, *, details: bool = True) -> str:
+    stream = io.StringIO()
+    render(report, "html", stream, details=details)
+    return stream.getvalue()
+
+
+def page(report: Report, *, details: bool = True) -> lxml.html.HtmlElement:
+    return lxml.html.document_fromstring(
+        html(report, details=details).encode(), parser=lxml.html.HTMLParser(encoding="utf-8")
+    )
+
+
+def texts(found: list[lxml.html.HtmlElement]) -> list[str]:
+    return [one.text_content() for one in found]
+
+
+def test_members_with_different_limits_have_theirs_beside_the_verdict() -> None:
+    tree = page(report_with_limits())
+    assert texts(tree.xpath("//tr[@class='members']//tbody//td[4]")) == [
+        "yeslimit: more than 5.00",
+        "yeslimit: 2.00 or more",
+        "nolimit: none",
+    ]
+    assert "limit by profile and home library" in tree.xpath("string(//p[@class='rule'])")
+    assert not page(sample_report()).xpath("//tr[@class='members']//td/small")
+
+
+@settings(deadline=None, max_examples=60)
+@given(hostile_reports() | hostile_changed_reports(), st.booleans())
+def test_no_element_or_attribute_comes_from_a_name(report: Report, details: bool) -> None:
+    tree = page(report, details=details)
+    for one in tree.iter():
+        assert one.tag in ELEMENTS.split()
+        assert set(one.attrib) <= set(ATTRIBUTES.split())
+    assert len(tree.findall(".//script")) == len(tree.findall(".//style")) == 1
+    groups = tree.xpath("//table[@id='groups']/tbody")
+    assert len(groups) == len(report.groups)
+    for body, group in zip(groups, report.groups, strict=True):
+        names = [group.lead.name] + ([one.name for one in group.members] if details else [])
+        assert texts(body.xpath(".//bdi")) == [printable(name) for name in names]
+
+
+def test_page_asks_nobody_for_anything() -> None:
+    tree = page(sample_report())
+    assert not tree.xpath("//@src | //@href | //@action | //@style | //@onclick | //link | //iframe | //img")
+    assert "url(" not in CSS
+    assert "@import" not in CSS
+    policy = tree.xpath("string(//meta[@http-equiv='Content-Security-Policy']/@content)")
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    for kind, name in (("style-src", "style"), ("script-src", "script")):
+        digest = hashlib.sha256(tree.find(f".//{name}").text.encode()).digest()
+        assert f"{kind} 'sha256-{base64.b64encode(digest).decode()}'" in policy
+
+
+def test_head() -> None:
+    tree = page(sample_report())
+    assert tree.get("lang") == "en"
+    assert tree.xpath("string(//meta[@name='robots']/@content)") == "noindex, nofollow"
+    assert tree.xpath("string(//meta[@name='referrer']/@content)") == "no-referrer"
+    assert "width=device-width" in tree.xpath("string(//meta[@name='viewport']/@content)")
+    assert re.fullmatch(r"Groups with high combined fines, \d{4}-\d\d-\d\d", tree.findtext(".//title") or "")
+    assert html(sample_report()).startswith('<!DOCTYPE html>\n<html lang="en">')
+
+
+@pytest.mark.parametrize("report", [sample_report(), changed_report(), empty_report()])
+def test_headings_and_names_of_sections(report: Report) -> None:
+    tree = page(report)
+    levels = [one.tag for one in tree.iter("h1", "h2", "h3", "h4")]
+    assert levels[0] == "h1"
+    assert set(levels[1:]) == {"h2"}
+    ids = tree.xpath("//@id")
+    assert len(ids) == len(set(ids))
+    assert set(tree.xpath("//@aria-labelledby")) <= set(ids)
+
+
+def test_tables() -> None:
+    tree = page(sample_report())
+    [table] = tree.xpath("//table[@id='groups']")
+    assert table.findtext("caption") == "5 groups, with the members of each"
+    heads = table.xpath("thead/tr/th")
+    assert {one.get("scope") for one in heads} == {"col"}
+    assert [one.text for one in heads if one.get("aria-sort")] == ["Combined fines"]
+    for row in table.xpath("tbody/tr[1]"):
+        assert len(row) == len(heads)
+        assert row[0].get("scope") == "row"
+    for inner in table.xpath(".//details/table"):
+        assert re.fullmatch(r"Members of group \d+", inner.get("aria-label"))
+        assert {one.get("scope") for one in inner.xpath("thead//th")} == {"col"}
+        assert all(row[0].get("scope") == "row" for row in inner.xpath("tbody/tr"))
+
+
+@pytest.mark.parametrize(
+    ("sort", "heading", "order"),
+    [
+        ("total", "Combined fines", "descending"),
+        ("members", "Members", "descending"),
+        ("name", "Lead", "ascending"),
+        ("library", "Library", "ascending"),
+    ],
+)
+def test_says_how_it_is_sorted(sort: str, heading: str, order: str) -> None:
+    report = sample_report()
+    tree = page(Report(report.generated_at, report.gateway, Criteria(sort=sort), report.groups, report.totals))
+    assert [(one.text, one.get("aria-sort")) for one in tree.xpath("//th[@aria-sort]")] == [(heading, order)]
+
+
+def test_facts_notes_and_marks() -> None:
+    tree = page(sample_report())
+    shown = tree.find("body").text_content()
+    assert "For information only." in shown
+    assert "https://ils.example.org/osrf-gateway-v1" in shown
+    assert texts(tree.xpath("//section[@class='notes']//li")) == [INCOMPLETE_NOTE, TOP_NOTE]
+    assert texts(tree.xpath("//tfoot/tr/*")) == ["Total, 5 groups", "19", "13", "1,396.99", "", "7"]
+    rows = {row[0].text: row for row in tree.xpath("//table[@id='groups']/tbody/tr[1]")}
+    assert rows["902"][7].text_content() == "nobody"
+    assert rows["1187"][7].text_content() == "2"
+    assert "they owe 6.40, which is counted" in rows["2240"][1].text_content()
+    assert "not known and not counted" in rows["31007"][1].text_content()
+    assert "no group lead" in rows["85"][1].text_content()
+    assert texts(tree.xpath("//summary"))[2] == "2 of 4 members"
+    [theo] = tree.xpath("//details//tr[th/bdi='Castellanos-Whitfield, Theo']")
+    assert texts(list(theo)) == ["Castellanos-Whitfield, Theo", "29999000000413", "BR1", "88.10", "yes"]
+
+
+def test_chart() -> None:
+    tree = page(sample_report())
+    bars = tree.xpath("//figure/ol/li")
+    assert texts(bars[0]) == ["Castellanos-Whitfield, Maximiliana Josephine (1187)", "", "1,289.35"]
+    assert {svg.get("aria-hidden") for svg in tree.iter("svg")} == {"true"}
+    widths = [[float(rect.get("width")) for rect in bar.iter("rect")] for bar in bars]
+    assert widths[0][0] == 100
+    assert widths[1][1] == 0
+    assert all(0 <= over <= whole <= 100 for whole, over in widths)
+    assert len(page(large_report(30)).xpath("//figure/ol/li")) == 12
+
+
+def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
+    tree = page(changed_report())
+    [table] = tree.xpath("//table[@id='groups']")
+    heads = table.xpath("thead/tr/th")
+    assert (heads[-1].text, heads[-1].get("data-kind")) == ("Change", "number")
+    cells = {row[0].text: row[-1] for row in table.xpath("tbody/tr[1]")}
+    assert {group: texts(list(cell)) for group, cell in cells.items()} == {
+        "1187": ["+85.35", "worse"],
+        "902": ["+29.00", "new"],
+        "2240": ["-11.61", "better"],
+        "85": ["0.00"],
+        "31007": ["0.00", "not certain"],
+    }
+    assert {len(row) for row in table.xpath("tbody/tr[1]")} == {len(heads)}
+    assert set(table.xpath("tbody/tr[2]/td/@colspan")) == {str(len(heads))}
+    assert texts(table.xpath("tfoot/tr/*"))[-1] == "-1,183.46"
+    assert "was group 11; 2 members left" in texts(table.xpath("tbody/tr[1]/td[1]/small"))
+
+
+def test_sums_say_what_changed() -> None:
+    [tile] = page(changed_report()).xpath("//section[@aria-labelledby='sums']//div[starts-with(dt, 'Difference')]")
+    assert tile.findtext("dd") == "-1,183.46"
+    assert tile.xpath("string(.//small)").endswith(": 1 new, 1 worse, 1 better, 2 unchanged, 2 cleared")
+
+
+def test_cleared_groups_have_a_section() -> None:
+    [section] = page(changed_report()).xpath("//section[@aria-labelledby='cleared']")
+    assert [texts(list(row)) for row in section.xpath(".//tbody/tr")] == [
+        ["611", "Featherstonehaugh, Hildegard Maria", "BR1", "1,260.10", "3.00", "now group 612; now 3 members"],
+        ["17", "", "BR1", "26.10", "not known", "not certain: what members out of sight owe, or owed, is not known"],
+    ]
+    assert not section.xpath(".//details")
+
+
+def test_many_cleared_groups_are_folded_and_an_empty_report_shows_them_too() -> None:
+    changes = changed_report().changes
+    assert changes
+    many = replace(empty_report(), changes=replace(changes, by_group={}, cleared=changes.cleared * 6))
+    [summary] = page(many).xpath("//section[@aria-labelledby='cleared']//summary")
+    assert summary.text == "12 groups"
+    assert len(page(many).xpath("//section[@aria-labelledby='cleared']//tbody/tr")) == 12
+
+
+def test_the_trend_is_drawn_and_said() -> None:
+    [section] = page(changed_report()).xpath("//section[@aria-labelledby='trend']")
+    fines, groups = section.xpath(".//svg")
+    label = fines.get("aria-label")
+    assert re.fullmatch(
+        r"Combined fines of 30 runs: 1,000\.00 on 2026-07-1\d, 1,290\.00 on 2026-08-1\d, "
+        r"between 1,000\.00 and 1,290\.00",
+        label,
+    )
+    heights = [float(rect.get("height")) for rect in fines.iter("rect")]
+    assert (len(heights), heights[-1]) == (30, 100)
+    assert heights[0] == pytest.approx(1000 / 1290 * 100, abs=0.01)
+    assert all(float(rect.get("y")) + float(rect.get("height")) == pytest.approx(100) for rect in groups.iter("rect"))
+    rows = [texts(list(row)) for row in section.xpath(".//details//tbody/tr")]
+    assert (len(rows), rows[0][1:]) == (30, ["7", "20", "1,290.00"])
+
+
+def test_the_first_run_has_no_trend_and_no_column() -> None:
+    changes = changed_report().changes
+    assert changes
+    tree = page(replace(sample_report(), changes=Changes(None, {}, trend=changes.trend[:1])))
+    assert not tree.xpath("//section[@aria-labelledby='trend'] | //section[@aria-labelledby='cleared']")
+    assert "Change" not in texts(tree.xpath("//table[@id='groups']/thead//th"))
+
+
+def test_without_details() -> None:
+    tree = page(sample_report(), details=False)
+    assert not tree.xpath("//details")
+    assert len(tree.xpath("//table")) == 1
+
+
+def test_empty_report() -> None:
+    tree = page(empty_report())
+    assert not tree.xpath("//table | //figure")
+    assert texts(tree.xpath("//p[@class='empty']")) == ["No group owes that much. There is nothing to list."]
+
+
+def test_no_chart_where_nobody_owes() -> None:
+    report = sample_report()
+    nothing = GroupFines(1187, report.groups[0].members[2:])
+    tree = page(Report(report.generated_at, report.gateway, Criteria(), (nothing,), report.totals))
+    assert not tree.xpath("//figure")
+
+
+def test_large_report_stays_small_and_fast() -> None:
+    report = large_report()
+    started = time.process_time()
+    size = len(html(report).encode())
+    assert time.process_time() - started < 2
+    assert size < 6_000_000
+
+
+def test_elements_escape() -> None:
+    assert element("p", '<b> & "', title="'>") == '<p title="&#x27;&gt;">&lt;b&gt; &amp; &quot;</p>'
+    assert joined("<", element("b", "<")) == "&lt;<b>&lt;</b>"
+
+
+def luminance(color: str) -> float:
+    if len(color) == 4:
+        color = "#" + "".join(digit * 2 for digit in color[1:])
+    channels = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def palettes() -> list[dict[str, str]]:
+    """The colours of light, dark and print."""
+    blocks = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
+    return [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6});", block)) for block in blocks]
+
+
+@pytest.mark.parametrize("palette", palettes(), ids=["light", "dark", "print"])
+def test_contrast(palette: dict[str, str]) -> None:
+    """WCAG AA: 4.5 for text, 3 for what the bars show."""
+    for text in ("ink", "soft", "green", "over"):
+        for ground in ("paper", "card", "shade"):
+            assert contrast(palette[text], palette[ground]) >= 4.5, (text, ground)
+    for ground in ("paper", "mark-paper"):
+        assert contrast(palette["mark"], palette[ground]) >= 4.5
+    assert contrast(palette["card"], palette["over"]) >= 4.5
+    for bar in ("rest", "over", "green"):
+        for ground in ("paper", "shade"):
+            assert contrast(palette[bar], palette[ground]) >= 3, (bar, ground)

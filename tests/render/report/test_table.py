@@ -1,0 +1,227 @@
+"""The terminal table: fits the screen, keeps names from steering it, cuts nothing off."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from support.report_samples import (
+    INCOMPLETE_NOTE,
+    changed_report,
+    empty_report,
+    hostile_changed_reports,
+    hostile_reports,
+    hostile_texts,
+    large_report,
+    member,
+    report_of,
+    sample_report,
+)
+
+from evergreen_groups.groups import GroupFines
+from evergreen_groups.policy import Comparison, Limit
+from evergreen_groups.render import Cell, Columns, TextColumn, printable, wrapped
+from evergreen_groups.render.report import render
+from evergreen_groups.report import Changes, Criteria, Report
+
+SGR = re.compile("\x1b\\[[0-9;]*m")
+
+NO_DETAILS_AT_80 = """\
+                                                                 Highest
+                                                      Combined       own    Over
+Group  Lead                      Library  Members        fines     fines   limit
+────────────────────────────────────────────────────────────────────────────────
+ 1187  Castellanos-Whitfield,    BR1      4, 2 owe    1,289.35  1,204.50       2
+        Maximiliana Josephine
+  902  Tanaka, Keiko (田中       BR3      6, 6 owe       29.00      5.00  nobody
+        恵子)
+ 2240  O'Malley, Síle            BR2      4, 2 owe       28.39     12.00       2
+         incomplete: 2 of 4 members can't be seen by this account; they owe
+         6.40, which is counted
+   85  בן-דוד, יוסף *            BM1      2, 2 owe       25.25     20.00       2
+31007  Baptiste, Aimé            SL1      3, 1 owe       25.00     25.00       1
+         incomplete: 1 of 3 members can't be seen by this account; what they owe
+         is not known and not counted
+────────────────────────────────────────────────────────────────────────────────
+       Total, 5 groups                    19, 13 owe  1,396.99                 7
+"""
+
+
+def table(report: Report, *, details: bool = True, width: int = 80, color: bool = False) -> str:
+    stream = io.StringIO()
+    render(report, "table", stream, details=details, width=width, color=color)
+    return stream.getvalue()
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def test_looks_as_it_should_at_80_columns() -> None:
+    assert NO_DETAILS_AT_80 in table(sample_report(), details=False)
+
+
+@pytest.mark.parametrize("details", [True, False])
+@pytest.mark.parametrize("width", [80, 100, 116, 200])
+@pytest.mark.parametrize(
+    "report", [sample_report(), changed_report(), empty_report()], ids=["sample", "changed", "empty"]
+)
+def test_no_line_is_longer_than_the_screen(report: Report, width: int, details: bool) -> None:
+    lines = table(report, width=width, details=details).splitlines()
+    assert max(map(cell_len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_fact_is_there(width: int) -> None:
+    report = sample_report()
+    shown = squeezed(table(report, width=width))
+    for group in report.groups:
+        assert f"{group.combined_fines:,.2f}" in shown
+        for one in group.members:
+            assert squeezed(one.barcode or "no card") in shown
+            assert f"{one.own_fines:,.2f}" in shown
+    assert "forinformationonly" in shown
+    assert "https://ils.example.org/osrf-gateway-v1" in shown
+    assert "1,396.99" in shown
+    assert squeezed(INCOMPLETE_NOTE) in shown
+    assert "2groupsareincomplete" in shown
+    assert "atSYS1orBM1orbelow;atmost5;highestcombinedfinesfirst" in shown
+
+
+def test_time_has_an_offset() -> None:
+    assert re.search(r"^Data of  2026-08-1\d \d\d:\d\d:\d\d[+-]\d\d:\d\d$", table(sample_report()), re.MULTILINE)
+
+
+def test_marks() -> None:
+    lines = table(sample_report(), width=200).splitlines()
+    tanaka = next(line for line in lines if line.startswith("  902"))
+    assert tanaka.endswith("nobody  nobody over the limit")
+    without_lead = next(line for line in lines if line.startswith("   85"))
+    assert without_lead.endswith("no group lead")
+    theo = next(line for line in lines if "Theo" in line)
+    assert theo.endswith("88.10    over")
+    keiko = next(line for line in lines if "Keiko" in line and not line.startswith("  902"))
+    assert keiko.endswith("4.90          group lead")
+
+
+def test_changes_have_a_column_where_there_is_room() -> None:
+    lines = table(changed_report(), width=130, details=False).splitlines()
+    shown = {line.split()[0]: line for line in lines if line[:5].strip().isdigit()}
+    assert re.search(r"1,289\.35 +\+85\.35 +1,204\.50", shown["1187"])
+    assert re.search(r"29\.00 +new +5\.00", shown["902"])
+    assert re.search(r"28\.39 +-11\.61 +12\.00", shown["2240"])
+    assert re.search(r"25\.00 +0\.00\? +25\.00", shown["31007"])
+    assert re.search(r"1,396\.99 +-1,183\.46", next(line for line in lines if "Total, 5 groups" in line))
+    assert "split from group 77" in lines[lines.index(shown["902"]) + 2]
+
+
+def test_changes_stand_under_the_group_on_a_narrow_screen() -> None:
+    report = changed_report()
+    shown = table(report)
+    assert "\n         worse by 85.35; 1 member joined\n lead" in shown
+    assert "\n         better by 11.61; was group 11; 2 members left\n" in shown
+    assert "\n         new; split from group 77\n" in shown
+    assert "\n         were groups 84 and 85\n" in shown
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_counts_of_changes_and_cleared_groups(width: int) -> None:
+    shown = squeezed(table(changed_report(), width=width))
+    assert "1new,1worse,1better,2unchanged,2cleared;together-1,183.46" in shown
+    for words in ("611Featherstonehaugh,", "1,260.103.00nowgroup612;now3", "26.10notknownnotcertain:what"):
+        assert words in shown
+
+
+def test_nothing_is_said_of_changes_without_a_run_before() -> None:
+    first = replace(sample_report(), changes=Changes(None, {}, trend=changed_report().changes.trend))
+    assert table(first) == table(sample_report())
+
+
+def test_members_only_with_details() -> None:
+    assert "Whitfield, Rosa" in table(sample_report(), width=120)
+    assert "Whitfield, Rosa" not in table(sample_report(), width=120, details=False)
+
+
+def test_empty_report_is_a_friendly_line() -> None:
+    shown = table(empty_report())
+    assert "No group owes that much. There is nothing to list." in shown
+    assert "Total" not in shown
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (Limit(), "only with own fines of more than 5.00."),
+        (Limit(Decimal("1000.00"), Comparison.REACHES), "only with own fines of 1,000.00 or more."),
+        (Limit(None), "There is no limit for a member's own fines either."),
+    ],
+)
+def test_limit_in_words(limit: Limit, words: str) -> None:
+    assert words in table(report_of((), criteria=Criteria(limit=limit)), width=200)
+
+
+@settings(deadline=None, max_examples=60)
+@given(hostile_reports() | hostile_changed_reports(), st.sampled_from([80, 200]), st.booleans())
+def test_names_can_not_steer_the_terminal(report: Report, width: int, details: bool) -> None:
+    plain = table(report, width=width, details=details)
+    assert all(line.isprintable() or printable(line) == line for line in plain.split("\n"))
+    assert max(cell_len(line) for line in plain.split("\n")) <= width
+    colored = table(report, width=width, details=details, color=True)
+    assert SGR.sub("", colored) == plain
+
+
+def test_color_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in table(sample_report())
+    monkeypatch.delenv("FORCE_COLOR")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[1;31m" in table(sample_report(), color=True)
+
+
+def test_markup_in_names_is_inert() -> None:
+    report = report_of([GroupFines(1, (member(1, "[red]Rot[/red] :smile: [link=x]y[/]", "30.00"),))])
+    assert "[red]Rot[/red] :smile: [link=x]y[/]" in table(report, width=200, color=True)
+
+
+def test_encoding_without_the_characters() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    render(sample_report(), "table", stream, width=80)
+    stream.flush()
+    assert b"O'Malley, S?le" in raw.getvalue()
+    assert b"-" * 80 in raw.getvalue()
+
+
+@given(hostile_texts.map(printable), st.integers(2, 40))
+def test_wrapping_loses_nothing(text: str, width: int) -> None:
+    lines = wrapped(text, width)
+    assert squeezed("".join(lines)) == squeezed(text)
+    assert max(map(cell_len, lines)) <= width
+
+
+def test_wraps_at_blanks_and_hyphens() -> None:
+    assert wrapped("Castellanos-Whitfield, Maximiliana", 16) == ["Castellanos-", "Whitfield,", "Maximiliana"]
+    assert wrapped("田中さくら", 4) == ["田中", "さく", "ら"]
+    assert wrapped("", 4) == [""]
+
+
+def test_large_report_with_members() -> None:
+    shown = table(large_report(400), width=80)
+    assert shown.count(" lead  ") == 400
+    assert max(map(cell_len, shown.splitlines())) <= 80
+
+
+def test_wrapped_lines_are_indented_and_stay_in_their_column() -> None:
+    columns = Columns(
+        (TextColumn("A"), TextColumn("B", least=4)),
+        [[Cell("1"), Cell("eins zwei drei", indent=2)]],
+        width=11,
+    )
+    shown = "".join(segment.text for segment in columns.row([Cell("1"), Cell("eins zweidreivier", indent=2)]))
+    assert shown == "1    eins\n      zweid\n      reivi\n      er\n"

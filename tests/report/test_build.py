@@ -1,0 +1,336 @@
+"""The nightly report on the sandbox: exact, complete or marked as incomplete, and cheap."""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+import pytest
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import ConfigurationError, PermissionDeniedError, TimedOutError, TransportError
+from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
+from evergreen_groups.groups import GroupFines, GroupSearch, HighFines, Patron
+from evergreen_groups.policy import Comparison, Limit
+from evergreen_groups.report import Criteria, Report, build_report
+from evergreen_groups.sandbox import Sandbox
+
+DEFAULT_GROUPS = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> Iterator[Gateway]:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        yield gateway
+
+
+def numbers(report: Report) -> list[int]:
+    return [group.group for group in report.groups]
+
+
+def one(report: Report, number: int) -> GroupFines:
+    return next(group for group in report.groups if group.group == number)
+
+
+def balance_owed(gateway: Gateway, group: int) -> Decimal:
+    answer = gateway.call("open-ils.actor", "open-ils.actor.usergroup.members.balance_owed", TOKEN, group).value
+    return sum((Decimal(entry["balance_owed"]) for entry in answer), Decimal("0.00"))
+
+
+def test_the_groups_over_the_threshold_worst_first(staff: Gateway) -> None:
+    report = build_report(staff, Criteria())
+    totals = [group.combined_fines for group in report.groups]
+    assert totals == sorted(totals, reverse=True)
+    assert all(total >= Decimal("25.00") for total in totals)
+    assert report.notes == ()
+    assert report.totals.combined_fines == sum(totals)
+
+
+def test_every_total_is_what_the_ils_itself_says(staff: Gateway) -> None:
+    report = build_report(staff, Criteria(min_total=Decimal("0.01"), min_members=1))
+    assert len(report.groups) > 10
+    for group in report.groups:
+        assert group.combined_fines == balance_owed(staff, group.group), group.group
+
+
+def test_exactly_the_threshold_is_listed_and_a_cent_less_is_not(staff: Gateway) -> None:
+    assert 1002 in numbers(build_report(staff, Criteria(min_total=Decimal("25.00"))))
+    assert 1002 not in numbers(build_report(staff, Criteria(min_total=Decimal("25.01"))))
+
+
+def test_a_credit_counts(staff: Gateway) -> None:
+    group = one(build_report(staff, Criteria()), 1004)
+    assert group.combined_fines == Decimal("25.65")
+    assert group.owing_count == 3
+    assert group.members[-1].own_fines == Decimal("-1.50")
+
+
+def test_a_deleted_member_does_not_count(staff: Gateway) -> None:
+    group = one(build_report(staff, Criteria()), 1007)
+    assert [member.id for member in group.members] == [1029, 1030]
+    assert group.combined_fines == Decimal("25.60")
+
+
+def test_a_group_of_one_is_listed_only_when_asked_for(staff: Gateway) -> None:
+    assert 1010 not in numbers(build_report(staff, Criteria()))
+    assert 1010 in numbers(build_report(staff, Criteria(min_members=1)))
+
+
+def test_min_members(staff: Gateway) -> None:
+    report = build_report(staff, Criteria(min_members=6))
+    assert numbers(report) == [1001, 1005]
+
+
+def test_who_is_over_the_limit_depends_on_own_fines_alone(staff: Gateway) -> None:
+    report = build_report(staff, Criteria())
+    for group in report.groups:
+        for member in group.members:
+            assert member.over_limit == (member.own_fines > Decimal("5.00"))
+    assert one(report, 1002).over_limit_count == 0
+    reaching = Criteria(limit=Limit(Decimal("5.00"), Comparison.REACHES))
+    assert one(build_report(staff, reaching), 1002).over_limit_count == 5
+
+
+def test_the_groups_that_the_rule_is_about(staff: Gateway) -> None:
+    report = build_report(staff, Criteria())
+    assert report.totals.groups_nobody_over_limit == 3  # 1001, 1002 and 1005
+
+
+def test_the_lead_and_who_stands_for_one(staff: Gateway) -> None:
+    report = build_report(staff, Criteria())
+    assert (one(report, 1003).lead.id, one(report, 1003).lead.group_lead) == (1012, True)
+    assert (one(report, 1007).lead.id, one(report, 1007).lead.group_lead) == (1029, False)
+    assert one(report, 1006).lead.id == 1026
+
+
+@pytest.mark.parametrize(
+    ("orgs", "groups"),
+    [
+        (("HARBOR",), {1001, 1004}),
+        (("harbor",), {1001, 1004}),
+        (("NORTH",), {1001, 1002, 1004, 1006, 1008}),
+        (("MILL",), {1003, 1005, 1006, 1007}),
+        (("HARBOR", "MILL"), {1001, 1003, 1004, 1005, 1006, 1007}),
+        (("LAKELAND",), set(DEFAULT_GROUPS)),
+    ],
+)
+def test_org_units_choose_groups_and_totals_stay_whole(staff: Gateway, orgs: tuple[str, ...], groups: set[int]) -> None:
+    report = build_report(staff, Criteria(orgs=orgs))
+    assert set(numbers(report)) == groups
+    for group in report.groups:
+        assert group.combined_fines == balance_owed(staff, group.group)
+
+
+def test_an_unknown_org_unit_is_an_error_that_names_those_there_are(staff: Gateway) -> None:
+    with pytest.raises(ConfigurationError, match="no org unit 'NOWHERE'; there are BUS, ELM, HARBOR"):
+        build_report(staff, Criteria(orgs=("NOWHERE",)))
+
+
+def test_top_keeps_the_worst_whatever_the_order(staff: Gateway) -> None:
+    worst = numbers(build_report(staff, Criteria(top=3)))
+    by_name = build_report(staff, Criteria(top=3, sort="name"))
+    assert set(numbers(by_name)) == set(worst)
+    assert by_name.left_out_count == len(numbers(build_report(staff, Criteria()))) - 3
+    names = [group.lead.name.casefold() for group in by_name.groups]
+    assert names == sorted(names)
+    assert [group.group for group in by_name.left_out] == numbers(build_report(staff, Criteria()))[3:]
+
+
+@pytest.mark.parametrize("sort", ["total", "members", "name", "library"])
+def test_every_order_lists_the_same_groups(staff: Gateway, sort: str) -> None:
+    assert set(numbers(build_report(staff, Criteria(sort=sort)))) == set(numbers(build_report(staff, Criteria())))
+
+
+def test_a_patron_without_a_card(staff: Gateway) -> None:
+    report = build_report(staff, Criteria(min_total=Decimal("5.00")))
+    yusuf = next(member for member in one(report, 1014).members if member.id == 1048)
+    assert yusuf.barcode is None
+
+
+def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandbox, admin: Gateway) -> None:
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        report = build_report(gateway, Criteria())
+    group = one(report, 1006)
+    assert not group.complete
+    assert (group.hidden_member_count, group.hidden_fines) == (1, Decimal("22.00"))
+    assert group.combined_fines == Decimal("40.40") == balance_owed(admin, 1006)
+    assert group.member_count == 3
+    assert report.totals.incomplete_group_count == 1
+    assert "1 of 5 groups has members whom the account can't see. It lacks VIEW_USER at VALLEY." in report.notes[0]
+    assert {1001, 1002, 1004, 1008} < set(numbers(report))
+    assert all(other.complete for other in report.groups if other.group != 1006)
+
+
+def test_an_account_that_sees_nobody_is_told_so(sandbox: Sandbox, admin: Gateway) -> None:
+    with (
+        Gateway(sandbox.url, token=_patron_token(sandbox)) as gateway,
+        pytest.raises(PermissionDeniedError, match="VIEW_USER nowhere; grant it at LAKELAND"),
+    ):
+        build_report(gateway, Criteria())
+
+
+def _patron_token(sandbox: Sandbox) -> str:
+    with gateway_of(sandbox.url, "admin") as gateway:
+        login = {"barcode": "20000000001001", "password": "sandbox", "type": "opac"}
+        return str(gateway.call("open-ils.auth", "open-ils.auth.login", login).value["payload"]["authtoken"])
+
+
+@pytest.fixture
+def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
+    with fault_proxy(sandbox.url) as proxy:
+        yield proxy
+
+
+def test_nothing_is_asked_once_a_patron_or_once_a_group(proxy: FaultProxy) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        build_report(gateway, Criteria())
+    few = len(proxy.seen)
+    proxy.seen.clear()
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        build_report(gateway, Criteria(min_total=Decimal("0.01"), min_members=1))
+    assert len(proxy.seen) == few <= 10
+
+
+def refuse_the_combined_query(call: Call) -> tuple[int, str] | None:
+    """Answer as a server that can't run the query does."""
+    refused = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in str(call.parameters)
+    return (500, "osrfMethodException : Severe query error -- see error log for more details") if refused else None
+
+
+def test_a_server_that_refuses_the_query_gives_the_same_report(proxy: FaultProxy, staff: Gateway) -> None:
+    proxy.refuse = refuse_the_combined_query
+    for criteria in (Criteria(), Criteria(min_total=Decimal("0.01"), min_members=1), Criteria(orgs=("MILL",))):
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            fallen_back = build_report(gateway, criteria)
+        assert fallen_back.groups == build_report(staff, criteria).groups
+        assert fallen_back.notes == ("The ILS refused the combined query, so all debtors were read page by page.",)
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[Sandbox]:
+    with Sandbox(patrons=30_000) as sandbox:
+        yield sandbox
+
+
+def high(gateway: Gateway, min_total: str = "25.00") -> GroupSearch:
+    return GroupSearch(gateway, HighFines(Decimal(min_total), more_than_one=True))
+
+
+def ids(patrons: Sequence[Patron]) -> list[int]:
+    return sorted(patron.id for patron in patrons)
+
+
+def test_on_a_large_population_both_ways_find_the_same(large: Sandbox) -> None:
+    with gateway_of(large.url, "consortium_staff") as gateway, fault_proxy(large.url) as proxy:
+        report = build_report(gateway, Criteria())
+        proxy.refuse = refuse_the_combined_query
+        with gateway_of(proxy.url, "consortium_staff") as refused:
+            fallen_back = build_report(refused, Criteria())
+    assert len(report.groups) > 400
+    assert report.notes == ()
+    assert fallen_back.notes != ()
+    assert fallen_back.groups == report.groups
+    assert fallen_back.totals == report.totals
+
+
+def test_on_a_large_population_the_totals_are_the_ilss_own(large: Sandbox) -> None:
+    with gateway_of(large.url, "admin") as gateway:
+        report = build_report(gateway, Criteria(top=40))
+        assert [group.combined_fines for group in report.groups] == [
+            balance_owed(gateway, group.group) for group in report.groups
+        ]
+
+
+@pytest.mark.parametrize("page", [1, 3, 50])
+def test_small_pages_find_the_same_members_each_once(sandbox: Sandbox, staff: Gateway, page: int) -> None:
+    """Also groups that are larger than a page."""
+    found = GroupSearch(staff, HighFines(Decimal("5.00")), page=page).pushed_down(list)
+    whole = GroupSearch(staff, HighFines(Decimal("5.00"))).pushed_down(list)
+    assert ids(found) == ids(whole)
+    assert len({patron.id for patron in found}) == len(found)
+
+
+def test_small_pages_on_a_large_population(large: Sandbox) -> None:
+    with gateway_of(large.url, "consortium_staff") as gateway:
+        query = HighFines(Decimal("25.00"), more_than_one=True)
+        small = GroupSearch(gateway, query, page=100).pushed_down(list)
+        assert ids(small) == ids(GroupSearch(gateway, query).pushed_down(list))
+
+
+@pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
+def test_a_range_that_takes_too_long_is_asked_for_in_parts(proxy: FaultProxy, staff: Gateway, status: int) -> None:
+    answers = iter([status, status])
+
+    def the_first_two_time_out(call: Call) -> tuple[int, str] | None:
+        combined = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in str(call.parameters)
+        status = next(answers, None) if combined else None
+        return None if status is None else (status, "Timeout Error : Request Timeout")
+
+    proxy.refuse = the_first_two_time_out
+    with gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway:
+        found = high(gateway).pushed_down(list)
+    assert next(answers, None) is None
+    assert ids(found) == ids(high(staff).pushed_down(list))
+    assert len({patron.id for patron in found}) == len(found)
+
+
+def test_a_single_group_that_takes_too_long_is_an_error(proxy: FaultProxy) -> None:
+    def always(call: Call) -> tuple[int, str] | None:
+        slow = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in str(call.parameters)
+        return (408, "Timeout Error : Request Timeout") if slow else None
+
+    proxy.refuse = always
+    with (
+        gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway,
+        pytest.raises(TimedOutError),
+    ):
+        build_report(gateway, Criteria())
+
+
+QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.01)
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
+def test_a_bad_network_changes_nothing(proxy: FaultProxy, staff: Gateway, fault: Fault) -> None:
+    """Every request fails once."""
+    failed: set[tuple[str, str]] = set()
+
+    def decide(call: Call) -> Fault:
+        key = (call.method, str(call.parameters))
+        if key in failed:
+            return Fault.NONE
+        failed.add(key)
+        return fault
+
+    proxy.decide = decide
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        assert build_report(gateway, Criteria()).groups == build_report(staff, Criteria()).groups
+    assert len(failed) >= 8
+
+
+def test_a_session_that_ends_in_the_middle_is_renewed(proxy: FaultProxy, sandbox: Sandbox, staff: Gateway) -> None:
+    whole = build_report(staff, Criteria())
+    ended: list[str] = []
+
+    def end_the_session(call: Call) -> Fault:
+        if call.method == "open-ils.pcrud.search.mous.atomic" and not ended:
+            ended.append(call.parameters[0])
+            staff.call("open-ils.auth", "open-ils.auth.session.delete", call.parameters[0])
+        return Fault.NONE
+
+    proxy.decide = end_the_session
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        assert build_report(gateway, Criteria()).groups == whole.groups
+    assert len(ended) == 1
+    assert proxy.seen.count("open-ils.auth.login") == 2
+
+
+def test_a_gateway_that_goes_away_is_an_error_and_no_smaller_report(proxy: FaultProxy) -> None:
+    def go_away(call: Call) -> Fault:
+        return Fault.DROP_REQUEST if call.method == "open-ils.pcrud.search.ac.atomic" else Fault.NONE
+
+    proxy.decide = go_away
+    with (
+        gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway,
+        pytest.raises(TransportError),
+    ):
+        build_report(gateway, Criteria())

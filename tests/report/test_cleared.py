@@ -1,0 +1,153 @@
+"""Groups that are no longer listed: how they stand now is looked up where their members are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from support.fault_proxy import Call, Fault, fault_proxy
+from support.gateways import gateway_of
+
+from evergreen_groups.gateway import Gateway, RetryPolicy
+from evergreen_groups.report import Criteria, GroupChange, History, Report, build_report, look_up_cleared
+from evergreen_groups.sandbox import Sandbox
+
+FORMER = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway whose report has been recorded once."""
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        with History(tmp_path, sandbox.url) as history:
+            history.record(build_report(gateway, Criteria()))
+        yield gateway
+
+
+def tonight(gateway: Gateway, sandbox: Sandbox, directory: Path) -> Report:
+    report = build_report(gateway, Criteria())
+    with History(directory, sandbox.url) as history:
+        return replace(report, changes=history.compare(report))
+
+
+def cleared(report: Report) -> dict[int, GroupChange]:
+    assert report.changes
+    return {change.group: change for change in report.changes.cleared}
+
+
+def pay(sandbox: Sandbox, patron: int) -> None:
+    store = sandbox._store
+    with store.transaction():
+        for transaction in store.rows("mbts", {"usr": patron, "xact_finish": None}):
+            store.update("mbts", transaction["id"], {"balance_owed": "0.00"})
+
+
+def move(sandbox: Sandbox, patrons: list[int], number: int) -> None:
+    with sandbox._store.transaction():
+        for patron in patrons:
+            sandbox._store.update("au", patron, {"usrgroup": number})
+
+
+def members(sandbox: Sandbox, group: int) -> list[int]:
+    return [row["id"] for row in sandbox._store.rows("au", {"usrgroup": group, "deleted": "f"})]
+
+
+def test_what_is_left_to_pay(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> None:
+    pay(sandbox, members(sandbox, 1002)[0])
+    report = look_up_cleared(staff, tonight(staff, sandbox, tmp_path))
+    [(group, change)] = cleared(report).items()
+    assert (group, change.before) == (1002, Decimal("25.00"))
+    assert change.present is not None
+    assert change.present.group == 1002
+    assert change.present.member_count == len(members(sandbox, 1002))
+    assert Decimal(0) < change.present.combined_fines < Decimal("25.00")
+    assert change.present.lead_name
+
+
+def test_a_group_with_another_number_by_now_is_found(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> None:
+    patrons = members(sandbox, 1002)
+    for patron in patrons:
+        pay(sandbox, patron)
+    move(sandbox, patrons, 4711)
+    change = cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1002]
+    assert change.present is not None
+    assert (change.present.group, change.present.combined_fines) == (4711, Decimal("0.00"))
+
+
+def test_nobody_else_is_shown_for_a_group_whose_members_have_parted(
+    sandbox: Sandbox, staff: Gateway, tmp_path: Path
+) -> None:
+    for number, patron in enumerate(members(sandbox, 1002)):
+        move(sandbox, [patron], 5000 + number)
+    move(sandbox, [1001], 1002)  # somebody else has the number now
+    assert cleared(look_up_cleared(staff, tonight(staff, sandbox, tmp_path)))[1002].present is None
+
+
+def test_nothing_is_said_of_groups_that_the_account_no_longer_sees(
+    sandbox: Sandbox, staff: Gateway, tmp_path: Path
+) -> None:
+    with gateway_of(sandbox.url, "harbor_desk") as gateway:
+        report = look_up_cleared(gateway, tonight(gateway, sandbox, tmp_path))
+    seen = {group.group for group in report.groups}
+    assert report.changes
+    assert 0 < len(seen) < len(FORMER)
+    assert report.unseen == {"LAKELAND", "NORTH", "PINE", "VALLEY", "MILL", "BUS", "ELM"}
+    assert cleared(report) == {}
+    assert {change.group for change in report.changes.out_of_sight} == set(FORMER) - seen
+    assert report.changes.difference == 0
+
+
+def test_it_costs_the_same_for_any_number_of_groups(sandbox: Sandbox, staff: Gateway, tmp_path: Path) -> None:
+    pay(sandbox, members(sandbox, 1002)[0])
+    counts = []
+    with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "consortium_staff") as gateway:
+        for group in (1002, *FORMER[:-1]):
+            for patron in members(sandbox, group):
+                pay(sandbox, patron)
+            if group in (1002, FORMER[-2]):
+                report = tonight(gateway, sandbox, tmp_path)
+                proxy.seen.clear()
+                counts.append((len(cleared(look_up_cleared(gateway, report))), len(proxy.seen)))
+        proxy.seen.clear()
+        unchanged = replace(report, changes=None)
+        assert look_up_cleared(gateway, unchanged) is unchanged
+        assert not proxy.seen
+    (one, calls), (all_of_them, calls_for_all) = counts
+    assert (one, all_of_them) == (1, len(FORMER))
+    assert calls == calls_for_all <= 6
+
+
+def test_a_gateway_that_fails_then_does_not_cost_the_report(
+    sandbox: Sandbox, staff: Gateway, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pay(sandbox, members(sandbox, 1002)[0])
+    once = RetryPolicy(tries=1)
+    with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "consortium_staff", retries=once) as gateway:
+        report = tonight(gateway, sandbox, tmp_path)
+
+        def lose(call: Call) -> Fault:
+            return Fault.DROP_REQUEST
+
+        proxy.decide = lose
+        with caplog.at_level(logging.WARNING):
+            assert look_up_cleared(gateway, report) == report
+        proxy.decide = lambda call: Fault.NONE
+    assert "cleared groups stand now could not be looked up" in caplog.text
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+def test_fines_of_hidden_members_that_are_not_told_leave_the_amount_open(
+    sandbox: Sandbox, staff: Gateway, tmp_path: Path
+) -> None:
+    for patron in members(sandbox, 1006):
+        pay(sandbox, patron)
+    denied = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 1}
+    with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "north_manager") as gateway:
+        proxy.answer = lambda call: denied if call.method.endswith("members.balance_owed") else None
+        present = cleared(look_up_cleared(gateway, tonight(gateway, sandbox, tmp_path)))[1006].present
+    assert present is not None
+    assert (present.member_count, present.combined_fines) == (3, None)

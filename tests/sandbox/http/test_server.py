@@ -1,0 +1,188 @@
+"""The sandbox's web server: the gateway's forms, envelopes and failures, the IDL file, the reset."""
+
+from __future__ import annotations
+
+import json
+import socket
+from http.client import HTTPConnection, RemoteDisconnected
+
+import pytest
+from lxml import etree
+from support.sandbox_caller import FORM, Caller
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.sandbox import Sandbox
+
+ACTOR, ECHO = "open-ils.actor", "opensrf.system.echo"
+GATEWAY = "/osrf-gateway-v1"
+
+
+@pytest.fixture
+def caller(sandbox: Sandbox) -> Caller:
+    return Caller(sandbox.url)
+
+
+def echo(caller: Caller, *texts: str, service: str = ACTOR) -> list[object]:
+    _, _, body = caller.send("POST", GATEWAY, caller.form(service, ECHO, *texts))
+    payload: list[object] = json.loads(body)["payload"]
+    return payload
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1.10", 1.1),
+        ("1000.0", 1000),
+        ("-0.0", 0),
+        ("+5", 5),
+        (".5", 0.5),
+        ("007", 7),
+        ('"a\\qb"', "aqb"),
+        ('"tab\there"', "tab\there"),
+        ('"Ñ€𝄞"', "Ñ€𝄞"),
+        ('{"__c":"au","__p":[1]}', {"__c": "au", "__p": [1]}),
+    ],
+)
+def test_parameters_are_read_as_the_gateways_parser_reads_them(caller: Caller, text: str, value: object) -> None:
+    assert echo(caller, text) == [value]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nul", "abc", '{"a":', '{"a":1,"a":2}', "[1,]", "5 5", '"\\u0000"', "NaN", "--5", '{"__c":"au"}']
+)
+def test_what_is_no_json_is_null(caller: Caller, text: str) -> None:
+    assert echo(caller, text, service="open-ils.auth") == [None]
+
+
+def test_perl_services_drop_nulls_and_c_services_send_them(caller: Caller) -> None:
+    assert echo(caller, "1", "null", "2") == [1, 2]
+    assert echo(caller, "1", "null", "2", service="open-ils.pcrud") == [1, None, 2]
+
+
+def test_a_plus_stays_a_plus_and_the_body_is_ascii(caller: Caller) -> None:
+    form = f"service={ACTOR}&method={ECHO}&param=%22a+b%C3%91%22&&param=2&=x&param=3".encode()
+    status, content_type, body = caller.send("POST", GATEWAY, form)
+    assert (status, content_type) == (200, "text/plain")
+    assert body == b'{"payload":["a+b\\u00d1",2],"status":200}'
+
+
+def test_a_query_string_works_too_for_any_other_method(caller: Caller) -> None:
+    form = caller.form(ACTOR, ECHO, "1").decode()
+    for method in ("GET", "PUT", "DELETE"):
+        assert caller.send(method, f"{GATEWAY}?{form}")[2] == b'{"payload":[1],"status":200}'
+    assert caller.send("PUT", GATEWAY, form.encode())[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", GATEWAY, b"service=open-ils.actor"),
+        ("POST", GATEWAY, b""),
+        ("GET", GATEWAY, None),
+        ("GET", "/nowhere", None),
+        ("GET", "/sandbox/reset", None),
+    ],
+)
+def test_html_404_without_service_or_method_or_address(
+    caller: Caller, method: str, path: str, body: bytes | None
+) -> None:
+    status, content_type, _ = caller.send(method, path, body)
+    assert (status, content_type) == (404, "text/html; charset=iso-8859-1")
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "debug"),
+    [
+        ("open-ils.nosuch", "x", "osrfServiceException : Service Not Found"),
+        ("open-ils.cstore", "x", "osrfServiceException : Service Not Found"),
+        (ACTOR, "x", "osrfMethodException : Method [x] not found for OpenILS::Application::Actor"),
+        ("open-ils.pcrud", "x", "osrfMethodException : Method [x] not found for service open-ils.pcrud"),
+    ],
+)
+def test_unknown_services_and_methods(caller: Caller, service: str, method: str, debug: str) -> None:
+    assert caller.body(service, method) == {"payload": [], "debug": debug, "status": 404}
+
+
+def test_what_is_refused_is_logged_without_parameters(caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG"):
+        caller.body(ACTOR, "open-ils.actor.nosuch", "a secret")
+    assert "open-ils.actor.nosuch" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_xml_answers(caller: Caller) -> None:
+    form = caller.form(ACTOR, ECHO, '{"a<b":[1,2.5,null,true]}', format="xml", input_format="json")
+    _, content_type, body = caller.send("POST", GATEWAY, form)
+    assert content_type == "application/xml"
+    assert body.decode() == (
+        '<response xmlns="http://opensrf.org/-/namespaces/gateway/v1"><payload><object><element key="a<b"><array>'
+        '<number>1</number><number>2.500000</number><null/><boolean value="true"/></array></element></object>'
+        "</payload><status>200</status></response>"
+    )
+
+
+def test_xml_parameters(caller: Caller) -> None:
+    texts = ['<array class_hint="ac"><string>t</string><number>3</number></array>', "rubbish", '"json"']
+    _, _, body = caller.send("POST", GATEWAY, caller.form("open-ils.auth", ECHO, *texts, input_format="xml"))
+    assert json.loads(body)["payload"] == [{"__c": "ac", "__p": ["t", 3]}, None, None]
+
+
+def test_an_unknown_format_hangs_up(caller: Caller) -> None:
+    with pytest.raises(RemoteDisconnected):
+        caller.send("POST", GATEWAY, caller.form(ACTOR, ECHO, "1", format="yaml"))
+
+
+def test_one_connection_serves_many_requests(caller: Caller) -> None:
+    connection = HTTPConnection(caller.address, timeout=30)
+    for number in range(3):
+        connection.request("POST", GATEWAY, caller.form(ACTOR, ECHO, str(number)), FORM)
+        assert json.loads(connection.getresponse().read())["payload"] == [number]
+    connection.close()
+
+
+def test_a_chunked_body(caller: Caller) -> None:
+    form = caller.form(ACTOR, ECHO, "1")
+    connection = HTTPConnection(caller.address, timeout=30)
+    connection.request("POST", GATEWAY, iter([form[:10], form[10:]]), FORM, encode_chunked=True)
+    assert json.loads(connection.getresponse().read())["payload"] == [1]
+    connection.close()
+
+
+def test_the_idl_is_narrowed_and_validated(caller: Caller) -> None:
+    status, content_type, body = caller.send("GET", "/reports/fm_IDL.xml?class=ac&class=zzz&class=mous")
+    assert (status, content_type) == (200, "application/xml; charset=utf-8")
+    ids = [node.get("id") for node in etree.fromstring(body)]
+    assert ids == ["ac", "mous"]
+    connection = HTTPConnection(caller.address, timeout=30)
+    connection.request("GET", "/reports/fm_IDL.xml?class=ac")
+    answer = connection.getresponse()
+    tag = answer.getheader("ETag")
+    answer.read()
+    assert tag
+    connection.request("GET", "/reports/fm_IDL.xml?class=ac", headers={"If-None-Match": tag})
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (304, b"")
+    connection.close()
+
+
+def test_a_reset_ends_sessions(caller: Caller) -> None:
+    token = caller.token("admin")
+    assert caller.body("open-ils.pcrud", "open-ils.pcrud.count.au", token, {"id": 1})["payload"] == [1]
+    assert caller.send("POST", "/sandbox/reset", b"")[0] == 200
+    assert caller.body("open-ils.pcrud", "open-ils.pcrud.count.au", token, {"id": 1})["status"] == 401
+
+
+def test_how_to_connect_tells_everything_needed(sandbox: Sandbox) -> None:
+    text = sandbox.how_to_connect()
+    assert sandbox.url in text
+    assert all(account.login in text and account.password in text for account in sandbox.accounts.values())
+    assert sandbox.report_account[0] == "consortium_staff"
+    assert sandbox.barcodes
+
+
+def test_a_busy_port_is_a_configuration_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=str(port)):
+            Sandbox(port=port)

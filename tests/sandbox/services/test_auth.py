@@ -1,0 +1,168 @@
+"""open-ils.auth of the sandbox: who may log in how, and how long a session lasts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from typing import Any
+
+import pytest
+from support.sandbox_caller import Caller
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.database import parse_object
+from evergreen_groups.sandbox.services import Sessions
+
+PATRON = "20000000001001"
+
+
+@pytest.fixture
+def caller(sandbox: Sandbox) -> Caller:
+    return Caller(sandbox.url)
+
+
+def auth(caller: Caller, name: str, *values: Any) -> Any:
+    """The one result of a call, None where there is none."""
+    answer = caller.body("open-ils.auth", f"open-ils.auth.{name}", *values)
+    assert answer["status"] == 200, answer
+    return answer["payload"][0] if answer["payload"] else None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        ({"username": "harbor_desk", "password": "sandbox"}, 7200),
+        ({"username": "harbor_desk", "password": "sandbox", "type": "temp"}, 300),
+        ({"identifier": PATRON, "password": "sandbox", "type": "opac"}, 420),
+        ({"identifier": "yusuf.haddad", "password": "sandbox", "type": "opac"}, 420),
+        ({"barcode": PATRON, "password": "sandbox", "type": "persist"}, 1_209_600),
+        ({"username": PATRON, "barcode": "nobody's", "password": "sandbox", "type": "opac"}, 420),
+    ],
+)
+def test_logins(caller: Caller, arguments: dict[str, Any], seconds: int) -> None:
+    event = auth(caller, "login", arguments)
+    assert (event["ilsevent"], event["textcode"]) == (0, "SUCCESS")
+    assert len(event["payload"]["authtoken"]) == 32
+    assert {**event["payload"], "authtoken": ""} == {"authtoken": "", "authtime": seconds, "provisional": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "textcode"),
+    [
+        ({"username": "harbor_desk", "password": "wrong"}, "LOGIN_FAILED"),
+        ({"username": "nobody", "password": "sandbox"}, "LOGIN_FAILED"),
+        ({"username": "nobody"}, "LOGIN_FAILED"),
+        ({"username": "harbor_desk", "password": "sandbox", "type": "opac"}, "LOGIN_FAILED"),
+        ({"barcode": PATRON, "password": "sandbox"}, "LOGIN_FAILED"),
+        ({"username": "admin", "password": "sandbox", "type": "api"}, "LOGIN_FAILED"),
+        ({"barcode": "20000000001039", "password": "sandbox", "type": "opac"}, "LOGIN_FAILED"),
+        ({"username": "20000000001031", "password": "sandbox", "type": "opac"}, "LOGIN_FAILED"),
+        ({"barcode": "20000000901049", "password": "sandbox", "type": "opac"}, "PATRON_CARD_INACTIVE"),
+        ({"barcode": "20000000901049", "password": "wrong", "type": "opac"}, "LOGIN_FAILED"),
+        ({"username": "harbor_desk", "password": "sandbox", "workstation": "NOWHERE"}, "WORKSTATION_NOT_FOUND"),
+    ],
+)
+def test_refusals(caller: Caller, arguments: dict[str, Any], textcode: str) -> None:
+    event = auth(caller, "login", arguments)
+    assert event["textcode"] == textcode
+    assert isinstance(event["ilsevent"], int)
+    assert "payload" not in event
+
+
+@pytest.mark.parametrize("arguments", [{}, None, [], "harbor_desk", {"password": "sandbox"}])
+def test_without_a_name_the_call_itself_fails(caller: Caller, arguments: Any) -> None:
+    answer = caller.body("open-ils.auth", "open-ils.auth.login", arguments)
+    assert (answer["payload"], answer["status"]) == ([], 404)
+    assert answer["debug"].startswith("osrfMethodException : username/barcode and password required")
+
+
+def test_too_many_failures_block_the_right_password_too(caller: Caller) -> None:
+    for _ in range(10):
+        auth(caller, "login", {"username": "north_manager", "password": "guess"})
+    right = {"username": "north_manager", "password": "sandbox"}
+    assert auth(caller, "login", right)["textcode"] == "LOGIN_FAILED"
+    assert auth(caller, "login", {**right, "username": "harbor_desk"})["textcode"] == "SUCCESS"
+
+
+def session_user(caller: Caller, token: str) -> dict[str, Any]:
+    parsed = parse_object(auth(caller, "session.retrieve", token))
+    assert parsed is not None
+    return parsed[1]
+
+
+def test_the_workstation_decides_the_work_org_unit(caller: Caller) -> None:
+    login = {"username": "consortium_staff", "password": "sandbox", "org": 22}
+    plain = session_user(caller, auth(caller, "login", login)["payload"]["authtoken"])
+    assert (plain["ws_ou"], plain["wsid"], plain["passwd"]) == ("1", None, "")
+    there = auth(caller, "login", {**login, "workstation": "MILL-desk1"})["payload"]["authtoken"]
+    assert (session_user(caller, there)["ws_ou"], session_user(caller, there)["wsid"]) == ("21", "2")
+
+
+def test_a_session_ends_with_its_deletion(caller: Caller) -> None:
+    token = caller.token("harbor_desk")
+    assert auth(caller, "session.reset_timeout", token)["payload"] == 7200
+    assert auth(caller, "session.retrieve", token, 1)["authtime"] == 7200
+    assert auth(caller, "session.delete", token) == token
+    assert auth(caller, "session.retrieve", token)["textcode"] == "NO_SESSION"
+    assert auth(caller, "session.delete", token) == token
+    members = caller.body("open-ils.actor", "open-ils.actor.usergroup.members.retrieve", token, 1001)
+    assert members["payload"][0]["ilsevent"] == 1001
+
+
+def hashed(text: str) -> str:
+    return md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def test_the_older_pair_hashes_the_seed_with_the_password(caller: Caller) -> None:
+    seed = auth(caller, "authenticate.init", "harbor_desk")
+    assert seed == auth(caller, "authenticate.init.username", "harbor_desk")
+    answer = {"username": "harbor_desk", "password": hashed(seed + hashed("sandbox")), "type": "staff"}
+    assert auth(caller, "authenticate.complete", answer)["textcode"] == "SUCCESS"
+    again = caller.body("open-ils.auth", "open-ils.auth.authenticate.complete", answer)
+    assert again["status"] == 404
+    auth(caller, "authenticate.init", "harbor_desk")
+    wrong = {**answer, "password": hashed(seed + hashed("wrong"))}
+    assert auth(caller, "authenticate.complete", wrong)["textcode"] == "LOGIN_FAILED"
+
+
+def test_the_older_pair_gives_strangers_a_seed_as_well(caller: Caller) -> None:
+    assert auth(caller, "authenticate.init", "nobody") == "x"
+    refused = auth(caller, "authenticate.complete", {"username": "nobody", "password": "0", "type": "staff"})
+    assert refused["textcode"] == "LOGIN_FAILED"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 25, 9, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def wait(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def test_an_idle_session_runs_out_a_used_one_goes_on() -> None:
+    clock = Clock()
+    sessions = Sessions(clock)
+    token = sessions.open(7, 11, None, 420)
+    for _ in range(3):
+        clock.wait(419)
+        assert sessions.find(token) is not None
+    clock.wait(419)
+    assert sessions.find(token, prolong=False) is not None
+    clock.wait(1)
+    assert sessions.find(token) is None
+
+
+def test_a_persistent_session_is_prolonged_near_its_end_only() -> None:
+    clock = Clock()
+    sessions = Sessions(clock)
+    token = sessions.open(7, 11, None, 10_000, extension=600)
+    clock.wait(5_000)
+    session = sessions.find(token)
+    assert session is not None
+    assert sessions.remaining(session) == 5_000
+    clock.wait(4_900)
+    assert sessions.find(token) is session
+    assert sessions.remaining(session) == 600

@@ -1,0 +1,266 @@
+"""Patrons in the sandbox: reading, finding and writing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.sandbox_caller import Caller
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.database import FLAGS, idl_classes, parse_object
+
+
+@pytest.fixture
+def caller(sandbox: Sandbox) -> Caller:
+    return Caller(sandbox.url)
+
+
+def answer_of(caller: Caller, account: str, name: str, *values: Any) -> dict[str, Any]:
+    return caller.body("open-ils.actor", f"open-ils.actor.{name}", caller.token(account), *values)
+
+
+def actor(caller: Caller, account: str, name: str, *values: Any) -> Any:
+    """The one result of a call to open-ils.actor, None where there is none."""
+    answer = answer_of(caller, account, name, *values)
+    assert answer["status"] == 200, answer
+    return answer["payload"][0] if answer["payload"] else None
+
+
+def opened(wire: Any) -> dict[str, Any]:
+    parsed = parse_object(wire)
+    assert parsed is not None, wire
+    return parsed[1]
+
+
+def closed(class_id: str, values: dict[str, Any]) -> dict[str, Any]:
+    names = [*(item.name for item in idl_classes()[class_id].fields), *FLAGS]
+    return {"__c": class_id, "__p": [values.get(name) for name in names]}
+
+
+def fetched(caller: Caller, user_id: int) -> dict[str, Any]:
+    return opened(actor(caller, "admin", "user.fleshed.retrieve", user_id))
+
+
+def updated(caller: Caller, user_id: int, account: str = "admin", **changes: Any) -> Any:
+    """What patron.update answers when a patron as read is sent back with changes, marked as changed."""
+    sent = closed("au", {**fetched(caller, user_id), "ischanged": 1, **changes})
+    return actor(caller, account, "patron.update", sent)
+
+
+def test_a_fleshed_patron_holds_objects(caller: Caller) -> None:
+    user = opened(actor(caller, "admin", "user.fleshed.retrieve_by_barcode", "20000000001013", 1))
+    assert opened(user["card"])["barcode"] == "20000000001013"
+    assert opened(user["home_ou"])["shortname"] == "MILL"
+    (penalty,) = map(opened, user["standing_penalties"])
+    assert opened(penalty["standing_penalty"])["name"] == "PATRON_EXCEEDS_FINES"
+    assert (user["usr_activity"], user["groups"], user["notes"]) == ([], None, None)
+
+
+def test_penalties_are_those_around_the_callers_library(caller: Caller) -> None:
+    assert len(fetched(caller, 1042)["standing_penalties"]) == 1
+    actor(caller, "admin", "user.penalty.apply", closed("ausp", {"usr": 1042, "standing_penalty": 25, "org_unit": 21}))
+    seen = opened(actor(caller, "harbor_desk", "user.fleshed.retrieve", 1042, ["standing_penalties"]))
+    assert len(seen["standing_penalties"]) == 1
+    assert len(fetched(caller, 1042)["standing_penalties"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "permission"),
+    [
+        ("user.fleshed.retrieve_by_barcode", "20000000001036", "VIEW_USER"),
+        ("user.retrieve", 1036, "VIEW_USER"),
+        ("user.retrieve_id_by_barcode_or_username", "20000000001036", "VIEW_USER"),
+        ("user.fines.summary", 1036, "VIEW_USER_FINES_SUMMARY"),
+        ("user.transactions.have_balance", 1036, "VIEW_USER_TRANSACTIONS"),
+        ("user.hold_requests.count", 1036, "VIEW_HOLD"),
+    ],
+)
+def test_what_is_checked_at_the_patrons_library(caller: Caller, name: str, parameter: Any, permission: str) -> None:
+    denied = actor(caller, "harbor_desk", name, parameter)
+    assert (denied["textcode"], denied["ilsperm"], denied["ilspermloc"]) == ("PERM_FAILURE", permission, "22")
+
+
+def test_by_id_the_callers_own_library_is_enough(caller: Caller) -> None:
+    assert opened(actor(caller, "harbor_desk", "user.fleshed.retrieve", 1036, ["card"]))["home_ou"] == 22
+
+
+def test_barcodes_are_exact_and_the_event_tells_which(caller: Caller) -> None:
+    missing = actor(caller, "admin", "user.fleshed.retrieve_by_barcode", "2000000000100")
+    assert (missing["textcode"], missing["payload"]) == ("ACTOR_CARD_NOT_FOUND", {"barcode": "2000000000100"})
+    assert actor(caller, "admin", "user.retrieve_id_by_barcode_or_username", "20000000001031") == "1031"
+    assert actor(caller, "admin", "user.retrieve_id_by_barcode_or_username", None, "yusuf.haddad") == "1048"
+    stranger = actor(caller, "admin", "user.retrieve_id_by_barcode_or_username", None, "nobody")
+    assert (stranger["textcode"], stranger["ilsevent"]) == ("ACTOR_USR_NOT_FOUND", "")
+    (found,) = actor(caller, "admin", "get_barcodes", 1, "actor", "20000000001036")
+    assert found == {"type": "actor", "id": 1036, "barcode": "20000000001036"}
+    (hidden,) = actor(caller, "harbor_desk", "get_barcodes", 11, "actor", "20000000001036")
+    assert hidden["ilsperm"] == "VIEW_USER"
+    assert actor(caller, "admin", "get_barcodes", 1, "actor", "20000000001031") is None
+
+
+def test_a_patrons_fines_and_vital_statistics(caller: Caller) -> None:
+    own_fines = opened(actor(caller, "20000000001001", "user.fines.summary", 1001))
+    assert (own_fines["usr"], own_fines["balance_owed"]) == (1001, "4.90")
+    assert actor(caller, "admin", "user.fines.summary", 1014) is None
+    vital = actor(caller, "admin", "user.opac.vital_stats", 1014)
+    assert (vital["fines"]["balance_owed"], vital["fines"]["usr"]) == (0, 1014)
+    assert "total" not in vital["checkouts"]
+    own = actor(caller, "20000000001001", "user.opac.vital_stats")
+    assert own["user"]["family_name"] == "Okonkwo"
+    assert own["checkouts"]["group"]["overdue"]["textcode"] == "PERM_FAILURE"
+    assert actor(caller, "admin", "user.transactions.have_balance.total", 1003) == 4.85
+    assert actor(caller, "admin", "user.transactions.have_balance.count", 1003) == "2"
+
+
+def family(name: str) -> dict[str, Any]:
+    return {"family_name": {"value": name, "group": 0}}
+
+
+@pytest.mark.parametrize(
+    ("search", "ids"),
+    [
+        (family("kowal"), ["1029", "1030"]),
+        (family("O'SULL"), ["1026", "1027", "1028"]),
+        ({"card": {"value": "2000000000104", "group": 3}, **family("joh")}, ["1045", "1046"]),
+        ({"profile": {"value": 13, "group": 5}, **family("")}, ["1045", "1046"]),
+        ({"street1": {"value": "14 harbor", "group": 1}}, ["1001"]),
+        (family("nosuch"), []),
+        (family("  "), []),
+        ({}, []),
+        ("kowal", []),
+        ({"nosuch": {"value": "x", "group": 0}}, None),
+    ],
+)
+def test_the_patron_search(caller: Caller, search: Any, ids: list[str] | None) -> None:
+    found = actor(caller, "admin", "patron.search.advanced", search, 50, ["id"], None, 1)
+    assert found == ids
+
+
+def test_the_patron_search_goes_by_library_order_and_state(caller: Caller) -> None:
+    def found(account: str, *rest: Any) -> Any:
+        return actor(caller, account, "patron.search.advanced", family("o"), *rest)
+
+    assert found("admin", 3, ["first_given_name DESC"]) == ["1026", "1006", "1005"]
+    assert found("admin", 2, ["first_given_name"], None, 1, None, 1) == ["1028", "1002"]
+    assert found("harbor_desk", 50, ["id"]) == ["1001", "1002", "1003", "1004", "1005", "1006"]
+    updated(caller, 1006, active="f")
+    assert "1006" not in found("admin", 50)
+    assert "1006" in found("admin", 50, None, 1)
+
+
+def test_accents_matter_until_the_setting_says_no(caller: Caller) -> None:
+    assert actor(caller, "admin", "patron.search.advanced", family("nguyen"), 50, ["id"], None, 1) == []
+    assert len(actor(caller, "admin", "patron.search.advanced", family("nguyễn"), 50, ["id"], None, 1)) == 4
+
+
+def stored(caller: Caller, user_id: int) -> dict[str, Any]:
+    (row,) = caller.pcrud("admin", "search.au.atomic", {"id": user_id})["payload"][0]
+    return opened(row)
+
+
+def test_a_move_changes_the_group_and_the_marks_of_writing_alone(caller: Caller) -> None:
+    before = stored(caller, 1008)
+    answer = opened(updated(caller, 1008, usrgroup=1003))
+    after = stored(caller, 1008)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"usrgroup", "last_xact_id", "last_update_time"}
+    assert answer["last_xact_id"] == after["last_xact_id"]
+    assert opened(answer["card"])["id"] == before["card"]
+
+
+def test_without_the_mark_nothing_is_written(caller: Caller) -> None:
+    for mark in (None, 0, "", "0", False):
+        assert opened(updated(caller, 1008, usrgroup=1003, ischanged=mark))["usrgroup"] == 1002
+
+
+def test_a_main_address_among_the_addresses_is_a_mark(caller: Caller) -> None:
+    address = closed(
+        "aua", {"id": -1, "street1": "1 New Lane", "city": "X", "post_code": "1", "country": "USA", "isnew": 1}
+    )
+    updated(caller, 1008, ischanged=0, addresses=[address], billing_address=-1)
+    (row,) = caller.pcrud("admin", "search.aua.atomic", {"usr": 1008, "street1": "1 New Lane"})["payload"][0]
+    assert stored(caller, 1008)["billing_address"] == opened(row)["id"] > 0
+
+
+def test_an_older_object_collides(caller: Caller) -> None:
+    early = closed("au", {**fetched(caller, 1008), "ischanged": 1, "usrgroup": 1004})
+    updated(caller, 1008, usrgroup=1003)
+    collision = actor(caller, "admin", "patron.update", early)
+    assert (collision["textcode"], collision["ilsevent"]) == ("XACT_COLLISION", "1230")
+    assert stored(caller, 1008)["usrgroup"] == 1003
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("1003", 1003), ("abc", 0), (" 1004x", 1004), (-5, -5), (6.9, 6), (None, None), (2**31, None)]
+)
+def test_odd_groups_are_read_as_c_reads_numbers(caller: Caller, sent: Any, kept: int | None) -> None:
+    answer = updated(caller, 1008, usrgroup=sent)
+    if kept is None:
+        assert answer["textcode"] == "DATABASE_UPDATE_FAILED"
+        assert opened(answer["payload"])["usrgroup"] == sent
+    assert stored(caller, 1008)["usrgroup"] == (1002 if kept is None else kept)
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "au", 5, [], {}, {"__c": "zzz", "__p": []}, closed("au", {"id": 4_999_999}), closed("ac", {"id": 1})]
+)
+def test_what_is_no_known_patron_breaks_the_call(caller: Caller, sent: Any) -> None:
+    answer = answer_of(caller, "admin", "patron.update", sent)
+    assert (answer["payload"], answer["status"]) == ([], 500)
+
+
+def test_a_home_library_that_is_not_there_fails_at_the_commit(caller: Caller) -> None:
+    sent = closed("au", {**fetched(caller, 1008), "ischanged": 1, "home_ou": 999})
+    assert answer_of(caller, "admin", "patron.update", sent)["status"] == 500
+    assert stored(caller, 1008)["home_ou"] == 12
+
+
+@pytest.mark.parametrize(
+    ("account", "user_id", "changes", "permission"),
+    [
+        ("harbor_desk", 1001, {"usrgroup": 1002}, "group_application.user.patron"),
+        ("north_manager", 1036, {"usrgroup": 1002}, "group_application.user.patron"),
+        ("consortium_staff", 1001, {"barred": "t"}, "BAR_PATRON"),
+        ("consortium_staff", 1001, {"profile": 3}, "group_application.user.staff"),
+        ("north_manager", 1001, {"home_ou": 22}, "group_application.user.patron"),
+        ("20000000001001", 1001, {"usrgroup": 1002}, "UPDATE_USER"),
+    ],
+)
+def test_who_may_not_write(
+    caller: Caller, account: str, user_id: int, changes: dict[str, Any], permission: str
+) -> None:
+    before = stored(caller, user_id)
+    denied = updated(caller, user_id, account, **changes)
+    assert (denied["textcode"], denied["ilsperm"]) == ("PERM_FAILURE", permission)
+    assert stored(caller, user_id) == before
+
+
+def test_a_password_sent_along_is_the_new_one(caller: Caller) -> None:
+    updated(caller, 1008, passwd="another")
+    login = {"barcode": "20000000001008", "password": "another", "type": "opac"}
+    assert caller.body("open-ils.auth", "open-ils.auth.login", login)["payload"][0]["textcode"] == "SUCCESS"
+
+
+def cards_of(caller: Caller, user_id: int) -> dict[str, dict[str, Any]]:
+    return {opened(card)["barcode"]: opened(card) for card in fetched(caller, user_id)["cards"]}
+
+
+def test_cards_are_added_changed_and_deleted_by_their_marks(caller: Caller) -> None:
+    (old,) = cards_of(caller, 1008).values()
+    new = {"id": -1, "barcode": "NEW-1008", "isnew": 1}
+    updated(caller, 1008, cards=[closed("ac", {**old, "active": "f", "ischanged": 1}), closed("ac", new)], card=-1)
+    cards = cards_of(caller, 1008)
+    assert stored(caller, 1008)["card"] == cards["NEW-1008"]["id"]
+    assert (cards["20000000001008"]["active"], cards["NEW-1008"]["active"]) == ("f", "t")
+    main = closed("ac", {**cards["NEW-1008"], "isdeleted": 1})
+    assert updated(caller, 1008, cards=[main])["textcode"] == "CANNOT_DELETE_PRIMARY_CARD"
+    updated(caller, 1008, cards=[closed("ac", {**cards["20000000001008"], "isdeleted": 1})])
+    assert list(cards_of(caller, 1008)) == ["NEW-1008"]
+
+
+def test_a_barcode_is_somebodys_once_only(caller: Caller) -> None:
+    taken = closed("ac", {"id": -1, "barcode": "20000000001001", "isnew": 1})
+    refused = updated(caller, 1008, cards=[taken], usrgroup=1003)
+    assert refused["textcode"] == "DATABASE_UPDATE_FAILED"
+    assert stored(caller, 1008)["usrgroup"] == 1002

@@ -1,0 +1,254 @@
+"""Penalties and bills in the sandbox: what the thresholds ask for, set by hand, and after money has moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.sandbox_caller import Caller
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.data import dataset
+from evergreen_groups.sandbox.database import FLAGS, Store, idl_classes
+from evergreen_groups.sandbox.services.actor import recalculate
+from evergreen_groups.sandbox.services.actor.loans import open_circulations
+from evergreen_groups.sandbox.services.actor.penalty_rules import calculate
+
+OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+ORGS = (1, 2, 3, 11, 12, 21, 22, 23)
+PROFILES = (1, 2, 11, 12)
+UPWARDS = {
+    1: [1],
+    2: [2, 1],
+    3: [3, 1],
+    11: [11, 2, 1],
+    12: [12, 2, 1],
+    21: [21, 3, 1],
+    22: [22, 3, 1],
+    23: [23, 21, 3, 1],
+}
+PROFILES_UPWARDS = {1: [1], 2: [2, 1], 11: [11, 2, 1], 12: [12, 2, 1]}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    opened = Store(lambda connection: dataset.load(connection, None))
+    yield opened
+    opened.close()
+
+
+def set_up(store: Store, profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int]) -> None:
+    """One patron (1001) who owes so many cents by library, and fines thresholds by (org unit, profile)."""
+    store.reset()
+    store.update("au", 1001, {"profile": profile})
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM pgpt")
+        connection.execute("DELETE FROM ausp")
+        connection.execute("DELETE FROM mg WHERE usr = 1001")
+        connection.execute("DELETE FROM mbts WHERE usr = 1001")
+    for (org_unit, group), cents in thresholds.items():
+        values = {"grp": group, "org_unit": org_unit, "penalty": 1, "threshold": str(Decimal(cents) / 100)}
+        store.insert("pgpt", values)
+    for place, cents in fines.items():
+        started = "2026-10-01T10:00:00+0000"
+        new_id = store.insert("mg", {"usr": 1001, "billing_location": place, "xact_start": started})
+        amount = str(Decimal(cents) / 100)
+        summary = {"total_owed": amount, "total_paid": "0.00", "balance_owed": amount, "xact_start": started}
+        store.insert("mbts", {"id": new_id, "usr": 1001, "xact_type": "grocery", **summary})
+
+
+def expected(
+    profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
+) -> list[tuple[int, int]]:
+    """The rule, read plainly: the nearest threshold; the fines above and below its org unit; at it is over it."""
+    for org_unit in UPWARDS[context]:
+        for group in PROFILES_UPWARDS[profile]:
+            if (org_unit, group) in thresholds:
+                near = [
+                    cents for place, cents in fines.items() if place in UPWARDS[org_unit] or org_unit in UPWARDS[place]
+                ]
+                reached = bool(near) and sum(near) >= thresholds[org_unit, group]
+                return [(org_unit, 1)] if reached else []
+    return []
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    profile=st.sampled_from(PROFILES),
+    fines=st.dictionaries(st.sampled_from(ORGS), st.integers(-300, 900), max_size=4),
+    thresholds=st.dictionaries(
+        st.tuples(st.sampled_from(ORGS), st.sampled_from(PROFILES)), st.integers(0, 1200), max_size=5
+    ),
+    context=st.sampled_from(ORGS),
+)
+def test_the_nearest_threshold_decides(
+    store: Store, profile: int, fines: dict[int, int], thresholds: dict[tuple[int, int], int], context: int
+) -> None:
+    set_up(store, profile, fines, thresholds)
+    assert calculate(store, 1001, context)[1] == expected(profile, fines, thresholds, context)
+    recalculate(store, 1001, context)
+    held = [(row["org_unit"], row["standing_penalty"]) for row in store.rows("ausp", {"usr": 1001})]
+    assert held == expected(profile, fines, thresholds, context)
+    recalculate(store, 1001, context)
+    assert len(store.rows("ausp", {"usr": 1001})) == len(held)
+
+
+def test_stale_rows_go_at_the_thresholds_org_unit_only(store: Store) -> None:
+    set_up(store, 11, {11: 100}, {(2, 1): 500, (1, 1): 5000})
+    for org_unit in (1, 2, 2, 11):
+        store.insert("ausp", {"usr": 1001, "org_unit": org_unit, "standing_penalty": 1})
+    store.insert("ausp", {"usr": 1001, "org_unit": 2, "standing_penalty": 25})
+    recalculate(store, 1001, 11)
+    left = [(row["org_unit"], row["standing_penalty"]) for row in store.rows("ausp", {"usr": 1001})]
+    assert sorted(left) == [(1, 1), (2, 25), (11, 1)]
+
+
+def test_a_library_may_have_a_penalty_of_its_own(store: Store) -> None:
+    set_up(store, 11, {11: 900}, {(1, 1): 500})
+    store.insert("csp", {"id": 101, "name": "NORTH_OWES", "label": "North"})
+    store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": "101"})
+    assert calculate(store, 1001, 11)[1] == []
+    store.insert("pgpt", {"grp": 1, "org_unit": 2, "penalty": 101, "threshold": "9.00"})
+    stock = store.insert("ausp", {"usr": 1001, "org_unit": 2, "standing_penalty": 1})
+    recalculate(store, 1001, 11, ["PATRON_EXCEEDS_OVERDUE_COUNT"])
+    assert store.row("ausp", stock) is not None
+    recalculate(store, 1001, 11, ["PATRON_EXCEEDS_FINES"])
+    assert [(row["org_unit"], row["standing_penalty"]) for row in store.rows("ausp", {"usr": 1001})] == [(2, 101)]
+
+
+def loan(**changes: Any) -> dict[str, Any]:
+    usual = {"usr": 1001, "circ_lib": 11, "fine_interval": "1 day", "due_date": "2031-01-01T23:59:59+0000"}
+    return {**usual, "xact_start": "2026-10-01T10:00:00+0000", **changes}
+
+
+def test_loans_by_kind_and_the_counts_they_are_held_against(store: Store) -> None:
+    set_up(store, 11, {}, {})
+    late = {"due_date": "2026-01-01T23:59:59+0000"}
+    ids = [
+        store.insert("circ", values)
+        for values in (
+            loan(),
+            loan(**late),
+            loan(**late, stop_fines="MAXFINES"),
+            loan(**late, stop_fines="LOST"),
+            loan(**late, stop_fines="CLAIMSRETURNED"),
+            loan(**late, stop_fines="LONGOVERDUE"),
+            loan(**late, checkin_time="2026-02-01T10:00:00+0000"),
+            loan(**late, stop_fines="LOST", xact_finish="2026-02-01T10:00:00+0000"),
+        )
+    ]
+    assert open_circulations(store, 1001) == {
+        "out": ids[:1],
+        "overdue": ids[1:3],
+        "lost": ids[3:4],
+        "claims_returned": ids[4:5],
+        "long_overdue": ids[5:6],
+    }
+    for penalty, count in ((2, 2), (3, 5), (5, 1), (35, 1)):
+        for limit, reached in ((count, True), (count + 1, False)):
+            row = store.insert("pgpt", {"grp": 1, "org_unit": 1, "penalty": penalty, "threshold": str(limit)})
+            assert (calculate(store, 1001, 11)[1] == [(1, penalty)]) is reached
+            store.delete("pgpt", row)
+
+
+@pytest.fixture
+def caller(sandbox: Sandbox) -> Caller:
+    return Caller(sandbox.url)
+
+
+def call(caller: Caller, account: str, name: str, *values: Any) -> Any:
+    service = ".".join(name.split(".")[:2])
+    answer = caller.body(service, name, caller.token(account), *values)
+    assert answer["status"] == 200, answer
+    return answer["payload"][0]
+
+
+def closed(class_id: str, **values: Any) -> dict[str, Any]:
+    names = [*(item.name for item in idl_classes()[class_id].fields), *FLAGS]
+    return {"__c": class_id, "__p": [values.get(name) for name in names]}
+
+
+APPLY, REMOVE = "open-ils.actor.user.penalty.apply", "open-ils.actor.user.penalty.remove"
+
+
+def test_a_penalty_by_hand_with_a_note(caller: Caller) -> None:
+    penalty = closed("ausp", usr=1002, standing_penalty=25, org_unit=11)
+    first, second = call(caller, "admin", APPLY, penalty), call(caller, "admin", APPLY, penalty)
+    assert int(second) == int(first) + 1
+    noted = call(caller, "admin", APPLY, penalty, {"title": "Lost card", "message": "Ask for it", "pub": 0})
+    assert int(noted) == int(second) + 2
+    (row,) = caller.pcrud("admin", "search.ausp.atomic", {"id": int(noted)})["payload"][0]
+    assert (row["__p"][3], row["__p"][7]) == (1, int(second) + 1)
+    assert call(caller, "admin", REMOVE, closed("ausp", id=int(first), usr=1002)) == "1"
+    gone = call(caller, "admin", REMOVE, closed("ausp", id=int(first), usr=1002))
+    assert gone["textcode"] == "DATABASE_UPDATE_FAILED"
+    assert call(caller, "harbor_desk", APPLY, penalty)["ilsperm"] == "UPDATE_USER"
+
+
+def test_what_a_penalty_needs(caller: Caller) -> None:
+    unknown = call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=999, org_unit=11))
+    assert (unknown["textcode"], unknown["payload"]) == ("CONFIG_STANDING_PENALTY_NOT_FOUND", 999)
+    nowhere = call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25))
+    assert nowhere["textcode"] == "DATABASE_UPDATE_FAILED"
+    # the number that the failed row drew is gone, as from any sequence of PostgreSQL
+    assert call(caller, "admin", APPLY, closed("ausp", usr=1002, standing_penalty=25, org_unit=11)) == "9102"
+
+
+def summary(caller: Caller, transaction: str) -> dict[str, Any]:
+    (row,) = caller.pcrud("admin", "search.mbts.atomic", {"id": transaction})["payload"][0]
+    return {item.name: value for item, value in zip(idl_classes()["mbts"].fields, row["__p"], strict=False)}
+
+
+def test_a_bill_opens_the_transaction_and_sets_the_penalty(caller: Caller) -> None:
+    grocery = closed("mg", usr=1002, billing_location=12, note="wet book")
+    transaction = call(caller, "admin", "open-ils.circ.money.grocery.create", grocery)
+    assert summary(caller, transaction)["xact_finish"] is not None
+    bill = closed("mb", xact=transaction, amount="$6.50", billing_type="Misc", btype=101, note="wet")
+    assert call(caller, "admin", "open-ils.circ.money.billing.create", bill).isdecimal()
+    now = summary(caller, transaction)
+    assert (now["balance_owed"], now["total_owed"], now["xact_finish"]) == ("6.50", "6.50", None)
+    assert (now["last_billing_type"], now["last_billing_note"]) == ("Misc", "wet")
+    assert caller.pcrud("admin", "count.ausp", {"usr": 1002, "standing_penalty": 1})["payload"] == [1]
+    call(caller, "admin", "open-ils.circ.money.billing.create", {**bill, "__p": ["-6.50", *bill["__p"][1:]]})
+    assert summary(caller, transaction)["xact_finish"] is not None
+    assert caller.pcrud("admin", "count.ausp", {"usr": 1002, "standing_penalty": 1})["payload"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "textcode"),
+    [
+        ({"xact": 999}, "MONEY_BILLABLE_TRANSACTION_NOT_FOUND"),
+        ({"xact": None}, "MONEY_BILLABLE_TRANSACTION_NOT_FOUND"),
+        ({"amount": "much"}, "DATABASE_UPDATE_FAILED"),
+        ({"amount": "10000"}, "DATABASE_UPDATE_FAILED"),
+        ({"btype": None}, "DATABASE_UPDATE_FAILED"),
+    ],
+)
+def test_bills_that_are_refused(caller: Caller, changes: dict[str, Any], textcode: str) -> None:
+    bill = closed("mb", **{"xact": 70001, "amount": "1.00", "billing_type": "Misc", "btype": 101, **changes})
+    before = summary(caller, "70001")
+    assert call(caller, "admin", "open-ils.circ.money.billing.create", bill)["textcode"] == textcode
+    assert summary(caller, "70001") == before
+
+
+def test_a_dataset_with_loans_shows_them_in_the_counts(tmp_path: Path) -> None:
+    families = json.loads(resources.files("evergreen_groups.sandbox.data").joinpath("families.json").read_text("utf-8"))
+    families["circ"] = [{"id": 80001, **loan(due_date="2026-01-01T23:59:59+0000")}]
+    file = tmp_path / "families.json"
+    file.write_text(json.dumps(families), encoding="utf-8")
+    with Sandbox(file) as sandbox:
+        caller = Caller(sandbox.url)
+        counts = call(caller, "admin", "open-ils.actor.user.checked_out.count", 1001)
+        assert (counts["overdue"], counts["total"], counts["out"]) == (1, 1, 0)
+        assert call(caller, "admin", "open-ils.actor.user.checked_out", 1001)["overdue"] == ["80001"]
+        assert call(caller, "admin", "open-ils.actor.usergroup.members.overdue_count", 1001) == "1"
+        assert call(caller, "admin", "open-ils.actor.user.opac.vital_stats", 1001)["checkouts"]["group"] == {
+            "overdue": 1
+        }

@@ -1,0 +1,272 @@
+"""JSON queries: what they find, held against a plain reading of the same rows, and what is refused.
+
+The cases were tried on a real Evergreen as well; it answered the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.sandbox_caller import Caller
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.database import Row, Store, idl_classes
+from evergreen_groups.sandbox.query import Frame, QueryError, Source, run_search
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with Sandbox() as running:
+        yield running._store
+
+
+@pytest.fixture(scope="module")
+def patrons(store: Store) -> list[Row]:
+    return store.rows("au")
+
+
+@pytest.fixture
+def caller(sandbox: Sandbox) -> Caller:
+    return Caller(sandbox.url)
+
+
+def everything(_frame: Frame, _source: Source) -> str:
+    return "1"
+
+
+def found(store: Store, where: Any, class_id: str = "au", options: dict[str, Any] | None = None) -> list[int]:
+    built = run_search(idl_classes()[class_id], where, {"order_by": {class_id: "id"}, **(options or {})}, everything)
+    place = [item.name for item in built.columns].index("id")
+    return [row[place] for row in store.read().execute(built.sql)]
+
+
+def kept(patrons: list[Row], test: Callable[[Row], bool]) -> list[int]:
+    return sorted(row["id"] for row in patrons if test(row))
+
+
+_INTEGERS = st.one_of(st.integers(995, 1060), st.sampled_from([0, -1, 2**31]))
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": lambda left, right: left == right,
+    "<>": lambda left, right: left != right,
+    "<": lambda left, right: left < right,
+    ">=": lambda left, right: left >= right,
+}
+
+
+def _leaf(field: str, operator: str, value: Any) -> tuple[Any, Callable[[Row], bool]]:
+    compare = _COMPARISONS[operator]
+    node = {field: {operator: value}} if operator != "=" else {field: value}
+    return node, lambda row: row[field] is not None and compare(row[field], value)
+
+
+def _in(field: str, values: list[int]) -> tuple[Any, Callable[[Row], bool]]:
+    return {field: {"in": values}}, lambda row: row[field] in values
+
+
+_LEAVES = st.one_of(
+    st.builds(_leaf, st.sampled_from(["id", "usrgroup", "home_ou"]), st.sampled_from(list(_COMPARISONS)), _INTEGERS),
+    st.builds(_leaf, st.just("family_name"), st.sampled_from(list(_COMPARISONS)), st.sampled_from("KLO林ÅZ")),
+    st.builds(_in, st.sampled_from(["id", "usrgroup"]), st.lists(_INTEGERS, min_size=1, max_size=5)),
+    st.builds(lambda flag: ({"deleted": flag}, lambda row: row["deleted"] == flag), st.sampled_from(["t", "f"])),
+    st.just(({"card": None}, lambda row: row["card"] is None)),
+    st.just(({"+au": "juvenile"}, lambda row: row["juvenile"] == "t")),
+)
+
+
+def _combined(word: str, parts: list[tuple[Any, Callable[[Row], bool]]]) -> tuple[Any, Callable[[Row], bool]]:
+    nodes, tests = [node for node, _ in parts], [test for _, test in parts]
+    if word == "-not":
+        return {"-not": {"-and": nodes}}, lambda row: not all(test(row) for test in tests)
+    together = all if word == "-and" else any
+    return {word: nodes}, lambda row: together(test(row) for test in tests)
+
+
+_CONDITIONS = st.recursive(
+    _LEAVES,
+    lambda inner: st.builds(
+        _combined, st.sampled_from(["-and", "-or", "-not"]), st.lists(inner, min_size=1, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_CONDITIONS)
+def test_nested_conditions_find_what_a_plain_reading_finds(
+    store: Store, patrons: list[Row], condition: tuple[Any, Callable[[Row], bool]]
+) -> None:
+    node, test = condition
+    assert found(store, node) == kept(patrons, test)
+
+
+@pytest.mark.parametrize(
+    ("where", "test"),
+    [
+        ({"family_name": {"like": "K%"}}, lambda row: row["family_name"].startswith("K")),
+        ({"family_name": {"ilike": "%OKON%"}}, lambda row: "okon" in row["family_name"].lower()),
+        ({"family_name": {"ilike": "%ÑEZ%"}}, lambda row: False),
+        ({"family_name": {"~": "^[KO]"}}, lambda row: row["family_name"][0] in "KO"),
+        ({"family_name": {"!~*": "^[ko]"}}, lambda row: row["family_name"][0] not in "KO"),
+        ({"family_name": {"startwith": "van"}}, lambda row: row["family_name"].startswith("van")),
+        ({"id": {"between": [1003, "1006"]}}, lambda row: 1003 <= row["id"] <= 1006),
+        ({"id": {"not in": [1001, "1002"]}}, lambda row: row["id"] not in (1001, 1002)),
+        ({"id": {">": 1005.5}, "usrgroup": 1001}, lambda row: row["id"] > 1005 and row["usrgroup"] == 1001),
+        ({"deleted": False}, lambda row: False),
+        ({"deleted": {"<>": False}}, lambda row: True),
+        ({"deleted": 0}, lambda row: row["deleted"] == "f"),
+        ({"card": {"is": None}}, lambda row: row["card"] is not None),
+        ({"id": {"=": {"+au": "card"}}}, lambda row: row["id"] == row["card"]),
+        ({"expire_date": {"<": "2026-01-01"}}, lambda row: row["expire_date"] < "2026"),
+        (
+            {"family_name": {"=": {"transform": "lower", "value": "okonkwo"}}},
+            lambda row: row["family_name"] == "Okonkwo",
+        ),
+        ({"family_name": {">": {"transform": "length", "value": 12}}}, lambda row: len(row["family_name"]) > 12),
+        ({"usrname": {"=": ["lower", "ADMIN"]}}, lambda row: row["usrname"] == "admin"),
+        ({"-or": [{"id": 1001, "usrgroup": 1002}]}, lambda row: row["id"] == 1001 or row["usrgroup"] == 1002),
+        ([{"usrgroup": 1001}, {"id": {"<": 1003}}], lambda row: row["usrgroup"] == 1001 and row["id"] < 1003),
+        ({"passwd": "sandbox"}, lambda row: False),
+    ],
+)
+def test_operators(store: Store, patrons: list[Row], where: Any, test: Callable[[Row], bool]) -> None:
+    assert found(store, where) == kept(patrons, test)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        [],
+        5,
+        None,
+        {"nosuch": 1},
+        {"cards": 1},
+        {"id": []},
+        {"id": {}},
+        {"id": "abc"},
+        {"id": "5.5"},
+        {"id": "99999999999"},
+        {"id": [None]},
+        {"id": {">": 1, "<": 5}},
+        {"id": {"==": 5}},
+        {"id": {"like": "5%"}},
+        {"id": {"not between": [1, 2]}},
+        {"id": {"between": [1]}},
+        {"id": {"=": {"+au": "family_name"}}},
+        {"id": {"=": {"transform": "sum", "value": 5}}},
+        {"id": {"=": {"transform": "clock_timestamp", "value": 5}}},
+        {"deleted": "maybe"},
+        {"create_date": "rubbish"},
+        {"+au": "family_name"},
+        {"+zz": {"id": 1}},
+        {"-xor": [{"id": 1}]},
+        {"-or": []},
+        {"id": {"in": {"select": {"au": ["id", "card"]}, "from": "au"}}},
+        {"id": {"in": {"select": {"au": ["family_name"]}, "from": "au"}}},
+        {"id": {"in": {"select": {"au": ["nosuch"]}, "from": "au"}}},
+        {"id": {"in": {"select": {"au": ["id"]}}}},
+        {
+            "-exists": {
+                "select": {"mbts": ["usr"]},
+                "from": "mbts",
+                "having": {"usr": {">": {"transform": "sum", "value": 1}}},
+            }
+        },
+    ],
+)
+def test_what_the_real_service_refuses_is_refused(store: Store, where: Any) -> None:
+    with pytest.raises(QueryError):
+        found(store, where)
+
+
+def _balances(store: Store) -> dict[int, Decimal]:
+    return {row["usr"]: Decimal(row["balance_owed"]) for row in store.rows("mous")}
+
+
+def _pushdown(threshold: str) -> dict[str, Any]:
+    """The groups whose members together owe that much, as the facts write it."""
+    return {
+        "select": {"d": ["usrgroup"]},
+        "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
+        "where": {
+            "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
+            "+d": {"deleted": "f"},
+            "-exists": {
+                "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
+                "from": {"mbts": {"m": {"class": "au", "fkey": "usr", "field": "id"}}},
+                "where": {
+                    "+m": {"deleted": "f", "usrgroup": {"=": {"+d": "usrgroup"}}},
+                    "+mbts": {"xact_finish": None},
+                },
+                "having": {"+mbts": {"balance_owed": {">=": {"transform": "sum", "value": threshold}}}},
+            },
+        },
+    }
+
+
+@pytest.mark.parametrize("threshold", ["0.01", "5.45", "24.99", "25.00", "25.01", "62.00", "1000"])
+def test_the_pushed_down_sum_equals_the_members_sum(store: Store, patrons: list[Row], threshold: str) -> None:
+    balances, totals = _balances(store), dict[int, Decimal]()
+    for row in patrons:
+        if row["deleted"] == "f":
+            totals[row["usrgroup"]] = totals.get(row["usrgroup"], Decimal(0)) + balances.get(row["id"], Decimal(0))
+    where = {"deleted": "f", "-or": [{"usrgroup": {"in": _pushdown(threshold)}}, {"id": {"<": 0}}]}
+    expected = kept(patrons, lambda row: row["deleted"] == "f" and totals[row["usrgroup"]] >= Decimal(threshold))
+    assert found(store, where) == expected
+
+
+@pytest.mark.parametrize(
+    ("amount", "operator"), [(5, ">"), ("5.00", ">="), (4.995, ">"), ("4.999", ">="), (-4, "<="), ("1e1", "<")]
+)
+def test_money_is_compared_exactly(store: Store, amount: Any, operator: str) -> None:
+    compare = {">": Decimal.__gt__, ">=": Decimal.__ge__, "<": Decimal.__lt__, "<=": Decimal.__le__}[operator]
+    built = run_search(idl_classes()["mous"], {"balance_owed": {operator: amount}}, {}, everything)
+    users = sorted(row[-1] for row in store.read().execute(built.sql))
+    assert users == sorted(usr for usr, owed in _balances(store).items() if compare(owed, Decimal(str(amount))))
+
+
+def test_org_trees_in_subqueries(store: Store, patrons: list[Row]) -> None:
+    walk = {"column": "id", "transform": "actor.org_unit_descendants", "result_field": "id"}
+    where = {"home_ou": {"in": {"select": {"aou": [walk]}, "from": "aou", "where": {"shortname": "VALLEY"}}}}
+    assert found(store, where) == kept(patrons, lambda row: row["home_ou"] in (3, 21, 22, 23))
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        ({"join": {"ac": {"fkey": "id", "field": "usr"}}}, [1040, 1042, 1043]),
+        ({"join": {"ac": {"fkey": "card", "field": "id", "type": "left"}}, "limit": 2}, [1040, 1041]),
+        ({"join": {"ac": {"field": "usr", "filter": {"active": "f"}}}}, [1042]),
+        ({"join": "aou", "order_by": [{"class": "au", "field": "id", "direction": "desc"}], "limit": 1}, [1043]),
+        ({"join": {"zzz": {}}}, [1040, 1041, 1042, 1043]),
+        ({"order_by": {"au": "card desc"}, "limit": 2}, [1041, 1043]),
+        ({"order_by": {"au": {"card": {"direction": "asc"}}}, "limit": "2", "offset": "2"}, [1043, 1041]),
+        ({"limit": -1, "offset": -1}, [1040, 1041, 1042, 1043]),
+        ({"limit": "all of them"}, []),
+    ],
+)
+def test_joins_order_and_limits(caller: Caller, options: dict[str, Any], ids: list[int]) -> None:
+    (family,) = caller.pcrud("admin", "id_list.au.atomic", {"usrgroup": 1014}, {"order_by": {"au": "id"}})["payload"]
+    shift = family[0] - 1040
+    expected = [identity + shift for identity in ids]
+    assert caller.ids("admin", "au", {"usrgroup": 1014}, {"order_by": {"au": "id"}, **options}) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"order_by": {"au": "nosuch"}},
+        {"order_by": [{"class": "au"}]},
+        {"order_by": {"au": "id; drop"}},
+        {"select": {"au": ["cards"]}},
+        {"join": {"ac": {"fkey": "nosuch", "field": "usr"}}},
+        {"join": {"m": {"class": "au", "fkey": "usrgroup", "field": "usrgroup"}}},
+    ],
+)
+def test_options_that_are_refused(caller: Caller, options: dict[str, Any]) -> None:
+    assert caller.refused("admin", "au", {"usrgroup": 1014}, options)

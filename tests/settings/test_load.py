@@ -1,0 +1,226 @@
+"""Configuration: file, environment, and messages that name the key, the value and what is allowed."""
+
+import os
+import re
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from support.repository import REPOSITORY
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.policy import Comparison, LimitRule
+from evergreen_groups.settings import GatewaySettings, Settings, load, passwords
+from evergreen_groups.settings.sections import EventsSettings
+
+EXAMPLE = REPOSITORY / "config" / "evergreen-groups.toml"
+
+
+def written(directory: Path, text: str) -> Path:
+    path = directory / "config.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_nothing_configured_gives_the_documented_defaults() -> None:
+    settings = load.load(None, {"HOME": "/nonexistent"})
+    assert settings.policy.limit == Decimal("5.00")
+    assert settings.policy.comparison is Comparison.EXCEEDS
+    assert settings.report.min_total == Decimal("25.00")
+    assert settings.report.min_members == 2
+    assert settings.gateway.timeout == 60
+    assert settings.source is None
+
+
+def test_the_example_is_valid_and_shows_the_defaults() -> None:
+    assert load.load(EXAMPLE, {}).gateway.username == "groups_report"
+    defaults = Settings()
+    uncommented = re.sub(r"(?m)^# (\w+ = )", r"\1", EXAMPLE.read_text())
+    document = tomllib.loads(uncommented, parse_float=Decimal)
+    for section, keys in document.items():
+        for key, value in keys.items():
+            default = getattr(getattr(defaults, section), key)
+            if default is not None:
+                assert load._CONVERTERS[section][key](value) == default, key
+
+
+def test_every_key_is_in_the_example() -> None:
+    text = EXAMPLE.read_text()
+    for keys in load._CONVERTERS.values():
+        for key in keys:
+            assert f"\n{key} = " in text or f"\n# {key} = " in text, key
+
+
+def test_amounts_in_toml_are_exact(tmp_path: Path) -> None:
+    path = written(tmp_path, "[policy]\nlimit = 5.10\n[report]\nmin_total = 1000\n")
+    settings = load.load(path, {})
+    assert settings.policy.limit == Decimal("5.10")
+    assert str(settings.report.min_total) == "1000.00"
+
+
+def test_limits_by_profile_and_library(tmp_path: Path) -> None:
+    text = """
+[policy]
+limit = "ils"
+[[policy.limits]]
+profile = "Juvenile"
+library = "BR1"
+limit = 2.50
+comparison = "reaches"
+[[policy.limits]]
+library = "BR2"
+limit = "none"
+"""
+    policy = load.load(written(tmp_path, text), {}).policy
+    assert policy.limit == "ils"
+    assert policy.limits == (
+        LimitRule("Juvenile", "BR1", Decimal("2.50"), Comparison.REACHES),
+        LimitRule(None, "BR2", None),
+    )
+    with pytest.raises(ConfigurationError, match="one limit for everybody"):
+        policy.as_limit()
+
+
+def test_the_environment_outweighs_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, '[report]\nmin_total = 30.00\norgs = ["BR1"]\n')
+    environ = {"EVERGREEN_GROUPS_REPORT_MIN_TOTAL": "40", "EVERGREEN_GROUPS_REPORT_ORGS": "BR2, BR3"}
+    settings = load.load(path, environ)
+    assert settings.report.min_total == Decimal("40.00")
+    assert settings.report.orgs == ("BR2", "BR3")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[gateway]\nurl = "ftp://x"', ["[gateway] url", "ftp://x", "https://"]),
+        ('[gateway]\nurl = "https://me:secret@x"', ["[gateway] url", "without a user name or password"]),
+        ("[gateway]\ntimeout = 0", ["[gateway] timeout", "0", "1 to 600"]),
+        ("[gateway]\ntimeout = true", ["[gateway] timeout", "1 to 600"]),
+        ('[gateway]\nallow_plain_http = "maybe"', ["allow_plain_http", "maybe", "true or false"]),
+        ('[gateway]\nlocale = "e n"', ["locale", "en-US"]),
+        ('[gateway]\npassword = "x"', ["password_file"]),
+        ("[gateway]\nspeed = 1", ["[gateway] speed", "unknown key", "concurrency"]),
+        ("[post]\nhost = 1", ["[mail]", "[gateway], [policy], [report]"]),
+        ("[serve]\nthreads = 1", ["[serve] threads", "2 to 64"]),
+        ('[serve]\norigin = "https://ils.example.org/eg2"', ["[serve] origin", "without a path"]),
+        ('[serve]\norigin = "ils.example.org"', ["[serve] origin", "https://evergreen.example.org"]),
+        ('[serve]\ntrusted_proxies = ["10.0.0.1/8"]', ["trusted_proxies", "host bits"]),
+        ('[events]\nallow = "localhost"', ["[events] allow", "127.0.0.1"]),
+        ("[events]\nallow = 5", ["[events] allow", "a list of addresses"]),
+        ('[events]\nsecret = "x"', ["secret_file"]),
+        ("[policy]\nlimit = -1", ["[policy] limit", "-1", "not below zero"]),
+        ("[policy]\nlimit = 5.005", ["[policy] limit", "5.005", "two decimal places"]),
+        ("[policy]\nlimit = nan", ["[policy] limit", "NaN"]),
+        ('[policy]\nlimit = "ILS"', ["[policy] limit", '"none", or "ils"']),
+        ("[policy]\nlimits = 5", ["[policy] limits", "[[policy.limits]]"]),
+        ("[[policy.limits]]\nlimit = 1", ["[policy] limits", "a profile or a library", "table 1"]),
+        ('[[policy.limits]]\nprofile = "A"', ["a limit with a profile or library", "table 1"]),
+        ('[[policy.limits]]\nlimit = 1\nprofile = "A"\nhome = 3', ["a limit with a profile or library", "table 1"]),
+        ('[[policy.limits]]\nlimit = "ils"\nprofile = "A"', ["an amount", '"none"', "table 1"]),
+        ('[[policy.limits]]\nlimit = 1\nprofile = ""', ["a text that isn't empty", "table 1"]),
+        ('[[policy.limits]]\nlimit = 1\nlibrary = "A"\ncomparison = "at"', ["exceeds", "reaches", "table 1"]),
+        (
+            '[[policy.limits]]\nlimit = 1\nlibrary = "A"\n[[policy.limits]]\nlimit = 2\nlibrary = "a"',
+            ["one table for each", "table 2"],
+        ),
+        ('[policy]\ncomparison = "over"', ["comparison", "over", "exceeds"]),
+        ("[report]\nmin_total = 0", ["min_total", "above zero"]),
+        ("[report]\norgs = [1]", ["orgs", "short names"]),
+        ('[report]\nformat = "pdf"', ["format", "pdf", "table, csv, json, html"]),
+        ("[report\n", ["not valid TOML"]),
+    ],
+)
+def test_a_bad_setting_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load.load(written(tmp_path, text), {})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_bad_variable_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_GATEWAY_CONCURRENCY: 99 isn't allowed"):
+        load.load(None, {"EVERGREEN_GROUPS_GATEWAY_CONCURRENCY": "99"})
+
+
+def test_the_order_of_the_files(tmp_path: Path) -> None:
+    own = tmp_path / "xdg" / "evergreen-groups"
+    own.mkdir(parents=True)
+    (own / "config.toml").write_text("")
+    named, by_variable = written(tmp_path, ""), tmp_path / "variable.toml"
+    by_variable.write_text("")
+    environ = {"XDG_CONFIG_HOME": str(tmp_path / "xdg"), "HOME": str(tmp_path)}
+    assert load.find_file(None, environ) == own / "config.toml"
+    environ["EVERGREEN_GROUPS_CONFIG"] = str(by_variable)
+    assert load.find_file(None, environ) == by_variable
+    assert load.find_file(named, environ) == named
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no configuration file at"):
+        load.load(tmp_path / "absent.toml", {})
+
+
+def test_a_password_file_open_to_everybody_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("secret-word\n")
+    path.chmod(0o604)
+    settings = GatewaySettings(password_file=path)
+    with pytest.raises(ConfigurationError, match="open to everybody: chmod 600"):
+        passwords.password(settings, {})
+    path.chmod(0o640)
+    assert passwords.password(settings, {}) == "secret-word"
+
+
+def test_where_the_password_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("from systemd\n")
+    settings = GatewaySettings()
+    assert passwords.password(settings, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == "from systemd"
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "EVERGREEN_GROUPS_PASSWORD": "from the environment"}
+    assert passwords.password(settings, environ) == "from the environment"
+    with pytest.raises(ConfigurationError, match="no password: set password_file"):
+        passwords.password(settings, {})
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"\xff\xfe", "is not UTF-8")])
+def test_a_useless_password_file(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(ConfigurationError, match=message):
+        passwords.password(GatewaySettings(password_file=path), dict(os.environ, EVERGREEN_GROUPS_PASSWORD=""))
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://ILS.example.org", "https://ils.example.org"),
+        ("https://ils.example.org:443/", "https://ils.example.org"),
+        ("http://ils.example.org:443", "http://ils.example.org:443"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_do(text: str, origin: str) -> None:
+    assert load.load(None, {"EVERGREEN_GROUPS_SERVE_ORIGIN": text}).serve.origin == origin
+
+
+def test_networks_in_a_variable() -> None:
+    events = load.load(None, {"EVERGREEN_GROUPS_EVENTS_ALLOW": "10.1.0.0/16, ::1"}).events
+    assert [str(network) for network in events.allow] == ["10.1.0.0/16", "::1/128"]
+
+
+def test_where_the_secret_of_the_events_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "events_secret"
+    file.write_text("from-the-file-or-systemd\n")
+    file.chmod(0o604)
+    settings = EventsSettings(secret_file=file)
+    assert passwords.events_secret(EventsSettings(), {}) is None
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert passwords.events_secret(EventsSettings(), credentials) == "from-the-file-or-systemd"
+    with pytest.raises(ConfigurationError, match=r"secret file .* is open to everybody: chmod 600"):
+        passwords.events_secret(settings, {})
+    file.chmod(0o600)
+    assert passwords.events_secret(settings, {}) == "from-the-file-or-systemd"
+    file.write_text("too-short")
+    with pytest.raises(ConfigurationError, match="16 characters"):
+        passwords.events_secret(settings, {})

@@ -1,0 +1,172 @@
+"""Files appear whole, private, or not at all; and no format costs anything before it is asked for."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.report_samples import sample_report
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.render.report import render
+from evergreen_groups.render.report.writers import FORMATS
+from evergreen_groups.state import write_atomically, write_bytes_atomically
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_private_from_the_start_and_in_place_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    path.chmod(0o644)
+    with write_atomically(path) as stream:
+        [temporary] = [one for one in tmp_path.iterdir() if one != path]
+        assert mode(temporary) == 0o600
+        stream.write("new Ω\r\n")
+        assert path.read_text() == "old"
+    assert path.read_bytes() == "new Ω\r\n".encode()
+    assert mode(path) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_bytes_are_written_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    path.write_bytes(b"old")
+    with write_bytes_atomically(path) as stream:
+        stream.write(b"PK\x03\x04\r\n\xff")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"PK\x03\x04\r\n\xff"
+    assert mode(path) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no"), ConnectionResetError(errno.ECONNRESET, "x")])
+def test_old_file_stays_when_the_block_raises(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "report.csv"
+    path.write_text("old")
+
+    def write() -> None:
+        with write_atomically(path) as stream:
+            stream.write("half")
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        write()
+    assert caught.value is error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom evergreen_groups.state.files import write_atomically\n"
+        "with write_atomically(Path(sys.argv[1])) as stream:\n"
+        "    stream.write('half')\n    stream.flush()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    [abandoned] = tmp_path.iterdir()
+    assert mode(abandoned) == 0o600
+    with write_atomically(path) as first:
+        assert not abandoned.exists()
+        with write_atomically(path) as second:
+            second.write("second")
+        first.write("first, which another writer at the same time does not take for abandoned")
+    assert path.read_text().startswith("first, ")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def refusal(path: Path, text: str = "new") -> str:
+    with pytest.raises(ConfigurationError) as caught, write_atomically(path) as stream:
+        stream.write(text)
+    return str(caught.value)
+
+
+def test_no_such_directory(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "report.csv"
+    advice = "create the directory or name another file"
+    assert refusal(path) == f"cannot write {path}: No such file or directory; {advice}"
+
+
+def test_directory_in_its_place(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"cannot write {tmp_path}: Is a directory; name a file in it"
+
+
+def test_file_where_a_directory_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "Not a directory; name a file in a directory" in refusal(tmp_path / "file" / "report.csv")
+
+
+def test_name_too_long(tmp_path: Path) -> None:
+    assert "name it shorter" in refusal(tmp_path / ("r" * 300))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pipe_is_left_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "not a regular file" in refusal(pipe)
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    link = tmp_path / "report.csv"
+    link.symlink_to(target)
+    with write_atomically(link) as stream:
+        stream.write("new")
+    assert target.read_text() == "precious"
+    assert not link.is_symlink()
+    assert link.read_text() == "new"
+
+
+def test_disk_that_takes_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    path.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        message = refusal(path, "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert message == f"cannot write {path}: File too large; name another file"
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with write_atomically(Path("report.json")) as stream:
+        stream.write("{}")
+    assert (tmp_path / "report.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_into_a_file(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "report"
+    with write_atomically(path) as stream:
+        render(sample_report(), format, stream)
+    assert "田中 さくら" in path.read_text(encoding="utf-8")
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(ValueError, match="unknown format 'xlsx'; known are table, csv, json, html"):
+        render(sample_report(), "xlsx", io.StringIO())
+
+
+def test_importing_the_room_is_cheap() -> None:
+    code = (
+        "import sys, evergreen_groups.render.report.writers\n"
+        "print(sorted({'rich', 'lxml', 'csv', 'json'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"

@@ -1,0 +1,134 @@
+"""Locks between processes: who holds them is told, and who was killed while holding one is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.state import Holder, changes_lock, report_lock
+from evergreen_groups.state.directory import REPORT_LOCK
+from evergreen_groups.state.lock import hold, holder_of
+
+HOLDING = (
+    "import sys\nfrom pathlib import Path\nfrom evergreen_groups.state.lock import hold\n"
+    "with hold(Path(sys.argv[1]), 'is busy'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "some.lock"
+
+
+@contextmanager
+def another_process_holds(file: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(BusyError) as caught, hold(file, "is busy"):
+        pass
+    return str(caught.value)
+
+
+def test_the_holder_is_noted_and_taken_out_again(file: Path) -> None:
+    before = datetime.now(UTC)
+    with hold(file, "is busy") as holder:
+        assert holder.pid == os.getpid()
+        assert before <= holder.since <= datetime.now(UTC)
+        assert holder_of(file) == holder
+        assert holder.alive
+    assert holder_of(file) is None
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_another_run_is_refused_and_told_who_holds_it(file: Path) -> None:
+    with another_process_holds(file) as process:
+        holder = holder_of(file)
+        assert holder is not None
+        assert refusal(file) == f"another run is busy (process {process.pid}, since {holder.since:%Y-%m-%d %H:%M:%S})"
+        assert holder_of(file) == holder  # the refused one left the note alone
+    with hold(file, "is busy"):
+        pass
+
+
+def test_who_was_killed_is_known_and_holds_nothing(file: Path) -> None:
+    with another_process_holds(file) as process:
+        process.send_signal(signal.SIGKILL)
+    killed = holder_of(file)
+    assert killed is not None
+    assert (killed.pid, killed.alive) == (process.pid, False)
+    with hold(file, "is busy") as holder:
+        assert holder_of(file) == holder
+
+
+def test_a_process_that_got_the_number_of_another_is_a_stranger() -> None:
+    this = Holder.this_process()
+    assert this.start_tick is not None
+    assert this.alive
+    assert not Holder(this.pid, this.since, this.start_tick - 1).alive
+    assert not Holder(this.pid, this.since, None).alive
+
+
+def test_the_kernel_decides_even_where_the_note_is_of_one_that_has_ended(file: Path) -> None:
+    with another_process_holds(file):
+        note = json.loads(file.read_text())
+        file.write_text(json.dumps({**note, "pid": os.getpid(), "start_tick": 1}))
+        assert "has ended, but something it started has not" in refusal(file)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "{", '{"pid": 1, "since": "yesterday"}', "\0\0\0"])
+def test_a_note_that_says_nothing(file: Path, text: str) -> None:
+    with another_process_holds(file):
+        file.write_text(text)
+        assert holder_of(file) is None
+        assert refusal(file) == "another run is busy (it has just begun)"
+
+
+def test_an_error_in_the_block_lets_go(file: Path) -> None:
+    with pytest.raises(ZeroDivisionError), hold(file, "is busy"):
+        raise ZeroDivisionError
+    assert holder_of(file) is None
+    with hold(file, "is busy"):
+        pass
+
+
+def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / REPORT_LOCK).mkdir()
+    with (
+        pytest.raises(ConfigurationError, match="must belong to the user who runs this"),
+        report_lock(tmp_path),
+    ):
+        pass
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        holder_of(tmp_path / REPORT_LOCK)
+
+
+def test_changes_and_reports_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+    with changes_lock(tmp_path, "https://a.example"), changes_lock(tmp_path, "https://b.example"):
+        with (
+            report_lock(tmp_path),
+            pytest.raises(BusyError, match="is making the report"),
+            report_lock(tmp_path),
+        ):
+            pass
+        with (
+            pytest.raises(BusyError, match="is changing groups at this gateway"),
+            changes_lock(tmp_path, "https://a.example"),
+        ):
+            pass

@@ -1,0 +1,51 @@
+"""The command, run in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support.gateways import PASSWORD
+
+from evergreen_groups.settings import load
+
+
+class Command:
+    """Runs the command in a process of its own, with nothing configured but what is given."""
+
+    def __init__(self, directory: Path, url: str | None, account: str = "consortium_staff") -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "XDG_"))}
+        self.config = directory / "command.toml"  # else the machine's own would count where nothing is configured
+        self.config.touch()
+        self.environ = {
+            **kept,
+            "HOME": str(directory),
+            "COLUMNS": "80",
+            load.CONFIG_VARIABLE: str(self.config),
+        }
+        if url is not None:
+            self.environ |= {
+                "EVERGREEN_GROUPS_GATEWAY_URL": url,
+                "EVERGREEN_GROUPS_GATEWAY_USERNAME": account,
+                "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+            }
+
+    def arguments(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "evergreen_groups", *words]
+
+    def __call__(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.arguments(*words),
+            env=self.environ,
+            input=answer,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+
+def one_line(text: str) -> bool:
+    return text.startswith("evergreen-groups: ") and text.count("\n") == 1

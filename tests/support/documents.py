@@ -1,0 +1,24 @@
+"""JSON documents of the hooks, held against their schemas."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import jsonschema
+from support.schemas import strict
+
+from evergreen_groups import hooks
+
+
+def schema(kind: str) -> Any:
+    text = resources.files("evergreen_groups.hooks").joinpath("schemas", f"{kind}.schema.json").read_text("utf-8")
+    return strict(json.loads(text))
+
+
+def document(value: Any) -> dict[str, Any]:
+    """The JSON form, held against its schema."""
+    made = json.loads(json.dumps(hooks.as_json(value)))
+    jsonschema.validate(made, schema(made["kind"]))
+    return made

@@ -1,0 +1,19 @@
+"""Gateways and clients of the sandbox, by account."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evergreen_groups.client import Client
+from evergreen_groups.gateway import Credentials, Gateway
+
+PASSWORD = "sandbox"
+
+
+def gateway_of(url: str, account: str, **options: object) -> Gateway:
+    credentials = Credentials(username=account, password=PASSWORD)
+    return Gateway(url, credentials=credentials, **options)  # type: ignore[arg-type]  # handed on as they come
+
+
+def client_of(gateway: Gateway, directory: Path) -> Client:
+    return Client(gateway, account="consortium_staff", state_directory=directory / "state")

@@ -1,0 +1,292 @@
+"""Reports for the tests of the renderers: invented families, and as many of them as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import strategies as st
+
+from evergreen_groups.groups import GroupFines, Member
+from evergreen_groups.ils import OrgUnit
+from evergreen_groups.policy import Comparison, Limit, decide
+from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
+from evergreen_groups.report.models import Present
+
+GENERATED_AT = datetime(2026, 8, 14, 3, 15, 7, tzinfo=timezone(timedelta(hours=-5)))
+GATEWAY = "https://ils.example.org/osrf-gateway-v1"
+LIMIT = Limit()
+
+_FAMILY_NAMES = (
+    "Okafor",
+    "Lindqvist",
+    "O'Brien",
+    "van den Berg",
+    "García Márquez",
+    "Nguyễn",
+    "Kowalczyk",
+    "Featherstonehaugh",
+)
+_GIVEN_NAMES = ("Ada", "Bartholomew", "Chi", "Dolores", "Emil", "Fatima", "Gus", "Hildegard Maria Theresia")
+_LIBRARIES = ("BR1", "BR2", "BR3", "BM1", "SL1")
+
+
+def member(
+    id: int,
+    name: str,
+    own_fines: str,
+    *,
+    barcode: str | None = "",
+    library: str = "BR1",
+    group_lead: bool = False,
+    limit: Limit = LIMIT,
+) -> Member:
+    """A member whose barcode, unless given, is made of the id."""
+    if barcode == "":
+        barcode = f"2999900{id:07}"
+    fines = Decimal(own_fines)
+    return Member(id, name, barcode, library, fines, decide(fines, limit).blocked, group_lead, limit)
+
+
+def report_of(
+    groups: Iterable[GroupFines],
+    *,
+    criteria: Criteria | None = None,
+    notes: Sequence[str] = (),
+    left_out_count: int = 0,
+) -> Report:
+    """A report of these groups with the sums that belong to it."""
+    groups = tuple(groups)
+    criteria = criteria or Criteria()
+    totals = Totals(
+        group_count=len(groups),
+        member_count=sum(group.member_count for group in groups),
+        owing_count=sum(group.owing_count for group in groups),
+        over_limit_count=sum(group.over_limit_count for group in groups),
+        combined_fines=sum((group.combined_fines for group in groups), Decimal("0.00")),
+        groups_nobody_over_limit=sum(group.nobody_over_limit for group in groups),
+        incomplete_group_count=sum(not group.complete for group in groups),
+    )
+    return Report(GENERATED_AT, GATEWAY, criteria, groups, totals, tuple(notes), left_out_count)
+
+
+FAMILIES = (
+    GroupFines(
+        1187,
+        (
+            member(412, "Castellanos-Whitfield, Maximiliana Josephine", "1204.50", library="BR1", group_lead=True),
+            member(413, "Castellanos-Whitfield, Theo", "88.10", library="BR1"),
+            member(977, "Whitfield, Rosa", "0.00", library="BR2"),
+            member(1203, "Whitfield, Ben", "-3.25", library="BR2", barcode=None),
+        ),
+    ),
+    GroupFines(
+        902,
+        (
+            member(377, "Tanaka, Keiko (田中 恵子)", "4.90", library="BR3", group_lead=True),
+            member(378, "田中 健太郎", "4.95", library="BR3"),
+            member(379, "田中 さくら", "4.75", library="BR3"),
+            member(380, "Tanaka, Jun", "5.00", library="BR3"),
+            member(381, "Tanaka, Emi", "4.80", library="BM1"),
+            member(382, "Tanaka, Ryo", "4.60", library="BM1"),
+        ),
+    ),
+    GroupFines(
+        2240,
+        (
+            member(1511, "O'Malley, Síle", "12.00", library="BR2", group_lead=True),
+            member(1512, "O'Malley, Fionn", "9.99", library="BR2"),
+        ),
+        hidden_member_count=2,
+        hidden_fines=Decimal("6.40"),
+    ),
+    GroupFines(
+        85,
+        (
+            member(31, "בן-דוד, יוסף", "20.00", library="BM1", barcode="21002000"),
+            member(66, "Ben-David, Miriam", "5.25", library="BM1"),
+        ),
+    ),
+    GroupFines(
+        31007,
+        (
+            member(20991, "Baptiste, Aimé", "25.00", library="SL1", group_lead=True),
+            member(20992, "Baptiste, Noé", "0.00", library="SL1"),
+        ),
+        hidden_member_count=1,
+        hidden_fines=None,
+    ),
+)
+
+INCOMPLETE_NOTE = "Three members can't be seen: the account lacks VIEW_USER at BR3. Two groups are incomplete."
+TOP_NOTE = "17 more groups owe that much and were left out by --top."
+
+
+def sample_report() -> Report:
+    """Five families: one far over, one where nobody is over the limit, two incomplete, one without a group lead."""
+    criteria = Criteria(orgs=("SYS1", "BM1"), top=5)
+    return report_of(FAMILIES, criteria=criteria, notes=(INCOMPLETE_NOTE, TOP_NOTE), left_out_count=17)
+
+
+def report_with_limits() -> Report:
+    """A family of which each has another limit: an amount to exceed, one to reach, and none."""
+    members = (
+        member(1, "Quist, Ana", "12.00", group_lead=True),
+        member(2, "Quist, Bo", "2.00", limit=Limit(Decimal("2.00"), Comparison.REACHES)),
+        member(3, "Quist, Cai", "90.00", limit=Limit(None)),
+    )
+    return report_of([GroupFines(1, members)], criteria=Criteria(limit=None))
+
+
+def changed_report() -> Report:
+    """The sample beside a run of the night before: of each kind, with other numbers, members and what isn't known."""
+    fines = {group.group: group.combined_fines for group in FAMILIES}
+
+    def change(group: int, kind: ChangeKind, before: str | None, **rest: Any) -> GroupChange:
+        return GroupChange(group, kind, Decimal(before) if before else None, fines.get(group), "BR1", **rest)
+
+    present = Present(612, "Featherstonehaugh, Hildegard Maria", 3, Decimal("3.00"))
+    changes = (
+        change(1187, ChangeKind.WORSE, "1204.00", joined_count=1),
+        change(902, ChangeKind.NEW, None, formerly=(77,)),
+        change(2240, ChangeKind.BETTER, "40.00", left_count=2, formerly=(11,)),
+        change(85, ChangeKind.UNCHANGED, "25.25", formerly=(84, 85)),
+        change(31007, ChangeKind.UNCHANGED, "25.00", certain=False),
+    )
+    cleared = (
+        change(611, ChangeKind.CLEARED, "1260.10", present=present),
+        change(17, ChangeKind.CLEARED, "26.10", certain=False),
+    )
+    trend = tuple(
+        RunTotals(GENERATED_AT - timedelta(days=29 - night), 5 + night % 3, 19 + night % 4, Decimal(1000 + 10 * night))
+        for night in range(30)
+    )
+    since = GENERATED_AT - timedelta(days=1)
+    by_group = {change.group: change for change in changes}
+    return replace(sample_report(), changes=Changes(since, by_group, cleared, trend))
+
+
+def empty_report() -> Report:
+    """A report that found nothing."""
+    return report_of((), criteria=Criteria(min_total=Decimal("10000.00")))
+
+
+def large_report(group_count: int = 4000) -> Report:
+    """Families of two to four and some of seven, about eleven members to four groups, worst first."""
+    groups = []
+    patron = 1000
+    for number in range(group_count):
+        size = (2, 3, 2, 4)[number % 4] if number % 50 else 7
+        members = []
+        for place in range(size):
+            patron += 1
+            name = f"{_FAMILY_NAMES[number % 8]}, {_GIVEN_NAMES[(number + place) % 8]}"
+            fines = Decimal(3_000_000 // (number + 20) + (patron * 7919) % 1700) / 100 / (place + 1)
+            library = _LIBRARIES[number % 5]
+            members.append(member(patron, name, f"{fines:.2f}", library=library, group_lead=place == 0))
+        groups.append(GroupFines(number * 3 + 1, tuple(members)))
+    groups.sort(key=lambda group: group.combined_fines, reverse=True)
+    return report_of(groups)
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</td></table></details><h1>x",
+    "</script><b>",
+    "<!-- ",
+    "]]>",
+    "&lt;&amp;&#0;",
+    "\x1b[31mred\x1b[0m",
+    "\x1b]0;title\x07",
+    "\x9b2J",
+    "a\r\nb\tc",
+    "nul\x00nul",
+    "[bold red]x[/]",
+    "[/]",
+    ":skull:",
+    "=1+1",
+    "'=1+1",
+    "+1",
+    "-2",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "＝1",
+    "\u202egnp.exe",
+    "\u2067rtl\u2069",
+    "שלום, עולם",
+    "田中" * 20,
+    "👩‍👩‍👧 e\u0301",
+    "a" * 120,
+    "-" * 90,
+    "",
+    '","',
+    "line\u2028separator\u2029",
+)
+
+hostile_texts = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(max_size=25),
+    st.tuples(st.sampled_from(HOSTILE), st.text(max_size=8), st.sampled_from(HOSTILE)).map("".join),
+)
+
+
+@st.composite
+def hostile_reports(draw: st.DrawFn) -> Report:
+    """Reports whose every text is one that somebody might try to do harm with."""
+    groups = []
+    for number in range(draw(st.integers(0, 3))):
+        members = [
+            member(
+                number * 10 + place + 1,
+                draw(hostile_texts),
+                str(draw(st.decimals(-50, 99999, places=2, allow_nan=False, allow_infinity=False))),
+                barcode=draw(st.none() | hostile_texts.filter(bool)),
+                library=draw(hostile_texts),
+                group_lead=draw(st.booleans()),
+            )
+            for place in range(draw(st.integers(1, 3)))
+        ]
+        hidden = draw(st.integers(0, 2))
+        known = draw(st.booleans()) or not hidden
+        groups.append(GroupFines(number + 1, tuple(members), hidden, Decimal("0.00") if known else None))
+    criteria = Criteria(orgs=tuple(draw(st.lists(hostile_texts, max_size=2))))
+    return report_of(groups, criteria=criteria, notes=draw(st.lists(hostile_texts, max_size=2)))
+
+
+@st.composite
+def hostile_changed_reports(draw: st.DrawFn) -> Report:
+    """The same with changes: every listed group, and cleared ones whose names and libraries mean harm as well."""
+    report = draw(hostile_reports())
+    by_group = {}
+    for group in report.groups:
+        kind = draw(st.sampled_from([ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED]))
+        before = None if kind is ChangeKind.NEW else Decimal("26.10")
+        by_group[group.group] = GroupChange(
+            group.group, kind, before, group.combined_fines, group.library, certain=draw(st.booleans())
+        )
+    cleared = tuple(
+        GroupChange(
+            100 + number,
+            ChangeKind.CLEARED,
+            Decimal("30.00"),
+            None,
+            draw(hostile_texts),
+            present=draw(st.none() | st.builds(Present, st.just(7), hostile_texts, st.just(2), st.just(None))),
+        )
+        for number in range(draw(st.integers(0, 12)))
+    )
+    trend = (RunTotals(GENERATED_AT, 0, 0, Decimal("-1.00")),) * draw(st.integers(0, 3))
+    return replace(report, changes=Changes(GENERATED_AT, by_group, cleared, trend))
+
+
+ORG_UNITS = (
+    OrgUnit(1, "CONS", "All", None),
+    OrgUnit(2, "SYS", "System", 1),
+    OrgUnit(3, "BR1", "One", 2),
+    OrgUnit(4, "BR2", "Two", 2),
+)

@@ -1,0 +1,17 @@
+"""JSON schemas, made strict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def strict(schema: Any) -> Any:
+    """The schema with every object closed, so that a key that it doesn't describe is an error."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: strict(part) for key, part in schema.items()}
+    if schema.get("type") == "object":
+        closed["additionalProperties"] = False
+    return closed

@@ -1,0 +1,97 @@
+"""The web service over a gateway, for tests: its settings, sessions to call it with, and serving it for real."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.settings import GatewaySettings, PolicySettings, ServeSettings, Settings
+from evergreen_groups.settings.sections import EventsSettings
+from evergreen_groups.web import Server
+
+API = "/evergreen-groups/api/v1"
+PASSWORD = "sandbox"
+SECRET = "events-secret-of-the-tests"
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def settings_of(
+    url: str,
+    *,
+    serve: ServeSettings | None = None,
+    events: EventsSettings | None = None,
+    policy: PolicySettings | None = None,
+) -> Settings:
+    gateway = GatewaySettings(url=url, username="consortium_staff")
+    return Settings(
+        gateway=gateway,
+        policy=policy or PolicySettings(),
+        serve=serve or ServeSettings(port=0),
+        events=events or EventsSettings(),
+    )
+
+
+def events_settings(directory: Path, **options: Any) -> EventsSettings:
+    """Events taken with ``SECRET``, which is put into a file."""
+    file = directory / "events-secret"
+    file.write_text(SECRET)
+    file.chmod(0o600)
+    return EventsSettings(secret_file=file, **options)
+
+
+def session(url: str, **login: Any) -> str:
+    """A token, for the user name or barcode given; ``type`` is ``staff`` unless given. The session stays open."""
+    arguments = {"password": PASSWORD, "type": "staff", **login}
+    with Gateway(url) as gateway:
+        event = gateway.call("open-ils.auth", "open-ils.auth.login", arguments).value
+    return str(event["payload"]["authtoken"])
+
+
+def end_session(url: str, token: str) -> None:
+    with Gateway(url) as gateway:
+        gateway.call("open-ils.auth", "open-ils.auth.session.delete", token)
+
+
+def client_of(app: Flask) -> FlaskClient:
+    """A client that sends the cookies that a test gives it, and keeps none."""
+    return app.test_client(use_cookies=False)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def cookie(token: str) -> dict[str, str]:
+    """The header as the staff client's cookie makes it."""
+    return {"Cookie": f"eg.auth.token={quote(json.dumps(token), safe='')}"}
+
+
+@contextmanager
+def served(app: Flask, serve: ServeSettings | None = None) -> Iterator[str]:
+    """The app on a free port, served as the command does; gives the root of its address."""
+    server = Server(app, serve or ServeSettings(port=0))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+        thread.join()

@@ -1,0 +1,446 @@
+"""The web service: what it answers, in whose name it asks, and how it is made."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import requests
+from flask import Flask
+from flask.testing import FlaskClient
+from support.fault_proxy import Call, Fault, FaultProxy
+from support.report_samples import sample_report
+from support.web_caller import (
+    API,
+    SECRET,
+    Clock,
+    bearer,
+    client_of,
+    cookie,
+    end_session,
+    events_settings,
+    served,
+    session,
+    settings_of,
+)
+
+from evergreen_groups import hooks
+from evergreen_groups.client import Client
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.nightly.publication import publish
+from evergreen_groups.render.report import render
+from evergreen_groups.report import Criteria
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings.sections import EventsSettings
+from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web.events import SECRET_HEADER
+
+LOGIN, LOOK = "open-ils.auth.login", "open-ils.auth.session.retrieve"
+FRAMES = "; frame-ancestors 'none'"
+MakeApp = Callable[[Settings], Flask]
+
+
+@pytest.fixture
+def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
+    """A service over a gateway that is watched."""
+    return client_of(make_app(settings_of(proxy.url)))
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> dict[str, str]:
+    """The headers of somebody who may see everybody."""
+    return bearer(session(sandbox.url, username="consortium_staff"))
+
+
+class TestReading:
+    @pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
+    def test_it_answers_what_the_hooks_do_in_the_callers_name(
+        self, caller: FlaskClient, sandbox: Sandbox, account: str
+    ) -> None:
+        token = session(sandbox.url, username=account)
+        with Gateway(sandbox.url, token=token) as gateway:
+            own = Client(gateway, account=account)
+            expected = {
+                f"{API}/patrons/1026/summary": hooks.as_json(hooks.patron_summary(own, 1026)),
+                f"{API}/patrons/1053/block": hooks.as_json(hooks.block_decision(own, 1053)),
+                f"{API}/patrons/by-barcode/20000000001053/block": hooks.as_json(hooks.block_decision(own, 1053)),
+                f"{API}/groups/1006": hooks.as_json(hooks.group_summary(own, 1006)),
+            }
+        for address, document in expected.items():
+            for headers in (bearer(token), cookie(token)):
+                answer = caller.get(address, headers=headers)
+                assert (answer.status_code, answer.content_type) == (200, "application/json")
+                assert answer.get_json() == document
+
+    def test_members_out_of_the_callers_sight_are_counted_and_not_named(
+        self, caller: FlaskClient, sandbox: Sandbox
+    ) -> None:
+        north = caller.get(f"{API}/groups/1006", headers=bearer(session(sandbox.url, username="north_manager")))
+        everybody = caller.get(f"{API}/groups/1006", headers=bearer(session(sandbox.url, username="admin")))
+        assert "Declan" in everybody.text
+        assert "Declan" not in north.text
+        assert north.get_json()["hidden_members"] == {"count": 1, "fines": "22.00"}
+        assert north.get_json()["group_fines"] == everybody.get_json()["group_fines"] == "40.40"
+
+    def test_nobody_is_logged_in_to_read(self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]) -> None:
+        for address in ("patrons/1001/summary", "patrons/1001/block", "groups/1001", "patrons/999999/block"):
+            caller.get(f"{API}/{address}", headers=staff)
+        assert LOGIN not in proxy.seen
+        assert proxy.seen
+
+    def test_the_look_at_a_session_does_not_prolong_it(
+        self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        looks = []
+
+        def watch(call: Call) -> Fault:
+            if call.method == LOOK:
+                looks.append(call.parameters[1:])
+            return Fault.NONE
+
+        proxy.decide = watch
+        caller.get(f"{API}/patrons/1001/summary", headers=staff)
+        assert looks
+        assert all(look == [None, 1] for look in looks)
+
+    def test_a_caller_is_remembered_for_a_while(
+        self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
+    ) -> None:
+        def calls() -> list[str]:
+            """What the gateway is asked for a summary."""
+            before = len(proxy.seen)
+            assert caller.get(f"{API}/patrons/1001/summary", headers=staff).status_code == 200
+            return proxy.seen[before:]
+
+        assert LOOK in calls()
+        assert calls() == ["open-ils.pcrud.search.au.atomic", "open-ils.pcrud.search.mous.atomic"]
+        clock.now += 31
+        assert LOOK in calls()
+
+    def test_a_session_that_has_ended_gets_no_further_though_it_is_remembered(
+        self, caller: FlaskClient, sandbox: Sandbox
+    ) -> None:
+        token = session(sandbox.url, username="consortium_staff")
+        addresses = [f"{API}/{rest}" for rest in ("patrons/1001/summary", "patrons/1001/block", "groups/1001")]
+        for address in addresses:
+            assert caller.get(address, headers=bearer(token)).status_code == 200
+        end_session(sandbox.url, token)
+        for address in addresses:
+            assert caller.get(address, headers=bearer(token)).status_code == 401
+
+    def test_the_log_says_which_permission_a_session_lacks(
+        self, make_app: MakeApp, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The ILS's own limits take more of them than staff commonly have."""
+        caplog.set_level(logging.INFO)
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        caller = client_of(make_app(settings_of(sandbox.url, policy=PolicySettings(limit="ils"))))
+        patron = session(sandbox.url, barcode="20000000001001", type="opac")
+        desk = session(sandbox.url, username="harbor_desk")
+        for token, lacking in ((patron, "STAFF_LOGIN and VIEW_USER"), (desk, "VIEW_GROUP_PENALTY_THRESHOLD")):
+            assert caller.get(f"{API}/patrons/1001/block", headers=bearer(token)).status_code == 403
+            assert f"the session lacks the permission {lacking}\n" in caplog.text
+
+    def test_a_deleted_patron_is_not_there(self, caller: FlaskClient, staff: dict[str, str]) -> None:
+        assert caller.get(f"{API}/patrons/1031/summary", headers=staff).status_code == 404
+        assert caller.get(f"{API}/patrons/1031/block", headers=staff).status_code == 404
+
+    def test_many_at_once_get_each_their_own(self, make_app: MakeApp, sandbox: Sandbox) -> None:
+        """Over real connections: no answer of one session or patron reaches another."""
+        app = make_app(settings_of(sandbox.url, serve=ServeSettings(port=0, threads=8)))
+        hidden = {"north_manager": 1, "admin": 0}
+        tokens = {account: session(sandbox.url, username=account) for account in hidden}
+
+        def ask(number: int) -> None:
+            account, patron = list(hidden)[number % 2], (1026, 1028)[number // 2 % 2]
+            answer = requests.get(f"{url}{API}/patrons/{patron}/summary", headers=bearer(tokens[account]), timeout=30)
+            document = answer.json()
+            assert (document["patron"], document["hidden_members"]["count"]) == (patron, hidden[account])
+
+        with served(app, ServeSettings(port=0, threads=8)) as url, ThreadPoolExecutor(8) as pool:
+            list(pool.map(ask, range(60)))
+
+
+class TestRateLimit:
+    def test_a_session_that_asks_too_often_is_told_when_to_come_back(
+        self, make_app: MakeApp, sandbox: Sandbox, clock: Clock, staff: dict[str, str]
+    ) -> None:
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(rate_limit=30))))
+        statuses = [caller.get(f"{API}/patrons/1001/block", headers=staff).status_code for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        refused = caller.get(f"{API}/patrons/1001/summary", headers=staff)
+        assert (refused.headers["Retry-After"], refused.content_type) == ("2", "application/problem+json")
+        other = bearer(session(sandbox.url, username="admin"))
+        assert caller.get(f"{API}/patrons/1001/block", headers=other).status_code == 200
+        clock.now += 2
+        assert caller.get(f"{API}/patrons/1001/block", headers=staff).status_code == 200
+
+    def test_made_up_tokens_soon_cost_the_ils_nothing_and_keep_nobody_else_out(
+        self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
+    ) -> None:
+        caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
+        known, new = (bearer(session(sandbox.url, username=name)) for name in ("consortium_staff", "admin"))
+
+        def status(headers: dict[str, str], address: str = "203.0.113.5") -> int:
+            headers = {**headers, "X-Forwarded-For": address}
+            return caller.get(f"{API}/patrons/1001/block", headers=headers).status_code
+
+        assert status(known) == 200
+        assert [status(bearer(f"{number:032}")) for number in range(5)] == [401, 401, 401, 429, 429]
+        before = len(proxy.seen)
+        assert status(bearer("f" * 32)) == 429
+        assert len(proxy.seen) == before
+        assert status(bearer("f" * 32), "203.0.113.6") == 401
+        clock.now += 1  # what is left is too little yet for another
+        assert (status(known), status(new)) == (200, 429)
+        clock.now += 60
+        assert (status(known), status(new)) == (200, 200)
+
+    def test_a_session_that_has_ended_is_counted_as_well(
+        self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy
+    ) -> None:
+        token = session(sandbox.url, username="consortium_staff")
+        end_session(sandbox.url, token)
+        caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
+        statuses = [caller.get(f"{API}/patrons/1001/block", headers=bearer(token)).status_code for _ in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        assert proxy.seen.count(LOOK) == 3
+
+
+class TestReport:
+    ADDRESS = f"{PREFIX}/reports/latest"
+
+    def test_the_page_of_the_nightly_run_under_its_own_policy(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
+    ) -> None:
+        stream = io.StringIO()
+        render(sample_report(), "html", stream)
+        settings = settings_of(sandbox.url)
+        output = tmp_path / "report.html"
+        settings = replace(settings, report=replace(settings.report, output=output))
+        caller = client_of(make_app(settings))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
+        output.write_text(stream.getvalue(), encoding="utf-8")
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, answer.content_type) == (200, "text/html; charset=utf-8")
+        assert answer.text == stream.getvalue()
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert policy.endswith(FRAMES)
+        assert f'content="{policy.removesuffix(FRAMES)}"' in answer.text
+
+    def test_a_page_without_a_policy_runs_no_scripts(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
+    ) -> None:
+        (tmp_path / "page.html").write_text("<script>alert(1)</script>")
+        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "page.html"))
+        policy = client_of(make_app(settings)).get(self.ADDRESS, headers=staff).headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+
+    @pytest.mark.parametrize(
+        ("name", "output_format", "status"),
+        [("page.html", "table", 200), ("page", "html", 200), ("page.json", "html", 404), ("page", "csv", 404)],
+    )
+    def test_only_a_report_that_is_a_page_is_served(
+        self,
+        make_app: MakeApp,
+        sandbox: Sandbox,
+        tmp_path: Path,
+        staff: dict[str, str],
+        name: str,
+        output_format: str,
+        status: int,
+    ) -> None:
+        (tmp_path / name).write_text("the report")
+        report = ReportSettings(output=tmp_path / name, format=output_format)
+        caller = client_of(make_app(replace(settings_of(sandbox.url), report=report)))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == status
+
+    @pytest.mark.parametrize("where", ["[serve] report", "[report] output", "where the nightly unit writes"])
+    def test_of_a_report_by_library_the_page_with_everything(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], where: str
+    ) -> None:
+        directory = tmp_path / "state" / "reports"  # the state directory is that of the app
+        settings = {
+            "[serve] report": settings_of(sandbox.url, serve=ServeSettings(report=directory)),
+            "[report] output": replace(
+                settings_of(sandbox.url), report=ReportSettings(output=directory, split="library")
+            ),
+        }.get(where, settings_of(sandbox.url))
+        caller = client_of(make_app(settings))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
+        directory.mkdir(parents=True)
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), directory)
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert answer.text == (directory / "latest" / "LAKELAND.html").read_text(encoding="utf-8")
+        assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
+
+    @pytest.mark.parametrize("shortname", ["CON", "The Lakeland Libraries", "index", "../LAKELAND", "harbor"])
+    def test_the_topmost_org_unit_may_be_called_anything(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], shortname: str
+    ) -> None:
+        """Its page then has another name."""
+        sandbox._store.update("aou", 1, {"shortname": shortname})
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path, ["html"])
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))))
+        answer = caller.get(self.ADDRESS, headers=staff)
+        (page,) = (tmp_path / "latest").glob(f"{re.sub('[^A-Za-z0-9.]', '_', shortname).lstrip('.')}-????????.html")
+        assert answer.text == page.read_text(encoding="utf-8")
+
+    def test_a_report_that_cannot_be_read(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
+    ) -> None:
+        (tmp_path / "latest" / "LAKELAND.html").mkdir(parents=True)
+        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))
+        assert client_of(make_app(settings)).get(self.ADDRESS, headers=staff).status_code == 503
+
+
+class TestPanel:
+    def test_the_script_is_fetched_again_only_when_it_has_changed(self, caller: FlaskClient) -> None:
+        first = caller.get(f"{PREFIX}/panel.js")
+        assert (first.status_code, first.content_type) == (200, "text/javascript; charset=utf-8")
+        assert len(first.data) < 16 * 1024
+        second = caller.get(f"{PREFIX}/panel.js", headers={"If-None-Match": first.headers["ETag"]})
+        assert (second.status_code, second.data) == (304, b"")
+        assert caller.get(f"{PREFIX}/panel.js", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+class TestHealth:
+    def test_it_says_whether_the_gateway_answers_and_asks_it_seldom(
+        self, caller: FlaskClient, proxy: FaultProxy, clock: Clock
+    ) -> None:
+        for _ in range(3):
+            answer = caller.get(f"{PREFIX}/healthz")
+            assert answer.get_json() == {"status": "up", "gateway": "answers", "breaker": "closed"}
+        assert len(proxy.seen) == 1
+        clock.now += 16
+        proxy.decide = lambda call: Fault.DROP_REQUEST
+        for _ in range(3):
+            answer = caller.get(f"{PREFIX}/healthz")
+            assert (answer.status_code, answer.get_json()["gateway"]) == (200, "does not answer")
+
+    def test_one_request_at_a_time_looks(
+        self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
+    ) -> None:
+        serve = ServeSettings(port=0, threads=3)
+        arrived, let_go = threading.Event(), threading.Event()
+
+        def hold(call: Call) -> Fault:
+            arrived.set()
+            let_go.wait(30)
+            return Fault.NONE
+
+        proxy.decide = hold
+        with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(1) as pool:
+
+            def gateway() -> str:
+                return str(requests.get(f"{url}{PREFIX}/healthz", timeout=30).json()["gateway"])
+
+            for known in ("not known yet", "answers"):
+                looking = pool.submit(gateway)
+                assert arrived.wait(30)
+                before = len(proxy.seen)
+                assert [gateway() for _ in range(3)] == [known] * 3
+                assert len(proxy.seen) == before
+                let_go.set()
+                assert looking.result() == "answers"
+                arrived.clear()
+                let_go.clear()
+                clock.now += 16
+
+    def test_what_requests_have_seen_of_the_gateway_will_do(
+        self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        caller.get(f"{API}/patrons/1001/block", headers=staff)
+        before = len(proxy.seen)
+        assert caller.get(f"{PREFIX}/healthz").get_json()["gateway"] == "answers"
+        assert len(proxy.seen) == before
+
+
+class TestMaking:
+    def test_without_a_gateway(self) -> None:
+        with pytest.raises(ConfigurationError, match="no gateway: set url"):
+            create_app(Settings(), {})
+
+    def test_events_need_a_service_account(self, tmp_path: Path) -> None:
+        settings = settings_of("http://127.0.0.1:1", events=events_settings(tmp_path))
+        with pytest.raises(ConfigurationError, match="no password"):
+            create_app(settings, {})
+        settings = replace(settings, gateway=replace(settings.gateway, username=None))
+        with pytest.raises(ConfigurationError, match="username"):
+            create_app(settings, {"EVERGREEN_GROUPS_PASSWORD": "x"})
+
+    def test_a_secret_that_anybody_could_guess(self, tmp_path: Path) -> None:
+        (tmp_path / "short").write_text("secret\n")
+        (tmp_path / "short").chmod(0o600)
+        settings = settings_of("http://127.0.0.1:1", events=EventsSettings(secret_file=tmp_path / "short"))
+        with pytest.raises(ConfigurationError, match="too short"):
+            create_app(settings, {})
+
+    def test_the_secret_as_a_systemd_credential(self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+        (tmp_path / "events_secret").write_text(SECRET)
+        environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
+        app = create_app(settings_of(sandbox.url), environ | {"STATE_DIRECTORY": str(tmp_path / "state")})
+        answer = client_of(app).post(
+            f"{PREFIX}/events",
+            json={"event": 1, "hook": "au.updated", "patron": 1001},
+            headers={SECRET_HEADER: SECRET},
+        )
+        close(app)
+        assert answer.status_code == 200
+
+    def test_it_needs_no_gateway_to_start_and_none_to_stop(self) -> None:
+        app = create_app(settings_of("http://127.0.0.1:1"), {})
+        assert client_of(app).get(f"{PREFIX}/openapi.json").status_code == 200
+        close(app)
+
+    def test_a_mount_that_takes_the_prefix_off(self, caller: FlaskClient, staff: dict[str, str]) -> None:
+        mount = {"SCRIPT_NAME": PREFIX}
+        address = "/api/v1/patrons/1001/block"
+        assert caller.get(address, headers=staff, environ_overrides=mount).status_code == 200
+        assert caller.get("/healthz", environ_overrides=mount).status_code == 200
+        assert caller.get(address, headers=staff).status_code == 404
+
+    def test_the_origin_is_the_gateways_unless_it_is_given(
+        self, make_app: MakeApp, sandbox: Sandbox, staff: dict[str, str]
+    ) -> None:
+        serve = ServeSettings(origin="https://ils.example.org")
+        for settings, origin in (
+            (settings_of(sandbox.url), sandbox.url),
+            (settings_of(sandbox.url, serve=serve), "https://ils.example.org"),
+        ):
+            caller = client_of(make_app(settings))
+            answer = caller.get(f"{API}/patrons/1001/block", headers={**staff, "Origin": origin})
+            assert answer.status_code == 200
+
+
+class TestBugs:
+    def test_a_bug_is_answered_and_its_message_goes_nowhere(
+        self,
+        caller: FlaskClient,
+        staff: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        def broken(client: Client, patron_id: int) -> None:
+            raise KeyError("Okonkwo, Adaeze")
+
+        monkeypatch.setattr(hooks, "block_decision", broken)
+        caplog.set_level(logging.DEBUG)
+        answer = caller.get(f"{API}/patrons/1001/block", headers=staff)
+        assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
+        assert "Okonkwo" not in answer.text + caplog.text
+        assert "KeyError" in caplog.text
+        assert "test_app.py" in caplog.text

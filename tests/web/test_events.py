@@ -1,0 +1,168 @@
+"""Events that the ILS sends to the web service."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask import Flask
+from flask.testing import FlaskClient
+from support.fault_proxy import Call, Fault, FaultProxy
+from support.web_caller import SECRET, client_of, events_settings, served, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.web import PREFIX
+from evergreen_groups.web.events import SECRET_HEADER
+
+ADDRESS = f"{PREFIX}/events"
+EVENT = {"event": 41, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": 1053}
+HEADERS = {SECRET_HEADER: SECRET}
+
+MakeApp = Callable[[Settings], Flask]
+
+
+@pytest.fixture
+def caller(make_app: MakeApp, proxy: FaultProxy, tmp_path: Path) -> FlaskClient:
+    """A service over a gateway that is watched."""
+    return client_of(make_app(settings_of(proxy.url, events=events_settings(tmp_path))))
+
+
+def test_the_outcome_is_the_answer(caller: FlaskClient) -> None:
+    answer = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
+    assert answer.status_code == 200
+    document = answer.get_json()
+    assert (document["event"], document["patron"], document["blocked"]) == (41, 1053, True)
+    assert (document["recalculated"], document["replayed"]) == (False, False)
+
+
+def test_a_form_says_the_same(caller: FlaskClient) -> None:
+    """And the numbers in JSON may be texts: the ILS makes both out of templates."""
+    texts = {name: str(value) for name, value in EVENT.items()}
+    for body in ({"data": texts}, {"json": {**texts, "event": "42"}}):
+        answer = caller.post(ADDRESS, headers=HEADERS, **body)
+        assert (answer.status_code, answer.get_json()["blocked"]) == (200, True)
+
+
+def test_a_replay_changes_nothing(caller: FlaskClient, sandbox: Sandbox) -> None:
+    first = caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM mbts WHERE usr = 1053")
+    second = caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()
+    assert second == {**first, "replayed": True}
+
+
+def test_the_ils_recalculates_where_that_is_configured(
+    make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    caller = client_of(make_app(settings_of(proxy.url, events=events_settings(tmp_path, recalculate=True))))
+    answer = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
+    assert (answer.status_code, answer.get_json()["recalculated"]) == (200, True)
+    assert [row["standing_penalty"] for row in sandbox._store.rows("ausp", {"usr": 1053})] == [1]
+
+
+def test_what_failed_is_said_and_it_may_be_sent_again(
+    caller: FlaskClient, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.refuse = lambda call: (500, "osrfMethodException : x") if call.method.startswith("open-ils.pcrud") else None
+    failed = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
+    assert failed.status_code == 502
+    detail = failed.get_json(force=True)["detail"]
+    assert "open-ils.pcrud" in detail
+    assert ("evergreen_groups.web", logging.WARNING, f"ServerError: {detail}") in caplog.record_tuples
+    proxy.refuse = lambda call: None
+    assert caller.post(ADDRESS, json=EVENT, headers=HEADERS).get_json()["replayed"] is False
+
+
+def test_a_gateway_that_is_down(caller: FlaskClient, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST
+    answer = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+
+
+def test_a_service_account_that_is_refused(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+    settings = settings_of(sandbox.url, events=events_settings(tmp_path))
+    settings = replace(settings, gateway=replace(settings.gateway, username="nobody"))
+    answer = client_of(make_app(settings)).post(ADDRESS, json=EVENT, headers=HEADERS)
+    assert (answer.status_code, "login refused" in answer.text) == (502, True)
+
+
+def test_a_patron_who_is_not_there(caller: FlaskClient) -> None:
+    answer = caller.post(ADDRESS, json={**EVENT, "patron": 999_999}, headers=HEADERS)
+    assert answer.status_code == 404
+
+
+def test_addresses_that_are_allowed(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+    allow = (ip_network("10.1.0.0/16"),)
+    caller = client_of(make_app(settings_of(sandbox.url, events=events_settings(tmp_path, allow=allow))))
+
+    def status(peer: str, forwarded: str | None = None) -> int:
+        headers = {**HEADERS, **({"X-Forwarded-For": forwarded} if forwarded else {})}
+        base = {"REMOTE_ADDR": peer}
+        return caller.post(ADDRESS, json=EVENT, headers=headers, environ_base=base).status_code
+
+    assert status("10.1.2.3") == 200
+    assert status("127.0.0.1", "10.1.2.3") == 200
+    assert status("127.0.0.1") == 403
+    assert status("10.2.0.1") == 403
+
+
+def test_events_leave_threads_for_the_desks(make_app: MakeApp, proxy: FaultProxy, tmp_path: Path) -> None:
+    serve = ServeSettings(port=0, threads=5)
+    app = make_app(settings_of(proxy.url, serve=serve, events=events_settings(tmp_path)))
+    arrived, let_go = threading.Semaphore(0), threading.Event()
+
+    def hold(call: Call) -> Fault:
+        if call.method.startswith("open-ils.pcrud"):
+            arrived.release()
+            let_go.wait(30)
+        return Fault.NONE
+
+    with served(app, serve) as url, ThreadPoolExecutor(3) as pool:
+
+        def send(number: int) -> requests.Response:
+            return requests.post(url + ADDRESS, json={**EVENT, "event": number}, headers=HEADERS, timeout=60)
+
+        assert send(1).status_code == 200
+        proxy.decide = hold
+        held = [pool.submit(send, number) for number in (2, 3, 4)]
+        for _ in held:
+            arrived.acquire(timeout=30)
+        assert send(5).status_code == 503
+        assert requests.get(f"{url}{PREFIX}/panel.js", timeout=30).status_code == 200
+        let_go.set()
+        assert [one.result().status_code for one in held] == [200, 200, 200]
+        assert send(5).status_code == 200
+
+
+def test_a_secret_in_another_alphabet(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+    events = events_settings(tmp_path)
+    secret = "тайное-слово-событий"
+    (tmp_path / "events-secret").write_text(secret + "\n", encoding="utf-8")
+    caller = client_of(make_app(settings_of(sandbox.url, events=events)))
+    as_sent = secret.encode().decode("latin-1")
+    assert caller.post(ADDRESS, json=EVENT, headers={SECRET_HEADER: as_sent}).status_code == 200
+
+
+def test_none_are_taken_without_a_secret(make_app: MakeApp, sandbox: Sandbox) -> None:
+    caller = client_of(make_app(settings_of(sandbox.url)))
+    assert caller.post(ADDRESS, json=EVENT, headers={SECRET_HEADER: ""}).status_code == 404
+
+
+def test_over_a_real_connection(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+    """As Evergreen's reactor sends it to loopback, and as Apache would hand it on for a stranger."""
+    app = make_app(settings_of(sandbox.url, events=events_settings(tmp_path)))
+    with served(app) as url:
+        sent: dict[str, Any] = {"json": EVENT, "timeout": 30}
+        assert requests.post(url + ADDRESS, headers=HEADERS, **sent).status_code == 200
+        forwarded = {**HEADERS, "X-Forwarded-For": "203.0.113.5"}
+        assert requests.post(url + ADDRESS, headers=forwarded, **sent).status_code == 403

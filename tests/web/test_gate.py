@@ -1,0 +1,258 @@
+"""What stands at the service's door, piece by piece: token, origin, address, rate limit, ids and barcodes."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.web_caller import Clock
+from werkzeug.datastructures import Headers
+
+from evergreen_groups.settings.sections import LOOPBACK
+from evergreen_groups.web import overload
+from evergreen_groups.web.overload import RateLimit
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.requests import (
+    LARGEST_ID,
+    barcode,
+    client_address,
+    is_allowed,
+    neighbourhood,
+    record_id,
+    refuse_other_origins,
+    token_of,
+)
+
+TOKEN, OTHER = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
+HERE = "https://ils.example.org"
+
+
+def packed(value: object) -> str:
+    return quote(json.dumps(value), safe="")
+
+
+class TestToken:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            [("Authorization", f"Bearer {TOKEN}")],
+            [("Authorization", f"bearer  {TOKEN} ")],
+            [("Cookie", f"eg.auth.token={packed(TOKEN)}")],
+            [("Cookie", f'eg.auth.token="{TOKEN}"')],
+            [("Cookie", f"a=b; eg.auth.token={packed(TOKEN)}; eg.auth.token.oc={packed(OTHER)}")],
+            [("Cookie", "a=b"), ("Cookie", f"eg.auth.token={packed(TOKEN)}")],
+            [("Cookie", f"eg.auth.token={packed(TOKEN)}; eg.auth.token={packed(TOKEN)}")],
+            [("Authorization", f"Bearer {TOKEN}"), ("Cookie", f"eg.auth.token={packed(OTHER)}")],
+            [("Authorization", "Basic YTpi"), ("Cookie", f"eg.auth.token={packed(TOKEN)}")],
+        ],
+    )
+    def test_where_it_is_found(self, headers: list[tuple[str, str]]) -> None:
+        assert token_of(Headers(headers)) == TOKEN
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            [],
+            [("Authorization", "Bearer")],
+            [("Authorization", "Bearer ")],
+            [("Authorization", TOKEN)],
+            [("Authorization", f"Basic {TOKEN}")],
+            [("Authorization", f"Bearer {TOKEN} {TOKEN}")],
+            [("Authorization", "Bearer x")],
+            [("Authorization", "Bearer " + "a" * 129)],
+            [("Authorization", f'Bearer "{TOKEN}"')],
+            [("Authorization", "Bearer "), ("Cookie", f"eg.auth.token={packed(TOKEN)}")],
+            [("Cookie", f"eg.auth.token={TOKEN}")],
+            [("Cookie", f"eg.auth.token.oc={packed(TOKEN)}")],
+            [("Cookie", f"eg.auth.token.provisional={packed(TOKEN)}")],
+            [("Cookie", f"EG.AUTH.TOKEN={packed(TOKEN)}")],
+            [("Cookie", f"eg.auth.token={packed([TOKEN])}")],
+            [("Cookie", "eg.auth.token=%22")],
+            [("Cookie", "eg.auth.token=" + "[" * 10_000)],
+            [("Cookie", f"eg.auth.token={packed(TOKEN)}; eg.auth.token={packed(OTHER)}")],
+        ],
+    )
+    def test_anything_else_is_no_session(self, headers: list[tuple[str, str]]) -> None:
+        with pytest.raises(ProblemError) as refused:
+            token_of(Headers(headers))
+        assert refused.value.status == 401
+
+    @given(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\n"), max_size=60))
+    def test_no_cookie_breaks_it(self, text: str) -> None:
+        headers = Headers([("Cookie", f"eg.auth.token={text}")])
+        with pytest.raises(ProblemError):
+            token_of(headers)
+
+
+class TestOrigin:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Sec-Fetch-Site": "same-origin"},
+            {"Sec-Fetch-Site": "none"},
+            {"Origin": HERE},
+            {"Origin": HERE, "Sec-Fetch-Site": "same-origin"},
+        ],
+    )
+    def test_the_staff_client_and_programs_may(self, headers: dict[str, str]) -> None:
+        refuse_other_origins(Headers(headers), HERE)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Sec-Fetch-Site": ""},
+            {"Origin": "https://evil.example.org"},
+            {"Origin": "null"},
+            {"Origin": "http://ils.example.org"},
+            {"Origin": HERE + ":8443"},
+            {"Origin": HERE + ".evil.example"},
+            {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+        ],
+    )
+    def test_pages_of_other_origins_may_not(self, headers: dict[str, str]) -> None:
+        with pytest.raises(ProblemError) as refused:
+            refuse_other_origins(Headers(headers), HERE)
+        assert refused.value.status == 403
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        ("peer", "headers", "address"),
+        [
+            ("127.0.0.1", {}, "127.0.0.1"),
+            ("::1", {}, "::1"),
+            ("::ffff:127.0.0.1", {}, "127.0.0.1"),
+            ("203.0.113.5", {}, "203.0.113.5"),
+            ("203.0.113.5", {"X-Forwarded-For": "127.0.0.1"}, "203.0.113.5"),
+            ("127.0.0.1", {"X-Forwarded-For": "203.0.113.5"}, "203.0.113.5"),
+            ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1, 203.0.113.5"}, "203.0.113.5"),
+            ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1, 203.0.113.5, 127.0.0.1"}, "203.0.113.5"),
+            ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}, "127.0.0.1"),
+            ("127.0.0.1", {"X-Forwarded-For": "::ffff:203.0.113.5"}, "203.0.113.5"),
+            ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1, somewhere"}, None),
+            ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1, 203.0.113.5:443"}, None),
+            ("127.0.0.1", {"X-Forwarded-For": ""}, None),
+            ("127.0.0.1", {"X-Forwarded-Host": "ils.example.org"}, None),
+            ("127.0.0.1", {"Forwarded": "for=203.0.113.5"}, None),
+            ("127.0.0.1", {"Via": "1.1 proxy"}, None),
+            ("", {}, None),
+            (None, {}, None),
+        ],
+    )
+    def test_which_address_counts(self, peer: str | None, headers: dict[str, str], address: str | None) -> None:
+        assert client_address(peer, Headers(headers), LOOPBACK) == (ip_address(address) if address else None)
+
+    def test_several_headers_are_one_chain(self) -> None:
+        headers = Headers([("X-Forwarded-For", "127.0.0.1"), ("X-Forwarded-For", "203.0.113.5")])
+        assert client_address("127.0.0.1", headers, LOOPBACK) == ip_address("203.0.113.5")
+
+    @given(st.lists(st.ip_addresses().map(str) | st.text("0123456789.:,abcdef ", max_size=20), max_size=5))
+    def test_nothing_that_a_stranger_writes_makes_them_local(self, made_up: list[str]) -> None:
+        """Apache adds the stranger's own address behind whatever they have written."""
+        headers = Headers({"X-Forwarded-For": ", ".join([*made_up, "203.0.113.5"])})
+        address = client_address("127.0.0.1", headers, LOOPBACK)
+        assert address == ip_address("203.0.113.5")
+        assert not is_allowed(address, LOOPBACK)
+
+    def test_an_address_that_is_not_known_is_not_allowed(self) -> None:
+        everywhere = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+        assert not is_allowed(None, everywhere)
+        assert is_allowed(ip_address("192.0.2.1"), everywhere)
+
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            ("192.0.2.1", "192.0.2.1", True),
+            ("192.0.2.1", "192.0.2.2", False),
+            ("2001:db8::1", "2001:db8::ffff:1:2", True),
+            ("2001:db8::1", "2001:db8:0:1::1", False),
+        ],
+    )
+    def test_what_counts_as_one_place(self, one: str, other: str, same: bool) -> None:
+        assert (neighbourhood(ip_address(one)) == neighbourhood(ip_address(other))) is same
+        assert neighbourhood(None) != neighbourhood(ip_address(one))
+
+
+class TestRateLimit:
+    def test_a_tenth_of_a_minutes_requests_at_once_then_at_that_pace(self) -> None:
+        clock = Clock()
+        limit = RateLimit(clock, per_minute=60, refusal="Wait.")
+        for _ in range(6):
+            limit.take("one")
+        with pytest.raises(ProblemError) as refused:
+            limit.take("one")
+        assert refused.value.status == 429
+        assert refused.value.retry_after == pytest.approx(1.0)
+        limit.take("another")
+        clock.now += 1.0
+        limit.take("one")
+        with pytest.raises(ProblemError):
+            limit.take("one")
+
+    def test_being_refused_costs_nothing(self) -> None:
+        clock = Clock()
+        limit = RateLimit(clock, per_minute=10, refusal="Wait.")
+        limit.take("one")
+        for _ in range(100):
+            with pytest.raises(ProblemError):
+                limit.take("one")
+        clock.now += 6.0
+        limit.take("one")
+
+    def test_a_look_at_what_is_left_takes_nothing(self) -> None:
+        limit = RateLimit(Clock(), per_minute=20, refusal="Wait.")
+        limit.take("one")
+        for _ in range(10):
+            limit.check("one")
+        limit.take("one")
+        with pytest.raises(ProblemError):
+            limit.check("one")
+        limit.check("another")
+
+    @given(st.integers(1, 600), st.lists(st.floats(0.0, 5.0), max_size=60))
+    def test_never_more_than_the_limit_and_the_first_few(self, per_minute: int, waits: list[float]) -> None:
+        clock = Clock()
+        limit = RateLimit(clock, per_minute=per_minute, refusal="Wait.")
+        began, let_in = clock.now, 0
+        for wait in waits:
+            clock.now += wait
+            try:
+                limit.take("one")
+            except ProblemError:
+                continue
+            let_in += 1
+        assert let_in <= max(1.0, per_minute / 10) + (clock.now - began) * per_minute / 60 + 1e-6
+
+    def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(overload, "MOST_KEYS", 3)
+        limit = RateLimit(Clock(), per_minute=10, refusal="Wait.")
+        for key in "abcabcdabcd":
+            with suppress(ProblemError):
+                limit.take(key)
+            assert len(limit._due) <= 3
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "+1", "1.0", "01", " 1", "1\n", "٣", "1e3", "", "abc", str(LARGEST_ID + 1), "9" * 5000]
+)
+def test_what_is_no_id(text: str) -> None:
+    with pytest.raises(ProblemError) as refused:
+        record_id(text)
+    assert refused.value.status == 400
+    assert record_id(str(LARGEST_ID)) == LARGEST_ID
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a/b", "a\n", "a%00", "ñ", "'", "1" * 65])
+def test_what_is_no_barcode(text: str) -> None:
+    with pytest.raises(ProblemError) as refused:
+        barcode(text)
+    assert refused.value.status == 400
+    assert barcode("D-20000000001001") == "D-20000000001001"

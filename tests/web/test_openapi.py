@@ -1,0 +1,188 @@
+"""The service's description of itself: it has every route, and the answers keep to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from jsonschema import Draft202012Validator
+from support.web_caller import SECRET, bearer, events_settings, session, settings_of
+
+from evergreen_groups.errors import ConfigurationError, DataError, ServerError, TimedOutError, UnreachableError
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import PREFIX, close, create_app, problems
+from evergreen_groups.web.events import SECRET_HEADER
+
+FAILURES = [
+    ConfigurationError("x"),
+    UnreachableError("x"),
+    TimedOutError("x"),
+    ServerError("x"),
+    DataError("x"),
+]
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+
+@pytest.fixture
+def caller(sandbox: Sandbox, tmp_path: Path) -> Iterator[FlaskClient]:
+    settings = settings_of(sandbox.url, events=events_settings(tmp_path))
+    environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
+    app = create_app(settings, environ)
+    yield app.test_client(use_cookies=False)
+    close(app)
+
+
+@pytest.fixture
+def document(caller: FlaskClient) -> dict[str, Any]:
+    return caller.get(f"{PREFIX}/openapi.json").get_json()
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def resolved(document: dict[str, Any], value: dict[str, Any]) -> Any:
+    """What a reference leads to."""
+    while "$ref" in value:
+        place: Any = document
+        for part in value["$ref"].removeprefix("#/").split("/"):
+            place = place[part]
+        value = place
+    return value
+
+
+def validator(document: dict[str, Any], operation: dict[str, Any], status: int) -> Draft202012Validator:
+    """What checks the body of an answer with this status."""
+    (content,) = resolved(document, operation["responses"][str(status)])["content"].values()
+    return Draft202012Validator({**content["schema"], "components": document["components"]})
+
+
+def test_every_route_is_described_and_no_other(caller: FlaskClient, document: dict[str, Any]) -> None:
+    routes = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in caller.application.url_map.iter_rules()
+        for method in rule.methods - {"HEAD"}
+    }
+    assert {(document["servers"][0]["url"] + path, method) for path, method, _ in operations(document)} == routes
+
+
+def test_every_problem_that_a_session_or_an_event_can_get_is_described(document: dict[str, Any]) -> None:
+    common = {str(problems.of_reading(error).status) for error in FAILURES}
+    assert common == {str(problems.of_event(error).status) for error in FAILURES} == {"500", "502", "503", "504"}
+    for path, _, operation in operations(document):
+        if operation["security"]:
+            assert common | {"403", "404"} <= operation["responses"].keys(), path
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    def follow(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                assert resolved(document, value)
+            for part in value.values():
+                follow(part)
+        elif isinstance(value, list):
+            for part in value:
+                follow(part)
+
+    follow(document)
+
+
+def test_every_schema_is_one(document: dict[str, Any]) -> None:
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_the_parameters_of_a_path_are_described(document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        named = {resolved(document, parameter)["name"] for parameter in item.get("parameters", [])}
+        assert named == set(re.findall(r"{(\w+)}", path))
+
+
+def key_of(operation: dict[str, Any]) -> str | None:
+    """The name of what opens an operation, the first where there are several."""
+    return next((name for way in operation["security"] for name in way), None)
+
+
+def address(path: str, value: str) -> str:
+    """The address for a described path, with ``value`` for its parameter."""
+    return PREFIX + re.sub(r"{\w+}", value, path)
+
+
+def test_what_takes_a_session_and_what_does_not(caller: FlaskClient, document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        status = {"bearer": 401, "eventSecret": 403, None: 200}[key_of(operation)]
+        assert caller.open(address(path, "1001"), method=method).status_code == status, path
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/api/v1/patrons/{patron}/summary", "1001"),
+        ("/api/v1/patrons/{patron}/block", "1053"),
+        ("/api/v1/patrons/by-barcode/{barcode}/block", "20000000001001"),
+        ("/api/v1/groups/{group}", "1001"),
+    ],
+)
+def test_answers_and_problems_keep_to_it(
+    caller: FlaskClient, document: dict[str, Any], sandbox: Sandbox, path: str, value: str
+) -> None:
+    headers = bearer(session(sandbox.url, username="consortium_staff"))
+    operation = document["paths"][path]["get"]
+    answer = caller.get(address(path, value), headers=headers)
+    assert answer.status_code == 200
+    validator(document, operation, 200).validate(answer.get_json())
+    for status, problem in (
+        (400, caller.get(address(path, "%20"), headers=headers)),
+        (401, caller.get(address(path, value))),
+        (404, caller.get(address(path, "999999999"), headers=headers)),
+    ):
+        assert problem.status_code == status
+        assert problem.content_type == "application/problem+json"
+        validator(document, operation, status).validate(problem.get_json(force=True))
+
+
+def test_an_events_outcome_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:
+    operation = document["paths"]["/events"]["post"]
+    sent = {"event": 1, "hook": "au.updated", "patron": 1001}
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    Draft202012Validator({**schema, "components": document["components"]}).validate(sent)
+    answer = caller.post(f"{PREFIX}/events", json=sent, headers={SECRET_HEADER: SECRET})
+    assert answer.status_code == 200
+    validator(document, operation, 200).validate(answer.get_json())
+
+
+@pytest.mark.parametrize(
+    "body", ['{"event": 1, "hook": "x", "patron": 1001.0}', '{"event": 1e9, "hook": "x", "patron": 1001}']
+)
+def test_whole_numbers_as_json_has_them(caller: FlaskClient, body: str) -> None:
+    headers = {SECRET_HEADER: SECRET, "Content-Type": "application/json"}
+    assert caller.post(f"{PREFIX}/events", data=body, headers=headers).status_code == 200
+
+
+MANY = {f"more{number}": 1 for number in range(18)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [MANY, {"patron": 1.5}, {"patron": 0}, {"hook": "礙"}, {"hook": ""}, {"hook": "a\nb"}, {"hook": "a" * 101}],
+)
+def test_what_is_refused_as_an_event_is_none_by_it(
+    caller: FlaskClient, document: dict[str, Any], change: dict[str, Any]
+) -> None:
+    event = {"event": 1, "hook": "au.updated", "patron": 1001, **change}
+    schema = {"$ref": "#/components/schemas/Event", "components": document["components"]}
+    assert not Draft202012Validator(schema).is_valid(event)
+    assert caller.post(f"{PREFIX}/events", json=event, headers={SECRET_HEADER: SECRET}).status_code == 400
+
+
+def test_the_state_of_the_service_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:
+    body = caller.get(f"{PREFIX}/healthz").get_json()
+    validator(document, document["paths"]["/healthz"]["get"], 200).validate(body)

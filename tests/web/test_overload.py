@@ -1,0 +1,344 @@
+"""The circuit breaker: by itself, and a dead gateway behind the service."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, suppress
+
+import pytest
+import requests
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from support.fault_proxy import Call, Fault, FaultProxy
+from support.web_caller import API, Clock, bearer, client_of, served, session, settings_of
+
+from evergreen_groups.errors import HTTPStatusError, NoSessionError, NotJSONError, TimedOutError, UnreachableError
+from evergreen_groups.policy import LimitRule
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
+from evergreen_groups.web import PREFIX, service
+from evergreen_groups.web.overload import Breaker, BreakerState, Turns
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.server import SPARE_THREADS
+
+PAUSE, PATIENCE, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
+DEAD = [
+    UnreachableError("no connection"),
+    TimedOutError("no answer"),
+    NotJSONError("an error page"),
+    HTTPStatusError("bad gateway", status=502),
+]
+ANSWERED = [NoSessionError("ended", textcode="NO_SESSION"), HTTPStatusError("not here", status=404), None]
+NEITHER = [ProblemError(400, "a bad id"), ZeroDivisionError()]
+
+
+def breaker_of(clock: Clock) -> Breaker:
+    return Breaker(clock, failures=FAILURES, most_waiting=MOST_WAITING, patience=PATIENCE, pause=PAUSE)
+
+
+def use(breaker: Breaker, error: Exception | None = None) -> bool:
+    """Do something that ends with ``error``; whether it was let through."""
+    entered = False
+    with suppress(Exception), breaker.watching():
+        entered = True
+        if error is not None:
+            raise error
+    return entered
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = breaker_of(clock)
+    for _ in range(FAILURES):
+        assert use(breaker, DEAD[0])
+    return breaker
+
+
+@pytest.mark.parametrize("error", DEAD, ids=lambda error: type(error).__name__)
+def test_it_opens_after_failures_in_a_row(error: Exception) -> None:
+    breaker = breaker_of(Clock())
+    for _ in range(FAILURES):
+        assert breaker.state is BreakerState.CLOSED
+        assert use(breaker, error)
+    assert breaker.state is BreakerState.OPEN
+    with pytest.raises(ProblemError) as refused, breaker.watching():
+        pytest.fail("let through")
+    assert refused.value.status == 503
+    assert refused.value.retry_after == PAUSE
+
+
+@pytest.mark.parametrize("error", ANSWERED, ids=lambda error: type(error).__name__)
+def test_an_answer_is_no_failure_whatever_it_says(error: Exception | None) -> None:
+    breaker = breaker_of(Clock())
+    for _ in range(3):
+        for _ in range(FAILURES - 1):
+            assert use(breaker, DEAD[0])
+        assert use(breaker, error)
+    assert breaker.state is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("error", NEITHER, ids=lambda error: type(error).__name__)
+def test_an_error_of_another_kind_tells_nothing(error: Exception) -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += PAUSE
+    assert use(breaker, error)
+    assert breaker.state is BreakerState.OPEN
+    assert use(breaker), "the next one may find out"
+    assert breaker.state is BreakerState.CLOSED
+
+
+def test_a_single_request_finds_out_whether_the_gateway_is_back() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += PAUSE - 0.1
+    assert not use(breaker)
+    clock.now += 0.1
+    with breaker.watching():
+        assert breaker.state is BreakerState.PROBING
+        assert not use(breaker)
+    assert breaker.state is BreakerState.CLOSED
+    assert use(breaker)
+
+
+def test_a_probe_that_fails_begins_the_pause_anew() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += PAUSE
+    assert use(breaker, DEAD[0])
+    clock.now += PAUSE - 0.1
+    assert not use(breaker)
+    clock.now += 0.1
+    assert use(breaker)
+
+
+def test_requests_that_wait_long_keep_others_from_joining_them() -> None:
+    clock = Clock()
+    breaker = breaker_of(clock)
+    with ExitStack() as waiting:
+        for _ in range(MOST_WAITING):
+            waiting.enter_context(breaker.watching())
+        assert use(breaker), "they have only begun"
+        clock.now += PATIENCE
+        assert not use(breaker)
+        assert breaker.state is BreakerState.CLOSED
+    assert use(breaker)
+
+
+@given(st.lists(st.one_of(st.sampled_from([*DEAD, *ANSWERED, *NEITHER]), st.floats(0.0, 15.0)), max_size=40))
+def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[object]) -> None:
+    clock = Clock()
+    breaker = breaker_of(clock)
+    in_a_row, shut_until = 0, 0.0
+    for event in events:
+        if isinstance(event, float):
+            clock.now += event
+            continue
+        error = event if isinstance(event, Exception) else None
+        shut = clock.now < shut_until
+        assert use(breaker, error) is not shut
+        if shut or error in NEITHER:
+            continue
+        in_a_row = in_a_row + 1 if error in DEAD else 0
+        if in_a_row >= FAILURES:
+            shut_until = clock.now + PAUSE
+        elif in_a_row == 0:
+            shut_until = 0.0
+
+
+class TestTurns:
+    def test_as_many_at_once_as_there_are_places(self) -> None:
+        turns = Turns(2, patience=0.01)
+        with turns.taken(), turns.taken():
+            with pytest.raises(ProblemError) as refused, turns.taken():
+                pass
+            assert (refused.value.status, refused.value.retry_after) == (503, 0.01)
+        with turns.taken(), turns.taken():
+            pass
+
+    def test_whoever_has_waited_comes_before_whoever_comes_again(self) -> None:
+        turns, entered = Turns(1, patience=30), []
+
+        def come(name: str) -> None:
+            with turns.taken():
+                entered.append(name)
+
+        with ThreadPoolExecutor(2) as pool:
+            with turns.taken():
+                waiting = []
+                for name in ("first", "second"):
+                    waiting.append(pool.submit(come, name))
+                    while len(turns._waiting) < len(waiting):
+                        threading.Event().wait(0.001)
+            come("again")
+        assert entered == ["first", "second", "again"]
+
+    def test_a_place_is_given_back_whatever_happens(self) -> None:
+        turns = Turns(1, patience=0.01)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError), turns.taken():
+                raise ZeroDivisionError
+
+
+MakeApp = Callable[[Settings], Flask]
+
+
+@pytest.fixture
+def caller(make_app: MakeApp, proxy: FaultProxy) -> FlaskClient:
+    """A service over a gateway that may go wrong."""
+    return client_of(make_app(settings_of(proxy.url)))
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> dict[str, str]:
+    return bearer(session(sandbox.url, username="consortium_staff"))
+
+
+class TestGatewayTrouble:
+    ADDRESS = f"{API}/patrons/1001/summary"
+
+    @pytest.mark.parametrize(
+        ("refusal", "status", "retry"),
+        [
+            ((408, "Timeout Error"), 504, True),
+            ((500, "osrfMethodException : secret"), 502, False),
+            ((404, "x"), 502, False),
+            ((404, "osrfServiceException : Service Not Found"), 503, True),
+        ],
+    )
+    def test_what_the_gateway_says_is_not_handed_on(
+        self,
+        caller: FlaskClient,
+        proxy: FaultProxy,
+        staff: dict[str, str],
+        refusal: tuple[int, str],
+        status: int,
+        retry: bool,
+    ) -> None:
+        proxy.refuse = lambda call: refusal
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, "Retry-After" in answer.headers) == (status, retry)
+        assert "osrf" not in answer.text
+        assert "secret" not in answer.text
+
+    def test_a_configuration_that_does_not_fit_the_ils(
+        self, make_app: MakeApp, sandbox: Sandbox, staff: dict[str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        policy = PolicySettings(limits=(LimitRule(profile=None, library="NOWHERE", amount=None, comparison=None),))
+        answer = client_of(make_app(settings_of(sandbox.url, policy=policy))).get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, "NOWHERE" in answer.text) == (500, False)
+        assert "NOWHERE" in caplog.text
+
+    def test_answers_that_contradict_each_other_are_no_answer(
+        self, caller: FlaskClient, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        proxy.answer = lambda call: [{"usr": "x"}] if ".search.mous." in call.method else None
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 502
+
+    def test_a_gateway_that_never_answers_is_given_up_in_time(
+        self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(timeout=1))))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 200
+        proxy.decide = lambda call: Fault.LATE_ANSWER
+        began = time.monotonic()
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, "Retry-After" in answer.headers) == (504, True)
+        assert time.monotonic() - began < 3
+
+    def test_requests_that_need_the_idl_do_not_wait_for_each_other_without_end(
+        self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str]
+    ) -> None:
+        serve = ServeSettings(port=0, threads=4, timeout=1)
+        proxy.decide = lambda call: Fault.NONE if call.method else Fault.LATE_ANSWER
+        with served(make_app(settings_of(proxy.url, serve=serve)), serve) as url, ThreadPoolExecutor(4) as pool:
+            began = time.monotonic()
+            answers = pool.map(lambda _: requests.get(url + self.ADDRESS, headers=staff, timeout=60), range(4))
+            assert {answer.status_code for answer in answers} == {504}
+            assert time.monotonic() - began < 3
+
+    def test_a_dead_gateway_is_left_alone_and_tried_again(
+        self, caller: FlaskClient, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
+    ) -> None:
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 200
+        proxy.decide = lambda call: Fault.DROP_REQUEST
+        for _ in range(5):
+            answer = caller.get(self.ADDRESS, headers=staff)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+        before = len(proxy.seen)
+        clock.now += 4
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "6")
+        assert len(proxy.seen) == before
+        assert caller.get(f"{PREFIX}/healthz").get_json()["breaker"] == "open"
+        proxy.decide = lambda call: Fault.NONE
+        clock.now += 6
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 200
+        assert caller.get(f"{PREFIX}/healthz").get_json()["breaker"] == "closed"
+
+    def test_many_that_hang_all_at_once_leave_threads_for_the_others(
+        self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """None of them has waited long yet."""
+        monkeypatch.setattr(service, "_PATIENCE_SECONDS", 0.1)
+        serve = ServeSettings(port=0, threads=2, timeout=30)
+        app = make_app(settings_of(proxy.url, serve=serve))
+        arrived, let_go = threading.Semaphore(0), threading.Event()
+
+        def hold(call: Call) -> Fault:
+            arrived.release()
+            let_go.wait(30)
+            return Fault.NONE
+
+        many = 3 * SPARE_THREADS
+        with served(app, serve) as url, ThreadPoolExecutor(many) as pool:
+
+            def ask() -> int:
+                return requests.get(url + self.ADDRESS, headers=staff, timeout=60).status_code
+
+            assert ask() == 200
+            proxy.decide = hold
+            hanging = [pool.submit(ask) for _ in range(many)]
+            for _ in range(2):
+                arrived.acquire(timeout=30)
+            assert requests.get(f"{url}{PREFIX}/panel.js", timeout=10).status_code == 200
+            ended = as_completed(hanging, timeout=30)
+            assert {next(ended).result() for _ in range(many - 2)} == {503}
+            assert not arrived.acquire(blocking=False)
+            let_go.set()
+            assert [one.result() for one in ended] == [200, 200]
+            assert ask() == 200
+
+    def test_requests_that_hang_leave_threads_for_the_others(
+        self, make_app: MakeApp, proxy: FaultProxy, clock: Clock, staff: dict[str, str]
+    ) -> None:
+        serve = ServeSettings(port=0, threads=4, timeout=30)
+        app = make_app(settings_of(proxy.url, serve=serve))
+        arrived, let_go = threading.Semaphore(0), threading.Event()
+
+        def hold(call: Call) -> Fault:
+            arrived.release()
+            let_go.wait(30)
+            return Fault.NONE
+
+        with served(app, serve) as url, ThreadPoolExecutor(2) as pool:
+
+            def ask() -> requests.Response:
+                return requests.get(url + self.ADDRESS, headers=staff, timeout=60)
+
+            assert ask().status_code == 200
+            proxy.decide = hold
+            hanging = [pool.submit(ask) for _ in range(2)]
+            for _ in hanging:
+                arrived.acquire(timeout=30)
+            clock.now += 3
+            refused = ask()
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "3")
+            assert requests.get(f"{url}{PREFIX}/panel.js", timeout=10).status_code == 200
+            let_go.set()
+            assert [one.result().status_code for one in hanging] == [200, 200]
+            assert ask().status_code == 200

@@ -1,0 +1,388 @@
+"""Every route of the web service, and everybody who has no business there: none gets data, none gives 500."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.web_caller import API, SECRET, bearer, cookie, end_session, events_settings, served, session, settings_of
+from werkzeug.test import TestResponse
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings
+from evergreen_groups.web import PREFIX, close, create_app
+from evergreen_groups.web.app import LARGEST_BODY
+from evergreen_groups.web.events import SECRET_HEADER
+
+ADDRESSES = {
+    f"{API}/patrons/<patron>/summary": f"{API}/patrons/1001/summary",
+    f"{API}/patrons/<patron>/block": f"{API}/patrons/1001/block",
+    f"{API}/patrons/by-barcode/<barcode>/block": f"{API}/patrons/by-barcode/20000000001001/block",
+    f"{API}/groups/<group>": f"{API}/groups/1001",
+    f"{PREFIX}/reports/latest": f"{PREFIX}/reports/latest",
+    f"{PREFIX}/events": f"{PREFIX}/events",
+    f"{PREFIX}/healthz": f"{PREFIX}/healthz",
+    f"{PREFIX}/openapi.json": f"{PREFIX}/openapi.json",
+    f"{PREFIX}/panel.js": f"{PREFIX}/panel.js",
+}
+PUBLIC = {f"{PREFIX}/{name}" for name in ("healthz", "openapi.json", "panel.js")}
+PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events"})
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"}
+
+JUNK = "0123456789abcdef0123456789abcdef"
+
+DATA = re.compile(r"20000000001\d{3}|Okonkwo|Adaeze|Whitfield|Grace|28\.10|4\.90|family of the report|\"blocked\"")
+"""What would be data about the patrons these tests ask for."""
+
+ELSEWHERE = {
+    f"{API}/patrons/{{}}/summary": (1036, 999_999),
+    f"{API}/patrons/{{}}/block": (1036, 999_999),
+    f"{API}/patrons/by-barcode/{{}}/block": (20_000_000_001_036, 20_000_000_999_999),
+    f"{API}/groups/{{}}": (1009, 999_999),
+}
+"""What is at a library that the desk of Harbor Street doesn't see, and what doesn't exist."""
+
+UNUSABLE = [
+    "0", "-1", "1.0", "1e3", "0x3e9", " 1001", "1001 ", "1001\n", "+1001", "01001", "١٠٠١", "2147483648", "9" * 4000,
+    "abc", "null", "1001;1036", "1001,1036", "1001'--", "1001\0", "{}", "[1001]", "../1036", "..", ".", "*", "%",
+    "\x7f", "<script>", "1001\r\nX-Evil: 1", "\ud800", "é" * 200, "a" * 65,
+]  # fmt: skip
+
+
+@pytest.fixture
+def app(sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
+    (tmp_path / "report.html").write_text("<!DOCTYPE html><title>family of the report</title>")
+    serve = ServeSettings(port=0, report=tmp_path / "report.html", rate_limit=1_000_000)
+    environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
+    app = create_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), environ)
+    yield app
+    close(app)
+
+
+@pytest.fixture
+def caller(app: Flask) -> FlaskClient:
+    return app.test_client(use_cookies=False)
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> str:
+    """The token of somebody who may see everybody."""
+    return session(sandbox.url, username="consortium_staff")
+
+
+def check(answer: TestResponse, *statuses: int) -> None:
+    """An answer of one of ``statuses``, with a problem and nothing else in it."""
+    assert answer.status_code in statuses
+    assert not DATA.search(answer.text)
+    assert answer.content_type == "application/problem+json"
+    problem = json.loads(answer.text)
+    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem["status"] == answer.status_code
+
+
+def test_every_route_is_tried(app: Flask) -> None:
+    assert {rule.rule for rule in app.url_map.iter_rules()} == set(ADDRESSES)
+
+
+def test_somebody_who_may_gets_in(caller: FlaskClient, staff: str) -> None:
+    """Or else the rest of this file would pass with a service that refuses everybody."""
+    for address in PRIVATE:
+        for headers in (bearer(staff), cookie(staff)):
+            answer = caller.get(address, headers=headers)
+            assert answer.status_code == 200, address
+            assert DATA.search(answer.text), address
+
+
+class TestWhoHasNoBusinessThere:
+    @pytest.mark.parametrize("address", PRIVATE)
+    def test_no_session(self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str) -> None:
+        ended = session(sandbox.url, username="consortium_staff")
+        end_session(sandbox.url, ended)
+        junk = [
+            {},
+            bearer(JUNK),
+            cookie(JUNK),
+            bearer("x"),
+            bearer("' OR 1=1 --"),
+            bearer("a" * 5000),
+            bearer(json.dumps(staff)),
+            bearer(ended),
+            cookie(ended),
+            {"Cookie": f"eg.auth.token.oc={quote(json.dumps(staff))}"},
+            {"Cookie": f"eg.auth.token.provisional={quote(json.dumps(staff))}"},
+            {"Cookie": f"eg.auth.token={staff}"},
+            {"Authorization": f"Basic {staff}"},
+            {"X-Auth-Token": staff, "X-Forwarded-User": "admin", "X-Forwarded-For": "127.0.0.1"},
+            {SECRET_HEADER: SECRET},
+        ]
+        for headers in junk:
+            answer = caller.get(address, headers=headers)
+            check(answer, 401)
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        check(caller.get(f"{address}?token={staff}&authtoken={staff}&ses={staff}"), 401)
+
+    @pytest.mark.parametrize("address", PRIVATE)
+    def test_a_patrons_own_session(self, caller: FlaskClient, sandbox: Sandbox, address: str) -> None:
+        own = session(sandbox.url, barcode="20000000001001", type="opac")
+        for headers in (bearer(own), cookie(own)):
+            check(caller.get(address, headers=headers), 403)
+            check(caller.get(address.replace("1001", "1002"), headers=headers), 403)
+
+    @pytest.mark.parametrize("address", PRIVATE)
+    def test_staff_who_may_not_look_at_patrons(self, caller: FlaskClient, sandbox: Sandbox, address: str) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER'")
+        check(caller.get(address, headers=bearer(session(sandbox.url, username="harbor_desk"))), 403)
+
+    @pytest.mark.parametrize("address", ELSEWHERE)
+    def test_staff_of_another_library_learn_nothing(self, caller: FlaskClient, sandbox: Sandbox, address: str) -> None:
+        headers = bearer(session(sandbox.url, username="harbor_desk"))
+        hidden, unknown = (caller.get(address.format(value), headers=headers) for value in ELSEWHERE[address])
+        check(hidden, 404)
+        assert (hidden.status_code, hidden.data, dict(hidden.headers)) == (404, unknown.data, dict(unknown.headers))
+
+    def test_the_report_is_for_those_who_may_see_every_library(self, caller: FlaskClient, sandbox: Sandbox) -> None:
+        for account in ("harbor_desk", "north_manager"):
+            check(caller.get(f"{PREFIX}/reports/latest", headers=bearer(session(sandbox.url, username=account))), 403)
+
+    @pytest.mark.parametrize("address", PRIVATE)
+    def test_pages_of_other_origins(self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str) -> None:
+        for header in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+            check(caller.get(address, headers={**cookie(staff), **header}), 403)
+        own = {"Origin": sandbox.url, "Sec-Fetch-Site": "same-origin"}
+        assert caller.get(address, headers={**cookie(staff), **own}).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("address", "headers"),
+        [
+            ("127.0.0.1", {}),
+            ("127.0.0.1", {SECRET_HEADER: ""}),
+            ("127.0.0.1", {SECRET_HEADER: SECRET + "x"}),
+            ("127.0.0.1", {SECRET_HEADER: SECRET[:-1]}),
+            ("127.0.0.1", {SECRET_HEADER: "ü" * 26}),
+            ("127.0.0.1", {"Authorization": f"Bearer {SECRET}"}),
+            ("203.0.113.5", {SECRET_HEADER: SECRET}),
+            ("203.0.113.5", {SECRET_HEADER: SECRET, "X-Forwarded-For": "127.0.0.1"}),
+            ("127.0.0.1", {SECRET_HEADER: SECRET, "X-Forwarded-For": "203.0.113.5"}),
+            ("127.0.0.1", {SECRET_HEADER: SECRET, "X-Forwarded-For": "127.0.0.1, 203.0.113.5"}),
+            ("127.0.0.1", {SECRET_HEADER: SECRET, "X-Forwarded-Host": "ils.example.org"}),
+        ],
+    )
+    def test_events_from_strangers(
+        self, caller: FlaskClient, sandbox: Sandbox, address: str, headers: dict[str, str]
+    ) -> None:
+        event = {"event": 1, "hook": "au.updated", "patron": 1001}
+        check(caller.post(f"{PREFIX}/events", json=event, headers=headers, environ_base={"REMOTE_ADDR": address}), 403)
+
+    def test_a_session_does_for_no_event(self, caller: FlaskClient, staff: str) -> None:
+        event = {"event": 1, "hook": "au.updated", "patron": 1001}
+        check(caller.post(f"{PREFIX}/events", json=event, headers=bearer(staff)), 403)
+        check(caller.post(f"{PREFIX}/events", json=event, headers=cookie(staff)), 403)
+
+
+class TestInput:
+    @pytest.mark.parametrize("address", ELSEWHERE)
+    def test_what_is_no_id_or_barcode(self, caller: FlaskClient, staff: str, address: str) -> None:
+        for value in UNUSABLE:
+            path = address.format(quote(value, safe="", errors="surrogatepass"))
+            answer = caller.get(path, headers=bearer(staff))
+            check(answer, 400, 404)
+            assert "X-Evil" not in answer.headers
+            check(caller.get(path), 401, 404)  # a stranger isn't told what is wrong with it
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+    @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
+    def test_any_text_is_answered(self, caller: FlaskClient, staff: str, value: str) -> None:
+        for address in ELSEWHERE:
+            answer = caller.get(address.format(quote(value, safe="")), headers=bearer(staff))
+            assert answer.status_code in (400, 404) or (value.isdecimal() and answer.status_code == 200)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "", "{", "null", "[]", "1", '"x"', "[" * LARGEST_BODY, "{}", '{"event": 1}', "\xff",
+            '{"event": 1, "hook": "au.updated"}',
+            '{"event": true, "hook": "au.updated", "patron": 1001}',
+            '{"event": 0, "hook": "au.updated", "patron": 1001}',
+            '{"event": 1.5, "hook": "au.updated", "patron": 1001}',
+            '{"event": 9223372036854775808, "hook": "au.updated", "patron": 1001}',
+            '{"event": 1, "hook": "au.updated", "patron": 2147483648}',
+            '{"event": 1, "hook": "au.updated", "patron": "1001 OR 1=1"}',
+            '{"event": 1, "hook": "au.updated", "patron": "' + "9" * 3000 + '"}',
+            '{"event": 1, "hook": "au.updated", "patron": ' + "9" * 3000 + "}",
+            '{"event": 1, "hook": "au.updated", "patron": [1001]}',
+            '{"event": 1, "hook": "", "patron": 1001}',
+            '{"event": 1, "hook": 5, "patron": 1001}',
+            '{"event": 1, "hook": "a\\nb", "patron": 1001}',
+            '{"event": 1, "hook": "' + "a" * 101 + '", "patron": 1001}',
+        ],
+    )  # fmt: skip
+    def test_bodies_that_are_no_event(self, caller: FlaskClient, body: str) -> None:
+        raw = body.encode("latin-1")
+        for content_type in ("application/json", "application/x-www-form-urlencoded"):
+            headers = {SECRET_HEADER: SECRET, "Content-Type": content_type}
+            check(caller.post(f"{PREFIX}/events", data=raw, headers=headers), 400)
+
+    @pytest.mark.parametrize("content_type", ["", "text/plain", "text/xml", "multipart/form-data; boundary=x", "a"])
+    def test_bodies_of_other_types(self, caller: FlaskClient, content_type: str) -> None:
+        headers = {SECRET_HEADER: SECRET, "Content-Type": content_type}
+        check(caller.post(f"{PREFIX}/events", data=b"event=1&hook=x&patron=1001", headers=headers), 415)
+
+    def test_bodies_that_are_too_large(self, caller: FlaskClient, staff: str) -> None:
+        headers = {SECRET_HEADER: SECRET, "Content-Type": "application/json"}
+        check(caller.post(f"{PREFIX}/events", data=b" " * (LARGEST_BODY + 1), headers=headers), 413)
+        for address in PRIVATE:  # a body that nobody reads does no harm
+            assert caller.get(address, data=b" " * 100_000, headers=bearer(staff)).status_code == 200
+
+    @pytest.mark.parametrize("address", ADDRESSES.values())
+    def test_methods_that_a_route_does_not_take(self, caller: FlaskClient, staff: str, address: str) -> None:
+        taken = {"POST"} if address.endswith("/events") else {"GET", "HEAD"}
+        headers = {**bearer(staff), "X-HTTP-Method-Override": min(taken), "X-HTTP-Method": min(taken)}
+        for method in METHODS - taken:
+            answer = caller.open(f"{address}?_method={min(taken)}", method=method, headers=headers)
+            assert answer.status_code == 405
+            assert set(answer.headers["Allow"].split(", ")) == taken
+            assert not DATA.search(answer.text)
+
+    @pytest.mark.parametrize("address", PRIVATE)
+    def test_head_gives_a_status_and_no_data(self, caller: FlaskClient, staff: str, address: str) -> None:
+        assert caller.head(address).status_code == 401
+        answer = caller.head(address, headers=bearer(staff))
+        assert (answer.status_code, answer.data) == (200, b"")
+
+
+class TestAddresses:
+    """Over a real connection, for clients and test clients tidy addresses up."""
+
+    TRICKS = (
+        "/", "//", "/..", "/evergreen-groups", "/evergreen-groups/", "/api/v1/groups/1001",
+        "/evergreen-groups//healthz", "/evergreen-groups/./healthz", "/evergreen-groups/../healthz", "/healthz",
+        "/evergreen-groups/healthz/", "/evergreen-groups/healthz/..", "/evergreen-groups/healthz%00",
+        "/evergreen-groups/healthz%2f..", "/evergreen-groups/%2e%2e/%2e%2e/etc/passwd", "/EVERGREEN-GROUPS/healthz",
+        "/evergreen-groups/reports/../../../../etc/passwd", "/evergreen-groups/reports/latest/../latest",
+        "/evergreen-groups/reports/..%2f..%2fetc%2fpasswd", "/evergreen-groups/reports/report.html",
+        "/evergreen-groups/static/panel.js", "/evergreen-groups/panel.js/../openapi.json",
+        "/evergreen-groups/panel.js.map",
+        "/evergreen-groups/api/v1/patrons/1001%252fsummary", "/evergreen-groups/api/v1/patrons/1001/summary/",
+        "/evergreen-groups/api/v1/patrons//1001/summary", "/evergreen-groups/api/v1/patrons/1001//summary",
+        "/evergreen-groups/api/v1/patrons/by-barcode//block", "/evergreen-groups/api/v1/patrons/by-barcode/block/extra",
+        "/evergreen-groups/api/v1/patrons/1001/../1036/summary", "/evergreen-groups/api/v1/patrons/%2e%2e/groups/1001",
+        "/evergreen-groups/api/v2/patrons/1001/summary", "/evergreen-groups/api/v1", "/evergreen-groups/%c0%ae%c0%ae/",
+        "/evergreen-groups/%ff%fe", "/evergreen-groups/api/v1/patrons/1001/summary;x=y", "/evergreen-groups\\healthz",
+        "/evergreen-groups/events/", "/osrf-gateway-v1", "/evergreen-groups/" + "a" * 8000,
+        "/evergreen-groups/api/v1/patrons/" + "9" * 8000 + "/summary",
+    )  # fmt: skip
+
+    def test_tricks_lead_nowhere(self, app: Flask, staff: str) -> None:
+        with served(app) as url:
+            for token in (None, staff):
+                for path in self.TRICKS:
+                    status, answer = raw_get(url, path, token)
+                    assert status in ((400, 404) if token else (400, 401, 404)), path[:100]
+                    assert not DATA.search(answer), path[:100]
+                    assert "root:" not in answer, path[:100]
+
+    def test_headers_do_not_change_what_is_asked_for(self, app: Flask) -> None:
+        elsewhere = f"{API}/patrons/1001/summary"
+        with served(app) as url:
+            for header in ("X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Prefix", "X-Script-Name", "Script-Name"):
+                status, answer = raw_get(url, f"{PREFIX}/healthz", None, f"{header}: {elsewhere}")
+                assert (status, DATA.search(answer)) == (200, None)
+
+    @pytest.mark.parametrize(
+        "request_text",
+        [
+            "GET / HTTP/9.9\r\n\r\n",
+            "\x16\x03\x01\x02\x00\x01\r\n\r\n",
+            "GET\r\n\r\n",
+            "GET /evergreen-groups/healthz HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+            "GET /evergreen-groups/healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            "POST /evergreen-groups/events HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "POST /evergreen-groups/events HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+            f"POST /evergreen-groups/events HTTP/1.1\r\nContent-Length: {10**9}\r\n\r\n",
+            "GET /evergreen-groups/healthz HTTP/1.1\r\nX: " + "a" * 100_000 + "\r\n\r\n",
+            "GET /evergreen-groups/" + "a" * 300_000 + " HTTP/1.1\r\n\r\n",
+        ],
+        ids=lambda text: repr(text[:40]),
+    )
+    def test_what_is_no_proper_request_harms_nobody(self, app: Flask, request_text: str) -> None:
+        with served(app) as url:
+            answer = raw(url, request_text.encode("latin-1"))
+            assert re.match(r"HTTP/1.[01] (?!500)[45]\d\d ", answer)
+            assert raw_get(url, f"{PREFIX}/healthz", None)[0] == 200
+
+
+def raw(url: str, request: bytes) -> str:
+    """What comes back for bytes sent as they are."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as connection:
+        connection.settimeout(10)
+        try:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # refused before all was sent; the answer says so
+        parts = []
+        try:
+            while part := connection.recv(65536):
+                parts.append(part)
+        except ConnectionResetError:
+            pass
+    return b"".join(parts).decode("latin-1")
+
+
+def raw_get(url: str, path: str, token: str | None, *headers: str) -> tuple[int, str]:
+    lines = [f"GET {path} HTTP/1.1", "Host: ils.example.org", "Connection: close", *headers]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    answer = raw(url, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    return int(answer.split(" ", 2)[1]), answer
+
+
+def test_every_answer_has_the_headers_that_keep_it_to_itself(caller: FlaskClient, staff: str) -> None:
+    for address in [*ADDRESSES.values(), "/", f"{PREFIX}/nothing", f"{API}/groups/x"]:
+        for method in ("GET", "POST"):
+            for headers in ({}, cookie(staff), {**cookie(staff), "Origin": "https://evil.example"}):
+                answer = caller.open(address, method=method, headers=headers)
+                expected = "no-cache" if address.endswith("panel.js") and answer.status_code == 200 else "no-store"
+                assert answer.headers["Cache-Control"] == expected
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert answer.headers["Referrer-Policy"] == "no-referrer"
+                assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+                assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+                assert "Set-Cookie" not in answer.headers
+                assert "Server" not in answer.headers
+                assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")]
+
+
+def test_nothing_about_patrons_and_no_secret_is_logged(
+    caller: FlaskClient, sandbox: Sandbox, staff: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    own = session(sandbox.url, barcode="20000000001001", type="opac")
+    event = {"event": 1, "hook": "au.updated", "patron": 1001}
+    for address in ADDRESSES.values():
+        for headers in (
+            bearer(staff),
+            cookie(own),
+            bearer(JUNK),
+            {SECRET_HEADER: SECRET},
+        ):
+            caller.get(address, headers=headers)
+            caller.post(address, headers=headers, json=event)
+            caller.get(f"{address}?name=Okonkwo", headers=headers)
+    text = caplog.text
+    assert f"GET {API}/patrons/<patron>/summary 200" in text
+    for secret in (staff, own, JUNK, SECRET, "sandbox", "20000000001", "Okonkwo", "patrons/1001"):
+        assert secret not in text.replace("evergreen_groups.sandbox", ""), secret
