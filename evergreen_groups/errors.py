@@ -1,14 +1,109 @@
 """Everything that can go wrong, as one tree under :class:`EvergreenGroupsError`.
 
-A message says what was being done, what came back, and what the reader can do. No message holds a token, a
-password, or anything about a patron.
+An error is fields first: a ``code`` that doesn't change with the wording, named ``values``, the ``advice`` for the
+reader and the ``setting`` it is about. Its text is made from them when somebody asks for it, so nobody has to take
+prose apart.
+No field holds a token, a password, or anything about a patron.
+
+::
+
+    EvergreenGroupsError
+    ├── ConfigurationError       a setting is missing, unknown or not allowed
+    │   └── DiskError            a file can't be written
+    ├── DataError                answers that contradict each other or aren't whole
+    ├── BusyError                another run is doing the same
+    ├── DeadlineError            a run took longer than it may
+    ├── HistoryError             the history of runs can't be used
+    ├── StateError               a file of ours isn't what it should be
+    ├── PlanError                what was asked for can't be done
+    └── GatewayError             between this program and the ILS
+        ├── TransportError       no usable answer
+        │   ├── UnreachableError, TimedOutError, CutOffError, ServiceNotFoundError
+        │   └── NotJSONError, HTTPStatusError
+        ├── ProtocolError        an answer that isn't a result
+        │   ├── MethodNotFoundError, ServerError
+        │   └── UnexpectedAnswerError, RequestTooLargeError
+        └── EventError           the ILS said no
+            ├── NoSessionError, LoginRefusedError, PermissionDeniedError
+            └── NotFoundError, CollisionError
 """
 
 from __future__ import annotations
 
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+class ErrorFields(TypedDict, total=False):
+    """What every error takes besides its message."""
+
+    advice: str
+    setting: str | None
+    code: str
+    values: Mapping[str, object]
+
+
+class GatewayErrorFields(ErrorFields, total=False):
+    """What an error of the gateway takes besides: the call, and the beginning of the answer."""
+
+    service: str
+    method: str
+    raw: str
+
 
 class EvergreenGroupsError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    ``message`` says what was being done and what came back; ``{name}`` in it stands for one of the named ``values``
+    (where there are none, the message is taken as it is). ``advice`` is what the reader can do, the same way.
+    ``setting`` is the dotted name of the setting it is about (``"mail.host"``), None where it is about none. ``code``
+    names the case for programs, in lower case with hyphens; the class's own name, without "Error", unless given.
+
+    >>> error = ConfigurationError("cannot read {path}", advice="name another file", values={"path": "a.toml"})
+    >>> str(error), error.code, error.values["path"]
+    ('cannot read a.toml; name another file', 'configuration', 'a.toml')
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        advice: str = "",
+        setting: str | None = None,
+        code: str = "",
+        values: Mapping[str, object] = _NOTHING,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+        self.setting = setting
+        self.code = code or _code_of(type(self))
+        self.values = values
+
+    @property
+    def problem(self) -> str:
+        """What was being done and what came back, without the advice."""
+        return self.message.format_map(self.values) if self.values else self.message
+
+    @property
+    def what_to_do(self) -> str:
+        """The advice with its values; empty where there is none."""
+        return self.advice.format_map(self.values) if self.values else self.advice
+
+    def __str__(self) -> str:
+        """The problem and the advice in one line."""
+        return "; ".join(part for part in (self.problem, self.what_to_do) if part)
+
+
+def _code_of(kind: type) -> str:
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", kind.__name__.removesuffix("Error"))
+    return "-".join(words).lower()
 
 
 class ConfigurationError(EvergreenGroupsError):
@@ -50,8 +145,10 @@ class GatewayError(EvergreenGroupsError):
     answer's text as it came, with tokens blanked, or an empty string when there was none.
     """
 
-    def __init__(self, message: str, *, service: str = "", method: str = "", raw: str = "") -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, service: str = "", method: str = "", raw: str = "", **fields: Unpack[ErrorFields]
+    ) -> None:
+        super().__init__(message, **fields)
         self.service = service
         self.method = method
         self.raw = raw
@@ -64,8 +161,8 @@ class TransportError(GatewayError):
     read the state back before doing anything else. Where it is False, nothing was done.
     """
 
-    def __init__(self, message: str, *, service: str = "", method: str = "", raw: str = "", sent: bool = False) -> None:
-        super().__init__(message, service=service, method=method, raw=raw)
+    def __init__(self, message: str, *, sent: bool = False, **fields: Unpack[GatewayErrorFields]) -> None:
+        super().__init__(message, **fields)
         self.sent = sent
 
 
@@ -98,8 +195,8 @@ class NotJSONError(TransportError):
 class HTTPStatusError(TransportError):
     """The web server itself refused (``status``). Likely cause: a wrong address, or a proxy in front of it."""
 
-    def __init__(self, message: str, *, status: int, service: str = "", method: str = "", raw: str = "") -> None:
-        super().__init__(message, service=service, method=method, raw=raw, sent=True)
+    def __init__(self, message: str, *, status: int, **fields: Unpack[GatewayErrorFields]) -> None:
+        super().__init__(message, sent=True, **fields)
         self.status = status
 
 
@@ -109,8 +206,8 @@ class ProtocolError(GatewayError):
     The gateway sends HTTP 200 for these as well (``errors-001``, ``errors-022``).
     """
 
-    def __init__(self, message: str, *, status: int = 0, service: str = "", method: str = "", raw: str = "") -> None:
-        super().__init__(message, service=service, method=method, raw=raw)
+    def __init__(self, message: str, *, status: int = 0, **fields: Unpack[GatewayErrorFields]) -> None:
+        super().__init__(message, **fields)
         self.status = status
 
 
@@ -144,11 +241,9 @@ class EventError(GatewayError):
         textcode: str,
         number: int = 0,
         description: str = "",
-        service: str = "",
-        method: str = "",
-        raw: str = "",
+        **fields: Unpack[GatewayErrorFields],
     ) -> None:
-        super().__init__(message, service=service, method=method, raw=raw)
+        super().__init__(message, **fields)
         self.textcode = textcode
         self.number = number
         self.description = description

@@ -21,7 +21,7 @@ PACKAGE = REPOSITORY / "evergreen_groups"
 MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"web", "doctor", "nightly", "client", "hooks", "render", "connect", "settings", "state", "sandbox"},
-    "web": {"hooks", "client", "nightly", "render", "limits", "settings", "state", "ils", "connect"},
+    "web": {"hooks", "client", "nightly", "render", "limits", "settings", "state", "ils"},
     "hooks": {"client", "desk", "events"},
     "client": {"report", "audit", "changes", "desk", "events"},
     "nightly": {"render", "report", "mail", "ils", "state", "settings"},

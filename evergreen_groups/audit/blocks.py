@@ -12,22 +12,13 @@ from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups import FIELDS, GroupFines, GroupReader, Member, Patron, Query, patrons_of, read_profiles
 from evergreen_groups.ils import Block, OrgUnits, Penalties, PenaltyRow, rows_in_force
-from evergreen_groups.limits import Decided, Limits, decide_all
+from evergreen_groups.limits import Decided, Limits, OwnDebt, decide_all
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.limit_bounds import LimitBounds
 
 _PAGE = 4_000
-
-
-class _Debtor(NamedTuple):
-    """A patron as the decision needs them."""
-
-    id: int
-    profile: int
-    home_library: int
-    own_fines: Decimal
 
 
 class _JudgedPatron(NamedTuple):
@@ -83,7 +74,7 @@ class BlockSearch:
         members = self._reader.members(patrons.values())
         profiles = {} if self._bounds.uniform else read_profiles(self._gateway, patrons)
         debtors = [
-            _Debtor(id, profiles.get(id, 0), patron.home_library, members[id].own_fines)
+            OwnDebt(id, profiles.get(id, 0), patron.home_library, members[id].own_fines)
             for id, patron in patrons.items()
         ]
         decided = decide_all(self._gateway, self._limits, debtors)

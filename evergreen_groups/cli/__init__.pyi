@@ -6,4 +6,4 @@ from .options import output_options as output_options
 from .output import format_of as format_of
 from .output import standard_output as standard_output
 from .terminal import terminal_progress as terminal_progress
-from .terminal import width as width
+from .terminal import terminal_width as terminal_width

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from evergreen_groups.cli import logs
+from evergreen_groups.cli.output import standard_output
+from evergreen_groups.cli.terminal import terminal_progress, terminal_width
 from evergreen_groups.settings import MailSettings, Settings, load
 from evergreen_groups.state import find_state_directory
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.nightly import Rendered
+    from evergreen_groups.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,28 @@ class Invocation:
             return
         with TemporaryDirectory(prefix="evergreen-groups-") as directory:
             yield Path(directory)
+
+    def progress(self, doing: str = "asking the gateway …") -> AbstractContextManager[Progress]:
+        """Shows how far a command is, on a terminal; ``doing`` stands there until it reports more."""
+        return terminal_progress(quiet=self.quiet, doing=doing)
+
+    def width(self) -> int:
+        """How many columns a table may take."""
+        return terminal_width()
+
+    def write(self, rendered: Rendered) -> None:
+        """Write a report to standard output."""
+        stream = standard_output(rendered.format)
+        stream.write(rendered.text)
+        stream.flush()
+
+    def say(self, message: str, *, error: bool = False) -> None:
+        """Write a line for people on standard error."""
+        logs.say(message, error=error)
+
+    def line(self, message: str, *, error: bool = False) -> str:
+        """The line that :meth:`say` writes, without writing it."""
+        return logs.said(message, error=error)
 
     @contextmanager
     def _configured(self) -> Iterator[tuple[Gateway, str]]:

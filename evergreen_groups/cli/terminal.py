@@ -12,7 +12,7 @@ from evergreen_groups.progress import Progress, silent
 _UNSET_WIDTH = 100
 
 
-def width() -> int:
+def terminal_width() -> int:
     """How many columns the terminal has; $COLUMNS or 100 where there is none."""
     return shutil.get_terminal_size((_UNSET_WIDTH, 24)).columns
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple
 
 from evergreen_groups.errors import not_in_sight
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import GroupRow, GroupRows, read_balances, read_member_ids, rows_around, rows_of, total_of
 from evergreen_groups.ils import read_fines_of_oneself, read_own_fines
-from evergreen_groups.limits import ReferenceData, decide_all
+from evergreen_groups.limits import OwnDebt, ReferenceData, decide_all
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Decision
 
@@ -148,7 +147,7 @@ class SummaryReader:
         return bool(self._gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id",), limit=1))
 
     def _decided(self, patron: Record) -> BlockDecision:
-        debtor = _Debtor(patron.id, patron.profile, patron.home_ou, self._own_fines(patron.id))
+        debtor = OwnDebt(patron.id, patron.profile, patron.home_ou, self._own_fines(patron.id))
         limits = self._reference.limits(self._gateway)
         decision = decide_all(self._gateway, limits, [debtor])[patron.id].decision
         return BlockDecision(decision.blocked, decision.own_balance, decision.limit, patron=patron.id)
@@ -162,7 +161,7 @@ class SummaryReader:
     def _summary(self, found: GroupRows) -> GroupSummary:
         balances, hidden = self._balances(found)
         owed = {row.id: balances.get(row.id, NOTHING) for row in found.rows}
-        debtors = [_Debtor(row.id, row.profile, row.home_library, owed[row.id]) for row in found.rows]
+        debtors = [OwnDebt(row.id, row.profile, row.home_library, owed[row.id]) for row in found.rows]
         decided = decide_all(self._gateway, self._reference.limits(self._gateway), debtors)
         members = [_member(row, owed[row.id], decided[row.id].decision) for row in found.rows]
         members.sort(key=lambda member: (not member.group_lead, member.name.casefold(), member.id))
@@ -179,15 +178,6 @@ class SummaryReader:
             return read_own_fines(self._gateway, seen), frozenset()
         balances = read_balances(self._gateway, found.group)
         return balances, (balances.keys() | read_member_ids(self._gateway, [found.group])) - seen
-
-
-class _Debtor(NamedTuple):
-    """What a decision depends on."""
-
-    id: int
-    profile: int
-    home_library: int
-    own_fines: Decimal
 
 
 def _member(row: GroupRow, own_fines: Decimal, decision: Decision) -> SummaryMember:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.groups.hidden_members import Hidden, find_hidden
 from evergreen_groups.groups.models import GroupFines, Member
 from evergreen_groups.groups.patrons import FIELDS, Patron, patrons_of
-from evergreen_groups.limits import LimitFinder, OneLimit, decide_all
+from evergreen_groups.limits import LimitFinder, OneLimit, OwnDebt, decide_all
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit, decide
 
@@ -92,7 +92,7 @@ class GroupReader:
             return lambda _id, own_fines: (decide(own_fines, limit).blocked if own_fines else nothing, limit)
         profiles = read_profiles(self._gateway, patrons)
         debtors = [
-            _Debtor(id, profiles.get(id, 0), patron.home_library, balances.get(id, NOTHING))
+            OwnDebt(id, profiles.get(id, 0), patron.home_library, balances.get(id, NOTHING))
             for id, patron in patrons.items()
         ]
         decided = decide_all(self._gateway, self._limits, debtors)
@@ -106,15 +106,6 @@ class GroupReader:
 
     def _barcodes(self, cards: Collection[int]) -> dict[int, str]:
         return dict(chain.from_iterable(self._gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
-
-
-class _Debtor(NamedTuple):
-    """What a decision depends on."""
-
-    id: int
-    profile: int
-    home_library: int
-    own_fines: Decimal
 
 
 def _group(group: int, members: Iterable[Member], hidden: Hidden | None) -> GroupFines:

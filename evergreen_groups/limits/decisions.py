@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from evergreen_groups.ils import read_fines_within
 
@@ -33,6 +33,18 @@ class Debtor(Protocol):
     @property
     def own_fines(self) -> Decimal:
         """What the patron owes in open transactions anywhere."""
+
+
+class OwnDebt(NamedTuple):
+    """A :class:`Debtor` and nothing else: one person, and what that person owes.
+
+    ``profile`` and ``home_library`` are ids; ``own_fines`` are what they owe in open transactions anywhere.
+    """
+
+    id: int
+    profile: int
+    home_library: int
+    own_fines: Decimal
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from types import FrameType, TracebackType
 from typing import NoReturn, Self
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import logs
 from evergreen_groups.errors import DeadlineError
 
 _GRACE = 30.0
+CUT_OFF = "the run did not end at its deadline, and was cut off"
 
 
 class _ExpiredError(BaseException):
@@ -24,11 +24,12 @@ class Deadline:
 
     The block's own clean-up then has ``grace`` seconds: to close the gateway and remove temporary files. A block that
     is still there after that, because something doesn't come back at all (a dead network disk, say), is ended
-    together with the process. Only for the main thread.
+    together with the process, which writes the line ``last_words`` on standard error. Only for the main thread.
     """
 
-    def __init__(self, seconds: float, *, grace: float = _GRACE) -> None:
+    def __init__(self, seconds: float, *, grace: float = _GRACE, last_words: str = CUT_OFF) -> None:
         self._seconds = seconds
+        self._last_words = last_words
         self._last_resort = threading.Timer(seconds + grace, self._end_the_process)
         self._last_resort.daemon = True
 
@@ -55,6 +56,5 @@ class Deadline:
         raise _ExpiredError
 
     def _end_the_process(self) -> NoReturn:
-        words = logs.said("the run did not end at its deadline, and was cut off", error=True)
-        os.write(2, f"{words}\n".encode())  # whoever has standard error's lock may never let go of it
+        os.write(2, f"{self._last_words}\n".encode())  # whoever has standard error's lock may never let go of it
         os._exit(exit_status.DEADLINE)

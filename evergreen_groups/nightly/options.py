@@ -1,4 +1,4 @@
-"""TODO."""
+"""What one run of the report is to do."""
 
 from __future__ import annotations
 

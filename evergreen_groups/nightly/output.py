@@ -9,7 +9,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.cli import standard_output, width
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import render, write_file
 
@@ -38,8 +37,8 @@ def require(formats: Collection[str]) -> None:
         workbook.require()
 
 
-def write(report: Report, target: Target, progress: Progress = silent) -> Rendered | None:
-    """Write the report to its target, whole or not at all; for standard output give what :func:`show` is to print.
+def write(report: Report, target: Target, width: int, progress: Progress = silent) -> Rendered | None:
+    """Write the report to its target, whole or not at all; for standard output give what is to be printed.
 
     ``progress`` is told of the files of a directory.
 
@@ -48,7 +47,7 @@ def write(report: Report, target: Target, progress: Progress = silent) -> Render
     """
     [output_format, *_] = target.formats
     if target.path is None:
-        return _rendered(report, output_format, target)
+        return _rendered(report, output_format, target, width)
     if target.split:
         from evergreen_groups.nightly.publication import publish
 
@@ -62,19 +61,12 @@ def write(report: Report, target: Target, progress: Progress = silent) -> Render
             progress=progress,
         )
     else:
-        write_file(report, output_format, target.path, details=target.details, width=width(), bom=target.bom)
+        write_file(report, output_format, target.path, details=target.details, width=width, bom=target.bom)
     return None
 
 
-def show(rendered: Rendered) -> None:
-    """Print what was rendered."""
-    stream = standard_output(rendered.format)
-    stream.write(rendered.text)
-    stream.flush()
-
-
-def _rendered(report: Report, output_format: str, target: Target) -> Rendered:
+def _rendered(report: Report, output_format: str, target: Target, width: int) -> Rendered:
     color = output_format == "table" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     stream = io.StringIO(newline="")
-    render(report, output_format, stream, details=target.details, width=width(), color=color, bom=target.bom)
+    render(report, output_format, stream, details=target.details, width=width, color=color, bom=target.bom)
     return Rendered(output_format, stream.getvalue())

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, logs, terminal_progress
 from evergreen_groups.errors import EvergreenGroupsError, HistoryError
-from evergreen_groups.nightly.deadline import Deadline
-from evergreen_groups.nightly.output import Rendered, require, show, write
+from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
+from evergreen_groups.nightly.output import Rendered, require, write
 from evergreen_groups.report import WAIT, History, build_report, look_up_cleared
 from evergreen_groups.state import RunOutcome, RunStatus, report_lock, run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Mailer
+    from evergreen_groups.nightly.environment import ReportEnvironment
     from evergreen_groups.nightly.options import ReportOptions
     from evergreen_groups.report import Criteria, Report
 
@@ -40,13 +40,13 @@ class ReportRun:
 
     def __init__(
         self,
-        session: Invocation,
+        environment: ReportEnvironment,
         choose: Callable[[], ReportOptions],
         *,
         recorded: bool,
         healthcheck_url: str | None = None,
     ) -> None:
-        self._session = session
+        self._environment = environment
         self._choose = choose
         self._recorded = recorded
         self._healthcheck_url = healthcheck_url
@@ -61,7 +61,7 @@ class ReportRun:
         Standard output comes last, when the lock is free again: somebody may read it page by page.
         """
         try:
-            with self._session.state_directory() as directory:
+            with self._environment.state_directory() as directory:
                 if self._recorded:
                     with report_lock(directory) as holder:
                         status = self._on_record(directory, holder.since)
@@ -105,12 +105,13 @@ class ReportRun:
 
             healthcheck.call(url, well=exit_code == exit_status.DONE)
         if problem is not None:
-            logs.say(f"the status of this run could not be kept: {problem}", error=True)
+            self._environment.say(f"the status of this run could not be kept: {problem}", error=True)
         return exit_code
 
     def _in_time(self, directory: Path) -> int:
         self._options = self._choose()
-        with Deadline(self._options.deadline):
+        last_words = self._environment.line(CUT_OFF, error=True)
+        with Deadline(self._options.deadline, last_words=last_words):
             return self._make(self._options, directory)
 
     def _make(self, options: ReportOptions, directory: Path) -> int:
@@ -120,16 +121,16 @@ class ReportRun:
         recorded, so that one that is killed in between loses none. A history that can't be used costs nobody the
         report; it's told at the end.
         """
-        attached = (self._session.settings.mail.attach,) if options.mail else ()
+        attached = (self._environment.settings.mail.attach,) if options.mail else ()
         require((*options.target.formats, *attached))
         mailer = self._mailer(directory) if options.mail else None
-        with self._session.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
+        with self._environment.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
             report = self._read(gateway, options.criteria, history)
         self._report = report
         log.info("%d groups read", report.totals.group_count)
         mails = self._mails(report) if mailer else []
-        with terminal_progress(quiet=self._session.quiet, doing="writing …") as progress:
-            self._rendered = write(report, options.target, progress)
+        with self._environment.progress("writing …") as progress:
+            self._rendered = write(report, options.target, self._environment.width(), progress)
         log.info("written to %s", options.target.path or "standard output")
         if mailer:
             mailer.keep(mails)
@@ -144,13 +145,13 @@ class ReportRun:
 
     def _history(self, directory: Path, url: str, deadline: int) -> History:
         """The history; a run with little time doesn't spend most of it waiting for another that has the file open."""
-        keep_days = self._session.settings.history.keep_days
+        keep_days = self._environment.settings.history.keep_days
         return History(directory, url, keep_days=keep_days, wait=min(WAIT, deadline / 4))
 
     def _read(self, gateway: Gateway, criteria: Criteria, history: History) -> Report:
         """Read the report, and what changed since the run before."""
-        with terminal_progress(quiet=self._session.quiet) as progress:
-            report = build_report(gateway, criteria, progress, policy=self._session.settings.policy)
+        with self._environment.progress("asking the gateway …") as progress:
+            report = build_report(gateway, criteria, progress, policy=self._environment.settings.policy)
         try:
             changes = history.compare(report)
         except HistoryError as error:
@@ -169,12 +170,12 @@ class ReportRun:
     def _mailer(self, directory: Path) -> Mailer:
         from evergreen_groups.nightly.mailing import mailer_for
 
-        return mailer_for(self._session.settings.mail, directory)
+        return mailer_for(self._environment.settings.mail, directory)
 
     def _mails(self, report: Report) -> list[EmailMessage]:
         from evergreen_groups.nightly.mailing import messages
 
-        return list(messages(report, self._session.settings.mail))
+        return list(messages(report, self._environment.settings.mail))
 
     def _mail(self, mailer: Mailer) -> bool:
         """Send everyone their part; False where some of it could not be sent."""
@@ -189,7 +190,7 @@ class ReportRun:
     def _show(self) -> None:
         """Standard output, and what the reader must know beside it."""
         if self._rendered is not None:
-            show(self._rendered)
-        if self._report and not self._session.quiet:
+            self._environment.write(self._rendered)
+        if self._report and not self._environment.quiet:
             for note in self._report.notes:
-                logs.say(note)
+                self._environment.say(note)

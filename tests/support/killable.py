@@ -123,6 +123,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     # What a run would import by itself, once and before the fork.
-    from evergreen_groups.render.report import json as json_report
 
     main()

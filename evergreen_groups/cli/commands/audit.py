@@ -63,7 +63,6 @@ def audit_command(
     hand are never removed.
     """
     from evergreen_groups.audit import AuditCriteria
-    from evergreen_groups.cli import terminal_progress
 
     if (yes or dry_run) and not fix:
         raise click.UsageError("--yes and --dry-run go with --fix.")
@@ -72,7 +71,7 @@ def audit_command(
     session: Invocation = context.obj
     criteria = AuditCriteria(orgs=orgs, limit=_limit(context, session))
     with session.client() as client:
-        with terminal_progress(quiet=session.quiet) as progress:
+        with session.progress() as progress:
             audit = client.audit(criteria, progress)
         _write(audit, output_format or format_of(output) or "table", output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
@@ -104,7 +103,6 @@ def _write(audit: Audit, output_format: str, output: Path | None) -> None:
 def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_run: bool) -> int:
     """Show whose penalties would be recalculated, ask, have it done, and say what changed."""
     from evergreen_groups.changes import recalculable
-    from evergreen_groups.cli import terminal_progress
     from evergreen_groups.render import write_recalculation_plan, write_recalculations
 
     findings = recalculable(audit)
@@ -114,7 +112,7 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
     if not yes and not click.confirm("Do it?", err=True):
         click.echo("Nothing was changed.", err=True)
         return exit_status.DONE
-    with terminal_progress(quiet=session.quiet) as progress:
+    with session.progress() as progress:
         outcome = client.recalculator.carry_out(findings, progress)
     write_recalculations(outcome, sys.stderr)
     return _status(outcome)

@@ -29,7 +29,6 @@ def _agreement(command: Command) -> Command:
 
 def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bool, dry_run: bool) -> int:
     """Show a plan, ask, carry it out, and say what became of it; gives the exit status."""
-    from evergreen_groups.cli import terminal_progress
     from evergreen_groups.render import write_draft, write_outcome
 
     with session.client() as client:
@@ -43,7 +42,7 @@ def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bo
         if not yes and not click.confirm("Do it?", err=True):
             click.echo("Nothing was changed.")
             return exit_status.DONE
-        with terminal_progress(quiet=session.quiet) as progress:
+        with session.progress() as progress:
             outcome = plan.carry_out(progress)
         write_outcome(outcome, sys.stdout)
     return _status(outcome)

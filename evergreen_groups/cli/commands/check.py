@@ -31,10 +31,10 @@ def check_command(
     """
     if (barcode is None) == (user is None):
         raise click.UsageError("give a barcode or --user: one of them")
-    from evergreen_groups.cli import terminal_progress, width
+    from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_check, write_check_json
 
-    with session.client() as client, terminal_progress(quiet=session.quiet):
+    with session.client() as client, session.progress():
         if barcode is not None:
             check = client.checks.of_barcode(barcode, all_members=all_members)
         else:
@@ -42,7 +42,7 @@ def check_command(
     if output_format == "json":
         write_check_json(check, sys.stdout)
     else:
-        write_check(check, sys.stdout, width=width())
+        write_check(check, sys.stdout, width=terminal_width())
     if check.blocked:
         return exit_status.BLOCKED
     return exit_status.DONE if check.complete else exit_status.INCOMPLETE

@@ -37,7 +37,7 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
 
     ``quiet`` leaves out what is right.
     """
-    from evergreen_groups.cli import width
+    from evergreen_groups.cli import terminal_width
     from evergreen_groups.doctor import Verdict, run
     from evergreen_groups.render import DiagnosisWriter, write_diagnosis_json
 
@@ -47,7 +47,7 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
         write_diagnosis_json(diagnosis, stream)
     else:
         color = stream.isatty() and not os.environ.get("NO_COLOR")
-        writer = DiagnosisWriter(stream, width=width(), color=color)
+        writer = DiagnosisWriter(stream, width=terminal_width(), color=color)
 
         def told(finding: Finding) -> None:
             if not quiet or finding.verdict in (Verdict.WARNING, Verdict.FAILED):

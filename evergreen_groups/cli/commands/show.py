@@ -28,10 +28,10 @@ def show_command(
     """
     if sum(given is not None for given in (barcode, user, group)) != 1:
         raise click.UsageError("give a barcode, --user or --group: one of them")
-    from evergreen_groups.cli import terminal_progress, width
+    from evergreen_groups.cli import terminal_width
     from evergreen_groups.render import write_details, write_json
 
-    with session.client() as client, terminal_progress(quiet=session.quiet):
+    with session.client() as client, session.progress():
         if barcode is not None:
             details = client.groups.of_barcode(barcode)
         elif user is not None:
@@ -41,4 +41,4 @@ def show_command(
     if output_format == "json":
         write_json(details, sys.stdout)
     else:
-        write_details(details, sys.stdout, width=width())
+        write_details(details, sys.stdout, width=terminal_width())

@@ -1,0 +1,47 @@
+"""What a run of the report takes from whoever starts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.nightly.output import Rendered
+    from evergreen_groups.progress import Progress
+    from evergreen_groups.settings import Settings
+
+
+class ReportEnvironment(Protocol):
+    """The settings, the places, and how a person is told something; the command line's invocation is one."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, read when they are first needed."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody wants to know more than errors."""
+
+    def gateway(self) -> AbstractContextManager[Gateway]:
+        """A gateway that is logged out and closed at the end."""
+
+    def state_directory(self) -> AbstractContextManager[Path]:
+        """Where the history and the status are."""
+
+    def progress(self, doing: str) -> AbstractContextManager[Progress]:
+        """Shows how far the run is; ``doing`` stands there until it reports more."""
+
+    def width(self) -> int:
+        """How many columns a table may take."""
+
+    def write(self, rendered: Rendered) -> None:
+        """Write a report to standard output."""
+
+    def say(self, message: str, *, error: bool = False) -> None:
+        """Write a line for people on standard error."""
+
+    def line(self, message: str, *, error: bool = False) -> str:
+        """The line that :meth:`say` writes, without writing it."""
