@@ -321,7 +321,7 @@ def test_a_full_disk_leaves_the_last_run_as_it_was(directory: Path) -> None:
 KILLED = """
 import os, pickle, sys
 from pathlib import Path
-from evergreen_groups.history import History
+from evergreen_groups.report import History
 report, statement = pickle.load(sys.stdin.buffer)
 seen = 0
 def kill(sql):
