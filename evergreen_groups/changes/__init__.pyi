@@ -5,10 +5,10 @@ from .journal import Journal as Journal
 from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import StepState as StepState
-from .membership import Moves as Moves
-from .membership import Plan as Plan
-from .membership import PlanOutcome as PlanOutcome
-from .membership import StepOutcome as StepOutcome
+from .moves import Moves as Moves
+from .moves import Plan as Plan
+from .plan_outcome import PlanOutcome as PlanOutcome
+from .plan_outcome import StepOutcome as StepOutcome
 from .plans import GROUP as GROUP
 from .plans import Action as Action
 from .plans import Draft as Draft

@@ -1,7 +1,7 @@
-"""The journal of changes to membership and penalties: written before anything is sent, settled after.
+"""The journal of changes to membership and penalties: written before anything is sent, and the outcome after.
 
 An append-only SQLite file (WAL, readable by its owner alone). Nothing in it is ever changed or deleted, so what a
-crash leaves open can be seen and settled by the next run.
+crash leaves open can be seen and recovered by the next run.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class JournalStep:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One plan that was carried out, or begun. ``undoes`` is the entry that it took back, where it did."""
+    """One plan that was applied, or begun. ``undoes`` is the entry that it took back, where it did."""
 
     id: int
     gateway: str
@@ -127,7 +127,7 @@ class Journal:
             cursor.execute("COMMIT")
         return ids
 
-    def note(self, step: int, state: StepState, *, value: int | None = None, reason: str = "") -> None:
+    def record(self, step: int, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down what became of a step; it is on disk when this returns."""
         self._database.execute(
             "INSERT INTO events (step, at, state, value, reason) VALUES (?, ?, ?, ?, ?)",

@@ -1,23 +1,22 @@
 """Having the ILS recalculate people's penalties: written down first, one by one, read back.
 
-A block that staff set by hand is never removed: whoever has one that a recalculation might take away is left out.
+A block that staff set is never removed: whoever has one that a recalculation might take away is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PersonFinding
-from evergreen_groups.changes.journal import PENALTIES, Journal, StepState
-from evergreen_groups.changes.recovery import refusal, settle
-from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, TransportError
+from evergreen_groups.changes.journal import PENALTIES, StepState
+from evergreen_groups.changes.journaled import STOPPING, JournaledChanges, JournaledStep, NewStep
+from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.errors import GatewayError, TransportError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import OrgUnits, Penalties, PenaltyRow, rows_in_force, set_by_ils
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.state import changes_lock
 
 _ACTION = "recalculate"
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
@@ -25,7 +24,6 @@ _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it 
     True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
     False: "own fines don't reach the ILS's threshold for this profile and library",
 }
-_STOPPING = (TransportError, NoSessionError, LoginRefusedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +75,14 @@ class Recalculator:
 
     def __init__(self, gateway: Gateway, state_directory: Path, account: str) -> None:
         self._gateway = gateway
-        self._directory = state_directory
-        self._account = account
+        self._changes = JournaledChanges(gateway, state_directory, account)
 
-    def carry_out(self, findings: Sequence[PersonFinding], progress: Progress = silent) -> Recalculations:
+    def recalculate(self, findings: Sequence[PersonFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.
 
         Raises:
             BusyError: another run is changing something at the same gateway.
-            TransportError: what an interrupted run left open couldn't be settled, or the penalties couldn't be read;
+            TransportError: what an interrupted run left open can't be looked up, or the penalties can't be read;
                 nothing has been sent.
         """
         if not findings:
@@ -117,29 +114,24 @@ class Recalculator:
         self, patrons: Sequence[tuple[int, bool]], patience: float, progress: Progress
     ) -> tuple[list[Attempt], GatewayError | None]:
         """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
-        lock = changes_lock(self._directory, self._gateway.url, patience)
-        with lock, closing(Journal(self._directory)) as journal:
-            settle(self._gateway, journal)
+        with self._changes.begin(patience) as journal:
             penalties = Penalties.read(self._gateway, OrgUnits.read(self._gateway))
             before: dict[int, list[PenaltyRow]] = {patron: [] for patron, _due in patrons}
             for row in rows_in_force(self._gateway, before):
                 before[row.patron].append(row)
-            steps = [(id, PENALTIES, set_by_ils(rows), None) for id, rows in before.items()]
-            ids = journal.begin(self._gateway.url, self._account, _ACTION, steps)
-            attempts: list[Attempt] = []
-            stopped: GatewayError | None = None
-            for step, (patron, due) in zip(ids, patrons, strict=True):
-                if stopped is not None:
-                    attempts.append(Attempt(StepState.PLANNED, reason="not begun"))
-                    continue
-                person = _Recalculation(
-                    self._gateway, journal, step, patron, due=due, penalties=penalties, before=before[patron]
-                )
-                attempts.append(person.carry_out())
-                progress("recalculating", len(attempts), len(ids))
-                if isinstance(attempts[-1].error, _STOPPING):
-                    stopped = attempts[-1].error
-        return attempts, stopped
+
+            def recalculate(position: int, journaled: JournaledStep) -> Attempt:
+                patron, due = patrons[position]
+                return _Recalculation(
+                    self._gateway, journaled, patron, due=due, penalties=penalties, before=before[patron]
+                ).apply()
+
+            steps = [NewStep(id, PENALTIES, set_by_ils(rows), None) for id, rows in before.items()]
+            attempts, stopped = self._changes.apply(
+                journal, _ACTION, steps, recalculate, doing="recalculating", progress=progress
+            )
+        left = [Attempt(StepState.PLANNED, reason="not begun")] * (len(patrons) - len(attempts))
+        return [*attempts, *left], stopped
 
 
 class _Recalculation:
@@ -148,8 +140,7 @@ class _Recalculation:
     def __init__(
         self,
         gateway: Gateway,
-        journal: Journal,
-        step: int,
+        journaled: JournaledStep,
         patron: int,
         *,
         due: bool,
@@ -157,19 +148,18 @@ class _Recalculation:
         before: Sequence[PenaltyRow],
     ) -> None:
         self._gateway = gateway
-        self._journal = journal
-        self._step = step
+        self._journaled = journaled
         self._patron = patron
         self._due = due
         self._penalties = penalties
         self._before = before
 
-    def carry_out(self) -> Attempt:
+    def apply(self) -> Attempt:
         if any(row.staff is not None and row.penalty in self._penalties.recalculated for row in self._before):
             return self._ended(
-                StepState.NOT_DONE, reason="a block of theirs was set by hand, and a recalculation might remove it"
+                StepState.NOT_DONE, reason="a block of theirs was set by staff, and a recalculation might remove it"
             )
-        self._journal.note(self._step, StepState.SENDING)
+        self._journaled.record(StepState.SENDING)
         try:
             try:
                 self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, write=True)
@@ -180,7 +170,7 @@ class _Recalculation:
                     return self._ended(StepState.FAILED, reason="the answer was lost and nothing was changed")
             else:
                 after = self._read()
-        except (TransportError, NoSessionError, LoginRefusedError) as error:
+        except STOPPING as error:
             return Attempt(StepState.SENDING, reason="the connection was lost", error=error)
         except GatewayError as error:
             return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
@@ -191,10 +181,10 @@ class _Recalculation:
 
     def _compared(self, after: Sequence[PenaltyRow]) -> Attempt:
         """Say what the recalculation changed, and whether that settles the finding."""
-        by_hand = {row.id for row in self._before if row.staff is not None} - {row.id for row in after}
-        if by_hand:
+        by_staff = {row.id for row in self._before if row.staff is not None} - {row.id for row in after}
+        if by_staff:
             return self._ended(
-                StepState.FAILED, reason="a block that was set by hand is gone; look at the patron's record"
+                StepState.FAILED, reason="a block that was set by staff is gone; look at the patron's record"
             )
         value = set_by_ils(after)
         had_block, has_block = self._is_blocked(self._before), self._is_blocked(after)
@@ -219,5 +209,5 @@ class _Recalculation:
         value: int | None = None,
         error: GatewayError | None = None,
     ) -> Attempt:
-        self._journal.note(self._step, state, value=value, reason=reason)
+        self._journaled.record(state, value=value, reason=reason)
         return Attempt(state, settled, reason, error)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, Record
 
 
-def settle(gateway: Gateway, journal: Journal) -> list[JournalStep]:
+def recover(gateway: Gateway, journal: Journal) -> list[JournalStep]:
     """Look up what an interrupted run left open at a gateway, write it into the journal, and give those steps."""
     open_steps = journal.open_steps(gateway.url)
     for step in open_steps:
@@ -21,11 +21,11 @@ def settle(gateway: Gateway, journal: Journal) -> list[JournalStep]:
         else:
             now = value_of(gateway.pcrud.retrieve("au", step.patron), step.field)
         if now == step.before:
-            journal.note(step.id, StepState.NOT_DONE, reason="interrupted before it was carried out")
+            journal.record(step.id, StepState.NOT_DONE, reason="interrupted before it was done")
         elif now is not None and step.after in (None, now):
-            journal.note(step.id, StepState.DONE, value=now, reason="found done after an interruption")
+            journal.record(step.id, StepState.DONE, value=now, reason="found done after an interruption")
         else:
-            journal.note(step.id, StepState.FAILED, reason="interrupted, and changed by somebody else since")
+            journal.record(step.id, StepState.FAILED, reason="interrupted, and changed by somebody else since")
     journal.none_is_open(gateway.url)
     return open_steps
 

@@ -25,7 +25,7 @@ def begin(journal: Journal, *states: StepState, gateway: str = HERE) -> int:
     """An entry of one step, and how far it went."""
     (step,) = journal.begin(gateway, "groups", "recalculate", [(1001, PENALTIES, 0, None)])
     for state in states:
-        journal.note(step, state)
+        journal.record(step, state)
     return step
 
 

@@ -35,7 +35,7 @@ def by_id(people: tuple[Recalculated, ...]) -> dict[int, Recalculated]:
 
 def test_everything_is_settled_and_the_next_audit_finds_nothing(client: Client, sandbox: Sandbox) -> None:
     found = findings(client)
-    outcome = client.recalculator.carry_out(found)
+    outcome = client.recalculator.recalculate(found)
     assert outcome.stopped is None
     assert {person.reason for person in outcome.people if person.finding.kind is FindingKind.NOT_BLOCKED} == {
         "blocked in the ILS now"
@@ -44,11 +44,11 @@ def test_everything_is_settled_and_the_next_audit_finds_nothing(client: Client, 
     assert all(person.settled and person.state is StepState.DONE for person in outcome.people)
     assert penalties(sandbox, 1030) == [(1, None)]
     assert findings(client) == []
-    assert client.recalculator.carry_out([]).people == ()
+    assert client.recalculator.recalculate([]).people == ()
 
 
 def test_the_journal_has_it_and_it_cannot_be_taken_back(client: Client) -> None:
-    client.recalculator.carry_out(findings(client))
+    client.recalculator.recalculate(findings(client))
     (entry,) = client.moves.entries()
     assert entry.action == "recalculate"
     assert {(step.patron, step.field, step.before, step.value) for step in entry.steps} == {
@@ -68,7 +68,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
         sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's place
     found = findings(client)
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})  # meanwhile, and it won't last
-    outcome = by_id(client.recalculator.carry_out(found).people)
+    outcome = by_id(client.recalculator.recalculate(found).people)
     assert outcome[1036].reason.startswith("not blocked for fines any more: own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
     assert not outcome[1036].settled
@@ -80,9 +80,9 @@ def test_a_block_set_by_hand_is_never_at_risk(client: Client, sandbox: Sandbox, 
     with sandbox._store.transaction():
         sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": 1})
-    outcome = by_id(client.recalculator.carry_out(findings(client)).people)
+    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
     assert outcome[1042].state is StepState.NOT_DONE
-    assert "set by hand" in outcome[1042].reason
+    assert "set by staff" in outcome[1042].reason
     assert penalties(sandbox, 1042) == [(1, None), (1, 1)]
     assert outcome[1030].settled  # a recalculation doesn't touch that kind
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1)]
@@ -95,7 +95,7 @@ def test_a_lost_call_is_read_back_and_never_sent_twice(
     proxy.decide = lambda call: fault if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.carry_out(findings(client)).people)
+        outcome = by_id(client.recalculator.recalculate(findings(client)).people)
     assert proxy.seen.count(METHOD) == 4
     landed = fault is Fault.DROP_ANSWER
     assert outcome[1030].settled == landed
@@ -116,7 +116,7 @@ def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: Fault
     proxy.decide = decide
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.carry_out(findings(client))
+        outcome = client.recalculator.recalculate(findings(client))
         assert outcome.stopped is not None
         states = {id: person.state for id, person in by_id(outcome.people).items()}
         assert states == {
@@ -126,13 +126,13 @@ def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: Fault
             1042: StepState.PLANNED,
         }
         proxy.decide = lambda call: Fault.NONE
-        (settled,) = client.moves.settle()
+        (settled,) = client.moves.recover()
         assert settled.patron == 1036
         with closing(Journal(tmp_path / "state")) as journal:
             (entry,) = journal.entries(gateway.url)
         step = next(step for step in entry.steps if step.patron == 1036)
         assert (step.state, step.value) == (StepState.DONE, 1)
-        rest = client.recalculator.carry_out(findings(client))
+        rest = client.recalculator.recalculate(findings(client))
     assert {person.finding.member.id for person in rest.people} == {1034, 1042}
     assert all(person.settled for person in rest.people)
 
@@ -140,7 +140,7 @@ def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: Fault
 def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
     found = findings(client)
     with changes_lock(tmp_path / "state", client.gateway.url), pytest.raises(BusyError):
-        client.recalculator.carry_out(found)
+        client.recalculator.recalculate(found)
 
 
 def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox) -> None:
@@ -148,7 +148,7 @@ def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'UPDATE_USER'")
         connection.execute("DELETE FROM profile_grants WHERE permission = 'UPDATE_USER'")
-    outcome = client.recalculator.carry_out(found)
+    outcome = client.recalculator.recalculate(found)
     assert outcome.stopped is None
     assert {person.state for person in outcome.people} == {StepState.FAILED}
     assert all("UPDATE_USER" in person.reason for person in outcome.people)

@@ -113,7 +113,7 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
         click.echo("Nothing was changed.", err=True)
         return exit_status.DONE
     with session.progress() as progress:
-        outcome = client.recalculator.carry_out(findings, progress)
+        outcome = client.recalculator.recalculate(findings, progress)
     write_recalculations(outcome, sys.stderr)
     return _status(outcome)
 
