@@ -1,3 +1,4 @@
+from . import clock as clock
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
 from .journal import PENALTIES as PENALTIES

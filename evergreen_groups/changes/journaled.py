@@ -6,9 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from evergreen_groups.changes.journal import Journal, JournalStep, StepState
-from evergreen_groups.changes.recovery import recover
-from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, TransportError
+from evergreen_groups.changes.journal import Journal, JournalStep, Sending, StepState
+from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.state import changes_lock
 
@@ -16,10 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.errors import GatewayError
     from evergreen_groups.gateway import Gateway
-
-STOPPING = (TransportError, NoSessionError, LoginRefusedError)
-"""Errors after which the steps that are left would only fail in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,10 @@ class JournaledStep:
         self._journal = journal
         self._id = id
 
+    def record_sending(self, sending: Sending) -> None:
+        """Write down that a request goes out now."""
+        self._journal.record_sending(self._id, sending)
+
     def record(self, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down how far it is; that is on disk when this returns."""
         self._journal.record(self._id, state, value=value, reason=reason)
@@ -69,6 +71,10 @@ class JournaledChanges:
         """Find out what became of steps that were being sent when an earlier run ended; gives those steps."""
         with self._opened(0.0) as journal:
             return recover(self._gateway, journal)
+
+    def open_changes(self, journal: Journal) -> list[SentChange]:
+        """The requests that may still come in, or are about patrons whom nobody has looked at yet."""
+        return [sent_change(journal, step) for step in journal.open_steps(self._gateway.url)]
 
     @contextmanager
     def begin(self, patience: float = 0.0) -> Iterator[Journal]:

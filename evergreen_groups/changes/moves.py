@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import Journal, JournalEntry, JournalStep, StepState
+from evergreen_groups.changes.journal import PENALTIES, Journal, JournalEntry, JournalStep, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.patron_change import PatronChange
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome
@@ -16,6 +16,7 @@ from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from evergreen_groups.changes.plans import Draft
@@ -42,11 +43,21 @@ class Plan:
         if not steps:
             return PlanOutcome(())
 
+        # A request that the ILS would take at any time overwrites whatever is changed before it comes in.
+        waits: dict[int, datetime] = {}
+
         def apply_step(position: int, journaled: JournaledStep) -> StepOutcome:
-            return PatronChange(self._gateway, steps[position], journaled).apply()
+            step = steps[position]
+            waiting = waits.get(step.person.id)
+            outcome = PatronChange(self._gateway, step, journaled, waits_until=waiting).apply()
+            if outcome.sent is not None and not outcome.sent.protected:
+                waits[step.person.id] = outcome.sent.sending.until
+            return outcome
 
         new = [NewStep(step.person.id, step.field, step.before, step.after) for step in steps]
         with self._changes.begin() as journal:
+            open_changes = [it for it in self._changes.open_changes(journal) if it.field != PENALTIES]
+            waits.update((it.patron, it.sending.until) for it in open_changes if it.may_land and not it.protected)
             outcomes, stopped = self._changes.apply(
                 journal, self.draft.action.value, new, apply_step, undoes=self._undoes, progress=progress
             )
@@ -109,8 +120,20 @@ class Moves:
         return Plan(self._planner.undo(found), self._gateway, self._changes, entry)
 
     def recover(self) -> list[JournalStep]:
-        """Find out what became of steps that were being sent when an earlier run ended; gives those steps."""
+        """Find out, by reading only, what became of steps of earlier runs that were left open; gives those that ended.
+
+        Those that may still come in, or whose patrons the account can't see, stay open: see :meth:`open_steps`.
+
+        Raises:
+            BusyError: another run is changing groups at the same gateway.
+            TransportError: the ILS can't be reached.
+        """
         return self._changes.recover()
+
+    def open_steps(self) -> list[JournalStep]:
+        """The steps whose outcome isn't known: they may still come in, or nobody who can see the patron has looked."""
+        with closing(Journal(self._directory)) as journal:
+            return journal.open_steps(self._gateway.url)
 
     def entries(self) -> list[JournalEntry]:
         """The journal's entries for this gateway, the latest first."""

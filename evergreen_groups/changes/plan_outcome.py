@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes.journal import StepState
 
 if TYPE_CHECKING:
+    from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.changes.plans import Step
     from evergreen_groups.errors import GatewayError
 
@@ -23,7 +24,11 @@ class SideEffect:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What became of one step. ``value`` is what the field has now where the step was done."""
+    """What became of one step. ``value`` is what the field has now where the step was done.
+
+    A step that is ``SENDING`` may still come in; ``sent`` is its request then. ``error`` is what ended it, where
+    something did.
+    """
 
     step: Step
     state: StepState
@@ -31,6 +36,7 @@ class StepOutcome:
     reason: str = ""
     side_effects: tuple[SideEffect, ...] = ()
     error: GatewayError | None = None
+    sent: SentChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
