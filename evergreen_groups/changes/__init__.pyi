@@ -6,6 +6,7 @@ from .journal import Journal as Journal
 from .journal import JournalEntry as JournalEntry
 from .journal import JournalStep as JournalStep
 from .journal import StepState as StepState
+from .journaled import recover_by_reading as recover_by_reading
 from .moves import Moves as Moves
 from .moves import Plan as Plan
 from .plan_outcome import PlanOutcome as PlanOutcome

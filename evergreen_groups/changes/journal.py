@@ -49,6 +49,7 @@ CREATE INDEX IF NOT EXISTS left_open_gateway ON left_open(gateway);
 CREATE INDEX IF NOT EXISTS sendings_step ON sendings(step);
 CREATE INDEX IF NOT EXISTS steps_patron ON steps(patron);
 """
+_NAME = "journal"
 _TABLES = ("entries", "steps", "events", "settled", "left_open", "sendings")
 _SETTLED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
 
@@ -75,7 +76,8 @@ class Sending:
     """One request of a step, written down before it went out, with what its outcome can be told by.
 
     ``until`` is when it can't come in any more. ``last_xact_id`` is that of the record it was made from (None: the
-    record had none, or the request doesn't go by it), ``other_fields`` a digest of all that it wasn't to change.
+    record had none, or the request doesn't go by it), ``other_fields`` a digest of all that it wasn't to change; for a
+    recalculation, of the penalties that were in force.
     """
 
     at: datetime
@@ -118,11 +120,16 @@ class JournalEntry:
     steps: tuple[JournalStep, ...]
 
 
+def journal_path(directory: Path) -> Path:
+    """Where the journal lies in a state directory."""
+    return directory / f"{_NAME}.sqlite3"
+
+
 class Journal:
     """The journal file. One writer at a time: the lock of :mod:`evergreen_groups.state.directory` sees to that."""
 
     def __init__(self, directory: Path) -> None:
-        self._database = opened(directory, "journal", "journal", _SCHEMA, _TABLES)
+        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES)
 
     def close(self) -> None:
         """Close the file."""

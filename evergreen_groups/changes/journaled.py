@@ -6,8 +6,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from evergreen_groups.changes.journal import Journal, JournalStep, Sending, StepState
+from evergreen_groups.changes.journal import Journal, JournalStep, Sending, StepState, journal_path
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
+from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.state import changes_lock
 
@@ -54,6 +55,22 @@ class JournaledStep:
     def record(self, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down how far it is; that is on disk when this returns."""
         self._journal.record(self._id, state, value=value, reason=reason)
+
+
+def recover_by_reading(gateway: Gateway, directory: Path) -> list[JournalStep]:
+    """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
+
+    Nothing is asked where there is no journal, or somebody is changing something now: that run looks itself.
+
+    Raises:
+        GatewayError: the ILS can't be reached, or the session has ended.
+    """
+    if not journal_path(directory).exists():
+        return []
+    try:
+        return JournaledChanges(gateway, directory, account="").recover()
+    except BusyError:
+        return []
 
 
 class JournaledChanges:

@@ -16,14 +16,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import clock
-from evergreen_groups.changes.journal import PENALTIES, Sending, StepState
+from evergreen_groups.changes.journal import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.gateway import TOKEN
+from evergreen_groups.ils import set_by_ils
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from evergreen_groups.changes.patron_penalties import PatronPenalties
     from evergreen_groups.gateway import Gateway, Record
 
 LANDS_WITHIN = timedelta(minutes=15)
@@ -165,11 +167,15 @@ def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     return isinstance(members, list) and {str(member) for member in members} <= {str(patron)}
 
 
-def judge_penalties(change: SentChange, set_by_ils: int) -> Landing:
-    """The same for a recalculation, by how many of the penalties in force the ILS has set itself."""
-    assert change.field == PENALTIES  # noqa: S101 - a mistake of ours
-    if set_by_ils != change.before:
-        return Landing(StepState.DONE, set_by_ils)
+def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:
+    """The same for a recalculation: whether other penalties are in force than when it was sent.
+
+    Who changed them can't be told, and there is nothing to take back.
+    """
+    now = set_by_ils(penalties.in_force)
+    former = change.sending.other_fields
+    if now != change.before if former is None else penalties.digest != former:
+        return Landing(StepState.DONE, now)
     if change.may_land:
         return Landing(StepState.SENDING, reason=may_come_in(change.sending.until))
     return Landing(StepState.NOT_DONE, reason="it never came in, or changed nothing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes.patron_record import read_patron
@@ -27,6 +28,11 @@ class PatronPenalties:
 
     home_library: int
     in_force: tuple[PenaltyRow, ...]
+
+    @property
+    def digest(self) -> str:
+        """The same for two states in which the same rows are in force."""
+        return sha256(repr([row.id for row in self.in_force]).encode()).hexdigest()
 
 
 class PenaltyReader:

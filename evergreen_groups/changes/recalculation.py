@@ -179,7 +179,7 @@ class _Recalculation:
         obstacle = self._obstacle(before)
         if before is None or obstacle:
             return self._ended(StepState.NOT_DONE, reason=obstacle)
-        sending = new_sending(self._gateway)
+        sending = new_sending(self._gateway, other_fields=before.digest)
         self._journaled.record_sending(sending)
         try:
             clear = self._send()

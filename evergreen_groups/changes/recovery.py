@@ -17,7 +17,6 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     TransportError,
 )
-from evergreen_groups.ils import set_by_ils
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -58,7 +57,7 @@ def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
     try:
         if step.field == PENALTIES:
             found = penalties.read(step.patron)
-            return None if found is None else judge_penalties(change, set_by_ils(found.in_force))
+            return None if found is None else judge_penalties(change, found)
         landing = judge(gateway, change, read_patron(gateway, step.patron))
     except STOPPING:
         raise

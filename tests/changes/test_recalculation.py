@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,129 @@ def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox
     assert outcome.stopped is None
     assert {person.state for person in outcome.people} == {StepState.FAILED}
     assert all("UPDATE_USER" in person.reason for person in outcome.people)
+
+
+OVERDUE = "circ.custom_penalty_override.PATRON_EXCEEDS_OVERDUE_COUNT"
+
+
+def library_with_its_own_overdue_block(sandbox: Sandbox) -> None:
+    """Where penalty 25 stands for overdue items: a recalculation of everything takes it away from whoever has none."""
+    with sandbox._store.transaction():
+        sandbox._store.insert("aous", {"org_unit": 1, "name": OVERDUE, "value": "25"})
+        sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 25, "threshold": "10.00"})
+
+
+def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) -> None:
+    library_with_its_own_overdue_block(sandbox)
+    for staff in (1, None):
+        sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": staff})
+    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+    assert outcome[1030].settled
+    assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1), (25, None)]
+
+
+def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sandbox: Sandbox) -> None:
+    with sandbox._store.transaction():
+        sandbox._store.insert(
+            "aous", {"org_unit": 1, "name": "circ.custom_penalty_override.PATRON_EXCEEDS_FINES", "value": "26"}
+        )
+        sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 26, "threshold": "5.00"})
+    found = findings(client)
+    assert 1030 in {finding.member.id for finding in found}
+    sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 26, "org_unit": 1, "staff": 1})
+    outcome = by_id(client.recalculator.recalculate(found).people)
+    assert outcome[1030].settled
+    assert penalties(sandbox, 1030) == [(26, None)]
+    assert outcome[1036].state is StepState.NOT_DONE
+    assert "set by staff" in outcome[1036].reason
+
+
+def test_a_block_that_staff_set_during_the_run_is_left_alone(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client = client_of(gateway, tmp_path)
+        found = sorted(findings(client), key=lambda finding: finding.member.id)
+        assert [finding.member.id for finding in found][-1] == 1042
+
+        def answered(call: Call) -> None:
+            if call.method == METHOD and call.parameters[1] == 1030:
+                sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
+
+        proxy.answered = answered
+        outcome = by_id(client.recalculator.recalculate(found).people)
+    assert outcome[1042].state is StepState.NOT_DONE
+    assert (1, 1) in penalties(sandbox, 1042)
+
+
+def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    sent: list[list[object]] = []
+    proxy.answered = lambda call: sent.append(call.parameters[1:]) if call.method == METHOD else None
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client_of(gateway, tmp_path).recalculator.recalculate(findings(client))
+    assert sorted(sent) == [[id, "PATRON_EXCEEDS_FINES"] for id in (1030, 1034, 1036, 1042)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"payload": [], "status": 200},
+        {"payload": [], "debug": "osrfMethodException :  *** Call to [x] failed", "status": 500},
+        {"payload": [], "debug": "Internal Server Error : Transport Error", "status": 404},
+        {"payload": [None], "status": 200},
+        {"payload": [{"odd": 1}], "status": 200},
+    ],
+)
+def test_an_unclear_answer_is_cleared_up_by_reading(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, answer: dict[str, object]
+) -> None:
+    proxy.garble = lambda call: answer if call.method == METHOD else None
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.recalculator.recalculate(findings(client))
+    assert all(person.settled and person.state is StepState.DONE for person in outcome.people)
+    assert proxy.seen.count(METHOD) == 4
+
+
+def test_what_may_still_come_in_is_looked_up_by_the_next_run(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.decide = lambda call: (
+        Fault.HELD_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+        assert outcome[1030].state is StepState.SENDING
+        assert "may still come in until" in outcome[1030].reason
+        assert client.moves.recover() == []
+        proxy.let_go()
+        (recovered,) = client.moves.recover()
+    assert (recovered.patron, recovered.state, recovered.value) == (1030, StepState.DONE, 1)
+
+
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
+def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
+        client = client_of(stack.enter_context(gateway_of(sandbox.url, account)), tmp_path)
+        found = findings(client)
+        assert found
+        outcome = client.recalculator.recalculate(found)
+        assert {person.state for person in outcome.people} == {StepState.DONE}
+        assert all(person.settled for person in outcome.people)
+
+
+def test_the_status_says_that_a_recalculation_failed() -> None:
+    from evergreen_groups.changes import Recalculations
+    from evergreen_groups.cli.commands import audit
+
+    (finding,) = [object()]
+    for state, status in (
+        (StepState.DONE, 0),
+        (StepState.NOT_DONE, 0),
+        (StepState.FAILED, 1),
+        (StepState.SENDING, 1),
+    ):
+        person = Recalculated(finding, state)  # type: ignore[arg-type]  # it isn't looked at
+        assert audit._status(Recalculations((person,))) == status

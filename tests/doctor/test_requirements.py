@@ -40,6 +40,8 @@ def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
                 _read(Client(gateway, account=account, policy=BY_PROFILE, state_directory=tmp_path))
                 _serve(proxy.url, gateway.token, tmp_path)
         with gateway_of(proxy.url, "consortium_staff") as gateway:
+            # An answer that doesn't come: then it is looked up who else is in the group.
+            proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == NEW_GROUP else None
             _change(client_of(gateway, tmp_path))
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").apply()
@@ -48,6 +50,7 @@ def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
 
 
 DELETED = 1031
+NEW_GROUP = "open-ils.actor.usergroup.new"
 BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00"), None),))
 
 

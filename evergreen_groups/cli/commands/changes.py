@@ -52,6 +52,11 @@ def _recover(client: Client) -> None:
     recovered = client.moves.recover()
     if recovered:
         logs.say(f"An earlier run was interrupted; {len(recovered)} open change(s) of it were looked up.")
+    left = len(client.moves.open_steps())
+    if left:
+        logs.say(
+            f"{left} earlier change(s) may still come in, or this account can't see the patron; `journal` has them."
+        )
 
 
 def _status(outcome: PlanOutcome) -> int:
