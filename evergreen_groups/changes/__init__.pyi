@@ -1,11 +1,11 @@
 from . import clock as clock
 from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
-from .journal import PENALTIES as PENALTIES
 from .journal import Journal as Journal
-from .journal import JournalEntry as JournalEntry
-from .journal import JournalStep as JournalStep
-from .journal import StepState as StepState
+from .journal_step import PENALTIES as PENALTIES
+from .journal_step import JournalEntry as JournalEntry
+from .journal_step import JournalStep as JournalStep
+from .journal_step import StepState as StepState
 from .journaled import recover_by_reading as recover_by_reading
 from .moves import Moves as Moves
 from .moves import Plan as Plan

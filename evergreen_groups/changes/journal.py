@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from sqlite3 import Cursor, Error
 
 from evergreen_groups.changes import clock
+from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Sending, StepState
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.state import opened
 
@@ -55,69 +55,6 @@ _SETTLED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway =
 
 SETTLED_AT_ONCE = 500
 """After so many entries it is written down that they are settled."""
-
-
-PENALTIES = "penalties"
-"""The field of a step that recalculates somebody's penalties."""
-
-
-class StepState(Enum):
-    """How far a step is."""
-
-    PLANNED = "planned"
-    SENDING = "sending"
-    DONE = "done"
-    NOT_DONE = "not done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """One request of a step, written down before it went out, with what its outcome can be told by.
-
-    ``until`` is when it can't come in any more. ``last_xact_id`` is that of the record it was made from (None: the
-    record had none, or the request doesn't go by it), ``other_fields`` a digest of all that it wasn't to change; for a
-    recalculation, of the penalties that were in force.
-    """
-
-    at: datetime
-    until: datetime
-    last_xact_id: str | None = None
-    other_fields: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStep:
-    """One change of one field of one patron.
-
-    ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties`` for a recalculation: how many penalties
-    in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
-    penalties. ``value`` is what the field had when the step was done, or was last looked at while it is open;
-    ``reason`` says why it isn't done. ``sending`` is the latest request of an open step, None where it isn't known.
-    """
-
-    id: int
-    patron: int
-    field: str
-    before: int
-    after: int | None
-    state: StepState
-    value: int | None
-    reason: str
-    sending: Sending | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One plan that was applied, or begun. ``undoes`` is the entry that it took back, where it did."""
-
-    id: int
-    gateway: str
-    account: str
-    at: datetime
-    action: str
-    undoes: int | None
-    steps: tuple[JournalStep, ...]
 
 
 def journal_path(directory: Path) -> Path:

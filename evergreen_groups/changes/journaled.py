@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from evergreen_groups.changes.journal import Journal, JournalStep, Sending, StepState, journal_path
+from evergreen_groups.changes.journal import Journal, journal_path
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
 from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from evergreen_groups.changes.journal_step import JournalStep, Sending, StepState
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.errors import GatewayError
     from evergreen_groups.gateway import Gateway

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import clock
-from evergreen_groups.changes.journal import Sending, StepState
+from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.gateway import TOKEN

@@ -6,7 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import PENALTIES, Journal, JournalEntry, JournalStep, StepState
+from evergreen_groups.changes.journal import Journal
+from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, JournalStep, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.patron_change import PatronChange
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome

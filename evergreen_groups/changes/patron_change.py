@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes.journal import StepState
+from evergreen_groups.changes.journal_step import StepState
 from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
 from evergreen_groups.changes.patron_record import fields_but, read_patron, value_of
 from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome
@@ -68,7 +68,7 @@ class PatronChange:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # What came of it can't be found out now: the step stays open and the next run recovers it.
             reason = "it was sent, and the connection was lost"
-            return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error)
+            return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
         if self._sent is not None:
             return self._open(judge(self._gateway, self._sent, read_patron(self._gateway, self._step.person.id)))
         return self._ended(StepState.FAILED, reason=f"{self._last_reason}, {TRIES} times")
@@ -76,12 +76,13 @@ class PatronChange:
     def _try(self) -> StepOutcome | None:
         """One try; None where it has to be tried again."""
         before = read_patron(self._gateway, self._step.person.id)
-        if self._sent is not None:
-            landing = judge(self._gateway, self._sent, before)
-            if landing.state in (StepState.DONE, StepState.FAILED):
-                return self._landed(landing)
+        landing = Landing(StepState.NOT_DONE) if self._sent is None else judge(self._gateway, self._sent, before)
+        if landing.state in (StepState.DONE, StepState.FAILED):
+            return self._landed(landing)
         obstacle = self._obstacle(before)
         if before is None or obstacle is not None:
+            if landing.state is StepState.SENDING:
+                return self._open(landing)
             return self._ended(StepState.NOT_DONE, reason=obstacle or "")
         if value_of(before, self._step.field) == self._step.after:
             return self._found_so()

@@ -64,14 +64,19 @@ class PenaltyReader:
             DataError: the answer isn't the patron's.
         """
         record = read_patron(self._gateway, patron)
-        if record is None:
-            return None
+        return None if record is None else self._of(patron, int(record.home_ou))
+
+    def read_again(self, patron: int, former: PatronPenalties) -> PatronPenalties:
+        """What is in force now for a patron who was read before, whom the account can see."""
+        return self._of(patron, former.home_library)
+
+    def _of(self, patron: int, home_library: int) -> PatronPenalties:
         near = self._read_near(patron)
         everything_is_near = near is not None and all(unit.id in self._near for unit in self.org_units)
         rows = () if everything_is_near else tuple(rows_in_force(self._gateway, [patron]))
         if near is not None:
             rows = (*near, *(row for row in rows if row.org_unit not in self._near))
-        return PatronPenalties(int(record.home_ou), tuple(sorted(rows)))
+        return PatronPenalties(home_library, tuple(sorted(rows)))
 
     def _read_near(self, patron: int) -> list[PenaltyRow] | None:
         """Those at the org units around the workplace; None where the account may not ask for them."""

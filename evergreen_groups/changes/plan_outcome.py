@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import StepState
+from evergreen_groups.changes.journal_step import StepState
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.landing import SentChange

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, StepState
 from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.changes.plans import GROUP, LEAD, Action, Draft, Step, group_changes, warnings_about
 from evergreen_groups.errors import PlanError
@@ -131,7 +131,8 @@ class Planner:
         for step in reversed(entry.steps):
             person = people.get(step.patron)
             if step.state is not StepState.DONE:
-                unchanged.append(f"patron {step.patron}: that change was {step.state.value}")
+                state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
+                unchanged.append(f"patron {step.patron}: that change {state}")
                 continue
             if person is None:
                 unchanged.append(f"patron {step.patron} can't be seen by the account any more")

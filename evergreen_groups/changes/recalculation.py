@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PersonFinding
-from evergreen_groups.changes.journal import PENALTIES, Sending, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.landing import may_come_in, new_sending
 from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
@@ -183,12 +183,12 @@ class _Recalculation:
         self._journaled.record_sending(sending)
         try:
             clear = self._send()
-            after = self._reader.read(self._patron)
+            after = self._reader.read_again(self._patron, before)
         except STOPPING as error:
             return Attempt(StepState.SENDING, reason="it was sent, and the connection was lost", error=error)
         except GatewayError as error:
             return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
-        if after is None or (not clear and after.in_force == before.in_force):
+        if not clear and after.in_force == before.in_force:
             return self._open(sending)
         return self._compared(before, after)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import PENALTIES, Journal, JournalStep, Sending, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Sending, StepState
 from evergreen_groups.changes.landing import LANDS_WITHIN, Landing, SentChange, judge, judge_penalties
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_record import read_patron
@@ -19,6 +19,7 @@ from evergreen_groups.errors import (
 )
 
 if TYPE_CHECKING:
+    from evergreen_groups.changes.journal import Journal
     from evergreen_groups.gateway import Gateway
 
 STOPPING = (TransportError, NoSessionError, LoginRefusedError)

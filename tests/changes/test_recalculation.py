@@ -264,18 +264,3 @@ def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) ->
         outcome = client.recalculator.recalculate(found)
         assert {person.state for person in outcome.people} == {StepState.DONE}
         assert all(person.settled for person in outcome.people)
-
-
-def test_the_status_says_that_a_recalculation_failed() -> None:
-    from evergreen_groups.changes import Recalculations
-    from evergreen_groups.cli.commands import audit
-
-    (finding,) = [object()]
-    for state, status in (
-        (StepState.DONE, 0),
-        (StepState.NOT_DONE, 0),
-        (StepState.FAILED, 1),
-        (StepState.SENDING, 1),
-    ):
-        person = Recalculated(finding, state)  # type: ignore[arg-type]  # it isn't looked at
-        assert audit._status(Recalculations((person,))) == status

@@ -49,13 +49,17 @@ def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bo
 
 
 def _recover(client: Client) -> None:
-    recovered = client.moves.recover()
-    if recovered:
-        logs.say(f"An earlier run was interrupted; {len(recovered)} open change(s) of it were looked up.")
-    left = len(client.moves.open_steps())
+    """Find out what became of changes that earlier runs left open, and say how many there are."""
+    from evergreen_groups.render import counted
+
+    ended = client.moves.recover()
+    if ended:
+        logs.say(f"{counted(len(ended), 'open change')} of earlier runs looked up: `journal` tells what became of it.")
+    left = client.moves.open_steps()
     if left:
         logs.say(
-            f"{left} earlier change(s) may still come in, or this account can't see the patron; `journal` has them."
+            f"{counted(len(left), 'earlier change')} still open: the request may come in late, or this account can't "
+            "see the patron."
         )
 
 
