@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, Invocation, format_of, logs, output_options, standard_output
+from evergreen_groups.cli import Checked, Invocation, logs, output_options, standard_output
+from evergreen_groups.formats import AUDIT_FORMATS, format_of_file
 from evergreen_groups.policy import Limit
 from evergreen_groups.settings import values
 
@@ -73,7 +74,7 @@ def audit_command(
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, output_format or format_of(output) or "table", output)
+        _write(audit, output_format or format_of_file(output, AUDIT_FORMATS) or "table", output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
