@@ -113,6 +113,8 @@ AUDIT_FORMATS = tuple(format.name for format in OUTPUT_FORMATS if format.audit)
 """The names of those that an audit can be written in."""
 
 SPLITS = ("none", "library")
+LOG_FORMATS = ("text", "json")
+"""How events are written to standard error."""
 
 
 def output_format(name: str) -> OutputFormat:
