@@ -7,9 +7,8 @@ take, file names, the media type of an attachment, and which function writes it.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
 
@@ -20,8 +19,7 @@ _REPORT = "evergreen_groups.render.report"
 _AUDIT = "evergreen_groups.render.audit"
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFormat:
+class OutputFormat(NamedTuple):
     """One format: its ``name`` among the options, the ``ending`` of its files (no dot), and its ``media_type``.
 
     ``report`` and ``audit`` are the functions that write one, as ``module:function`` (``audit`` None: an audit isn't

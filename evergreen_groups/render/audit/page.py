@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.audit import Audit, FindingKind
 from evergreen_groups.money import amount
 from evergreen_groups.render import (
     Markup,
@@ -30,6 +29,7 @@ from evergreen_groups.render.audit.wording import (
 )
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit import Audit, FindingKind
     from evergreen_groups.groups import Member
 
 _PERSON_HEADINGS = ("Name", "Barcode", "Library", "Group", "Own fines", "Group's fines", "Why", "Blocks")
@@ -69,10 +69,10 @@ def _section(audit: Audit, kind: FindingKind) -> Iterator[Markup]:
     yield element("h2", f"{HEADINGS[kind]}: {audit.count(kind):,}", id=kind.value)
     yield element("p", WHAT_TO_DO[kind])
     yield opening("table")
-    headings = _GROUP_HEADINGS if kind is FindingKind.ACCIDENTAL else _PERSON_HEADINGS
+    headings = _GROUP_HEADINGS if kind.about_groups else _PERSON_HEADINGS
     yield element("thead", element("tr", *[element("th", heading, scope="col") for heading in headings]))
     yield opening("tbody")
-    yield from _groups(audit) if kind is FindingKind.ACCIDENTAL else _people(audit, kind)
+    yield from _groups(audit, kind) if kind.about_groups else _people(audit, kind)
     yield Markup("</tbody></table></section>\n")
 
 
@@ -91,8 +91,8 @@ def _people(audit: Audit, kind: FindingKind) -> Iterator[Markup]:
         )
 
 
-def _groups(audit: Audit) -> Iterator[Markup]:
-    for finding in audit.groups:
+def _groups(audit: Audit, kind: FindingKind) -> Iterator[Markup]:
+    for finding in audit.groups_of_kind(kind):
         group = finding.group
         members = [element("li", _name(one), f", {printable(one.library)}") for one in group.members]
         if group.hidden_member_count:
