@@ -121,7 +121,8 @@ def benches(session: nox.Session) -> None:
 @nox.session
 def screenshots(session: nox.Session) -> None:
     """Pictures of the pages in a headless Chromium (-- DIRECTORY, otherwise build/screenshots)."""
-    python(session, "tests/support/screenshots.py", *(session.posargs or ["build/screenshots"]))
+    targets = session.posargs or ["build/screenshots"]
+    session.run(sys.executable, "-m", "support.screenshots", *targets, env={"PYTHONPATH": "tests"})
 
 
 @nox.session
