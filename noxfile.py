@@ -20,6 +20,7 @@ GENERATED = {"docs/cli.md": ("-m", "evergreen_groups.cli.reference")}
 """The files that the program itself writes, each with what Python is to run."""
 DOCUMENT_TESTS = (
     "tests/test_documents.py",
+    "tests/test_tasks.py",
     "tests/test_architecture.py",
     "tests/test_doctests.py",
     "tests/test_schedule.py",
