@@ -74,6 +74,7 @@ def desks(browser: Chrome, files: Path, target: Path) -> None:
             for client in CLIENTS:
                 desk.open(client, f"{FAMILY}/checkout")
                 desk.panel_of(FAMILY)
+                desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
                 take(browser, target / f"desk-{client.lower()}.png")
         close(app)
 
