@@ -19,34 +19,41 @@ _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
 _ACCIDENTAL = "evergreen_groups.audit.accidental_groups:find_accidental_groups"
 
 
+def _kind(
+    code: str, search: str, *, about_groups: bool = False, recalculable: bool = False
+) -> tuple[str, str, bool, bool]:
+    """What a kind of finding consists of, by name: see :class:`FindingKind`."""
+    return code, search, about_groups, recalculable
+
+
 class FindingKind(Enum):
     """What is wrong, or may be: each kind is declared here, and everything but its wording follows.
 
-    A line holds the code (the value); ``search``, the function that finds it, as ``module:function``, which is named
-    and not imported because searches stand above this module; ``about_groups``, whether it is a :class:`GroupFinding`
-    and not a :class:`PersonFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds
-    that are found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
+    A kind has a code (the value); ``search``, the function that finds it, as ``module:function``, which is named and
+    not imported because searches stand above this module; ``about_groups``, whether it is a :class:`GroupFinding` and
+    not a :class:`PersonFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds that are
+    found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
     """
 
     search: str
     about_groups: bool
     recalculable: bool
 
-    def __new__(cls, code: str, search: str, about_groups: bool = False, recalculable: bool = False) -> Self:
+    def __new__(cls, code: str, search: str, about_groups: bool, recalculable: bool) -> Self:
         kind = object.__new__(cls)
         kind._value_ = code
         kind.search, kind.about_groups, kind.recalculable = search, about_groups, recalculable
         return kind
 
-    NOT_BLOCKED = "over-limit-not-blocked", _BLOCKS, False, True
+    NOT_BLOCKED = _kind("over-limit-not-blocked", _BLOCKS, recalculable=True)
     """Own fines over the limit, and no block for fines in the ILS."""
-    NOT_OVER = "blocked-not-over-limit", _BLOCKS, False, True
+    NOT_OVER = _kind("blocked-not-over-limit", _BLOCKS, recalculable=True)
     """A block for fines that the ILS set itself, and own fines not over the limit."""
-    FOR_FAMILY = "blocked-for-family", _BLOCKS
+    FOR_FAMILY = _kind("blocked-for-family", _BLOCKS)
     """Blocked by hand, own fines within the limit, the group's over it."""
-    BY_HAND = "blocked-by-hand", _BLOCKS
+    BY_HAND = _kind("blocked-by-hand", _BLOCKS)
     """Blocked by hand, and neither own fines nor the group's are over the limit: for review only."""
-    ACCIDENTAL = "accidental-group", _ACCIDENTAL, True
+    ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
     """A group that may not belong together."""
 
 
