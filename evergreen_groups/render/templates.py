@@ -1,7 +1,7 @@
 """The templates of every page and mail, and how they are filled in.
 
-All HTML stands in ``templates/``. Whatever a template shows is escaped unless the template is plain text, and a name that it
-doesn't have is an error. Jinja2 is imported when the first page is rendered, so that a command without one starts fast.
+All HTML stands in ``templates/``. Whatever a template shows is escaped unless the template is plain text, and a name
+that it doesn't have is an error. Jinja2 is imported when the first page is rendered: a command without one starts fast.
 """
 
 from __future__ import annotations
