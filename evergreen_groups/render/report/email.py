@@ -1,4 +1,4 @@
-"""The report as a letter: a summary with the worst groups by number, in plain text and as HTML.
+"""The report as a letter, plain and as HTML: a summary, and by number the groups whose combined fines are highest.
 
 There is no name of a patron in it unless that is asked for.
 """
@@ -18,10 +18,10 @@ from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 if TYPE_CHECKING:
     from evergreen_groups.groups import GroupFines
 
-_WORST = 10
+_MOST = 10
 _WIDTH = 72
 _NUMBERS = (0, 2, 3)
-"""The columns of the worst groups that are set to the right: group, members and fines."""
+"""The columns of the groups that are set to the right: group, members and fines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def html_letter(report: Report, options: LetterOptions) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column of the worst groups; ``width`` (characters) is that of its longest text."""
+    """A column of the groups; ``width`` (characters) is that of its longest text."""
 
     heading: str
     is_number: bool
@@ -74,7 +74,7 @@ class _Column:
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
-    headings, rows = _worst(report, options)
+    headings, rows = _highest(report, options)
     columns = [
         _Column(heading, place in _NUMBERS, max(len(row[place]) for row in (headings, *rows)))
         for place, heading in enumerate(headings)
@@ -104,12 +104,12 @@ def _places(places: Sequence[str]) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
     yield "Listed", listed(report.criteria)
-    yield "Time of the data", local_time(report.generated_at)
+    yield "Data as of", local_time(report.generated_at)
     yield "Groups", f"{totals.group_count:,}"
     yield "Members", f"{totals.member_count:,}, {totals.owing_count:,} of them owe"
     yield "Combined fines", amount(totals.combined_fines)
     yield "Members over the limit", f"{totals.over_limit_count:,}"
-    yield "Groups with nobody over it", f"{totals.groups_nobody_over_limit:,}"
+    yield "Groups with none over it", f"{totals.groups_nobody_over_limit:,}"
     if totals.incomplete_group_count:
         yield "Incomplete groups", f"{totals.incomplete_group_count:,} (not every member can be seen)"
     if report.changes is not None:
@@ -120,9 +120,9 @@ def _changed(changes: Changes) -> str:
     return f"{counts(changes)}; {since(changes)}" if changes.compared else "nothing to compare with yet"
 
 
-def _worst(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The columns' names, and a row for each of the worst groups."""
-    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.group))[:_WORST]
+def _highest(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns' names, and a row for each of the groups whose combined fines are highest."""
+    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.group))[:_MOST]
     names = ("Lead",) if options.names else ()
     changes = compared(report)
     change = ("Change",) if changes is not None else ()
