@@ -7,7 +7,6 @@ from .change_wording import cleared_remarks as cleared_remarks
 from .change_wording import compared as compared
 from .change_wording import counts as counts
 from .change_wording import remarks as remarks
-from .change_wording import signed as signed
 from .change_wording import since as since
 from .email import LetterOptions as LetterOptions
 from .email import html_letter as html_letter
