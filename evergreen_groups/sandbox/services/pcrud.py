@@ -132,7 +132,7 @@ def _with_key(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterat
     """The rows, each of which is fetched again by its key.
 
     Raises:
-        Failure: 500, the key isn't among the columns selected (``releases-019``).
+        Failure: 500, the key isn't among the columns selected (``3.12/releases-019``).
     """
     named = any(item.name == known.primary for item in columns)
     for row in rows:

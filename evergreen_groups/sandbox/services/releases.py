@@ -40,13 +40,13 @@ class Difference:
         return not self.site and _numbers(release) < _numbers(self.until)
 
 
-HIDDEN_ROWS_COUNT = Difference("hidden-rows-count", "releases-045", until="3.16.0")
+HIDDEN_ROWS_COUNT = Difference("hidden-rows-count", "3.12/releases-045", until="3.16.0")
 """Rows that the account may not see count against ``limit`` and ``offset``, and are then left out."""
 
-KEY_MUST_BE_SELECTED = Difference("key-must-be-selected", "releases-019", until="3.16.0")
+KEY_MUST_BE_SELECTED = Difference("key-must-be-selected", "3.12/releases-019", until="3.16.0")
 """A ``select`` without the primary key ends in status 500 as soon as a row is found: each is fetched again by it."""
 
-NO_COUNT = Difference("no-count", "releases-059", until="3.16.0", absent=("open-ils.pcrud.count.",))
+NO_COUNT = Difference("no-count", "3.12/releases-059", until="3.16.0", absent=("open-ils.pcrud.count.",))
 """pcrud has no ``count``."""
 
 NO_OVERDUE_COUNT = Difference(
@@ -54,7 +54,7 @@ NO_OVERDUE_COUNT = Difference(
 )
 """A group's overdue items aren't counted."""
 
-XMPP = Difference("xmpp", "releases-060")
+XMPP = Difference("xmpp", "3.12/releases-060")
 """The bus is XMPP: a service that isn't there is a transport error, not a service that wasn't found."""
 
 REPLICA = Difference("replica", "releases-056")
