@@ -82,6 +82,8 @@ class Call:
 
 
 Decide = Callable[[Call], Fault]
+_Request = tuple[str, str, bytes, str | None]
+"""Method, path and body of an HTTP request, and the tag of the answer that the client has already."""
 
 
 class _Connection(BaseHTTPRequestHandler):
@@ -130,7 +132,7 @@ class FaultProxy:
         self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
         self.seen: list[str] = []
-        self._held: list[tuple[str, str, bytes]] = []
+        self._held: list[_Request] = []
         connection = type("Connection", (_Connection,), {"proxy": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), connection)
         self.server.daemon_threads = True
@@ -143,7 +145,7 @@ class FaultProxy:
         call = Call(body)
         self.seen.append(call.method)
         fault = self.decide(call)
-        sent = (request.command, request.path, body)
+        sent = (request.command, request.path, body, request.headers.get("If-None-Match"))
         if fault in _UNANSWERED:
             if fault is Fault.HELD_REQUEST:
                 self._held.append(sent)
@@ -171,7 +173,7 @@ class FaultProxy:
             return HttpAnswer.of({"payload": [] if result is None else [result], "status": 200})
         return self.instead(call)
 
-    def _from_the_server(self, call: Call, sent: tuple[str, str, bytes], fault: Fault) -> HttpAnswer:
+    def _from_the_server(self, call: Call, sent: _Request, fault: Fault) -> HttpAnswer:
         answer = self._forward(*sent)
         if fault is Fault.REQUEST_TWICE:
             self._forward(*sent)
@@ -186,17 +188,21 @@ class FaultProxy:
         while self._held:
             self._forward(*self._held.pop(0))
 
-    def _forward(self, command: str, path: str, body: bytes) -> HttpAnswer:
+    def _forward(self, command: str, path: str, body: bytes, known: str | None) -> HttpAnswer:
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = HTTPConnection(self.target.hostname or "", self.target.port, timeout=30)
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
+        if known is not None:
+            headers["If-None-Match"] = known
         connection.request(command, path, body or None, headers)
         response = connection.getresponse()
         content = response.read()
         self._idle.append(connection)
-        answer = HttpAnswer(content, response.status, response.headers.get("Content-Type", ""))
+        tag = response.headers.get("ETag")
+        content_type = response.headers.get("Content-Type", "")
+        answer = HttpAnswer(content, response.status, content_type, headers=(("ETag", tag),) if tag else ())
         self.carried_out(Call(body), answer)
         return answer
 
