@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
@@ -78,43 +79,49 @@ def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank:
     """Rows with something about them that isn't right; None where that can't be."""
     if "missing" in how and call.method.startswith(ABSENCE_IS_AN_ANSWER):
         return None
-    rows = deepcopy(rows)
-    place = chance.randrange(len(rows))
-    match how:
-        case "one that wasn't asked for" | "one of another class":
-            other = _another_row(chance, rows, bank, same=how == "one that wasn't asked for")
-            if other is None:
-                return None
-            if how == "one of another class":
-                rows[place] = other
-            else:
-                rows.insert(place, other)
-        case "one with the id of another":
-            return _renumbered(chance, rows, place)
-        case "the last missing":
-            rows.pop()
-        case "one missing":
-            del rows[place]
-        case "half of them missing":
-            del rows[len(rows) // 2 :]
-        case "one twice":
-            rows.insert(chance.randint(0, len(rows)), deepcopy(rows[place]))
-        case "in reverse":
-            rows.reverse()
-        case "null among them":
-            rows.insert(place, None)
-        case "a number among them":
-            rows.insert(place, 7 if isinstance(rows[0], dict | list) else 99_999)
-        case "text among them":
-            rows.insert(place, "x")
-        case "one cut short":
-            row = rows[place]
-            if not (isinstance(row, dict) and row.get("__p")):
-                return None
-            del row["__p"][chance.randrange(len(row["__p"])) :]
-        case "ids as text":
-            return None if not all(isinstance(row, int) for row in rows) else [str(row) for row in rows]
+    return ROWS[how](chance, deepcopy(rows), chance.randrange(len(rows)), bank)
+
+
+def _added(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    other = _another_row(chance, rows, bank, same=True)
+    return None if other is None else [*rows[:place], other, *rows[place:]]
+
+
+def _of_another_class(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    other = _another_row(chance, rows, bank, same=False)
+    return None if other is None else [*rows[:place], other, *rows[place + 1 :]]
+
+
+def _cut_short(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    row = rows[place]
+    if not (isinstance(row, dict) and row.get("__p")):
+        return None
+    del row["__p"][chance.randrange(len(row["__p"])) :]
     return rows
+
+
+ROWS: dict[str, Callable[[Random, list[Result], int, Bank], list[Result] | None]] = {
+    "one that wasn't asked for": _added,
+    "one of another class": _of_another_class,
+    "one with the id of another": lambda chance, rows, place, bank: _renumbered(chance, rows, place),
+    "the last missing": lambda chance, rows, place, bank: rows[:-1],
+    "one missing": lambda chance, rows, place, bank: rows[:place] + rows[place + 1 :],
+    "half of them missing": lambda chance, rows, place, bank: rows[: len(rows) // 2],
+    "one twice": lambda chance, rows, place, bank: [*rows, rows[place]],
+    "in reverse": lambda chance, rows, place, bank: rows[::-1],
+    "null among them": lambda chance, rows, place, bank: [*rows[:place], None, *rows[place:]],
+    "a number among them": lambda chance, rows, place, bank: [
+        *rows[:place],
+        7 if isinstance(rows[0], dict | list) else 99_999,
+        *rows[place:],
+    ],
+    "text among them": lambda chance, rows, place, bank: [*rows[:place], "x", *rows[place:]],
+    "one cut short": _cut_short,
+    "ids as text": lambda chance, rows, place, bank: (
+        [str(row) for row in rows] if all(isinstance(row, int) for row in rows) else None
+    ),
+}
+"""Ways in which rows aren't right."""
 
 
 def _another_row(chance: Random, rows: list[Result], bank: Bank, *, same: bool) -> Result | None:

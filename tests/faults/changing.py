@@ -15,10 +15,11 @@ from typing import Any
 from faults.reading import Clean, Reading
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import Injection, Ran, Rows, World
-from support.gateways import client_of
+from support.gateways import PASSWORD, client_of
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalEntry, JournalStep, StepState
 from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.gateway import Credentials
 
 NEW = "a new group"
 _MAY_DIFFER = {"last_xact_id", "last_update_time", "_position"}
@@ -234,10 +235,6 @@ class _Course:
 
 def credentials(world: World) -> Any:
     """Those of the account that acts."""
-    from support.gateways import PASSWORD
-
-    from evergreen_groups.gateway import Credentials
-
     return Credentials(username=world.account, password=PASSWORD)
 
 

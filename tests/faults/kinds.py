@@ -5,13 +5,14 @@ A kind is either a way that a request takes (:class:`support.fault_proxy.Fault`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from faults.answers import (
+    ROWS,
     Bank,
     altered_amount,
     altered_rows,
@@ -214,25 +215,6 @@ def _another_record(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) 
     return None if record is None else with_result(record)
 
 
-def _rows_kinds() -> Iterator[Kind]:
-    for how in (
-        "one that wasn't asked for",
-        "one of another class",
-        "one with the id of another",
-        "the last missing",
-        "one missing",
-        "half of them missing",
-        "one twice",
-        "in reverse",
-        "null among them",
-        "a number among them",
-        "text among them",
-        "one cut short",
-        "ids as text",
-    ):
-        yield Kind(f"rows: {how}", alter=_of_rows(how))
-
-
 KINDS: tuple[Kind, ...] = (
     *(_way(fault) for fault in (Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.HELD_REQUEST)),
     *(_way(fault, late=True) for fault in (Fault.LATE_ANSWER, Fault.LATE_REQUEST)),
@@ -265,7 +247,7 @@ KINDS: tuple[Kind, ...] = (
     _envelope("status as text", lambda answer: answer.body.replace(b'"status":200', b'"status":"200"')),
     _envelope("deeply nested", lambda answer: b'{"payload":[' + b"[" * 100_000 + b"]" * 100_000 + b'],"status":200}'),
     _envelope("a number of 5,000 digits", lambda answer: b'{"payload":[' + b"9" * 5_000 + b'],"status":200}'),
-    *_rows_kinds(),
+    *(Kind(f"rows: {how}", alter=_of_rows(how)) for how in ROWS),
     Kind("another's record", alter=_another_record),
     *(_amount(name, value) for name, value in AMOUNTS.items()),
 )

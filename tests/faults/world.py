@@ -20,7 +20,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from faults.answers import Bank
+from faults.answers import Bank, result_of
 from faults.kinds import Kind
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
 from support.gateways import PASSWORD
@@ -169,11 +169,8 @@ class World:
         return altered
 
     def _carried_out(self, call: Call, answer: HttpAnswer) -> None:
-        if (
-            call.method == UPDATE
-            and b'"ilsevent"' not in answer.body
-            and b'"__c":"au"' in answer.body.replace(b" ", b"")
-        ):
+        result = result_of(answer) if call.method == UPDATE else None
+        if isinstance(result, dict) and result.get("__c") == "au":
             self.updates.append(_patron_of(call))
         if self._learning:
             self.bank.learn(answer)
@@ -277,9 +274,8 @@ class World:
 
     def columns(self, table: str) -> list[str]:
         """The names of a table's columns."""
-        return [
-            column[0] for column in self.sandbox._store.read().execute(f'SELECT * FROM "{table}" LIMIT 0').description
-        ]
+        found = self.sandbox._store.read().execute(f'SELECT * FROM "{table}" LIMIT 0')
+        return [column[0] for column in found.description]
 
     def groups_made(self) -> int:
         """The number that the next new group gets."""
