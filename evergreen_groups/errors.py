@@ -18,6 +18,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
     ├── HistoryError             the history of runs can't be used
     ├── StateError               a file of ours isn't what it should be
     ├── PlanError                what was asked for can't be done
+    ├── MailServerError          the mail server can't be reached or says no
     └── GatewayError             between this program and the ILS
         ├── TransportError       no usable answer
         │   ├── UnreachableError, TimedOutError, CutOffError, ServiceNotFoundError
@@ -156,6 +157,14 @@ class StateError(EvergreenGroupsError):
 
 class PlanError(EvergreenGroupsError):
     """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
+
+
+class MailServerError(EvergreenGroupsError):
+    """The mail server can't be reached or says no; ``final``: to try again at once makes no sense."""
+
+    def __init__(self, message: str, *, final: bool, **fields: Unpack[ErrorFields]) -> None:
+        super().__init__(message, **fields)
+        self.final = final
 
 
 class GatewayError(EvergreenGroupsError):

@@ -150,7 +150,13 @@ class Journal:
             "SELECT id, gateway, account, at, action, undoes FROM entries WHERE id = ?", (id,)
         ).fetchone()
         if row is None:
-            raise NotFoundError(f"the journal has no entry {id}; `journal` lists them", textcode="ENTRY_NOT_FOUND")
+            raise NotFoundError(
+                "the journal has no entry {entry}",
+                advice="`journal` lists them",
+                code="no-such-entry",
+                values={"entry": id},
+                textcode="ENTRY_NOT_FOUND",
+            )
         number, gateway, account, at, action, undoes = row
         return JournalEntry(
             number, gateway, account, datetime.fromisoformat(at), action, undoes, tuple(self._steps(id))

@@ -31,12 +31,16 @@ class Planner:
         if missing:
             numbers = ", ".join(f"number {position}" for position in missing)
             raise PlanError(
-                f"no patron in sight has this barcode: {numbers} of {len(barcodes)} given. Check the digits, and that "
-                "the account has VIEW_USER at the patron's home library"
+                "no patron in sight has this barcode: {numbers} of {count} given",
+                advice="check the digits, and that the account has VIEW_USER at the patron's home library",
+                code="barcodes-unknown",
+                values={"numbers": numbers, "count": len(barcodes)},
             )
         people = [found[barcode].person.id for barcode in barcodes]
         if len(set(people)) < len(people):
-            raise PlanError("two of the barcodes belong to the same patron; name each patron once")
+            raise PlanError(
+                "two of the barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
+            )
         return [found[barcode] for barcode in barcodes]
 
     def cards(self, barcodes: Sequence[str]) -> dict[str, FoundPatron]:
@@ -96,8 +100,10 @@ class Planner:
         group = self._reader.groups([number])[number]
         if group.hidden_ids:
             raise PlanError(
-                f"group {number} has members that the account can't see ({len(group.hidden_ids)}); merging would leave "
-                "them behind. Move the others by barcode, or use an account that sees them"
+                "group {group} has members that the account can't see ({count}); merging would leave them behind",
+                advice="move the others by barcode, or use an account that sees them",
+                code="merging-hidden-members",
+                values={"group": number, "count": len(group.hidden_ids)},
             )
         return [Step(member, GROUP, target.person.group) for member in group.members], []
 
@@ -120,7 +126,10 @@ class Planner:
             PlanError: the entry is a recalculation of penalties.
         """
         if any(step.field == PENALTIES for step in entry.steps):
-            raise PlanError("a recalculation can't be taken back: the ILS decides which penalties there are")
+            raise PlanError(
+                "a recalculation can't be taken back: the ILS decides which penalties there are",
+                code="recalculation-final",
+            )
         people = self._reader.by_ids({step.patron for step in entry.steps})
         steps, unchanged = [], []
         for step in reversed(entry.steps):

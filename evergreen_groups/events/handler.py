@@ -92,7 +92,11 @@ class EventHandler:
             event.patron_id, over_limit=decision.blocked, patience=PATIENCE if left is None else min(PATIENCE, left)
         )
         if attempt.state is StepState.FAILED:
-            raise DataError(f"the ILS was asked to recalculate: {attempt.reason}")
+            raise DataError(
+                "the ILS was asked to recalculate: {reason}",
+                code="recalculation-failed",
+                values={"reason": attempt.reason},
+            )
         return decision.blocked, attempt.state is StepState.DONE, attempt.reason
 
 

@@ -110,7 +110,12 @@ class Service:
     def _gateway(self, *, timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
         settings = self.settings.gateway
         if settings.url is None:
-            raise ConfigurationError("no gateway: set url in section [gateway] of the configuration file")
+            raise ConfigurationError(
+                "no gateway",
+                advice="set url in section [gateway] of the configuration file",
+                setting="gateway.url",
+                code="service-without-gateway",
+            )
         return Gateway(
             settings.url,
             credentials=credentials,
@@ -129,7 +134,12 @@ class Service:
         """For events alone: nothing is read on somebody's behalf with it."""
         settings = self.settings.gateway
         if settings.username is None:
-            raise ConfigurationError("events are taken with a service account: set username in section [gateway]")
+            raise ConfigurationError(
+                "events are taken with a service account",
+                advice="set username in section [gateway]",
+                setting="gateway.username",
+                code="events-without-account",
+            )
         password = passwords.password(settings, self._environ)
         return self._gateway(
             timeout=self.settings.events.deadline,

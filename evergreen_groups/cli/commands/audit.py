@@ -121,7 +121,7 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
 def _status(outcome: Recalculations) -> int:
     """The status of what ended it; or of a refusal; done where every call that was made went through."""
     if outcome.stopped is not None:
-        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
+        logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
         return exit_status.for_error(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
     return max(statuses, default=exit_status.DONE)

@@ -66,12 +66,27 @@ def _target(context: click.Context, settings: Settings) -> Target:
     if not split:
         output_format = given["output_format"] or format_of(path, REPORT_FORMATS) or configured.format
         if output_format == "xlsx" and path is None:
-            raise ConfigurationError("a spreadsheet isn't for the terminal: name a file with --output")
+            raise ConfigurationError(
+                "a spreadsheet isn't for the terminal",
+                advice="name a file with --output",
+                setting="report.output",
+                code="spreadsheet-without-file",
+            )
         return Target(path, (output_format,), details=details, bom=bom)
     if path is None:
-        raise ConfigurationError("a report for each library needs a directory: name it with --output, or in [report]")
+        raise ConfigurationError(
+            "a report for each library needs a directory",
+            advice="name it with --output, or in [report]",
+            setting="report.output",
+            code="split-without-directory",
+        )
     if given["output_format"] not in (None, *FILE_FORMATS):
-        raise ConfigurationError(f"a report for each library takes a format of {', '.join(FILE_FORMATS)}")
+        raise ConfigurationError(
+            "a report for each library takes a format of {formats}",
+            setting="report.formats",
+            code="split-format-unknown",
+            values={"formats": ", ".join(FILE_FORMATS)},
+        )
     formats = (given["output_format"],) if given["output_format"] else configured.formats
     return Target(path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom)
 
