@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
-from evergreen_groups.changes.plans import GROUP, LEAD, Action, Draft, Step, group_changes, warnings_about
+from evergreen_groups.changes.plans import (
+    GROUP,
+    LEAD,
+    Action,
+    Draft,
+    PlanWarning,
+    Step,
+    group_changes,
+    warnings_about,
+)
 from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import FoundPatron, MembershipReader
 
@@ -157,6 +166,10 @@ class Planner:
         groups = self._reader.groups(numbers)
         people = {step.person.id for step in moves} | {m.id for group in groups.values() for m in group.members}
         addresses = self._reader.addresses(people) if any(step.after is not None for step in moves) else {}
-        warnings = [f"the card given for {card.person.name} is not active" for card in cards if not card.card_active]
+        warnings = [
+            PlanWarning("card-not-active", {"name": card.person.name}) for card in cards if not card.card_active
+        ]
         warnings.extend(warnings_about(steps, groups, addresses))
-        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(warnings), tuple(unchanged))
+        # The same is said once, whatever number of steps it is true of.
+        once = {(warning.code, *warning.values.items()): warning for warning in warnings}
+        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged))
