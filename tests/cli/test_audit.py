@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.command import Command, one_line
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding, Reason
 from evergreen_groups.groups import GroupFines, Member
 from evergreen_groups.ils import Block
 from evergreen_groups.render.audit import render_audit
@@ -31,8 +31,8 @@ def run(sandbox: Sandbox, tmp_path: Path) -> Command:
 def hostile_audit() -> Audit:
     member = Member(7, HOSTILE, HOSTILE, HOSTILE, Decimal("-1.50"), False, True)
     block = Block(1, HOSTILE, HOSTILE, True, datetime(2026, 11, 2, tzinfo=UTC))
-    person = PersonFinding(FindingKind.FOR_FAMILY, member, 3, "Because.", (block,), Decimal("12.00"))
-    group = GroupFinding(GroupFines(3, (member,), 2, None), (f"{HOSTILE} is a stranger.",))
+    person = PersonFinding(FindingKind.FOR_FAMILY, member, 3, Reason("group-over-limit"), (block,), Decimal("12.00"))
+    group = GroupFinding(GroupFines(3, (member,), 2, None), (Reason("stranger", {"name": HOSTILE}),))
     criteria = AuditCriteria(orgs=(HOSTILE,))
     now = datetime(2026, 11, 25, tzinfo=UTC)
     return Audit(now, "https://ils.example.org", criteria, (person,), (group,), (HOSTILE,), complete=False)

@@ -25,8 +25,10 @@ from evergreen_groups.render.audit.wording import (
     TITLE,
     WHAT_TO_DO,
     block_words,
+    explanation,
     kinds_found,
     looked_at,
+    reason_words,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def _people(audit: Audit, kind: FindingKind) -> Iterator[Markup]:
             str(finding.group),
             amount(member.own_fines),
             "" if finding.group_fines is None else amount(finding.group_fines),
-            finding.reason,
+            explanation(finding),
             "; ".join(map(block_words, finding.blocks)),
         )
 
@@ -101,7 +103,7 @@ def _groups(audit: Audit) -> Iterator[Markup]:
             str(group.group),
             str(group.member_count),
             "" if group.hidden_fines is None else amount(group.combined_fines),
-            _list([element("li", printable(reason)) for reason in finding.reasons]),
+            _list([element("li", printable(reason_words(reason))) for reason in finding.reasons]),
             _list(members),
         )
 
