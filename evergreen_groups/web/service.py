@@ -19,7 +19,6 @@ from evergreen_groups.state import find_cache_directory, find_state_directory
 from evergreen_groups.web import problems
 from evergreen_groups.web.authorization import Admission, Caller
 from evergreen_groups.web.overload import Breaker, Turns
-from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
 
 EXTENSION = "evergreen-groups"
@@ -88,7 +87,7 @@ class Service:
             ProblemError: 404, no events are taken here.
         """
         if self._events_gateway is None:
-            raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
+            raise problems.no_events()
         gateway = self._events_gateway.within(self.settings.events.deadline)
         return self._client(gateway, self.settings.gateway.username or "")
 
