@@ -86,9 +86,10 @@ class Mailer:
         if not settings.recipients:
             raise ConfigurationError(
                 "no mail can be sent",
-                advice="set recipients in section [mail]",
+                advice="set {name} in section [mail]",
                 setting="mail.recipients",
-                code="mail-recipients-not-set",
+                code="mail-not-set",
+                values={"name": "recipients"},
             )
         password = mail_password(settings, environ) if settings.username else None
         spool = Spool(settings.spool or state_directory / "mail")

@@ -83,7 +83,9 @@ class Sandbox:
             if rows and orgs_where(self._store, rows[0]["id"], "VIEW_USER") == orgs:
                 seeing.append((rows[0]["super_user"], account))
         if not seeing:
-            raise ConfigurationError("the dataset has no staff account with VIEW_USER for the whole consortium")
+            raise ConfigurationError(
+                "the dataset has no staff account with VIEW_USER for the whole consortium", code="dataset-without-staff"
+            )
         _, account = min(seeing, key=lambda item: item[0])
         return account.login, account.password
 

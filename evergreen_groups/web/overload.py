@@ -174,7 +174,9 @@ class RateLimit:
 
     def _refuse_for(self, seconds: float) -> None:
         if seconds > 0:
-            raise ProblemError(429, self._refusal, code="too-many-requests", retry_after=seconds)
+            raise ProblemError(
+                429, "{refusal}", code="too-many-requests", values={"refusal": self._refusal}, retry_after=seconds
+            )
 
 
 class Turns:

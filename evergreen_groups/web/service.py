@@ -113,7 +113,7 @@ class Service:
                 "no gateway",
                 advice="set url in section [gateway] of the configuration file",
                 setting="gateway.url",
-                code="service-without-gateway",
+                code="gateway-not-set",
             )
         return Gateway(
             settings.url,
