@@ -55,7 +55,12 @@ class Sandbox:
             self._server = SandboxServer(self._store, host, port)
         except OSError as error:
             self._store.close()
-            raise ConfigurationError(f"port {port} on {host} can't be used: {error.strerror}; try another") from error
+            raise ConfigurationError(
+                "port {port} on {host} can't be used: {reason}",
+                advice="try another",
+                code="port-unusable",
+                values={"port": port, "host": host, "reason": error.strerror},
+            ) from error
         self._thread: threading.Thread | None = None
 
     @property

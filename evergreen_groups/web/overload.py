@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
-from evergreen_groups.web.problems import UNREACHABLE, ProblemError
+from evergreen_groups.web.problems import ProblemError, unreachable
 
 
 class BreakerState(Enum):
@@ -91,9 +91,7 @@ class Breaker:
             now = self._clock()
             if self._open_until is not None:
                 if self._probe is not None or now < self._open_until:
-                    raise ProblemError(
-                        503, "The ILS can't be reached.", code=UNREACHABLE, retry_after=self._open_until - now
-                    )
+                    raise unreachable(self._open_until - now)
                 self._probe = ticket
             elif sum(now - began >= self._patience for began in self._began.values()) >= self._most_waiting:
                 raise _too_many_wait(self._patience)

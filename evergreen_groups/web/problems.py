@@ -40,9 +40,6 @@ _TITLES = {
     504: "The ILS did not answer in time",
 }
 
-UNREACHABLE = "ils-unreachable"
-"""The code for an ILS that can't be reached, or isn't asked because it couldn't be a moment ago."""
-
 
 class ProblemError(EvergreenGroupsError):
     """An answer other than success: HTTP ``status``, one sentence, and in how many seconds to try again."""
@@ -137,4 +134,9 @@ def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | N
 def _unavailable(error: TransportError) -> ProblemError:
     if isinstance(error, TimedOutError):
         return ProblemError(504, "The ILS did not answer in time.", code="ils-timed-out", retry_after=RETRY_SECONDS)
-    return ProblemError(503, "The ILS can't be reached.", code=UNREACHABLE, retry_after=RETRY_SECONDS)
+    return unreachable(RETRY_SECONDS)
+
+
+def unreachable(retry_after: float) -> ProblemError:
+    """The ILS can't be reached, or isn't asked because it couldn't be a moment ago."""
+    return ProblemError(503, "The ILS can't be reached.", code="ils-unreachable", retry_after=retry_after)

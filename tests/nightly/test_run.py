@@ -217,9 +217,9 @@ def test_only_to_look_goes_with_nothing_that_leaves_something(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--split", "library"), "needs a directory: name it with --output"),
+        (("--split", "library"), "needs a directory; name it with --output"),
         (("--split", "library", "--output", "x", "--format", "table"), "takes a format of html, csv, json, xlsx"),
-        (("--format", "xlsx"), "a spreadsheet isn't for the terminal: name a file with --output"),
+        (("--format", "xlsx"), "a spreadsheet isn't for the terminal; name a file with --output"),
     ],
 )
 def test_targets_that_do_not_fit(

@@ -30,8 +30,9 @@ class Site:
     """One place that makes an error, a finding, a warning or a reason.
 
     ``kind`` is the class, or the verdict of a finding. ``message`` and ``advice`` are templates, None where they aren't
-    literal texts; ``code`` is None where it isn't one, and empty where the class's own counts. ``values`` are the names
-    of the values, None where there are none; ``exact``, that they stand there one by one.
+    literal texts; ``code`` is None where it is another error's, and empty where the class's own counts. ``values`` are
+    the names of the values, None where there are none; ``exact``, that they stand there one by one. ``status`` is the
+    HTTP status of a problem.
     """
 
     place: str
@@ -155,7 +156,7 @@ def _site(
         kind=kind,
         message=_text(places.get(message), tree),
         advice="" if advised is None else _text(advised, tree),
-        code="" if "code" not in given else _text(given["code"], tree),
+        code=_code(given.get("code"), tree),
         values=names,
         exact=exact,
         status=first.value if isinstance(first, ast.Constant) and isinstance(first.value, int) else None,
@@ -169,6 +170,15 @@ def _text(node: ast.AST | None, tree: ast.Module) -> str | None:
     if isinstance(node, ast.Name):
         return _constants(tree).get(node.id)
     return None
+
+
+def _code(node: ast.AST | None, tree: ast.Module) -> str | None:
+    """The code that is given, with a question mark for what isn't literal."""
+    if node is None:
+        return ""
+    if isinstance(node, ast.Attribute) and node.attr == "code":
+        return None
+    return _text(node, tree) or "?"
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:

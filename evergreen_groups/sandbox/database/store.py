@@ -47,7 +47,12 @@ class Store:
         self._local = threading.local()
         if not self._fresh_path.exists():
             if self.path.exists() and self.path.stat().st_size:
-                raise ConfigurationError(f"{self.path} isn't a sandbox's database: name another file, or delete it")
+                raise ConfigurationError(
+                    "{path} isn't a sandbox's database",
+                    advice="name another file, or delete it",
+                    code="not-a-sandbox",
+                    values={"path": self.path},
+                )
             try:
                 self._make(fill)
             except BaseException:  # half a database would be taken for a whole one the next time
