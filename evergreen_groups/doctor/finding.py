@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -50,7 +50,8 @@ class Finding:
     """One line of a diagnosis.
 
     ``check`` names it for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. ``found`` says what
-    is the case, ``advice`` what to do; the latter is empty where there is nothing to do.
+    is the case, ``advice`` what to do; the latter is empty where there is nothing to do. ``setting`` is the dotted name
+    of the setting it is about, None where it is about none.
     """
 
     check: str
@@ -58,6 +59,7 @@ class Finding:
     verdict: Verdict
     found: str
     advice: str = ""
+    setting: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ class FindingMaker:
             found, advice = text[: sentence.start()], text[sentence.end() :]
         if not advice:
             advice = next((words for kind, words in _WHAT_TO_DO if isinstance(error, kind)), "see what else failed")
-        return self.failed(found.rstrip(".;"), _LEADING.sub(lambda first: first[0].lower(), advice.rstrip("."), 1))
+        failed = self.failed(found.rstrip(".;"), _LEADING.sub(lambda first: first[0].lower(), advice.rstrip("."), 1))
+        return replace(failed, setting=error.setting)
 
     def of_disk(self, error: OSError) -> Finding:
         """Failed because a file could not be looked at."""
