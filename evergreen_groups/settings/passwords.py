@@ -66,7 +66,7 @@ def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> s
             "no {what}",
             advice='set {key} in [{section}], ${variable}, or the systemd credential "{credential}"',
             setting=setting.key,
-            code=f"no-{secret.name}",
+            code="secret-missing",
             values={
                 "what": secret.name,
                 "key": setting.name,
@@ -89,7 +89,7 @@ def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> st
             "the {what} of [{section}] is too short: it takes {shortest} characters",
             advice="`openssl rand -hex 24` makes one",
             setting=setting.key,
-            code=f"{secret.name}-too-short",
+            code="secret-too-short",
             values={"what": secret.name, "section": setting.section, "shortest": secret.shortest},
         )
     return found
@@ -106,29 +106,41 @@ def _from_file(setting: Setting, file: Path | None, environ: Mapping[str, str]) 
 
 
 def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
-    what = secret_of(setting).name
-
-    def problem(message: str, advice: str, code: str, reason: object = "") -> ConfigurationError:
-        return ConfigurationError(
-            f"{{what}} file {{path}} {message}",
-            advice=advice,
-            setting=setting.key,
-            code=f"{what}-file-{code}",
-            values={"what": what, "path": path, "reason": reason},
-        )
-
+    where = {"what": secret_of(setting).name, "path": path}
     try:
         with path.open(encoding="utf-8") as stream:
             mode = stat.S_IMODE(path.stat().st_mode)
             if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
-                raise problem("is open to everybody", "chmod 600 {path}", "open")
+                raise ConfigurationError(
+                    "{what} file {path} is open to everybody",
+                    advice="chmod 600 {path}",
+                    setting=setting.key,
+                    code="secret-file-open",
+                    values=where,
+                )
             text = stream.read(4096).rstrip("\r\n")
     except OSError as error:
-        raise problem(
-            "cannot be read: {reason}", "let this user read it, or name another", "unreadable", error.strerror
+        raise ConfigurationError(
+            "{what} file {path} cannot be read: {reason}",
+            advice="let this user read it, or name another",
+            setting=setting.key,
+            code="secret-file-not-read",
+            values={**where, "reason": error.strerror},
         ) from error
     except UnicodeDecodeError as error:
-        raise problem("is not UTF-8 text", "write the {what} anew", "not-text") from error
+        raise ConfigurationError(
+            "{what} file {path} is not UTF-8 text",
+            advice="write the {what} anew",
+            setting=setting.key,
+            code="secret-file-not-text",
+            values=where,
+        ) from error
     if not text:
-        raise problem("is empty", "write the {what} into it, alone on one line", "empty")
+        raise ConfigurationError(
+            "{what} file {path} is empty",
+            advice="write the {what} into it, alone on one line",
+            setting=setting.key,
+            code="secret-file-empty",
+            values=where,
+        )
     return text

@@ -62,7 +62,7 @@ def _may_be_overwritten(file: Path, *, interactive: bool) -> None:
         raise ConfigurationError(
             "{file} is there already",
             advice="name another with --config, or add --force",
-            code="file-exists",
+            code="file-is-there",
             values={"file": file},
         )
     click.confirm(f"{file} is there already. Overwrite it in the end?", abort=True, err=True)

@@ -144,7 +144,12 @@ class Interview:
         options = [option for setting in section if (option := setting.option("init")) is not None]
         more = next((option for option in options if option.name in self._given), None)
         if more is not None and not self._interactive:
-            raise RefusedError(f"{more.flag} needs {_flag(opening)}")
+            raise RefusedError(
+                "{option} needs {other}",
+                setting=opening.key,
+                code="option-needs-another",
+                values={"option": more.flag, "other": _flag(opening)},
+            )
         self._settings = with_values(self._settings, {setting.key: setting.default for setting in section})
 
     def _reach(self, settings: Settings) -> Settings:
@@ -185,12 +190,22 @@ class Interview:
             try:
                 return setting.kind(list(value) if setting.kind.several else value)
             except NotAllowedError as problem:
-                raise ConfigurationError(f"{option.flag} takes {problem}", setting=setting.key) from None
+                raise ConfigurationError(
+                    "{option} takes {allowed}",
+                    setting=setting.key,
+                    code="option-not-allowed",
+                    values={"option": option.flag, "allowed": str(problem)},
+                ) from None
         default = setting.default
         may_be_empty = question is not None and question.empty != ""
         if not self._interactive:
             if default in (None, ()) and not may_be_empty:
-                raise RefusedError(f"{_flag(setting)} is needed with --yes", setting=setting.key)
+                raise RefusedError(
+                    "{option} is needed with --yes",
+                    setting=setting.key,
+                    code="option-missing",
+                    values={"option": _flag(setting)},
+                )
             return default
         if setting.key == "report.orgs" and self._org_units is not None:
             names = sorted(unit.shortname for unit in self._org_units)
@@ -217,6 +232,7 @@ class Interview:
                 "no {secret}",
                 advice="give {option}, or set ${variable}",
                 setting=setting.key,
+                code="secret-not-given",
                 values={"secret": secret_of(setting).name, "option": _flag(setting), "variable": variable},
             )
         return str(click.prompt(question, hide_input=True, err=True))
@@ -227,16 +243,13 @@ class Interview:
             try:
                 ask()
             except NotAllowedError as problem:
-                self._refuse(f"this takes {problem}")
-            except ConfigurationError as problem:
-                self._refuse(str(problem))
+                click.echo(f"That doesn't do: this takes {problem}", err=True)
+            except ConfigurationError as error:
+                if not self._interactive:
+                    raise
+                click.echo(f"That doesn't do: {error}", err=True)
             else:
                 return
-
-    def _refuse(self, reason: str) -> None:
-        if not self._interactive:
-            raise RefusedError(reason) from None
-        click.echo(f"That doesn't do: {reason}", err=True)
 
     @contextmanager
     def _subject(self, settings: Settings, passwords: Mapping[str, str | None]) -> Iterator[Subject]:
@@ -257,21 +270,26 @@ class Interview:
             RefusedError: something failed.
         """
         for finding in diagnosis.findings:
-            line = self._line(finding)
-            if finding.verdict is Verdict.FAILED:
-                raise RefusedError(line)
-            if finding.verdict is Verdict.WARNING:
-                click.echo(f"  warning: {line}", err=True)
+            if finding.verdict in (Verdict.FAILED, Verdict.WARNING):
+                refused = RefusedError(
+                    "{title}: {found}",
+                    advice="{advice}",
+                    setting=finding.setting,
+                    code="trial-failed",
+                    values={"title": finding.title, "found": finding.found, "advice": self._advice(finding)},
+                )
+                if finding.verdict is Verdict.FAILED:
+                    raise refused
+                click.echo(f"  warning: {refused}", err=True)
         click.echo(f"  ok: {diagnosis.findings[-1].found}", err=True)
 
-    def _line(self, finding: Finding) -> str:
-        """A finding, with the option for its setting: there is no configuration yet where it could be set."""
-        parts = [f"{finding.title}: {finding.found}", finding.advice]
+    def _advice(self, finding: Finding) -> str:
+        """What a finding advises, with the option: there is no configuration yet where the setting could be set."""
         setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
         is_asked_again = setting is not None and setting.question is not None and self._interactive
-        if setting is not None and setting.option("init") is not None and not is_asked_again:
-            parts.append(f"here, give {_flag(setting)}")
-        return "; ".join(part for part in parts if part)
+        if setting is None or setting.option("init") is None or is_asked_again:
+            return finding.advice
+        return "; ".join(part for part in (finding.advice, f"here, give {_flag(setting)}") if part)
 
 
 def _flag(setting: Setting) -> str:
