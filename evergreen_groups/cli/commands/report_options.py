@@ -67,10 +67,10 @@ def _target(context: click.Context, settings: Settings) -> Target:
         )
     if given["format"] not in (None, *FILE_FORMATS):
         raise ConfigurationError(
-            "a report for each library takes a format of {allowed}",
-            setting="report.format",
-            code="format-not-for-files",
-            values={"allowed": ", ".join(FILE_FORMATS)},
+            "a report for each library takes a format of {formats}",
+            setting="report.formats",
+            code="split-format-unknown",
+            values={"formats": ", ".join(FILE_FORMATS)},
         )
     formats = (given["format"],) if given["format"] else configured.formats
     return Target(path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom)
