@@ -9,3 +9,5 @@ REPORT_FORMATS = (*FORMATS, "xlsx")
 FILE_FORMATS = ("html", "csv", "json", "xlsx")
 
 SPLITS = ("none", "library")
+LOG_FORMATS = ("text", "json")
+"""How events are written to standard error."""

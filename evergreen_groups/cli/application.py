@@ -14,9 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from evergreen_groups import __version__, exit_status
-from evergreen_groups.cli import logs
-from evergreen_groups.cli.invocation import Invocation
 from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.formats import LOG_FORMATS
 
 COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
@@ -61,6 +60,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            from evergreen_groups.cli import logs
+
             if logs.as_json():
                 raise click.Abort from None
             raise
@@ -82,7 +83,7 @@ class _Commands(click.Group):
 @click.option("-v", "--verbose", count=True, help="Say what is being done; twice: every call.")
 @click.option(
     "--log-format",
-    type=click.Choice(logs.FORMATS),
+    type=click.Choice(LOG_FORMATS),
     default="text",
     show_default=True,
     envvar="EVERGREEN_GROUPS_LOG_FORMAT",
@@ -97,6 +98,9 @@ def cli(context: click.Context, config: Path | None, sandbox: bool, verbose: int
     Shows what the members of a group (mostly a family) owe together, for information only: nobody is blocked for the
     fines of others.
     """
+    from evergreen_groups.cli import logs
+    from evergreen_groups.cli.invocation import Invocation
+
     logs.configure(verbosity=verbose, quiet=quiet, log_format=log_format)
     context.obj = Invocation(config_file=config, use_sandbox=sandbox, quiet=quiet)
 
@@ -119,22 +123,36 @@ def run(arguments: Sequence[str] | None = None) -> int:
         status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as problem:
-        if not logs.as_json():
-            problem.show()
-        else:
-            logs.say(problem.format_message(), error=True)
+        _show(problem)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        logs.say("interrupted", error=True)
+        _say("interrupted")
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
-        logs.say(str(error), error=True)
+        _say(str(error))
         status = exit_status.for_error(error)
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`); nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = exit_status.FAILED
     except OSError as error:
-        logs.say(f"cannot read or write: {error.strerror or error}", error=True)
+        _say(f"cannot read or write: {error.strerror or error}")
         status = exit_status.FAILED
     return status if isinstance(status, int) else exit_status.DONE
+
+
+def _say(message: str) -> None:
+    """Write one line about an error."""
+    from evergreen_groups.cli import logs
+
+    logs.say(message, error=True)
+
+
+def _show(problem: click.ClickException) -> None:
+    """Show what was wrong with the command line: as click does, or as an event where events are JSON."""
+    from evergreen_groups.cli import logs
+
+    if logs.as_json():
+        logs.say(problem.format_message(), error=True)
+    else:
+        problem.show()

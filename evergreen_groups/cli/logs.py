@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 import click
 
-FORMATS = ("text", "json")
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = "evergreen_groups"
 

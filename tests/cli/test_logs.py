@@ -18,6 +18,7 @@ from support.command import Command
 from support.fault_proxy import Call, Fault, fault_proxy
 
 from evergreen_groups.cli import logs
+from evergreen_groups.formats import LOG_FORMATS
 from evergreen_groups.sandbox import Sandbox
 
 
@@ -86,7 +87,7 @@ def logger() -> Iterator[logging.Logger]:
         one.setLevel(level)
 
 
-@pytest.mark.parametrize("log_format", logs.FORMATS)
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
 def test_one_line_whatever_is_said(logger: logging.Logger, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(verbosity=0, quiet=False, log_format=log_format)
     try:
