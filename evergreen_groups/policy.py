@@ -5,7 +5,7 @@ The combined fines of a group are not among its arguments, and there is no way t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
@@ -25,11 +25,13 @@ class Comparison(Enum):
 class Limit:
     """The limit of one person's own fines.
 
-    ``amount`` is in the library's currency; zero is a limit, ``None`` is none.
+    ``amount`` is in the library's currency; zero is a limit, ``None`` is none. ``origin`` says in a few words where the
+    limit comes from, nothing for one that was just given; limits are the same wherever they come from.
     """
 
     amount: Decimal | None = Decimal("5.00")
     comparison: Comparison = Comparison.EXCEEDS
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

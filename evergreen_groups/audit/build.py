@@ -11,9 +11,8 @@ from evergreen_groups.audit.findings import Audit, AuditCriteria
 from evergreen_groups.audit.limit_bounds import LimitBounds
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, Penalties, Profiles, granted_at
-from evergreen_groups.limits import Limits, OneLimit
-from evergreen_groups.policy import Limit
+from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, Profiles, granted_at
+from evergreen_groups.limits import Limits
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
@@ -49,16 +48,16 @@ def build_audit(
     settings = policy or PolicySettings()
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
-    reader = GroupReader(gateway, org_units, access, OneLimit(criteria.limit or Limit()))
+    reader = GroupReader(gateway, org_units, access)
     limits = Limits.read(gateway, settings, org_units)
     if settings.uniform:
         bounds = LimitBounds.only(settings.as_limit())
     else:
         bounds = LimitBounds.of(limits, Profiles.read(gateway), homes or [unit.id for unit in org_units])
-    penalties = Penalties.read(gateway, org_units)
-    progress("reading penalties", len(penalties.names))
-    people = BlockSearch(gateway, org_units, reader, penalties, limits, bounds).run(homes)
-    progress("reading people", len(people))
+    kinds = PenaltyKinds.read(gateway, org_units)
+    progress("reading penalties", len(kinds))
+    patrons = BlockSearch(gateway, org_units, reader, kinds, limits, bounds).run(homes)
+    progress("reading people", len(patrons))
     groups = AccidentalGroupSearch(gateway, reader, access, generated_at, progress).run(chosen)
     notes = (
         ()
@@ -68,4 +67,4 @@ def build_audit(
             "looked at, and of groups with such members only what the others show.",
         )
     )
-    return Audit(generated_at, gateway.url, criteria, tuple(people), tuple(groups), notes, access.everywhere)
+    return Audit(generated_at, gateway.url, criteria, tuple(patrons), tuple(groups), notes, access.everywhere)

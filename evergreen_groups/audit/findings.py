@@ -1,4 +1,4 @@
-"""What an audit finds: people whose blocks and own fines don't fit together, and groups that look accidental."""
+"""What an audit finds: patrons whose blocks and own fines don't fit together, and groups that look accidental."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines, Member
-    from evergreen_groups.ils import Block
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import Penalty
 
 
 class FindingKind(Enum):
@@ -35,18 +35,17 @@ RECALCULABLE = (FindingKind.NOT_BLOCKED, FindingKind.NOT_OVER)
 
 
 @dataclass(frozen=True, slots=True)
-class PersonFinding:
-    """One person whose blocks and own fines don't fit together.
+class PatronFinding:
+    """One patron whose blocks and own fines don't fit together.
 
-    ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the person's group owes together,
+    ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the patron's group owes together,
     None where it doesn't matter or isn't known. ``reason`` is a sentence.
     """
 
     kind: FindingKind
     member: Member
-    group: int
     reason: str
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[Penalty, ...] = ()
     group_fines: Decimal | None = None
 
 
@@ -54,7 +53,7 @@ class PersonFinding:
 class GroupFinding:
     """A group that looks accidental. ``reasons`` are sentences."""
 
-    group: GroupFines
+    group: Group
     reasons: tuple[str, ...]
 
 
@@ -80,14 +79,14 @@ class Audit:
     generated_at: datetime
     gateway: str
     criteria: AuditCriteria
-    people: tuple[PersonFinding, ...]
+    patrons: tuple[PatronFinding, ...]
     groups: tuple[GroupFinding, ...]
     notes: tuple[str, ...] = ()
     complete: bool = True
 
-    def of_kind(self, kind: FindingKind) -> list[PersonFinding]:
+    def of_kind(self, kind: FindingKind) -> list[PatronFinding]:
         """The findings of one kind, in their order."""
-        return [finding for finding in self.people if finding.kind is kind]
+        return [finding for finding in self.patrons if finding.kind is kind]
 
     def count(self, kind: FindingKind) -> int:
         """How many findings of a kind there are."""

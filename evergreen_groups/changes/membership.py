@@ -175,7 +175,7 @@ class Mover:
             return PlanOutcome(())
         with self._journal() as journal:
             settle(self._gateway, journal)
-            rows = [(step.person.id, step.field, step.before, step.after) for step in draft.steps]
+            rows = [(step.member.id, step.field, step.before, step.after) for step in draft.steps]
             ids = journal.begin(self._gateway.url, self._account, draft.action.value, rows, undoes)
             outcomes: list[StepOutcome] = []
             stopped: GatewayError | None = None
@@ -257,13 +257,13 @@ class _Change:
         return None
 
     def _fetch(self) -> Record | None:
-        return self._gateway.pcrud.retrieve("au", self._step.person.id)
+        return self._gateway.pcrud.retrieve("au", self._step.member.id)
 
     def _obstacle(self, record: Record | None) -> str | None:
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
             return "the account can't see this patron any more"
-        if bool(record.deleted) and not self._step.person.deleted:
+        if bool(record.deleted) and not self._step.member.patron.deleted:
             return "the account has been deleted meanwhile"
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):

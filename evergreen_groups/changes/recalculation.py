@@ -10,12 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PersonFinding
+from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.journal import PENALTIES, Journal, StepState
 from evergreen_groups.changes.recovery import refusal, settle
 from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, TransportError
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import OrgUnits, Penalties, PenaltyRow, rows_in_force, set_by_ils
+from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds, set_by_ils
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.state import changes_lock
 
@@ -48,7 +48,7 @@ class Recalculated:
     ``settled`` says that the finding doesn't hold any more; ``state`` is how far the call went.
     """
 
-    finding: PersonFinding
+    finding: PatronFinding
     state: StepState
     settled: bool = False
     reason: str = ""
@@ -63,9 +63,9 @@ class Recalculations:
     stopped: GatewayError | None = None
 
 
-def recalculable(audit: Audit) -> list[PersonFinding]:
+def recalculable(audit: Audit) -> list[PatronFinding]:
     """The findings that a recalculation may settle, one for each person."""
-    found = {finding.member.id: finding for finding in audit.people if finding.kind in RECALCULABLE}
+    found = {finding.member.id: finding for finding in audit.patrons if finding.kind in RECALCULABLE}
     return list(found.values())
 
 
@@ -80,7 +80,7 @@ class Recalculator:
         self._directory = state_directory
         self._account = account
 
-    def carry_out(self, findings: Sequence[PersonFinding], progress: Progress = silent) -> Recalculations:
+    def carry_out(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.
 
         Raises:
@@ -120,11 +120,10 @@ class Recalculator:
         lock = changes_lock(self._directory, self._gateway.url, patience)
         with lock, closing(Journal(self._directory)) as journal:
             settle(self._gateway, journal)
-            penalties = Penalties.read(self._gateway, OrgUnits.read(self._gateway))
-            before: dict[int, list[PenaltyRow]] = {patron: [] for patron, _due in patrons}
-            for row in rows_in_force(self._gateway, before):
-                before[row.patron].append(row)
-            steps = [(id, PENALTIES, set_by_ils(rows), None) for id, rows in before.items()]
+            org_units = OrgUnits.read(self._gateway)
+            kinds = PenaltyKinds.read(self._gateway, org_units)
+            before = kinds.in_force(self._gateway, org_units, [patron for patron, _due in patrons])
+            steps = [(id, PENALTIES, set_by_ils(penalties), None) for id, penalties in before.items()]
             ids = journal.begin(self._gateway.url, self._account, _ACTION, steps)
             attempts: list[Attempt] = []
             stopped: GatewayError | None = None
@@ -133,7 +132,14 @@ class Recalculator:
                     attempts.append(Attempt(StepState.PLANNED, reason="not begun"))
                     continue
                 person = _Recalculation(
-                    self._gateway, journal, step, patron, due=due, penalties=penalties, before=before[patron]
+                    self._gateway,
+                    journal,
+                    step,
+                    patron,
+                    due=due,
+                    kinds=kinds,
+                    org_units=org_units,
+                    before=before[patron],
                 )
                 attempts.append(person.carry_out())
                 progress("recalculating", len(attempts), len(ids))
@@ -153,19 +159,21 @@ class _Recalculation:
         patron: int,
         *,
         due: bool,
-        penalties: Penalties,
-        before: Sequence[PenaltyRow],
+        kinds: PenaltyKinds,
+        org_units: OrgUnits,
+        before: Sequence[Penalty],
     ) -> None:
         self._gateway = gateway
         self._journal = journal
         self._step = step
         self._patron = patron
         self._due = due
-        self._penalties = penalties
+        self._kinds = kinds
+        self._org_units = org_units
         self._before = before
 
     def carry_out(self) -> Attempt:
-        if any(row.staff is not None and row.penalty in self._penalties.recalculated for row in self._before):
+        if any(penalty.by_staff and penalty.kind.id in self._kinds.recalculated for penalty in self._before):
             return self._ended(
                 StepState.NOT_DONE, reason="a block of theirs was set by hand, and a recalculation might remove it"
             )
@@ -176,7 +184,7 @@ class _Recalculation:
             except TransportError:
                 # Never sent again: if it landed, the penalties have changed; if not, the next audit finds it again.
                 after = self._read()
-                if {row.id for row in after} == {row.id for row in self._before}:
+                if {penalty.id for penalty in after} == {penalty.id for penalty in self._before}:
                     return self._ended(StepState.FAILED, reason="the answer was lost and nothing was changed")
             else:
                 after = self._read()
@@ -186,13 +194,13 @@ class _Recalculation:
             return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
         return self._compared(after)
 
-    def _read(self) -> list[PenaltyRow]:
-        return list(rows_in_force(self._gateway, [self._patron]))
+    def _read(self) -> list[Penalty]:
+        return self._kinds.in_force(self._gateway, self._org_units, [self._patron])[self._patron]
 
-    def _compared(self, after: Sequence[PenaltyRow]) -> Attempt:
+    def _compared(self, after: Sequence[Penalty]) -> Attempt:
         """Say what the recalculation changed, and whether that settles the finding."""
-        by_hand = {row.id for row in self._before if row.staff is not None} - {row.id for row in after}
-        if by_hand:
+        by_staff = {penalty.id for penalty in self._before if penalty.by_staff} - {penalty.id for penalty in after}
+        if by_staff:
             return self._ended(
                 StepState.FAILED, reason="a block that was set by hand is gone; look at the patron's record"
             )
@@ -207,8 +215,8 @@ class _Recalculation:
             reason += f": {_OTHERWISE[has_block]}"
         return self._ended(StepState.DONE, settled=settled, reason=reason, value=value)
 
-    def _is_blocked(self, rows: Sequence[PenaltyRow]) -> bool:
-        return any(row.penalty in self._penalties.for_fines and row.staff is None for row in rows)
+    def _is_blocked(self, penalties: Sequence[Penalty]) -> bool:
+        return any(penalty.kind.id in self._kinds.for_fines and not penalty.by_staff for penalty in penalties)
 
     def _ended(
         self,

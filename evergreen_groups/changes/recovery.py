@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal import PENALTIES, Journal, JournalStep, StepState
 from evergreen_groups.errors import EventError, GatewayError, PermissionDeniedError
-from evergreen_groups.ils import rows_in_force, set_by_ils
+from evergreen_groups.ils import count_set_by_ils
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway, Record
@@ -17,7 +17,7 @@ def settle(gateway: Gateway, journal: Journal) -> list[JournalStep]:
     open_steps = journal.open_steps(gateway.url)
     for step in open_steps:
         if step.field == PENALTIES:
-            now: int | None = set_by_ils(list(rows_in_force(gateway, [step.patron])))
+            now: int | None = count_set_by_ils(gateway, step.patron)
         else:
             now = value_of(gateway.pcrud.retrieve("au", step.patron), step.field)
         if now == step.before:

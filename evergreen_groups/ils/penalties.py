@@ -1,86 +1,106 @@
-"""Penalties (``ausp``, ``csp``): the kinds there are, and those in force for patrons."""
+"""Standing penalties (``ausp``) in force for patrons, and the kinds that there are of them (``csp``)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils.org_units import OrgUnits
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A penalty in force (``ausp``). ``org_unit`` is a short name; ``by_hand`` says that staff set it."""
-
-    id: int
-    penalty: str
-    org_unit: str
-    by_hand: bool
-    set_date: datetime | None
-
+    from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
 
 _STOCK = frozenset({PATRON_EXCEEDS_FINES, 2, 3, 4, 5, 30, 35})
 """Evergreen's own penalties that a recalculation sets or removes (``950.data.seed-values.sql``)."""
 _MOST_KINDS = 10_000
-_ROW = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
-
-
-class PenaltyRow(NamedTuple):
-    """A penalty in force: its kind, where, and who set it (None: the ILS itself)."""
-
-    id: int
-    patron: int
-    penalty: int
-    org_unit: int
-    staff: int | None
-    set_date: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
-class Penalties:
-    """The kinds of penalties: ``names`` by id, those that are ``blocking`` something, and those ``for_fines``."""
+class PenaltyKind:
+    """A kind of penalty; ``blocks`` names what it blocks (``CIRC``, ``HOLD``), nothing for a mere note."""
 
-    names: Mapping[int, str]
-    blocking: frozenset[int]
-    for_fines: frozenset[int]
+    id: int
+    name: str
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """A standing penalty in force for the patron with the id ``patron``.
+
+    ``by_staff`` says that staff set it, and not the ILS itself.
+    """
+
+    id: int
+    patron: int
+    kind: PenaltyKind
+    org_unit: OrgUnit
+    by_staff: bool
+    set_date: datetime | None
+
+
+class PenaltyKinds:
+    """The kinds of penalties that an ILS has, and which of them it sets for fines."""
+
+    def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
+        """``fines_penalties`` is what :func:`read_fines_penalties` gives: a kind's id for each org unit."""
+        self._by_id = {kind.id: kind for kind in kinds}
+        self._fines_penalties = fines_penalties
+        self.for_fines = frozenset({PATRON_EXCEEDS_FINES, *fines_penalties.values()})
+        """The ids of those for fines: the stock one, and those that a setting puts in its place."""
 
     @classmethod
-    def read(cls, gateway: Gateway, org_units: OrgUnits) -> Penalties:
-        """Read them in two calls. Those for fines are the stock one and those that a setting puts in its place."""
+    def read(
+        cls, gateway: Gateway, org_units: OrgUnits, fines_penalties: Mapping[int, int] | None = None
+    ) -> PenaltyKinds:
+        """Read them in two calls, or in one where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
         rows = gateway.pcrud.search_columns("csp", fields, {"id": {"<>": None}}, limit=_MOST_KINDS)
-        return cls(
-            {id: name for id, name, _blocks in rows},
-            frozenset(id for id, _name, blocks in rows if blocks),
-            frozenset({PATRON_EXCEEDS_FINES, *read_fines_penalties(gateway, org_units).values()}),
-        )
+        kinds = [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows]
+        return cls(kinds, read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
 
     @property
     def recalculated(self) -> frozenset[int]:
-        """Those that a recalculation may set or remove."""
+        """The ids of those that a recalculation may set or remove."""
         return self.for_fines | _STOCK
 
-    def block(self, row: PenaltyRow, org_units: OrgUnits) -> Block:
-        """Put a penalty into words."""
-        name = self.names.get(row.penalty, f"#{row.penalty}")
-        return Block(row.id, name, org_units.shortname(row.org_unit), row.staff is not None, row.set_date)
+    def for_fines_at(self, home_library: int) -> frozenset[int]:
+        """The ids of those for the fines of patrons with this home library."""
+        return frozenset({PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
+
+    def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
+        """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""
+        found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
+        for id, patron, kind, org_unit, staff, set_date in _rows_in_force(gateway, patrons):
+            known = self._by_id.get(kind) or PenaltyKind(kind, f"#{kind}", ())
+            penalty = Penalty(id, patron, known, org_units.unit(org_unit), staff is not None, set_date)
+            found[patron].append(penalty)
+        for penalties in found.values():
+            penalties.sort(key=lambda penalty: penalty.id)
+        return found
 
 
-def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[PenaltyRow]:
-    """The penalties of these patrons that haven't been archived."""
+def set_by_ils(penalties: Collection[Penalty]) -> int:
+    """How many of the penalties the ILS has set itself."""
+    return sum(not penalty.by_staff for penalty in penalties)
+
+
+def count_set_by_ils(gateway: Gateway, patron: int) -> int:
+    """How many penalties in force for a patron the ILS has set itself; one call, whatever the kinds are."""
+    return sum(staff is None for _id, _patron, _kind, _org_unit, staff, _date in _rows_in_force(gateway, [patron]))
+
+
+def _rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[list[Any]]:
+    """Id, patron, kind, org unit, staff and date of the penalties of these patrons that haven't been archived."""
     now = datetime.now(UTC)
-    for batch in gateway.pcrud.columns_by_values("ausp", _ROW, "usr", sorted(patrons)):
+    fields = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
+    for batch in gateway.pcrud.columns_by_values("ausp", fields, "usr", sorted(patrons)):
         for *row, stop_date in batch:
             if stop_date is None or stop_date > now:
-                yield PenaltyRow(*row)
-
-
-def set_by_ils(rows: Collection[PenaltyRow]) -> int:
-    """How many of the penalties the ILS has set itself."""
-    return sum(row.staff is None for row in rows)
+                yield row

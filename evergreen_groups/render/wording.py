@@ -10,7 +10,7 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
     from evergreen_groups.report import Criteria
 
 TITLE = "Groups with high combined fines"
@@ -87,7 +87,7 @@ def one_may(limit: Limit | None) -> str:
     return "one of them may" if limit is None else amount(limit.amount or NOTHING)
 
 
-def incomplete_words(group: GroupFines) -> str:
+def incomplete_words(group: Group) -> str:
     """Say what is missing of an incomplete group, and whether its total counts it."""
     hidden = group.hidden_member_count
     who = f"{hidden:,} of {group.member_count:,} members can't be seen by this account"

@@ -14,7 +14,7 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.report.models import ChangeKind, Changes, GroupChange, Report, RunTotals
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Listing:
     libraries: frozenset[str]
 
     @classmethod
-    def of(cls, group: GroupFines) -> Listing:
+    def of(cls, group: Group) -> Listing:
         """What is remembered of ``group``."""
         return cls(
-            group=group.group,
+            group=group.number,
             combined_fines=group.combined_fines,
             certain=group.hidden_fines is not None,
             member_count=group.member_count,

@@ -13,7 +13,7 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
     from evergreen_groups.ils import OrgUnit
 
 SORT_ORDERS = ("total", "members", "name", "library")
@@ -49,7 +49,7 @@ class Totals:
     incomplete_group_count: int
 
     @classmethod
-    def of(cls, groups: Sequence[GroupFines]) -> Totals:
+    def of(cls, groups: Sequence[Group]) -> Totals:
         """Add up these groups, each counted once."""
         return cls(
             group_count=len(groups),
@@ -76,11 +76,11 @@ class Report:
     generated_at: datetime
     gateway: str
     criteria: Criteria
-    groups: tuple[GroupFines, ...]
+    groups: tuple[Group, ...]
     totals: Totals
     notes: tuple[str, ...] = ()
     left_out_count: int = 0
-    left_out: tuple[GroupFines, ...] = ()
+    left_out: tuple[Group, ...] = ()
     changes: Changes | None = None
     org_units: tuple[OrgUnit, ...] = ()
     unseen: frozenset[str] = frozenset()

@@ -143,7 +143,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares neither" not in warnings([1052], 1001)
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
-    assert [step.person.id for step in old_card.steps] == [1049]
+    assert [step.member.id for step in old_card.steps] == [1049]
     assert "the card given for Haddad, Noor is not active" in old_card.warnings
     deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
     assert "the account of Kowalczyk, Jadwiga is deleted" in deleted.warnings
@@ -188,7 +188,7 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
     client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).carry_out()
     client.moves.plan_move([barcode(1053)], to=barcode(1039)).carry_out()
     undo = client.moves.plan_undo(1)
-    assert [step.person.id for step in undo.draft.steps] == [1052]
+    assert [step.member.id for step in undo.draft.steps] == [1052]
     assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
     assert undo.carry_out().done
     assert group_of(admin, 1052) == DESROSIERS

@@ -22,7 +22,7 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
 
 def test_every_member_with_fines_and_items(client: Client) -> None:
     group = client.groups.of_barcode("20000000001017")
-    assert group.group == 1004
+    assert group.number == 1004
     found = {member.id: (member.own_fines, member.blocked, member.items) for member in group.members}
     assert found == {
         1015: (Decimal("14.75"), True, Items(out=2, overdue=0, lost=0)),

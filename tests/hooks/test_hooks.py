@@ -98,7 +98,7 @@ def test_a_family(client: Client) -> None:
 
 def test_a_group_by_its_number_is_what_its_members_see(client: Client) -> None:
     summary = hooks.patron_summary(client, 1015)
-    assert hooks.group_summary(client, summary.group.group) == summary.group
+    assert hooks.group_summary(client, summary.group.number) == summary.group
     group = document(summary.group)
     assert any(member["blocked"] for member in group["members"])
     assert not {"patron", "barcode", "own_fines", "blocked", "limit", "show"} & set(group)

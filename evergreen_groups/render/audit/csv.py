@@ -36,16 +36,17 @@ def write_rows(audit: Audit, stream: TextIO) -> None:
 
 
 def _rows(audit: Audit) -> Iterator[list[str]]:
-    for person in audit.people:
-        fines = "" if person.group_fines is None else plain_amount(person.group_fines)
-        blocks = harmless("; ".join(map(block_words, person.blocks)))
-        yield [person.kind.value, str(person.group), *_member(person.member), fines, blocks, harmless(person.reason)]
+    for finding in audit.patrons:
+        number = str(finding.member.patron.group)
+        fines = "" if finding.group_fines is None else plain_amount(finding.group_fines)
+        blocks = harmless("; ".join(map(block_words, finding.blocks)))
+        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, harmless(finding.reason)]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
         for member in group.members:
             reasons = harmless(" ".join(found.reasons))
-            yield [FindingKind.ACCIDENTAL.value, str(group.group), *_member(member), fines, "", reasons]
+            yield [FindingKind.ACCIDENTAL.value, str(group.number), *_member(member), fines, "", reasons]
 
 
 def _member(member: Member) -> list[str]:

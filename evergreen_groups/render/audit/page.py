@@ -83,7 +83,7 @@ def _people(audit: Audit, kind: FindingKind) -> Iterator[Markup]:
             _name(member),
             printable(member.barcode or ""),
             printable(member.library),
-            str(finding.group),
+            str(member.patron.group),
             amount(member.own_fines),
             "" if finding.group_fines is None else amount(finding.group_fines),
             finding.reason,
@@ -98,7 +98,7 @@ def _groups(audit: Audit) -> Iterator[Markup]:
         if group.hidden_member_count:
             members.append(element("li", f"{counted(group.hidden_member_count, 'member')} out of sight"))
         yield _row(
-            str(group.group),
+            str(group.number),
             str(group.member_count),
             "" if group.hidden_fines is None else amount(group.combined_fines),
             _list([element("li", printable(reason)) for reason in finding.reasons]),

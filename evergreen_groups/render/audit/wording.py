@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import amount
 from evergreen_groups.render import limit_words, printable
 
 if TYPE_CHECKING:
-    from evergreen_groups.ils import Block
+    from evergreen_groups.ils import Penalty
 
 TITLE = "Audit of blocks and groups"
 NOTHING_FOUND = "Nothing found."
@@ -44,14 +44,14 @@ def looked_at(criteria: AuditCriteria) -> str:
     return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
 
 
-def block_words(block: Block) -> str:
+def block_words(block: Penalty) -> str:
     """Describe a penalty: ``STAFF_CHR at BR1, by hand, since 2026-11-02``."""
-    by_hand = ", by hand" if block.by_hand else ""
+    by_hand = ", by hand" if block.by_staff else ""
     since = f", since {block.set_date:%Y-%m-%d}" if block.set_date else ""
-    return printable(f"{block.penalty} at {block.org_unit}{by_hand}{since}")
+    return printable(f"{block.kind.name} at {block.org_unit.shortname}{by_hand}{since}")
 
 
-def person_words(finding: PersonFinding) -> str:
+def person_words(finding: PatronFinding) -> str:
     """The finding's own amounts, reason and blocks, in a line."""
     words = [f"own fines {amount(finding.member.own_fines)}"]
     if finding.group_fines is not None:

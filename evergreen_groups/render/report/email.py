@@ -27,7 +27,7 @@ from evergreen_groups.render.report.change_wording import compared, counts, sign
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
 
 _WORST = 10
 _WIDTH = 72
@@ -137,7 +137,7 @@ def _changed(changes: Changes) -> str:
 
 def _worst(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The columns' names, and a row for each of the worst groups."""
-    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.group))[:_WORST]
+    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.number))[:_WORST]
     names = ("Lead",) if options.names else ()
     changes = compared(report)
     change = ("Change",) if changes is not None else ()
@@ -145,9 +145,9 @@ def _worst(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], lis
     return heading, [_row(group, changes, names=options.names) for group in groups]
 
 
-def _row(group: GroupFines, changes: Changes | None, *, names: bool) -> tuple[str, ...]:
-    cells = (str(group.group), printable(group.library), str(group.member_count), amount(group.combined_fines))
-    change = () if changes is None else (_change(changes.by_group.get(group.group)),)
+def _row(group: Group, changes: Changes | None, *, names: bool) -> tuple[str, ...]:
+    cells = (str(group.number), printable(group.library), str(group.member_count), amount(group.combined_fines))
+    change = () if changes is None else (_change(changes.by_group.get(group.number)),)
     return (*cells, *change, *((printable(group.lead.name),) if names else ()))
 
 

@@ -11,7 +11,7 @@ from evergreen_groups.money import NOTHING, amount
 from evergreen_groups.render import Markup, counted, element, joined, local_time, opening, printable, section
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
     from evergreen_groups.report import RunTotals
 
 _HEADINGS = ("Run", "Groups", "Members", "Combined fines")
@@ -91,7 +91,7 @@ BARS = 12
 """The greatest number of bars."""
 
 
-def chart(groups: tuple[GroupFines, ...]) -> Markup:
+def chart(groups: tuple[Group, ...]) -> Markup:
     """A figure with the ``BARS`` groups whose combined fines are highest; empty when none owes anything.
 
     Name and amount stand beside each bar as text, so the bars themselves say nothing new to a screen reader.
@@ -122,7 +122,7 @@ def chart(groups: tuple[GroupFines, ...]) -> Markup:
     )
 
 
-def _group_bar(group: GroupFines, scale: Decimal) -> Markup:
+def _group_bar(group: Group, scale: Decimal) -> Markup:
     """One group: name, bar and amount. Credits shorten the part of the members who aren't over the limit."""
     whole = group.combined_fines / scale * 100
     fines_over = sum((member.own_fines for member in group.members if member.over_limit), NOTHING)
@@ -133,7 +133,7 @@ def _group_bar(group: GroupFines, scale: Decimal) -> Markup:
     )
     return element(
         "li",
-        element("span", element("bdi", printable(group.lead.name)), f" ({group.group})", class_="name"),
+        element("span", element("bdi", printable(group.lead.name)), f" ({group.number})", class_="name"),
         element("svg", bars, viewBox="0 0 100 1", preserveAspectRatio="none", aria_hidden="true", focusable="false"),
         element("span", amount(group.combined_fines), class_="amount"),
     )

@@ -11,7 +11,7 @@ from evergreen_groups.render.report import compared, remarks, signed
 from evergreen_groups.render.report.page.changes import change_cell
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines, Member
+    from evergreen_groups.groups import Group, Member
     from evergreen_groups.report import Changes, GroupChange, Report, Totals
 
 _NUMBER = {"data_kind": "number"}
@@ -71,11 +71,11 @@ def _head(sort: str, changes: Changes | None) -> Markup:
     return element("thead", element("tr", *cells))
 
 
-def _group(group: GroupFines, changes: Changes | None) -> Markup:
-    change = changes.by_group.get(group.group) if changes else None
+def _group(group: Group, changes: Changes | None) -> Markup:
+    change = changes.by_group.get(group.number) if changes else None
     return element(
         "tr",
-        element("th", str(group.group), scope="row"),
+        element("th", str(group.number), scope="row"),
         element("td", _lead(group, change)),
         element("td", printable(group.library)),
         element("td", f"{group.member_count:,}"),
@@ -87,11 +87,11 @@ def _group(group: GroupFines, changes: Changes | None) -> Markup:
     )
 
 
-def _members(group: GroupFines, columns: int, *, limits: bool) -> Iterator[Markup]:
+def _members(group: Group, columns: int, *, limits: bool) -> Iterator[Markup]:
     """The members, each with their limit where ``limits`` says that they have different ones."""
     yield Markup(f'\n<tr class="members"><td colspan="{columns}"><details>')
     yield element("summary", _in_sight(group))
-    yield opening("table", aria_label=f"Members of group {group.group}")
+    yield opening("table", aria_label=f"Members of group {group.number}")
     yield _MEMBER_HEAD
     yield Markup("<tbody>")
     for member in group.members:
@@ -99,13 +99,13 @@ def _members(group: GroupFines, columns: int, *, limits: bool) -> Iterator[Marku
     yield Markup("</tbody></table></details></td></tr>")
 
 
-def _in_sight(group: GroupFines) -> str:
+def _in_sight(group: Group) -> str:
     if group.complete:
         return counted(group.member_count, "member")
     return f"{len(group.members):,} of {counted(group.member_count, 'member')}"
 
 
-def _lead(group: GroupFines, change: GroupChange | None) -> Markup:
+def _lead(group: Group, change: GroupChange | None) -> Markup:
     parts = [element("bdi", printable(group.lead.name))]
     if not group.lead.group_lead:
         parts.append(element("small", "no group lead: the oldest record stands for it"))
@@ -116,7 +116,7 @@ def _lead(group: GroupFines, change: GroupChange | None) -> Markup:
     return joined(*parts)
 
 
-def _over(group: GroupFines) -> Markup:
+def _over(group: Group) -> Markup:
     if group.nobody_over_limit:
         return element("strong", "nobody", class_="nobody")
     return joined(f"{group.over_limit_count:,}")
