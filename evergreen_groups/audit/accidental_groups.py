@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from evergreen_groups.audit.findings import GroupFinding
 from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import (
-    Account,
     Group,
     GroupReader,
     Member,
     MembershipReader,
     Patron,
+    PatronAccount,
     PatronRow,
     RangeSearch,
     read_accounts,
@@ -80,7 +80,7 @@ class AccidentalGroupSearch:
                 findings.append(GroupFinding(group, tuple(reasons)))
         return findings
 
-    def _adults(self, group: Group, accounts: Mapping[int, Account]) -> list[Patron]:
+    def _adults(self, group: Group, accounts: Mapping[int, PatronAccount]) -> list[Patron]:
         """The adults of a group, by id; who is not marked as juvenile and has no birth date counts as one."""
         today = self._now.date()
         return sorted(
@@ -102,7 +102,7 @@ class AccidentalGroupSearch:
         return MembershipReader(self._gateway).addresses(wanted) if wanted else {}
 
 
-def _is_adult(account: Account, today: date) -> bool:
+def _is_adult(account: PatronAccount, today: date) -> bool:
     born = account.birth_date
     return not account.juvenile and (born is None or _years(born, today) >= _ADULT_YEARS)
 
@@ -116,7 +116,7 @@ def _without_lead(group: Group, *, deleted: bool) -> Iterator[str]:
         yield "Its lead is deleted." if deleted else "It has no lead."
 
 
-def _about_leads(members: Iterable[Member], accounts: Mapping[int, Account], now: datetime) -> Iterator[str]:
+def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[str]:
     leads = sorted((member for member in members if member.group_lead), key=lambda member: member.id)
     if len(leads) > 1:
         yield f"It has {len(leads)} leads."

@@ -12,7 +12,7 @@ from evergreen_groups.money import NOTHING
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.groups import Account, Group, Member, Patron
+    from evergreen_groups.groups import Group, Member, Patron, PatronAccount
 
 GROUP = "usrgroup"
 LEAD = "master_account"
@@ -40,7 +40,7 @@ class Step:
     member: Member
     field: str
     after: int | None
-    account: Account
+    account: PatronAccount
 
     @property
     def before(self) -> int:

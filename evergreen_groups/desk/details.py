@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import not_in_sight
-from evergreen_groups.groups import Account, Group, MembershipReader, decided
+from evergreen_groups.groups import Group, MembershipReader, PatronAccount, decided
 from evergreen_groups.ils import CirculationCounter, CirculationCounts
 from evergreen_groups.limits import Limits
 from evergreen_groups.progress import Progress, silent
@@ -29,7 +29,7 @@ class GroupDetails:
     gateway: str
     limit: Limit | None
     group: Group
-    accounts: Mapping[int, Account]
+    accounts: Mapping[int, PatronAccount]
     circulations: Mapping[int, CirculationCounts | None]
 
     @property

@@ -10,8 +10,8 @@ from .models import Group as Group
 from .models import Member as Member
 from .patrons import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .patrons import PATRON_FIELDS as PATRON_FIELDS
-from .patrons import Account as Account
 from .patrons import Patron as Patron
+from .patrons import PatronAccount as PatronAccount
 from .patrons import PatronRow as PatronRow
 from .patrons import read_accounts as read_accounts
 from .queries import GroupRange as GroupRange

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.groups.hidden_members import find_hidden
 from evergreen_groups.groups.models import Group, Member
-from evergreen_groups.groups.patrons import ACCOUNT_FIELDS, PATRON_FIELDS, Account, PatronRow, read_barcodes
+from evergreen_groups.groups.patrons import ACCOUNT_FIELDS, PATRON_FIELDS, PatronAccount, PatronRow, read_barcodes
 from evergreen_groups.groups.reader import make_members
 from evergreen_groups.ils import OrgUnits, read_own_fines
 
@@ -25,7 +25,7 @@ class Membership:
     """Patrons with their accounts, by id, and where groups were asked for these, by number; nothing is decided yet."""
 
     members: Mapping[int, Member]
-    accounts: Mapping[int, Account]
+    accounts: Mapping[int, PatronAccount]
     groups: Mapping[int, Group]
 
 
@@ -36,7 +36,7 @@ class Card:
     barcode: str
     active: bool
     member: Member
-    account: Account
+    account: PatronAccount
 
 
 class MembershipReader:
@@ -104,16 +104,16 @@ class MembershipReader:
                 found.setdefault(record.usr, set()).add((street, post_code))
         return {id: frozenset(addresses) for id, addresses in found.items()}
 
-    def _members(self, batches: Iterable[list[tuple[Any, ...]]]) -> tuple[dict[int, Member], dict[int, Account]]:
+    def _members(self, batches: Iterable[list[tuple[Any, ...]]]) -> tuple[dict[int, Member], dict[int, PatronAccount]]:
         """Members and accounts by patron's id, of the ``_FIELDS`` of their records."""
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
         rows: list[tuple[PatronRow, bool]] = []
-        accounts: dict[int, Account] = {}
+        accounts: dict[int, PatronAccount] = {}
         for record in chain.from_iterable(batches):
             row = PatronRow._make(record[:width])
             rows.append((row, bool(record[width])))
-            accounts[row.id] = Account.of(record[width + 1 :], now)
+            accounts[row.id] = PatronAccount.of(record[width + 1 :], now)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_own_fines(self._gateway, accounts),
             lambda: read_barcodes(self._gateway, (row for row, _deleted in rows)),

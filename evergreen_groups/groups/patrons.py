@@ -25,7 +25,7 @@ NAME_FIELDS = (
 PATRON_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", *NAME_FIELDS)
 """The fields of an ``au`` that a :class:`PatronRow` has, in its order."""
 ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")
-"""The fields of an ``au`` that an :class:`Account` is made of, in the order of :meth:`Account.of`."""
+"""The fields of an ``au`` that an :class:`PatronAccount` is made of, in the order of :meth:`PatronAccount.of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Patron:
     ``group`` is the number of their group (``usrgroup``); ``name`` is written family name first, preferred names before
     legal ones; ``family_name`` is the legal one; ``barcode`` is that of the primary card, None for a patron without
     one; ``profile`` is the id of the permission profile. Whoever reads patrons reads all of this: what only some of the
-    readers ask for stands beside patrons by their ids (:class:`Account`, fines, circulations, penalties).
+    readers ask for stands beside patrons by their ids (:class:`PatronAccount`, fines, circulations, penalties).
     """
 
     id: int
@@ -50,7 +50,7 @@ class Patron:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PatronAccount:
     """The state of a patron's account.
 
     It isn't part of the :class:`Patron`, because a report, which reads patrons by the ten thousand, has no use for it,
@@ -65,7 +65,7 @@ class Account:
     birth_date: date | None
 
     @classmethod
-    def of(cls, values: Iterable[Any], now: datetime) -> Account:
+    def of(cls, values: Iterable[Any], now: datetime) -> PatronAccount:
         """Make one of the values of ``ACCOUNT_FIELDS``; ``now`` is aware."""
         active, barred, juvenile, expire_date, born = values
         return cls(
@@ -138,11 +138,11 @@ def read_barcodes(gateway: Gateway, rows: Iterable[PatronRow]) -> dict[int, str]
     return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
 
 
-def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, Account]:
+def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
     """The accounts of patrons whose ids are known, by id, in lists of up to 2,000."""
     now = datetime.now(UTC)
     batches = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
-    return {id: Account.of(values, now) for batch in batches for id, *values in batch}
+    return {id: PatronAccount.of(values, now) for batch in batches for id, *values in batch}
 
 
 def written_name(*parts: str | None) -> str:

@@ -82,7 +82,7 @@ def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> 
 
 
 def as_json(value: PatronSummary | Group | BlockDecision | EventOutcome) -> dict[str, Any]:
-    """The versioned JSON form, as the schemas in ``evergreen_groups/schemas`` describe it."""
+    """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
     match value:
         case PatronSummary():
             return documents.patron_summary(value)

@@ -14,7 +14,7 @@ from evergreen_groups.render.wording import counted, limit_words
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
-    from evergreen_groups.groups import Account, Group, Member
+    from evergreen_groups.groups import Group, Member, PatronAccount
     from evergreen_groups.ils import CirculationCounts
 
 SCHEMA = "evergreen-groups/group/1"
@@ -72,7 +72,7 @@ def _row(details: GroupDetails, member: Member, width: int) -> list[Cell]:
     return [Cell(text) for text in texts]
 
 
-def _remarks(member: Member, account: Account) -> Iterator[str]:
+def _remarks(member: Member, account: PatronAccount) -> Iterator[str]:
     if member.group_lead:
         yield "lead"
     if member.over_limit:

@@ -59,7 +59,7 @@ def test_the_families_as_they_come(staff: Gateway) -> None:
     assert audit.complete
     assert audit.notes == ()
     (stale,) = audit.of_kind(FindingKind.NOT_OVER)
-    assert [(block.penalty, block.by_hand) for block in stale.blocks] == [("PATRON_EXCEEDS_FINES", False)]
+    assert [(block.kind.name, block.by_staff) for block in stale.blocks] == [("PATRON_EXCEEDS_FINES", False)]
     assert "stale" in stale.reason
 
 
@@ -72,7 +72,7 @@ def test_blocked_by_hand_for_the_family_and_for_another_reason(staff: Gateway, a
     (family,) = audit.of_kind(FindingKind.FOR_FAMILY)
     assert family.member.id == 1035
     assert family.member.own_fines <= Decimal("5.00") < (family.group_fines or Decimal(0))
-    assert [(block.penalty, block.by_hand) for block in family.blocks] == [("STAFF_CHR", True)]
+    assert [(block.kind.name, block.by_staff) for block in family.blocks] == [("STAFF_CHR", True)]
     assert who(audit, FindingKind.BY_HAND) == [1043]
 
 

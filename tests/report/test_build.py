@@ -157,7 +157,7 @@ def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandb
     assert report.totals.incomplete_group_count == 1
     assert "1 of 5 groups has members whom the account can't see. It lacks VIEW_USER at VALLEY." in report.notes[0]
     assert {1001, 1002, 1004, 1008} < set(numbers(report))
-    assert all(other.complete for other in report.groups if other.group != 1006)
+    assert all(other.complete for other in report.groups if other.number != 1006)
 
 
 def test_an_account_that_sees_nobody_is_told_so(sandbox: Sandbox, admin: Gateway) -> None:
