@@ -102,19 +102,11 @@ class PatronRow(NamedTuple):
 
     def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
         """The patron with this row, a barcode and the home library."""
+        names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
         return Patron(
             self.id,
             self.group,
-            written_name(
-                self.family_name,
-                self.first_given_name,
-                self.second_given_name,
-                self.suffix,
-                self.pref_family_name,
-                self.pref_first_given_name,
-                self.pref_second_given_name,
-                self.pref_suffix,
-            ),
+            written_name(*names),
             self.family_name or "",
             barcode,
             home_library,

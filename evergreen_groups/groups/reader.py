@@ -45,7 +45,7 @@ class GroupReader:
         members with those that the ILS counts.
         """
         by_group: dict[int, list[Member]] = {}
-        for member in self.members(rows).values():
+        for member in self._members(rows):
             by_group.setdefault(member.patron.group, []).append(member)
         hidden: dict[int, HiddenMembers] = {}
         if not self._access.everywhere:
@@ -55,6 +55,9 @@ class GroupReader:
 
     def members(self, rows: Iterable[PatronRow]) -> dict[int, Member]:
         """The patrons by id, with own fines and cards, whatever their groups."""
+        return {member.patron.id: member for member in self._members(rows)}
+
+    def _members(self, rows: Iterable[PatronRow]) -> list[Member]:
         by_id = {row.id: row for row in rows}
         readers: tuple[Callable[[], dict[int, Any]], ...] = (
             lambda: read_own_fines(self._gateway, by_id, debtors_only=True),
@@ -63,7 +66,7 @@ class GroupReader:
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
         patrons = make_patrons(by_id.values(), barcodes, self._org_units)
         decisions = {} if self._limits is None else decide_about(self._gateway, self._limits, patrons, own_fines)
-        return {member.id: member for member in make_members(patrons, own_fines, decisions)}
+        return make_members(patrons, own_fines, decisions)
 
     def of_numbers(self, numbers: Iterable[int]) -> dict[int, Group]:
         """The groups with these numbers, by number, as far as a member of them is visible."""
