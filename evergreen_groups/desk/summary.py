@@ -117,7 +117,7 @@ class SummaryReader:
         limit = self._reference.limits(self._gateway).limit_for(patron.profile, patron.home_ou)
         own_fines = {patron.id: self._own_fines(patron.id)}
         decision = decide_all(self._gateway, {patron.id: limit}, own_fines)[patron.id]
-        return BlockDecision(decision.blocked, decision.own_balance, decision.limit, patron=patron.id)
+        return BlockDecision(decision.over_limit, decision.own_balance, decision.limit, patron=patron.id)
 
     def _own_fines(self, id: int) -> Decimal:
         owed = read_own_fines(self._gateway, [id]).get(id)

@@ -86,14 +86,14 @@ class EventHandler:
                 raise
             return None, False, "the patron has been deleted"
         if not recalculate:
-            return decision.blocked, False, ""
+            return decision.over_limit, False, ""
         left = self._gateway.seconds_left
         attempt = self._recalculator.for_patron(
-            event.patron_id, over_limit=decision.blocked, patience=PATIENCE if left is None else min(PATIENCE, left)
+            event.patron_id, over_limit=decision.over_limit, patience=PATIENCE if left is None else min(PATIENCE, left)
         )
         if attempt.state is StepState.FAILED:
             raise DataError(f"the ILS was asked to recalculate: {attempt.reason}")
-        return decision.blocked, attempt.state is StepState.DONE, attempt.reason
+        return decision.over_limit, attempt.state is StepState.DONE, attempt.reason
 
 
 def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:

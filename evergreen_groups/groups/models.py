@@ -68,7 +68,7 @@ class Member:
     @property
     def over_limit(self) -> bool:
         """Whether the own fines are over the limit; raises what :attr:`decided` does."""
-        return self.decided.blocked
+        return self.decided.over_limit
 
     @property
     def limit(self) -> Limit:

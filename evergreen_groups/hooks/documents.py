@@ -28,7 +28,7 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "barcode": member.barcode,
         "show": summary.show,
         "own_fines": _amount(member.own_fines),
-        "blocked": decision.blocked,
+        "blocked": decision.over_limit,
         "limit": _amount(decision.limit.amount),
         **_group(summary.group),
     }
@@ -45,7 +45,7 @@ def block(decision: BlockDecision) -> dict[str, Any]:
         "version": VERSION,
         "kind": "block",
         "patron": decision.patron,
-        "blocked": decision.blocked,
+        "blocked": decision.over_limit,
         "own_fines": _amount(decision.own_balance),
         "limit": _amount(decision.limit.amount),
         "comparison": decision.limit.comparison.value,

@@ -107,7 +107,7 @@ def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "counted_fines": plain_amount(decision.own_balance),
         "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},
-        "blocked": decision.blocked,
+        "blocked": decision.over_limit,
         "over_by": plain_amount(decision.over_by),
         "explanation": decision.explanation,
         "recorded": [_recorded(check, member, penalty) for penalty in check.penalties[member.id]],

@@ -81,7 +81,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         left_out_count=len(left_out),
         left_out=tuple(left_out),
         org_units=tuple(org_units),
-        unseen=frozenset(unit.shortname for unit in org_units if unit.id not in access.viewable),
+        hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.viewable),
     )
 
 

@@ -2,8 +2,8 @@
 
 A group concerns every library where one of its members is at home, and all that stands above these, which is what
 ``Criteria.orgs`` means as well. So one group may be in several parts, and sums of parts mustn't be added up. Where
-members out of sight are at home isn't known: a library that the account can't see has only the groups that someone in
-sight brings there, and the notes, which every part keeps, name it.
+hidden members are at home isn't known: a library that the account can't see has only the groups that a visible member
+brings there, and the notes, which every part keeps, name it.
 """
 
 from __future__ import annotations

@@ -262,7 +262,7 @@ def test_staff_see_their_own_fines_even_where_they_see_nobody_elses(sandbox: San
     owe(sandbox, HARBOR_DESK, (HARBOR, "8.00"))
     with desk(sandbox.url, "harbor_desk") as client:
         assert client.gateway.pcrud.search("mous", {"usr": HARBOR_DESK}) == []
-        assert hooks.block_decision(client, HARBOR_DESK).blocked
+        assert hooks.block_decision(client, HARBOR_DESK).over_limit
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

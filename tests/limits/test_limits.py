@@ -124,7 +124,7 @@ def test_the_ils_blocks_exactly_whom_its_own_limit_blocks(
     for home in ORGS:
         found = limits.limit_for(profile, home)
         wanted = [penalty for _org_unit, penalty in calculate(store, PATRON, home)[1]]
-        assert found.decide(within(transactions, found.scope)).blocked == bool(wanted), home
+        assert found.decide(within(transactions, found.scope)).over_limit == bool(wanted), home
 
 
 def read_limits(gateway: Gateway, policy: PolicySettings) -> Limits:
@@ -157,7 +157,7 @@ def test_no_threshold_is_no_limit(sandbox: Sandbox, admin: Gateway) -> None:
         connection.execute("DELETE FROM pgpt WHERE penalty = 1")
     found = read_limits(admin, ILS).limit_for(ADULT, HARBOR)
     assert (found.limit.amount, found.limit.origin) == (None, "ILS: no threshold")
-    assert not found.decide(Decimal("900.00")).blocked
+    assert not found.decide(Decimal("900.00")).over_limit
 
 
 def test_a_library_with_a_penalty_of_its_own(sandbox: Sandbox, admin: Gateway) -> None:

@@ -95,7 +95,7 @@ def test_nothing_is_said_of_groups_that_the_account_no_longer_sees(
     seen = {group.number for group in report.groups}
     assert report.changes
     assert 0 < len(seen) < len(FORMER)
-    assert report.unseen == {"LAKELAND", "NORTH", "PINE", "VALLEY", "MILL", "BUS", "ELM"}
+    assert report.hidden_libraries == {"LAKELAND", "NORTH", "PINE", "VALLEY", "MILL", "BUS", "ELM"}
     assert cleared(report) == {}
     assert {change.group for change in report.changes.out_of_sight} == set(FORMER) - seen
     assert report.changes.difference == 0

@@ -202,7 +202,7 @@ def test_a_group_whose_members_in_sight_are_others_may_still_be_the_same() -> No
 def test_groups_at_libraries_out_of_sight_are_not_cleared_and_those_that_come_into_sight_not_certain() -> None:
     here = Group(1, (member(10, "A", "30.00", library="BR1"), member(11, "B", "0.00", library="BR2")))
     there = Group(2, (member(20, "C", "40.00", library="BR2"),))
-    whole, part = report_of((there, here)), replace(report_of((here,)), unseen=frozenset({"BR2"}))
+    whole, part = report_of((there, here)), replace(report_of((here,)), hidden_libraries=frozenset({"BR2"}))
     less = compare(Run.of(whole), part)
     assert less.cleared == ()
     assert [(change.group, change.before) for change in less.out_of_sight] == [(2, Decimal("40.00"))]
@@ -211,7 +211,7 @@ def test_groups_at_libraries_out_of_sight_are_not_cleared_and_those_that_come_in
     more = compare(Run.of(part), whole)
     assert kinds(more) == {1: ChangeKind.UNCHANGED, 2: ChangeKind.NEW}
     assert [change.certain for change in more.by_group.values()] == [False, True]
-    paid = compare(Run.of(whole), replace(report_of(()), unseen=frozenset({"BR2"})))
+    paid = compare(Run.of(whole), replace(report_of(()), hidden_libraries=frozenset({"BR2"})))
     assert [change.group for change in paid.cleared] == [1]  # a member of it is in sight
 
 

@@ -170,7 +170,7 @@ def member_document(member: Member) -> dict[str, Any]:
         "name": member.name,
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
-        **({} if decision is None else {"over_limit": decision.blocked}),
+        **({} if decision is None else {"over_limit": decision.over_limit}),
         "group_lead": member.group_lead,
         **({} if decision is None else {"limit": limit_document(decision.limit)}),
     }

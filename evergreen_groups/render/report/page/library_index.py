@@ -99,7 +99,7 @@ class _Table:
         name = [element("a", element("bdi", printable(library.shortname)), href=entry.files[entry.main_format])]
         if library.name:
             name.append(element("small", element("bdi", printable(library.name))))
-        if library.shortname in self._report.unseen:
+        if library.shortname in self._report.hidden_libraries:
             name.append(element("small", _UNSEEN, class_="unseen"))
         cells = [
             element("th", *name, scope="row", class_=f"depth-{min(library.depth, _DEEPEST)}"),
