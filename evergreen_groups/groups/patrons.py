@@ -100,13 +100,29 @@ class PatronRow(NamedTuple):
     pref_second_given_name: str | None
     pref_suffix: str | None
 
+    @property
+    def name(self) -> str:
+        """The name, preferred parts before legal ones: ``Family, First Second, Suffix``.
+
+        >>> PatronRow(7, 7, 4, 2, None, True, "O'Brien", "Aoife", None, None, None, "Effie", None, None).name
+        "O'Brien, Effie"
+        """
+        names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
+        family, first, *others = names
+        if family and first and not any(others):  # as with nearly everybody, and there are many
+            return f"{family.strip()}, {first.strip()}"
+        legal, preferred = names[:4], names[4:]
+        family, first, second, suffix = (
+            (wish or name or "").strip() for wish, name in zip(preferred, legal, strict=True)
+        )
+        return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
+
     def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
         """The patron with this row, a barcode and the home library."""
-        names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
         return Patron(
             self.id,
             self.group,
-            written_name(*names),
+            self.name,
             self.family_name or "",
             barcode,
             home_library,
@@ -135,19 +151,3 @@ def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, Patro
     now = datetime.now(UTC)
     batches = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
     return {id: PatronAccount.of(values, now) for batch in batches for id, *values in batch}
-
-
-def written_name(*parts: str | None) -> str:
-    """Write a name from its parts, the values of ``NAME_FIELDS``: ``Family, First Second, Suffix``.
-
-    Preferred parts come before legal ones.
-
-    >>> written_name("O'Brien", "Aoife", None, None, None, "Effie", None, None)
-    "O'Brien, Effie"
-    """
-    legal, preferred = parts[:4], parts[4:]
-    if not any(preferred) and not any(legal[2:]) and legal[0] and legal[1]:  # as with nearly everybody
-        return f"{legal[0].strip()}, {legal[1].strip()}"
-    family, first, second, suffix = ((wish or name or "").strip() for wish, name in zip(preferred, legal, strict=True))
-    given = f"{first} {second}".strip()
-    return ", ".join(filter(None, (family, given, suffix)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, Record, columns
-from evergreen_groups.groups.patrons import NAME_FIELDS, PATRON_FIELDS, Patron, written_name
+from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow
 from evergreen_groups.ils import OrgUnit
 
 MOST_MEMBERS = 5_000
@@ -97,15 +97,8 @@ def _without_witness(group: int, found: list[Record]) -> VisiblePatrons:
 
 
 def _patron(record: Record) -> Patron:
-    ((*names,),) = columns([record], *NAME_FIELDS)
+    (values,) = columns([record], *PATRON_FIELDS)
     card, library = record.card, record.home_ou
-    return Patron(
-        id=record.id,
-        group=record.usrgroup,
-        name=written_name(*names),
-        family_name=record.family_name or "",
-        barcode=card.barcode if isinstance(card, Record) else None,
-        home_library=OrgUnit(library.id, library.shortname, library.name, library.parent_ou),
-        profile=record.profile,
-        group_lead=bool(record.master_account),
-    )
+    barcode = card.barcode if isinstance(card, Record) else None
+    home_library = OrgUnit(library.id, library.shortname, library.name, library.parent_ou)
+    return PatronRow._make(values).patron(barcode, home_library)

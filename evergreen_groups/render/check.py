@@ -10,11 +10,11 @@ from evergreen_groups.money import amount, plain_amount
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.wording import counted, limit_words
+from evergreen_groups.render.wording import hidden_members, limit_words
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupCheck
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Member
     from evergreen_groups.ils import Penalty
 
 SCHEMA = "evergreen-groups/check/1"
@@ -34,7 +34,7 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     group = check.group
     stream.write(f"\nGroup {group.number} owes {amount(group.combined_fines)} together, for information only.\n")
     if not group.complete:
-        stream.write(_hidden(group) + "\n")
+        stream.write(hidden_members(group, "it") + "\n")
 
 
 _COLUMNS = (
@@ -69,13 +69,6 @@ def _reasons(check: GroupCheck, member: Member) -> Iterator[str]:
         )
     for difference in check.differences(member):
         yield f"  {printable(difference)}"
-
-
-def _hidden(group: Group) -> str:
-    who = counted(group.hidden_member_count, "member is", "members are")
-    if group.hidden_fines is None:
-        return f"{who} hidden from this account; what they owe is not known and not in it."
-    return f"{who} hidden from this account; they owe {amount(group.hidden_fines)}, which is in it."
 
 
 def write_check_json(check: GroupCheck, stream: TextIO) -> None:

@@ -10,11 +10,11 @@ from evergreen_groups.money import NOTHING, amount, plain_amount
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.wording import counted, limit_words
+from evergreen_groups.render.wording import counted, hidden_members, limit_words
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
-    from evergreen_groups.groups import Group, Member, PatronAccount
+    from evergreen_groups.groups import Member, PatronAccount
     from evergreen_groups.ils import CirculationCounts
 
 SCHEMA = "evergreen-groups/group/1"
@@ -34,7 +34,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.write(f"\nGroup fines: {amount(group.combined_fines)}, for information only.\n")
     stream.write(f"Blocked by the rule, for their own fines alone: {_rule(details)}.\n")
     if not group.complete:
-        stream.write(_hidden(group) + "\n")
+        stream.write(hidden_members(group, "the group fines") + "\n")
 
 
 def _rule(details: GroupDetails) -> str:
@@ -103,13 +103,6 @@ def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterat
         yield "".join(segment.text for segment in columns.row(row))
     yield rule
     yield "".join(segment.text for segment in columns.row(sums))
-
-
-def _hidden(group: Group) -> str:
-    who = counted(group.hidden_member_count, "member is", "members are")
-    if group.hidden_fines is None:
-        return f"{who} hidden from this account; what they owe is not known and not in the group fines."
-    return f"{who} hidden from this account; they owe {amount(group.hidden_fines)}, which is in the group fines."
 
 
 def write_json(details: GroupDetails, stream: TextIO) -> None:

@@ -30,6 +30,14 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def hidden_members(group: Group, total: str) -> str:
+    """Say how many members are hidden, and whether what they owe is in ``total``, such as "the group fines"."""
+    who = counted(group.hidden_member_count, "member is", "members are")
+    if group.hidden_fines is None:
+        return f"{who} hidden from this account; what they owe is not known and not in {total}."
+    return f"{who} hidden from this account; they owe {amount(group.hidden_fines)}, which is in {total}."
+
+
 def local_time(moment: datetime) -> str:
     """Write a moment in this machine's time zone, as ``2026-08-01 03:15:00+02:00``."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
