@@ -13,11 +13,23 @@ from evergreen_groups.groups import PATRON_FIELDS, Group, GroupReader, Member, P
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.audit.limit_bounds import LimitBounds
     from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds
     from evergreen_groups.limits import Limits
 
 _PAGE = 4_000
+
+
+def find_blocks(context: SearchContext) -> list[PatronFinding]:
+    """The search for the kinds that compare blocks with own fines."""
+    context.progress("reading penalties", len(context.penalty_kinds))
+    search = BlockSearch(
+        context.gateway, context.org_units, context.reader, context.penalty_kinds, context.limits, context.bounds
+    )
+    found = search.run(context.homes)
+    context.progress("reading people", len(found))
+    return found
 
 
 class BlockSearch:
@@ -40,7 +52,7 @@ class BlockSearch:
         self._bounds = bounds
 
     def run(self, homes: Collection[int]) -> list[PatronFinding]:
-        """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), by kind, most owed first.
+        """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), in no order.
 
         What the ILS answers is looked at once more with the balances read afterwards, which may have changed.
         """
@@ -51,14 +63,11 @@ class BlockSearch:
         members = self._deciding_reader.members({row.id: row for row in (*not_blocked, *not_over, *by_staff)}.values())
         penalties = self._kinds.in_force(self._gateway, self._org_units, members)
         groups = self._reader.of_numbers({row.group for row in by_staff}) if by_staff else {}
-        found = [
+        return [
             *self._not_blocked((members[row.id] for row in not_blocked), penalties),
             *self._not_over((members[row.id] for row in not_over), penalties),
             *self._by_staff((members[row.id] for row in by_staff), penalties, groups),
         ]
-        order = list(FindingKind)
-        found.sort(key=lambda it: (order.index(it.kind), -it.member.own_fines, it.member.id))
-        return found
 
     def _rows(self, where: Query | None) -> list[PatronRow]:
         if where is None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from evergreen_groups.formats import FORMATS
+from evergreen_groups.formats import AUDIT_FORMATS
 from evergreen_groups.settings import NotAllowedError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,8 +30,10 @@ class Checked(click.ParamType[object]):
 
 
 def output_options(command: Command) -> Command:
-    """The two options of a command that writes a report: ``--format`` and ``--output``."""
-    output_format = click.option("--format", "output_format", type=click.Choice(FORMATS), help="Output format (table).")
+    """The two options of a command that writes an audit: ``--format`` and ``--output``."""
+    output_format = click.option(
+        "--format", "output_format", type=click.Choice(AUDIT_FORMATS), help="Output format (table)."
+    )
     output = click.option(
         "--output",
         type=click.Path(path_type=Path, dir_okay=False),

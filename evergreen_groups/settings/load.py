@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import REPORT_FORMATS, SPLITS
+from evergreen_groups.formats import FILE_FORMATS, REPORT_FORMATS, SPLITS
 from evergreen_groups.settings import values
 from evergreen_groups.settings.sections import (
     EventsSettings,
@@ -84,7 +84,7 @@ _CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
         "recipients": values.recipients,
         "subject": values.template("date", "groups", "members", "total", "libraries"),
         "names_in_mail": values.boolean,
-        "attach": values.one_of("none", "html", "csv", "json", "xlsx"),
+        "attach": values.one_of("none", *FILE_FORMATS),
         "link": values.template("date", "library"),
         "send_empty": values.boolean,
         "timeout": values.whole_number(1, 600),

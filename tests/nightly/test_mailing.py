@@ -24,7 +24,7 @@ from support.report_samples import (
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.groups import Group
+from evergreen_groups.groups import Group, Member
 from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.report import Changes, Report
@@ -229,7 +229,11 @@ def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, certificates:
 
 
 def with_names(group: Group) -> Group:
-    return replace(group, members=tuple(replace(member, name=f"Somebody {member.id}") for member in group.members))
+    return replace(group, members=tuple(map(with_name, group.members)))
+
+
+def with_name(member: Member) -> Member:
+    return replace(member, patron=replace(member.patron, name=f"Somebody {member.id}"))
 
 
 class TestTheLetter:

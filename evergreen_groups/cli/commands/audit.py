@@ -10,8 +10,11 @@ import click
 from click.core import ParameterSource
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, Invocation, format_of, logs, output_options, standard_output
+from evergreen_groups.audit import FindingKind
+from evergreen_groups.cli import Checked, Invocation, logs, output_options, standard_output
+from evergreen_groups.formats import AUDIT_FORMATS, format_of_file
 from evergreen_groups.policy import Limit
+from evergreen_groups.render.audit import HEADINGS
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
@@ -20,7 +23,20 @@ if TYPE_CHECKING:
     from evergreen_groups.client import Client
 
 
-@click.command("audit")
+def _help() -> str:
+    """What the command does, with the kinds of findings and which of them ``--fix`` is about."""
+    kinds = dict(enumerate(FindingKind, start=1))
+    listed = "\n".join(f"{number}. {HEADINGS[kind]}" for number, kind in kinds.items())
+    fixed = " and ".join(str(number) for number, kind in kinds.items() if kind.recalculable)
+    return (
+        "List what stands in the ILS and doesn't fit the rule that only own fines block a member.\n\n"
+        f"\b\n{listed}\n\n"
+        f"With --fix the ILS recalculates the penalties of {fixed}, after showing whose and asking. Blocks that "
+        "were set by hand are never removed."
+    )
+
+
+@click.command("audit", help=_help())
 @click.option(
     "--org",
     "orgs",
@@ -34,7 +50,7 @@ if TYPE_CHECKING:
     help='The limit of one person\'s own fines, or "none" (5.00).',
 )
 @output_options
-@click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties of the first two kinds.")
+@click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
 @click.pass_context
@@ -50,18 +66,7 @@ def audit_command(
     dry_run: bool,
     **_limit_option: object,
 ) -> int:
-    """List what stands in the ILS and doesn't fit the rule that only own fines block a member.
-
-    \b
-    1. over the limit and not blocked in the ILS
-    2. blocked for fines in the ILS and not over the limit
-    3. blocked by hand, own fines within the limit, the group's over it
-    4. the same, the group's within it too: for review only
-    5. groups that look accidental, whose members see each other's fines
-
-    With --fix the ILS recalculates the penalties of 1 and 2, after showing whose and asking. Blocks that were set by
-    hand are never removed.
-    """
+    """Read the audit, write it, and with ``fix`` have the ILS recalculate."""
     from evergreen_groups.audit import AuditCriteria
 
     if (yes or dry_run) and not fix:
@@ -73,7 +78,7 @@ def audit_command(
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, output_format or format_of(output) or "table", output)
+        _write(audit, output_format or format_of_file(output, AUDIT_FORMATS) or "table", output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 

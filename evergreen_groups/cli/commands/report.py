@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from evergreen_groups.cli import Checked, Invocation
-from evergreen_groups.formats import REPORT_FORMATS, SPLITS
+from evergreen_groups.formats import REPORT_FORMATS, SPLITS, TEXT_FORMATS
 from evergreen_groups.report import SORT_ORDERS
 from evergreen_groups.settings import values
+
+_FILES_ONLY = [name for name in REPORT_FORMATS if name not in TEXT_FORMATS]
 
 
 @click.command("report")
@@ -43,7 +45,7 @@ from evergreen_groups.settings import values
     "--format",
     "output_format",
     type=click.Choice(REPORT_FORMATS),
-    help="Output format (table); xlsx goes with --output only.",
+    help=f"Output format (table); {', '.join(_FILES_ONLY)} goes with --output only.",
 )
 @click.option(
     "--output",

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from click.core import ParameterSource
 
-from evergreen_groups.cli import format_of
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import FILE_FORMATS, REPORT_FORMATS
+from evergreen_groups.formats import FILE_FORMATS, format_of_file, output_format
 from evergreen_groups.nightly import ReportOptions, Target
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import Criteria
@@ -60,14 +59,15 @@ def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
     only_looks = not given["history"]
     path = given["output"] or (None if only_looks else configured.output)
-    as_one_file = only_looks or format_of(given["output"], REPORT_FORMATS)  # today.html is meant as a file
+    as_one_file = only_looks or format_of_file(given["output"])  # today.html is meant as a file
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
     details, bom = given["details"], given["bom"]
     if not split:
-        output_format = given["output_format"] or format_of(path, REPORT_FORMATS) or configured.format
-        if output_format == "xlsx" and path is None:
-            raise ConfigurationError("a spreadsheet isn't for the terminal: name a file with --output")
-        return Target(path, (output_format,), details=details, bom=bom)
+        name = given["output_format"] or format_of_file(path) or configured.format
+        chosen_format = output_format(name)
+        if chosen_format.binary and path is None:
+            raise ConfigurationError(f"{chosen_format.phrase} isn't for the terminal: name a file with --output")
+        return Target(path, (name,), details=details, bom=bom)
     if path is None:
         raise ConfigurationError("a report for each library needs a directory: name it with --output, or in [report]")
     if given["output_format"] not in (None, *FILE_FORMATS):

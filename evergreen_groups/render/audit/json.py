@@ -65,7 +65,7 @@ def _penalty(penalty: Penalty) -> dict[str, Any]:
 def _group(finding: GroupFinding) -> dict[str, Any]:
     group = finding.group
     return {
-        "kind": FindingKind.ACCIDENTAL.value,
+        "kind": finding.kind.value,
         "group": group.number,
         "member_count": group.member_count,
         "hidden_member_count": group.hidden_member_count,
