@@ -5,3 +5,4 @@ from .findings import AuditCriteria as AuditCriteria
 from .findings import FindingKind as FindingKind
 from .findings import GroupFinding as GroupFinding
 from .findings import PatronFinding as PatronFinding
+from .findings import Reason as Reason

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit.findings import GroupFinding
+from evergreen_groups.audit.findings import GroupFinding, Reason
 from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import (
     Group,
@@ -81,7 +81,7 @@ class AccidentalGroupSearch:
                 reasons.extend(_without_lead(group, deleted=group.number in with_deleted_lead))
                 reasons.extend(_about_strangers(adults[group.number], addresses))
             if group.member_count >= UNUSUAL_SIZE:
-                reasons.append(f"It is unusually large: {group.member_count} members.")
+                reasons.append(Reason("unusually-large", {"count": group.member_count}))
             if reasons and group.member_count > 1:
                 findings.append(GroupFinding(group, tuple(reasons)))
         return findings
@@ -117,25 +117,25 @@ def _years(born: date, today: date) -> int:
     return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
 
 
-def _without_lead(group: Group, *, deleted: bool) -> Iterator[str]:
+def _without_lead(group: Group, *, deleted: bool) -> Iterator[Reason]:
     if not group.lead.group_lead:
-        yield "Its lead is deleted." if deleted else "It has no lead."
+        yield Reason("lead-deleted" if deleted else "no-lead")
 
 
-def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[str]:
+def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
     leads = sorted((member for member in members if member.group_lead), key=lambda member: member.id)
     if len(leads) > 1:
-        yield f"It has {len(leads)} leads."
+        yield Reason("several-leads", {"count": len(leads)})
     long_ago = now.astimezone(UTC) - LONG_EXPIRED
     for lead in leads:
         expire_date = accounts[lead.id].expire_date
         if expire_date is not None and expire_date < long_ago:
-            yield f"The account of its lead {lead.name} expired on {expire_date:%Y-%m-%d}."
+            yield Reason("lead-expired", {"name": lead.name, "date": expire_date})
 
 
-def _about_strangers(adults: Sequence[Patron], addresses: Mapping[int, frozenset[Address]]) -> Iterator[str]:
+def _about_strangers(adults: Sequence[Patron], addresses: Mapping[int, frozenset[Address]]) -> Iterator[Reason]:
     for stranger in _strangers(adults, addresses):
-        yield f"{stranger.name} shares neither surname nor address nor home library with another adult."
+        yield Reason("stranger", {"name": stranger.name})
 
 
 def _strangers(adults: Sequence[Patron], addresses: Mapping[int, frozenset[Address]]) -> list[Patron]:

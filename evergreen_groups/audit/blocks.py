@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit.findings import FindingKind, PatronFinding
+from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
 from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups import PATRON_FIELDS, Group, GroupReader, Member, PatronRow, Query
@@ -82,9 +82,8 @@ class BlockSearch:
             blocked = any(penalty.kind.id in self._kinds.for_fines for penalty in penalties[member.id])
             if member.over_limit and not blocked:
                 over_by = member.decided.over_by
-                how = f"over the limit by {over_by:,.2f}" if over_by else "at the limit"
-                reason = f"Own fines are {how}, and the ILS has no block for fines.{self._about_limit(member)}"
-                yield PatronFinding(FindingKind.NOT_BLOCKED, member, reason)
+                reason = Reason("over-limit", {"over_by": over_by}) if over_by else Reason("limit-reached")
+                yield self._finding(FindingKind.NOT_BLOCKED, member, reason)
 
     def _not_over(self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
         for member in members:
@@ -95,12 +94,8 @@ class BlockSearch:
             )
             if blocks and not member.over_limit:
                 at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
-                why = (
-                    "Own fines are exactly at the limit: the ILS blocks there already."
-                    if at_limit
-                    else "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold."
-                )
-                yield PatronFinding(FindingKind.NOT_OVER, member, f"{why}{self._about_limit(member)}", blocks)
+                reason = Reason("exactly-at-limit" if at_limit else "not-over-limit")
+                yield self._finding(FindingKind.NOT_OVER, member, reason, blocks)
 
     def _by_staff(
         self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]], groups: Mapping[int, Group]
@@ -113,25 +108,23 @@ class BlockSearch:
             together = group.combined_fines if group else member.own_fines
             known = group is not None and group.hidden_fines is not None
             if _more_than_one_may_owe(together, member.limit) and together > member.own_fines:
-                kind = FindingKind.FOR_FAMILY
-                reason = "Own fines are within the limit, the group's are over it: probably blocked for the family's."
+                kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
             elif known:
-                kind = FindingKind.BY_HAND
-                reason = "Own fines and the group's are within the limit: blocked for another reason, perhaps."
+                kind, reason = FindingKind.BY_HAND, Reason("group-within-limit")
             else:
-                kind = FindingKind.BY_HAND
-                reason = "Own fines are within the limit; what the group owes isn't known whole."
+                kind, reason = FindingKind.BY_HAND, Reason("group-not-known")
             shown = together if known or kind is FindingKind.FOR_FAMILY else None
-            yield PatronFinding(kind, member, f"{reason}{self._about_limit(member)}", blocks, shown)
+            yield self._finding(kind, member, reason, blocks, shown)
 
-    def _about_limit(self, member: Member) -> str:
-        """Where the limit comes from, and what it counts, where that isn't the same for everybody."""
-        if self._bounds.uniform:
-            return ""
-        limit, counts = member.limit, member.decided.own_balance
-        amount = "none" if limit.amount is None else f"{limit.amount:,.2f}"
-        counted = "" if counts == member.own_fines else f"; it counts {counts:,.2f}"
-        return f" Limit {amount} ({limit.origin}){counted}."
+    def _finding(
+        self,
+        kind: FindingKind,
+        member: Member,
+        reason: Reason,
+        blocks: tuple[Penalty, ...] = (),
+        group_fines: Decimal | None = None,
+    ) -> PatronFinding:
+        return PatronFinding(kind, member, reason, blocks, group_fines, limits_differ=not self._bounds.uniform)
 
 
 def _more_than_one_may_owe(together: Decimal, limit: Limit) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Self
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import Penalty
 
@@ -62,26 +64,39 @@ RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was found: ``code`` names the case, ``values`` are what it is about, by name.
+
+    :mod:`evergreen_groups.render.audit` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class PatronFinding:
     """One patron whose blocks and own fines don't fit together.
 
     ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the patron's group owes together,
-    None where it doesn't matter or isn't known. ``reason`` is a sentence.
+    None where it doesn't matter or isn't known. ``limits_differ`` says that patrons have different limits, so that the
+    member's own is worth a word.
     """
 
     kind: FindingKind
     member: Member
-    reason: str
+    reason: Reason
     blocks: tuple[Penalty, ...] = ()
     group_fines: Decimal | None = None
+    limits_differ: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
-    """A group with which something may be wrong. ``reasons`` are sentences."""
+    """A group with which something may be wrong, and why."""
 
     group: Group
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     kind: FindingKind = FindingKind.ACCIDENTAL
 
 

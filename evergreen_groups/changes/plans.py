@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -87,13 +87,24 @@ class PlannedGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanWarning:
+    """Something to look at before agreeing: ``code`` names the case, ``values`` are what it is about, by name.
+
+    :func:`evergreen_groups.render.warning_words` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A plan that nobody has agreed to yet: what will happen, what won't because it is so already, and warnings."""
 
     action: Action
     steps: tuple[Step, ...]
     groups: tuple[PlannedGroup, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
 
 
@@ -118,50 +129,45 @@ def warnings_about(
     steps: Sequence[Step],
     groups: Mapping[int, Group],
     addresses: Mapping[int, frozenset[tuple[str, str]]],
-) -> tuple[str, ...]:
+) -> Iterator[PlanWarning]:
     """What somebody should look at before agreeing: about the patrons, and about the groups they leave and join."""
-    found: list[str] = []
     moves = [step for step in steps if step.field == GROUP]
     leaving = {step.member.id for step in moves}
     for step in steps:
-        found.extend(_about_account(step))
+        yield from _about_account(step)
     for step in moves:
         if step.after is not None and _is_stranger(step.member.patron, groups[step.after].members, addresses):
-            found.append(
-                f"{step.member.name} shares neither surname nor address nor library with anybody in group {step.after}"
-            )
+            yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": step.after})
     for number in sorted({step.member.patron.group for step in moves}):
-        found.extend(_about_those_left(groups[number], leaving))
+        yield from _about_those_left(groups[number], leaving)
     for number in sorted(groups):
         if not groups[number].complete:
-            hidden = groups[number].hidden_member_count
-            found.append(f"group {number} has members that the account can't see ({hidden})")
-    return tuple(dict.fromkeys(found))
+            yield PlanWarning("hidden-members", {"group": number, "count": groups[number].hidden_member_count})
 
 
-def _about_account(step: Step) -> Iterable[str]:
+def _about_account(step: Step) -> Iterator[PlanWarning]:
     patron, account = step.member.patron, step.account
-    for holds, state in (
-        (patron.deleted, "is deleted"),
-        (account.barred, "is barred"),
-        (not account.active and not patron.deleted, "is not active"),
-        (account.expired, "has expired"),
+    for holds, code in (
+        (patron.deleted, "account-deleted"),
+        (account.barred, "account-barred"),
+        (not account.active and not patron.deleted, "account-not-active"),
+        (account.expired, "account-expired"),
     ):
         if holds:
-            yield f"the account of {patron.name} {state}"
+            yield PlanWarning(code, {"name": patron.name})
 
 
-def _about_those_left(group: Group, leaving: set[int]) -> Iterable[str]:
+def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
     """A group that is left without a lead, or without anybody."""
     stays = [member for member in group.members if member.id not in leaving]
     if not stays and group.complete and len(group.members) > 1:
-        yield f"group {group.number} will be empty"
+        yield PlanWarning("group-left-empty", {"group": group.number})
     elif not stays and group.complete:
-        yield f"the last member leaves group {group.number}"
+        yield PlanWarning("last-member-leaves", {"group": group.number})
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):
-        names = " and ".join(member.name for member in leads)
-        yield f"{names} leads group {group.number}; {len(stays)} stay behind without a lead"
+        names = tuple(member.name for member in leads)
+        yield PlanWarning("left-without-lead", {"names": names, "group": group.number, "count": len(stays)})
 
 
 def _is_stranger(

@@ -10,7 +10,8 @@ from .org_units import shortnames_upwards as shortnames_upwards
 from .penalties import Penalty as Penalty
 from .penalties import PenaltyKind as PenaltyKind
 from .penalties import PenaltyKinds as PenaltyKinds
-from .penalties import count_set_by_ils as count_set_by_ils
+from .penalties import PenaltyRow as PenaltyRow
+from .penalties import rows_in_force as rows_in_force
 from .penalties import set_by_ils as set_by_ils
 from .permissions import VIEW_USER as VIEW_USER
 from .permissions import Access as Access

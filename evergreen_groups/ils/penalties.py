@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
 
@@ -39,6 +39,21 @@ class Penalty:
     kind: PenaltyKind
     org_unit: OrgUnit
     by_staff: bool
+    set_date: datetime | None
+
+
+class PenaltyRow(NamedTuple):
+    """A standing penalty in force as its row has it: ``kind``, ``org_unit`` and ``staff`` (who set it) are ids.
+
+    It is no :class:`Penalty` yet, because the kinds stand in another table (``csp``). Changes compare rows before and
+    after, and have no need of it.
+    """
+
+    id: int
+    patron: int
+    kind: int
+    org_unit: int
+    staff: int | None
     set_date: datetime | None
 
 
@@ -77,30 +92,26 @@ class PenaltyKinds:
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
         """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
-        for id, patron, kind, org_unit, staff, set_date in _rows_in_force(gateway, patrons):
-            known = self._by_id.get(kind) or PenaltyKind(kind, f"#{kind}", ())
-            penalty = Penalty(id, patron, known, org_units.unit(org_unit), staff is not None, set_date)
-            found[patron].append(penalty)
+        for row in rows_in_force(gateway, patrons):
+            kind = self._by_id.get(row.kind) or PenaltyKind(row.kind, f"#{row.kind}", ())
+            org_unit = org_units.unit(row.org_unit)
+            penalty = Penalty(row.id, row.patron, kind, org_unit, row.staff is not None, row.set_date)
+            found[row.patron].append(penalty)
         for penalties in found.values():
             penalties.sort(key=lambda penalty: penalty.id)
         return found
 
 
-def set_by_ils(penalties: Collection[Penalty]) -> int:
-    """How many of the penalties the ILS has set itself."""
-    return sum(not penalty.by_staff for penalty in penalties)
-
-
-def count_set_by_ils(gateway: Gateway, patron: int) -> int:
-    """How many penalties in force for a patron the ILS has set itself; one call, whatever the kinds are."""
-    return sum(staff is None for _id, _patron, _kind, _org_unit, staff, _date in _rows_in_force(gateway, [patron]))
-
-
-def _rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[list[Any]]:
-    """Id, patron, kind, org unit, staff and date of the penalties of these patrons that haven't been archived."""
+def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[PenaltyRow]:
+    """The rows of the penalties of these patrons that haven't been archived."""
     now = datetime.now(UTC)
     fields = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
     for batch in gateway.pcrud.columns_by_values("ausp", fields, "usr", sorted(patrons)):
         for *row, stop_date in batch:
             if stop_date is None or stop_date > now:
-                yield row
+                yield PenaltyRow(*row)
+
+
+def set_by_ils(rows: Collection[PenaltyRow]) -> int:
+    """How many of the penalties the ILS has set itself."""
+    return sum(row.staff is None for row in rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render import harmless
-from evergreen_groups.render.audit.wording import block_words
+from evergreen_groups.render.audit.wording import block_words, explanation, reason_words
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -40,12 +40,13 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
         number = str(finding.member.patron.group)
         fines = "" if finding.group_fines is None else plain_amount(finding.group_fines)
         blocks = harmless("; ".join(map(block_words, finding.blocks)))
-        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, harmless(finding.reason)]
+        reason = harmless(explanation(finding))
+        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
         for member in group.members:
-            reasons = harmless(" ".join(found.reasons))
+            reasons = harmless(" ".join(map(reason_words, found.reasons)))
             yield [found.kind.value, str(group.number), *_member(member), fines, "", reasons]
 
 
