@@ -43,7 +43,10 @@ def build_audit(
     homes = chosen if access.everywhere else (chosen or access.viewable) & access.viewable
     if chosen and not homes:
         raise PermissionDeniedError(
-            f"the account sees no patrons at {', '.join(criteria.orgs)}; grant it {VIEW_USER} there",
+            "the account sees no patrons at {places}",
+            advice="grant it {permission} there",
+            code="no-patrons-visible-there",
+            values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
             textcode="PERM_FAILURE",
             number=5000,
             permission=VIEW_USER,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Self
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evergreen_groups.groups import GroupFines, Member
     from evergreen_groups.ils import Block
 
@@ -62,27 +64,51 @@ RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was found: ``code`` names the case, ``values`` are what it is about, by name.
+
+    :mod:`evergreen_groups.render.audit` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedLimit:
+    """The limit that counted for somebody, where there are several.
+
+    ``amount`` is None for no limit, ``origin`` says where it comes from, ``counted`` is what of their fines it counts.
+    """
+
+    amount: Decimal | None
+    origin: str
+    counted: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class PersonFinding:
     """One person whose blocks and own fines don't fit together.
 
     ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the person's group owes together,
-    None where it doesn't matter or isn't known. ``reason`` is a sentence.
+    None where it doesn't matter or isn't known; ``limit`` is the one that counted, None where everybody has the same.
     """
 
     kind: FindingKind
     member: Member
     group: int
-    reason: str
+    reason: Reason
     blocks: tuple[Block, ...] = ()
     group_fines: Decimal | None = None
+    limit: AppliedLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
-    """A group with which something may be wrong. ``reasons`` are sentences."""
+    """A group with which something may be wrong, and why."""
 
     group: GroupFines
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     kind: FindingKind = FindingKind.ACCIDENTAL
 
 

@@ -45,7 +45,11 @@ def latest_report() -> Response:
     with running.desk(request) as desk:
         units = OrgUnits.read(desk.client.gateway)
         if not may_view_everybody(desk.client.gateway, desk.caller, units.root.id):
-            raise ProblemError(403, "The report has patrons of every library: it takes VIEW_USER for all of them.")
+            raise ProblemError(
+                403,
+                "The report has patrons of every library: it takes VIEW_USER for all of them.",
+                code="report-refused",
+            )
     page = _report(running, library_file_names([unit.shortname for unit in units])[units.root.shortname])
     own = _POLICY.search(page, 0, 4096)
     policy = own[1].decode("ascii") if own else _STRICT_POLICY
@@ -69,9 +73,16 @@ def _report(running: Service, name: str) -> bytes:
             path = path / LATEST / f"{name}.html"
         return path.read_bytes()
     except FileNotFoundError:
-        raise ProblemError(404, "There is no report yet, or it is elsewhere: see report in [serve].") from None
+        raise ProblemError(
+            404,
+            "There is no report yet, or it is elsewhere: see report in [serve].",
+            setting="serve.report",
+            code="no-report",
+        ) from None
     except OSError:
-        raise ProblemError(503, "The report can't be read; the service's account may lack the right to.") from None
+        raise ProblemError(
+            503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
+        ) from None
 
 
 def _writes_a_page(settings: ReportSettings) -> bool:

@@ -198,7 +198,7 @@ class TestTheServer:
     def test_a_server_that_logs_in_in_other_ways(self, certificates: Path, spool: Spool) -> None:
         with server(Post(), certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:
             obstacle = Mailer(settings_for(port, certificates), SECRET, spool).obstacle()
-        assert obstacle == f"mail server localhost:{port} takes none of the ways to log in that are known here"
+        assert str(obstacle) == f"mail server localhost:{port} takes none of the ways to log in that are known here"
 
     def test_a_server_that_hangs_up_after_some_mails_gets_the_rest(
         self, certificates: Path, spool: Spool, recent: datetime

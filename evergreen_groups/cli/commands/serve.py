@@ -82,7 +82,10 @@ def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str
         from evergreen_groups.web import PREFIX, Server, close, create_app
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
-            f"serving needs {missing.name}, which isn't installed: pip install 'evergreen-groups[serve]'"
+            "serving needs {package}, which isn't installed",
+            advice="pip install 'evergreen-groups[serve]'",
+            code="server-not-installed",
+            values={"package": missing.name},
         ) from None
 
     app = create_app(settings, environ)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render import harmless
-from evergreen_groups.render.audit.wording import block_words
+from evergreen_groups.render.audit.wording import block_words, explanation, reason_words
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -39,12 +39,19 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
     for person in audit.people:
         fines = "" if person.group_fines is None else plain_amount(person.group_fines)
         blocks = harmless("; ".join(map(block_words, person.blocks)))
-        yield [person.kind.value, str(person.group), *_member(person.member), fines, blocks, harmless(person.reason)]
+        yield [
+            person.kind.value,
+            str(person.group),
+            *_member(person.member),
+            fines,
+            blocks,
+            harmless(explanation(person)),
+        ]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
         for member in group.members:
-            reasons = harmless(" ".join(found.reasons))
+            reasons = harmless(" ".join(map(reason_words, found.reasons)))
             yield [found.kind.value, str(group.group), *_member(member), fines, "", reasons]
 
 

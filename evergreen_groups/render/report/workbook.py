@@ -88,7 +88,9 @@ def _library() -> Any:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError:
         raise ConfigurationError(
-            "a spreadsheet needs the package xlsxwriter: pip install 'evergreen-groups[xlsx]', or choose another format"
+            "a spreadsheet needs the package xlsxwriter",
+            advice="pip install 'evergreen-groups[xlsx]', or choose another format",
+            code="xlsxwriter-not-installed",
         ) from None
     return xlsxwriter
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import lxml.html
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding, Reason
 from evergreen_groups.groups import GroupFines, Member
 from evergreen_groups.ils import Block
 from evergreen_groups.render.audit import HEADINGS, render_audit
@@ -34,9 +34,9 @@ def page(
 
 def full_page() -> lxml.html.HtmlElement:
     return page(
-        PersonFinding(FindingKind.NOT_BLOCKED, ADA, 3, "Over the limit by 1,229.50.", (), None),
-        PersonFinding(FindingKind.FOR_FAMILY, BO, 3, "Owes nothing.", BLOCKS, Decimal("1234.50")),
-        groups=(GroupFinding(GroupFines(3, (ADA, BO), 2, Decimal("1.00")), ("It has no lead.",)),),
+        PersonFinding(FindingKind.NOT_BLOCKED, ADA, 3, Reason("over-limit", {"over_by": Decimal("1229.50")}), (), None),
+        PersonFinding(FindingKind.FOR_FAMILY, BO, 3, Reason("group-over-limit"), BLOCKS, Decimal("1234.50")),
+        groups=(GroupFinding(GroupFines(3, (ADA, BO), 2, Decimal("1.00")), (Reason("no-lead"),)),),
         notes=("Two members can't be seen.",),
     )
 
@@ -54,7 +54,8 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
         "Groups that look accidental: 1",
     ]
     over, family, accidental = (cells(row) for row in tree.xpath("//tbody/tr"))
-    assert over == ["Okafor, Ada", "2999", "BR1", "3", "1,234.50", "", "Over the limit by 1,229.50.", ""]
+    why = "Own fines are over the limit by 1,229.50, and the ILS has no block for fines."
+    assert over == ["Okafor, Ada", "2999", "BR1", "3", "1,234.50", "", why, ""]
     assert family[1:6] == ["", "BR2", "3", "0.00", "1,234.50"]
     assert family[7].split("; ")[0].startswith("STAFF_CHR at BR1")
     assert family[7].split("; ")[1] == "PATRON_EXCEEDS_FINES at SYS1"
@@ -63,7 +64,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
 
 
 def test_what_a_group_owes_is_left_open_where_it_is_not_known() -> None:
-    tree = page(groups=(GroupFinding(GroupFines(3, (ADA,), 1, None), ("It has no lead.",)),))
+    tree = page(groups=(GroupFinding(GroupFines(3, (ADA,), 1, None), (Reason("no-lead"),)),))
     assert cells(tree.xpath("//tbody/tr")[0])[2] == ""
     assert "1 hidden member" in tree.xpath("//tbody/tr/td[last()]//li/text()")
 
