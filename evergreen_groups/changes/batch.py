@@ -92,7 +92,7 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
     """Make one plan of all lines.
 
     Each patron may be changed once and nobody may be moved to somebody who moves as well, so the order of the lines
-    doesn't matter, and the same file carried out again changes nothing.
+    doesn't matter, and the same file applied again changes nothing.
 
     Raises:
         PlanError: barcodes are unknown, or lines contradict each other; every one is named.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, StepState
+from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.changes.plans import (
     GROUP,
     LEAD,
@@ -21,12 +24,14 @@ from evergreen_groups.groups import FoundPatron, MembershipReader
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Person
 
 
 class Planner:
     """Makes plans out of the state that the ILS has now; sends nothing that changes anything."""
 
     def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
         self._reader = MembershipReader(gateway)
 
     def find(self, barcodes: Sequence[str]) -> list[FoundPatron]:
@@ -139,12 +144,13 @@ class Planner:
                 "a recalculation can't be taken back: the ILS decides which penalties there are",
                 code="recalculation-final",
             )
-        people = self._reader.by_ids({step.patron for step in entry.steps})
+        people = self._as_written(self._reader.by_ids({step.patron for step in entry.steps}))
         steps, unchanged = [], []
         for step in reversed(entry.steps):
             person = people.get(step.patron)
             if step.state is not StepState.DONE:
-                unchanged.append(f"patron {step.patron}: that change was {step.state.value}")
+                state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
+                unchanged.append(f"patron {step.patron}: that change {state}")
                 continue
             if person is None:
                 unchanged.append(f"patron {step.patron} can't be seen by the account any more")
@@ -156,6 +162,18 @@ class Planner:
             elif now != step.before:
                 steps.append(Step(person, step.field, step.before))
         return self.draft(Action.UNDO, steps, unchanged)
+
+    def _as_written(self, people: Mapping[int, Person]) -> dict[int, Person]:
+        """Patrons with the group and the mark as lead that they have where changes are written.
+
+        Where plain reads go to a copy of the database, it may not know yet what is to be taken back.
+        """
+        found = {}
+        for id, record in zip(people, self._gateway.map(partial(read_patron, self._gateway), people), strict=True):
+            if record is not None:
+                lead = bool(record.master_account)
+                found[id] = replace(people[id], group=int(record.usrgroup), group_lead=lead)
+        return found
 
     def draft(
         self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Iterable[FoundPatron] = ()

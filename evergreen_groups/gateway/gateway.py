@@ -114,6 +114,11 @@ class Gateway:
         return self._address.base
 
     @property
+    def timeout(self) -> float:
+        """How long the gateway waits for a service, in seconds, unless a call says otherwise."""
+        return self._timeout
+
+    @property
     def token(self) -> str:
         """The session's token; logs in where there is none yet."""
         return self._session.token(self._invoke, self._until)
