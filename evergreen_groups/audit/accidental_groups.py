@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access
 
+# Beyond most families, below the institutions that share a number.
 UNUSUAL_SIZE = 10
 """From this many members on, a group is unusually large."""
 LONG_EXPIRED = timedelta(days=3 * 365)
@@ -90,6 +91,8 @@ class AccidentalGroupSearch:
         today = self._now.date()
         for batch in self._gateway.pcrud.columns_by_values("au", _TRAITS, "id", by_id):
             for id, surname, juvenile, born, expire_date in batch:
+                # The mark of a juvenile isn't taken off at eighteen unless a job does it, and many records have no
+                # date of birth.
                 adult = not juvenile and (born is None or _years(born, today) >= _ADULT_YEARS)
                 yield _Traits(by_id[id], str(surname or "").strip().casefold(), adult, expire_date)
 

@@ -57,6 +57,8 @@ class BlockSearch:
         bounds = self._bounds
         query = BlockQuery(bounds.lowest, bounds.highest, self._penalties.for_fines, homes, bounds.scoped)
         questions = [query.not_blocked(), query.not_over(), query.by_hand()]
+        # Set by set: 1.5 s for 3,414 people over 10.00 without the penalty, 0.34 s for the stale ones, of 200,243
+        # patrons. One call for each patron would be hours.
         not_blocked, not_over, by_hand = self._gateway.map(self._patrons, questions)
         people = self._people({patron.id: patron for patron in (*not_blocked, *not_over, *by_hand)})
         groups = self._reader.of_numbers({patron.group for patron in by_hand}) if by_hand else {}
@@ -94,11 +96,13 @@ class BlockSearch:
     def _patrons(self, where: Query | None) -> list[Patron]:
         if where is None:
             return []
+        # One stretch: cut into several, the database would work out the same sets for each.
         pages = self._gateway.pcrud.pages("au", where, select=FIELDS, page_size=_PAGE, concurrency=1)
         return [patron for page in pages for patron in patrons_of(columns(page, *FIELDS))]
 
     def _not_blocked(self, people: Iterable[_JudgedPatron]) -> Iterator[PersonFinding]:
         for person in people:
+            # Decided again by what was read afterwards: between the two somebody may have paid.
             blocked = any(row.penalty in self._penalties.for_fines for row in person.rows)
             if person.member.over_limit and not blocked:
                 over_by = person.decided.decision.over_by
@@ -108,11 +112,15 @@ class BlockSearch:
 
     def _not_over(self, people: Iterable[_JudgedPatron]) -> Iterator[PersonFinding]:
         for person in people:
+            # A penalty with a member of staff behind it was set manually; that is another kind of
+            # finding, for people to look at. A recalculation would remove it all the same (penalties-update-012).
             blocks = self._blocks(
                 row for row in person.rows if row.penalty in self._penalties.for_fines and row.staff is None
             )
             if blocks and not person.member.over_limit:
                 decision = person.decided.decision
+                # The ILS blocks from its threshold on (penalties-update-015), the rule only above it: at exactly the
+                # limit both are right by their own.
                 at_limit = decision.limit.amount is not None and decision.own_balance == decision.limit.amount
                 why = (
                     "Own fines are exactly at the limit: the ILS blocks there already."

@@ -38,6 +38,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         PlanError: it has another header, or lines that can't be meant; every one is named.
     """
     try:
+        # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.reader(stream, strict=True))
     except OSError as error:
@@ -96,6 +97,7 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
             if earlier != line.number:
                 problems.append(f"line {line.number}: its patron is changed by line {earlier} already")
         steps.extend(line_steps)
+    # A target that moves as well would mean another group before its line than after it.
     moving = {step.person.id: origin[step.person.id, GROUP] for step in steps if step.field == GROUP}
     for line in lines:
         if line.action in ("move", "merge") and cards[line.target].person.id in moving:

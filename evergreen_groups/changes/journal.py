@@ -40,6 +40,7 @@ CREATE INDEX IF NOT EXISTS events_step ON events(step);
 _TABLES = ("entries", "steps", "events", "settled")
 _SETTLED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
 
+# So many are looked through at once; a mark after each would make the table as long as the journal.
 SETTLED_AT_ONCE = 500
 """After so many entries it is written down that they are settled."""
 
@@ -113,6 +114,7 @@ class Journal:
         A step is the patron's id, the field, its value now, and the value it is to get (None: the ILS decides).
         """
         with closing(self._database.cursor()) as cursor:
+            # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
             cursor.execute("BEGIN IMMEDIATE")
             cursor.execute(
                 "INSERT INTO entries (gateway, account, at, action, undoes) VALUES (?, ?, ?, ?, ?)",
@@ -130,6 +132,7 @@ class Journal:
     def note(self, step: int, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down what became of a step; it is on disk when this returns."""
         self._database.execute(
+            # Added, never changed: what was believed before a crash is what recovery has to go by.
             "INSERT INTO events (step, at, state, value, reason) VALUES (?, ?, ?, ?, ?)",
             (step, _now(), state.value, value, reason),
         )
@@ -181,6 +184,7 @@ class Journal:
             """,  # noqa: S608 - fixed
             {"gateway": gateway},
         )
+        # Only these: a step that is planned was never sent, and all others ended in a clear answer.
         return [step for (entry,) in rows.fetchall() for step in self._steps(entry) if step.state is StepState.SENDING]
 
     def none_is_open(self, gateway: str) -> None:

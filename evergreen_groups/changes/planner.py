@@ -45,6 +45,8 @@ class Planner:
 
     def move(self, barcodes: Sequence[str], to: str) -> Draft:
         """Plan to move patrons into the group of the patron with barcode ``to``."""
+        # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
+        # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
         target = self.find([to])[0]
         found = self.find(barcodes)
         return self.draft(Action.MOVE, *self.moves(found, target.person.group), cards=[*found, target])
@@ -70,10 +72,13 @@ class Planner:
         steps, unchanged = [], []
         for entry in found:
             person = entry.person
+            # Hidden members count: whoever shares a group with them isn't alone.
             if groups[person.group].size == 1:
                 unchanged.append(f"{person.name} is already alone in group {person.group}")
             else:
                 steps.append(Step(person, GROUP, None))
+            # Only where it was asked for. usergroup.new makes a lead of anybody whom it is told so of, by any true
+            # value (usergroup-new-006), and never takes the mark off again (usergroup-new-005).
             if lead and not person.group_lead:
                 steps.append(Step(person, LEAD, 1))
         return steps, unchanged
@@ -123,6 +128,7 @@ class Planner:
             raise PlanError("a recalculation can't be taken back: the ILS decides which penalties there are")
         people = self._reader.by_ids({step.patron for step in entry.steps})
         steps, unchanged = [], []
+        # The last first, as one goes back.
         for step in reversed(entry.steps):
             person = people.get(step.patron)
             if step.state is not StepState.DONE:
@@ -131,6 +137,7 @@ class Planner:
             if person is None:
                 unchanged.append(f"patron {step.patron} can't be seen by the account any more")
                 continue
+            # Taken back only where the ILS still has what was put there: a later change is somebody else's.
             now = person.group if step.field == GROUP else int(person.group_lead)
             if now != step.value:
                 what = f"in group {now}" if step.field == GROUP else ("a group lead" if now else "no group lead")
@@ -147,6 +154,7 @@ class Planner:
         numbers = {step.person.group for step in moves} | {step.after for step in moves if step.after is not None}
         groups = self._reader.groups(numbers)
         people = {step.person.id for step in moves} | {m.id for group in groups.values() for m in group.members}
+        # Nobody is a stranger in a group of their own.
         addresses = self._reader.addresses(people) if any(step.after is not None for step in moves) else {}
         warnings = [f"the card given for {card.person.name} is not active" for card in cards if not card.card_active]
         warnings.extend(warnings_about(steps, groups, addresses))

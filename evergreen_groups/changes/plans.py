@@ -123,6 +123,7 @@ def warnings_about(
 
 def _about_account(person: Person) -> Iterable[str]:
     for holds, words in (
+        # The ILS moves deleted patrons without a word (deleted-user-002).
         (person.deleted, "is deleted"),
         (person.barred, "is barred"),
         (not person.active and not person.deleted, "is not active"),

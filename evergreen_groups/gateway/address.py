@@ -33,10 +33,12 @@ class Address:
             raise ConfigurationError("The gateway's address can't be read: give it as https://host.") from None
         if parts.scheme not in {"http", "https"} or not host:
             raise ConfigurationError("The gateway's address must begin with https:// (or http://) and name a host.")
+        # The address is shown in errors, logs and reports, and a password in it would be as well.
         if "@" in parts.netloc:
             raise ConfigurationError("The gateway's address must not hold a user name or password.")
         if parts.query or parts.fragment:
             raise ConfigurationError("The gateway's address must not hold a query or a fragment (? or #).")
+        # People copy the address from where they see it, as often with the gateway's own path as without.
         path = parts.path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
         return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), host, parts.scheme == "https")
 
@@ -53,6 +55,8 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether the host is this machine itself."""
+        # The one name that is always this machine; any other may lead elsewhere tomorrow, so it has to be a literal
+        # address.
         if self.host == "localhost":
             return True
         try:

@@ -12,10 +12,10 @@ from lxml import etree
 from evergreen_groups.errors import DataError
 
 IDL_LIMIT = 16 * 1024 * 1024
-"""A larger IDL, in bytes, is refused; Evergreen's has about 1.1 million."""
+"""A larger IDL, in bytes, is refused; Evergreen's has 1.1 million (``idl-006``)."""
 
 FLAGS = ("isnew", "ischanged", "isdeleted")
-"""What follows the fields of every object in a request; answers leave them out."""
+"""What follows the fields of every object in a request; answers leave them out (``move-unfleshed-002``)."""
 
 _BASE = "{http://opensrf.org/spec/IDL/base/v1}"
 _PERSIST = "{http://open-ils.org/spec/opensrf/IDL/persistence/v1}"
@@ -62,6 +62,8 @@ class Class:
     @cached_property
     def positions(self) -> dict[str, int]:
         """Where each field, and after them each flag, stands in an object's values."""
+        # Read from the server's own IDL each time: a release that adds a field moves those behind it, as
+        # au.guardian_email did in 3.16 (pcrud-007 and 3.12/pcrud-007 show the same patrons).
         names = [field.name for field in self.fields]
         names += [flag for flag in FLAGS if flag not in names]
         return {name: position for position, name in enumerate(names)}
@@ -101,6 +103,8 @@ class Idl:
         """
         if len(document) > IDL_LIMIT:
             raise DataError(f"The IDL is over {IDL_LIMIT // 1024**2} MB; that can't be right.")
+        # It comes from the network, from a wrong address perhaps: nothing in it may lead to a file or to another
+        # server.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             root = etree.fromstring(document, parser)

@@ -97,9 +97,10 @@ class MembershipReader:
         self._gateway = gateway
 
     def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, FoundPatron]:
-        """Look patrons up by card, exactly as written (``patrons-011``); unknown barcodes are left out."""
+        """Look patrons up by card, exactly as written (``patrons-011``, ``pcrud-068``); unknown ones are left out."""
         cards = {
             record.barcode: record
+            # Each barcode once: a value that is named in two lists brings its rows twice.
             for batch in self._gateway.pcrud.by_values("ac", "barcode", list(dict.fromkeys(barcodes)))
             for record in batch
         }
@@ -122,12 +123,15 @@ class MembershipReader:
             PermissionDeniedError: the account may see no patrons at its own library.
         """
         wanted = sorted(set(numbers))
+        # Deleted patrons keep their group's number and come unless they are excluded (pcrud-009), by "f": JSON's
+        # false matches nothing (pcrud-011).
         batches = self._gateway.pcrud.by_values(
             "au", "usrgroup", wanted, where={"deleted": "f"}, select=_FIELDS, order_by="id"
         )
         members: dict[int, list[Person]] = {number: [] for number in wanted}
         for person in self._people(record for batch in batches for record in batch):
             members[person.group].append(person)
+        # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
         hidden = find_hidden(
             self._gateway, {group: {person.id for person in people} for group, people in members.items()}
         )
@@ -140,6 +144,7 @@ class MembershipReader:
             "aua", "usr", sorted(ids), select=("id", "usr", "street1", "post_code")
         ):
             for record in batch:
+                # The same house is written with other blanks and capitals from one card to the next.
                 street, post_code = (
                     "".join(str(part or "").split()).casefold() for part in (record.street1, record.post_code)
                 )
@@ -151,6 +156,7 @@ class MembershipReader:
         pcrud = self._gateway.pcrud
         cards = [record.card for record in found if record.card is not None]
         owed = read_own_fines(self._gateway, [record.id for record in found])
+        # By lists rather than fleshed: fleshing is a query for each row (1,000 rows: 0.62 s, against 0.05 and 0.04 s).
         barcodes = dict(chain.from_iterable(pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
         now = datetime.now(UTC)
         return [_person(record, owed.get(record.id, NOTHING), barcodes.get(record.card), now) for record in found]

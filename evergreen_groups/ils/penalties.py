@@ -54,10 +54,13 @@ class Penalties:
     def read(cls, gateway: Gateway, org_units: OrgUnits) -> Penalties:
         """Read them in two calls. Those for fines are the stock one and those that a setting puts in its place."""
         fields = ("id", "name", "block_list")
+        # csp is served to every staff account (pcrud-089).
         rows = gateway.pcrud.search_columns("csp", fields, {"id": {"<>": None}}, limit=_MOST_KINDS)
         return cls(
             {id: name for id, name, _blocks in rows},
             frozenset(id for id, _name, blocks in rows if blocks),
+            # The stock one stays among them: a patron of a library with its own may still hold it from before
+            # (penalties-update-013).
             frozenset({PATRON_EXCEEDS_FINES, *read_fines_penalties(gateway, org_units).values()}),
         )
 
@@ -77,6 +80,7 @@ def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[Penalt
     now = datetime.now(UTC)
     for batch in gateway.pcrud.columns_by_values("ausp", _ROW, "usr", sorted(patrons)):
         for *row, stop_date in batch:
+            # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
             if stop_date is None or stop_date > now:
                 yield PenaltyRow(*row)
 

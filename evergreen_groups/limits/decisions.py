@@ -65,6 +65,7 @@ def decide_all(gateway: Gateway, limits: LimitFinder, people: Collection[Debtor]
     resolved = {person.id: limits.limit_for(person.profile, person.home_library) for person in people}
     totals = {person.id: person.own_fines for person in people}
     scopes = {id: limit.scope for id, limit in resolved.items() if limit.scope is not None}
+    # Nothing is read where all fines count anyway, which is the usual case.
     within = read_fines_within(gateway, scopes, totals) if scopes else {}
     return {
         id: Decided(limit, limit.decide(within.get(id, totals[id])))  # None is a value here: no open transaction
