@@ -142,6 +142,7 @@ class DetailsReader:
             answer = self._gateway.call("open-ils.actor", _COUNT, TOKEN, member.id, expect="optional").value
             return None if answer is None else counting(answer)
 
+        # A call each, for it takes one patron; a family is small, and three calls are under way at once.
         return list(self._gateway.map(count, group.members))
 
     def _counting(self) -> Callable[[Mapping[str, object]], Items]:
@@ -153,6 +154,7 @@ class DetailsReader:
         settings = self._gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN).value
 
         def is_set(name: str) -> bool:
+            # Null where nobody has set it at or above the library (settings-015).
             return bool((settings.get(name) or {}).get("value"))
 
         kinds = ["out", "overdue", "long_overdue"]

@@ -59,6 +59,7 @@ def changes_lock(path: Path, url: str, patience: float = 0.0) -> AbstractContext
     Raises:
         BusyError: another run holds it; the message says which process and since when.
     """
+    # Held before the journal is read: a step that another run is just sending looks like one that a crash left open.
     return hold(make_state_directory(path) / f"{gateway_key(url)}.lock", "is changing groups at this gateway", patience)
 
 
