@@ -89,6 +89,7 @@ REFUSED = {
     "usergroup-new-007": (errors.PermissionDeniedError, {"permission": "UPDATE_USER", "org_unit": 4}),
     "xact-collision-003": (errors.CollisionError, {"textcode": "XACT_COLLISION", "number": 1230}),
     "xact-collision-004": (errors.CollisionError, {"textcode": "XACT_COLLISION", "number": 1230}),
+    "3.12/releases-001": (errors.ServerError, {"status": 500}),
     "3.12/releases-059": (errors.MethodNotFoundError, {"status": 404}),
 }
 """What the adapter raises for exactly one result; all others give their value."""
