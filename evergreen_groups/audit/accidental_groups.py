@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access
 
+# Beyond most families, below the institutions that share a number.
 UNUSUAL_SIZE = 10
 """From this many members on, a group is unusually large."""
 LONG_EXPIRED = timedelta(days=3 * 365)

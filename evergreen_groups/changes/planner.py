@@ -63,6 +63,8 @@ class Planner:
 
     def move(self, barcodes: Sequence[str], to: str) -> Draft:
         """Plan to move patrons into the group of the patron with barcode ``to``."""
+        # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
+        # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
         target = self.find([to])[0]
         found = self.find(barcodes)
         return self.draft(Action.MOVE, *self.moves(found, target.member.patron.group), cards=[*found, target])
@@ -149,6 +151,7 @@ class Planner:
         read = self._reader.by_ids({step.patron for step in entry.steps})
         members = self._as_written(read.members)
         steps, unchanged = [], []
+        # The last first, as one goes back.
         for step in reversed(entry.steps):
             member = members.get(step.patron)
             if step.state is not StepState.DONE:

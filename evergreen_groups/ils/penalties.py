@@ -73,6 +73,7 @@ class PenaltyKinds:
     ) -> PenaltyKinds:
         """Read them in two calls, or in one where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
+        # csp is served to every staff account (pcrud-089).
         rows = gateway.pcrud.search_columns("csp", fields, {"id": {"<>": None}}, limit=_MOST_KINDS)
         kinds = [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows]
         return cls(kinds, read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties)
@@ -108,6 +109,7 @@ def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[Penalt
     fields = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
     for batch in gateway.pcrud.columns_by_values("ausp", fields, "usr", sorted(patrons)):
         for *row, stop_date in batch:
+            # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
             if stop_date is None or stop_date > now:
                 yield PenaltyRow(*row)
 
