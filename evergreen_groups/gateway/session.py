@@ -158,6 +158,8 @@ class Session:
                 "the login was accepted, but no token came with it", code="login-without-token", **_LOGIN.names
             )
         self._redactor.learn(token)
+        # Since 3.14 such a login is a success whose token opens nothing until the second factor has come. Releases
+        # before don't send the key (3.12/auth-001).
         if payload.get("provisional") not in (None, 0, "0", "f", False):
             raise LoginRefusedError(
                 "the account must confirm logins with a second factor, which a program can't",
@@ -173,6 +175,7 @@ class Session:
         """Log in with ``login``, or with the pair of methods that very old servers have instead."""
         try:
             return invoke(SERVICE, "open-ils.auth.login", credentials.arguments(credentials.password))
+        # auth-045 and auth-046 show the pair; every release since 3.10 has both ways.
         except MethodNotFoundError:
             log.debug("no open-ils.auth.login; trying the older pair of methods")
         name = credentials.username or credentials.barcode
