@@ -458,3 +458,17 @@ def test_a_run_that_is_ended_from_outside_tells_so(
     status = run_status.read(tmp_path / ".local" / "state" / "evergreen-groups")
     assert status is not None
     assert (status.outcome, status.exit_code) == (RunOutcome.FAILED, exit_code)
+
+
+def test_a_night_whose_answers_cannot_be_trusted_is_told_apart_from_an_incomplete_one(
+    environ: Path, report: Report, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "report.html"
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.answer = lambda call: [{"odd": 1}] if call.method == "open-ils.pcrud.search.mous.atomic" else None
+        monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_URL", proxy.url)
+        assert report("--output", str(output)) == exit_status.UNTRUSTED
+    status = run_status.read(environ)
+    assert status is not None
+    assert (status.outcome, status.exit_code) == (RunOutcome.FAILED, exit_status.UNTRUSTED)
+    assert not output.exists()
