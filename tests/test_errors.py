@@ -22,8 +22,8 @@ from support.error_catalog import (
 )
 
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, filled
-from evergreen_groups.render.audit.wording import _REASONS
-from evergreen_groups.render.changes import _WARNINGS
+from evergreen_groups.render.audit.wording import REASONS
+from evergreen_groups.render.changes import WARNINGS
 
 UNDER_WORK = ("settings/", "cli/commands/init", "changes/membership.py")
 """Where messages still hold their values and their advice."""
@@ -98,7 +98,7 @@ def test_a_message_is_one_line_without_a_full_stop_or_the_joiner_at_its_end() ->
 
 def test_codes_are_lower_case_with_hyphens() -> None:
     codes = {site.code or default_code(site.kind) for site in ERRORS if site.code is not None}
-    codes |= {site.code for site in findings() if site.code} | set(_REASONS) | set(_WARNINGS)
+    codes |= {site.code for site in findings() if site.code} | set(REASONS) | set(WARNINGS)
     codes |= {default_code(name) for name in error_classes()}
     assert [code for code in codes if not CODE.fullmatch(code)] == []
 
@@ -118,7 +118,7 @@ def test_a_code_means_one_thing() -> None:
     assert {code: meant for code, meant in found.items() if len(meant) > 1} == {}
 
 
-@pytest.mark.parametrize(("name", "words"), [("Reason", _REASONS), ("PlanWarning", _WARNINGS)])
+@pytest.mark.parametrize(("name", "words"), [("Reason", REASONS), ("PlanWarning", WARNINGS)])
 def test_warnings_and_reasons_have_words_for_exactly_their_values(name: str, words: dict[str, str]) -> None:
     made = records(name)
     assert dict(made) == {code: names_in(template) for code, template in words.items() if code in dict(made)}

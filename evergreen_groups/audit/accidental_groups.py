@@ -17,6 +17,7 @@ from evergreen_groups.groups import GroupReader, MembershipReader, Patron, Range
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access
 
@@ -40,6 +41,12 @@ class _Traits:
     expire_date: datetime | None
 
 
+def find_accidental_groups(context: SearchContext) -> list[GroupFinding]:
+    """The search for groups that look accidental."""
+    search = AccidentalGroupSearch(context.gateway, context.reader, context.access, context.now, context.progress)
+    return search.run(context.chosen)
+
+
 class AccidentalGroupSearch:
     """Finds groups of two and more that look accidental."""
 
@@ -53,15 +60,14 @@ class AccidentalGroupSearch:
         self._progress = progress
 
     def run(self, homes: Collection[int]) -> list[GroupFinding]:
-        """All of them with a member at home at ``homes`` (org unit ids, none: everywhere), by group number."""
+        """All of them with a member at home at ``homes`` (org unit ids, none: everywhere), in no order."""
         query = AccidentalGroups(
             unusual_size=UNUSUAL_SIZE,
             long_ago=self._now - LONG_EXPIRED,
             homes=homes,
             viewable_orgs=() if self._access.everywhere else self._access.viewable,
         )
-        found = RangeSearch(self._gateway, query, self._progress).pushed_down(self._examine)
-        return sorted(found, key=lambda finding: finding.group.group)
+        return list(RangeSearch(self._gateway, query, self._progress).pushed_down(self._examine))
 
     def _examine(self, patrons: Sequence[Patron]) -> list[GroupFinding]:
         """Say of whole groups why each looks accidental, and leave out those that don't after all."""

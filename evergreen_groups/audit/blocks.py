@@ -16,6 +16,7 @@ from evergreen_groups.limits import Decided, Limits, OwnDebt, decide_all
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.audit.limit_bounds import LimitBounds
 
 _PAGE = 4_000
@@ -28,6 +29,17 @@ class _JudgedPatron(NamedTuple):
     member: Member
     decided: Decided
     rows: Sequence[PenaltyRow]
+
+
+def find_blocks(context: SearchContext) -> list[PersonFinding]:
+    """The search for the kinds that compare blocks with own fines."""
+    context.progress("reading penalties", len(context.penalties.names))
+    search = BlockSearch(
+        context.gateway, context.org_units, context.reader, context.penalties, context.limits, context.bounds
+    )
+    found = search.run(context.homes)
+    context.progress("reading people", len(found))
+    return found
 
 
 class BlockSearch:
@@ -50,7 +62,7 @@ class BlockSearch:
         self._bounds = bounds
 
     def run(self, homes: Collection[int]) -> list[PersonFinding]:
-        """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), by kind, most owed first.
+        """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), in no order.
 
         What the ILS answers is looked at once more with the balances read afterwards, which may have changed.
         """
@@ -60,14 +72,11 @@ class BlockSearch:
         not_blocked, not_over, by_hand = self._gateway.map(self._patrons, questions)
         people = self._people({patron.id: patron for patron in (*not_blocked, *not_over, *by_hand)})
         groups = self._reader.of_numbers({patron.group for patron in by_hand}) if by_hand else {}
-        found = [
+        return [
             *self._not_blocked(people[patron.id] for patron in not_blocked),
             *self._not_over(people[patron.id] for patron in not_over),
             *self._by_hand((people[patron.id] for patron in by_hand), groups),
         ]
-        order = list(FindingKind)
-        found.sort(key=lambda it: (order.index(it.kind), -it.member.own_fines, it.member.id))
-        return found
 
     def _people(self, patrons: Mapping[int, Patron]) -> dict[int, _JudgedPatron]:
         """Read what is needed of these patrons, and decide about each."""

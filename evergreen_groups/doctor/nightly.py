@@ -6,10 +6,10 @@ import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evergreen_groups.formats import OUTPUT_FORMATS, OutputFormat, format_of_file, output_format
 from evergreen_groups.mail import Mailer
 from evergreen_groups.state import RunOutcome, run_status
 
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
     from evergreen_groups.settings import Settings
 
-_SPREADSHEET = "xlsx"
-
 
 def output(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The report that the configuration asks for can be written where it asks for it."""
     settings = subject.settings
-    if _SPREADSHEET in _formats(settings) and find_spec("xlsxwriter") is None:
+    if lacking := [format for format in _formats(settings) if not format.installed]:
         yield line.failed(
-            "a spreadsheet is asked for, and the package xlsxwriter isn't there",
-            "pip install 'evergreen-groups[xlsx]', or choose another format",
-            code="spreadsheet-package-missing",
+            "{format} is asked for, and the package {package} isn't there",
+            "pip install 'evergreen-groups[{extra}]', or choose another format",
+            code="format-package-missing",
+            values={"format": lacking[0].phrase, "package": lacking[0].package, "extra": lacking[0].name},
         )
         return
     path, by_library = settings.report.output, settings.report.split == "library"
@@ -48,12 +47,11 @@ def output(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield _place(line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent])
 
 
-def _formats(settings: Settings) -> set[str]:
+def _formats(settings: Settings) -> list[OutputFormat]:
     """The formats that runs will write."""
-    by_library, path = settings.report.split == "library", settings.report.output
-    ending = path.suffix.lstrip(".").lower() if path else ""
-    reports = settings.report.formats if by_library else (ending or settings.report.format,)
-    return {*reports, settings.mail.attach}
+    by_file = format_of_file(settings.report.output) or settings.report.format
+    names = {*(settings.report.formats if settings.report.split == "library" else (by_file,)), settings.mail.attach}
+    return [format for format in OUTPUT_FORMATS if format.name in names]
 
 
 def _without_a_file(line: FindingMaker, settings: Settings, *, by_library: bool) -> Finding:
@@ -64,11 +62,12 @@ def _without_a_file(line: FindingMaker, settings: Settings, *, by_library: bool)
             code="no-output-directory",
             setting="report.output",
         )
-    if settings.report.format == _SPREADSHEET:
+    if (format := output_format(settings.report.format)).binary:
         return line.warning(
-            "a spreadsheet needs a file, and none is set",
+            "{format} needs a file, and none is set",
             "set output in [report], or name one with --output each time",
             code="no-output-file",
+            values={"format": format.phrase},
             setting="report.output",
         )
     return line.ok("standard output")

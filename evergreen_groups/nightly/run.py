@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import EvergreenGroupsError, HistoryError
+from evergreen_groups.formats import require
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
-from evergreen_groups.nightly.output import Rendered, require, write
+from evergreen_groups.nightly.output import Rendered, write
 from evergreen_groups.report import WAIT, History, build_report, look_up_cleared
 from evergreen_groups.state import RunOutcome, RunStatus, report_lock, run_status
 
@@ -121,8 +122,8 @@ class ReportRun:
         recorded, so that one that is killed in between loses none. A history that can't be used costs nobody the
         report; it's told at the end.
         """
-        attached = (self._environment.settings.mail.attach,) if options.mail else ()
-        require((*options.target.formats, *attached))
+        attach = self._environment.settings.mail.attach
+        require((*options.target.formats, *((attach,) if options.mail and attach != "none" else ())))
         mailer = self._mailer(directory) if options.mail else None
         with self._environment.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
             report = self._read(gateway, options.criteria, history)

@@ -39,7 +39,7 @@ _HEADINGS = {
 }
 
 
-_WARNINGS = {
+WARNINGS = {
     "card-not-active": "the card given for {name} is not active",
     "account-deleted": "the account of {name} is deleted",
     "account-barred": "the account of {name} is barred",
@@ -58,7 +58,7 @@ def warning_words(warning: PlanWarning) -> str:
     values = {
         name: " and ".join(value) if isinstance(value, tuple) else value for name, value in warning.values.items()
     }
-    return _WARNINGS[warning.code].format_map(values)
+    return WARNINGS[warning.code].format_map(values)
 
 
 def write_draft(draft: Draft, stream: TextIO) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.formats import FORMATS
+from evergreen_groups.formats import PAGE, format_of_file
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.state import LATEST
@@ -88,8 +88,7 @@ def _report(running: Service, name: str) -> bytes:
 
 def _writes_a_page(settings: ReportSettings) -> bool:
     """Whether the configured output is HTML: by its ending, or by the format where the ending is no format's."""
-    ending = settings.output.suffix.lstrip(".").lower() if settings.output else ""
-    return (ending if ending in FORMATS else settings.format) == "html"
+    return (format_of_file(settings.output) or settings.format) == PAGE
 
 
 @blueprint.get("/panel.js")

@@ -152,8 +152,11 @@ def test_a_run_that_was_killed_when_all_was_done_is_no_fault(installation: Insta
     assert only(installation.examined(), WARNING, FAILED) == []
 
 
-def test_spreadsheets_without_what_writes_them(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    installation.more = f'[report]\noutput = "{installation.directory}/report.xlsx"\n'
+@pytest.mark.parametrize("output", ['report.xlsx"', 'report.today"\nformat = "xlsx"'])
+def test_spreadsheets_without_what_writes_them(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    installation.more = f'[report]\noutput = "{installation.directory}/{output}\n'
     assert only(installation.examined(), WARNING, FAILED) == []
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)  # as if it weren't installed
     (failure,) = only(installation.examined(), WARNING, FAILED)

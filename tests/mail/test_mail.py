@@ -27,8 +27,8 @@ from evergreen_groups.mail.spool import Spool
 from evergreen_groups.nightly.deadline import Deadline
 from evergreen_groups.nightly.recipients import addressed
 from evergreen_groups.settings import MailSettings, NotAllowedError
-from evergreen_groups.settings.values import host as host_name
-from evergreen_groups.settings.values import mail_address
+from evergreen_groups.settings.values import HOST as host_name  # noqa: N811 - called like a function
+from evergreen_groups.settings.values import MAIL_ADDRESS as mail_address  # noqa: N811
 
 SENDER = "groups@library.example"
 MOMENT = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)

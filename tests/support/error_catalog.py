@@ -231,8 +231,8 @@ def _set_in(function: ast.AST, name: str) -> Iterator[str]:
 
 def page() -> str:
     """``docs/errors.md``."""
-    from evergreen_groups.render.audit.wording import _REASONS
-    from evergreen_groups.render.changes import _WARNINGS
+    from evergreen_groups.render.audit.wording import REASONS
+    from evergreen_groups.render.changes import WARNINGS
 
     parts = [
         "# Codes",
@@ -250,9 +250,9 @@ def page() -> str:
         "be checked `not-checked`.",
         _table(("Code", "Verdict", "Says"), _finding_rows()),
         "## Warnings of a plan",
-        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in _WARNINGS.items())),
+        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in WARNINGS.items())),
         "## Reasons in an audit",
-        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in _REASONS.items())),
+        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in REASONS.items())),
     ]
     return "\n\n".join(parts) + "\n"
 

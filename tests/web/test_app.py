@@ -251,7 +251,13 @@ class TestReport:
 
     @pytest.mark.parametrize(
         ("name", "output_format", "status"),
-        [("page.html", "table", 200), ("page", "html", 200), ("page.json", "html", 404), ("page", "csv", 404)],
+        [
+            ("page.html", "table", 200),
+            ("page", "html", 200),
+            ("page.json", "html", 404),
+            ("page.xlsx", "html", 404),
+            ("page", "csv", 404),
+        ],
     )
     def test_only_a_report_that_is_a_page_is_served(
         self,

@@ -66,7 +66,7 @@ def _block(block: Block) -> dict[str, Any]:
 def _group(finding: GroupFinding) -> dict[str, Any]:
     group = finding.group
     return {
-        "kind": FindingKind.ACCIDENTAL.value,
+        "kind": finding.kind.value,
         "group": group.group,
         "member_count": group.member_count,
         "hidden_member_count": group.hidden_member_count,

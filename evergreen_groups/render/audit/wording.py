@@ -38,7 +38,7 @@ WHAT_TO_DO = {
 }
 
 
-_REASONS = {
+REASONS = {
     "over-limit": "Own fines are over the limit by {over_by:,.2f}, and the ILS has no block for fines.",
     "limit-reached": "Own fines are at the limit, and the ILS has no block for fines.",
     "exactly-at-limit": "Own fines are exactly at the limit: the ILS blocks there already.",
@@ -57,7 +57,7 @@ _REASONS = {
 
 def reason_words(reason: Reason) -> str:
     """Put a reason into a sentence."""
-    return _REASONS[reason.code].format_map(reason.values)
+    return REASONS[reason.code].format_map(reason.values)
 
 
 def explanation(finding: PersonFinding) -> str:

@@ -44,15 +44,6 @@ class MemberRow(NamedTuple):
     member: Member
 
 
-def require() -> None:
-    """Check that spreadsheets can be written here, so that nobody finds out after a long run.
-
-    Raises:
-        ConfigurationError: xlsxwriter isn't installed.
-    """
-    _library()
-
-
 class _Held(io.BytesIO):
     """Bytes that stay open: where a run is broken off, the library's archive still ends itself in them."""
 

@@ -8,6 +8,7 @@ import re
 import socket
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from socketserver import TCPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ GATEWAY, IDL, RESET = "/osrf-gateway-v1", "/reports/fm_IDL.xml", "/sandbox/reset
 GREATEST_BODY = 10 * 1024 * 1024
 MOST_PAIRS = 1001
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_NOT_FOUND = b"<!DOCTYPE html>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
+_NOT_FOUND = files(__package__).joinpath("not_found.html").read_bytes()
 
 log = logging.getLogger(__name__)
 
