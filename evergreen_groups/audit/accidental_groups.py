@@ -111,6 +111,7 @@ class AccidentalGroupSearch:
 
 def _is_adult(account: PatronAccount, today: date) -> bool:
     born = account.birth_date
+    # The mark of a juvenile isn't taken off at eighteen unless a job does it, and many records have no date of birth.
     return not account.juvenile and (born is None or _years(born, today) >= _ADULT_YEARS)
 
 

@@ -36,7 +36,8 @@ Expect = Literal["one", "optional", "many"]
 """How many results a method promises: exactly one, one or nothing (``null`` isn't sent), or any number."""
 
 _NO_SESSION_NUMBER = 1001
-_NO_SERVICE = "osrfServiceException"
+# On Redis the bus says so itself (errors-001); on XMPP the message comes back undelivered (3.12/releases-060).
+_NO_SERVICE = re.compile(r"osrfServiceException *:|Internal Server Error *: *Transport Error")
 _SESSION_OVER = "the session has ended, or there never was one"
 _LOG_IN = "log in again"
 _CHECK_ADDRESS = "check the address"
@@ -161,9 +162,9 @@ class Answer:
         values = {"status": f"status {status}" + (f", {name.group()}" if name else "")}
         if status == 401:
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
-        # A missing service and a missing method are both 404 (errors-001, errors-004); the first may be there again in
-        # a moment.
-        if status == 404 and name and name.group() == _NO_SERVICE:
+        # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060);
+        # the first may be there again in a moment.
+        if status == 404 and isinstance(debug, str) and _NO_SERVICE.match(debug):
             self._fail(
                 ServiceNotFoundError,
                 "{service} isn't running, or the gateway doesn't offer it ({status})",

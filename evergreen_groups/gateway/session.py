@@ -186,6 +186,8 @@ class Session:
 
     def _refused(self, error: EventError) -> LoginRefusedError:
         advice = {
+            # One answer for a wrong password (auth-016), a deleted user (auth-024) and a permission that is missing at
+            # the root (auth-012).
             "LOGIN_FAILED": "check the name and password, and that the account may log in like this "
             "(STAFF_LOGIN at the root org unit for staff)",
             "WORKSTATION_NOT_FOUND": "check the workstation's name: it isn't registered",

@@ -81,6 +81,8 @@ class MembershipReader:
         """
         wanted = sorted(set(numbers))
         members, accounts = self._members(
+            # Deleted patrons keep their group's number and come unless they are excluded (pcrud-009), by "f": JSON's
+            # false matches nothing (pcrud-011).
             self._gateway.pcrud.columns_by_values("au", _FIELDS, "usrgroup", wanted, where={"deleted": "f"})
         )
         by_group: dict[int, list[Member]] = {number: [] for number in wanted}

@@ -266,6 +266,8 @@ class GroupSearch(RangeSearch):
 
     def _debtors(self) -> dict[int, Decimal]:
         owed: dict[int, Decimal] = {}
+        # Paid-up transactions that are still open are rows of nought (groups-008). Credits stay in: they count
+        # (pcrud-049).
         owes = {"balance_owed": {"<>": 0}}
         # 2.1 to 2.9 s for 50,000 debtors as a superuser; for others it is a check of permission for each of them.
         for page in self._gateway.pcrud.pages("mous", owes, key="usr", select=("usr", "balance_owed"), page_size=5_000):

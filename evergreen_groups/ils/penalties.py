@@ -64,6 +64,8 @@ class PenaltyKinds:
         """``fines_penalties`` is what :func:`read_fines_penalties` gives: a kind's id for each org unit."""
         self._by_id = {kind.id: kind for kind in kinds}
         self._fines_penalties = fines_penalties
+        # The stock one stays among them: a patron of a library with its own may still hold it from before
+        # (penalties-update-013).
         self.for_fines = frozenset({PATRON_EXCEEDS_FINES, *fines_penalties.values()})
         """The ids of those for fines: the stock one, and those that a setting puts in its place."""
 

@@ -162,6 +162,7 @@ class Limits:
         place = self._org_units.shortname(found.org_unit)
         origin = f"ILS: threshold of {self._profiles.name(found.profile)} at {place}"
         return ResolvedLimit(
+            # Whatever is configured: Evergreen compares with >= (penalties-update-015: 10.00 at a threshold of 10.00).
             limit=Limit(found.amount, Comparison.REACHES, origin),
             scope=None if everywhere else scope,
             from_ils=True,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from evergreen_groups.errors import DataError, HistoryError
+from evergreen_groups.errors import HistoryError, StateError
 from evergreen_groups.state.directory import make_state_directory
 
 _VERSION = 1
@@ -174,7 +174,7 @@ def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[
     threads and processes may do so at once.
 
     Raises:
-        DataError: the file is something else, or broken, or can't be made.
+        StateError: the file is something else, or broken, or can't be made.
         ConfigurationError: the directory can't be made.
     """
     path = make_state_directory(directory) / f"{name}.sqlite3"
@@ -184,7 +184,7 @@ def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[
             _make(path, script)
         return _prepared(path, script)
     except (sqlite3.DatabaseError, OSError) as error:
-        raise DataError(
+        raise StateError(
             "the {what} {path} can't be used ({reason})",
             advice=_ANEW,
             code="database-unusable",

@@ -35,6 +35,7 @@ REPORTS = "reports"
 
 # An echo touches no database; what takes longer isn't well.
 _ECHO_SECONDS = 2.0
+_SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
 
 _POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy" content="([ -!#-~]{1,500})">')
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -132,7 +133,9 @@ def _gateway_state(running: Service) -> str:
     if (last is None or last.seconds_ago > FRESH_SECONDS) and running.looking.acquire(blocking=False):
         try:
             with suppress(EvergreenGroupsError), running.breaker.watching():
-                running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+                gateway = running.gateway.within(_ECHO_SECONDS)
+                for name in _SERVICES:
+                    gateway.call(name, "opensrf.system.echo", "evergreen-groups")
         finally:
             running.looking.release()
         last = running.breaker.last_outcome()

@@ -27,7 +27,7 @@ def test_debtors_over_a_limit_are_found_by_the_query_that_was_measured(exchange_
     [
         ("audit-012", 3, BlockQuery.not_blocked),
         ("audit-014", 2, BlockQuery.not_over),
-        ("audit-015", 2, BlockQuery.by_hand),
+        ("audit-015", 2, BlockQuery.by_staff),
     ],
 )
 def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, query):

@@ -32,6 +32,8 @@ REFUSED = {
     "auth-064": (errors.PermissionDeniedError, {"permission": "VIEW_PERMISSION", "org_unit": 4, "number": 5000}),
     "errors-001": (errors.ServiceNotFoundError, {"sent": False, "service": "open-ils.nosuch"}),
     "errors-002": (errors.ServiceNotFoundError, {"sent": False, "service": "open-ils.cstore"}),
+    "3.12/releases-019": (errors.ServerError, {"status": 500}),
+    "3.12/releases-060": (errors.ServiceNotFoundError, {}),
     "errors-004": (errors.MethodNotFoundError, {"status": 404}),
     "errors-005": (errors.MethodNotFoundError, {"status": 404}),
     "errors-006": (errors.MethodNotFoundError, {"status": 404}),
