@@ -8,12 +8,14 @@ True
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.sandbox.data import load
+from evergreen_groups.sandbox.data import fill, load
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
 from evergreen_groups.sandbox.http import SandboxServer
@@ -124,6 +126,14 @@ class Sandbox:
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
         self._server.reset()
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Serve another dataset from now on, rows by class as in a file; all sessions end, and ``reset`` returns to it.
+
+        Raises:
+            ConfigurationError: a row that doesn't fit its class; what was there before stays.
+        """
+        self._server.refill(lambda connection: fill(connection, content))
 
     def start(self) -> Sandbox:
         """Serve in a background thread, and return at once."""
