@@ -141,6 +141,10 @@ class Library:
         """Whether the account sees somebody."""
         return patron["home_ou"] in self.viewable
 
+    def is_asking(self, patron: Row) -> bool:
+        """Whether somebody is the account itself, which sees its own record whatever its permissions."""
+        return bool(patron["id"] == self.account["id"])
+
     # who owes what
 
     def transactions(self, patron: int, scope: frozenset[int] | None = None) -> list[Decimal]:

@@ -186,7 +186,7 @@ class _Maker:
         if self.often(0.9):
             depth = chance.randint(0, self.levels - 1)
             perms += [["VIEW_USER", work, depth] for work in works]
-            whole = self.often(0.7)
+            whole = self.often(0.6)
             for permission in _PERMISSIONS:
                 if whole or self.often(0.6):
                     same = depth if whole or self.often(0.7) else chance.randint(0, self.levels - 1)
@@ -253,7 +253,7 @@ class _Maker:
         xact_type = "grocery" if kind == "mg" else "circulation"
         sums = {"total_owed": amount, "balance_owed": amount, "xact_type": xact_type}
         self.content["mbts"].append({**common, **sums})
-        if finished is None and self.often(0.05):  # made up for by a credit, the two transactions still open
+        if finished is None and self.often(0.15):  # made up for by a credit, the two transactions still open
             self.transaction += 1
             common = {"id": self.transaction, "usr": user, "xact_finish": None}
             self.content["mg"].append({**common, "billing_location": chance.choice(self.orgs)})

@@ -13,8 +13,9 @@ from typing import Any
 from reckoning.changes import changes
 from reckoning.library import Content, Library
 from reckoning.populations import PASSWORD, earlier
-from reckoning.reckoning import Document, audit, check, may_refuse, report
+from reckoning.reckoning import Document, audit, check, decision, may_refuse, report, summary
 
+from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
@@ -26,7 +27,7 @@ from evergreen_groups.report import Criteria, History, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import load
 
-JOBS = ("report", "audit", "check", "comparison")
+JOBS = ("report", "audit", "check", "summary", "comparison")
 
 Refusal = EvergreenGroupsError
 
@@ -150,6 +151,24 @@ def _check(product: Product, content: Content) -> Iterator[str]:
             yield from (f"{patron}: {text}" for text in found)
 
 
+def _summary(product: Product, content: Content) -> Iterator[str]:
+    """What the hooks say: of a patron and the group, and whether the patron is blocked."""
+    client, library = product.client(content), Library(content)
+    for patron in content["_question"]["check"]:
+        asked: list[tuple[str, Callable[[Client, int], Any], Document | None]] = [
+            ("summary", hooks.patron_summary, summary(library, patron)),
+            ("decision", hooks.block_decision, decision(library, patron)),
+        ]
+        for what, hook, expected in asked:
+
+            def answer(hook: Callable[[Client, int], Any] = hook, patron: int = patron) -> Document:
+                return hooks.as_json(hook(client, patron))
+
+            for said, reckoned in _judged(answer, expected, may_refuse(library, f"{what} {patron}")):
+                found = [said] if isinstance(said, str) else differences(said, reckoned)
+                yield from (f"{what} {patron}: {text}" for text in found)
+
+
 def _comparison(product: Product, content: Content) -> Iterator[str]:
     """Two runs, of which the second one is held against the first; only the comparison is judged here."""
     before, library = Library(earlier(content)), Library(content)
@@ -188,6 +207,7 @@ _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "report": _report,
     "audit": _audit,
     "check": _check,
+    "summary": _summary,
     "comparison": _comparison,
 }
 

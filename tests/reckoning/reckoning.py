@@ -310,6 +310,61 @@ def _recorded(library: Library, patron: Row, row: Row) -> Document:
     }
 
 
+# what the desk and other systems see
+
+
+def summary(library: Library, patron_id: int) -> Document | None:
+    """The hooks' document about a patron and the group, None where the account doesn't see the patron, or it's deleted."""
+    patron = library.patrons.get(patron_id)
+    if patron is None or not library.visible(patron):
+        return None
+    members = library.groups()[patron["usrgroup"]]
+    visible = [one for one in members if library.visible(one)]
+    visible.sort(key=lambda one: (one["master_account"] != "t", name(one).casefold(), one["id"]))
+    hidden = [one for one in members if not library.visible(one)]
+    leads = [one["id"] for one in visible if one["master_account"] == "t"]
+    return {
+        "patron": patron_id,
+        "barcode": library.cards.get(patron.get("card")),
+        "show": len(members) > 1,
+        "own_fines": money(library.owes(patron_id)),
+        "blocked": library.over(patron),
+        "limit": library.limit(patron).document()["amount"],
+        "group": patron["usrgroup"],
+        "group_fines": money(library.combined(members)),
+        "lead": min(leads, default=None),
+        "hidden_members": {"count": len(hidden), "fines": money(library.combined(hidden))},
+        "members": [
+            {
+                "id": one["id"],
+                "name": name(one),
+                "barcode": library.cards.get(one.get("card")),
+                "library": library.shortname(one["home_ou"]),
+                "own_fines": money(library.owes(one["id"])),
+                "limit": library.limit(one).document()["amount"],
+                "blocked": library.over(one),
+                "group_lead": one["master_account"] == "t",
+            }
+            for one in visible
+        ],
+    }
+
+
+def decision(library: Library, patron_id: int) -> Document | None:
+    """The hooks' document about whether somebody is blocked, None as with :func:`summary`; the account may ask of itself."""
+    patron = library.patrons.get(patron_id)
+    if patron is None or not (library.visible(patron) or library.is_asking(patron)):
+        return None
+    limit = library.limit(patron).document()
+    return {
+        "patron": patron_id,
+        "blocked": library.over(patron),
+        "own_fines": money(library.counted(patron)),
+        "limit": limit["amount"],
+        "comparison": limit["comparison"],
+    }
+
+
 # when an error is right
 
 
@@ -321,9 +376,13 @@ def may_refuse(library: Library, what: str) -> bool:
     the home library of the patron.
     """
     about = _about(library, what)
-    if about and not library.may_count:
+    if about and not library.may_count and not what.startswith("decision"):
+        return True
+    if any(not library.visible(patron) for patron in about):  # the account itself
         return True
     thresholds, transactions = library.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD"), library.orgs_with("VIEW_USER_TRANSACTIONS")
+    if what == "audit" and library.question["policy"]["limit"] == "ils" and not library.viewable <= thresholds:
+        return True  # which limits there are is asked beforehand, of every library
     by_ils = [patron for patron in about if library.limit(patron).origin.startswith("ILS")]
     return any(
         patron["home_ou"] not in thresholds
@@ -341,5 +400,8 @@ def _about(library: Library, what: str) -> list[Row]:
         return [patron for patron in visible if patron["usrgroup"] in found]
     if what == "audit":
         return visible
-    wanted = library.people[int(what.removeprefix("check "))]
+    job, number = what.split()
+    wanted = library.people[int(number)]
+    if job == "decision":
+        return [wanted]
     return [patron for patron in visible if patron["usrgroup"] == wanted["usrgroup"]]
