@@ -126,7 +126,8 @@ class _Maker:
         numbers = chance.sample(range(1, 60), 10)
         units: list[Row] = [_unit(numbers.pop(), 0, None)]
         for level in range(1, self.levels):
-            above = [unit for unit in units if unit["ou_type"] == level]
+            leap = self.often(0.1)  # a library right below the consortium, say, with no system in between
+            above = [unit for unit in units if unit["ou_type"] == level or (leap and unit["ou_type"] < level)]
             for _ in range(chance.randint(1, 3)):
                 units.append(_unit(numbers.pop(), level, chance.choice(above)["id"]))
         self.orgs = [unit["id"] for unit in units]
@@ -147,8 +148,12 @@ class _Maker:
                 self._override(org, chance.choice(_OTHER_RULES), chance.choice(_CUSTOM))
         self._leave_out_what_is_ambiguous()
         places = {
-            (chance.choice(self.orgs), chance.choice(PROFILES)["id"], chance.choice((1, 1, 1, 2, *_CUSTOM)))
-            for _ in range(chance.randint(0, 6))
+            (
+                chance.choice(self.orgs),
+                chance.choice((1, 1, 2, 2, 3, 11, 12, 13)),
+                chance.choice((1, 1, 1, 1, 1, 2, *_CUSTOM)),
+            )
+            for _ in range(chance.choice((0, 2, 4, 8)))
         }
         content["pgpt"] = [
             {"id": id, "org_unit": org, "grp": profile, "penalty": penalty, "threshold": chance.choice(_THRESHOLDS)}
@@ -230,6 +235,7 @@ class _Maker:
         chance = self.chance
         person.update(
             deleted=self._flag(0.1),
+            active=self._flag(0.95),
             master_account=self._flag(0.4),
             juvenile=self._flag(0.2),
             dob=chance.choice((None, None, "1970-05-05", "2020-05-05")),
@@ -307,7 +313,7 @@ class _Maker:
                 "sort": chance.choice(("total", "members", "name", "library")),
             },
             "audit": {"orgs": self.some(list(names.values()), 2) if self.often(0.3) else []},
-            "check": chance.sample(patrons, min(2, len(patrons))),
+            "check": [chance.choice(patrons)],
         }
 
     def before(self) -> None:

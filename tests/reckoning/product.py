@@ -43,6 +43,8 @@ class Product:
     gateway: Gateway
     directory: Path
     runs: int = 0
+    _loaded: Content | None = None
+    _client: Client | None = None
 
     def differences(self, content: Content, job: str) -> list[str]:
         """Where the product's answer for one of ``JOBS`` isn't what was reckoned: where in the document, and how."""
@@ -50,6 +52,11 @@ class Product:
 
     def client(self, content: Content) -> Client:
         """The jobs, over a sandbox that holds this data set, in a session of the account that asks."""
+        if self._client is None or self._loaded is not content:
+            self._client, self._loaded = self._logged_in(content), content
+        return self._client
+
+    def _logged_in(self, content: Content) -> Client:
         self.sandbox.load(content)
         account = {"username": content["_question"]["account"], "password": PASSWORD, "type": "staff"}
         token = self.gateway.call("open-ils.auth", "open-ils.auth.login", account).value["payload"]["authtoken"]
@@ -173,8 +180,7 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
     """Two runs, of which the second one is held against the first; only the comparison is judged here."""
     before, library = Library(earlier(content)), Library(content)
     product.runs += 1
-    directory = product.directory / f"history-{product.runs}"
-    with History(directory, product.sandbox.url) as history:
+    with History(product.directory, f"{product.sandbox.url}/{product.runs}") as history:
         try:
             client = product.client(earlier(content))
             history.record(client.report(_criteria(client, content)))
