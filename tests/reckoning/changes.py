@@ -83,7 +83,9 @@ def changes(earlier: Library, library: Library, groups: list[Document]) -> Docum
         for number, one in now.items()
         if number in shown
     }
-    gone = sorted((was for number, was in before.items() if number not in heir), key=lambda was: (-was.fines, was.number))
+    gone = sorted(
+        (was for number, was in before.items() if number not in heir), key=lambda was: (-was.fines, was.number)
+    )
     cleared = [was for was in gone if not was.libraries <= unseen]
     kinds = ["new", "worse", "better", "unchanged"]
     counts = {kind: sum(change["kind"] == kind for change in by_group.values()) for kind in kinds}

@@ -184,7 +184,9 @@ class Library:
                     if (rule.get("profile"), rule.get("library")) == names:
                         reaches = rule.get("comparison", policy["comparison"]) == "reaches"
                         words = [names[0] or "", f"at {names[1]}" if names[1] else ""]
-                        return OwnLimit(_amount(rule["limit"]), reaches, " ".join(filter(None, ["configuration:", *words])))
+                        return OwnLimit(
+                            _amount(rule["limit"]), reaches, " ".join(filter(None, ["configuration:", *words]))
+                        )
         if policy["limit"] == "ils":
             return self._threshold(patron)
         return OwnLimit(_amount(policy["limit"]), policy["comparison"] == "reaches", "configuration")
@@ -231,7 +233,11 @@ class Library:
 
     def blocks(self, penalty: int) -> list[str]:
         """What a penalty blocks; nothing, where it's a mere note."""
-        return str(self.penalties[penalty].get("block_list") or "").split("|") if self.penalties[penalty].get("block_list") else []
+        return (
+            str(self.penalties[penalty].get("block_list") or "").split("|")
+            if self.penalties[penalty].get("block_list")
+            else []
+        )
 
     def in_force(self, patron: int) -> list[Row]:
         """Somebody's penalties that haven't been archived, by id."""

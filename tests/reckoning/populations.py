@@ -188,7 +188,7 @@ class _Maker:
         root = self.orgs[0]
         works = self.some(self.orgs, 3) or [chance.choice(self.orgs)]
         perms = [["STAFF_LOGIN", works[0], 0]]
-        if self.often(0.9):
+        if self.often(0.95):
             depth = chance.randint(0, self.levels - 1)
             perms += [["VIEW_USER", work, depth] for work in works]
             whole = self.often(0.6)
@@ -214,7 +214,9 @@ class _Maker:
         homes = self.orgs if self.often(0.5) else chance.sample(self.orgs, min(2, len(self.orgs)))
         for id in sorted(chance.sample(range(1000, 1040), count)):
             group = groups[0] if large else chance.choice(groups) if self.often(0.85) else id
-            self._person(id, str(id), profile=chance.choice((2, 11, 11, 12, 13)), home=chance.choice(homes), group=group)
+            self._person(
+                id, str(id), profile=chance.choice((2, 11, 11, 12, 13)), home=chance.choice(homes), group=group
+            )
             self._details(self.content["au"][-1])
         for person in self.content["au"]:
             for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
@@ -277,7 +279,7 @@ class _Maker:
                     "usr": chance.choice(self.content["au"])["id"],
                     "standing_penalty": chance.choice((1, 1, 1, 2, 20, 25, 25, *_CUSTOM)),
                     "org_unit": chance.choice(self.orgs),
-                    "staff": chance.choice((None, None, 3)),
+                    "staff": chance.choice((None, None, 3, 2)),
                     "stop_date": chance.choice((None, None, None, LONG_AGO, YEARS_AHEAD)),
                 }
             )
@@ -320,18 +322,11 @@ class _Maker:
         """The run before: some owed otherwise, were in other groups, or weren't seen by the account."""
         chance, earlier = self.chance, copy.deepcopy({name: self.content[name] for name in ("au", "mbts")})
         groups = sorted({person["usrgroup"] for person in earlier["au"]})
+        renumbered = chance.choice(groups) if self.often(0.2) else None
         for person in earlier["au"]:
-            if self.often(0.25):
-                person["usrgroup"] = chance.choice((*groups, 777))
-            if person["id"] >= 1000 and self.often(0.1):
-                person["deleted"] = "t" if person["deleted"] == "f" else "f"
-            if person["id"] >= 1000 and self.often(0.1):
-                person["home_ou"] = chance.choice(self.orgs)
-        if self.often(0.2):
-            renumbered = chance.choice(groups)
-            for person in earlier["au"]:
-                if person["usrgroup"] == renumbered:
-                    person["usrgroup"] = 778
+            self._otherwise(person, groups)
+            if person["usrgroup"] == renumbered:
+                person["usrgroup"] = 778
         for row in earlier["mbts"]:
             if self.often(0.3):
                 row["balance_owed"] = row["total_owed"] = chance.choice(_AMOUNTS)
@@ -341,6 +336,15 @@ class _Maker:
             others = [[name, work, depth if name == "VIEW_USER" else old] for name, work, old in perms]
             earlier["staff_permissions"] = {"asker": {"password": PASSWORD, "type": "staff", "perms": others}}
         self.content["_before"] = earlier
+
+    def _otherwise(self, person: Row, groups: Sequence[int]) -> None:
+        """What was otherwise with one person."""
+        if self.often(0.25):
+            person["usrgroup"] = self.chance.choice((*groups, 777))
+        if person["id"] >= 1000 and self.often(0.1):
+            person["deleted"] = "t" if person["deleted"] == "f" else "f"
+        if person["id"] >= 1000 and self.often(0.1):
+            person["home_ou"] = self.chance.choice(self.orgs)
 
 
 def _unit(id: int, level: int, parent: int | None) -> Row:

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reckoning.auditing import audit
 from reckoning.changes import changes
+from reckoning.desk import check, decision, summary
 from reckoning.library import Content, Library
 from reckoning.populations import PASSWORD, earlier
-from reckoning.reckoning import Document, audit, check, decision, may_refuse, report, summary
+from reckoning.reckoning import Document, may_refuse, report
 
 from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.client import Client
-from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit
@@ -29,7 +31,8 @@ from evergreen_groups.settings import load
 
 JOBS = ("report", "audit", "check", "summary", "comparison")
 
-Refusal = EvergreenGroupsError
+REFUSALS = (PermissionDeniedError, NotFoundError, DataError)
+"""Errors that may be right; any other is a difference, whatever the account may see."""
 
 
 @dataclass
@@ -120,7 +123,7 @@ def _report(product: Product, content: Content) -> Iterator[str]:
         else:
             yield from differences(said, expected)
             if bool(said["notes"]) == library.sees_everything:
-                yield f"notes: {said['notes']}, and the account {'sees' if library.sees_everything else 'does not see'} everybody"
+                yield f"notes: {len(said['notes'])}; does the account see everybody? {library.sees_everything}"
 
 
 def _audit(product: Product, content: Content) -> Iterator[str]:
@@ -184,8 +187,8 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
         try:
             client = product.client(earlier(content))
             history.record(client.report(_criteria(client, content)))
-        except Refusal:
-            return  # judged elsewhere
+        except EvergreenGroupsError:
+            return  # the report's own affair
         client = product.client(content)
 
         def answer() -> Document:
@@ -224,9 +227,9 @@ def _judged(
     """The answer and what was reckoned, or a sentence in place of the former where one of them is an error."""
     try:
         said = answer()
-    except Refusal as error:
-        if expected is not None and not may_refuse:
-            yield f"{type(error).__name__}: {error}", expected
+    except EvergreenGroupsError as error:
+        if not isinstance(error, REFUSALS) or (expected is not None and not may_refuse):
+            yield f"{type(error).__name__}: {error}", {}
         return
     if expected is None:
         yield "an answer where there is none to give", {}

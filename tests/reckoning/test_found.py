@@ -186,7 +186,9 @@ DEBTORS_ALONE = pytest.mark.xfail(reason="the audit's query passes over open tra
 
 
 @pytest.mark.parametrize(
-    "owed", [pytest.param([(BR1, "0.00")], marks=DEBTORS_ALONE), [(BR1, "3.00"), (BR2, "-3.00")]], ids=["zero", "net zero"]
+    "owed",
+    [pytest.param([(BR1, "0.00")], marks=DEBTORS_ALONE), [(BR1, "3.00"), (BR2, "-3.00")]],
+    ids=["zero", "net zero"],
 )
 @pytest.mark.parametrize("limit", ["0.00", "ils"])
 def test_open_transactions_that_add_up_to_nothing_reach_it(
