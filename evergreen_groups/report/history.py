@@ -118,7 +118,7 @@ class History:
         database.execute("DELETE FROM listings WHERE run IN (SELECT id FROM runs WHERE series = ?)", (series,))
         new = database.execute(
             "INSERT INTO runs (series, at, unseen) VALUES (?, ?, ?)",
-            (series, _text(report.generated_at), json.dumps(sorted(report.unseen))),
+            (series, _text(report.generated_at), json.dumps(sorted(report.hidden_libraries))),
         ).lastrowid
         database.executemany(
             "INSERT INTO totals VALUES (?, ?, ?, ?, ?)",
@@ -150,7 +150,12 @@ def recorded_runs(directory: Path, *, wait: float = WAIT) -> int | None:
         with file.errors_named():
             (verdict,) = file.database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
-                raise HistoryError(f"the history {path} is damaged: move it away to begin a new one")
+                raise HistoryError(
+                    "the history {path} is damaged",
+                    advice="move it away to begin a new one",
+                    code="history-damaged",
+                    values={"path": path},
+                )
             (count,) = file.database.execute("SELECT count(*) FROM runs").fetchone()
             return int(count)
     finally:

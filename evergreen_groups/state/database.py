@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from evergreen_groups.errors import DataError, HistoryError
+from evergreen_groups.errors import HistoryError, StateError
 from evergreen_groups.state.directory import make_state_directory
 
 _VERSION = 1
@@ -27,6 +27,7 @@ _SCHEMA = (
     " combined_fines TEXT NOT NULL, certain INTEGER NOT NULL, member_count INTEGER NOT NULL, members TEXT NOT NULL,"
     " library TEXT NOT NULL, libraries TEXT NOT NULL, PRIMARY KEY (run, number)) WITHOUT ROWID",
 )
+_ANEW = "move it away to begin a new one"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "make room on the disk",
     sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
@@ -65,14 +66,20 @@ class HistoryFile:
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
+                # A file that was there before has the mode that somebody gave it; it names patrons.
                 os.fchmod(descriptor, 0o600)
             finally:
                 os.close(descriptor)
         except OSError as error:
-            advice = _ADVICE[sqlite3.SQLITE_CANTOPEN]
-            raise HistoryError(f"the history {self._path} can't be opened: {error.strerror}; {advice}") from error
+            raise HistoryError(
+                "the history {path} can't be opened: {reason}",
+                advice=_ADVICE[sqlite3.SQLITE_CANTOPEN],
+                code="history-not-opened",
+                values={"path": self._path, "reason": error.strerror},
+            ) from error
 
     def _prepare(self) -> None:
+        # WAL lets readers read while a run writes; FULL, for what a run has published must not be lost to a power cut.
         self.database.execute("PRAGMA journal_mode=WAL")
         self.database.execute("PRAGMA synchronous=FULL")
         self.database.execute("PRAGMA foreign_keys=ON")
@@ -82,7 +89,10 @@ class HistoryFile:
                     self._make_tables()
         if self._version() != _VERSION:
             raise HistoryError(
-                f"the history {self._path} was written by another release; move it away to begin a new one"
+                "the history {path} was written by another release",
+                advice=_ANEW,
+                code="history-of-another-release",
+                values={"path": self._path},
             )
 
     def _version(self) -> int:
@@ -90,9 +100,12 @@ class HistoryFile:
         return int(version)
 
     def _make_tables(self) -> None:
+        # Some other program's database is left as it is.
         (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if others:
-            raise HistoryError(f"{self._path} isn't a history: move it away to begin one")
+            raise HistoryError(
+                "{path} isn't a history", advice=_ANEW, code="not-a-history", values={"path": self._path}
+            )
         for statement in _SCHEMA:
             self.database.execute(statement)
         self.database.execute(f"PRAGMA user_version={_VERSION}")
@@ -128,18 +141,26 @@ class HistoryFile:
             raise self._named(error) from error
         except (ValueError, TypeError, ArithmeticError) as error:
             raise HistoryError(
-                f"the history {self._path} holds something it never wrote; move it away to begin a new one"
+                "the history {path} holds something it never wrote",
+                advice=_ANEW,
+                code="history-broken",
+                values={"path": self._path},
             ) from error
 
     def _named(self, error: sqlite3.Error) -> HistoryError:
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return HistoryError(
-                f"the history {self._path} has been held by another process for {self._wait:g} seconds; end it "
-                "(fuser names it), or run again later"
+                "the history {path} has been held by another process for {seconds:g} seconds",
+                advice="end it (fuser names it), or run again later",
+                code="history-busy",
+                values={"path": self._path, "seconds": self._wait},
             )
-        advice = _ADVICE.get(code, "move it away to begin a new one")
-        return HistoryError(f"the history {self._path} can't be used ({error}); {advice}")
+        return HistoryError(
+            "the history {path} can't be used ({reason})",
+            advice=_ADVICE.get(code, _ANEW),
+            values={"path": self._path, "reason": error},
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -153,7 +174,7 @@ def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[
     threads and processes may do so at once.
 
     Raises:
-        DataError: the file is something else, or broken, or can't be made.
+        StateError: the file is something else, or broken, or can't be made.
         ConfigurationError: the directory can't be made.
     """
     path = make_state_directory(directory) / f"{name}.sqlite3"
@@ -163,7 +184,12 @@ def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[
             _make(path, script)
         return _prepared(path, script)
     except (sqlite3.DatabaseError, OSError) as error:
-        raise DataError(f"the {what} {path} can't be used ({error}); move it away to begin a new one") from error
+        raise StateError(
+            "the {what} {path} can't be used ({reason})",
+            advice=_ANEW,
+            code="database-unusable",
+            values={"what": what, "path": path, "reason": error},
+        ) from error
 
 
 def _make(path: Path, script: str) -> None:
@@ -183,11 +209,14 @@ def _make(path: Path, script: str) -> None:
 
 def _prepared(path: Path, script: str) -> sqlite3.Connection:
     """Connect, and make what isn't there yet."""
+    # Seconds: writes here take milliseconds, so ten of them mean that something holds the file.
     database = sqlite3.connect(path, isolation_level=None, timeout=10)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         database.execute("PRAGMA foreign_keys=ON")
+        # FULL: on disk when a statement returns. A step is written down before its request is sent, and a power cut in
+        # between must not undo the first of the two.
         database.executescript(script)
     except sqlite3.DatabaseError:
         database.close()
@@ -197,6 +226,7 @@ def _prepared(path: Path, script: str) -> sqlite3.Connection:
 
 def _only_grows(table: str, what: str) -> str:
     return "".join(
+        # In the file itself, so that other programs that open it are kept from it as well.
         f"CREATE TRIGGER IF NOT EXISTS {table}_{verb.lower()} BEFORE {verb} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, 'the {what} only grows'); END;\n"
         for verb in ("UPDATE", "DELETE")

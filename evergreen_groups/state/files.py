@@ -62,6 +62,7 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
         with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
             yield stream
             stream.flush()
+            # Before the name leads to it: after a power cut an empty file would stand there, whole by all appearances.
             os.fsync(stream.fileno())
             _move(temporary, path)
     except BaseException as error:  # an interrupt as well must leave nothing behind
@@ -77,6 +78,7 @@ def _beside(path: Path) -> tuple[int, Path]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
+    # A name has at most 255 bytes, mkstemp's own letters and the ending among them.
     prefix = f".{path.name[:100]}."
     _remove_abandoned(path.parent, prefix)
     while True:
@@ -104,6 +106,7 @@ def _is_temporary(name: str, prefix: str) -> bool:
 
 def _move(temporary: Path, path: Path) -> None:
     """Put the finished file in its place, and the directory's new entry on disk where the system lets us."""
+    # On the same disk, so it happens in one step; readers have the old file or the new one.
     temporary.replace(path)
     sync_directory(path.parent)
 
@@ -131,6 +134,8 @@ def writing_in(directory: Path) -> Iterator[None]:
 
 
 def _cannot_write(path: Path, error: OSError, kind: str = "file") -> ConfigurationError:
-    advice = _ADVICE.get(error.errno or 0, "name another {kind}").format(kind=kind)
-    kind_of_error = DiskError if error.errno in _DISK_ERRORS else ConfigurationError
-    return kind_of_error(f"cannot write {path}: {error.strerror or error}; {advice}")
+    advice = _ADVICE.get(error.errno or 0, "name another {kind}")
+    values = {"path": path, "reason": error.strerror or error, "kind": kind}
+    if error.errno in _DISK_ERRORS:
+        return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
+    return ConfigurationError("cannot write {path}: {reason}", advice=advice, code="file-not-written", values=values)

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
-from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.problems import ProblemError, unreachable
 
 
 class BreakerState(Enum):
@@ -90,11 +90,12 @@ class Breaker:
         with self._lock:
             now = self._clock()
             if self._open_until is not None:
+                # One at a time, or a gateway that has just come back gets all that waited at once.
                 if self._probe is not None or now < self._open_until:
-                    raise ProblemError(503, "The ILS can't be reached.", retry_after=self._open_until - now)
+                    raise unreachable(self._open_until - now)
                 self._probe = ticket
             elif sum(now - began >= self._patience for began in self._began.values()) >= self._most_waiting:
-                raise ProblemError(503, "Too many requests wait for the ILS already.", retry_after=self._patience)
+                raise _too_many_wait(self._patience)
             self._began[ticket] = now
 
     def _leave(self, ticket: object, answered: bool | None) -> None:
@@ -113,13 +114,21 @@ class Breaker:
                 self._open_until = now + self._pause
 
 
+def _too_many_wait(seconds: float) -> ProblemError:
+    return ProblemError(
+        503, "Too many requests wait for the ILS already.", code="too-many-waiting", retry_after=seconds
+    )
+
+
 def _is_dead(error: GatewayError) -> bool:
     """Whether an error says that no usable answer comes from the gateway."""
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
+    # A refusal is an answer too: the gateway lives.
     return isinstance(error, TransportError)
 
 
+# A bound on memory: whoever makes up keys without end pushes out the oldest.
 MOST_KEYS = 10_000
 """How many keys are remembered; those that asked the longest time ago are forgotten first."""
 
@@ -134,6 +143,7 @@ class RateLimit:
         self._clock = clock
         self._refusal = refusal
         self._interval = 60.0 / per_minute
+        # A desk opens a patron with several requests at once.
         self._burst = max(1.0, per_minute / 10)
         self._lock = threading.Lock()
         self._due: OrderedDict[str, float] = OrderedDict()  # when each key's requests so far are paid off
@@ -166,7 +176,9 @@ class RateLimit:
 
     def _refuse_for(self, seconds: float) -> None:
         if seconds > 0:
-            raise ProblemError(429, self._refusal, retry_after=seconds)
+            raise ProblemError(
+                429, "{refusal}", code="too-many-requests", values={"refusal": self._refusal}, retry_after=seconds
+            )
 
 
 class Turns:
@@ -207,7 +219,7 @@ class Turns:
             if turn.is_set():  # in the last moment
                 return
             self._waiting.remove(turn)
-        raise ProblemError(503, "Too many requests wait for the ILS already.", retry_after=self._patience)
+        raise _too_many_wait(self._patience)
 
     def _go(self) -> None:
         with self._lock:

@@ -146,7 +146,13 @@ def _listening(host: str, port: int) -> socket.socket:
             raise
     except (OSError, ValueError) as error:  # ValueError: the name can't be one at all
         reason = getattr(error, "strerror", None) or "not a host's name"
-        raise ConfigurationError(f"port {port} on {host} can't be used: {reason}; try another") from error
+        raise ConfigurationError(
+            "port {port} on {host} can't be used: {reason}",
+            advice="try another",
+            setting="serve.port",
+            code="port-unusable",
+            values={"port": port, "host": host, "reason": reason},
+        ) from error
     return listener
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PersonFinding
 from evergreen_groups.render import CONFIDENTIAL, local_time, printable
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
@@ -17,6 +16,9 @@ from evergreen_groups.render.audit.wording import (
     looked_at,
     person_words,
 )
+
+if TYPE_CHECKING:
+    from evergreen_groups.audit import Audit, GroupFinding, PatronFinding
 
 
 def write_listing(audit: Audit, stream: TextIO) -> None:
@@ -36,31 +38,29 @@ def _lines(audit: Audit) -> Iterator[str]:
         yield ""
         yield f"{HEADINGS[kind]}: {audit.count(kind):,}"
         yield f"  {WHAT_TO_DO[kind]}"
-        if kind is FindingKind.ACCIDENTAL:
-            for group in audit.groups:
-                yield from _group(group)
-        else:
-            for person in audit.of_kind(kind):
-                yield from _person(person)
+        for group in audit.groups_of_kind(kind):
+            yield from _group(group)
+        for person in audit.of_kind(kind):
+            yield from _person(person)
     yield ""
     yield CONFIDENTIAL
 
 
-def person_heading(finding: PersonFinding) -> str:
+def person_heading(finding: PatronFinding) -> str:
     """Who it is: name, card, library and group."""
     member = finding.member
     barcode = printable(member.barcode or "no card")
-    return f"{printable(member.name)} ({barcode}), {printable(member.library)}, group {finding.group}"
+    return f"{printable(member.name)} ({barcode}), {printable(member.library)}, group {member.patron.group}"
 
 
-def _person(finding: PersonFinding) -> Iterator[str]:
+def _person(finding: PatronFinding) -> Iterator[str]:
     yield f"  {person_heading(finding)}"
     yield f"    {person_words(finding)}"
 
 
 def _group(finding: GroupFinding) -> Iterator[str]:
     group = finding.group
-    yield f"  Group {group.group}: {group_words(finding)}"
+    yield f"  Group {group.number}: {group_words(finding)}"
     names = "; ".join(f"{printable(member.name)}, {printable(member.library)}" for member in group.members)
     hidden = f"; {group.hidden_member_count} more out of sight" if group.hidden_member_count else ""
     yield f"    {names}{hidden}"
