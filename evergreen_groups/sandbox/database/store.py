@@ -1,4 +1,7 @@
-"""The sandbox's state: an SQLite database with a table for each class of the IDL."""
+"""The sandbox's state: an SQLite database with a table for each class of the IDL.
+
+It is one module because who reads, who writes and what the fresh state is all depend on the same connections.
+"""
 
 from __future__ import annotations
 
