@@ -1,4 +1,11 @@
-"""What one process of the service shares between its requests."""
+"""What one process of the service shares between its requests.
+
+All of it is in that process's memory, and nothing is shared with another: who was admitted a moment ago, how often
+each session and address has asked (:class:`Admission`), limits and their reference data, whether the gateway answers
+(:class:`Breaker`) and who waits for it (:class:`Turns`). So of several instances, each allows ``[serve] rate_limit`` and
+``[serve] threads`` for itself, and finds out for itself that the gateway is dead. Nothing is lost with a process but
+that. What has to outlive it is a file in the state directory: the audit trail of events, and the journal.
+"""
 
 from __future__ import annotations
 
