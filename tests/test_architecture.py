@@ -48,6 +48,7 @@ GROUND = {"errors", "exit_status", "formats", "money", "policy", "progress", "tt
 """What stands below every room, and is imported by any."""
 GROUND_MAY_IMPORT = {
     "exit_status": {"errors"},
+    "formats": {"errors"},
     "policy": {"errors", "money"},
     "money": {"errors"},
 }

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit.findings import GroupFinding
+from evergreen_groups.audit.findings import GroupFinding, Reason
 from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import GroupReader, MembershipReader, Patron, RangeSearch
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access
 
@@ -40,6 +41,12 @@ class _Traits:
     expire_date: datetime | None
 
 
+def find_accidental_groups(context: SearchContext) -> list[GroupFinding]:
+    """The search for groups that look accidental."""
+    search = AccidentalGroupSearch(context.gateway, context.reader, context.access, context.now, context.progress)
+    return search.run(context.chosen)
+
+
 class AccidentalGroupSearch:
     """Finds groups of two and more that look accidental."""
 
@@ -53,15 +60,14 @@ class AccidentalGroupSearch:
         self._progress = progress
 
     def run(self, homes: Collection[int]) -> list[GroupFinding]:
-        """All of them with a member at home at ``homes`` (org unit ids, none: everywhere), by group number."""
+        """All of them with a member at home at ``homes`` (org unit ids, none: everywhere), in no order."""
         query = AccidentalGroups(
             unusual_size=UNUSUAL_SIZE,
             long_ago=self._now - LONG_EXPIRED,
             homes=homes,
             viewable_orgs=() if self._access.everywhere else self._access.viewable,
         )
-        found = RangeSearch(self._gateway, query, self._progress).pushed_down(self._examine)
-        return sorted(found, key=lambda finding: finding.group.group)
+        return list(RangeSearch(self._gateway, query, self._progress).pushed_down(self._examine))
 
     def _examine(self, patrons: Sequence[Patron]) -> list[GroupFinding]:
         """Say of whole groups why each looks accidental, and leave out those that don't after all."""
@@ -80,7 +86,7 @@ class AccidentalGroupSearch:
                 reasons.extend(_without_lead(members, deleted=group.group in with_deleted_lead))
                 reasons.extend(_about_strangers(members, addresses))
             if group.member_count >= UNUSUAL_SIZE:
-                reasons.append(f"It is unusually large: {group.member_count} members.")
+                reasons.append(Reason("unusually-large", {"count": group.member_count}))
             if reasons and group.member_count > 1:
                 findings.append(GroupFinding(group, tuple(reasons)))
         return findings
@@ -111,24 +117,24 @@ def _years(born: date | datetime, today: date) -> int:
     return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
 
 
-def _without_lead(members: Sequence[_Traits], *, deleted: bool) -> Iterator[str]:
+def _without_lead(members: Sequence[_Traits], *, deleted: bool) -> Iterator[Reason]:
     if not any(member.patron.group_lead for member in members):
-        yield "Its lead is deleted." if deleted else "It has no lead."
+        yield Reason("lead-deleted" if deleted else "no-lead")
 
 
-def _about_leads(members: Sequence[_Traits], now: datetime) -> Iterator[str]:
+def _about_leads(members: Sequence[_Traits], now: datetime) -> Iterator[Reason]:
     leads = [member for member in members if member.patron.group_lead]
     if len(leads) > 1:
-        yield f"It has {len(leads)} leads."
+        yield Reason("several-leads", {"count": len(leads)})
     long_ago = now.astimezone(UTC) - LONG_EXPIRED
     expired = [lead for lead in leads if lead.expire_date is not None and lead.expire_date < long_ago]
     for lead in expired:
-        yield f"The account of its lead {lead.patron.name} expired on {lead.expire_date:%Y-%m-%d}."
+        yield Reason("lead-expired", {"name": lead.patron.name, "date": lead.expire_date})
 
 
-def _about_strangers(members: Sequence[_Traits], addresses: Mapping[int, frozenset[Address]]) -> Iterator[str]:
+def _about_strangers(members: Sequence[_Traits], addresses: Mapping[int, frozenset[Address]]) -> Iterator[Reason]:
     for stranger in _strangers(members, addresses):
-        yield f"{stranger.patron.name} shares neither surname nor address nor home library with another adult."
+        yield Reason("stranger", {"name": stranger.patron.name})
 
 
 def _strangers(members: Sequence[_Traits], addresses: Mapping[int, frozenset[Address]]) -> list[_Traits]:

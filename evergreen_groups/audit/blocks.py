@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from evergreen_groups.audit.findings import FindingKind, PersonFinding
+from evergreen_groups.audit.findings import AppliedLimit, FindingKind, PersonFinding, Reason
 from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups import FIELDS, GroupFines, GroupReader, Member, Patron, Query, patrons_of, read_profiles
@@ -16,6 +16,7 @@ from evergreen_groups.limits import Decided, Limits, OwnDebt, decide_all
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.audit.limit_bounds import LimitBounds
 
 _PAGE = 4_000
@@ -28,6 +29,17 @@ class _JudgedPatron(NamedTuple):
     member: Member
     decided: Decided
     rows: Sequence[PenaltyRow]
+
+
+def find_blocks(context: SearchContext) -> list[PersonFinding]:
+    """The search for the kinds that compare blocks with own fines."""
+    context.progress("reading penalties", len(context.penalties.names))
+    search = BlockSearch(
+        context.gateway, context.org_units, context.reader, context.penalties, context.limits, context.bounds
+    )
+    found = search.run(context.homes)
+    context.progress("reading people", len(found))
+    return found
 
 
 class BlockSearch:
@@ -50,7 +62,7 @@ class BlockSearch:
         self._bounds = bounds
 
     def run(self, homes: Collection[int]) -> list[PersonFinding]:
-        """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), by kind, most owed first.
+        """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), in no order.
 
         What the ILS answers is looked at once more with the balances read afterwards, which may have changed.
         """
@@ -60,14 +72,11 @@ class BlockSearch:
         not_blocked, not_over, by_hand = self._gateway.map(self._patrons, questions)
         people = self._people({patron.id: patron for patron in (*not_blocked, *not_over, *by_hand)})
         groups = self._reader.of_numbers({patron.group for patron in by_hand}) if by_hand else {}
-        found = [
+        return [
             *self._not_blocked(people[patron.id] for patron in not_blocked),
             *self._not_over(people[patron.id] for patron in not_over),
             *self._by_hand((people[patron.id] for patron in by_hand), groups),
         ]
-        order = list(FindingKind)
-        found.sort(key=lambda it: (order.index(it.kind), -it.member.own_fines, it.member.id))
-        return found
 
     def _people(self, patrons: Mapping[int, Patron]) -> dict[int, _JudgedPatron]:
         """Read what is needed of these patrons, and decide about each."""
@@ -102,9 +111,10 @@ class BlockSearch:
             blocked = any(row.penalty in self._penalties.for_fines for row in person.rows)
             if person.member.over_limit and not blocked:
                 over_by = person.decided.decision.over_by
-                how = f"over the limit by {over_by:,.2f}" if over_by else "at the limit"
-                reason = f"Own fines are {how}, and the ILS has no block for fines.{self._limit_words(person)}"
-                yield PersonFinding(FindingKind.NOT_BLOCKED, person.member, person.patron.group, reason)
+                reason = Reason("over-limit", {"over_by": over_by}) if over_by else Reason("limit-reached")
+                yield PersonFinding(
+                    FindingKind.NOT_BLOCKED, person.member, person.patron.group, reason, limit=self._limit(person)
+                )
 
     def _not_over(self, people: Iterable[_JudgedPatron]) -> Iterator[PersonFinding]:
         for person in people:
@@ -114,13 +124,15 @@ class BlockSearch:
             if blocks and not person.member.over_limit:
                 decision = person.decided.decision
                 at_limit = decision.limit.amount is not None and decision.own_balance == decision.limit.amount
-                why = (
-                    "Own fines are exactly at the limit: the ILS blocks there already."
-                    if at_limit
-                    else "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold."
+                reason = Reason("exactly-at-limit" if at_limit else "not-over-limit")
+                yield PersonFinding(
+                    FindingKind.NOT_OVER,
+                    person.member,
+                    person.patron.group,
+                    reason,
+                    blocks,
+                    limit=self._limit(person),
                 )
-                reason = f"{why}{self._limit_words(person)}"
-                yield PersonFinding(FindingKind.NOT_OVER, person.member, person.patron.group, reason, blocks)
 
     def _by_hand(self, people: Iterable[_JudgedPatron], groups: Mapping[int, GroupFines]) -> Iterator[PersonFinding]:
         for person in people:
@@ -134,25 +146,20 @@ class BlockSearch:
             together = group.combined_fines if group else member.own_fines
             known = group is not None and group.hidden_fines is not None
             if _more_than_one_may_owe(together, person.decided.limit.limit) and together > member.own_fines:
-                kind = FindingKind.FOR_FAMILY
-                reason = "Own fines are within the limit, the group's are over it: probably blocked for the family's."
+                kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
             elif known:
-                kind = FindingKind.BY_HAND
-                reason = "Own fines and the group's are within the limit: blocked for another reason, perhaps."
+                kind, reason = FindingKind.BY_HAND, Reason("group-within-limit")
             else:
-                kind = FindingKind.BY_HAND
-                reason = "Own fines are within the limit; what the group owes isn't known whole."
+                kind, reason = FindingKind.BY_HAND, Reason("group-not-known")
             shown = together if known or kind is FindingKind.FOR_FAMILY else None
-            yield PersonFinding(kind, member, number, f"{reason}{self._limit_words(person)}", blocks, shown)
+            yield PersonFinding(kind, member, number, reason, blocks, shown, self._limit(person))
 
-    def _limit_words(self, person: _JudgedPatron) -> str:
+    def _limit(self, person: _JudgedPatron) -> AppliedLimit | None:
         """Where the limit comes from, and what it counts, where that isn't the same for everybody."""
         if self._bounds.uniform:
-            return ""
+            return None
         decision = person.decided.decision
-        amount = "none" if decision.limit.amount is None else f"{decision.limit.amount:,.2f}"
-        counted = "" if decision.own_balance == person.member.own_fines else f"; it counts {decision.own_balance:,.2f}"
-        return f" Limit {amount} ({person.decided.limit.origin}){counted}."
+        return AppliedLimit(decision.limit.amount, person.decided.limit.origin, decision.own_balance)
 
     def _blocks(self, rows: Iterable[PenaltyRow]) -> tuple[Block, ...]:
         return tuple(self._penalties.block(row, self._org_units) for row in sorted(rows))

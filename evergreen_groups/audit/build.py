@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit.accidental_groups import AccidentalGroupSearch
-from evergreen_groups.audit.blocks import BlockSearch
-from evergreen_groups.audit.findings import Audit, AuditCriteria
+from evergreen_groups.audit.context import SearchContext
+from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
 from evergreen_groups.audit.limit_bounds import LimitBounds
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader
@@ -18,6 +19,7 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit.context import Search
     from evergreen_groups.gateway import Gateway
 
 
@@ -41,7 +43,10 @@ def build_audit(
     homes = chosen if access.everywhere else (chosen or access.viewable) & access.viewable
     if chosen and not homes:
         raise PermissionDeniedError(
-            f"the account sees no patrons at {', '.join(criteria.orgs)}; grant it {VIEW_USER} there",
+            "the account sees no patrons at {places}",
+            advice="grant it {permission} there",
+            code="no-patrons-visible-there",
+            values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
             textcode="PERM_FAILURE",
             number=5000,
             permission=VIEW_USER,
@@ -56,10 +61,20 @@ def build_audit(
     else:
         bounds = LimitBounds.of(limits, Profiles.read(gateway), homes or [unit.id for unit in org_units])
     penalties = Penalties.read(gateway, org_units)
-    progress("reading penalties", len(penalties.names))
-    people = BlockSearch(gateway, org_units, reader, penalties, limits, bounds).run(homes)
-    progress("reading people", len(people))
-    groups = AccidentalGroupSearch(gateway, reader, access, generated_at, progress).run(chosen)
+    context = SearchContext(
+        gateway=gateway,
+        org_units=org_units,
+        access=access,
+        reader=reader,
+        penalties=penalties,
+        limits=limits,
+        bounds=bounds,
+        chosen=chosen,
+        homes=homes,
+        now=generated_at,
+        progress=progress,
+    )
+    people, groups = _searched(context)
     notes = (
         ()
         if access.everywhere
@@ -68,4 +83,20 @@ def build_audit(
             "looked at, and of groups with such members only what the others show.",
         )
     )
-    return Audit(generated_at, gateway.url, criteria, tuple(people), tuple(groups), notes, access.everywhere)
+    return Audit(generated_at, gateway.url, criteria, people, groups, notes, access.everywhere)
+
+
+def _searched(context: SearchContext) -> tuple[tuple[PersonFinding, ...], tuple[GroupFinding, ...]]:
+    """What the searches of all kinds find: people by kind, most owed first, and groups by kind and number."""
+    order = {kind: place for place, kind in enumerate(FindingKind)}
+    searches: list[Search] = [resolve_name(name) for name in dict.fromkeys(kind.search for kind in FindingKind)]
+    people: list[PersonFinding] = []
+    groups: list[GroupFinding] = []
+    for finding in chain.from_iterable(search(context) for search in searches):
+        if isinstance(finding, PersonFinding):
+            people.append(finding)
+        else:
+            groups.append(finding)
+    people.sort(key=lambda found: (order[found.kind], -found.member.own_fines, found.member.id))
+    groups.sort(key=lambda found: (order[found.kind], found.group.group))
+    return tuple(people), tuple(groups)

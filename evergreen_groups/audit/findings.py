@@ -6,32 +6,84 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evergreen_groups.groups import GroupFines, Member
     from evergreen_groups.ils import Block
 
 
-class FindingKind(Enum):
-    """What is wrong, or may be."""
+_BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
+_ACCIDENTAL = "evergreen_groups.audit.accidental_groups:find_accidental_groups"
 
-    NOT_BLOCKED = "over-limit-not-blocked"
+
+def _kind(
+    code: str, search: str, *, about_groups: bool = False, recalculable: bool = False
+) -> tuple[str, str, bool, bool]:
+    """What a kind of finding consists of, by name: see :class:`FindingKind`."""
+    return code, search, about_groups, recalculable
+
+
+class FindingKind(Enum):
+    """What is wrong, or may be: each kind is declared here, and everything but its wording follows.
+
+    A kind has a code (the value); ``search``, the function that finds it, as ``module:function``, which is named and
+    not imported because searches stand above this module; ``about_groups``, whether it is a :class:`GroupFinding` and
+    not a :class:`PersonFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds that are
+    found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
+    """
+
+    search: str
+    about_groups: bool
+    recalculable: bool
+
+    def __new__(cls, code: str, search: str, about_groups: bool, recalculable: bool) -> Self:
+        kind = object.__new__(cls)
+        kind._value_ = code
+        kind.search, kind.about_groups, kind.recalculable = search, about_groups, recalculable
+        return kind
+
+    NOT_BLOCKED = _kind("over-limit-not-blocked", _BLOCKS, recalculable=True)
     """Own fines over the limit, and no block for fines in the ILS."""
-    NOT_OVER = "blocked-not-over-limit"
+    NOT_OVER = _kind("blocked-not-over-limit", _BLOCKS, recalculable=True)
     """A block for fines that the ILS set itself, and own fines not over the limit."""
-    FOR_FAMILY = "blocked-for-family"
+    FOR_FAMILY = _kind("blocked-for-family", _BLOCKS)
     """Blocked by hand, own fines within the limit, the group's over it."""
-    BY_HAND = "blocked-by-hand"
+    BY_HAND = _kind("blocked-by-hand", _BLOCKS)
     """Blocked by hand, and neither own fines nor the group's are over the limit: for review only."""
-    ACCIDENTAL = "accidental-group"
+    ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
     """A group that may not belong together."""
 
 
-RECALCULABLE = (FindingKind.NOT_BLOCKED, FindingKind.NOT_OVER)
+RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
 """The kinds that a recalculation by the ILS may settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something was found: ``code`` names the case, ``values`` are what it is about, by name.
+
+    :mod:`evergreen_groups.render.audit` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedLimit:
+    """The limit that counted for somebody, where there are several.
+
+    ``amount`` is None for no limit, ``origin`` says where it comes from, ``counted`` is what of their fines it counts.
+    """
+
+    amount: Decimal | None
+    origin: str
+    counted: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +91,25 @@ class PersonFinding:
     """One person whose blocks and own fines don't fit together.
 
     ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the person's group owes together,
-    None where it doesn't matter or isn't known. ``reason`` is a sentence.
+    None where it doesn't matter or isn't known; ``limit`` is the one that counted, None where everybody has the same.
     """
 
     kind: FindingKind
     member: Member
     group: int
-    reason: str
+    reason: Reason
     blocks: tuple[Block, ...] = ()
     group_fines: Decimal | None = None
+    limit: AppliedLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
-    """A group that looks accidental. ``reasons`` are sentences."""
+    """A group with which something may be wrong, and why."""
 
     group: GroupFines
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    kind: FindingKind = FindingKind.ACCIDENTAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +140,13 @@ class Audit:
     complete: bool = True
 
     def of_kind(self, kind: FindingKind) -> list[PersonFinding]:
-        """The findings of one kind, in their order."""
+        """The findings about people of one kind, in their order."""
         return [finding for finding in self.people if finding.kind is kind]
+
+    def groups_of_kind(self, kind: FindingKind) -> list[GroupFinding]:
+        """The findings about groups of one kind, in their order."""
+        return [finding for finding in self.groups if finding.kind is kind]
 
     def count(self, kind: FindingKind) -> int:
         """How many findings of a kind there are."""
-        return len(self.groups) if kind is FindingKind.ACCIDENTAL else len(self.of_kind(kind))
+        return len(self.groups_of_kind(kind) if kind.about_groups else self.of_kind(kind))

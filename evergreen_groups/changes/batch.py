@@ -41,13 +41,28 @@ def read_batch(path: Path) -> list[BatchLine]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.reader(stream, strict=True))
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            "{path}: cannot be read: {reason}",
+            code="batch-not-read",
+            values={"path": path, "reason": error.strerror},
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PlanError(f"{path}: not a CSV file in UTF-8: {error}") from error
+        raise PlanError(
+            "{path}: not a CSV file in UTF-8: {reason}", code="batch-not-csv", values={"path": path, "reason": error}
+        ) from error
     if not rows or [cell.strip().casefold() for cell in rows[0]] != list(COLUMNS):
-        raise PlanError(f"{path}: the first line must be {','.join(COLUMNS)}")
+        raise PlanError(
+            "{path}: the first line must be {columns}",
+            code="batch-without-header",
+            values={"path": path, "columns": ",".join(COLUMNS)},
+        )
     if len(rows) > _MOST_LINES:
-        raise PlanError(f"{path}: more than {_MOST_LINES:,} lines; cut it into several files")
+        raise PlanError(
+            "{path}: more than {most:,} lines",
+            advice="cut it into several files",
+            code="batch-too-long",
+            values={"path": path, "most": _MOST_LINES},
+        )
     filled = ((number, [cell.strip() for cell in row]) for number, row in enumerate(rows[1:], 2) if any(row))
     lines = [BatchLine(number, *_three(cells)) for number, cells in filled]
     _complain((f"line {line.number}: {problem}" for line in lines for problem in _problems(line)), path)
@@ -77,7 +92,7 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
     """Make one plan of all lines.
 
     Each patron may be changed once and nobody may be moved to somebody who moves as well, so the order of the lines
-    doesn't matter, and the same file carried out again changes nothing.
+    doesn't matter, and the same file applied again changes nothing.
 
     Raises:
         PlanError: barcodes are unknown, or lines contradict each other; every one is named.
@@ -133,4 +148,8 @@ def _complain(problems: Iterator[str] | Sequence[str], path: Path | None = None)
     if found:
         more = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
         where = f"{path}: " if path else ""
-        raise PlanError(f"{where}nothing was changed; " + "; ".join(found[:_MOST_SHOWN]) + more)
+        raise PlanError(
+            "{where}nothing was changed; {problems}",
+            code="batch-broken",
+            values={"where": where, "problems": "; ".join(found[:_MOST_SHOWN]) + more},
+        )

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import PENALTIES, JournalEntry, StepState
-from evergreen_groups.changes.plans import GROUP, LEAD, Action, Draft, Step, group_changes, warnings_about
+from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, StepState
+from evergreen_groups.changes.patron_record import read_patron
+from evergreen_groups.changes.plans import (
+    GROUP,
+    LEAD,
+    Action,
+    Draft,
+    PlanWarning,
+    Step,
+    group_changes,
+    warnings_about,
+)
 from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import FoundPatron, MembershipReader
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Person
 
 
 class Planner:
     """Makes plans out of the state that the ILS has now; sends nothing that changes anything."""
 
     def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
         self._reader = MembershipReader(gateway)
 
     def find(self, barcodes: Sequence[str]) -> list[FoundPatron]:
@@ -31,12 +45,16 @@ class Planner:
         if missing:
             numbers = ", ".join(f"number {position}" for position in missing)
             raise PlanError(
-                f"no patron in sight has this barcode: {numbers} of {len(barcodes)} given. Check the digits, and that "
-                "the account has VIEW_USER at the patron's home library"
+                "no patron in sight has this barcode: {numbers} of {count} given",
+                advice="check the digits, and that the account has VIEW_USER at the patron's home library",
+                code="barcodes-unknown",
+                values={"numbers": numbers, "count": len(barcodes)},
             )
         people = [found[barcode].person.id for barcode in barcodes]
         if len(set(people)) < len(people):
-            raise PlanError("two of the barcodes belong to the same patron; name each patron once")
+            raise PlanError(
+                "two of the barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
+            )
         return [found[barcode] for barcode in barcodes]
 
     def cards(self, barcodes: Sequence[str]) -> dict[str, FoundPatron]:
@@ -96,8 +114,10 @@ class Planner:
         group = self._reader.groups([number])[number]
         if group.hidden_ids:
             raise PlanError(
-                f"group {number} has members that the account can't see ({len(group.hidden_ids)}); merging would leave "
-                "them behind. Move the others by barcode, or use an account that sees them"
+                "group {group} has members that the account can't see ({count}); merging would leave them behind",
+                advice="move the others by barcode, or use an account that sees them",
+                code="merging-hidden-members",
+                values={"group": number, "count": len(group.hidden_ids)},
             )
         return [Step(member, GROUP, target.person.group) for member in group.members], []
 
@@ -120,13 +140,17 @@ class Planner:
             PlanError: the entry is a recalculation of penalties.
         """
         if any(step.field == PENALTIES for step in entry.steps):
-            raise PlanError("a recalculation can't be taken back: the ILS decides which penalties there are")
-        people = self._reader.by_ids({step.patron for step in entry.steps})
+            raise PlanError(
+                "a recalculation can't be taken back: the ILS decides which penalties there are",
+                code="recalculation-final",
+            )
+        people = self._as_written(self._reader.by_ids({step.patron for step in entry.steps}))
         steps, unchanged = [], []
         for step in reversed(entry.steps):
             person = people.get(step.patron)
             if step.state is not StepState.DONE:
-                unchanged.append(f"patron {step.patron}: that change was {step.state.value}")
+                state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
+                unchanged.append(f"patron {step.patron}: that change {state}")
                 continue
             if person is None:
                 unchanged.append(f"patron {step.patron} can't be seen by the account any more")
@@ -139,6 +163,18 @@ class Planner:
                 steps.append(Step(person, step.field, step.before))
         return self.draft(Action.UNDO, steps, unchanged)
 
+    def _as_written(self, people: Mapping[int, Person]) -> dict[int, Person]:
+        """Patrons with the group and the mark as lead that they have where changes are written.
+
+        Where plain reads go to a copy of the database, it may not know yet what is to be taken back.
+        """
+        found = {}
+        for id, record in zip(people, self._gateway.map(partial(read_patron, self._gateway), people), strict=True):
+            if record is not None:
+                lead = bool(record.master_account)
+                found[id] = replace(people[id], group=int(record.usrgroup), group_lead=lead)
+        return found
+
     def draft(
         self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Iterable[FoundPatron] = ()
     ) -> Draft:
@@ -148,6 +184,10 @@ class Planner:
         groups = self._reader.groups(numbers)
         people = {step.person.id for step in moves} | {m.id for group in groups.values() for m in group.members}
         addresses = self._reader.addresses(people) if any(step.after is not None for step in moves) else {}
-        warnings = [f"the card given for {card.person.name} is not active" for card in cards if not card.card_active]
+        warnings = [
+            PlanWarning("card-not-active", {"name": card.person.name}) for card in cards if not card.card_active
+        ]
         warnings.extend(warnings_about(steps, groups, addresses))
-        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(warnings), tuple(unchanged))
+        # The same is said once, whatever number of steps it is true of.
+        once = {(warning.code, *warning.values.items()): warning for warning in warnings}
+        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged))

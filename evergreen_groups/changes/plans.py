@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -62,13 +62,24 @@ class PlannedGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanWarning:
+    """Something to look at before agreeing: ``code`` names the case, ``values`` are what it is about, by name.
+
+    :func:`evergreen_groups.render.warning_words` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """A plan that nobody has agreed to yet: what will happen, what won't because it is so already, and warnings."""
 
     action: Action
     steps: tuple[Step, ...]
     groups: tuple[PlannedGroup, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
 
 
@@ -101,48 +112,44 @@ def warnings_about(
     steps: Sequence[Step],
     groups: Mapping[int, Membership],
     addresses: Mapping[int, frozenset[tuple[str, str]]],
-) -> tuple[str, ...]:
+) -> Iterator[PlanWarning]:
     """What somebody should look at before agreeing: about the patrons, and about the groups they leave and join."""
-    found: list[str] = []
     moves = [step for step in steps if step.field == GROUP]
     leaving = {step.person.id for step in moves}
     for step in steps:
-        found.extend(_about_account(step.person))
+        yield from _about_account(step.person)
     for step in moves:
         if step.after is not None and _is_stranger(step.person, groups[step.after].members, addresses):
-            found.append(
-                f"{step.person.name} shares neither surname nor address nor library with anybody in group {step.after}"
-            )
+            yield PlanWarning("stranger-to-group", {"name": step.person.name, "group": step.after})
     for number in sorted({step.person.group for step in moves}):
-        found.extend(_about_those_left(groups[number], leaving))
+        yield from _about_those_left(groups[number], leaving)
     for number in sorted(groups):
         if groups[number].hidden_ids:
-            found.append(f"group {number} has members that the account can't see ({len(groups[number].hidden_ids)})")
-    return tuple(dict.fromkeys(found))
+            yield PlanWarning("hidden-members", {"group": number, "count": len(groups[number].hidden_ids)})
 
 
-def _about_account(person: Person) -> Iterable[str]:
-    for holds, words in (
-        (person.deleted, "is deleted"),
-        (person.barred, "is barred"),
-        (not person.active and not person.deleted, "is not active"),
-        (person.expired, "has expired"),
+def _about_account(person: Person) -> Iterator[PlanWarning]:
+    for holds, code in (
+        (person.deleted, "account-deleted"),
+        (person.barred, "account-barred"),
+        (not person.active and not person.deleted, "account-not-active"),
+        (person.expired, "account-expired"),
     ):
         if holds:
-            yield f"the account of {person.name} {words}"
+            yield PlanWarning(code, {"name": person.name})
 
 
-def _about_those_left(group: Membership, leaving: set[int]) -> Iterable[str]:
+def _about_those_left(group: Membership, leaving: set[int]) -> Iterator[PlanWarning]:
     """A group that is left without a lead, or without anybody."""
     stays = [member for member in group.members if member.id not in leaving]
     if not stays and not group.hidden_ids and len(group.members) > 1:
-        yield f"group {group.group} will be empty"
+        yield PlanWarning("group-left-empty", {"group": group.group})
     elif not stays and not group.hidden_ids:
-        yield f"the last member leaves group {group.group}"
+        yield PlanWarning("last-member-leaves", {"group": group.group})
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):
-        names = " and ".join(member.name for member in leads)
-        yield f"{names} leads group {group.group}; {len(stays)} stay behind without a lead"
+        names = tuple(member.name for member in leads)
+        yield PlanWarning("left-without-lead", {"names": names, "group": group.group, "count": len(stays)})
 
 
 def _is_stranger(

@@ -112,14 +112,14 @@ class Checker:
         """
         found = self._reader.by_barcodes([barcode])
         if barcode not in found:
-            raise not_in_sight("no patron in sight has this barcode")
+            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
         return self._check(found[barcode].person, all_members)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this id, or everybody of that patron's group; raises what :meth:`of_barcode` does."""
         found = self._reader.by_ids([id])
         if id not in found:
-            raise not_in_sight("no patron in sight has this id")
+            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
         return self._check(found[id], all_members)
 
     def _check(self, person: Person, all_members: bool) -> GroupCheck:

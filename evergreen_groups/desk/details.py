@@ -95,7 +95,7 @@ class DetailsReader:
         """
         found = self._reader.by_barcodes([barcode])
         if barcode not in found:
-            raise not_in_sight("no patron in sight has this barcode")
+            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
         return self.of_group(found[barcode].person.group)
 
     def of_user(self, id: int) -> GroupDetails:
@@ -106,7 +106,7 @@ class DetailsReader:
         """
         found = self._reader.by_ids([id])
         if id not in found:
-            raise not_in_sight("no patron in sight has this id")
+            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
         return self.of_group(found[id].group)
 
     def of_group(self, number: int) -> GroupDetails:
@@ -117,7 +117,7 @@ class DetailsReader:
         """
         group = self._reader.groups([number])[number]
         if not group.size:
-            raise not_in_sight(f"nobody is in group {number}")
+            raise not_in_sight("nobody is in group {group}", code="group-empty", values={"group": number})
         org_units = OrgUnits.read(self._gateway)
         limits = Limits.read(self._gateway, self._policy, org_units)
         decided = decide_all(self._gateway, limits, group.members)

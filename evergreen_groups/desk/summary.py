@@ -106,7 +106,7 @@ class SummaryReader:
         """
         found = rows_around(self._gateway, id, self._reference.granted(self._gateway))
         if found is None:
-            raise not_in_sight("no patron in sight has this id")
+            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
         group = self._summary(found)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
 
@@ -118,7 +118,7 @@ class SummaryReader:
         """
         found = rows_of(self._gateway, number, self._reference.granted(self._gateway))
         if not found.rows:
-            raise not_in_sight(f"no member of group {number} is in sight")
+            raise not_in_sight("no member of group {group} is in sight", code="group-hidden", values={"group": number})
         return self._summary(found)
 
     def decision(self, id: int) -> BlockDecision:
@@ -130,7 +130,7 @@ class SummaryReader:
         self._gateway.idl("au", "mous")  # in one go
         found = self._gateway.pcrud.search("au", {"id": id, "deleted": "f"}, select=_DECIDING, limit=1)
         if not found:
-            raise not_in_sight("no patron in sight has this id")
+            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
         return self._decided(found[0])
 
     def decision_by_barcode(self, barcode: str) -> BlockDecision:
@@ -139,7 +139,7 @@ class SummaryReader:
         cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, flesh=1, flesh_fields={"ac": ["usr"]}, limit=1)
         patron = cards[0].usr if cards else None
         if not isinstance(patron, Record) or patron.deleted:
-            raise not_in_sight("no patron in sight has this barcode")
+            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
         return self._decided(patron)
 
     def is_deleted(self, id: int) -> bool:

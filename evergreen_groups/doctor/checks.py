@@ -96,6 +96,9 @@ def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # What is looked at may be any server: one that answers in another shape is a finding as well.
         yield line.failed(
-            f"an answer had another shape than Evergreen's ({type(error).__name__})",
+            "an answer had another shape than Evergreen's ({kind})",
             "check that the address is that of an Evergreen, and which release it runs",
+            code="answer-of-another-shape",
+            values={"kind": type(error).__name__},
+            setting="gateway.url",
         )

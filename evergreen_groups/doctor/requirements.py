@@ -52,7 +52,6 @@ METHODS = (
     _search("ausp", "check and audit"),
     _search("csp", "check and audit"),
     _search("aua", "audit"),
-    Method(_PCRUD, "open-ils.pcrud.retrieve.au", (NO_TOKEN, -1), "changes"),
     Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
@@ -77,6 +76,9 @@ METHODS = (
     Method(
         _ACTOR, "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic", (NO_TOKEN, -1), "the ILS's own limits"
     ),
+    Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), "changes"),
+    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), "audit --fix"),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), "changes"),
     Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), "changes"),
     Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), "changes"),
     Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), "audit --fix"),

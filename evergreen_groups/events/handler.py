@@ -91,8 +91,12 @@ class EventHandler:
         attempt = self._recalculator.for_patron(
             event.patron_id, over_limit=decision.blocked, patience=PATIENCE if left is None else min(PATIENCE, left)
         )
-        if attempt.state is StepState.FAILED:
-            raise DataError(f"the ILS was asked to recalculate: {attempt.reason}")
+        if attempt.state in (StepState.FAILED, StepState.SENDING):
+            raise DataError(
+                "the ILS was asked to recalculate: {reason}",
+                code="recalculation-failed",
+                values={"reason": attempt.reason},
+            )
         return decision.blocked, attempt.state is StepState.DONE, attempt.reason
 
 

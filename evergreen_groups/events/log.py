@@ -93,7 +93,9 @@ class AuditTrail:
                 values,
             )
         except sqlite3.DatabaseError as error:
-            raise DataError(f"the audit trail can't be written ({error})") from error
+            raise DataError(
+                "the audit trail can't be written ({reason})", code="trail-not-written", values={"reason": error}
+            ) from error
         return cursor.rowcount > 0
 
     def _read(self, condition: str, *values: object) -> list[TrailEntry]:
@@ -101,7 +103,9 @@ class AuditTrail:
             rows = self._database.execute(f"SELECT {_COLUMNS} FROM events WHERE {condition}", values)  # noqa: S608 - fixed
             return [_entry(*row) for row in rows]
         except sqlite3.DatabaseError as error:
-            raise DataError(f"the audit trail can't be read ({error})") from error
+            raise DataError(
+                "the audit trail can't be read ({reason})", code="trail-not-read", values={"reason": error}
+            ) from error
 
 
 def _entry(event: int, hook: str, patron: int, done: int, *rest: object) -> TrailEntry:

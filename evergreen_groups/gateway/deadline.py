@@ -38,7 +38,8 @@ def held(lock: threading.Lock, until: float | None, call: Call) -> Iterator[None
 
 def _too_late(call: Call) -> TimedOutError:
     return TimedOutError(
-        f"{call}: not asked any more, the time for the whole job is up. Try again later.",
-        service=call.service,
-        method=call.method,
+        "not asked any more, the time for the whole job is up",
+        advice="try again later",
+        code="job-timed-out",
+        **call.names,
     )

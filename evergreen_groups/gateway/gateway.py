@@ -68,7 +68,9 @@ class Gateway:
         cache_directory: Path | str | None = None,
     ) -> None:
         if min(timeout, grace, connect_timeout) <= 0 or concurrency < 1:
-            raise ConfigurationError("Timeouts and concurrency must be greater than nothing.")
+            raise ConfigurationError(
+                "timeouts and concurrency must be greater than nothing", code="timeouts-not-positive"
+            )
         self._address = Address.parse(url)
         if not allow_plain_http:
             self._address.refuse_plain_http()
@@ -110,6 +112,11 @@ class Gateway:
     def url(self) -> str:
         """The server's root, without a slash at its end."""
         return self._address.base
+
+    @property
+    def timeout(self) -> float:
+        """How long the gateway waits for a service, in seconds, unless a call says otherwise."""
+        return self._timeout
 
     @property
     def token(self) -> str:
@@ -271,7 +278,7 @@ class Gateway:
 
     def _refuse_closed(self, call: Call) -> None:
         if self._is_closed:
-            raise UnreachableError(f"{call}: this gateway has been closed.", service=call.service, method=call.method)
+            raise UnreachableError("this gateway has been closed", code="gateway-closed", **call.names)
 
 
 def _with_token(params: Sequence[object], token: str) -> list[object]:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import wire
 
 if TYPE_CHECKING:
@@ -160,3 +161,16 @@ def both(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> d
     """Return a WHERE clause that asks for ``where`` and for all of ``conditions``."""
     parts = ([dict(where)] if where else []) + conditions
     return parts[0] if len(parts) == 1 else {"-and": parts}
+
+
+def anything(key: str) -> list[dict[str, Any]]:
+    """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
+    return [{key: {"<>": None}}]
+
+
+def value_at(position: int, row: Any) -> Any:
+    """Return one value of a row in wire form; raises DataError where it has none."""
+    try:
+        return row["__p"][position]
+    except (TypeError, KeyError, IndexError):
+        raise DataError("a row came without the key that it was sorted by", code="row-without-key") from None

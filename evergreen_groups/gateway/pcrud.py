@@ -14,11 +14,13 @@ from evergreen_groups.gateway.paging import (
     Page,
     PageSize,
     Stretch,
+    anything,
     both,
     encoded_length,
     first_guess,
     portions,
     stretches,
+    value_at,
     walk,
 )
 from evergreen_groups.gateway.record import ColumnReader, Record
@@ -99,7 +101,9 @@ class Pcrud:
         try:
             return [int(found) for found in ids]
         except (TypeError, ValueError):
-            raise DataError(f"The list of {class_id} ids holds something else than ids.") from None
+            raise DataError(
+                "the list of {name} ids holds something else than ids", code="ids-broken", values={"name": class_id}
+            ) from None
 
     def count(self, class_id: str, where: Where) -> int:
         """Return how many rows match and may be seen."""
@@ -107,7 +111,9 @@ class Pcrud:
         try:
             return int(count)
         except (TypeError, ValueError):
-            raise DataError(f"The count of {class_id} rows is not a number.") from None
+            raise DataError(
+                "the count of {name} rows is not a number", code="count-broken", values={"name": class_id}
+            ) from None
 
     def pages(  # noqa: PLR0913  # likewise
         self,
@@ -138,12 +144,12 @@ class Pcrud:
         )
 
         def fetch(stretch: Stretch, limit: int) -> Page:
-            return self._rows(class_id, both(where, stretch.condition(key) or _anything(key)), options(limit=limit))
+            return self._rows(class_id, both(where, stretch.condition(key) or anything(key)), options(limit=limit))
 
         parts = self._stretches(class_id, where, key, (low, high), concurrency)
         position = self._gateway.idl(class_id)[class_id].field(key).position
         size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
-        for page in walk(fetch, partial(_value_at, position), parts, size, concurrency):
+        for page in walk(fetch, partial(value_at, position), parts, size, concurrency):
             yield self._records(class_id, page.rows, nested=bool(flesh))
 
     def by_values(
@@ -237,16 +243,23 @@ class Pcrud:
         """Return the lowest or highest key that matches, None where nothing does."""
         condition = Stretch(*bounds, inclusive=True).condition(key)
         order = [{"class": class_id, "field": key, "direction": direction}]
-        found = self.search(class_id, both(where, condition or _anything(key)), select=[key], order_by=order, limit=1)
+        found = self.search(class_id, both(where, condition or anything(key)), select=[key], order_by=order, limit=1)
         value = found[0][key] if found else None
         if value is not None and not isinstance(value, int):
-            raise DataError(f"{class_id}.{key} is not a whole number; walk it with a concurrency of 1.")
+            raise DataError(
+                "{name}.{key} is not a whole number",
+                advice="walk it with a concurrency of 1",
+                code="key-not-a-number",
+                values={"name": class_id, "key": key},
+            )
         return value
 
     def _rows(self, class_id: str, where: Where, options: Mapping[str, Any]) -> Page:
         result = self._call(f"search.{class_id}.atomic", where, options)
         if not isinstance(result.value, list):
-            raise DataError(f"A search for {class_id} gave something else than a list.")
+            raise DataError(
+                "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
+            )
         return Page(result.value, result.size)
 
     def _records(self, class_id: str, rows: list[Any], *, nested: bool = False) -> list[Record]:
@@ -261,11 +274,6 @@ class Pcrud:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
 
 
-def _anything(key: str) -> list[dict[str, Any]]:
-    """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
-    return [{key: {"<>": None}}]
-
-
 def _all_values(rows: list[Any], class_id: str) -> list[list[Any]]:
     """Return the values of each row. Raises DataError where one isn't an object of the class."""
     try:
@@ -273,14 +281,11 @@ def _all_values(rows: list[Any], class_id: str) -> list[list[Any]]:
             return [row["__p"] for row in rows]
     except (TypeError, KeyError):
         pass
-    raise DataError(f"A search for {class_id} gave something else than {class_id} records.")
-
-
-def _value_at(position: int, row: Any) -> Any:
-    try:
-        return row["__p"][position]
-    except (TypeError, KeyError, IndexError):
-        raise DataError("A row came without the key that it was sorted by.") from None
+    raise DataError(
+        "a search for {name} gave something else than {name} records",
+        code="rows-of-another-class",
+        values={"name": class_id},
+    )
 
 
 def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:

@@ -184,7 +184,11 @@ def _mark_changed(values: list[Any], known: Class) -> None:
     """Set the flag that says that an object has changed."""
     flags = values[len(known.fields) :]
     if len(values) > len(known.positions) or not all(flag in (None, *_TRUE, *_FALSE) for flag in flags):
-        raise DataError(f"A {known.id} came with more fields than the IDL has; it can't be marked as changed.")
+        raise DataError(
+            "a record of {name} came with more fields than the IDL has, and can't be marked as changed",
+            code="unknown-fields",
+            values={"name": known.id},
+        )
     values[known.positions["ischanged"]] = 1
 
 
@@ -214,7 +218,11 @@ def _encode_date(value: date) -> str:
 
 
 def _wrong(class_id: str, name: str, what: str) -> DataError:
-    return DataError(f"The field {name} of a {class_id} is not {what}.")
+    return DataError(
+        "the field {field} of a {name} is not {what}",
+        code="field-broken",
+        values={"field": name, "name": class_id, "what": what},
+    )
 
 
 def _decode_text(value: Any, _class_id: str, _name: str) -> str:

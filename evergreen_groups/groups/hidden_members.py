@@ -53,7 +53,9 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
     try:
         return frozenset(map(int, answer))
     except (TypeError, ValueError) as error:
-        raise DataError("the ILS gave a list of members that holds something else than ids") from error
+        raise DataError(
+            "the ILS gave a list of members that holds something else than ids", code="members-broken"
+        ) from error
 
 
 def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
@@ -66,7 +68,7 @@ def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
     try:
         return {int(entry["usr"]): Decimal(str(entry["balance_owed"])).quantize(NOTHING) for entry in answer}
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
-        raise DataError("the ILS gave a balance that isn't an amount of money") from error
+        raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
 
 
 def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:

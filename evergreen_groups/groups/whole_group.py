@@ -81,8 +81,10 @@ def _search(
     )
     if len(found) > MOST_MEMBERS + 1:
         raise DataError(
-            f"a group of more than {MOST_MEMBERS:,} members isn't summed up; that's no family, see the audit's "
-            "accidental groups"
+            "a group of more than {most:,} members isn't summed up",
+            advice="that's no family, see the audit's accidental groups",
+            code="group-too-large",
+            values={"most": MOST_MEMBERS},
         )
     return found
 

@@ -62,6 +62,8 @@ def read_fines_within(
     if any(totals.get(id) and not found[id] for id in scopes):
         raise DataError(
             "the account can't see the transactions of everybody who owes something, so what they owe at the "
-            "libraries that count isn't known; give it VIEW_USER_TRANSACTIONS"
+            "libraries that count isn't known",
+            advice="give it VIEW_USER_TRANSACTIONS",
+            code="transactions-hidden",
         )
     return {id: within(found[id], scope) for id, scope in scopes.items()}

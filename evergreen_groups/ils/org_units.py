@@ -34,7 +34,12 @@ class OrgUnits:
         for unit in self._by_id.values():
             self._children.setdefault(unit.parent, []).append(unit.id)
         if not self._children.get(None):
-            raise DataError("the ILS showed no root org unit; is this an Evergreen gateway?")
+            raise DataError(
+                "the ILS showed no root org unit",
+                advice="check that this is an Evergreen gateway",
+                setting="gateway.url",
+                code="no-root-org-unit",
+            )
 
     @classmethod
     def read(cls, gateway: Gateway) -> OrgUnits:
@@ -93,7 +98,12 @@ class OrgUnits:
             if unit.shortname.casefold() == shortname.casefold():
                 return unit
         known = ", ".join(sorted(unit.shortname for unit in self)[:40])
-        raise ConfigurationError(f"there is no org unit {shortname!r}; there are {known}")
+        raise ConfigurationError(
+            "there is no org unit {name!r}",
+            advice="there are {known}",
+            code="no-such-org-unit",
+            values={"name": shortname, "known": known},
+        )
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
         """The ids of the org units with these short names and of everything below them.

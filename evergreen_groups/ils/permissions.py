@@ -59,8 +59,10 @@ class Access:
         viewable = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
         if not viewable:
             raise PermissionDeniedError(
-                f"the account sees no patrons: it has {VIEW_USER} nowhere; grant it at {org_units.root.shortname}, "
-                "or at the libraries to report on",
+                "the account sees no patrons: it has {permission} nowhere",
+                advice="grant it at {root}, or at the libraries to report on",
+                code="no-patrons-visible",
+                values={"permission": VIEW_USER, "root": org_units.root.shortname},
                 textcode="PERM_FAILURE",
                 number=5000,
                 permission=VIEW_USER,

@@ -56,4 +56,9 @@ class Profiles:
             if known.casefold() == name.casefold():
                 return id
         names = ", ".join(sorted(self._names.values())[:40])
-        raise ConfigurationError(f"there is no profile {name!r}; there are {names}")
+        raise ConfigurationError(
+            "there is no profile {name!r}",
+            advice="there are {known}",
+            code="no-such-profile",
+            values={"name": name, "known": names},
+        )

@@ -56,7 +56,11 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
     except MethodNotFoundError:
         values = _one_by_one(gateway, [unit.id for unit in org_units])
     except (TypeError, KeyError, ValueError):
-        raise DataError(f"the ILS gave no usable values of the setting {_OVERRIDE}") from None
+        raise DataError(
+            "the ILS gave no usable values of the setting {name}",
+            code="ils-setting-unusable",
+            values={"name": _OVERRIDE},
+        ) from None
     return {unit.id: _penalty(values.get(unit.id)) for unit in org_units}
 
 
@@ -75,7 +79,12 @@ def _penalty(value: object) -> int:
     try:
         return int(str(value).strip('"'))
     except ValueError:
-        raise DataError(f"the setting {_OVERRIDE} names no penalty by its id; correct it in the ILS") from None
+        raise DataError(
+            "the setting {name} names no penalty by its id",
+            advice="correct it in the ILS",
+            code="ils-setting-without-penalty",
+            values={"name": _OVERRIDE},
+        ) from None
 
 
 class Thresholds:

@@ -40,8 +40,11 @@ class Spool:
         place = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"mails that wait can't be kept in {directory}, because {place} can't be written to; give it to this "
-                "user, or set spool in [mail]"
+                "mails that wait can't be kept in {directory}, because {place} can't be written to",
+                advice="give it to this user, or set spool in [mail]",
+                setting="mail.spool",
+                code="spool-not-writable",
+                values={"directory": directory, "place": place},
             )
 
     def add(self, message: EmailMessage) -> None:

@@ -48,8 +48,10 @@ class Deadline:
         self._last_resort.join()
         if isinstance(error, _ExpiredError):
             raise DeadlineError(
-                f"the run was not done after {self._seconds:g} seconds and was ended; give it more with --deadline, or "
-                "see with -v what it waits for"
+                "the run was not done after {seconds:g} seconds and was ended",
+                advice="give it more with --deadline, or see with -v what it waits for",
+                setting="report.deadline",
+                values={"seconds": self._seconds},
             ) from None
 
     def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from evergreen_groups.formats import output_format
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
 from evergreen_groups.nightly.file_names import library_file_names
@@ -21,14 +22,6 @@ from evergreen_groups.report import for_libraries
 if TYPE_CHECKING:
     from evergreen_groups.report import Report
     from evergreen_groups.settings import MailSettings
-
-
-_CONTENT_TYPES = {
-    "html": "text/html",
-    "csv": "text/csv",
-    "json": "application/json",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
 
 
 def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
@@ -88,8 +81,9 @@ def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tu
     return tuple((name, link.format(date=date, library=quote(files[name]))) for name in names)
 
 
-def _attachment(report: Report, output_format: str) -> Attachment:
-    name = f"groups-{local_time(report.generated_at)[:10]}.{output_format}"
+def _attachment(report: Report, name: str) -> Attachment:
+    attached = output_format(name)
     stream = io.BytesIO()
-    render_bytes(report, output_format, stream)
-    return Attachment(name, _CONTENT_TYPES[output_format], stream.getvalue())
+    render_bytes(report, name, stream)
+    file_name = f"groups-{local_time(report.generated_at)[:10]}.{attached.ending}"
+    return Attachment(file_name, attached.media_type, stream.getvalue())

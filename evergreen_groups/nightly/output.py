@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,18 +24,6 @@ class Rendered:
     text: str
 
 
-def require(formats: Collection[str]) -> None:
-    """Refuse formats that need something which isn't installed.
-
-    Raises:
-        ConfigurationError: the message says what to install.
-    """
-    if "xlsx" in formats:
-        from evergreen_groups.render.report import workbook
-
-        workbook.require()
-
-
 def write(report: Report, target: Target, width: int, progress: Progress = silent) -> Rendered | None:
     """Write the report to its target, whole or not at all; for standard output give what is to be printed.
 
@@ -45,9 +32,9 @@ def write(report: Report, target: Target, width: int, progress: Progress = silen
     Raises:
         ConfigurationError: it can't be written there.
     """
-    [output_format, *_] = target.formats
+    [name, *_] = target.formats
     if target.path is None:
-        return _rendered(report, output_format, target, width)
+        return _rendered(report, name, target, width)
     if target.split:
         from evergreen_groups.nightly.publication import publish
 
@@ -61,12 +48,12 @@ def write(report: Report, target: Target, width: int, progress: Progress = silen
             progress=progress,
         )
     else:
-        write_file(report, output_format, target.path, details=target.details, width=width, bom=target.bom)
+        write_file(report, name, target.path, details=target.details, width=width, bom=target.bom)
     return None
 
 
-def _rendered(report: Report, output_format: str, target: Target, width: int) -> Rendered:
-    color = output_format == "table" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+def _rendered(report: Report, name: str, target: Target, width: int) -> Rendered:
+    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     stream = io.StringIO(newline="")
-    render(report, output_format, stream, details=target.details, width=width, color=color, bom=target.bom)
-    return Rendered(output_format, stream.getvalue())
+    render(report, name, stream, details=target.details, width=width, color=colored, bom=target.bom)
+    return Rendered(name, stream.getvalue())

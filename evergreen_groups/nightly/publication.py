@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from evergreen_groups.formats import output_format, require
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.render.report import XLSX, render_bytes
+from evergreen_groups.render.report import render_bytes
 from evergreen_groups.report import Report, by_library, libraries
 from evergreen_groups.state import LATEST, create, new_edition
 
@@ -45,14 +46,11 @@ def publish(
 
     Raises:
         BusyError: another run is writing there.
-        ConfigurationError: it can't be written there, or ``xlsx`` is asked for and xlsxwriter isn't installed.
+        ConfigurationError: it can't be written there, or what a format needs isn't installed.
     """
     from evergreen_groups.render.report.page import IndexedLibrary, write_index
 
-    if XLSX in formats:
-        from evergreen_groups.render.report import require
-
-        require()
+    require(formats)
     day = day_of(report)
     parts = by_library(report)
     names = library_file_names(parts)
@@ -60,7 +58,7 @@ def publish(
     with new_edition(directory, day, keep_days=keep_days) as edition:
         for library in libraries(report):
             part = parts[library.shortname]
-            files = {format: f"{names[library.shortname]}.{format}" for format in formats}
+            files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
                 progress("writing files", position, len(parts) * len(formats))
                 with create(edition / name) as stream:

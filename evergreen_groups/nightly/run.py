@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import EvergreenGroupsError, HistoryError
+from evergreen_groups.formats import require
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
-from evergreen_groups.nightly.output import Rendered, require, write
+from evergreen_groups.nightly.output import Rendered, write
 from evergreen_groups.report import WAIT, History, build_report, look_up_cleared
 from evergreen_groups.state import RunOutcome, RunStatus, report_lock, run_status
 
@@ -121,11 +122,12 @@ class ReportRun:
         recorded, so that one that is killed in between loses none. A history that can't be used costs nobody the
         report; it's told at the end.
         """
-        attached = (self._environment.settings.mail.attach,) if options.mail else ()
-        require((*options.target.formats, *attached))
+        attach = self._environment.settings.mail.attach
+        require((*options.target.formats, *((attach,) if options.mail and attach != "none" else ())))
         mailer = self._mailer(directory) if options.mail else None
         with self._environment.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
             report = self._read(gateway, options.criteria, history)
+            self._recover(gateway, directory)
         self._report = report
         log.info("%d groups read", report.totals.group_count)
         mails = self._mails(report) if mailer else []
@@ -158,6 +160,20 @@ class ReportRun:
             self._problem = error
             return replace(report, notes=(*report.notes, _NOT_COMPARED))
         return look_up_cleared(gateway, replace(report, changes=changes))
+
+    def _recover(self, gateway: Gateway, directory: Path) -> None:
+        """Look up, by reading, what became of changes that were left open; the report doesn't depend on it."""
+        if not self._recorded:
+            return
+        from evergreen_groups.changes import recover_by_reading
+
+        try:
+            ended = recover_by_reading(gateway, directory)
+        except EvergreenGroupsError as error:
+            log.warning("changes that were left open could not be looked up: %s", type(error).__name__)
+        else:
+            if ended:
+                log.info("%d changes that were left open were looked up", len(ended))
 
     def _record(self, report: Report, directory: Path, deadline: int) -> None:
         try:

@@ -1,3 +1,4 @@
+from .changes import warning_words as warning_words
 from .changes import write_draft as write_draft
 from .changes import write_entries as write_entries
 from .changes import write_entry as write_entry
@@ -10,15 +11,6 @@ from .doctor import DiagnosisWriter as DiagnosisWriter
 from .doctor import write_diagnosis_json as write_diagnosis_json
 from .group import write_details as write_details
 from .group import write_json as write_json
-from .html import Markup as Markup
-from .html import asset as asset
-from .html import beginning as beginning
-from .html import element as element
-from .html import ending as ending
-from .html import joined as joined
-from .html import notes_section as notes_section
-from .html import opening as opening
-from .html import section as section
 from .safe_text import harmless as harmless
 from .safe_text import printable as printable
 from .spreadsheet import ColumnKind as ColumnKind
@@ -29,6 +21,8 @@ from .spreadsheet import Value as Value
 from .spreadsheet import cell_text as cell_text
 from .spreadsheet import fill as fill
 from .spreadsheet import write_cell as write_cell
+from .templates import template_text as template_text
+from .templates import write_template as write_template
 from .text_columns import EMPTY as EMPTY
 from .text_columns import Cell as Cell
 from .text_columns import Columns as Columns
@@ -45,4 +39,5 @@ from .wording import listed as listed
 from .wording import local_time as local_time
 from .wording import nobody_words as nobody_words
 from .wording import one_may as one_may
+from .wording import signed as signed
 from .wording import title_of as title_of

@@ -27,6 +27,7 @@ from evergreen_groups.render.wording import counted, local_time
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import PersonFinding
+    from evergreen_groups.changes import PlanWarning
 
 _HEADINGS = {
     Action.MOVE: "Move into another group",
@@ -36,6 +37,28 @@ _HEADINGS = {
     Action.BATCH: "Changes from a file",
     Action.UNDO: "Take back",
 }
+
+
+WARNINGS = {
+    "card-not-active": "the card given for {name} is not active",
+    "account-deleted": "the account of {name} is deleted",
+    "account-barred": "the account of {name} is barred",
+    "account-not-active": "the account of {name} is not active",
+    "account-expired": "the account of {name} has expired",
+    "stranger-to-group": "{name} shares neither surname nor address nor library with anybody in group {group}",
+    "group-left-empty": "group {group} will be empty",
+    "last-member-leaves": "the last member leaves group {group}",
+    "left-without-lead": "{names} leads group {group}; {count} stay behind without a lead",
+    "hidden-members": "group {group} has members that the account can't see ({count})",
+}
+
+
+def warning_words(warning: PlanWarning) -> str:
+    """Put a plan's warning into words; several names are joined."""
+    values = {
+        name: " and ".join(value) if isinstance(value, tuple) else value for name, value in warning.values.items()
+    }
+    return WARNINGS[warning.code].format_map(values)
 
 
 def write_draft(draft: Draft, stream: TextIO) -> None:
@@ -54,7 +77,7 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
         yield "Groups before and after, their fines for information only:"
         for group in draft.groups:
             yield from _group_lines(group)
-    yield from _listed("Look at this before you agree:", draft.warnings)
+    yield from _listed("Look at this before you agree:", map(warning_words, draft.warnings))
     yield from _listed("Nothing to do for these:", draft.unchanged)
 
 

@@ -10,6 +10,8 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from evergreen_groups.groups import GroupFines
     from evergreen_groups.report import Criteria
 
@@ -28,6 +30,11 @@ _SORT_WORDS = {
 def counted(number: int, singular: str, plural: str | None = None) -> str:
     """Write a count with its noun: ``1 group``, ``1,200 groups``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def signed(value: Decimal) -> str:
+    """Write a difference: ``+1,234.50``, ``-3.25``, ``0.00``."""
+    return f"+{amount(value)}" if value > 0 else amount(value)
 
 
 def local_time(moment: datetime) -> str:

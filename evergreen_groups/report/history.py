@@ -150,7 +150,12 @@ def recorded_runs(directory: Path, *, wait: float = WAIT) -> int | None:
         with file.errors_named():
             (verdict,) = file.database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
-                raise HistoryError(f"the history {path} is damaged: move it away to begin a new one")
+                raise HistoryError(
+                    "the history {path} is damaged",
+                    advice="move it away to begin a new one",
+                    code="history-damaged",
+                    values={"path": path},
+                )
             (count,) = file.database.execute("SELECT count(*) FROM runs").fetchone()
             return int(count)
     finally:

@@ -8,6 +8,7 @@ True
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from evergreen_groups.sandbox.data import load
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
 from evergreen_groups.sandbox.http import SandboxServer
-from evergreen_groups.sandbox.services import orgs_where
+from evergreen_groups.sandbox.services import orgs_where, releases
 
 __all__ = ["Account", "Sandbox"]
 
@@ -37,9 +38,12 @@ class Sandbox:
 
     ``dataset`` is a JSON file of rows (none: the families built in); ``patrons`` adds as many more people, always the
     same; ``database`` keeps the state in a file, which is taken as it is where it exists; ``port`` 0 takes a free one.
+    ``release`` ("3.12") makes it answer as that release does where the table of
+    :mod:`evergreen_groups.sandbox.services.releases` knows a difference, ``differences`` names single ones of it. With
+    ``"replica"``, plain reads see what was written ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
 
     Raises:
-        ConfigurationError: the dataset can't be read, or the port is taken.
+        ConfigurationError: the dataset can't be read, the port is taken, or there is no such release or difference.
     """
 
     def __init__(
@@ -49,13 +53,25 @@ class Sandbox:
         database: Path | None = None,
         port: int = 0,
         host: str = "127.0.0.1",
+        *,
+        release: str | None = None,
+        differences: Iterable[str] = (),
+        replica_delay: float = 5.0,
     ) -> None:
+        found = releases.differences(release, differences)
         self._store = Store(lambda connection: load(connection, dataset, patrons), database)
         try:
-            self._server = SandboxServer(self._store, host, port)
+            self._server = SandboxServer(self._store, host, port, found)
         except OSError as error:
             self._store.close()
-            raise ConfigurationError(f"port {port} on {host} can't be used: {error.strerror}; try another") from error
+            raise ConfigurationError(
+                "port {port} on {host} can't be used: {reason}",
+                advice="try another",
+                code="port-unusable",
+                values={"port": port, "host": host, "reason": error.strerror},
+            ) from error
+        if releases.REPLICA in found:
+            self._store.add_replica(replica_delay)
         self._thread: threading.Thread | None = None
 
     @property
@@ -83,7 +99,9 @@ class Sandbox:
             if rows and orgs_where(self._store, rows[0]["id"], "VIEW_USER") == orgs:
                 seeing.append((rows[0]["super_user"], account))
         if not seeing:
-            raise ConfigurationError("the dataset has no staff account with VIEW_USER for the whole consortium")
+            raise ConfigurationError(
+                "the dataset has no staff account with VIEW_USER for the whole consortium", code="dataset-without-staff"
+            )
         _, account = min(seeing, key=lambda item: item[0])
         return account.login, account.password
 
@@ -124,6 +142,11 @@ class Sandbox:
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
         self._server.reset()
+
+    def catch_up(self) -> None:
+        """Let plain reads see everything that has been written; they do anyway where there is no copy."""
+        if self._store.replica is not None:
+            self._store.replica.catch_up()
 
     def start(self) -> Sandbox:
         """Serve in a background thread, and return at once."""

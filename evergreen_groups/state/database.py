@@ -27,6 +27,7 @@ _SCHEMA = (
     " combined_fines TEXT NOT NULL, certain INTEGER NOT NULL, member_count INTEGER NOT NULL, members TEXT NOT NULL,"
     " library TEXT NOT NULL, libraries TEXT NOT NULL, PRIMARY KEY (run, number)) WITHOUT ROWID",
 )
+_ANEW = "move it away to begin a new one"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "make room on the disk",
     sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
@@ -69,8 +70,12 @@ class HistoryFile:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            advice = _ADVICE[sqlite3.SQLITE_CANTOPEN]
-            raise HistoryError(f"the history {self._path} can't be opened: {error.strerror}; {advice}") from error
+            raise HistoryError(
+                "the history {path} can't be opened: {reason}",
+                advice=_ADVICE[sqlite3.SQLITE_CANTOPEN],
+                code="history-not-opened",
+                values={"path": self._path, "reason": error.strerror},
+            ) from error
 
     def _prepare(self) -> None:
         self.database.execute("PRAGMA journal_mode=WAL")
@@ -82,7 +87,10 @@ class HistoryFile:
                     self._make_tables()
         if self._version() != _VERSION:
             raise HistoryError(
-                f"the history {self._path} was written by another release; move it away to begin a new one"
+                "the history {path} was written by another release",
+                advice=_ANEW,
+                code="history-of-another-release",
+                values={"path": self._path},
             )
 
     def _version(self) -> int:
@@ -92,7 +100,9 @@ class HistoryFile:
     def _make_tables(self) -> None:
         (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if others:
-            raise HistoryError(f"{self._path} isn't a history: move it away to begin one")
+            raise HistoryError(
+                "{path} isn't a history", advice=_ANEW, code="not-a-history", values={"path": self._path}
+            )
         for statement in _SCHEMA:
             self.database.execute(statement)
         self.database.execute(f"PRAGMA user_version={_VERSION}")
@@ -128,18 +138,26 @@ class HistoryFile:
             raise self._named(error) from error
         except (ValueError, TypeError, ArithmeticError) as error:
             raise HistoryError(
-                f"the history {self._path} holds something it never wrote; move it away to begin a new one"
+                "the history {path} holds something it never wrote",
+                advice=_ANEW,
+                code="history-broken",
+                values={"path": self._path},
             ) from error
 
     def _named(self, error: sqlite3.Error) -> HistoryError:
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return HistoryError(
-                f"the history {self._path} has been held by another process for {self._wait:g} seconds; end it "
-                "(fuser names it), or run again later"
+                "the history {path} has been held by another process for {seconds:g} seconds",
+                advice="end it (fuser names it), or run again later",
+                code="history-busy",
+                values={"path": self._path, "seconds": self._wait},
             )
-        advice = _ADVICE.get(code, "move it away to begin a new one")
-        return HistoryError(f"the history {self._path} can't be used ({error}); {advice}")
+        return HistoryError(
+            "the history {path} can't be used ({reason})",
+            advice=_ADVICE.get(code, _ANEW),
+            values={"path": self._path, "reason": error},
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -163,7 +181,12 @@ def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[
             _make(path, script)
         return _prepared(path, script)
     except (sqlite3.DatabaseError, OSError) as error:
-        raise DataError(f"the {what} {path} can't be used ({error}); move it away to begin a new one") from error
+        raise DataError(
+            "the {what} {path} can't be used ({reason})",
+            advice=_ANEW,
+            code="database-unusable",
+            values={"what": what, "path": path, "reason": error},
+        ) from error
 
 
 def _make(path: Path, script: str) -> None:

@@ -79,7 +79,10 @@ def _refuse_what_is_in_the_way(*links: Path) -> None:
     for link in links:
         if link.exists() and not link.is_symlink():
             raise ConfigurationError(
-                f"{link} is in the way: a link is to be there; move it elsewhere or name another directory"
+                "{path} is in the way: a link is to be there",
+                advice="move it elsewhere or name another directory",
+                code="link-in-the-way",
+                values={"path": link},
             )
 
 

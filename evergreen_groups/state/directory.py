@@ -39,7 +39,11 @@ def make_state_directory(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"cannot make the state directory {path}: {error.strerror}") from error
+        raise ConfigurationError(
+            "cannot make the state directory {path}: {reason}",
+            code="state-directory-not-made",
+            values={"path": path, "reason": error.strerror},
+        ) from error
     return path
 
 

@@ -131,6 +131,8 @@ def writing_in(directory: Path) -> Iterator[None]:
 
 
 def _cannot_write(path: Path, error: OSError, kind: str = "file") -> ConfigurationError:
-    advice = _ADVICE.get(error.errno or 0, "name another {kind}").format(kind=kind)
-    kind_of_error = DiskError if error.errno in _DISK_ERRORS else ConfigurationError
-    return kind_of_error(f"cannot write {path}: {error.strerror or error}; {advice}")
+    advice = _ADVICE.get(error.errno or 0, "name another {kind}")
+    values = {"path": path, "reason": error.strerror or error, "kind": kind}
+    if error.errno in _DISK_ERRORS:
+        return DiskError("cannot write {path}: {reason}", advice=advice, values=values)
+    return ConfigurationError("cannot write {path}: {reason}", advice=advice, code="file-not-written", values=values)

@@ -20,6 +20,7 @@ from pathlib import Path
 from evergreen_groups.errors import BusyError, ConfigurationError
 
 _NOTE_LIMIT = 4096
+_OWN_DIRECTORY = "the state directory must belong to the user who runs this"
 _PAUSE = 0.05  # seconds between two looks at a lock that somebody holds
 
 
@@ -64,14 +65,25 @@ def hold(file: Path, doing: str, patience: float = 0.0) -> Iterator[Holder]:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot open {file}: {error.strerror}; the state directory must belong to the user who runs this"
+            "cannot open {path}: {reason}",
+            advice=_OWN_DIRECTORY,
+            code="lock-not-opened",
+            values={"path": file, "reason": error.strerror},
         ) from error
     try:
         try:
             if not _locked(descriptor, patience):
-                raise BusyError(f"another run {doing} ({_described(_noted(descriptor))})")
+                raise BusyError(
+                    "another run {doing} ({holder})",
+                    values={"doing": doing, "holder": _described(_noted(descriptor))},
+                )
         except OSError as error:
-            raise ConfigurationError(f"cannot lock {file}: {error.strerror}; put it on a local disk") from error
+            raise ConfigurationError(
+                "cannot lock {path}: {reason}",
+                advice="put it on a local disk",
+                code="lock-impossible",
+                values={"path": file, "reason": error.strerror},
+            ) from error
         holder = Holder.this_process()
         _note(descriptor, holder)
         try:
@@ -95,7 +107,10 @@ def holder_of(file: Path) -> Holder | None:
         return None
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read {file}: {error.strerror}; the state directory must belong to the user who runs this"
+            "cannot read {path}: {reason}",
+            advice=_OWN_DIRECTORY,
+            code="lock-not-read",
+            values={"path": file, "reason": error.strerror},
         ) from error
 
 

@@ -97,10 +97,18 @@ def read(directory: Path) -> RunStatus | None:
         return None
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read {path}: {error.strerror}; the state directory must belong to the user who runs this"
+            "cannot read {path}: {reason}",
+            advice="the state directory must belong to the user who runs this",
+            code="status-not-read",
+            values={"path": path, "reason": error.strerror},
         ) from error
     except (ValueError, TypeError, KeyError) as error:
-        raise StateError(f"{path} is damaged; the next run writes it anew") from error
+        raise StateError(
+            "{path} is damaged",
+            advice="the next run writes it anew",
+            code="status-damaged",
+            values={"path": path},
+        ) from error
 
 
 def under_way(directory: Path) -> Holder | None:

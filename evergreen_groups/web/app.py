@@ -39,11 +39,11 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_HTTP_WORDS = {
-    400: "The request can't be understood.",
-    404: "There is nothing at this address.",
-    405: "This address doesn't take that method.",
-    413: f"The body is over {LARGEST_BODY} bytes.",
+_HTTP_PROBLEMS = {
+    400: ProblemError(400, "The request can't be understood.", code="request-unreadable"),
+    404: ProblemError(404, "There is nothing at this address.", code="no-such-address"),
+    405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
+    413: ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values={"most": LARGEST_BODY}),
 }
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -120,7 +120,8 @@ def _problem(error: ProblemError) -> Response:
 
 def _http_problem(error: HTTPException) -> Response:
     status = error.code or 500
-    response = ProblemError(status, _HTTP_WORDS.get(status, "The request can't be answered.")).response()
+    other = ProblemError(status, "The request can't be answered.", code="request-refused")
+    response = _HTTP_PROBLEMS.get(status, other).response()
     allowed = error.get_response().headers.get("Allow")
     if allowed:
         response.headers["Allow"] = allowed
@@ -131,4 +132,4 @@ def _unexpected(error: Exception) -> Response:
     """Answer a bug. Its message may hold patron data, so the log gets its kind and its place alone."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
-    return ProblemError(500, "Something in this service is broken; its log has the place.").response()
+    return ProblemError(500, "Something in this service is broken; its log has the place.", code="bug").response()

@@ -64,7 +64,9 @@ class Admission:
         caller = self._callers.get(key, lambda: self._look(gateway, key, address))
         if caller.lacks:
             log.info("the session lacks the permission %s", " and ".join(sorted(caller.lacks)))
-            raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
+            raise ProblemError(
+                403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).", code="staff-only"
+            )
         return caller
 
     def _look(self, gateway: Gateway, key: str, address: str) -> Caller:

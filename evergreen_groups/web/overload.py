@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
-from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.problems import ProblemError, unreachable
 
 
 class BreakerState(Enum):
@@ -91,10 +91,10 @@ class Breaker:
             now = self._clock()
             if self._open_until is not None:
                 if self._probe is not None or now < self._open_until:
-                    raise ProblemError(503, "The ILS can't be reached.", retry_after=self._open_until - now)
+                    raise unreachable(self._open_until - now)
                 self._probe = ticket
             elif sum(now - began >= self._patience for began in self._began.values()) >= self._most_waiting:
-                raise ProblemError(503, "Too many requests wait for the ILS already.", retry_after=self._patience)
+                raise _too_many_wait(self._patience)
             self._began[ticket] = now
 
     def _leave(self, ticket: object, answered: bool | None) -> None:
@@ -111,6 +111,12 @@ class Breaker:
             self._in_a_row += 1
             if was_probe or self._in_a_row >= self._failures:
                 self._open_until = now + self._pause
+
+
+def _too_many_wait(seconds: float) -> ProblemError:
+    return ProblemError(
+        503, "Too many requests wait for the ILS already.", code="too-many-waiting", retry_after=seconds
+    )
 
 
 def _is_dead(error: GatewayError) -> bool:
@@ -166,7 +172,9 @@ class RateLimit:
 
     def _refuse_for(self, seconds: float) -> None:
         if seconds > 0:
-            raise ProblemError(429, self._refusal, retry_after=seconds)
+            raise ProblemError(
+                429, "{refusal}", code="too-many-requests", values={"refusal": self._refusal}, retry_after=seconds
+            )
 
 
 class Turns:
@@ -207,7 +215,7 @@ class Turns:
             if turn.is_set():  # in the last moment
                 return
             self._waiting.remove(turn)
-        raise ProblemError(503, "Too many requests wait for the ILS already.", retry_after=self._patience)
+        raise _too_many_wait(self._patience)
 
     def _go(self) -> None:
         with self._lock:

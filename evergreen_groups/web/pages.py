@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.formats import FORMATS
+from evergreen_groups.formats import PAGE, format_of_file
 from evergreen_groups.ils import OrgUnits
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.state import LATEST
@@ -45,7 +45,11 @@ def latest_report() -> Response:
     with running.desk(request) as desk:
         units = OrgUnits.read(desk.client.gateway)
         if not may_view_everybody(desk.client.gateway, desk.caller, units.root.id):
-            raise ProblemError(403, "The report has patrons of every library: it takes VIEW_USER for all of them.")
+            raise ProblemError(
+                403,
+                "The report has patrons of every library: it takes VIEW_USER for all of them.",
+                code="report-refused",
+            )
     page = _report(running, library_file_names([unit.shortname for unit in units])[units.root.shortname])
     own = _POLICY.search(page, 0, 4096)
     policy = own[1].decode("ascii") if own else _STRICT_POLICY
@@ -69,15 +73,21 @@ def _report(running: Service, name: str) -> bytes:
             path = path / LATEST / f"{name}.html"
         return path.read_bytes()
     except FileNotFoundError:
-        raise ProblemError(404, "There is no report yet, or it is elsewhere: see report in [serve].") from None
+        raise ProblemError(
+            404,
+            "There is no report yet, or it is elsewhere: see report in [serve].",
+            setting="serve.report",
+            code="no-report",
+        ) from None
     except OSError:
-        raise ProblemError(503, "The report can't be read; the service's account may lack the right to.") from None
+        raise ProblemError(
+            503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
+        ) from None
 
 
 def _writes_a_page(settings: ReportSettings) -> bool:
     """Whether the configured output is HTML: by its ending, or by the format where the ending is no format's."""
-    ending = settings.output.suffix.lstrip(".").lower() if settings.output else ""
-    return (ending if ending in FORMATS else settings.format) == "html"
+    return (format_of_file(settings.output) or settings.format) == PAGE
 
 
 @blueprint.get("/panel.js")

@@ -77,7 +77,7 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
         ProblemError: 403.
     """
     if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none") or headers.get("Origin", origin) != origin:
-        raise ProblemError(403, "This is for pages of the staff client's own origin only.")
+        raise ProblemError(403, "This is for pages of the staff client's own origin only.", code="another-origin")
 
 
 LARGEST_ID = 2**31 - 1
@@ -96,7 +96,12 @@ def record_id(text: str) -> int:
         ProblemError: 400.
     """
     if not _ID.fullmatch(text) or int(text) > LARGEST_ID:
-        raise ProblemError(400, f"An id is a whole number from 1 to {LARGEST_ID}, written in digits.")
+        raise ProblemError(
+            400,
+            "An id is a whole number from 1 to {largest}, written in digits.",
+            code="id-wrong",
+            values={"largest": LARGEST_ID},
+        )
     return int(text)
 
 
@@ -107,7 +112,12 @@ def barcode(text: str) -> str:
         ProblemError: 400.
     """
     if len(text) > LONGEST_BARCODE or not _BARCODE.fullmatch(text):
-        raise ProblemError(400, f"A barcode has letters, digits and . $ + _ - only, at most {LONGEST_BARCODE} of them.")
+        raise ProblemError(
+            400,
+            "A barcode has letters, digits and . $ + _ - only, at most {most} of them.",
+            code="barcode-wrong",
+            values={"most": LONGEST_BARCODE},
+        )
     return text
 
 

@@ -114,7 +114,11 @@ class Server:
         if refusal := self._cheroot.refusal:
             reason = getattr(refusal, "strerror", None) or "not a host's name"
             raise ConfigurationError(
-                f"port {settings.port} on {settings.host} can't be used: {reason}; try another"
+                "port {port} on {host} can't be used: {reason}",
+                advice="try another",
+                setting="serve.port",
+                code="port-unusable",
+                values={"port": settings.port, "host": settings.host, "reason": reason},
             ) from refusal
         host, port = self._cheroot.bind_addr
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -2,9 +2,9 @@
 
 All of it is in that process's memory, and nothing is shared with another: who was admitted a moment ago, how often
 each session and address has asked (:class:`Admission`), limits and their reference data, whether the gateway answers
-(:class:`Breaker`) and who waits for it (:class:`Turns`). So of several instances, each allows ``[serve] rate_limit`` and
-``[serve] threads`` for itself, and finds out for itself that the gateway is dead. Nothing is lost with a process but
-that. What has to outlive it is a file in the state directory: the audit trail of events, and the journal.
+(:class:`Breaker`) and who waits for it (:class:`Turns`). So of several instances, each allows ``[serve] rate_limit``
+and ``[serve] threads`` for itself, and finds out for itself that the gateway is dead. Nothing else is lost with a
+process: what has to outlive it is in the state directory, such as the audit trail of events and the journal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from evergreen_groups.state import find_cache_directory, find_state_directory
 from evergreen_groups.web import problems
 from evergreen_groups.web.authorization import Admission, Caller
 from evergreen_groups.web.overload import Breaker, Turns
-from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
 
 EXTENSION = "evergreen-groups"
@@ -95,7 +94,7 @@ class Service:
             ProblemError: 404, no events are taken here.
         """
         if self._events_gateway is None:
-            raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
+            raise problems.no_events()
         gateway = self._events_gateway.within(self.settings.events.deadline)
         return self._client(gateway, self.settings.gateway.username or "")
 
@@ -117,7 +116,12 @@ class Service:
     def _gateway(self, *, timeout: float, concurrency: int, credentials: Credentials | None = None) -> Gateway:
         settings = self.settings.gateway
         if settings.url is None:
-            raise ConfigurationError("no gateway: set url in section [gateway] of the configuration file")
+            raise ConfigurationError(
+                "no gateway",
+                advice="set url in section [gateway] of the configuration file",
+                setting="gateway.url",
+                code="gateway-not-set",
+            )
         return Gateway(
             settings.url,
             credentials=credentials,
@@ -136,7 +140,12 @@ class Service:
         """For events alone: nothing is read on somebody's behalf with it."""
         settings = self.settings.gateway
         if settings.username is None:
-            raise ConfigurationError("events are taken with a service account: set username in section [gateway]")
+            raise ConfigurationError(
+                "events are taken with a service account",
+                advice="set username in section [gateway]",
+                setting="gateway.username",
+                code="events-without-account",
+            )
         password = passwords.password(settings, self._environ)
         return self._gateway(
             timeout=self.settings.events.deadline,

@@ -92,7 +92,7 @@ def test_a_large_group_takes_one_call_a_member_and_few_others(tmp_path: Path) ->
             for record in batch
         ]
         client = client_of(gateway, tmp_path)
-        assert client.moves.plan_move(cards, to="20000000001039").carry_out().done
+        assert client.moves.plan_move(cards, to="20000000001039").apply().done
         proxy.seen.clear()
         group = client_of(counted, tmp_path).groups.of_barcode("20000000001039")
     assert len(group.members) == 201

@@ -97,7 +97,7 @@ class TestReading:
         ],
     )
     def test_values_that_cannot_be(self, class_id, field, wire):
-        with pytest.raises(DataError, match=f"The field {field} of a {class_id} is not") as caught:
+        with pytest.raises(DataError, match=f"the field {field} of a {class_id} is not") as caught:
             getattr(record(class_id, **{field: wire}), field)
         assert str(wire) not in str(caught.value) or wire in ("", 2)
 

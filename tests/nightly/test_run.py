@@ -71,7 +71,7 @@ def test_each_run_is_compared_with_the_last(report: Report, client: Client, caps
     assert report("--format", "json") == exit_status.DONE
     first = document(capsys.readouterr().out)
     assert first["changes"]["since"] is None
-    client.moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+    client.moves.plan_move(["20000000001052"], to="20000000001007").apply()
     for _ in range(2):  # only to look changes nothing about it
         assert report("--format", "json", "--no-history") == exit_status.DONE
         looked = document(capsys.readouterr().out)
@@ -217,9 +217,9 @@ def test_only_to_look_goes_with_nothing_that_leaves_something(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--split", "library"), "needs a directory: name it with --output"),
+        (("--split", "library"), "needs a directory; name it with --output"),
         (("--split", "library", "--output", "x", "--format", "table"), "takes a format of html, csv, json, xlsx"),
-        (("--format", "xlsx"), "a spreadsheet isn't for the terminal: name a file with --output"),
+        (("--format", "xlsx"), "a spreadsheet isn't for the terminal; name a file with --output"),
     ],
 )
 def test_targets_that_do_not_fit(

@@ -251,7 +251,13 @@ class TestReport:
 
     @pytest.mark.parametrize(
         ("name", "output_format", "status"),
-        [("page.html", "table", 200), ("page", "html", 200), ("page.json", "html", 404), ("page", "csv", 404)],
+        [
+            ("page.html", "table", 200),
+            ("page", "html", 200),
+            ("page.json", "html", 404),
+            ("page.xlsx", "html", 404),
+            ("page", "csv", 404),
+        ],
     )
     def test_only_a_report_that_is_a_page_is_served(
         self,
@@ -371,7 +377,7 @@ class TestHealth:
 
 class TestMaking:
     def test_without_a_gateway(self) -> None:
-        with pytest.raises(ConfigurationError, match="no gateway: set url"):
+        with pytest.raises(ConfigurationError, match="no gateway; set url"):
             create_app(Settings(), {})
 
     def test_events_need_a_service_account(self, tmp_path: Path) -> None:

@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, Invocation, format_of, logs, output_options, standard_output
-from evergreen_groups.policy import Limit
-from evergreen_groups.settings import values
+from evergreen_groups.audit import FindingKind
+from evergreen_groups.cli import (
+    Invocation,
+    logs,
+    one_limit,
+    output_options,
+    setting_options,
+    standard_output,
+    with_given,
+)
+from evergreen_groups.formats import AUDIT_FORMATS, format_of_file
+from evergreen_groups.render.audit import HEADINGS
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -20,7 +28,20 @@ if TYPE_CHECKING:
     from evergreen_groups.client import Client
 
 
-@click.command("audit")
+def _help() -> str:
+    """What the command does, with the kinds of findings and which of them ``--fix`` is about."""
+    kinds = dict(enumerate(FindingKind, start=1))
+    listed = "\n".join(f"{number}. {HEADINGS[kind]}" for number, kind in kinds.items())
+    fixed = " and ".join(str(number) for number, kind in kinds.items() if kind.recalculable)
+    return (
+        "List what stands in the ILS and doesn't fit the rule that only own fines block a member.\n\n"
+        f"\b\n{listed}\n\n"
+        f"With --fix the ILS recalculates the penalties of {fixed}, after showing whose and asking. Blocks that "
+        "were set by hand are never removed."
+    )
+
+
+@click.command("audit", help=_help())
 @click.option(
     "--org",
     "orgs",
@@ -28,13 +49,9 @@ if TYPE_CHECKING:
     metavar="SHORTNAME",
     help="Only patrons at home here or below, and groups with a member at home there. Repeatable.",
 )
-@click.option(
-    "--limit",
-    type=Checked("amount", values.limit),
-    help='The limit of one person\'s own fines, or "none" (5.00).',
-)
+@setting_options("audit")
 @output_options
-@click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties of the first two kinds.")
+@click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
 @click.pass_context
@@ -50,18 +67,7 @@ def audit_command(
     dry_run: bool,
     **_limit_option: object,
 ) -> int:
-    """List what stands in the ILS and doesn't fit the rule that only own fines block a member.
-
-    \b
-    1. over the limit and not blocked in the ILS
-    2. blocked for fines in the ILS and not over the limit
-    3. blocked by hand, own fines within the limit, the group's over it
-    4. the same, the group's within it too: for review only
-    5. groups that look accidental, whose members see each other's fines
-
-    With --fix the ILS recalculates the penalties of 1 and 2, after showing whose and asking. Blocks that were set by
-    hand are never removed.
-    """
+    """Read the audit, write it, and with ``fix`` have the ILS recalculate."""
     from evergreen_groups.audit import AuditCriteria
 
     if (yes or dry_run) and not fix:
@@ -69,21 +75,13 @@ def audit_command(
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
     session: Invocation = context.obj
-    criteria = AuditCriteria(orgs=orgs, limit=_limit(context, session))
+    criteria = AuditCriteria(orgs=orgs, limit=one_limit(with_given(context, session.settings)))
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, output_format or format_of(output) or "table", output)
+        _write(audit, output_format or format_of_file(output, AUDIT_FORMATS) or "table", output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
-
-
-def _limit(context: click.Context, session: Invocation) -> Limit | None:
-    """The one limit: the command line's amount, otherwise the configuration's; None where that has several."""
-    policy = session.settings.policy
-    if context.get_parameter_source("limit") is ParameterSource.COMMANDLINE:
-        return Limit(context.params["limit"], policy.comparison)
-    return policy.as_limit() if policy.uniform else None
 
 
 def _write(audit: Audit, output_format: str, output: Path | None) -> None:
@@ -113,15 +111,18 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
         click.echo("Nothing was changed.", err=True)
         return exit_status.DONE
     with session.progress() as progress:
-        outcome = client.recalculator.carry_out(findings, progress)
+        outcome = client.recalculator.recalculate(findings, progress)
     write_recalculations(outcome, sys.stderr)
     return _status(outcome)
 
 
 def _status(outcome: Recalculations) -> int:
-    """The status of what ended it; or of a refusal; done where every call that was made went through."""
+    """The status of what ended it; or of a refusal; or failed, where somebody's recalculation was; done otherwise."""
+    from evergreen_groups.changes import StepState
+
     if outcome.stopped is not None:
-        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
+        logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
         return exit_status.for_error(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
-    return max(statuses, default=exit_status.DONE)
+    failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)
+    return max(statuses, default=exit_status.FAILED if failed else exit_status.DONE)

@@ -15,7 +15,7 @@ from evergreen_groups.settings import values
 @click.argument("barcode", required=False)
 @click.option(
     "--user",
-    type=Checked("number", values.whole_number(1, 2**31 - 1)),
+    type=Checked(values.whole_number(1, 2**31 - 1)),
     help="The patron by id instead of barcode.",
 )
 @click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")

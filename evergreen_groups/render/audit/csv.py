@@ -6,12 +6,12 @@ import csv
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.audit import Audit, FindingKind
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render import harmless
-from evergreen_groups.render.audit.wording import block_words
+from evergreen_groups.render.audit.wording import block_words, explanation, reason_words
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit import Audit
     from evergreen_groups.groups import Member
 
 COLUMNS = (
@@ -39,13 +39,20 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
     for person in audit.people:
         fines = "" if person.group_fines is None else plain_amount(person.group_fines)
         blocks = harmless("; ".join(map(block_words, person.blocks)))
-        yield [person.kind.value, str(person.group), *_member(person.member), fines, blocks, harmless(person.reason)]
+        yield [
+            person.kind.value,
+            str(person.group),
+            *_member(person.member),
+            fines,
+            blocks,
+            harmless(explanation(person)),
+        ]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
         for member in group.members:
-            reasons = harmless(" ".join(found.reasons))
-            yield [FindingKind.ACCIDENTAL.value, str(group.group), *_member(member), fines, "", reasons]
+            reasons = harmless(" ".join(map(reason_words, found.reasons)))
+            yield [found.kind.value, str(group.group), *_member(member), fines, "", reasons]
 
 
 def _member(member: Member) -> list[str]:

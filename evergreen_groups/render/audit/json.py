@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PersonFinding
 from evergreen_groups.money import plain_amount
-from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
+from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO, explanation, reason_words
 from evergreen_groups.render.report import limit_document, member_document, text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _person(finding: PersonFinding) -> dict[str, Any]:
         "kind": finding.kind.value,
         "group": finding.group,
         "member": member_document(finding.member),
-        "reason": finding.reason,
+        "reason": explanation(finding),
         "group_fines": None if finding.group_fines is None else plain_amount(finding.group_fines),
         "blocks": [_block(block) for block in finding.blocks],
     }
@@ -66,12 +66,12 @@ def _block(block: Block) -> dict[str, Any]:
 def _group(finding: GroupFinding) -> dict[str, Any]:
     group = finding.group
     return {
-        "kind": FindingKind.ACCIDENTAL.value,
+        "kind": finding.kind.value,
         "group": group.group,
         "member_count": group.member_count,
         "hidden_member_count": group.hidden_member_count,
         "combined_fines": None if group.hidden_fines is None else plain_amount(group.combined_fines),
-        "reasons": list(finding.reasons),
+        "reasons": [reason_words(reason) for reason in finding.reasons],
         "members": [_without_decision(member) for member in group.members],
     }
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PersonFinding
 from evergreen_groups.render import CONFIDENTIAL, local_time, printable
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
@@ -17,6 +16,9 @@ from evergreen_groups.render.audit.wording import (
     looked_at,
     person_words,
 )
+
+if TYPE_CHECKING:
+    from evergreen_groups.audit import Audit, GroupFinding, PersonFinding
 
 
 def write_listing(audit: Audit, stream: TextIO) -> None:
@@ -36,12 +38,10 @@ def _lines(audit: Audit) -> Iterator[str]:
         yield ""
         yield f"{HEADINGS[kind]}: {audit.count(kind):,}"
         yield f"  {WHAT_TO_DO[kind]}"
-        if kind is FindingKind.ACCIDENTAL:
-            for group in audit.groups:
-                yield from _group(group)
-        else:
-            for person in audit.of_kind(kind):
-                yield from _person(person)
+        for group in audit.groups_of_kind(kind):
+            yield from _group(group)
+        for person in audit.of_kind(kind):
+            yield from _person(person)
     yield ""
     yield CONFIDENTIAL
 

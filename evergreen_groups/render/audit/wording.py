@@ -9,6 +9,7 @@ from evergreen_groups.money import amount
 from evergreen_groups.render import limit_words, printable
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit import Reason
     from evergreen_groups.ils import Block
 
 TITLE = "Audit of blocks and groups"
@@ -37,6 +38,39 @@ WHAT_TO_DO = {
 }
 
 
+REASONS = {
+    "over-limit": "Own fines are over the limit by {over_by:,.2f}, and the ILS has no block for fines.",
+    "limit-reached": "Own fines are at the limit, and the ILS has no block for fines.",
+    "exactly-at-limit": "Own fines are exactly at the limit: the ILS blocks there already.",
+    "not-over-limit": "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold.",
+    "group-over-limit": "Own fines are within the limit, the group's are over it: probably blocked for the family's.",
+    "group-within-limit": "Own fines and the group's are within the limit: blocked for another reason, perhaps.",
+    "group-not-known": "Own fines are within the limit; what the group owes isn't known whole.",
+    "no-lead": "It has no lead.",
+    "lead-deleted": "Its lead is deleted.",
+    "several-leads": "It has {count} leads.",
+    "lead-expired": "The account of its lead {name} expired on {date:%Y-%m-%d}.",
+    "stranger": "{name} shares neither surname nor address nor home library with another adult.",
+    "unusually-large": "It is unusually large: {count} members.",
+}
+
+
+def reason_words(reason: Reason) -> str:
+    """Put a reason into a sentence."""
+    return REASONS[reason.code].format_map(reason.values)
+
+
+def explanation(finding: PersonFinding) -> str:
+    """Why somebody was found, and which limit counted where there are several."""
+    sentence = reason_words(finding.reason)
+    if finding.limit is None:
+        return sentence
+    limit = "none" if finding.limit.amount is None else f"{finding.limit.amount:,.2f}"
+    counted = finding.limit.counted
+    counts = "" if counted == finding.member.own_fines else f"; it counts {counted:,.2f}"
+    return f"{sentence} Limit {limit} ({finding.limit.origin}){counts}."
+
+
 def looked_at(criteria: AuditCriteria) -> str:
     """Say whom the audit went over, and against which limit."""
     where = f" at home at {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
@@ -57,12 +91,12 @@ def person_words(finding: PersonFinding) -> str:
     if finding.group_fines is not None:
         words.append(f"the group's {amount(finding.group_fines)}")
     blocks = "".join(f" {block_words(block)}." for block in finding.blocks)
-    return f"{', '.join(words)}. {finding.reason}{blocks}"
+    return f"{', '.join(words)}. {explanation(finding)}{blocks}"
 
 
 def group_words(finding: GroupFinding) -> str:
     """How many members a group has and why it is listed, in a line."""
-    return f"{finding.group.member_count} members. {printable(' '.join(finding.reasons))}"
+    return f"{finding.group.member_count} members. {printable(' '.join(map(reason_words, finding.reasons)))}"
 
 
 def kinds_found(audit: Audit) -> list[FindingKind]:

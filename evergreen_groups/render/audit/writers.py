@@ -1,33 +1,24 @@
-"""Writes an audit in one of four formats; the module of a format is imported when it is asked for."""
+"""Writes an audit in one of the formats that :mod:`evergreen_groups.formats` declares.
+
+The module of a format is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, TextIO
+
+from evergreen_groups.formats import AUDIT_FORMATS, output_format
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
 
 
 def render_audit(audit: Audit, format: str, stream: TextIO) -> None:
-    """Write ``audit`` to ``stream`` as ``table``, ``csv``, ``json`` or ``html``.
+    """Write ``audit`` to ``stream`` in ``format``, one of ``AUDIT_FORMATS``.
 
     A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format.
     """
-    if format == "table":
-        from evergreen_groups.render.audit.text import write_listing
-
-        write_listing(audit, stream)
-    elif format == "csv":
-        from evergreen_groups.render.audit.csv import write_rows
-
-        write_rows(audit, stream)
-    elif format == "json":
-        from evergreen_groups.render.audit.json import write_document
-
-        write_document(audit, stream)
-    elif format == "html":
-        from evergreen_groups.render.audit.page import write_page
-
-        write_page(audit, stream)
-    else:
+    if format not in AUDIT_FORMATS:
         raise ValueError(f"unknown format {format!r}")
+    resolve_name(output_format(format).audit or "")(audit, stream)

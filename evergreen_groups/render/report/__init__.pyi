@@ -7,7 +7,6 @@ from .change_wording import cleared_remarks as cleared_remarks
 from .change_wording import compared as compared
 from .change_wording import counts as counts
 from .change_wording import remarks as remarks
-from .change_wording import signed as signed
 from .change_wording import since as since
 from .email import LetterOptions as LetterOptions
 from .email import html_letter as html_letter
@@ -16,8 +15,6 @@ from .email import subject_line as subject_line
 from .json import limit_document as limit_document
 from .json import member_document as member_document
 from .json import text as text
-from .workbook import require as require
-from .writers import XLSX as XLSX
 from .writers import render as render
 from .writers import render_bytes as render_bytes
 from .writers import write_file as write_file

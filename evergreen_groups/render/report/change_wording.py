@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
 
 from evergreen_groups.money import amount
 from evergreen_groups.render import counted, local_time, printable
@@ -17,11 +16,6 @@ CLEARED_WORDS = "They were in the report before and don't fit it any more, mostl
 def compared(report: Report) -> Changes | None:
     """What changed, where there was a run before to compare with."""
     return report.changes if report.changes is not None and report.changes.compared else None
-
-
-def signed(value: Decimal) -> str:
-    """Write a difference: ``+1,234.50``, ``-3.25``, ``0.00``."""
-    return f"+{amount(value)}" if value > 0 else amount(value)
 
 
 def counts(changes: Changes) -> str:

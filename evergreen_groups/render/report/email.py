@@ -1,38 +1,27 @@
-"""The report as a letter: a summary with the worst groups by number, in plain text and as HTML.
+"""The report as a letter, plain and as HTML: a summary, and by number the groups whose combined fines are highest.
 
 There is no name of a patron in it unless that is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from evergreen_groups import __version__
 from evergreen_groups.money import amount, plain_amount
-from evergreen_groups.render import (
-    NOTHING_FOUND,
-    TITLE,
-    counted,
-    element,
-    information_only,
-    listed,
-    local_time,
-    opening,
-    printable,
-)
-from evergreen_groups.render.report.change_wording import compared, counts, signed, since
+from evergreen_groups.render import TITLE, listed, local_time, printable, signed, template_text
+from evergreen_groups.render.report.change_wording import compared, counts, since
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import GroupFines
 
-_WORST = 10
+_MOST = 10
 _WIDTH = 72
 _NUMBERS = (0, 2, 3)
-"""The columns of the worst groups that are set to the right: group, members and fines."""
+"""The columns of the groups that are set to the right: group, members and fines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,55 +50,51 @@ def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
 
 def plain_letter(report: Report, options: LetterOptions) -> str:
     """The letter as plain text of 72 columns."""
-    lines = [f"{TITLE}: {_places(options.places)}", ""]
-    lines += [fill(f"For information only. {information_only(report.criteria.limit)}", _WIDTH), ""]
-    facts = list(_facts(report))
-    indent = " " * (max(len(term) for term, _ in facts) + 2)
-    lines += [
-        fill(f"{term:{len(indent)}}{value}", _WIDTH, subsequent_indent=indent, break_long_words=False)
-        for term, value in facts
-    ]
-    heading, rows = _worst(report, options)
-    if rows:
-        widths = [max(len(row[column]) for row in (heading, *rows)) for column in range(len(heading))]
-        lines += ["", f"The worst {counted(len(rows), 'group')}:", ""]
-        lines += [_aligned(row, widths) for row in (heading, *rows)]
-    else:
-        lines += ["", NOTHING_FOUND]
-    for note in report.notes:
-        lines += ["", fill(printable(note), _WIDTH)]
-    if options.links:
-        lines += ["", "The whole report:", *(f"{word}: {address}" for word, address in options.links)]
-    return "\n".join([*lines, "", f"-- \nevergreen-groups {__version__}", ""])
+    return template_text("mail.txt", **_values(report, options), filled=_filled, aligned=_aligned)
 
 
 def html_letter(report: Report, options: LetterOptions) -> str:
     """The same letter as HTML, without styles or anything that would have to be fetched."""
-    facts = [element("tr", element("th", term, align="left"), element("td", value)) for term, value in _facts(report)]
-    body = [
-        element("h1", f"{TITLE}: {_places(options.places)}"),
-        element("p", element("strong", "For information only."), " ", information_only(report.criteria.limit)),
-        element("table", *facts, cellpadding="3"),
+    return template_text("mail.html", **_values(report, options))
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the groups; ``width`` (characters) is that of its longest text."""
+
+    heading: str
+    is_number: bool
+    width: int
+
+    @property
+    def side(self) -> str:
+        """The side that its texts are set to."""
+        return "right" if self.is_number else "left"
+
+
+def _values(report: Report, options: LetterOptions) -> dict[str, object]:
+    facts = list(_facts(report))
+    headings, rows = _highest(report, options)
+    columns = [
+        _Column(heading, place in _NUMBERS, max(len(row[place]) for row in (headings, *rows)))
+        for place, heading in enumerate(headings)
     ]
-    heading, rows = _worst(report, options)
-    if rows:
-        sides = ["right" if column in _NUMBERS else "left" for column in range(len(heading))]
-        head = element("tr", *(element("th", name, align=side) for name, side in zip(heading, sides, strict=True)))
-        lines = [
-            element("tr", *(element("td", cell, align=side) for cell, side in zip(row, sides, strict=True)))
-            for row in rows
-        ]
-        body += [element("h2", f"The worst {counted(len(rows), 'group')}")]
-        body += [element("table", head, *lines, border="1", cellpadding="4", cellspacing="0")]
-    else:
-        body += [element("p", NOTHING_FOUND)]
-    body += [element("p", printable(note)) for note in report.notes]
-    if options.links:
-        links = [element("li", element("a", word, href=address)) for word, address in options.links]
-        body += [element("p", "The whole report:"), element("ul", *links)]
-    body += [element("p", element("small", f"evergreen-groups {__version__}"))]
-    head = element("head", opening("meta", charset="utf-8"), element("title", TITLE))
-    return f"<!DOCTYPE html>\n{element('html', head, element('body', *body), lang='en')}\n"
+    return {
+        "title": TITLE,
+        "places": _places(options.places),
+        "report": report,
+        "facts": facts,
+        "facts_indent": max(len(term) for term, _ in facts) + 2,
+        "columns": columns,
+        "rows": rows,
+        "links": options.links,
+    }
+
+
+def _filled(text: str, before: str = "") -> str:
+    """A text in lines, those after the first indented by as much as what stands ``before``."""
+    indent = " " * len(before)
+    return fill(f"{before}{text}", _WIDTH, subsequent_indent=indent, break_long_words=False)
 
 
 def _places(places: Sequence[str]) -> str:
@@ -119,12 +104,12 @@ def _places(places: Sequence[str]) -> str:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     totals = report.totals
     yield "Listed", listed(report.criteria)
-    yield "Time of the data", local_time(report.generated_at)
+    yield "Data as of", local_time(report.generated_at)
     yield "Groups", f"{totals.group_count:,}"
     yield "Members", f"{totals.member_count:,}, {totals.owing_count:,} of them owe"
     yield "Combined fines", amount(totals.combined_fines)
     yield "Members over the limit", f"{totals.over_limit_count:,}"
-    yield "Groups with nobody over it", f"{totals.groups_nobody_over_limit:,}"
+    yield "Groups with none over it", f"{totals.groups_nobody_over_limit:,}"
     if totals.incomplete_group_count:
         yield "Incomplete groups", f"{totals.incomplete_group_count:,} (not every member can be seen)"
     if report.changes is not None:
@@ -135,9 +120,9 @@ def _changed(changes: Changes) -> str:
     return f"{counts(changes)}; {since(changes)}" if changes.compared else "nothing to compare with yet"
 
 
-def _worst(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The columns' names, and a row for each of the worst groups."""
-    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.group))[:_WORST]
+def _highest(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns' names, and a row for each of the groups whose combined fines are highest."""
+    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.group))[:_MOST]
     names = ("Lead",) if options.names else ()
     changes = compared(report)
     change = ("Change",) if changes is not None else ()
@@ -158,9 +143,9 @@ def _change(change: GroupChange | None) -> str:
     return f"{change.kind.value} {signed(change.difference)}" if differs else change.kind.value
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+def _aligned(row: Iterable[str], columns: Sequence[_Column]) -> str:
     cells = [
-        cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        cell.rjust(column.width) if column.is_number else cell.ljust(column.width)
+        for cell, column in zip(row, columns, strict=True)
     ]
     return "  ".join(cells).rstrip()

@@ -28,6 +28,7 @@ from evergreen_groups.render import (
     local_time,
     nobody_words,
     printable,
+    signed,
     wrapped,
 )
 from evergreen_groups.render.report.change_wording import (
@@ -37,7 +38,6 @@ from evergreen_groups.render.report.change_wording import (
     compared,
     counts,
     remarks,
-    signed,
     since,
 )
 from evergreen_groups.render.report.table_layout import (

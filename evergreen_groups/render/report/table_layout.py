@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.style import Style
 
 from evergreen_groups.money import NOTHING, amount
-from evergreen_groups.render import EMPTY, Cell, Columns, TextColumn, counted, printable
-from evergreen_groups.render.report.change_wording import cleared_lead, cleared_now, cleared_remarks, signed
+from evergreen_groups.render import EMPTY, Cell, Columns, TextColumn, counted, printable, signed
+from evergreen_groups.render.report.change_wording import cleared_lead, cleared_now, cleared_remarks
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 
 if TYPE_CHECKING:

@@ -44,15 +44,6 @@ class MemberRow(NamedTuple):
     member: Member
 
 
-def require() -> None:
-    """Check that spreadsheets can be written here, so that nobody finds out after a long run.
-
-    Raises:
-        ConfigurationError: xlsxwriter isn't installed.
-    """
-    _library()
-
-
 class _Held(io.BytesIO):
     """Bytes that stay open: where a run is broken off, the library's archive still ends itself in them."""
 
@@ -97,7 +88,9 @@ def _library() -> Any:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError:
         raise ConfigurationError(
-            "a spreadsheet needs the package xlsxwriter: pip install 'evergreen-groups[xlsx]', or choose another format"
+            "a spreadsheet needs the package xlsxwriter",
+            advice="pip install 'evergreen-groups[xlsx]', or choose another format",
+            code="xlsxwriter-not-installed",
         ) from None
     return xlsxwriter
 

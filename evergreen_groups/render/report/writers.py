@@ -1,4 +1,4 @@
-"""Writes a report as text, a terminal table, CSV, JSON or one HTML file, or as a spreadsheet (XLSX).
+"""Writes a report in one of the formats that :mod:`evergreen_groups.formats` declares.
 
 The module of a format is imported when it is asked for, so that a command that renders nothing starts fast.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
+from evergreen_groups.formats import TEXT_FORMATS, OutputFormat, output_format
 from evergreen_groups.state import write_bytes_atomically
 
 if TYPE_CHECKING:
     from evergreen_groups.report import Report
 
-FORMATS = ("table", "csv", "json", "html")
-"""The formats that are text."""
-XLSX = "xlsx"
+FORMATS = TEXT_FORMATS
 
 
 def render(
@@ -36,24 +36,10 @@ def render(
 
     Raises ``ValueError`` for another format, and whatever the stream raises.
     """
-    if format == "table":
-        from evergreen_groups.render.report.table import write_table
-
-        write_table(report, stream, details=details, width=width, color=color)
-    elif format == "csv":
-        from evergreen_groups.render.report.csv import write_rows
-
-        write_rows(report, stream, details=details, bom=bom)
-    elif format == "json":
-        from evergreen_groups.render.report.json import write_document
-
-        write_document(report, stream, details=details)
-    elif format == "html":
-        from evergreen_groups.render.report.page import write_page
-
-        write_page(report, stream, details=details)
-    else:
+    chosen = output_format(format)
+    if chosen.binary:
         raise ValueError(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
+    _write(chosen, report, stream, details=details, width=width, color=color, bom=bom)
 
 
 def render_bytes(
@@ -65,14 +51,13 @@ def render_bytes(
     width: int | None = None,
     bom: bool = False,
 ) -> None:
-    """Write ``report`` in ``format``, one of ``FORMATS`` or ``XLSX``, to a stream of bytes; text is UTF-8.
+    """Write ``report`` in ``format``, one of ``REPORT_FORMATS``, to a stream of bytes; text is UTF-8.
 
-    Raises what :func:`render` raises, and for a spreadsheet what :func:`.workbook.write_workbook` does.
+    Raises what :func:`render` raises, and for a binary format what its writer does.
     """
-    if format == XLSX:
-        from evergreen_groups.render.report.workbook import write_workbook
-
-        write_workbook(report, stream, details=details)
+    chosen = output_format(format)
+    if chosen.binary:
+        _write(chosen, report, stream, details=details, width=width, bom=bom)
         return
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
     try:
@@ -90,10 +75,15 @@ def write_file(
     width: int | None = None,
     bom: bool = False,
 ) -> None:
-    """Write ``report`` in ``format``, one of ``FORMATS`` or ``XLSX``, to a file: whole or not at all, mode 0600.
+    """Write ``report`` in ``format``, one of ``REPORT_FORMATS``, to a file: whole or not at all, mode 0600.
 
     Raises :class:`~evergreen_groups.errors.ConfigurationError` when the file can't be written, and what
     :func:`render_bytes` raises.
     """
     with write_bytes_atomically(path) as stream:
         render_bytes(report, format, stream, details=details, width=width, bom=bom)
+
+
+def _write(chosen: OutputFormat, report: Report, stream: TextIO | BinaryIO, **options: object) -> None:
+    """Have a format's own function write the report, with those of the options that it takes."""
+    resolve_name(chosen.report)(report, stream, **{name: options[name] for name in chosen.options if name in options})

@@ -16,6 +16,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import schema
 from evergreen_groups.sandbox.database.classes import StoredClass, idl_classes
 from evergreen_groups.sandbox.database.functions import register
+from evergreen_groups.sandbox.database.replica import Replica
 from evergreen_groups.sandbox.database.trees import OrgTree, ProfileTree
 from evergreen_groups.sandbox.database.values import TO_WIRE, to_storage
 
@@ -47,13 +48,19 @@ class Store:
         self._local = threading.local()
         if not self._fresh_path.exists():
             if self.path.exists() and self.path.stat().st_size:
-                raise ConfigurationError(f"{self.path} isn't a sandbox's database: name another file, or delete it")
+                raise ConfigurationError(
+                    "{path} isn't a sandbox's database",
+                    advice="name another file, or delete it",
+                    code="not-a-sandbox",
+                    values={"path": self.path},
+                )
             try:
                 self._make(fill)
             except BaseException:  # half a database would be taken for a whole one the next time
                 self._discard()
                 raise
         self._writer = self._connect()
+        self.replica: Replica | None = None
         self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
 
     def _make(self, fill: Callable[[sqlite3.Connection], None]) -> None:
@@ -79,8 +86,13 @@ class Store:
         if self._folder:
             self._folder.cleanup()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
+    def add_replica(self, delay: float) -> None:
+        """Have a copy for plain reads, which is ``delay`` seconds behind."""
+        path = self.path.with_name(self.path.name + ".replica")
+        self.replica = Replica(path, delay, self._connect, lambda: self._writer)
+
+    def _connect(self, path: Path | None = None) -> sqlite3.Connection:
+        connection = sqlite3.connect(path or self.path, isolation_level=None, check_same_thread=False, timeout=30)
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -32768")
@@ -109,6 +121,8 @@ class Store:
         """This thread's connection for reading; inside a transaction of this thread, the one that writes."""
         if getattr(self._local, "writing", False):
             return self._writer
+        if self.replica is not None and (copy := self.replica.serves) is not None:
+            return copy
         connection: sqlite3.Connection | None = getattr(self._local, "reader", None)
         if connection is None:
             with self._pool_lock:
@@ -143,6 +157,8 @@ class Store:
             else:
                 if self._transaction_depth == 1:
                     self._writer.execute("COMMIT")
+                    if self.replica is not None:
+                        self.replica.fall_behind()
             finally:
                 self._transaction_depth -= 1
                 self._local.writing = self._transaction_depth > 0
@@ -157,6 +173,8 @@ class Store:
         """Put everything back to the fresh state."""
         with self._write_lock, closing(sqlite3.connect(self._fresh_path)) as fresh:
             fresh.backup(self._writer)
+            if self.replica is not None:
+                self.replica.catch_up()
 
     def close(self) -> None:
         """Close the database, and delete it where it is a temporary one."""

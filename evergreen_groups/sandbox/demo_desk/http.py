@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http.client import HTTPConnection, HTTPException
+from importlib.resources import files
 from urllib.parse import urlsplit
 
 PATIENCE = 60.0
 _ONE_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 _BY_SERVER = {"date", "server"}
-_DOWN = b"<!DOCTYPE html>\n<title>503 Service Unavailable</title>\n<h1>Service Unavailable</h1>\n"
+
+
+@cache
+def _unavailable() -> bytes:
+    return files(__package__).joinpath("templates", "unavailable.html").read_bytes()
 
 
 class Forwarder:
@@ -27,7 +33,7 @@ class Forwarder:
             answer = connection.getresponse()
             body = answer.read()
         except (OSError, HTTPException):
-            return ForwardedAnswer(503, "text/html; charset=iso-8859-1", _DOWN)
+            return ForwardedAnswer(503, "text/html; charset=iso-8859-1", _unavailable())
         finally:
             connection.close()
         headers = {name: value for name, value in answer.headers.items() if name.lower() not in _ONE_HOP | _BY_SERVER}

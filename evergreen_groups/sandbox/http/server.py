@@ -8,6 +8,7 @@ import re
 import socket
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from socketserver import TCPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,13 +17,13 @@ from evergreen_groups.sandbox.database import Store, now
 from evergreen_groups.sandbox.demo_desk import DemoDesk, Request
 from evergreen_groups.sandbox.http.idl_file import fm_idl
 from evergreen_groups.sandbox.http.wire import json_answer, parse_json, parse_xml, xml_answer
-from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry
+from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry, releases
 
 GATEWAY, IDL, RESET = "/osrf-gateway-v1", "/reports/fm_IDL.xml", "/sandbox/reset"
 GREATEST_BODY = 10 * 1024 * 1024
 MOST_PAIRS = 1001
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_NOT_FOUND = b"<!DOCTYPE html>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
+_NOT_FOUND = files(__package__).joinpath("not_found.html").read_bytes()
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,13 @@ class Handler(BaseHTTPRequestHandler):
         self, service: str, method: str, given: list[Any], locale: str | None, level: int
     ) -> tuple[list[Any], int, str | None]:
         server = self.server
-        context = CallContext(server.store, server.sessions, method, (locale or "en-US").split(",")[0])
+        context = CallContext(
+            server.store,
+            server.sessions,
+            method,
+            (locale or "en-US").split(",")[0],
+            differences=server.differences,
+        )
         try:
             return dispatch(context, service, given, level), 200, None
         except Failure as failure:
@@ -170,15 +177,21 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class SandboxServer(ThreadingHTTPServer):
-    """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one."""
+    """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one.
+
+    ``differences`` are those of the release that it is to be.
+    """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, store: Store, host: str, port: int) -> None:
+    def __init__(
+        self, store: Store, host: str, port: int, differences: frozenset[releases.Difference] = frozenset()
+    ) -> None:
         registry.register()
         super().__init__((host, port), Handler)
         self.store = store
+        self.differences = differences
         self.desk: DemoDesk | None = None
         self.sessions = Sessions(now)
         self.started = now().strftime("%a, %d %b %Y %H:%M:%S GMT")

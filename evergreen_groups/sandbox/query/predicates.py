@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evergreen_groups.sandbox.query import calls, subqueries, where
+from evergreen_groups.sandbox.query import calls
 from evergreen_groups.sandbox.query.frames import (
     Expression,
     Frame,
@@ -128,6 +128,8 @@ def _in(frame: Frame, source: Source, name: str, operand: Any, *, negated: bool)
     left = calls.field_transform(source, name, operand)
     among = operand.get("value", operand) if isinstance(operand, dict) else operand
     if isinstance(among, dict):
+        from evergreen_groups.sandbox.query import subqueries  # a query holds conditions, and a condition queries
+
         inner, kinds = subqueries.subquery(frame, among)
         if len(kinds) != 1:
             raise QueryError("a subquery of one column was expected")
@@ -149,6 +151,8 @@ def _transformed(frame: Frame, source: Source, name: str, word: str, node: dict[
     left = calls.field_transform(source, name, node)
     value = node.get("value")
     if "value" not in node or isinstance(value, dict):
+        from evergreen_groups.sandbox.query import where  # a value may be a condition, and a condition holds values
+
         right = where.condition(frame, source, node if "value" not in node else value)
         return _compare_expressions(left, word, right)
     if isinstance(value, list):

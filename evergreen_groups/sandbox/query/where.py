@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evergreen_groups.sandbox.query import predicates, subqueries
+from evergreen_groups.sandbox.query import predicates
 from evergreen_groups.sandbox.query.frames import Expression, Frame, MalformedError, QueryError, Source
 
 
@@ -63,6 +63,8 @@ def _part(frame: Frame, source: Source, key: str, value: Any) -> Expression:
     if word == "-not":
         return _in_brackets(condition(frame, source, value), "NOT ")
     if word in ("-exists", "-not-exists"):
+        from evergreen_groups.sandbox.query import subqueries  # a query holds conditions, and a condition queries
+
         inner, _ = subqueries.subquery(frame, value)
         return Expression(f"{'NOT ' if word == '-not-exists' else ''}EXISTS ({inner})", "bool")
     raise MalformedError(f"no operator {key}")

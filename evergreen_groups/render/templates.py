@@ -1,0 +1,114 @@
+"""The templates of every page and mail, and how they are filled in.
+
+All HTML stands in ``templates/``. Whatever a template shows is escaped unless the template is plain text, and a name
+that it doesn't have is an error. Jinja2 is imported when the first page is rendered: a command without one starts fast.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from importlib import resources
+from itertools import islice
+from typing import TYPE_CHECKING, TextIO
+
+from evergreen_groups import __version__
+from evergreen_groups.money import amount
+from evergreen_groups.render import wording
+from evergreen_groups.render.safe_text import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+_PIECES = 500
+"""So many pieces of a page are written at once: a write for each cell would cost more than making it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A style sheet or script that stands in the page itself, and the source by which the page's policy allows it."""
+
+    content: Markup
+    digest: str
+
+
+def write_template(name: str, stream: TextIO, **values: object) -> None:
+    """Write a template filled in with ``values``, piece by piece: a long page is never in memory as a whole."""
+    pieces = environment().get_template(name).generate(values)
+    while some := list(islice(pieces, _PIECES)):
+        stream.write("".join(some))
+
+
+def template_text(name: str, **values: object) -> str:
+    """A template filled in with ``values``, for what is short."""
+    return environment().get_template(name).render(values)
+
+
+@cache
+def environment() -> Environment:
+    """The environment of the templates, with what they have in common."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    made = Environment(
+        loader=PackageLoader("evergreen_groups.render"),
+        autoescape=select_autoescape(disabled_extensions=("txt",), default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    made.filters |= {
+        "day": _day,
+        "local_time": wording.local_time,
+        "minute": _minute,
+        "money": amount,
+        "number": _number,
+        "percent": _percent,
+        "printable": printable,
+        "signed": wording.signed,
+    }
+    made.globals |= {
+        "asset": _asset,
+        "confidential": wording.CONFIDENTIAL,
+        "counted": wording.counted,
+        "incomplete_words": wording.incomplete_words,
+        "information_only": wording.information_only,
+        "limit_words": wording.limit_words,
+        "listed": wording.listed,
+        "nothing_found": wording.NOTHING_FOUND,
+        "one_may": wording.one_may,
+        "version": __version__,
+    }
+    return made
+
+
+@cache
+def _asset(name: str) -> Asset:
+    """A file beside the templates, as it stands: inside these elements HTML knows no escapes."""
+    from markupsafe import Markup
+
+    text = resources.files("evergreen_groups.render").joinpath("templates", name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return Asset(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of this package
+
+
+def _day(moment: datetime) -> str:
+    return wording.local_time(moment)[:10]
+
+
+def _minute(moment: datetime) -> str:
+    return wording.local_time(moment)[:16]
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def _percent(value: Decimal) -> str:
+    return f"{value:.2f}"

@@ -1,0 +1,149 @@
+"""What one does here, each thing by its name: ``nox -l`` lists them, ``nox -s tests`` does one.
+
+Everything runs in the environment that nox itself is in (``pip install -e '.[dev]'``), so that nothing is installed
+twice; only ``newcomer`` and ``release`` make fresh ones, because that is what they try.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nox
+
+ROOT = Path(__file__).parent
+GENERATED = {"docs/cli.md": ("-m", "evergreen_groups.cli.reference")}
+"""The files that the program itself writes, each with what Python is to run."""
+DOCUMENT_TESTS = (
+    "tests/test_documents.py",
+    "tests/test_tasks.py",
+    "tests/test_architecture.py",
+    "tests/test_doctests.py",
+    "tests/test_schedule.py",
+    "tests/hooks/test_docs.py",
+    "tests/web/test_docs.py",
+)
+RECORDED = ROOT.parent / "shared" / "wire"
+"""Traffic of a real Evergreen, where it lies beside the checkout."""
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "docs", "tests"]
+nox.options.error_on_external_run = False
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Run Python with these arguments in the environment that nox is in."""
+    session.run(sys.executable, *arguments)
+
+
+@contextmanager
+def fresh(session: nox.Session, *requirements: str) -> Iterator[Path]:
+    """Make a fresh virtual environment with these requirements for a while, and give the directory of its commands."""
+    with TemporaryDirectory(prefix="evergreen-groups-") as directory:
+        python(session, "-m", "venv", directory)
+        commands = Path(directory) / "bin"
+        session.run(str(commands / "pip"), "install", "--quiet", *requirements)
+        yield commands
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests; with names of rooms only theirs (-- groups report), and pytest's own options (-- -k name)."""
+    places = [f"tests/{one}" if (ROOT / "tests" / one).is_dir() else one for one in session.posargs]
+    python(session, "-m", "pytest", *places)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules of the code and its layout; nothing is changed."""
+    python(session, "-m", "ruff", "check", ".")
+    python(session, "-m", "ruff", "format", "--check", ".")
+
+
+@nox.session(name="format")
+def lay_out(session: nox.Session) -> None:
+    """Lay the code out, and mend what ruff mends by itself."""
+    python(session, "-m", "ruff", "check", "--fix", ".")
+    python(session, "-m", "ruff", "format", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The types, strictly."""
+    python(session, "-m", "mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated pages anew, which fails where they had to change, and try what the pages say."""
+    changed = []
+    for name, arguments in GENERATED.items():
+        written = session.run(sys.executable, *arguments, silent=True)
+        if written != (ROOT / name).read_text("utf-8"):
+            (ROOT / name).write_text(written, "utf-8")
+            changed.append(name)
+    if changed:
+        session.error(f"{', '.join(changed)} was out of date and is written anew: look at it, and commit it")
+    python(session, "-m", "pytest", "-n", "0", *DOCUMENT_TESTS)
+
+
+@nox.session
+def apache(session: nox.Session) -> None:
+    """Apache's configuration, with a real Apache in front of the service (needs apache2)."""
+    python(session, "-m", "pytest", "-n", "0", "tests/apache/checks.py")
+
+
+@nox.session
+def replay(session: nox.Session) -> None:
+    """The sandbox against recorded traffic of a real Evergreen, where that lies beside the checkout."""
+    if not RECORDED.is_dir():
+        session.skip(f"no recorded traffic in {RECORDED}")
+    python(
+        session,
+        "tests/support/replay.py",
+        *(str(RECORDED / name) for name in ("dataset.json", "replay.py", "exchanges")),
+    )
+
+
+@nox.session
+def benches(session: nox.Session) -> None:
+    """What the report and the service cost, in figures (-- report, -- serve, -- servers, and options of each)."""
+    names = [name for name in session.posargs if name in ("report", "serve", "servers")] or ["report", "serve"]
+    options = [one for one in session.posargs if one not in names]
+    small = {"report": ["--patrons", "10000"], "serve": ["--clients", "50", "--seconds", "15"], "servers": []}
+    for name in names:
+        python(session, f"tests/bench/{name}.py", *(options or small[name]))
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Pictures of the pages in a headless Chromium (-- DIRECTORY, otherwise build/screenshots)."""
+    targets = session.posargs or ["build/screenshots"]
+    session.run(sys.executable, "-m", "support.screenshots", *targets, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
+def newcomer(session: nox.Session) -> None:
+    """What the README has a newcomer do, in fresh environments: the report on the sandbox, then the tests."""
+    with fresh(session, ".") as commands:
+        session.run(str(commands / "evergreen-groups"), "--sandbox", "report")
+    with fresh(session, ".[test]") as commands:
+        session.run(str(commands / "pytest"))
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build the source and the wheel into dist/, and try the wheel; nothing is published."""
+    asked = "import evergreen_groups; print(evergreen_groups.__version__)"
+    version = str(session.run(sys.executable, "-c", asked, silent=True)).strip()
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.MULTILINE):
+        session.error(f"CHANGELOG.md has no entry of {version} with a date")
+    python(session, "-m", "build", "--outdir", "dist", ".")
+    with fresh(session, f"dist/evergreen_groups-{version}-py3-none-any.whl") as commands:
+        session.run(str(commands / "evergreen-groups"), "--version")
+        session.run(str(commands / "evergreen-groups"), "--sandbox", "report")

@@ -1,0 +1,95 @@
+"""Pictures of the pages as people see them, made on the sandbox in a headless Chromium.
+
+    PYTHONPATH=tests python -m support.screenshots DIRECTORY
+
+The report, a library's part of it, the index of all libraries, the audit, and the panel at both demo desks; pages in
+the width of a screen, of a telephone, and in dark colours.
+"""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from contextlib import chdir
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from selenium.webdriver import Chrome
+from support.desk_browser import CLIENTS, Desk, Gate, chromium
+from support.web_caller import served, session, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import close, create_app
+
+PAGES = (
+    ("report", "--output", "report.html", "--no-history"),
+    ("audit", "--output", "audit.html"),
+    ("report", "--split", "library", "--output", "libraries"),
+)
+"""What is written for the pictures, as arguments of the command."""
+LOOKS = {"screen": (1280, "light"), "telephone": (390, "light"), "dark": (1280, "dark")}
+FAMILY = 1015
+"""A patron of a family with members over the limit."""
+
+
+def take(browser: Chrome, target: Path) -> None:
+    """Take a picture of the whole page, however long."""
+    size = browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+    answer = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+    target.write_bytes(base64.b64decode(answer["data"]))
+    print(target)
+
+
+def pages(browser: Chrome, files: Path, target: Path) -> None:
+    """Each page in each look."""
+    found = {
+        "report": files / "report.html",
+        "audit": files / "audit.html",
+        "index": files / "libraries" / "latest" / "index.html",
+        "library": files / "libraries" / "latest" / "BR1.html",
+    }
+    for look, (width, colours) in LOOKS.items():
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+        for name, page in found.items():
+            browser.get(page.resolve().as_uri())
+            take(browser, target / f"{name}-{look}.png")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def desks(browser: Chrome, files: Path, target: Path) -> None:
+    """The panel in the patron summary of both clients."""
+    with Sandbox() as sandbox:
+        home = {"XDG_STATE_HOME": str(files), "XDG_CACHE_HOME": str(files)}
+        app = create_app(settings_of(sandbox.url), home)
+        gate = Gate(app)
+        with served(gate) as url:
+            desk = Desk(browser, sandbox, gate, url)
+            desk.log_in(session(sandbox.url, username="consortium_staff"))
+            for client in CLIENTS:
+                desk.open(client, f"{FAMILY}/checkout")
+                desk.panel_of(FAMILY)
+                desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
+                take(browser, target / f"desk-{client.lower()}.png")
+        close(app)
+
+
+def main(directory: str) -> None:
+    target = Path(directory).resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as scratch, chdir(scratch), chromium() as browser:
+        for arguments in PAGES:
+            command = [sys.executable, "-m", "evergreen_groups", "-q", "--sandbox", *arguments]
+            if subprocess.run(command, check=False).returncode not in (0, 7):  # 7: done, but incomplete
+                sys.exit(f"this failed: {' '.join(command)}")
+        pages(browser, Path(scratch), target)
+        desks(browser, Path(scratch), target)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,186 @@
+"""The pages for whoever works on this: links lead somewhere, the picture is the table, examples do as they say."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.repository import REPOSITORY
+from test_architecture import MAY_IMPORT, allowed
+
+PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
+TASKS = (REPOSITORY / "noxfile.py").read_text("utf-8")
+
+
+def section(heading: str) -> str:
+    """What the page says below a heading."""
+    (found,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", ARCHITECTURE, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+def links() -> Iterator[tuple[Path, str, str]]:
+    """Each link to a file of the repository: its page, its text, and where it leads."""
+    for page in PAGES:
+        for text, target in re.findall(r"\[([^\]]+)\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            if "://" not in target:
+                yield page, text, target
+
+
+@pytest.mark.parametrize(("page", "text", "target"), [pytest.param(*link, id=f"{link[1]}") for link in links()])
+def test_a_link_leads_to_what_it_names(page: Path, text: str, target: str) -> None:
+    """A name in a link stands in the file that the link leads to."""
+    file = (page.parent / target).resolve()
+    assert file.exists()
+    for name in re.findall(r"`(\w+)`", text):
+        assert re.search(rf"\b{name}\b", file.read_text("utf-8")), f"{name} isn't in {target}"
+
+
+def test_the_picture_is_the_table() -> None:
+    """Arrows that others imply are left out, so that the picture can be read."""
+    (picture,) = re.findall(r"```mermaid\nflowchart TD\n(.*?)```", ARCHITECTURE, re.DOTALL)
+    wanted = [
+        f"    {name} --> {other}"
+        for name, others in MAY_IMPORT.items()
+        for other in sorted(others)
+        if not any(other in allowed(between) for between in others)
+    ]
+    assert picture.splitlines() == wanted, "\n".join(["the picture should be:", *wanted])
+
+
+def test_the_page_has_every_room() -> None:
+    rows = "\n".join(line.split("|")[1] for line in section("The rooms").splitlines() if line.startswith("| ["))
+    assert set(re.findall(r"\[(\w+)\]", rows)) == set(MAY_IMPORT) - {"__main__"} | {"policy"}
+
+
+class Copy:
+    """A copy of the package, into which an example of the page is put as the page says."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        shutil.copytree(
+            REPOSITORY / "evergreen_groups",
+            directory / "evergreen_groups",
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+
+    def put(self, text: str) -> set[str]:
+        """Make the edits, and give the files that they touch."""
+        touched, path = set(), ""
+        for words, code in re.findall(
+            r"^((?:\*\*`|and at).*?:)\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+        ):
+            path = next(iter(re.findall(r"\*\*`(.+?)`\*\*", words)), path)
+            touched.add(path)
+            if "a new file" in words:
+                assert not (self.directory / path).exists()
+                (self.directory / path).write_text(code, "utf-8")
+            else:
+                (name,) = re.findall(r"at the end of `(\w+)`", words)
+                self._insert(self.directory / path, name, code)
+        return touched
+
+    @staticmethod
+    def _insert(file: Path, name: str, code: str) -> None:
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+        for node in ast.parse("".join(lines)).body:
+            named = (
+                [node.name]
+                if isinstance(node, ast.ClassDef)
+                else [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+            )
+            if name in named:
+                assert node.end_lineno is not None
+                lines.insert(node.end_lineno - (not isinstance(node, ast.ClassDef)), code)
+                file.write_text("".join(lines), "utf-8")
+                return
+        raise AssertionError(f"{name} isn't in {file}")
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """Run Python on the copy."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env=os.environ | {"PYTHONPATH": str(self.directory), "XDG_STATE_HOME": str(self.directory / "state")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout
+
+    def command(self, *arguments: str, status: int = 0) -> str:
+        return self.run("-m", "evergreen_groups", "-q", "--sandbox", *arguments, status=status)
+
+
+def test_the_example_of_an_output_format(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    assert len(copy.put(section("Example: an output format of the report"))) == 2
+    listed = copy.command("report", "--format", "markdown")
+    assert listed.startswith("- van der Meer, Marijke: 84.35\n  - ")
+    assert "  - " not in copy.command("report", "--format", "markdown", "--no-details")
+    copy.command("report", "--output", "today.md")
+    assert (tmp_path / "today.md").read_text("utf-8") == listed
+    copy.command("report", "--split", "library", "--format", "markdown", "--output", "libraries")
+    assert (tmp_path / "libraries" / "latest" / "PINE.md").read_text("utf-8").startswith("- van der Meer")
+    assert "markdown" in copy.run("-m", "evergreen_groups.cli.reference")
+    copy.command("audit", "--format", "markdown", status=2)
+
+
+def test_a_new_output_format_goes_with_a_mail(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    copy.put(section("Example: an output format of the report"))
+    (tmp_path / "config.toml").write_text(
+        '[report]\nformat = "markdown"\nformats = ["markdown"]\n[mail]\nattach = "markdown"\nnames_in_mail = true\n'
+        'sender = "ils@example.org"\n[mail.recipients]\n"*" = ["director@example.org"]\n'
+    )
+    code = """
+from pathlib import Path
+from evergreen_groups.gateway import Credentials, Gateway
+from evergreen_groups.nightly.mailing import messages
+from evergreen_groups.report import Criteria, build_report
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import load
+
+settings = load.load(Path("config.toml"), {})
+print(settings.report.format, settings.report.formats)
+with Sandbox() as sandbox:
+    username, password = sandbox.report_account
+    with Gateway(sandbox.url, credentials=Credentials(username=username, password=password)) as gateway:
+        report = build_report(gateway, Criteria())
+for message in messages(report, settings.mail):
+    for part in message.iter_attachments():
+        print(part.get_content_type(), part.get_filename())
+"""
+    settings, attached = copy.run("-c", code).splitlines()
+    assert settings == "markdown ('markdown',)"
+    assert re.fullmatch(r"text/markdown groups-\d{4}-\d\d-\d\d\.md", attached)
+
+
+def test_the_example_of_a_finding(tmp_path: Path) -> None:
+    copy = Copy(tmp_path)
+    assert len(copy.put(section("Example: a finding of the audit"))) == 3
+    kind, heading = "member-without-card", "Groups with a member without a card"
+    document = json.loads(copy.command("audit", "--format", "json"))
+    (found,) = [group for group in document["groups"] if group["kind"] == kind]
+    assert found["group"] == 1014
+    assert document["kinds"][-1]["title"] == heading
+    (reason,) = found["reasons"]
+    assert reason.endswith(" has no card.")
+    listed = copy.command("audit")
+    assert f"{heading}: 1\n" in listed
+    assert reason in listed
+    rows = [line for line in copy.command("audit", "--format", "csv").splitlines() if line.startswith(f"{kind},1014,")]
+    assert len(rows) == 4
+    page = copy.command("audit", "--format", "html")
+    assert page.count(f'<section aria-labelledby="{kind}">') == 1
+    assert page.count(reason) == 1
+    assert f"6. {heading}" in copy.command("audit", "--help")

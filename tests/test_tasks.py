@@ -1,0 +1,90 @@
+"""The tasks, the hooks and the checks of a submission name the same things, and commands in the pages are commands."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.repository import REPOSITORY
+
+from evergreen_groups.cli.application import COMMANDS, cli
+from evergreen_groups.sandbox import Sandbox
+
+PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+BY_HAND = {"format", "benches", "screenshots", "release", "tests"}
+"""What is no check of a submission; the tests run there as a newcomer runs them."""
+
+
+def sessions() -> set[str]:
+    """The names of the tasks."""
+    found = set()
+    for node in ast.parse((REPOSITORY / "noxfile.py").read_text("utf-8")).body:
+        for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if ast.unparse(decorator).startswith("nox.session"):
+                named = re.findall(r"name='(\w+)'", ast.unparse(decorator))
+                found.update(named or [node.name])
+    return found
+
+
+def named_in(*path: str) -> set[str]:
+    """The tasks that a file names after ``nox -s`` or its options."""
+    text = REPOSITORY.joinpath(*path).read_text("utf-8")
+    runs = re.findall(r"nox\"?(?: --\S+(?: \"\S+\")?)* -s ((?:[a-z]+ ?)+)", text)
+    return {name for run in runs for name in run.split()}
+
+
+def test_a_submission_is_checked_with_every_task_that_checks() -> None:
+    assert named_in(".ci", "run") == sessions() - BY_HAND
+
+
+def test_the_hooks_check_what_a_submission_is_checked_for() -> None:
+    hooks = named_in(".pre-commit-config.yaml")
+    assert hooks - {"tests"} == named_in(".ci", "run") & {"lint", "types", "docs"}
+    assert "tests" in hooks
+
+
+def test_every_task_is_explained() -> None:
+    assert named_in("CONTRIBUTING.md") == sessions()
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Each ``evergreen-groups`` in a shell block of a page: the page, and the words after it."""
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                for command in line.split("&&"):
+                    words = shlex.split(command, comments=True)
+                    if words and Path(words[0]).name == "evergreen-groups":
+                        yield page.name, words[1:]
+
+
+@pytest.mark.parametrize(("page", "words"), [pytest.param(*one, id=" ".join(one[1])) for one in commands()])
+def test_a_command_of_a_page_is_taken(page: str, words: list[str]) -> None:
+    """Nothing is run: its name, options and arguments are there."""
+    place = next(place for place, word in enumerate(words) if word in COMMANDS)
+    with cli.make_context("evergreen-groups", words[: place + 1]) as context:
+        command = cli.get_command(context, words[place])
+        assert command is not None
+        with command.make_context(words[place], words[place + 1 :], parent=context):
+            pass
+
+
+def test_the_readmes_example_in_python(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    (example,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
+    given = {"https://evergreen.example.org": sandbox.url, "groups_report": "consortium_staff", "…": "sandbox"}
+    for words, real in given.items():
+        assert words in example
+        example = example.replace(words, real)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(example, "README.md", "exec"), {})
+    first, *_others, warnings = printed.getvalue().splitlines()
+    assert first == "1008 PINE 84.35"
+    assert "in group 1001" in warnings
