@@ -116,7 +116,10 @@ class Moves:
         found = self.entry(entry)
         if found.gateway != self._gateway.url:
             raise NotFoundError(
-                f"the journal's entry {entry} is of another gateway, {found.gateway}", textcode="ENTRY_NOT_FOUND"
+                "the journal's entry {entry} is of another gateway, {gateway}",
+                textcode="ENTRY_NOT_FOUND",
+                code="entry-of-another-gateway",
+                values={"entry": entry, "gateway": found.gateway},
             )
         return Plan(self._planner.undo(found), self._gateway, self._changes, entry)
 

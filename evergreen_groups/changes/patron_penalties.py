@@ -86,7 +86,7 @@ class PenaltyReader:
             return None
         rows = self._gateway.decode(answer)["standing_penalties"]
         if not isinstance(rows, list):
-            raise DataError("the ILS gave no list of a patron's penalties")
+            raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
         return list(_rows(rows, patron))
 
 
@@ -94,7 +94,7 @@ def _rows(records: list[Any], patron: int) -> Iterator[PenaltyRow]:
     now = datetime.now(UTC)
     for row in records:
         if row.usr != patron:
-            raise DataError("the ILS gave the penalties of another patron")
+            raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
         if row.stop_date is None or row.stop_date > now:
             kind = row.standing_penalty
             yield PenaltyRow(
