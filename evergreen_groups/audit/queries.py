@@ -47,7 +47,7 @@ class BlockQuery:
         """With a penalty for fines that staff didn't set, and not over the limit."""
         return self._patrons(_listed("in", self._blocked_for_fines({"staff": None})), *self._within())
 
-    def by_hand(self) -> Query:
+    def by_staff(self) -> Query:
         """With a block that staff set, and not over the limit."""
         blocks = {
             "select": {"ausp": ["usr"]},

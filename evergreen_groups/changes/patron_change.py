@@ -70,12 +70,12 @@ class PatronChange:
             reason = "it was sent, and the connection was lost"
             return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
         if self._sent is not None:
-            return self._open(judge(self._gateway, self._sent, read_patron(self._gateway, self._step.person.id)))
+            return self._open(judge(self._gateway, self._sent, read_patron(self._gateway, self._step.member.id)))
         return self._ended(StepState.FAILED, reason=f"{self._last_reason}, {TRIES} times")
 
     def _try(self) -> StepOutcome | None:
         """One try; None where it has to be tried again."""
-        before = read_patron(self._gateway, self._step.person.id)
+        before = read_patron(self._gateway, self._step.member.id)
         landing = Landing(StepState.NOT_DONE) if self._sent is None else judge(self._gateway, self._sent, before)
         if landing.state in (StepState.DONE, StepState.FAILED):
             return self._landed(landing)
@@ -145,7 +145,7 @@ class PatronChange:
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
             return "the account can't see this patron any more"
-        if bool(record.deleted) and not self._step.person.deleted:
+        if bool(record.deleted) and not self._step.member.patron.deleted:
             return "the account has been deleted meanwhile"
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
@@ -154,7 +154,7 @@ class PatronChange:
 
     def _compared(self, before: Record, answer: str | int) -> StepOutcome:
         """Hold the record against what it was, after a clear yes: the one field changed, and no other."""
-        after = read_patron(self._gateway, self._step.person.id)
+        after = read_patron(self._gateway, self._step.member.id)
         now = value_of(after, self._step.field)
         if after is None or now is None:
             return self._open(Landing(StepState.SENDING, reason="sent, but the account can't see this patron any more"))

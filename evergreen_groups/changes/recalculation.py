@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PersonFinding
+from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.landing import may_come_in, new_sending
@@ -55,7 +55,7 @@ class Recalculated:
     ``settled`` says that the finding doesn't hold any more; ``state`` is how far the call went.
     """
 
-    finding: PersonFinding
+    finding: PatronFinding
     state: StepState
     settled: bool = False
     reason: str = ""
@@ -70,9 +70,9 @@ class Recalculations:
     stopped: GatewayError | None = None
 
 
-def recalculable(audit: Audit) -> list[PersonFinding]:
+def recalculable(audit: Audit) -> list[PatronFinding]:
     """The findings that a recalculation may settle, one for each person."""
-    found = {finding.member.id: finding for finding in audit.people if finding.kind in RECALCULABLE}
+    found = {finding.member.id: finding for finding in audit.patrons if finding.kind in RECALCULABLE}
     return list(found.values())
 
 
@@ -86,7 +86,7 @@ class Recalculator:
         self._gateway = gateway
         self._changes = JournaledChanges(gateway, state_directory, account)
 
-    def recalculate(self, findings: Sequence[PersonFinding], progress: Progress = silent) -> Recalculations:
+    def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.
 
         Raises:
@@ -196,7 +196,7 @@ class _Recalculation:
         """Why nothing is to be sent; empty where nothing speaks against it."""
         if penalties is None:
             return "the account can't see this patron any more"
-        if any(row.staff is not None and row.penalty in self._touched(penalties) for row in penalties.in_force):
+        if any(row.staff is not None and row.kind in self._touched(penalties) for row in penalties.in_force):
             return "a block of theirs was set by staff, and a recalculation might remove it"
         return ""
 
@@ -250,7 +250,7 @@ class _Recalculation:
 
     def _is_blocked(self, rows: Sequence[PenaltyRow]) -> bool:
         kinds = {PATRON_EXCEEDS_FINES, *self._for_fines.values()}
-        return any(row.penalty in kinds and row.staff is None for row in rows)
+        return any(row.kind in kinds and row.staff is None for row in rows)
 
     def _open(self, sending: Sending) -> Attempt:
         """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""

@@ -86,10 +86,10 @@ class EventHandler:
                 raise
             return None, False, "the patron has been deleted"
         if not recalculate:
-            return decision.blocked, False, ""
+            return decision.over_limit, False, ""
         left = self._gateway.seconds_left
         attempt = self._recalculator.for_patron(
-            event.patron_id, over_limit=decision.blocked, patience=PATIENCE if left is None else min(PATIENCE, left)
+            event.patron_id, over_limit=decision.over_limit, patience=PATIENCE if left is None else min(PATIENCE, left)
         )
         if attempt.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(
@@ -97,7 +97,7 @@ class EventHandler:
                 code="recalculation-failed",
                 values={"reason": attempt.reason},
             )
-        return decision.blocked, attempt.state is StepState.DONE, attempt.reason
+        return decision.over_limit, attempt.state is StepState.DONE, attempt.reason
 
 
 def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:

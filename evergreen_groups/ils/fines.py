@@ -27,13 +27,15 @@ def within(transactions: Iterable[Transaction], scope: Scope) -> Decimal | None:
     return sum(owed, NOTHING) if owed else None
 
 
-def read_own_fines(gateway: Gateway, ids: Collection[int]) -> dict[int, Decimal]:
+def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool = False) -> dict[int, Decimal]:
     """What patrons owe anywhere (``mous``), by id; who has no open transaction is left out.
 
-    So is the session's own user, unless they have VIEW_USER at their home library (``pcrud-056``).
+    So is the session's own user, unless they have VIEW_USER at their home library (``pcrud-056``). ``debtors_only``
+    leaves out those whose open transactions come to nothing as well, which makes the answer for many patrons smaller.
     """
     fields = ("usr", "balance_owed")
-    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids))))
+    owes = {"balance_owed": {"<>": 0}} if debtors_only else None
+    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes)))
 
 
 def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:

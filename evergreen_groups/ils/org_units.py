@@ -60,10 +60,13 @@ class OrgUnits:
     def __iter__(self) -> Iterator[OrgUnit]:
         return iter(self._by_id.values())
 
+    def unit(self, org_id: int) -> OrgUnit:
+        """The org unit with this id; one that was added after the tree was read is called ``#ID``."""
+        return self._by_id.get(org_id) or OrgUnit(org_id, f"#{org_id}", "", None)
+
     def shortname(self, org_id: int) -> str:
         """The short name of an org unit, or ``#ID`` for one that was added after the tree was read."""
-        unit = self._by_id.get(org_id)
-        return unit.shortname if unit else f"#{org_id}"
+        return self.unit(org_id).shortname
 
     def with_descendants(self, org_id: int) -> set[int]:
         """The ids of an org unit and of everything below it."""

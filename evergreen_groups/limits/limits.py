@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,20 +16,19 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 
-_NO_LIMIT = Limit(None)
+_NO_THRESHOLD = Limit(None, origin="ILS: no threshold")
 _CONFIGURATION = "configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLimit:
-    """The limit of one patron. ``origin`` says in a few words where it comes from.
+    """The limit of one patron.
 
     ``scope`` are the ids of the org units whose transactions count, None for those of everywhere. ``from_ils`` says
     that the limit is Evergreen's own, which holds nothing against somebody without an open transaction.
     """
 
     limit: Limit
-    origin: str
     scope: frozenset[int] | None = None
     from_ils: bool = False
 
@@ -42,7 +41,7 @@ class ResolvedLimit:
 
 
 class LimitFinder(Protocol):
-    """Tells the limit of each patron."""
+    """Finds the limit of each patron."""
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """The limit of a patron with this profile and home library (ids)."""
@@ -52,8 +51,8 @@ class OneLimit:
     """The same ``limit`` for everybody, the configured one; their fines count wherever they are owed."""
 
     def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self._resolved = ResolvedLimit(limit, _CONFIGURATION)
+        self.limit = replace(limit, origin=limit.origin or _CONFIGURATION)
+        self._resolved = ResolvedLimit(self.limit)
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
         """The limit."""
@@ -143,28 +142,28 @@ class Limits:
                 if (org_unit, ancestor) in self._rules:
                     rule = self._rules[org_unit, ancestor]
                     comparison = rule.comparison or self._settings.comparison
-                    return ResolvedLimit(Limit(rule.amount, comparison), _rule_words(rule))
+                    return ResolvedLimit(Limit(rule.amount, comparison, _rule_origin(rule)))
         return None
 
     def _otherwise(self, profile: int, home_library: int) -> ResolvedLimit:
         if self._settings.limit != "ils":
-            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison), _CONFIGURATION)
+            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, _CONFIGURATION))
         found = self._thresholds.find(profile, home_library) if self._thresholds else None
         if found is None or self._profiles is None:
-            return ResolvedLimit(_NO_LIMIT, "ILS: no threshold", from_ils=True)
+            return ResolvedLimit(_NO_THRESHOLD, from_ils=True)
         scope = frozenset(self._org_units.full_path(found.org_unit))
         # A threshold of nought is reached by having transactions at all, so they have to be looked at themselves.
         everywhere = found.amount > 0 and len(scope) == sum(1 for _ in self._org_units)
         place = self._org_units.shortname(found.org_unit)
+        origin = f"ILS: threshold of {self._profiles.name(found.profile)} at {place}"
         return ResolvedLimit(
-            limit=Limit(found.amount, Comparison.REACHES),
-            origin=f"ILS: threshold of {self._profiles.name(found.profile)} at {place}",
+            limit=Limit(found.amount, Comparison.REACHES, origin),
             scope=None if everywhere else scope,
             from_ils=True,
         )
 
 
-def _rule_words(rule: LimitRule) -> str:
+def _rule_origin(rule: LimitRule) -> str:
     words = ["configuration:"]
     words += [rule.profile] if rule.profile else []
     words += [f"at {rule.library}"] if rule.library else []

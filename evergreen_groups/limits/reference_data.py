@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import OrgUnits, granted_at
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
-from evergreen_groups.ttl_cache import Kept
+from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import PolicySettings
@@ -28,9 +28,9 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self._granted: Kept[tuple[int, ...]] = Kept(clock, SECONDS)
-        self._users: Kept[int] = Kept(clock, SECONDS)
-        self._limits: Kept[Limits] = Kept(clock, SECONDS)
+        self._granted: TimeToLiveCache[tuple[int, ...]] = TimeToLiveCache(clock, SECONDS)
+        self._users: TimeToLiveCache[int] = TimeToLiveCache(clock, SECONDS)
+        self._limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
 
     def granted(self, gateway: Gateway) -> tuple[int, ...]:
         """The ids of org units at which, and below which, the session sees patrons; one call.

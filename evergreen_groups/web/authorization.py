@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ttl_cache import Kept
+from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.overload import RateLimit
 from evergreen_groups.web.problems import ProblemError
 
@@ -40,7 +40,7 @@ class Admission:
     """
 
     def __init__(self, clock: Callable[[], float], *, per_minute: int) -> None:
-        self._callers: Kept[Caller] = Kept(clock, SECONDS)
+        self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
         self._requests = RateLimit(
             clock, per_minute=per_minute, refusal="Too many requests in this session. Wait a little."
         )

@@ -145,7 +145,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares neither" not in warnings([1052], 1001)
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
-    assert [step.person.id for step in old_card.steps] == [1049]
+    assert [step.member.id for step in old_card.steps] == [1049]
     assert "the card given for Haddad, Noor is not active" in map(warning_words, old_card.warnings)
     deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
     assert "the account of Kowalczyk, Jadwiga is deleted" in map(warning_words, deleted.warnings)
@@ -160,7 +160,7 @@ def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path
     with gateway_of(sandbox.url, "north_manager") as gateway:
         client = client_of(gateway, tmp_path)
         (source, _target) = client.moves.plan_move([barcode(1028)], to=barcode(1032)).draft.groups
-        assert (source.hidden_count, source.total_before) == (1, Decimal("40.40"))
+        assert (source.hidden_member_count, source.total_before) == (1, Decimal("40.40"))
         with pytest.raises(PlanError, match=r"members that the account can't see \(1\)"):
             client.moves.plan_merge(barcode(1028), to=barcode(1032))
 
@@ -190,7 +190,7 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
     client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
     client.moves.plan_move([barcode(1053)], to=barcode(1039)).apply()
     undo = client.moves.plan_undo(1)
-    assert [step.person.id for step in undo.draft.steps] == [1052]
+    assert [step.member.id for step in undo.draft.steps] == [1052]
     assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
     assert undo.apply().done
     assert group_of(admin, 1052) == DESROSIERS

@@ -12,7 +12,7 @@ from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 from support.recalculations import METHOD, QUICK, penalties
 
-from evergreen_groups.audit import AuditCriteria, FindingKind, PersonFinding
+from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
 from evergreen_groups.changes import Journal, Recalculated, StepState, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
@@ -26,7 +26,7 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def findings(client: Client) -> list[PersonFinding]:
+def findings(client: Client) -> list[PatronFinding]:
     return recalculable(client.audit(AuditCriteria()))
 
 

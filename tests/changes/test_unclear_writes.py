@@ -332,7 +332,7 @@ def test_what_was_written_is_read_where_it_was_written(tmp_path: Path) -> None:
         assert removed.done
         assert client.moves.plan_undo(2).apply().done
         undone = client.moves.plan_undo(1)
-        assert [step.person.id for step in undone.draft.steps] == [PATRON]
+        assert [step.member.id for step in undone.draft.steps] == [PATRON]
         assert undone.apply().done
         sandbox.catch_up()
         assert client.gateway.pcrud.count("au", {"usrgroup": HOME, "deleted": "f"}) == 3
