@@ -181,12 +181,13 @@ class RateLimit:
 
 
 class Slots:
-    """Lets ``slots`` requests in at a time; another waits ``timeout`` seconds for one. Safe between threads.
+    """Lets ``slots`` requests in at a time; another waits ``timeout`` seconds for one (None:
+    for as long as it takes). Safe between threads.
 
     A semaphore wouldn't do: whoever has just left gets in again there before those who wait.
     """
 
-    def __init__(self, slots: int, *, timeout: float) -> None:
+    def __init__(self, slots: int, *, timeout: float | None) -> None:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._free = slots
@@ -218,7 +219,7 @@ class Slots:
             if granted.is_set():  # in the last moment
                 return
             self._waiting.remove(granted)
-        raise _too_many_wait(self._timeout)
+        raise _too_many_wait(self._timeout or 0.0)
 
     def _go(self) -> None:
         with self._lock:

@@ -12,9 +12,12 @@ from cheroot.wsgi import Server as WSGIServer
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.web.app import LARGEST_BODY
+from evergreen_groups.web.overload import Slots
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from evergreen_groups.settings import ServeSettings
 
@@ -25,8 +28,11 @@ MOST_CONNECTIONS = 1000
 LARGEST_HEADERS = 32 * 1024
 """Bytes."""
 
-SPARE_THREADS = 248
-"""Beyond those that may wait for the ILS: a thread each for clients that send slowly, and some for everybody else."""
+SPARE_REQUESTS = 6
+"""At work beside those that may ask the ILS: for events, for what needs no ILS, and to turn away who waits in vain."""
+
+MOST_SLOW_CLIENTS = 240
+"""A client that sends or takes slowly has a thread to itself, which is cheap as long as it does nothing else."""
 
 TIMEOUT = 10
 """Seconds in which a client has to send something, or to take something."""
@@ -98,11 +104,12 @@ class Server:
     """
 
     def __init__(self, application: WSGIApplication, settings: ServeSettings) -> None:
+        at_once = settings.threads + SPARE_REQUESTS
         self._cheroot = _WSGIServer(
             (settings.host, settings.port),
-            application,
+            _limited(application, Slots(at_once, timeout=None)),
             server_name="evergreen-groups",  # in answers, where cheroot would name its version
-            numthreads=settings.threads + SPARE_THREADS,
+            numthreads=at_once + MOST_SLOW_CLIENTS,
             request_queue_size=MOST_CONNECTIONS,
             timeout=TIMEOUT,
         )
@@ -140,3 +147,17 @@ class Server:
             return False
         self._stopping.join(grace + 1)
         return not self._stopping.is_alive()
+
+
+def _limited(application: WSGIApplication, slots: Slots) -> WSGIApplication:
+    """An application that so many requests at a time get into; the rest wait, the first come first.
+
+    Without it there would be as many at work as there are threads, each slower for the others. Nobody holds a slot by
+    sending slowly: headers have come before, and the app reads a body only of whoever knows the events' secret.
+    """
+
+    def application_in_turn(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with slots.taken():
+            return application(environ, start_response)
+
+    return application_in_turn

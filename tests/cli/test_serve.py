@@ -31,7 +31,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import Server
-from evergreen_groups.web.server import LARGEST_HEADERS
+from evergreen_groups.web.server import LARGEST_HEADERS, SPARE_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,6 +49,7 @@ class Application:
 
     def __init__(self) -> None:
         self.begun, self.let = threading.Event(), threading.Event()
+        self.at_work, self.most_at_work, self._lock = 0, 0, threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -58,17 +59,22 @@ class Application:
             start("200 OK", [("Content-Length", "40000000")])
             return (b"x" * 1_000_000 for _ in range(40))
         if path == "/slow":
+            with self._lock:
+                self.at_work += 1
+                self.most_at_work = max(self.most_at_work, self.at_work)
             self.begun.set()
             self.let.wait(20)
+            with self._lock:
+                self.at_work -= 1
         body = b"x" * 8_000_000 if path == "/large" else environ.get("HTTP_X_FORWARDED_FOR", path).encode()
         start("200 OK", [("Content-Length", str(len(body)))])
         return [body]
 
 
 @contextmanager
-def running(application: WSGIApplication, grace: float = 20) -> Iterator[tuple[Server, list[bool]]]:
+def running(application: WSGIApplication, grace: float = 20, threads: int = 8) -> Iterator[tuple[Server, list[bool]]]:
     """A server at work in a thread, and what its ``run`` gave back, once it has ended."""
-    server, finished = Server(application, ServeSettings(port=0)), list[bool]()
+    server, finished = Server(application, ServeSettings(port=0, threads=threads)), list[bool]()
     thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
     thread.start()
     try:
@@ -164,6 +170,19 @@ def test_clients_that_send_slowly_keep_nobody_waiting() -> None:
         asked.request("GET", "/quick")
         assert asked.getresponse().read() == b"/quick"
     assert finished == [True]
+
+
+def test_no_more_requests_are_at_work_than_may_be_and_the_rest_wait() -> None:
+    application = Application()
+    with running(application, threads=2) as (server, _), contextlib.ExitStack() as stack:
+        asked = [stack.enter_context(connected(server.url)) for _ in range(40)]
+        for one in asked:
+            one.request("GET", "/slow")
+        while application.at_work < 2 + SPARE_REQUESTS:
+            assert application.begun.wait(20)
+        application.let.set()
+        assert [one.getresponse().read() for one in asked] == [b"/slow"] * 40
+    assert application.most_at_work == 2 + SPARE_REQUESTS
 
 
 @pytest.mark.parametrize(

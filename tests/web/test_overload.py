@@ -24,7 +24,7 @@ from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, service
 from evergreen_groups.web.overload import Breaker, BreakerState, Slots
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.server import SPARE_THREADS
+from evergreen_groups.web.server import SPARE_REQUESTS
 
 PAUSE, SLOW_AFTER, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
 DEAD = [
@@ -294,7 +294,7 @@ class TestGatewayTrouble:
             let_go.wait(30)
             return Fault.NONE
 
-        many = 3 * SPARE_THREADS
+        many = 3 * SPARE_REQUESTS
         with served(app, serve) as url, ThreadPoolExecutor(many) as pool:
 
             def ask() -> int:
