@@ -230,7 +230,7 @@ class CutOffError(TransportError):
 
 
 class ServiceNotFoundError(TransportError):
-    """The gateway has no such service (status 404, ``errors-001``), so nothing was done.
+    """The gateway has no such service (status 404, ``errors-001``, ``3.12/releases-060``), so nothing was done.
 
     Likely cause: it is being restarted, or the gateway doesn't offer it.
     """

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
+# A key is a session or so: more than a consortium has desks, and a bound on what made-up tokens can fill.
 MOST = 10_000
 """How many values a cache holds; of more than that the oldest go."""
 
@@ -35,6 +36,8 @@ class TimeToLiveCache(Generic[Value]):
             return cached[1]
         value = read()  # outside the lock: a slow ILS is to hold up nobody else
         with self._lock:
+            # Two that read the same at once both put it in, the later one last: no harm, and nobody waits for the
+            # other.
             self._values.pop(key, None)
             self._values[key] = (self._clock() + self._seconds, value)
             if len(self._values) > MOST:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access
 
+# Beyond most families, below the institutions that share a number.
 UNUSUAL_SIZE = 10
 """From this many members on, a group is unusually large."""
 LONG_EXPIRED = timedelta(days=3 * 365)
@@ -110,6 +111,7 @@ class AccidentalGroupSearch:
 
 def _is_adult(account: PatronAccount, today: date) -> bool:
     born = account.birth_date
+    # The mark of a juvenile isn't taken off at eighteen unless a job does it, and many records have no date of birth.
     return not account.juvenile and (born is None or _years(born, today) >= _ADULT_YEARS)
 
 

@@ -38,6 +38,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         PlanError: it has another header, or lines that can't be meant; every one is named.
     """
     try:
+        # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.reader(stream, strict=True))
     except OSError as error:

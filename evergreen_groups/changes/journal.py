@@ -53,6 +53,7 @@ _NAME = "journal"
 _TABLES = ("entries", "steps", "events", "settled", "left_open", "sendings")
 _SETTLED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
 
+# So many are looked through at once; a mark after each would make the table as long as the journal.
 SETTLED_AT_ONCE = 500
 """After so many entries it is written down that they are settled."""
 
@@ -111,6 +112,7 @@ class Journal:
     def _transaction(self) -> Iterator[Cursor]:
         """Write what the block writes as a whole, or nothing of it."""
         with closing(self._database.cursor()) as cursor:
+            # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
@@ -123,6 +125,7 @@ class Journal:
     def record(self, step: int, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down what became of a step; it is on disk when this returns."""
         self._database.execute(
+            # Added, never changed: what was believed before a crash is what recovery has to go by.
             "INSERT INTO events (step, at, state, value, reason) VALUES (?, ?, ?, ?, ?)",
             (step, _now(), state.value, value, reason),
         )

@@ -63,6 +63,8 @@ class Planner:
 
     def move(self, barcodes: Sequence[str], to: str) -> Draft:
         """Plan to move patrons into the group of the patron with barcode ``to``."""
+        # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
+        # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
         target = self.find([to])[0]
         found = self.find(barcodes)
         return self.draft(Action.MOVE, *self.moves(found, target.member.patron.group), cards=[*found, target])
@@ -92,6 +94,8 @@ class Planner:
                 unchanged.append(f"{member.name} is already alone in group {number}")
             else:
                 steps.append(Step(member, GROUP, None, entry.account))
+            # Only where it was asked for: usergroup.new makes a lead by any true value (usergroup-new-006), and never
+            # takes the mark off again (usergroup-new-005).
             if lead and not member.group_lead:
                 steps.append(Step(member, LEAD, 1, entry.account))
         return steps, unchanged
@@ -149,6 +153,7 @@ class Planner:
         read = self._reader.by_ids({step.patron for step in entry.steps})
         members = self._as_written(read.members)
         steps, unchanged = [], []
+        # The last first, as one goes back.
         for step in reversed(entry.steps):
             member = members.get(step.patron)
             if step.state is not StepState.DONE:
@@ -158,6 +163,7 @@ class Planner:
             if member is None:
                 unchanged.append(f"patron {step.patron} can't be seen by the account any more")
                 continue
+            # Taken back only where the ILS still has what was put there: a later change is somebody else's.
             now = member.patron.group if step.field == GROUP else int(member.group_lead)
             if now != step.value:
                 what = f"in group {now}" if step.field == GROUP else ("a group lead" if now else "no group lead")
@@ -188,6 +194,7 @@ class Planner:
         joined = {step.after for step in moves if step.after is not None}
         groups = self._reader.by_groups(left | joined).groups
         patrons = {step.member.id for step in moves} | {m.id for group in groups.values() for m in group.members}
+        # Nobody is a stranger in a group of their own.
         addresses = self._reader.addresses(patrons) if any(step.after is not None for step in moves) else {}
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(warnings_about(steps, groups, addresses))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from evergreen_groups.desk import SummaryReader
     from evergreen_groups.gateway import Gateway
 
+# The ILS sends an event once, whatever it is answered: one turned away because of a lock would be lost until the next
+# audit.
 PATIENCE = 10.0
 """How long to wait while another run changes something at the same gateway, in seconds, unless less time is left."""
 
@@ -58,6 +60,7 @@ class EventHandler:
         """Work on an event, unless that was done before; see :func:`evergreen_groups.hooks.interface.handle_event`."""
         with closing(AuditTrail(self._state_directory, self._gateway.url)) as trail:
             former = _former(trail, event)
+            # Sent twice all the same: by a proxy that tried again, or by staff who reset the event.
             if former is not None:
                 return former
             try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import StateError
 from evergreen_groups.state import opened
 
 _SCHEMA = """
@@ -46,7 +46,7 @@ class AuditTrail:
     """The trail of one gateway's events, in a state directory. Close it after use.
 
     Raises:
-        DataError: the file can't be used.
+        StateError: the file can't be used.
     """
 
     def __init__(self, directory: Path, gateway: str) -> None:
@@ -83,7 +83,7 @@ class AuditTrail:
         """Write a line; it is on disk when this returns. False: another run had worked on the same event by now.
 
         Raises:
-            DataError: it can't be written.
+            StateError: it can't be written.
         """
         values = (self._gateway, _now(), event, hook, patron, done, blocked, recalculated, reason)
         try:
@@ -93,7 +93,7 @@ class AuditTrail:
                 values,
             )
         except sqlite3.DatabaseError as error:
-            raise DataError(
+            raise StateError(
                 "the audit trail can't be written ({reason})", code="trail-not-written", values={"reason": error}
             ) from error
         return cursor.rowcount > 0
@@ -103,7 +103,7 @@ class AuditTrail:
             rows = self._database.execute(f"SELECT {_COLUMNS} FROM events WHERE {condition}", values)  # noqa: S608 - fixed
             return [_entry(*row) for row in rows]
         except sqlite3.DatabaseError as error:
-            raise DataError(
+            raise StateError(
                 "the audit trail can't be read ({reason})", code="trail-not-read", values={"reason": error}
             ) from error
 

@@ -13,6 +13,7 @@ from evergreen_groups.errors import DataError
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
 TRUE = ("t", "true", "1", 1)
 FALSE = ("f", "false", "0", "", 0)
 
@@ -20,6 +21,7 @@ FALSE = ("f", "false", "0", "", 0)
 def encode(value: Any, datatype: str) -> Any:
     """Return the wire form of a value of a field. Raises TypeError for a type that no field holds."""
     if isinstance(value, bool):
+        # Never JSON's own: false matches nothing in a condition (pcrud-011).
         return "t" if value else "f"
     if isinstance(value, Decimal):
         return str(value.quantize(_CENT) if datatype == "money" else value)
@@ -50,6 +52,8 @@ def _decode_text(value: Any, _class_id: str, _name: str) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+# Ids come as numbers from pcrud, as text from usergroup.new (usergroup-new-001), patron search (patrons-085) and
+# full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
 def _decode_id(value: Any, _class_id: str, _name: str) -> Any:
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
@@ -76,6 +80,7 @@ def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
 
 def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
     try:
+        # "0.0" is an open circulation without bills (groups-026), "0.00" one that is paid up (groups-008): one amount.
         return _decode_number(value, class_id, name).quantize(_CENT)
     except InvalidOperation:
         raise _wrong(class_id, name, "an amount of money") from None

@@ -46,6 +46,7 @@ class Record:
         position = self._class.positions.get(name)
         if position is None:
             raise AttributeError(f"class {self._class.id} has no field {name}")
+        # Trailing nulls are cut off: an au with a select ends at the last field selected (pcrud-001).
         return self._values[position] if position < len(self._values) else None
 
     def __getattr__(self, name: str) -> Any:
@@ -182,6 +183,8 @@ def _mark_changed(values: list[Any], known: Class) -> None:
             code="unknown-fields",
             values={"name": known.id},
         )
+    # As the staff client has it. With 0 or null the answer looks right and nothing is written (patron-update-odd-014,
+    # patron-update-odd-016).
     values[known.positions["ischanged"]] = 1
 
 

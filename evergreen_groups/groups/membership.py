@@ -57,6 +57,7 @@ class MembershipReader:
         """Look patrons up by card, exactly as written (``patrons-011``); unknown barcodes are left out."""
         cards = {
             record.barcode: record
+            # Each barcode once: a value that is named in two lists brings its rows twice.
             for batch in self._gateway.pcrud.by_values("ac", "barcode", list(dict.fromkeys(barcodes)))
             for record in batch
         }
@@ -80,11 +81,14 @@ class MembershipReader:
         """
         wanted = sorted(set(numbers))
         members, accounts = self._members(
+            # Deleted patrons keep their group's number and come unless they are excluded (pcrud-009), by "f": JSON's
+            # false matches nothing (pcrud-011).
             self._gateway.pcrud.columns_by_values("au", _FIELDS, "usrgroup", wanted, where={"deleted": "f"})
         )
         by_group: dict[int, list[Member]] = {number: [] for number in wanted}
         for member in members.values():
             by_group[member.patron.group].append(member)
+        # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
         hidden = find_hidden(
             self._gateway, {number: {member.id for member in found} for number, found in by_group.items()}
         )
@@ -98,6 +102,7 @@ class MembershipReader:
             "aua", "usr", sorted(ids), select=("id", "usr", "street1", "post_code")
         ):
             for record in batch:
+                # The same house is written with other blanks and capitals from one card to the next.
                 street, post_code = (
                     "".join(str(part or "").split()).casefold() for part in (record.street1, record.post_code)
                 )

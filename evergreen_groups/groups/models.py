@@ -119,6 +119,7 @@ class Group:
 
         In a group without a lead that is the member with the oldest record, the one with the lowest id.
         """
+        # Nothing in Evergreen keeps a group from having two leads, or none.
         return min(self.members, key=lambda member: (not member.group_lead, member.id))
 
     @property

@@ -22,6 +22,8 @@ NAME_FIELDS = (
     "pref_second_given_name",
     "pref_suffix",
 )
+# Named, for a whole au is several times as large (pcrud-007). The key has to be among them: a release before 3.16
+# answers 500 to a select without it (3.12/releases-001).
 PATRON_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", *NAME_FIELDS)
 """The fields of an ``au`` that a :class:`PatronRow` has, in its order."""
 ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")

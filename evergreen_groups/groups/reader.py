@@ -48,6 +48,7 @@ class GroupReader:
         for member in self._members(rows):
             by_group.setdefault(member.patron.group, []).append(member)
         hidden: dict[int, HiddenMembers] = {}
+        # Whoever sees everybody sees every member; a large report saves twenty calls and more.
         if not self._access.everywhere:
             visible = {group: {member.id for member in members} for group, members in by_group.items()}
             hidden = find_hidden(self._gateway, visible)
@@ -59,6 +60,7 @@ class GroupReader:
 
     def _members(self, rows: Iterable[PatronRow]) -> list[Member]:
         by_id = {row.id: row for row in rows}
+        # By lists of ids, side by side: fleshed cards would be a query for each row.
         readers: tuple[Callable[[], dict[int, Any]], ...] = (
             lambda: read_own_fines(self._gateway, by_id, debtors_only=True),
             lambda: read_barcodes(self._gateway, by_id.values()),

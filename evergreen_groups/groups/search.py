@@ -28,9 +28,13 @@ Complete = Callable[[Sequence[PatronRow]], list[Whole]]
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
+# Less than a page, so that a range that turns out denser than those before still comes in one answer.
 _WANTED = 3_000
 _PORTION = 2_000
+# As many as are under way at once, for nobody knows beforehand how dense the numbers are.
 _FIRST_WIDTHS = (3_000, 3_000, 10_000)
+# An account of one library waits 2 ms for each row that it may not see (10.5 s for everything in one call): ranges get
+# narrower long before the gateway's 60 s.
 _SLOW_SECONDS = 8.0
 _MOST_GROWTH = 8.0
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
@@ -101,6 +105,7 @@ class _Ranges:
             self._widest = max(self._widest, width)
             self._seen_width = self._seen_width * self._memory + width
             self._seen_members = self._seen_members * self._memory + members
+            # From all that was seen, not from the last range alone: one range of newcomers says little about the next.
             wanted = _WANTED * self._seen_width / max(self._seen_members, 1)
             if seconds > _SLOW_SECONDS:
                 wanted = min(wanted, width * _SLOW_SECONDS / seconds)
@@ -199,6 +204,7 @@ class RangeSearch:
                 found.extend(page)
                 continue
             # The last group may go on behind the page's end.
+            # Half a group would have too low a total, or lose members without anybody noticing.
             last = page[-1].group
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._one_group(last))
@@ -260,7 +266,10 @@ class GroupSearch(RangeSearch):
 
     def _debtors(self) -> dict[int, Decimal]:
         owed: dict[int, Decimal] = {}
+        # Paid-up transactions that are still open are rows of nought (groups-008). Credits stay in: they count
+        # (pcrud-049).
         owes = {"balance_owed": {"<>": 0}}
+        # 2.1 to 2.9 s for 50,000 debtors as a superuser; for others it is a check of permission for each of them.
         for page in self._gateway.pcrud.pages("mous", owes, key="usr", select=("usr", "balance_owed"), page_size=5_000):
             owed.update(columns(page, "usr", "balance_owed"))
             self._progress("reading debtors", len(owed))

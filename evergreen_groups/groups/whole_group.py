@@ -20,6 +20,7 @@ from evergreen_groups.ils import OrgUnit
 MOST_MEMBERS = 5_000
 """A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
 
+# For a family's handful of rows a query each is less than the two calls that lists would be.
 _FLESHED = ("card", "home_ou")
 
 
@@ -41,6 +42,7 @@ def visible_around(gateway: Gateway, patron: int, granted: Collection[int]) -> V
         DataError: there are more than ``MOST_MEMBERS``.
     """
     its_group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
+    # In the ILS's own query, so that a desk waits for one call and not for two.
     found = _search(gateway, {"in": its_group}, {"not in": its_group}, granted)
     group = next((record.usrgroup for record in found if record.id == patron), None)
     return None if group is None else _without_witness(group, found)
@@ -64,6 +66,7 @@ def _search(
         select=PATRON_FIELDS,
         flesh=1,
         flesh_fields={"au": _FLESHED},
+        # One for the witness, and one by which too many are noticed.
         limit=MOST_MEMBERS + 2,
     )
     if len(found) > MOST_MEMBERS + 1:
@@ -83,6 +86,7 @@ def _witness(inside: dict[str, Any], outside: dict[str, Any], granted: Collectio
         "from": "aou",
         "where": {"id": sorted(granted)},
     }
+    # Inside a query nobody is hidden (pcrud-141), so this finds the members that the search itself leaves out.
     elsewhere = _ids({"deleted": "f", "usrgroup": inside, "home_ou": {"not in": below}})
     visible = {"deleted": "f", "usrgroup": outside, "home_ou": {"in": below}, "-not-exists": elsewhere}
     return _ids({"id": {"in": {**_ids(visible), "limit": 1}}})

@@ -41,6 +41,7 @@ class CirculationCounter:
         settings = gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN).value
 
         def is_set(name: str) -> bool:
+            # Null where nobody has set it at or above the library (settings-015).
             return bool((settings.get(name) or {}).get("value"))
 
         self._out = ["out", "overdue", "long_overdue"]
@@ -49,6 +50,7 @@ class CirculationCounter:
 
     def count(self, patrons: Sequence[int]) -> Iterator[tuple[int, CirculationCounts | None]]:
         """Count for each patron (by id); None where the ILS doesn't say (VIEW_CIRCULATIONS is missing there)."""
+        # A call each, for it takes one patron; a family is small, and three calls are under way at once.
         return zip(patrons, self._gateway.map(self._of_patron, patrons), strict=True)
 
     def _of_patron(self, patron: int) -> CirculationCounts | None:

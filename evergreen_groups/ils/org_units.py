@@ -22,6 +22,7 @@ class OrgUnit:
     parent: int | None
 
 
+# A search without a limit crawls; this is far above any consortium.
 _MOST_ORG_UNITS = 20_000
 
 
@@ -46,6 +47,8 @@ class OrgUnits:
         """Read the tree in one call. Org units are public in Evergreen (``pcrud-084``)."""
         records = gateway.pcrud.search(
             "aou",
+            # A condition that all meet: pcrud refuses an empty one (pcrud-159). The methods for the tree nest it
+            # (settings-030), or send every number as text (settings-034).
             {"id": {"<>": None}},
             select=("id", "shortname", "name", "parent_ou"),
             limit=_MOST_ORG_UNITS,
@@ -84,6 +87,7 @@ class OrgUnits:
         current = self._by_id.get(org_id)
         while current is not None and current.id not in path:
             path.append(current.id)
+            # A ring of parents, a slip of somebody's in the database, mustn't hang the run.
             current = self._by_id.get(current.parent) if current.parent is not None else None
         return path
 

@@ -64,6 +64,8 @@ class PenaltyKinds:
         """``fines_penalties`` is what :func:`read_fines_penalties` gives: a kind's id for each org unit."""
         self._by_id = {kind.id: kind for kind in kinds}
         self._fines_penalties = fines_penalties
+        # The stock one stays among them: a patron of a library with its own may still hold it from before
+        # (penalties-update-013).
         self.for_fines = frozenset({PATRON_EXCEEDS_FINES, *fines_penalties.values()})
         """The ids of those for fines: the stock one, and those that a setting puts in its place."""
 
@@ -73,6 +75,7 @@ class PenaltyKinds:
     ) -> PenaltyKinds:
         """Read them in two calls, or in one where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
+        # csp is served to every staff account (pcrud-089).
         rows = gateway.pcrud.search_columns("csp", fields, {"id": {"<>": None}}, limit=_MOST_KINDS)
         kinds = [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows]
         return cls(kinds, read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties)
@@ -108,6 +111,7 @@ def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[Penalt
     fields = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
     for batch in gateway.pcrud.columns_by_values("ausp", fields, "usr", sorted(patrons)):
         for *row, stop_date in batch:
+            # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
             if stop_date is None or stop_date > now:
                 yield PenaltyRow(*row)
 

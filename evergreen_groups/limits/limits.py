@@ -111,6 +111,7 @@ class Limits:
         """The same limits, with what they have still to read read through ``gateway``."""
         if not isinstance(self._thresholds, ThresholdReader):
             return self
+        # What was read stays shared; only the session that reads on is another.
         limits = copy.copy(self)
         limits._thresholds = self._thresholds.reading_with(gateway)
         return limits
@@ -122,6 +123,7 @@ class Limits:
             PermissionDeniedError: the ILS's thresholds count, and the account may not see them.
         """
         key = profile, home_library
+        # A consortium has some dozens of such pairs, a report some thousands of patrons.
         if key not in self._known:
             self._known[key] = self._by_rule(profile, home_library) or self._otherwise(profile, home_library)
         return self._known[key]
@@ -137,6 +139,7 @@ class Limits:
         if not self._rules or self._profiles is None:
             return None
         profiles = [*self._profiles.upwards(profile), None]
+        # Libraries before profiles, as the ILS looks for its own thresholds, so that both are explained the same way.
         for org_unit in (*self._org_units.upwards(home_library), None):
             for ancestor in profiles:
                 if (org_unit, ancestor) in self._rules:
@@ -151,12 +154,15 @@ class Limits:
         found = self._thresholds.find(profile, home_library) if self._thresholds else None
         if found is None or self._profiles is None:
             return ResolvedLimit(_NO_THRESHOLD, from_ils=True)
+        # Only what was billed in the full path of the threshold's org unit counts (fines-elsewhere-008): 20.00 at
+        # another system reach no 5.00 here.
         scope = frozenset(self._org_units.full_path(found.org_unit))
         # A threshold of nought is reached by having transactions at all, so they have to be looked at themselves.
         everywhere = found.amount > 0 and len(scope) == sum(1 for _ in self._org_units)
         place = self._org_units.shortname(found.org_unit)
         origin = f"ILS: threshold of {self._profiles.name(found.profile)} at {place}"
         return ResolvedLimit(
+            # Whatever is configured: Evergreen compares with >= (penalties-update-015: 10.00 at a threshold of 10.00).
             limit=Limit(found.amount, Comparison.REACHES, origin),
             scope=None if everywhere else scope,
             from_ils=True,

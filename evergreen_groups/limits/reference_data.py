@@ -15,6 +15,9 @@ from evergreen_groups.ttl_cache import TimeToLiveCache
 if TYPE_CHECKING:
     from evergreen_groups.settings import PolicySettings
 
+# Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
+# summary itself. So a change is noticed within five minutes. Fines and penalties are never kept, and pcrud checks each
+# row again in any case.
 SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""
 
@@ -43,6 +46,8 @@ class ReferenceData:
         """Whose session it is (``au.id``); one call, which doesn't prolong the session."""
 
         def read() -> int:
+            # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session
+            # alive.
             answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
             return int(gateway.decode(answer).id)
 
@@ -64,4 +69,5 @@ class ReferenceData:
 
 
 def _key(gateway: Gateway) -> str:
+    # Keys outlive requests; a token shouldn't.
     return sha256(f"{gateway.url} {gateway.token}".encode()).hexdigest()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from evergreen_groups.errors import DataError, HistoryError
+from evergreen_groups.errors import HistoryError, StateError
 from evergreen_groups.state.directory import make_state_directory
 
 _VERSION = 1
@@ -66,6 +66,7 @@ class HistoryFile:
         try:
             descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
+                # A file that was there before has the mode that somebody gave it; it names patrons.
                 os.fchmod(descriptor, 0o600)
             finally:
                 os.close(descriptor)
@@ -78,6 +79,7 @@ class HistoryFile:
             ) from error
 
     def _prepare(self) -> None:
+        # WAL lets readers read while a run writes; FULL, for what a run has published must not be lost to a power cut.
         self.database.execute("PRAGMA journal_mode=WAL")
         self.database.execute("PRAGMA synchronous=FULL")
         self.database.execute("PRAGMA foreign_keys=ON")
@@ -98,6 +100,7 @@ class HistoryFile:
         return int(version)
 
     def _make_tables(self) -> None:
+        # Some other program's database is left as it is.
         (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if others:
             raise HistoryError(
@@ -171,7 +174,7 @@ def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[
     threads and processes may do so at once.
 
     Raises:
-        DataError: the file is something else, or broken, or can't be made.
+        StateError: the file is something else, or broken, or can't be made.
         ConfigurationError: the directory can't be made.
     """
     path = make_state_directory(directory) / f"{name}.sqlite3"
@@ -181,7 +184,7 @@ def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[
             _make(path, script)
         return _prepared(path, script)
     except (sqlite3.DatabaseError, OSError) as error:
-        raise DataError(
+        raise StateError(
             "the {what} {path} can't be used ({reason})",
             advice=_ANEW,
             code="database-unusable",
@@ -206,11 +209,14 @@ def _make(path: Path, script: str) -> None:
 
 def _prepared(path: Path, script: str) -> sqlite3.Connection:
     """Connect, and make what isn't there yet."""
+    # Seconds: writes here take milliseconds, so ten of them mean that something holds the file.
     database = sqlite3.connect(path, isolation_level=None, timeout=10)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
         database.execute("PRAGMA foreign_keys=ON")
+        # FULL: on disk when a statement returns. A step is written down before its request is sent, and a power cut in
+        # between must not undo the first of the two.
         database.executescript(script)
     except sqlite3.DatabaseError:
         database.close()
@@ -220,6 +226,7 @@ def _prepared(path: Path, script: str) -> sqlite3.Connection:
 
 def _only_grows(table: str, what: str) -> str:
     return "".join(
+        # In the file itself, so that other programs that open it are kept from it as well.
         f"CREATE TRIGGER IF NOT EXISTS {table}_{verb.lower()} BEFORE {verb} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, 'the {what} only grows'); END;\n"
         for verb in ("UPDATE", "DELETE")

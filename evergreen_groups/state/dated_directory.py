@@ -52,6 +52,7 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
         _refuse_what_is_in_the_way(directory / LATEST, directory / day.isoformat())
         _sweep(directory)
         try:
+            # A name of its own for each run, for a second one on the same day must not write into what is being read.
             edition = Path(tempfile.mkdtemp(prefix=f"{day}.", dir=store))
             yield edition
             _to_disk(edition)
@@ -60,6 +61,7 @@ def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> 
             with suppress(OSError):
                 _sweep(directory)
             raise
+        # After the date's own link, which it leads through.
         _point(store, directory / LATEST, day.isoformat())
         if keep_days is not None:
             _take_away_links(directory, day - timedelta(days=keep_days))
@@ -101,6 +103,7 @@ def _to_disk(edition: Path) -> None:
 def _point(store: Path, link: Path, target: str) -> None:
     """Let a link lead to ``target`` in one step."""
     new = store / _NEW_LINK
+    # A link can't be changed, but replaced: readers never find none.
     new.symlink_to(target)
     new.replace(link)
     sync_directory(link.parent)

@@ -16,11 +16,13 @@ from evergreen_groups.errors import (
     NoSessionError,
     NotFoundError,
     PermissionDeniedError,
+    StateError,
     TimedOutError,
     TransportError,
 )
 
 CONTENT_TYPE = "application/problem+json"
+# As long as the breaker's pause: sooner there is nothing new to hear.
 RETRY_SECONDS = 10.0
 
 _TITLES = {
@@ -121,7 +123,7 @@ def of_event(error: EvergreenGroupsError) -> ProblemError:
         return _relayed(error, _unavailable(error).status, retry_after=RETRY_SECONDS)
     if isinstance(error, BusyError):
         return _relayed(error, 503, retry_after=RETRY_SECONDS)
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, ConfigurationError | StateError):
         return _relayed(error, 500)
     return _relayed(error, 404 if isinstance(error, NotFoundError) else 502)
 

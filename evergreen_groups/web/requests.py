@@ -31,6 +31,7 @@ COOKIE = "eg.auth.token"
 
 _ID = re.compile(r"[1-9][0-9]{0,9}")
 _BARCODE = re.compile(r"[0-9A-Za-z.$+_-]+")
+# Evergreen's own are 32 hexadecimal digits; what could break out of a log or a header never gets further.
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 _SIGNS_OF_A_PROXY = ("Forwarded", "Via", "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Real-IP")
 
@@ -49,6 +50,7 @@ def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence
     chain = [part.strip() for header in headers.getlist("X-Forwarded-For") for part in header.split(",")]
     if not chain and any(name in headers for name in _SIGNS_OF_A_PROXY):
         return None
+    # From the end: what stands there was added by the proxies that are trusted, what stands before by anybody.
     for part in reversed(chain):
         address = _address(part)
         if address is None or not _within(address, trusted_proxies):

@@ -15,7 +15,7 @@ The sandbox, each server and the clients are processes of their own. Prints a ta
   were answered, and the exit status. *reload*: requests that failed while SIGHUP came; ``ends`` where it ends the
   server. *notify*: what the service manager was told.
 
-It needs what the extras don't have: ``pip install cheroot gunicorn waitress``.
+It needs two servers more than the package: ``pip install gunicorn waitress``.
 """
 
 from __future__ import annotations

@@ -132,6 +132,8 @@ def test_failures_that_last_are_not_repeated(failure, write):
         (says(500), ServerError),
         (says(404), MethodNotFoundError),
         (says(404, "osrfServiceException : Service Not Found"), ServiceNotFoundError),
+        (says(404, "Internal Server Error : Transport Error"), ServiceNotFoundError),
+        (says(404, "Internal Server Error : Something Else"), MethodNotFoundError),
         (raw(b"SSH-2.0-OpenSSH_9.6\r\n", close=True), NotJSONError),
     ],
 )
