@@ -111,7 +111,7 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What report and service cost, and whether figures are right (-- report, serve, servers, reckoning, and options)."""
+    """What report and service cost, and whether figures are right (-- report, serve, servers, reckoning)."""
     small = {
         "report": ["--patrons", "10000"],
         "serve": ["--clients", "50", "--seconds", "15"],
