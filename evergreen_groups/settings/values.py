@@ -3,22 +3,26 @@
 Written here rather than left to msgspec or attrs with cattrs: those convert numbers, truth values and words, a few
 lines of this module, and report a bad value as a sentence without fields. Addresses, networks, limits, recipients and
 templates would be functions of ours all the same.
+
+They stand in one module because each is a few lines, and they are made from one another.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.policy import Comparison, LimitRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Network = IPv4Network | IPv6Network
 Value = TypeVar("Value")
