@@ -116,13 +116,14 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What report and service cost, and whether figures are right (-- report, serve, reckoning, and their options)."""
+    """What report and service cost, and whether figures are right (-- report, serve, servers, reckoning)."""
     small = {
         "report": ["--patrons", "10000"],
         "serve": ["--clients", "50", "--seconds", "15"],
         "reckoning": ["--populations", "500"],
+        "servers": [],
     }
-    names = [name for name in session.posargs if name in small] or list(small)
+    names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]
     options = [one for one in session.posargs if one not in names]
     for name in names:
         python(session, f"tests/bench/{name}.py", *(options or small[name]))
