@@ -111,10 +111,14 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What the report and the service cost, in figures (-- report, -- serve, and options of either)."""
-    names = [name for name in session.posargs if name in ("report", "serve")] or ["report", "serve"]
+    """What report and service cost, and whether figures are right (-- report, serve, reckoning, and their options)."""
+    small = {
+        "report": ["--patrons", "10000"],
+        "serve": ["--clients", "50", "--seconds", "15"],
+        "reckoning": ["--populations", "500"],
+    }
+    names = [name for name in session.posargs if name in small] or list(small)
     options = [one for one in session.posargs if one not in names]
-    small = {"report": ["--patrons", "10000"], "serve": ["--clients", "50", "--seconds", "15"]}
     for name in names:
         python(session, f"tests/bench/{name}.py", *(options or small[name]))
 

@@ -4,9 +4,9 @@
         client = Client(gateway, account="groups_report")
         plan = client.moves.plan_move(["20000000005002"], to="20000000005011")
         if not plan.draft.warnings:
-            plan.carry_out()
+            plan.apply()
 
-Nothing changes before ``carry_out``.
+Nothing changes before ``apply``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an audit finds: people whose blocks and own fines don't fit together, and groups that look accidental."""
+"""What an audit finds: patrons whose blocks and own fines don't fit together, and groups that look accidental."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from evergreen_groups.policy import Limit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evergreen_groups.groups import GroupFines, Member
-    from evergreen_groups.ils import Block
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import Penalty
 
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
@@ -33,7 +33,7 @@ class FindingKind(Enum):
 
     A kind has a code (the value); ``search``, the function that finds it, as ``module:function``, which is named and
     not imported because searches stand above this module; ``about_groups``, whether it is a :class:`GroupFinding` and
-    not a :class:`PersonFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds that are
+    not a :class:`PatronFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds that are
     found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
     """
 
@@ -75,39 +75,27 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class AppliedLimit:
-    """The limit that counted for somebody, where there are several.
+class PatronFinding:
+    """One patron whose blocks and own fines don't fit together.
 
-    ``amount`` is None for no limit, ``origin`` says where it comes from, ``counted`` is what of their fines it counts.
-    """
-
-    amount: Decimal | None
-    origin: str
-    counted: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class PersonFinding:
-    """One person whose blocks and own fines don't fit together.
-
-    ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the person's group owes together,
-    None where it doesn't matter or isn't known; ``limit`` is the one that counted, None where everybody has the same.
+    ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the patron's group owes together,
+    None where it doesn't matter or isn't known. ``limits_differ`` says that patrons have different limits, so that the
+    member's own is worth a word.
     """
 
     kind: FindingKind
     member: Member
-    group: int
     reason: Reason
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[Penalty, ...] = ()
     group_fines: Decimal | None = None
-    limit: AppliedLimit | None = None
+    limits_differ: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
     """A group with which something may be wrong, and why."""
 
-    group: GroupFines
+    group: Group
     reasons: tuple[Reason, ...]
     kind: FindingKind = FindingKind.ACCIDENTAL
 
@@ -134,14 +122,14 @@ class Audit:
     generated_at: datetime
     gateway: str
     criteria: AuditCriteria
-    people: tuple[PersonFinding, ...]
+    patrons: tuple[PatronFinding, ...]
     groups: tuple[GroupFinding, ...]
     notes: tuple[str, ...] = ()
     complete: bool = True
 
-    def of_kind(self, kind: FindingKind) -> list[PersonFinding]:
-        """The findings about people of one kind, in their order."""
-        return [finding for finding in self.people if finding.kind is kind]
+    def of_kind(self, kind: FindingKind) -> list[PatronFinding]:
+        """The findings about patrons of one kind, in their order."""
+        return [finding for finding in self.patrons if finding.kind is kind]
 
     def groups_of_kind(self, kind: FindingKind) -> list[GroupFinding]:
         """The findings about groups of one kind, in their order."""

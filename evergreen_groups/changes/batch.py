@@ -13,7 +13,7 @@ from evergreen_groups.errors import ConfigurationError, PlanError
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.planner import Planner
-    from evergreen_groups.groups import FoundPatron
+    from evergreen_groups.groups import Card
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
@@ -38,6 +38,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         PlanError: it has another header, or lines that can't be meant; every one is named.
     """
     try:
+        # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.reader(stream, strict=True))
     except OSError as error:
@@ -92,7 +93,7 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
     """Make one plan of all lines.
 
     Each patron may be changed once and nobody may be moved to somebody who moves as well, so the order of the lines
-    doesn't matter, and the same file carried out again changes nothing.
+    doesn't matter, and the same file applied again changes nothing.
 
     Raises:
         PlanError: barcodes are unknown, or lines contradict each other; every one is named.
@@ -107,20 +108,20 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
     for line, line_steps, line_unchanged in _steps(planner, lines, cards):
         unchanged.extend(f"line {line.number}: {text}" for text in line_unchanged)
         for step in line_steps:
-            earlier = origin.setdefault((step.person.id, step.field), line.number)
+            earlier = origin.setdefault((step.member.id, step.field), line.number)
             if earlier != line.number:
                 problems.append(f"line {line.number}: its patron is changed by line {earlier} already")
         steps.extend(line_steps)
-    moving = {step.person.id: origin[step.person.id, GROUP] for step in steps if step.field == GROUP}
+    moving = {step.member.id: origin[step.member.id, GROUP] for step in steps if step.field == GROUP}
     for line in lines:
-        if line.action in ("move", "merge") and cards[line.target].person.id in moving:
-            other = moving[cards[line.target].person.id]
+        if line.action in ("move", "merge") and cards[line.target].member.id in moving:
+            other = moving[cards[line.target].member.id]
             problems.append(f"line {line.number}: its target is moved by line {other}; put that in a file of its own")
     _complain(problems)
     return planner.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
-def _unknown(lines: Sequence[BatchLine], cards: dict[str, FoundPatron]) -> Iterator[str]:
+def _unknown(lines: Sequence[BatchLine], cards: dict[str, Card]) -> Iterator[str]:
     for line in lines:
         if line.barcode not in cards:
             yield f"line {line.number}: no patron in sight has this barcode"
@@ -129,11 +130,11 @@ def _unknown(lines: Sequence[BatchLine], cards: dict[str, FoundPatron]) -> Itera
 
 
 def _steps(
-    planner: Planner, lines: Sequence[BatchLine], cards: dict[str, FoundPatron]
+    planner: Planner, lines: Sequence[BatchLine], cards: dict[str, Card]
 ) -> Iterator[tuple[BatchLine, list[Step], list[str]]]:
     """The steps of each line, and what is so already."""
     make: dict[str, Callable[[BatchLine], tuple[list[Step], list[str]]]] = {
-        "move": lambda line: planner.moves([cards[line.barcode]], cards[line.target].person.group),
+        "move": lambda line: planner.moves([cards[line.barcode]], cards[line.target].member.patron.group),
         "remove": lambda line: planner.removals([cards[line.barcode]], lead=line.target == "lead"),
         "merge": lambda line: planner.merging(cards[line.barcode], cards[line.target]),
         "lead": lambda line: planner.leads(cards[line.barcode], on=line.target != "off"),

@@ -1,31 +1,40 @@
 """Having the ILS recalculate people's penalties: written down first, one by one, read back.
 
-A block that staff set by hand is never removed: whoever has one that a recalculation might take away is left out.
+A block that staff set is never removed: whoever has one that a recalculation might take away is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PersonFinding
-from evergreen_groups.changes.journal import PENALTIES, Journal, StepState
-from evergreen_groups.changes.recovery import refusal, settle
-from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError, TransportError
+from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
+from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
+from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
+from evergreen_groups.changes.landing import may_come_in, new_sending
+from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
+from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.errors import (
+    DataError,
+    EventError,
+    EvergreenGroupsError,
+    GatewayError,
+    RequestTooLargeError,
+    ServiceNotFoundError,
+    TransportError,
+)
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import OrgUnits, Penalties, PenaltyRow, rows_in_force, set_by_ils
+from evergreen_groups.ils import PATRON_EXCEEDS_FINES, PenaltyRow, read_fines_penalties, rows_in_force, set_by_ils
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.state import changes_lock
 
 _ACTION = "recalculate"
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
+_PENALTY = "PATRON_EXCEEDS_FINES"
 _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
     True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
     False: "own fines don't reach the ILS's threshold for this profile and library",
 }
-_STOPPING = (TransportError, NoSessionError, LoginRefusedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class Attempt:
     state: StepState
     settled: bool = False
     reason: str = ""
-    error: GatewayError | None = None
+    error: EvergreenGroupsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +57,11 @@ class Recalculated:
     ``settled`` says that the finding doesn't hold any more; ``state`` is how far the call went.
     """
 
-    finding: PersonFinding
+    finding: PatronFinding
     state: StepState
     settled: bool = False
     reason: str = ""
-    error: GatewayError | None = None
+    error: EvergreenGroupsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +72,9 @@ class Recalculations:
     stopped: GatewayError | None = None
 
 
-def recalculable(audit: Audit) -> list[PersonFinding]:
+def recalculable(audit: Audit) -> list[PatronFinding]:
     """The findings that a recalculation may settle, one for each person."""
-    found = {finding.member.id: finding for finding in audit.people if finding.kind in RECALCULABLE}
+    found = {finding.member.id: finding for finding in audit.patrons if finding.kind in RECALCULABLE}
     return list(found.values())
 
 
@@ -77,15 +86,14 @@ class Recalculator:
 
     def __init__(self, gateway: Gateway, state_directory: Path, account: str) -> None:
         self._gateway = gateway
-        self._directory = state_directory
-        self._account = account
+        self._changes = JournaledChanges(gateway, state_directory, account)
 
-    def carry_out(self, findings: Sequence[PersonFinding], progress: Progress = silent) -> Recalculations:
+    def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.
 
         Raises:
             BusyError: another run is changing something at the same gateway.
-            TransportError: what an interrupted run left open couldn't be settled, or the penalties couldn't be read;
+            TransportError: what an interrupted run left open can't be looked up, or the penalties can't be read;
                 nothing has been sent.
         """
         if not findings:
@@ -117,87 +125,123 @@ class Recalculator:
         self, patrons: Sequence[tuple[int, bool]], patience: float, progress: Progress
     ) -> tuple[list[Attempt], GatewayError | None]:
         """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
-        lock = changes_lock(self._directory, self._gateway.url, patience)
-        with lock, closing(Journal(self._directory)) as journal:
-            settle(self._gateway, journal)
-            penalties = Penalties.read(self._gateway, OrgUnits.read(self._gateway))
-            before: dict[int, list[PenaltyRow]] = {patron: [] for patron, _due in patrons}
-            for row in rows_in_force(self._gateway, before):
-                before[row.patron].append(row)
-            steps = [(id, PENALTIES, set_by_ils(rows), None) for id, rows in before.items()]
-            ids = journal.begin(self._gateway.url, self._account, _ACTION, steps)
-            attempts: list[Attempt] = []
-            stopped: GatewayError | None = None
-            for step, (patron, due) in zip(ids, patrons, strict=True):
-                if stopped is not None:
-                    attempts.append(Attempt(StepState.PLANNED, reason="not begun"))
-                    continue
-                person = _Recalculation(
-                    self._gateway, journal, step, patron, due=due, penalties=penalties, before=before[patron]
-                )
-                attempts.append(person.carry_out())
-                progress("recalculating", len(attempts), len(ids))
-                if isinstance(attempts[-1].error, _STOPPING):
-                    stopped = attempts[-1].error
-        return attempts, stopped
+        with self._changes.begin(patience) as journal:
+            reader = PenaltyReader(self._gateway)
+            for_fines = read_fines_penalties(self._gateway, reader.org_units)
+            counted = dict.fromkeys((patron for patron, _due in patrons), 0)
+            for row in rows_in_force(self._gateway, counted):
+                counted[row.patron] += row.staff is None
+
+            def recalculate(position: int, journaled: JournaledStep) -> Attempt:
+                patron, due = patrons[position]
+                return _Recalculation(
+                    self._gateway, journaled, patron, due=due, reader=reader, for_fines=for_fines
+                ).apply()
+
+            steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
+            attempts, stopped = self._changes.apply(
+                journal, _ACTION, steps, recalculate, doing="recalculating", progress=progress
+            )
+        left = [Attempt(StepState.PLANNED, reason="not begun")] * (len(patrons) - len(attempts))
+        return [*attempts, *left], stopped
 
 
 class _Recalculation:
-    """One recalculation on its way. ``due`` is whether the rule has them blocked, ``before`` what is in force."""
+    """One recalculation on its way.
+
+    ``due`` is whether the rule has them blocked; ``for_fines`` the penalty that each org unit sets for fines.
+    """
 
     def __init__(
         self,
         gateway: Gateway,
-        journal: Journal,
-        step: int,
+        journaled: JournaledStep,
         patron: int,
         *,
         due: bool,
-        penalties: Penalties,
-        before: Sequence[PenaltyRow],
+        reader: PenaltyReader,
+        for_fines: Mapping[int, int],
     ) -> None:
         self._gateway = gateway
-        self._journal = journal
-        self._step = step
+        self._journaled = journaled
         self._patron = patron
         self._due = due
-        self._penalties = penalties
-        self._before = before
+        self._reader = reader
+        self._for_fines = for_fines
 
-    def carry_out(self) -> Attempt:
-        if any(row.staff is not None and row.penalty in self._penalties.recalculated for row in self._before):
-            return self._ended(
-                StepState.NOT_DONE, reason="a block of theirs was set by hand, and a recalculation might remove it"
-            )
-        self._journal.note(self._step, StepState.SENDING)
+    def apply(self) -> Attempt:
+        """Have it done, once.
+
+        What is in force is read for each person just before: staff may have set a block since the run began.
+        """
         try:
-            try:
-                self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, write=True)
-            except TransportError:
-                # Never sent again: if it landed, the penalties have changed; if not, the next audit finds it again.
-                after = self._read()
-                if {row.id for row in after} == {row.id for row in self._before}:
-                    return self._ended(StepState.FAILED, reason="the answer was lost and nothing was changed")
-            else:
-                after = self._read()
-        except (TransportError, NoSessionError, LoginRefusedError) as error:
-            return Attempt(StepState.SENDING, reason="the connection was lost", error=error)
+            before = self._reader.read(self._patron)
+        except (GatewayError, DataError) as error:
+            return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+        obstacle = self._obstacle(before)
+        if before is None or obstacle:
+            return self._ended(StepState.NOT_DONE, reason=obstacle)
+        sending = new_sending(self._gateway, other_fields=before.digest)
+        self._journaled.record_sending(sending)
+        try:
+            clear = self._send()
         except GatewayError as error:
-            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
-        return self._compared(after)
+            return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
+        try:
+            after = self._reader.read_again(self._patron, before)
+        except (GatewayError, DataError) as error:
+            return Attempt(StepState.SENDING, reason="it was sent, and what came of it can't be read", error=error)
+        if not clear and after.in_force == before.in_force:
+            return self._open(sending)
+        return self._compared(before, after)
 
-    def _read(self) -> list[PenaltyRow]:
-        return list(rows_in_force(self._gateway, [self._patron]))
+    def _obstacle(self, penalties: PatronPenalties | None) -> str:
+        """Why nothing is to be sent; empty where nothing speaks against it."""
+        if penalties is None:
+            return "the account can't see this patron any more"
+        if any(row.staff is not None and row.kind in self._touched(penalties) for row in penalties.in_force):
+            return "a block of theirs was set by staff, and a recalculation might remove it"
+        return ""
 
-    def _compared(self, after: Sequence[PenaltyRow]) -> Attempt:
+    def _touched(self, penalties: PatronPenalties) -> frozenset[int]:
+        """The kinds that a recalculation of the fines' penalty may set or remove, as seen from the home library.
+
+        The stock one is among them where the library has its own in its place (``Penalty.pm``: both ids are let
+        through).
+        """
+        own = self._for_fines.get(penalties.home_library, PATRON_EXCEEDS_FINES)
+        return frozenset({PATRON_EXCEEDS_FINES, own})
+
+    def _send(self) -> bool:
+        """Ask for it, and say whether the answer is a clear yes.
+
+        The penalty is named: without a name everything is recalculated, and what staff have set of a kind that a
+        library has put in place of the one for overdue items, say, is removed (``penalties-update-022``).
+
+        Raises:
+            GatewayError: a clear no, or there was no connection.
+        """
+        try:
+            answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
+        except (EventError, RequestTooLargeError):
+            raise
+        except TransportError as error:
+            if not (error.sent or isinstance(error, ServiceNotFoundError)):
+                raise
+            return False
+        except GatewayError:
+            return False
+        return str(answer) == "1"
+
+    def _compared(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
         """Say what the recalculation changed, and whether that settles the finding."""
-        by_hand = {row.id for row in self._before if row.staff is not None} - {row.id for row in after}
-        if by_hand:
+        still_there = {row.id for row in after.in_force}
+        if any(row.staff is not None and row.id not in still_there for row in before.in_force):
             return self._ended(
-                StepState.FAILED, reason="a block that was set by hand is gone; look at the patron's record"
+                StepState.FAILED, reason="a block that was set by staff is gone; look at the patron's record"
             )
-        value = set_by_ils(after)
-        had_block, has_block = self._is_blocked(self._before), self._is_blocked(after)
+        value = set_by_ils(after.in_force)
+        had_block, has_block = self._is_blocked(before.in_force), self._is_blocked(after.in_force)
         settled = has_block is self._due
         if has_block:
             reason = "still blocked" if had_block else "blocked in the ILS now"
@@ -208,7 +252,14 @@ class _Recalculation:
         return self._ended(StepState.DONE, settled=settled, reason=reason, value=value)
 
     def _is_blocked(self, rows: Sequence[PenaltyRow]) -> bool:
-        return any(row.penalty in self._penalties.for_fines and row.staff is None for row in rows)
+        kinds = {PATRON_EXCEEDS_FINES, *self._for_fines.values()}
+        return any(row.kind in kinds and row.staff is None for row in rows)
+
+    def _open(self, sending: Sending) -> Attempt:
+        """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""
+        reason = f"no clear answer came and nothing was changed so far; {may_come_in(sending.until)}"
+        self._journaled.record(StepState.SENDING, reason=reason)
+        return Attempt(StepState.SENDING, reason=reason)
 
     def _ended(
         self,
@@ -217,7 +268,11 @@ class _Recalculation:
         settled: bool = False,
         reason: str,
         value: int | None = None,
-        error: GatewayError | None = None,
+        error: EvergreenGroupsError | None = None,
     ) -> Attempt:
-        self._journal.note(self._step, state, value=value, reason=reason)
+        self._journaled.record(state, value=value, reason=reason)
         return Attempt(state, settled, reason, error)
+
+
+def _refused(gateway: Gateway, error: GatewayError) -> str:
+    return "there was no connection" if isinstance(error, TransportError) else refusal(gateway, error)

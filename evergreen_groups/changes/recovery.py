@@ -1,47 +1,91 @@
-"""Finding out what became of changes that were being sent when their run ended."""
+"""Finding out what became of changes that were being sent when their run ended, or that had no clear answer."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import PENALTIES, Journal, JournalStep, StepState
-from evergreen_groups.errors import EventError, GatewayError, PermissionDeniedError
-from evergreen_groups.ils import rows_in_force, set_by_ils
+from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Sending, StepState
+from evergreen_groups.changes.landing import LANDS_WITHIN, Landing, SentChange, judge, judge_penalties
+from evergreen_groups.changes.patron_penalties import PenaltyReader
+from evergreen_groups.changes.patron_record import read_patron
+from evergreen_groups.errors import (
+    DataError,
+    EventError,
+    EvergreenGroupsError,
+    GatewayError,
+    LoginRefusedError,
+    NoSessionError,
+    PermissionDeniedError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway, Record
+    from evergreen_groups.changes.journal import Journal
+    from evergreen_groups.gateway import Gateway
+
+STOPPING = (TransportError, NoSessionError, LoginRefusedError)
+"""Errors after which whatever is left would only fail in the same way."""
 
 
-def settle(gateway: Gateway, journal: Journal) -> list[JournalStep]:
-    """Look up what an interrupted run left open at a gateway, write it into the journal, and give those steps."""
-    open_steps = journal.open_steps(gateway.url)
-    for step in open_steps:
+def recover(gateway: Gateway, journal: Journal) -> list[JournalStep]:
+    """Look up what is open at a gateway, by reading only, write into the journal what became of it, and give that.
+
+    What may still come in stays open, and so does what is about a patron whom the account can't see: nothing can be
+    concluded about them, and whoever acts next may see them.
+
+    Raises:
+        GatewayError: the ILS can't be reached, or the session has ended.
+    """
+    ended: list[JournalStep] = []
+    left: list[JournalStep] = []
+    penalties = PenaltyReader(gateway)
+    for step in journal.open_steps(gateway.url):
+        landing = _landing(gateway, journal, penalties, step)
+        if landing is None or landing.state is StepState.SENDING:
+            if landing is not None and landing.value not in (None, step.value):
+                journal.record(step.id, landing.state, value=landing.value, reason=landing.reason)
+            left.append(step)
+            continue
+        reason = landing.reason or "found done after an interruption"
+        journal.record(step.id, landing.state, value=landing.value, reason=reason)
+        ended.append(replace(step, state=landing.state, value=landing.value, reason=reason))
+    journal.none_is_open(gateway.url, but=left)
+    return ended
+
+
+def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step: JournalStep) -> Landing | None:
+    """What became of one step; None where that can't be read now."""
+    change = sent_change(journal, step)
+    try:
         if step.field == PENALTIES:
-            now: int | None = set_by_ils(list(rows_in_force(gateway, [step.patron])))
-        else:
-            now = value_of(gateway.pcrud.retrieve("au", step.patron), step.field)
-        if now == step.before:
-            journal.note(step.id, StepState.NOT_DONE, reason="interrupted before it was carried out")
-        elif now is not None and step.after in (None, now):
-            journal.note(step.id, StepState.DONE, value=now, reason="found done after an interruption")
-        else:
-            journal.note(step.id, StepState.FAILED, reason="interrupted, and changed by somebody else since")
-    journal.none_is_open(gateway.url)
-    return open_steps
-
-
-def value_of(record: Record | None, field_name: str) -> int | None:
-    """The number in a field that a step changes, None for a patron out of sight."""
-    if record is None:
+            found = penalties.read(step.patron)
+            return None if found is None else judge_penalties(change, found)
+        landing = judge(gateway, change, read_patron(gateway, step.patron))
+    except STOPPING:
+        raise
+    except (GatewayError, DataError):
         return None
-    value = record[field_name]
-    return None if value is None else int(value)
+    if landing.state is not StepState.NOT_DONE and change.protected and journal.sent_since(step):
+        return Landing(StepState.NOT_DONE, reason="it never came in; a later run made the same change")
+    return landing
 
 
-def refusal(gateway: Gateway, error: GatewayError) -> str:
+def sent_change(journal: Journal, step: JournalStep) -> SentChange:
+    """An open step as the request that it was; an older release wrote down no more than when it went out."""
+    sending = step.sending
+    if sending is None:
+        at = journal.last_touched(step.id)
+        sending = Sending(at, at + LANDS_WITHIN)
+    return SentChange(step.patron, step.field, step.before, step.after, sending, seen=step.value)
+
+
+def refusal(gateway: Gateway, error: EvergreenGroupsError) -> str:
     """Why the ILS refused something, in a few words; a missing permission with the library that it is missing at."""
     if isinstance(error, PermissionDeniedError):
         return f"the account lacks {error.permission}{_library(gateway, error.org_unit)}"
+    if isinstance(error, DataError):
+        return error.problem
     return error.textcode if isinstance(error, EventError) else "the method failed on the server"
 
 

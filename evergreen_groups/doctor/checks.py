@@ -45,7 +45,7 @@ CHECKS = (
     Check("idl", "IDL", interface.idl, ("gateway",)),
     Check("methods", "Methods", interface.methods, ("services",)),
     Check("login", "Login", account.login, ("services", "password")),
-    Check("account", "Account", account.account, ("login", "idl")),
+    Check("account", "PatronAccount", account.account, ("login", "idl")),
     Check("workstation", "Workstation", account.workstation, ("account",)),
     Check("names", "Configured names", account.names, ("account",)),
     Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from evergreen_groups.groups import FIELDS as PATRON_FIELDS
+from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS
 from evergreen_groups.ils import permissions
 
 NO_TOKEN = "0" * 32
@@ -52,7 +52,6 @@ METHODS = (
     _search("ausp", "check and audit"),
     _search("csp", "check and audit"),
     _search("aua", "audit"),
-    Method(_PCRUD, "open-ils.pcrud.retrieve.au", (NO_TOKEN, -1), "changes"),
     Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
@@ -77,14 +76,16 @@ METHODS = (
     Method(
         _ACTOR, "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic", (NO_TOKEN, -1), "the ILS's own limits"
     ),
+    Method(_ACTOR, "open-ils.actor.user.retrieve.authoritative", (NO_TOKEN, -1), "changes"),
+    Method(_ACTOR, "open-ils.actor.user.fleshed.retrieve.authoritative", (NO_TOKEN, -1, []), "audit --fix"),
+    Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve.authoritative", (NO_TOKEN, -1), "changes"),
     Method(_ACTOR, "open-ils.actor.patron.update", (NO_TOKEN, None), "changes"),
     Method(_ACTOR, "open-ils.actor.usergroup.new", (NO_TOKEN, -1), "changes"),
     Method(_ACTOR, "open-ils.actor.user.penalties.update_at_home", (NO_TOKEN, -1), "audit --fix"),
 )
 
 FIELDS: dict[str, frozenset[str]] = {
-    "au": frozenset(PATRON_FIELDS)
-    | {"profile", "active", "barred", "deleted", "dob", "expire_date", "juvenile", "passwd", "last_xact_id"},
+    "au": frozenset(PATRON_FIELDS) | frozenset(ACCOUNT_FIELDS) | {"deleted", "passwd", "last_xact_id"},
     "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
     "ac": frozenset({"id", "barcode", "active", "usr"}),
     "mous": frozenset({"usr", "balance_owed"}),

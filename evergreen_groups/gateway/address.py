@@ -44,6 +44,7 @@ class Address:
                 setting=_SETTING,
                 code="address-without-host",
             )
+        # The address is shown in errors, logs and reports, and a password in it would be as well.
         if "@" in parts.netloc:
             raise ConfigurationError(
                 "the gateway's address must not hold a user name or password",
@@ -56,6 +57,7 @@ class Address:
                 setting=_SETTING,
                 code="address-with-query",
             )
+        # People copy the address from where they see it, as often with the gateway's own path as without.
         path = parts.path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
         return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), host, parts.scheme == "https")
 
@@ -72,6 +74,8 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether the host is this machine itself."""
+        # The one name that is always this machine; any other may lead elsewhere tomorrow, so it has to be a literal
+        # address.
         if self.host == "localhost":
             return True
         try:

@@ -78,6 +78,8 @@ class Answer:
         other than SUCCESS.
         """
         payload = self._payload()
+        # A streaming method sends an element for each of its results (pcrud-114): without .atomic the first row would
+        # pass for the whole answer.
         if expect != "many" and len(payload) > 1:
             self._fail(
                 UnexpectedAnswerError,
@@ -85,6 +87,8 @@ class Answer:
                 code="several-results",
                 values={"count": len(payload)},
             )
+        # A null isn't sent (errors-059, patrons-056), and nothing is also what older gateways answer for a time-out.
+        # So nothing is a value only where the caller knows that the method may give null.
         if expect == "one" and not payload:
             self._fail(
                 UnexpectedAnswerError,
@@ -101,8 +105,10 @@ class Answer:
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
         payload, status = envelope.get("payload"), envelope.get("status")
+        # True is an int in Python; some proxy's {"status": true} is still no gateway's.
         if not isinstance(payload, list) or not isinstance(status, int) or isinstance(status, bool):
             self._fail_as_no_gateway()
+        # HTTP says 200 for these too (errors-004): only the status in the body tells.
         if status != 200:
             self._raise_status(status, envelope.get("debug"))
         return payload
@@ -156,6 +162,8 @@ class Answer:
         values = {"status": f"status {status}" + (f", {name.group()}" if name else "")}
         if status == 401:
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
+        # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060);
+        # the first may be there again in a moment.
         if status == 404 and isinstance(debug, str) and _NO_SERVICE.match(debug):
             self._fail(
                 ServiceNotFoundError,
@@ -189,6 +197,9 @@ class Answer:
         )
 
     def _raise_events(self, value: object) -> None:
+        # An event may be the result, or an item of the list that .atomic makes of results (settings-024, fielder-014).
+        # The textcode decides, not the number: that is an integer from C (auth-016), a text from Perl (errors-057), or
+        # empty (patrons-051), and success is an event too (auth-001).
         for item in [value, *(value if isinstance(value, list) else ())]:
             if isinstance(item, dict) and "ilsevent" in item and item.get("textcode", "SUCCESS") != "SUCCESS":
                 self._raise_event(item)
@@ -201,6 +212,7 @@ class Answer:
         if textcode == "NO_SESSION":
             self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, **rest)
         if textcode == "PERM_FAILURE":
+            # The place is text in most of these events (errors-057), a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
             where = "" if org_unit is None else f" at org unit {org_unit}"
             self._fail(
@@ -218,6 +230,8 @@ class Answer:
                 advice="fetch it again and repeat",
                 **rest,
             )
+        # Named after whatever was looked for: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),
+        # ACTOR_CARD_NOT_FOUND (errors-023).
         if textcode.endswith("_NOT_FOUND"):
             self._fail(NotFoundError, "there is no such record ({event})", code="no-such-record", values=values, **rest)
         self._fail(EventError, "the ILS refused ({event})", values=values, **rest)
@@ -241,9 +255,12 @@ def _looks_cut_off(text: str, error: ValueError) -> bool:
         return True
     if not stripped.startswith("{") or not isinstance(error, json.JSONDecodeError) or error.msg == "Extra data":
         return False
+    # An answer cut off by a proxy has HTTP 200 as well. It is worth another try, a wrong address isn't.
     return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
 
 
+# Forms of about 90 kB got stuck now and then (10,000 ids while other calls were under way): the service logs a JSON
+# error and 408 comes after 60 s. This stays well away from there.
 REQUEST_LIMIT = 32_000
 """A request's body stays below this many bytes; real gateways can get stuck on larger ones."""
 
@@ -276,9 +293,12 @@ def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeou
     """
     fields = [("service", call.service), ("method", call.method)]
     fields += [("param", wire.dumps(parameter)) for parameter in parameters]
+    # Left out, the gateway waits its own 60 s and holds a child of the service for that long.
     fields.append(("timeout", str(max(1, math.ceil(timeout)))))
     if locale is not None:
         fields.append(("locale", locale))
+    # A plus sign reaches the JSON parser as it is, and what doesn't parse is taken as null without a word
+    # (errors-013): it looks like bad parameters, not like bad encoding.
     body = urlencode(fields, quote_via=quote, safe="").encode("ascii")
     if len(body) >= REQUEST_LIMIT:
         raise RequestTooLargeError(

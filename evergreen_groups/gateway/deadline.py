@@ -27,6 +27,7 @@ def seconds_until(until: float | None, call: Call) -> float | None:
 @contextmanager
 def held(lock: threading.Lock, until: float | None, call: Call) -> Iterator[None]:
     """Hold a lock that another thread may hold for long; raises TimedOutError where it does until it is too late."""
+    # -1 is how Lock.acquire spells waiting for ever.
     left = -1 if until is None else max(0.0, until - time.monotonic())
     if not lock.acquire(timeout=left):
         raise _too_late(call)

@@ -32,6 +32,8 @@ log = logging.getLogger("evergreen_groups.gateway")
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+# Seconds. A session that couldn't be ended ends itself when it has been idle (staff: 7,200 s, auth-001), so nobody has
+# to wait for it.
 _LOGOUT_TIMEOUT = 5.0
 
 
@@ -58,9 +60,12 @@ class Gateway:
         credentials: Credentials | None = None,
         token: str | None = None,
         locale: str | None = None,
+        # The gateway's own answer to a time-out (errors-034) says more than our giving up, so it gets a little longer.
         timeout: float = 60.0,
         grace: float = 5.0,
         connect_timeout: float = 10.0,
+        # A service answers with few children, one request each. Three calls at once took 2.5 s for what one took 4.1 s
+        # for (10,901 members); dozens would keep the desks waiting.
         concurrency: int = 3,
         ca_bundle: Path | str | None = None,
         allow_plain_http: bool = False,
@@ -112,6 +117,11 @@ class Gateway:
     def url(self) -> str:
         """The server's root, without a slash at its end."""
         return self._address.base
+
+    @property
+    def timeout(self) -> float:
+        """How long the gateway waits for a service, in seconds, unless a call says otherwise."""
+        return self._timeout
 
     @property
     def token(self) -> str:
@@ -171,6 +181,7 @@ class Gateway:
         if self._origin is not None:
             self._closed = True
             return
+        # First, so that logging out finds a free connection.
         self._transport.interrupt()
         self._session.logout()
         self._closed = True
@@ -204,6 +215,8 @@ class Gateway:
         try:
             return self._send(call, _with_token(params, token), expect, write, timeout)
         except NoSessionError:
+            # A session ends by idleness, also in the middle of a long run: pcrud answers 401 (auth-043), actor an
+            # event (auth-042). Both come before anything is done.
             if not self._session.renewable:
                 raise
             log.info("%s %s: the session had ended; logging in again", service, method)
@@ -242,6 +255,7 @@ class Gateway:
             return self._attempt(call, body, expect, seconds, fresh=write)
 
         self._refuse_closed(call)
+        # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
         if write:
             return attempt()
         return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)

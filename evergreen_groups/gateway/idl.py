@@ -62,6 +62,8 @@ class Class:
     @cached_property
     def positions(self) -> dict[str, int]:
         """Where each field, and after them each flag, stands in an object's values."""
+        # Read from the server's own IDL each time: a release that adds a field moves those behind it, as
+        # au.guardian_email did in 3.16 (pcrud-007 and 3.12/pcrud-007 show the same patrons).
         names = [field.name for field in self.fields]
         names += [flag for flag in FLAGS if flag not in names]
         return {name: position for position, name in enumerate(names)}
@@ -105,6 +107,8 @@ class Idl:
                 code="idl-too-large",
                 values={"megabytes": IDL_LIMIT // 1024**2},
             )
+        # It comes from the network, from a wrong address perhaps: nothing in it may lead to a file or to another
+        # server.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             root = etree.fromstring(document, parser)

@@ -18,6 +18,7 @@ _set = object.__setattr__  # records refuse their own
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
 _TRUE = ("t", "true", "1", 1)
 _FALSE = ("f", "false", "0", "", 0)
 
@@ -53,6 +54,7 @@ class Record:
         position = self._class.positions.get(name)
         if position is None:
             raise AttributeError(f"class {self._class.id} has no field {name}")
+        # Trailing nulls are cut off: an au with a select ends at the last field selected (pcrud-001).
         return self._values[position] if position < len(self._values) else None
 
     def __getattr__(self, name: str) -> Any:
@@ -189,6 +191,8 @@ def _mark_changed(values: list[Any], known: Class) -> None:
             code="unknown-fields",
             values={"name": known.id},
         )
+    # As the staff client has it. With 0 or null the answer looks right and nothing is written (patron-update-odd-014,
+    # patron-update-odd-016).
     values[known.positions["ischanged"]] = 1
 
 
@@ -199,6 +203,7 @@ def _encode(value: Any, datatype: str) -> Any:
     if isinstance(value, list | tuple):
         return [_encode(item, datatype) for item in value]
     if isinstance(value, bool):
+        # Never JSON's own: false matches nothing in a condition (pcrud-011).
         return "t" if value else "f"
     if isinstance(value, Decimal):
         return str(value.quantize(_CENT) if datatype == "money" else value)
@@ -229,6 +234,8 @@ def _decode_text(value: Any, _class_id: str, _name: str) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+# Ids come as numbers from pcrud, as text from usergroup.new (usergroup-new-001), patron search (patrons-085) and
+# full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
 def _decode_id(value: Any, _class_id: str, _name: str) -> Any:
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
@@ -255,6 +262,7 @@ def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
 
 def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
     try:
+        # "0.0" is an open circulation without bills (groups-026), "0.00" one that is paid up (groups-008): one amount.
         return _decode_number(value, class_id, name).quantize(_CENT)
     except InvalidOperation:
         raise _wrong(class_id, name, "an amount of money") from None

@@ -158,6 +158,8 @@ class Session:
                 "the login was accepted, but no token came with it", code="login-without-token", **_LOGIN.names
             )
         self._redactor.learn(token)
+        # Since 3.14 such a login is a success whose token opens nothing until the second factor has come. Releases
+        # before don't send the key (3.12/auth-001).
         if payload.get("provisional") not in (None, 0, "0", "f", False):
             raise LoginRefusedError(
                 "the account must confirm logins with a second factor, which a program can't",
@@ -173,6 +175,7 @@ class Session:
         """Log in with ``login``, or with the pair of methods that very old servers have instead."""
         try:
             return invoke(SERVICE, "open-ils.auth.login", credentials.arguments(credentials.password))
+        # auth-045 and auth-046 show the pair; every release since 3.10 has both ways.
         except MethodNotFoundError:
             log.debug("no open-ils.auth.login; trying the older pair of methods")
         name = credentials.username or credentials.barcode
@@ -183,6 +186,8 @@ class Session:
 
     def _refused(self, error: EventError) -> LoginRefusedError:
         advice = {
+            # One answer for a wrong password (auth-016), a deleted user (auth-024) and a permission that is missing at
+            # the root (auth-012).
             "LOGIN_FAILED": "check the name and password, and that the account may log in like this "
             "(STAFF_LOGIN at the root org unit for staff)",
             "WORKSTATION_NOT_FOUND": "check the workstation's name: it isn't registered",

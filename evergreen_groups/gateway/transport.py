@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.gateway")
 
+# The largest answer that is meant to come is the IDL, 1.1 MB. What is fifty times that isn't ours, and mustn't fill
+# the memory.
 ANSWER_LIMIT = 64 * 1024 * 1024
 """An answer with a larger body, in bytes, is refused while it is still being read."""
 
@@ -117,6 +119,8 @@ class Transport:
         request.prepare_body(body, None)
         if not fresh:
             return self._send(call, request, seconds, until)
+        # A write has a connection of its own: had a pooled one been closed under it, nobody could say whether it was
+        # done.
         request.headers["Connection"] = "close"
         with self._new_session(1) as session:
             return self._exchange(session, call, request, seconds, until, last=True)

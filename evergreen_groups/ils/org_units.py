@@ -22,6 +22,7 @@ class OrgUnit:
     parent: int | None
 
 
+# A search without a limit crawls; this is far above any consortium.
 _MOST_ORG_UNITS = 20_000
 
 
@@ -46,6 +47,8 @@ class OrgUnits:
         """Read the tree in one call. Org units are public in Evergreen (``pcrud-084``)."""
         records = gateway.pcrud.search(
             "aou",
+            # A condition that all meet: pcrud refuses an empty one (pcrud-159). The methods for the tree nest it
+            # (settings-030), or send every number as text (settings-034).
             {"id": {"<>": None}},
             select=("id", "shortname", "name", "parent_ou"),
             limit=_MOST_ORG_UNITS,
@@ -60,10 +63,13 @@ class OrgUnits:
     def __iter__(self) -> Iterator[OrgUnit]:
         return iter(self._by_id.values())
 
+    def unit(self, org_id: int) -> OrgUnit:
+        """The org unit with this id; one that was added after the tree was read is called ``#ID``."""
+        return self._by_id.get(org_id) or OrgUnit(org_id, f"#{org_id}", "", None)
+
     def shortname(self, org_id: int) -> str:
         """The short name of an org unit, or ``#ID`` for one that was added after the tree was read."""
-        unit = self._by_id.get(org_id)
-        return unit.shortname if unit else f"#{org_id}"
+        return self.unit(org_id).shortname
 
     def with_descendants(self, org_id: int) -> set[int]:
         """The ids of an org unit and of everything below it."""
@@ -81,6 +87,7 @@ class OrgUnits:
         current = self._by_id.get(org_id)
         while current is not None and current.id not in path:
             path.append(current.id)
+            # A ring of parents, a slip of somebody's in the database, mustn't hang the run.
             current = self._by_id.get(current.parent) if current.parent is not None else None
         return path
 

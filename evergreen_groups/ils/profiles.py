@@ -24,6 +24,7 @@ class Profiles:
     @classmethod
     def read(cls, gateway: Gateway) -> Profiles:
         """Read the tree in one call. Any staff account may (``pgt`` asks for STAFF_LOGIN)."""
+        # pcrud-082 has them; a patron's session sees none (pcrud-083).
         rows = gateway.pcrud.search_columns(
             "pgt", ("id", "name", "parent"), {"id": {"<>": None}}, order_by="id", limit=_MOST_PROFILES
         )

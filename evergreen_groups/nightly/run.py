@@ -127,6 +127,7 @@ class ReportRun:
         mailer = self._mailer(directory) if options.mail else None
         with self._environment.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
             report = self._read(gateway, options.criteria, history)
+            self._recover(gateway, directory)
         self._report = report
         log.info("%d groups read", report.totals.group_count)
         mails = self._mails(report) if mailer else []
@@ -159,6 +160,20 @@ class ReportRun:
             self._problem = error
             return replace(report, notes=(*report.notes, _NOT_COMPARED))
         return look_up_cleared(gateway, replace(report, changes=changes))
+
+    def _recover(self, gateway: Gateway, directory: Path) -> None:
+        """Look up, by reading, what became of changes that were left open; the report doesn't depend on it."""
+        if not self._recorded:
+            return
+        from evergreen_groups.changes import recover_by_reading
+
+        try:
+            ended = recover_by_reading(gateway, directory)
+        except EvergreenGroupsError as error:
+            log.warning("changes that were left open could not be looked up: %s", type(error).__name__)
+        else:
+            if ended:
+                log.info("%d changes that were left open were looked up", len(ended))
 
     def _record(self, report: Report, directory: Path, deadline: int) -> None:
         try:

@@ -125,7 +125,7 @@ class History:
         database.execute("DELETE FROM listings WHERE run IN (SELECT id FROM runs WHERE series = ?)", (series,))
         new = database.execute(
             "INSERT INTO runs (series, at, unseen) VALUES (?, ?, ?)",
-            (series, _text(report.generated_at), json.dumps(sorted(report.unseen))),
+            (series, _text(report.generated_at), json.dumps(sorted(report.hidden_libraries))),
         ).lastrowid
         database.executemany(
             "INSERT INTO totals VALUES (?, ?, ?, ?, ?)",

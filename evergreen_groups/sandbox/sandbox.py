@@ -8,16 +8,18 @@ True
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.sandbox.data import load
+from evergreen_groups.sandbox.data import fill, load
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
 from evergreen_groups.sandbox.http import SandboxServer
-from evergreen_groups.sandbox.services import orgs_where
+from evergreen_groups.sandbox.services import orgs_where, releases
 
 __all__ = ["Account", "Sandbox"]
 
@@ -37,9 +39,12 @@ class Sandbox:
 
     ``dataset`` is a JSON file of rows (none: the families built in); ``patrons`` adds as many more people, always the
     same; ``database`` keeps the state in a file, which is taken as it is where it exists; ``port`` 0 takes a free one.
+    ``release`` ("3.12") makes it answer as that release does where the table of
+    :mod:`evergreen_groups.sandbox.services.releases` knows a difference, ``differences`` names single ones of it. With
+    ``"replica"``, plain reads see what was written ``replica_delay`` seconds later (infinity: after :meth:`catch_up`).
 
     Raises:
-        ConfigurationError: the dataset can't be read, or the port is taken.
+        ConfigurationError: the dataset can't be read, the port is taken, or there is no such release or difference.
     """
 
     def __init__(
@@ -49,10 +54,15 @@ class Sandbox:
         database: Path | None = None,
         port: int = 0,
         host: str = "127.0.0.1",
+        *,
+        release: str | None = None,
+        differences: Iterable[str] = (),
+        replica_delay: float = 5.0,
     ) -> None:
+        found = releases.differences(release, differences)
         self._store = Store(lambda connection: load(connection, dataset, patrons), database)
         try:
-            self._server = SandboxServer(self._store, host, port)
+            self._server = SandboxServer(self._store, host, port, found)
         except OSError as error:
             self._store.close()
             raise ConfigurationError(
@@ -61,6 +71,8 @@ class Sandbox:
                 code="port-unusable",
                 values={"port": port, "host": host, "reason": error.strerror},
             ) from error
+        if releases.REPLICA in found:
+            self._store.add_replica(replica_delay)
         self._thread: threading.Thread | None = None
 
     @property
@@ -131,6 +143,19 @@ class Sandbox:
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
         self._server.reset()
+
+    def catch_up(self) -> None:
+        """Let plain reads see everything that has been written; they do anyway where there is no copy."""
+        if self._store.replica is not None:
+            self._store.replica.catch_up()
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Serve another dataset from now on, rows by class as in a file; all sessions end, and ``reset`` returns to it.
+
+        Raises:
+            ConfigurationError: a row that doesn't fit its class; what was there before stays.
+        """
+        self._server.refill(lambda connection: fill(connection, content))
 
     def start(self) -> Sandbox:
         """Serve in a background thread, and return at once."""

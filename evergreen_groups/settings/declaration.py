@@ -173,10 +173,9 @@ def declared_sections(schema: type) -> Mapping[str, tuple[Setting, ...]]:
     }
 
 
-def declared(schema: type) -> Iterator[Setting]:
+def declared(schema: type) -> tuple[Setting, ...]:
     """Every setting, in order."""
-    for settings in declared_sections(schema).values():
-        yield from settings
+    return tuple(setting for settings in declared_sections(schema).values() for setting in settings)
 
 
 def section_help(schema: type) -> Mapping[str, str]:

@@ -68,6 +68,7 @@ class HistoryFile:
             with directory_of(self._path) as parent:
                 descriptor = open_own(self._path.name, os.O_CREAT | os.O_RDWR, parent)
             try:
+                # A file that was there before has the mode that somebody gave it; it names patrons.
                 os.fchmod(descriptor, 0o600)
             finally:
                 os.close(descriptor)
@@ -95,6 +96,7 @@ class HistoryFile:
             )
 
     def _make_tables(self) -> None:
+        # Some other program's database is left as it is.
         (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if others:
             raise HistoryError(
@@ -183,6 +185,7 @@ def opened(
     try:
         _make_whole(path, prepare)
         _refuse_what_is_not_own(path)
+        # Seconds: writes here take milliseconds, so ten of them mean that something holds the file.
         database = sqlite3.connect(path, isolation_level=None, timeout=10)
         try:
             _set_up(database)
@@ -247,6 +250,8 @@ def _refuse_what_has_no_tables(database: sqlite3.Connection, tables: Collection[
 
 
 def _set_up(database: sqlite3.Connection) -> None:
+    # WAL lets readers read while somebody writes. FULL: on disk when a statement returns, for what a run has published
+    # must not be lost to a power cut, and a step is written down before its request is sent.
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=FULL")
     database.execute("PRAGMA foreign_keys=ON")
@@ -259,6 +264,7 @@ def _version(database: sqlite3.Connection) -> int:
 
 def _only_grows(table: str, what: str) -> str:
     return "".join(
+        # In the file itself, so that other programs that open it are kept from it as well.
         f"CREATE TRIGGER IF NOT EXISTS {table}_{verb.lower()} BEFORE {verb} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, 'the {what} only grows'); END;\n"
         for verb in ("UPDATE", "DELETE")

@@ -93,6 +93,7 @@ def _filled(directory: Path, top: int, store: int, day: date, keep_days: int | N
         _refuse_what_is_in_the_way(directory / name, top)
     _sweep(top, store)
     try:
+        # A name of its own for each run, for a second one on the same day must not write into what is being read.
         name = f"{day}.{secrets.token_hex(4)}"
         with own_directory(name, store) as descriptor:
             edition = Edition(name, descriptor)
@@ -104,6 +105,7 @@ def _filled(directory: Path, top: int, store: int, day: date, keep_days: int | N
         with suppress(OSError):
             _sweep(top, store)
         raise
+    # After the date's own link, which it leads through.
     _point(store, top, LATEST, day.isoformat())
     if keep_days is not None:
         _take_away_links(directory, top, day, keep_days)
@@ -126,6 +128,7 @@ def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
 
 def _point(store: int, top: int, link: str, target: str) -> None:
     """Let a link lead to ``target`` in one step."""
+    # A link can't be changed, but replaced: readers never find none.
     os.symlink(target, _NEW_LINK, dir_fd=store)
     os.replace(_NEW_LINK, link, src_dir_fd=store, dst_dir_fd=top)
     sync(top)

@@ -66,6 +66,7 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
             with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
                 yield stream
                 stream.flush()
+                # Before the name leads to it: after a power cut an empty file would stand there, whole by all appearances.
                 os.fsync(stream.fileno())
                 _move(temporary, path.name, directory)
         except BaseException as error:  # an interrupt as well must leave nothing behind
@@ -82,6 +83,7 @@ def _beside(path: Path, directory: int) -> tuple[int, str]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
+    # A name has at most 255 bytes, the random letters and the ending among them.
     prefix = f".{path.name[:100]}."
     _remove_abandoned(directory, prefix)
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
@@ -117,6 +119,7 @@ def _is_temporary(name: str, prefix: str) -> bool:
 
 def _move(temporary: str, name: str, directory: int) -> None:
     """Put the finished file in its place, and the directory's new entry on disk where the system lets us."""
+    # On the same disk, so it happens in one step; readers have the old file or the new one.
     os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     sync(directory)
 

@@ -46,6 +46,7 @@ class Holder:
     def alive(self) -> bool:
         """Whether that very process is still there, not another one that got its number."""
         tick = _start_tick(self.pid)
+        # The number alone proves nothing: after a restart of the machine it may be anybody's.
         return tick is not None and tick == self.start_tick
 
     def __str__(self) -> str:
@@ -64,6 +65,7 @@ def hold(file: Path, doing: str, patience: float = 0.0, *, directory: int | None
         ConfigurationError: the file can't be opened, isn't this user's own, or lies on a disk without locks.
     """
     try:
+        # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
         with nullcontext(directory) if directory is not None else directory_of(file) as parent:
             descriptor = open_own(file.name, os.O_RDWR | os.O_CREAT, parent)
     except OSError as error:
@@ -126,6 +128,7 @@ def _locked(descriptor: int, patience: float) -> bool:
     ends = time.monotonic() + patience
     while True:
         try:
+            # A lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= ends:

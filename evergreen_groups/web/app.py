@@ -28,10 +28,12 @@ log = logging.getLogger("evergreen_groups.web")
 PREFIX = "/evergreen-groups"
 """Where the service is, below the ILS's own host."""
 
+# An event is three short fields; nothing else has a body.
 LARGEST_BODY = 4096
 """How many bytes a request's body may have."""
 
 _HEADERS = {
+    # Every answer may name patrons: nothing on the way keeps it.
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -55,6 +57,7 @@ class _App(Flask):
         """Answer a request."""
         mount = environ.get("SCRIPT_NAME", "").rstrip("/")
         if mount.endswith(PREFIX):
+            # So that routes and the log have the same path under every server.
             environ["SCRIPT_NAME"] = mount.removesuffix(PREFIX)
             environ["PATH_INFO"] = PREFIX + environ.get("PATH_INFO", "")
         return super().wsgi_app(environ, start_response)
@@ -71,7 +74,9 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     """
     app = _App("evergreen_groups.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    # Another origin has no business here, so its preflight gets no yes.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # Flask would answer with a redirect that repeats the path, barcode and all.
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False

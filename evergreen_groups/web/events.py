@@ -49,6 +49,8 @@ def _refuse_strangers(asked: Request, running: Service) -> None:
     if running.events_secret is None:
         raise problems.no_events()
     given = asked.headers.get(SECRET_HEADER, "").encode("latin-1")  # WSGI's headers are bytes in that disguise
+    # In the same time however much of it is right. The ILS keeps the rendered request, secret included, where staff
+    # may read it, so the address has to be right as well.
     knows = hmac.compare_digest(given, running.events_secret.encode())
     if not is_allowed(running.address_of(asked), running.settings.events.allow) or not knows:
         raise ProblemError(
@@ -91,6 +93,7 @@ def _event(fields: dict[str, Any]) -> hooks.Event:
 
 def _whole_number(fields: dict[str, Any], name: str, largest: int) -> int:
     value = fields.get(name)
+    # The ILS's template writes numbers as text, in a form or in quotation marks.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():

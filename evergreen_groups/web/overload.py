@@ -90,6 +90,7 @@ class Breaker:
         with self._lock:
             now = self._clock()
             if self._open_until is not None:
+                # One at a time, or a gateway that has just come back gets all that waited at once.
                 if self._probe is not None or now < self._open_until:
                     raise unreachable(self._open_until - now)
                 self._probe = ticket
@@ -123,9 +124,11 @@ def _is_dead(error: GatewayError) -> bool:
     """Whether an error says that no usable answer comes from the gateway."""
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
+    # A refusal is an answer too: the gateway lives.
     return isinstance(error, TransportError)
 
 
+# A bound on memory: whoever makes up keys without end pushes out the oldest.
 MOST_KEYS = 10_000
 """How many keys are remembered; those that asked the longest time ago are forgotten first."""
 
@@ -140,6 +143,7 @@ class RateLimit:
         self._clock = clock
         self._refusal = refusal
         self._interval = 60.0 / per_minute
+        # A desk opens a patron with several requests at once.
         self._burst = max(1.0, per_minute / 10)
         self._lock = threading.Lock()
         self._due: OrderedDict[str, float] = OrderedDict()  # when each key's requests so far are paid off

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("pages", __name__)
 
+# Anybody may ask, monitoring does every minute or so: the ILS isn't asked for each.
 FRESH_SECONDS = 15.0
 """How long a state of the gateway is taken to last."""
 
 REPORTS = "reports"
 """The directory below the state directory that ``evergreen-groups-report.service`` writes to."""
 
+# An echo touches no database; what takes longer isn't well.
 _ECHO_SECONDS = 2.0
 _SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
 
@@ -52,6 +54,7 @@ def latest_report() -> Response:
                 code="report-refused",
             )
     page = _report(running, library_file_names([unit.shortname for unit in units])[units.root.shortname])
+    # The page's own policy names the digests of its style and script; it stands at its beginning.
     own = _POLICY.search(page, 0, 4096)
     policy = own[1].decode("ascii") if own else _STRICT_POLICY
     response = Response(page, content_type="text/html; charset=utf-8")
@@ -97,6 +100,7 @@ def panel() -> Response:
     script = _panel_script()
     response = Response(script, content_type="text/javascript; charset=utf-8")
     response.set_etag(hashlib.sha256(script).hexdigest()[:32])
+    # Kept, but asked for each time (304): a new release is on every desk at once.
     response.headers["Cache-Control"] = "no-cache"
     response.make_conditional(request)
     return response

@@ -22,6 +22,7 @@ from evergreen_groups.errors import (
 )
 
 CONTENT_TYPE = "application/problem+json"
+# As long as the breaker's pause: sooner there is nothing new to hear.
 RETRY_SECONDS = 10.0
 
 _TITLES = {

@@ -35,6 +35,7 @@ def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence
     chain = [part.strip() for header in headers.getlist("X-Forwarded-For") for part in header.split(",")]
     if not chain and any(name in headers for name in _SIGNS_OF_A_PROXY):
         return None
+    # From the end: what stands there was added by the proxies that are trusted, what stands before by anybody.
     for part in reversed(chain):
         address = _address(part)
         if address is None or not _within(address, trusted_proxies):
@@ -124,6 +125,7 @@ def barcode(text: str) -> str:
 COOKIE = "eg.auth.token"
 """What both staff clients call it; ``eg.auth.token.oc`` and ``.provisional`` are others."""
 
+# Evergreen's own are 32 hexadecimal digits; what could break out of a log or a header never gets further.
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 
 

@@ -23,12 +23,15 @@ from evergreen_groups.web.requests import Address, client_address, neighbourhood
 
 EXTENSION = "evergreen-groups"
 
+# Somebody stands at the desk: better no figures within a few seconds than figures after a minute. A nightly run has
+# more of all of these.
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
 _PATIENCE_SECONDS = 3.0
 _EVENTS_AT_ONCE = (
     3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
 )
+# One repeat, for a connection that had just been closed or a service that was just reloaded.
 _RETRIES = RetryPolicy(tries=2, first_delay=0.2, longest_delay=0.5)
 
 
@@ -52,11 +55,13 @@ class Service:
         self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
         self.admission = Admission(clock, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
+        # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=_PATIENCE_SECONDS, pause=10.0)
         self.turns = Turns(threads, patience=_PATIENCE_SECONDS)
         self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
+        # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, patience=0.0, pause=10.0)
 
     @contextmanager

@@ -59,7 +59,7 @@ def test_every_change_survives_one_failure(fault: Fault, proxy: FaultProxy, admi
     timeout = 0.3 if fault in (Fault.LATE_ANSWER, Fault.LATE_REQUEST) else 20
     with gateway_of(proxy.url, "consortium_staff", timeout=timeout, grace=0.2, retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").carry_out()
+        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply()
     assert outcome.done
     late = "it was so already"  # where the request that was given up came in after all
     assert {step.reason for step in outcome.steps} <= ({"", late} if fault is Fault.LATE_REQUEST else {""})
@@ -71,7 +71,7 @@ def test_every_change_survives_one_failure(fault: Fault, proxy: FaultProxy, admi
     assert all(other_fields(after[id]) == other_fields(before[id]) for id in before)
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.LATE_ANSWER])
+@pytest.mark.parametrize("fault", [Fault.DROP_ANSWER, Fault.LATE_ANSWER])
 def test_a_removal_whose_answer_is_lost_makes_one_new_group(
     fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path
 ) -> None:
@@ -79,14 +79,14 @@ def test_a_removal_whose_answer_is_lost_makes_one_new_group(
     timeout = 0.3 if fault is Fault.LATE_ANSWER else 20
     with gateway_of(proxy.url, "consortium_staff", timeout=timeout, grace=0.2, retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.moves.plan_remove(["20000000001052"]).carry_out()
+        outcome = client.moves.plan_remove(["20000000001052"]).apply()
         assert outcome.done
     new = outcome.steps[0].value
     assert new is not None
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     assert record.usrgroup == new == 1100
-    assert proxy.seen.count(NEW_GROUP) == (2 if fault is Fault.DROP_REQUEST else 1)
+    assert proxy.seen.count(NEW_GROUP) == 1
 
 
 def test_records_that_change_in_between_are_fetched_again(proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_records_that_change_in_between_are_fetched_again(proxy: FaultProxy, adm
         outcome = (
             client_of(gateway, tmp_path)
             .moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007")
-            .carry_out()
+            .apply()
         )
     assert collided == {1052, 1053}
     assert outcome.done
@@ -129,7 +129,7 @@ def test_a_record_that_always_collides_is_given_up(proxy: FaultProxy, admin: Gat
 
     proxy.decide = collide
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        outcome = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+        outcome = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001007").apply()
     assert outcome.steps[0].state is StepState.FAILED
     assert outcome.steps[0].reason == "the record was changed by somebody else, 3 times"
     assert proxy.seen.count(UPDATE) == 3
@@ -150,11 +150,11 @@ def test_a_gateway_that_goes_away_leaves_the_step_open_and_the_next_run_settles_
     proxy.decide = go_away
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").carry_out()
+        outcome = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply()
         assert [step.state for step in outcome.steps] == [StepState.SENDING, StepState.PLANNED]
         assert outcome.stopped is not None
         proxy.decide = lambda call: Fault.NONE
-        (settled,) = client.moves.settle()
+        (settled,) = client.moves.recover()
         assert settled.patron == 1052
         (entry,) = client.moves.entries()
         assert [(step.state, step.value) for step in entry.steps] == [(StepState.DONE, 1002), (StepState.PLANNED, None)]
@@ -236,7 +236,7 @@ def _run_killed(proxy: FaultProxy, directory: Path, moment: str, *, after: int) 
         return False
 
     def decide(call: Call) -> Fault:
-        if moment == "fetched" and kill(call, "open-ils.pcrud.retrieve.au"):
+        if moment == "fetched" and kill(call, "open-ils.actor.user.retrieve.authoritative"):
             return Fault.DROP_REQUEST
         if moment == "before the request" and kill(call, UPDATE):
             return Fault.DROP_REQUEST

@@ -1,4 +1,4 @@
-"""Changes to membership on the sandbox: planned, carried out, in the journal, taken back."""
+"""Changes to membership on the sandbox: planned, applied, in the journal, taken back."""
 
 import sqlite3
 import stat
@@ -49,7 +49,7 @@ def test_a_move_shows_both_groups_before_and_after(client: Client) -> None:
 
 def test_a_move_changes_the_group_and_nothing_else(client: Client, admin: Gateway) -> None:
     before = admin.pcrud.retrieve("au", 1052)
-    outcome = client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).carry_out()
+    outcome = client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
     assert outcome.done
     assert members(admin, DESROSIERS) == {1051}
     assert members(admin, LINDQVIST) == {1007, 1008, 1009, 1010, 1011, 1052, 1053}
@@ -60,7 +60,7 @@ def test_a_move_changes_the_group_and_nothing_else(client: Client, admin: Gatewa
 
 
 def test_the_password_survives_a_move(client: Client, sandbox: Sandbox) -> None:
-    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         login = {"barcode": barcode(1052), "password": "sandbox", "type": "opac"}
         assert gateway.call("open-ils.auth", "open-ils.auth.login", login).value["textcode"] == "SUCCESS"
@@ -74,7 +74,7 @@ def test_planning_sends_nothing(client: Client, admin: Gateway) -> None:
 
 
 def test_a_removed_patron_is_alone_and_not_made_lead(client: Client, admin: Gateway) -> None:
-    outcome = client.moves.plan_remove([barcode(1052)]).carry_out()
+    outcome = client.moves.plan_remove([barcode(1052)]).apply()
     assert outcome.done
     new = outcome.steps[0].value
     assert new is not None
@@ -85,21 +85,21 @@ def test_a_removed_patron_is_alone_and_not_made_lead(client: Client, admin: Gate
 
 
 def test_a_removed_patron_becomes_lead_when_asked(client: Client, admin: Gateway) -> None:
-    assert client.moves.plan_remove([barcode(1052)], lead=True).carry_out().done
+    assert client.moves.plan_remove([barcode(1052)], lead=True).apply().done
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     assert record.master_account is True
 
 
 def test_merging_moves_everybody(client: Client, admin: Gateway) -> None:
-    assert client.moves.plan_merge(barcode(1051), to=barcode(1001)).carry_out().done
+    assert client.moves.plan_merge(barcode(1051), to=barcode(1001)).apply().done
     assert members(admin, DESROSIERS) == set()
     assert members(admin, OKONKWO) == {1001, 1002, 1003, 1004, 1005, 1006, 1051, 1052, 1053}
 
 
 def test_lead_on_and_off(client: Client, admin: Gateway) -> None:
-    assert client.moves.plan_lead(barcode(1052)).carry_out().done
-    assert client.moves.plan_lead(barcode(1051), off=True).carry_out().done
+    assert client.moves.plan_lead(barcode(1052)).apply().done
+    assert client.moves.plan_lead(barcode(1051), off=True).apply().done
     leads = {record.id: record.master_account for record in admin.pcrud.search("au", {"usrgroup": DESROSIERS})}
     assert leads == {1051: False, 1052: True, 1053: False}
 
@@ -113,7 +113,7 @@ def test_what_is_so_already_is_not_sent(client: Client) -> None:
     ):
         assert plan.draft.steps == ()
         assert len(plan.draft.unchanged) == 1
-        assert plan.carry_out().done
+        assert plan.apply().done
     assert client.moves.entries() == []
 
 
@@ -145,7 +145,7 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares neither" not in warnings([1052], 1001)
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
-    assert [step.person.id for step in old_card.steps] == [1049]
+    assert [step.member.id for step in old_card.steps] == [1049]
     assert "the card given for Haddad, Noor is not active" in map(warning_words, old_card.warnings)
     deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
     assert "the account of Kowalczyk, Jadwiga is deleted" in map(warning_words, deleted.warnings)
@@ -160,14 +160,14 @@ def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path
     with gateway_of(sandbox.url, "north_manager") as gateway:
         client = client_of(gateway, tmp_path)
         (source, _target) = client.moves.plan_move([barcode(1028)], to=barcode(1032)).draft.groups
-        assert (source.hidden_count, source.total_before) == (1, Decimal("40.40"))
+        assert (source.hidden_member_count, source.total_before) == (1, Decimal("40.40"))
         with pytest.raises(PlanError, match=r"members that the account can't see \(1\)"):
             client.moves.plan_merge(barcode(1028), to=barcode(1032))
 
 
 def test_a_missing_permission_is_named_and_nothing_changes(sandbox: Sandbox, admin: Gateway, tmp_path: Path) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
-        outcome = client_of(gateway, tmp_path).moves.plan_move([barcode(1052)], to=barcode(1001)).carry_out()
+        outcome = client_of(gateway, tmp_path).moves.plan_move([barcode(1052)], to=barcode(1001)).apply()
     assert not outcome.done
     assert outcome.steps[0].state is StepState.FAILED
     assert outcome.steps[0].reason.endswith(" at HARBOR")
@@ -179,28 +179,28 @@ def test_a_patron_moved_meanwhile_is_left_alone(
 ) -> None:
     plan = client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007))
     with gateway_of(sandbox.url, "admin") as other:
-        client_of(other, tmp_path / "other").moves.plan_move([barcode(1052)], to=barcode(1001)).carry_out()
-    outcome = plan.carry_out()
+        client_of(other, tmp_path / "other").moves.plan_move([barcode(1052)], to=barcode(1001)).apply()
+    outcome = plan.apply()
     assert [step.state for step in outcome.steps] == [StepState.NOT_DONE, StepState.DONE]
     assert outcome.steps[0].reason == "moved meanwhile, to group 1001"
     assert group_of(admin, 1052) == OKONKWO
 
 
 def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gateway) -> None:
-    client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).carry_out()
-    client.moves.plan_move([barcode(1053)], to=barcode(1039)).carry_out()
+    client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
+    client.moves.plan_move([barcode(1053)], to=barcode(1039)).apply()
     undo = client.moves.plan_undo(1)
-    assert [step.person.id for step in undo.draft.steps] == [1052]
+    assert [step.member.id for step in undo.draft.steps] == [1052]
     assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
-    assert undo.carry_out().done
+    assert undo.apply().done
     assert group_of(admin, 1052) == DESROSIERS
     assert group_of(admin, 1053) == HALLORAN
     assert [(entry.id, entry.undoes) for entry in client.moves.entries()] == [(3, 1), (2, None), (1, None)]
 
 
 def test_undo_of_a_removal_brings_them_back_and_takes_the_lead_away(client: Client, admin: Gateway) -> None:
-    client.moves.plan_remove([barcode(1052)], lead=True).carry_out()
-    assert client.moves.plan_undo(1).carry_out().done
+    client.moves.plan_remove([barcode(1052)], lead=True).apply()
+    assert client.moves.plan_undo(1).apply().done
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     assert (record.usrgroup, record.master_account) == (DESROSIERS, False)
@@ -212,7 +212,7 @@ def test_an_unknown_entry_cannot_be_undone(client: Client) -> None:
 
 
 def test_an_entry_of_another_gateway_is_not_taken_back_here(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
-    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
     with (
         gateway_of(sandbox.url.replace("127.0.0.1", "localhost"), "consortium_staff") as other,
         pytest.raises(NotFoundError, match="entry 1 is of another gateway"),
@@ -221,7 +221,7 @@ def test_an_entry_of_another_gateway_is_not_taken_back_here(client: Client, sand
 
 
 def test_the_journal_says_who_what_and_when(client: Client) -> None:
-    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
     (entry,) = client.moves.entries()
     assert (entry.account, entry.action, entry.gateway) == ("consortium_staff", "move", client.gateway.url)
     (step,) = entry.steps
@@ -236,7 +236,7 @@ def test_the_journal_says_who_what_and_when(client: Client) -> None:
 
 
 def test_the_journal_is_private_and_only_grows(client: Client, tmp_path: Path) -> None:
-    client.moves.plan_move([barcode(1052)], to=barcode(1007)).carry_out()
+    client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
     path = tmp_path / "state" / "journal.sqlite3"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -255,5 +255,5 @@ def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
         changes_lock(tmp_path / "state", client.gateway.url),
         pytest.raises(BusyError, match=r"another run is changing groups at this gateway \(process \d+, since 20"),
     ):
-        plan.carry_out()
-    assert plan.carry_out().done
+        plan.apply()
+    assert plan.apply().done

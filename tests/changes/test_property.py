@@ -1,4 +1,4 @@
-"""Whatever is planned and carried out, taking it back in reverse order restores the groups."""
+"""Whatever is planned and applied, taking it back in reverse order restores the groups."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -58,7 +58,7 @@ def test_undo_in_reverse_order_restores_everything(plans: list[MakePlan], runnin
         client = client_of(gateway, Path(directory))
         before, fines = picture(admin), all_fines(admin)
         for make_plan in plans:
-            assert make_plan(client).carry_out().done
+            assert make_plan(client).apply().done
             now = picture(admin)
             assert now.keys() == before.keys()
             assert all_fines(admin) == fines
@@ -66,6 +66,6 @@ def test_undo_in_reverse_order_restores_everything(plans: list[MakePlan], runnin
         for entry in done:
             plan = client.moves.plan_undo(entry)
             assert plan.draft.unchanged == ()
-            assert plan.carry_out().done
+            assert plan.apply().done
         assert picture(admin) == before
         assert all_fines(admin) == fines

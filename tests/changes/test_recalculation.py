@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,11 @@ from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 from support.recalculations import METHOD, QUICK, penalties
 
-from evergreen_groups.audit import AuditCriteria, FindingKind, PersonFinding
-from evergreen_groups.changes import Journal, Recalculated, StepState, recalculable
+from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
+from evergreen_groups.changes import Journal, Recalculated, StepState, clock, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
+from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.directory import changes_lock
 
@@ -25,7 +28,7 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def findings(client: Client) -> list[PersonFinding]:
+def findings(client: Client) -> list[PatronFinding]:
     return recalculable(client.audit(AuditCriteria()))
 
 
@@ -35,7 +38,7 @@ def by_id(people: tuple[Recalculated, ...]) -> dict[int, Recalculated]:
 
 def test_everything_is_settled_and_the_next_audit_finds_nothing(client: Client, sandbox: Sandbox) -> None:
     found = findings(client)
-    outcome = client.recalculator.carry_out(found)
+    outcome = client.recalculator.recalculate(found)
     assert outcome.stopped is None
     assert {person.reason for person in outcome.people if person.finding.kind is FindingKind.NOT_BLOCKED} == {
         "blocked in the ILS now"
@@ -44,11 +47,11 @@ def test_everything_is_settled_and_the_next_audit_finds_nothing(client: Client, 
     assert all(person.settled and person.state is StepState.DONE for person in outcome.people)
     assert penalties(sandbox, 1030) == [(1, None)]
     assert findings(client) == []
-    assert client.recalculator.carry_out([]).people == ()
+    assert client.recalculator.recalculate([]).people == ()
 
 
 def test_the_journal_has_it_and_it_cannot_be_taken_back(client: Client) -> None:
-    client.recalculator.carry_out(findings(client))
+    client.recalculator.recalculate(findings(client))
     (entry,) = client.moves.entries()
     assert entry.action == "recalculate"
     assert {(step.patron, step.field, step.before, step.value) for step in entry.steps} == {
@@ -68,7 +71,7 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
         sandbox._store.insert("ausp", {"usr": 1045, "standing_penalty": 1, "org_unit": 11})  # not the threshold's place
     found = findings(client)
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 1, "org_unit": 1})  # meanwhile, and it won't last
-    outcome = by_id(client.recalculator.carry_out(found).people)
+    outcome = by_id(client.recalculator.recalculate(found).people)
     assert outcome[1036].reason.startswith("not blocked for fines any more: own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
     assert not outcome[1036].settled
@@ -80,9 +83,9 @@ def test_a_block_set_by_hand_is_never_at_risk(client: Client, sandbox: Sandbox, 
     with sandbox._store.transaction():
         sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": 1})
-    outcome = by_id(client.recalculator.carry_out(findings(client)).people)
+    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
     assert outcome[1042].state is StepState.NOT_DONE
-    assert "set by hand" in outcome[1042].reason
+    assert "set by staff" in outcome[1042].reason
     assert penalties(sandbox, 1042) == [(1, None), (1, 1)]
     assert outcome[1030].settled  # a recalculation doesn't touch that kind
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1)]
@@ -95,11 +98,11 @@ def test_a_lost_call_is_read_back_and_never_sent_twice(
     proxy.decide = lambda call: fault if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = by_id(client.recalculator.carry_out(findings(client)).people)
+        outcome = by_id(client.recalculator.recalculate(findings(client)).people)
     assert proxy.seen.count(METHOD) == 4
     landed = fault is Fault.DROP_ANSWER
     assert outcome[1030].settled == landed
-    assert outcome[1030].state is (StepState.DONE if landed else StepState.FAILED)
+    assert outcome[1030].state is (StepState.DONE if landed else StepState.SENDING)
     assert all(outcome[id].settled for id in (1034, 1036, 1042))
 
 
@@ -116,7 +119,7 @@ def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: Fault
     proxy.decide = decide
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
-        outcome = client.recalculator.carry_out(findings(client))
+        outcome = client.recalculator.recalculate(findings(client))
         assert outcome.stopped is not None
         states = {id: person.state for id, person in by_id(outcome.people).items()}
         assert states == {
@@ -126,13 +129,13 @@ def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: Fault
             1042: StepState.PLANNED,
         }
         proxy.decide = lambda call: Fault.NONE
-        (settled,) = client.moves.settle()
+        (settled,) = client.moves.recover()
         assert settled.patron == 1036
         with closing(Journal(tmp_path / "state")) as journal:
             (entry,) = journal.entries(gateway.url)
         step = next(step for step in entry.steps if step.patron == 1036)
         assert (step.state, step.value) == (StepState.DONE, 1)
-        rest = client.recalculator.carry_out(findings(client))
+        rest = client.recalculator.recalculate(findings(client))
     assert {person.finding.member.id for person in rest.people} == {1034, 1042}
     assert all(person.settled for person in rest.people)
 
@@ -140,7 +143,7 @@ def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: Fault
 def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
     found = findings(client)
     with changes_lock(tmp_path / "state", client.gateway.url), pytest.raises(BusyError):
-        client.recalculator.carry_out(found)
+        client.recalculator.recalculate(found)
 
 
 def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox) -> None:
@@ -148,7 +151,199 @@ def test_a_refusal_is_told_and_the_others_go_on(client: Client, sandbox: Sandbox
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'UPDATE_USER'")
         connection.execute("DELETE FROM profile_grants WHERE permission = 'UPDATE_USER'")
-    outcome = client.recalculator.carry_out(found)
+    outcome = client.recalculator.recalculate(found)
     assert outcome.stopped is None
     assert {person.state for person in outcome.people} == {StepState.FAILED}
     assert all("UPDATE_USER" in person.reason for person in outcome.people)
+
+
+OVERDUE = "circ.custom_penalty_override.PATRON_EXCEEDS_OVERDUE_COUNT"
+
+
+def library_with_its_own_overdue_block(sandbox: Sandbox) -> None:
+    """Where penalty 25 stands for overdue items: a recalculation of everything takes it away from whoever has none."""
+    with sandbox._store.transaction():
+        sandbox._store.insert("aous", {"org_unit": 1, "name": OVERDUE, "value": "25"})
+        sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 25, "threshold": "10.00"})
+
+
+def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) -> None:
+    library_with_its_own_overdue_block(sandbox)
+    for staff in (1, None):
+        sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": staff})
+    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+    assert outcome[1030].settled
+    assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1), (25, None)]
+
+
+def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sandbox: Sandbox) -> None:
+    with sandbox._store.transaction():
+        sandbox._store.insert(
+            "aous", {"org_unit": 1, "name": "circ.custom_penalty_override.PATRON_EXCEEDS_FINES", "value": "26"}
+        )
+        sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 26, "threshold": "5.00"})
+    found = findings(client)
+    assert 1030 in {finding.member.id for finding in found}
+    sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 26, "org_unit": 1, "staff": 1})
+    outcome = by_id(client.recalculator.recalculate(found).people)
+    assert outcome[1030].settled
+    assert penalties(sandbox, 1030) == [(26, None)]
+    assert outcome[1036].state is StepState.NOT_DONE
+    assert "set by staff" in outcome[1036].reason
+
+
+def test_a_block_that_staff_set_during_the_run_is_left_alone(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client = client_of(gateway, tmp_path)
+        found = sorted(findings(client), key=lambda finding: finding.member.id)
+        assert [finding.member.id for finding in found][-1] == 1042
+
+        def answered(call: Call) -> None:
+            if call.method == METHOD and call.parameters[1] == 1030:
+                sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
+
+        proxy.answered = answered
+        outcome = by_id(client.recalculator.recalculate(found).people)
+    assert outcome[1042].state is StepState.NOT_DONE
+    assert (1, 1) in penalties(sandbox, 1042)
+
+
+def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    sent: list[list[object]] = []
+    proxy.answered = lambda call: sent.append(call.parameters[1:]) if call.method == METHOD else None
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client_of(gateway, tmp_path).recalculator.recalculate(findings(client))
+    assert sorted(sent) == [[id, "PATRON_EXCEEDS_FINES"] for id in (1030, 1034, 1036, 1042)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"payload": [], "status": 200},
+        {"payload": [], "debug": "osrfMethodException :  *** Call to [x] failed", "status": 500},
+        {"payload": [], "debug": "Internal Server Error : Transport Error", "status": 404},
+        {"payload": [None], "status": 200},
+        {"payload": [{"odd": 1}], "status": 200},
+    ],
+)
+def test_an_unclear_answer_is_cleared_up_by_reading(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, answer: dict[str, object]
+) -> None:
+    proxy.garble = lambda call: answer if call.method == METHOD else None
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.recalculator.recalculate(findings(client))
+    assert all(person.settled and person.state is StepState.DONE for person in outcome.people)
+    assert proxy.seen.count(METHOD) == 4
+
+
+def test_what_may_still_come_in_is_looked_up_by_the_next_run(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.decide = lambda call: (
+        Fault.HELD_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+        assert outcome[1030].state is StepState.SENDING
+        assert "may still come in until" in outcome[1030].reason
+        assert client.moves.recover() == []
+        proxy.let_go()
+        (recovered,) = client.moves.recover()
+    assert (recovered.patron, recovered.state, recovered.value) == (1030, StepState.DONE, 1)
+
+
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
+def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
+        client = client_of(stack.enter_context(gateway_of(sandbox.url, account)), tmp_path)
+        found = findings(client)
+        assert found
+        outcome = client.recalculator.recalculate(found)
+        assert {person.state for person in outcome.people} == {StepState.DONE}
+        assert all(person.settled for person in outcome.people)
+
+
+RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
+
+
+def test_a_recalculation_that_cannot_be_read_back_stays_open(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.refuse = lambda call: (
+        (500, "osrfMethodException :  *** Call to [x] failed")
+        if call.method == RETRIEVE and call.parameters[1] == 1030 and METHOD in proxy.seen
+        else None
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = by_id(client.recalculator.recalculate(sorted(findings(client), key=lambda it: it.member.id)).people)
+        assert outcome[1030].state is StepState.SENDING
+        assert all(outcome[id].settled for id in (1034, 1036, 1042))
+        assert client.moves.recover() == []
+        proxy.refuse = lambda call: None
+        assert [(step.patron, step.state) for step in client.moves.recover()] == [(1030, StepState.DONE)]
+
+
+def test_penalties_of_somebody_else_are_no_answer(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        found = findings(client)
+        other = gateway.call("open-ils.actor", RETRIEVE, TOKEN, 1001, ["standing_penalties"]).value
+        proxy.answer = lambda call: other if call.method == RETRIEVE else None
+        outcome = client.recalculator.recalculate(found)
+    assert {person.state for person in outcome.people} == {StepState.NOT_DONE}
+    assert METHOD not in proxy.seen
+
+
+def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    refused = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
+    proxy.answer = lambda call: refused if call.method == RETRIEVE else None
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.recalculator.recalculate(findings(client))
+    assert all(person.settled for person in outcome.people)
+
+
+def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    found = findings(client)
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        outcome = by_id(client_of(gateway, tmp_path).recalculator.recalculate(found).people)
+    assert outcome[1030].state is StepState.NOT_DONE
+    assert outcome[1030].reason == "the account can't see this patron any more"
+    assert penalties(sandbox, 1030) == []
+
+
+def test_recovery_concludes_nothing_about_a_patron_it_cannot_see(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.decide = lambda call: (
+        Fault.HELD_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        client.recalculator.recalculate(findings(client))
+        proxy.let_go()
+        with gateway_of(proxy.url, "north_manager") as other:
+            assert client_of(other, tmp_path).moves.recover() == []
+        assert [step.patron for step in client.moves.recover()] == [1030]
+
+
+def test_what_never_came_in_is_known_in_the_end(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.decide = lambda call: (
+        Fault.DROP_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        client.recalculator.recalculate(findings(client))
+        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+        (recovered,) = client.moves.recover()
+    assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")

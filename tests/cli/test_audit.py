@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 from support.command import Command, one_line
+from support.fault_proxy import Fault, FaultProxy
+from support.recalculations import METHOD, penalties
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding, Reason
-from evergreen_groups.groups import GroupFines, Member
-from evergreen_groups.ils import Block
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, Reason
+from evergreen_groups.groups import Group, Member, Patron
+from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
+from evergreen_groups.policy import Limit, decide
 from evergreen_groups.render.audit import render_audit
 from evergreen_groups.sandbox import Sandbox
 
@@ -29,13 +32,17 @@ def run(sandbox: Sandbox, tmp_path: Path) -> Command:
 
 
 def hostile_audit() -> Audit:
-    member = Member(7, HOSTILE, HOSTILE, HOSTILE, Decimal("-1.50"), False, True)
-    block = Block(1, HOSTILE, HOSTILE, True, datetime(2026, 11, 2, tzinfo=UTC))
-    person = PersonFinding(FindingKind.FOR_FAMILY, member, 3, Reason("group-over-limit"), (block,), Decimal("12.00"))
-    group = GroupFinding(GroupFines(3, (member,), 2, None), (Reason("stranger", {"name": HOSTILE}),))
+    library = OrgUnit(4, HOSTILE, HOSTILE, None)
+    patron = Patron(7, 3, HOSTILE, HOSTILE, HOSTILE, library, 2, group_lead=True)
+    member = Member(patron, Decimal("-1.50"), decide(Decimal("-1.50"), Limit()))
+    undecided = Member(patron, Decimal("-1.50"))
+    kind = PenaltyKind(25, HOSTILE, ("CIRC",))
+    penalty = Penalty(1, 7, kind, library, True, datetime(2026, 11, 2, tzinfo=UTC))
+    finding = PatronFinding(FindingKind.FOR_FAMILY, member, Reason("group-over-limit"), (penalty,), Decimal("12.00"))
+    group = GroupFinding(Group(3, (undecided,), 2, None), (Reason("stranger", {"name": HOSTILE}),))
     criteria = AuditCriteria(orgs=(HOSTILE,))
     now = datetime(2026, 11, 25, tzinfo=UTC)
-    return Audit(now, "https://ils.example.org", criteria, (person,), (group,), (HOSTILE,), complete=False)
+    return Audit(now, "https://ils.example.org", criteria, (finding,), (group,), (HOSTILE,), complete=False)
 
 
 def rendered(output_format: str, audit: Audit | None = None) -> str:
@@ -131,6 +138,24 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     journal = run("journal", "1").stdout
     assert re.search(r"recalculate, 4 of 4 changes done", journal)
     assert "patron 1042: penalties set by the ILS: 1, then 0: done" in journal
+
+
+def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(proxy: FaultProxy, tmp_path: Path) -> None:
+    proxy.decide = lambda call: (
+        Fault.DROP_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    )
+    done = Command(tmp_path, proxy.url)("audit", "--fix", "--yes")
+    assert done.returncode == 1
+    assert "3 of 4 findings settled." in done.stderr
+    assert "not known yet: no clear answer came and nothing was changed so far; it may still come in" in done.stderr
+
+
+def test_whom_a_recalculation_would_harm_is_left_out_and_said(run: Command, sandbox: Sandbox) -> None:
+    sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
+    done = run("audit", "--fix", "--yes")
+    assert done.returncode == 0
+    assert "left out: a block of theirs was set by staff, and a recalculation might remove it" in done.stderr
+    assert (1, 1) in penalties(sandbox, 1042)
 
 
 @pytest.mark.parametrize("words", [["--yes"], ["--dry-run"], ["--fix", "--format", "csv"]])

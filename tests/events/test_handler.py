@@ -82,7 +82,7 @@ def test_a_block_by_hand_is_left_alone(client: Client, sandbox: Sandbox, tmp_pat
     before = penalties(sandbox, BY_HAND)
     assert not hooks.handle_event(client, Event(1, HOOK, BY_HAND), recalculate=True).recalculated
     assert penalties(sandbox, BY_HAND) == before
-    assert "set by hand" in trail(tmp_path, client)[0].reason
+    assert "set by staff" in trail(tmp_path, client)[0].reason
 
 
 def test_a_replayed_event_changes_nothing(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:

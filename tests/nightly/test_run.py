@@ -71,7 +71,7 @@ def test_each_run_is_compared_with_the_last(report: Report, client: Client, caps
     assert report("--format", "json") == exit_status.DONE
     first = document(capsys.readouterr().out)
     assert first["changes"]["since"] is None
-    client.moves.plan_move(["20000000001052"], to="20000000001007").carry_out()
+    client.moves.plan_move(["20000000001052"], to="20000000001007").apply()
     for _ in range(2):  # only to look changes nothing about it
         assert report("--format", "json", "--no-history") == exit_status.DONE
         looked = document(capsys.readouterr().out)

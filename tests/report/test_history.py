@@ -19,7 +19,7 @@ import pytest
 from support.report_samples import ORG_UNITS, large_report, member, report_of, sample_report
 
 from evergreen_groups.errors import HistoryError
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import ChangeKind, Changes, Criteria, History, Report
 from evergreen_groups.report.history import FILE_NAME, TREND, recorded_runs
@@ -36,7 +36,7 @@ def directory(tmp_path: Path) -> Path:
 def report(*fines: str, night: int = 0, criteria: Criteria | None = None) -> Report:
     """A report of groups 1, 2, … that owe so much, so many nights after the first."""
     groups = [
-        GroupFines(number, (member(number * 10, f"Secret{number}, Name", amount), member(number * 10 + 1, "N", "0.00")))
+        Group(number, (member(number * 10, f"Secret{number}, Name", amount), member(number * 10 + 1, "N", "0.00")))
         for number, amount in enumerate(fines, 1)
     ]
     found = report_of(groups, criteria=criteria)
@@ -91,7 +91,7 @@ def test_everything_about_a_group_survives(directory: Path) -> None:
 
 
 def test_what_was_out_of_sight_is_remembered(directory: Path) -> None:
-    record(directory, replace(report(), unseen=frozenset({"BR1"})))
+    record(directory, replace(report(), hidden_libraries=frozenset({"BR1"})))
     [change] = compare(directory, report("30.00", night=1)).by_group.values()
     assert (change.kind, change.certain) == (ChangeKind.NEW, False)
 

@@ -23,6 +23,7 @@ class Fault(Enum):
     DROP_ANSWER = "the server carries it out, and its answer is lost"
     LATE_ANSWER = "the server carries it out, and answers after the client has given up"
     LATE_REQUEST = "it reaches the server after the client has given up"
+    HELD_REQUEST = "the client loses the connection, and it reaches the server when the test lets it go"
 
 
 class Call:
@@ -43,8 +44,9 @@ class FaultProxy:
     """Forwards to ``target``.
 
     ``decide`` says what happens to a request. ``refuse`` gives the status and the debug text of one that the server is
-    to refuse, ``answer`` a result in place of the server's, ``nothing`` says which are to have none. ``answered`` is
-    called after an answer.
+    to refuse, ``answer`` a result in place of the server's, ``nothing`` says which are to have none. ``garble`` gives
+    what is sent instead of the server's answer to a request that it did carry out: an envelope. ``before_answer`` is
+    called when the server has answered and the client doesn't know yet, ``answered`` after that.
     """
 
     def __init__(self, target: str) -> None:
@@ -53,9 +55,12 @@ class FaultProxy:
         self.refuse: Callable[[Call], tuple[int, str] | None] = lambda call: None
         self.answer: Callable[[Call], object | None] = lambda call: None
         self.nothing: Callable[[Call], bool] = lambda call: False
+        self.garble: Callable[[Call], dict[str, object] | None] = lambda call: None
+        self.before_answer: Callable[[Call], None] = lambda call: None
         self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
         self.seen: list[str] = []
+        self._held: list[tuple[str, str, bytes]] = []
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -85,6 +90,10 @@ class FaultProxy:
         if fault is Fault.DROP_REQUEST:
             _hang_up(request)
             return
+        if fault is Fault.HELD_REQUEST:
+            self._held.append((request.command, request.path, body))
+            _hang_up(request)
+            return
         if fault is Fault.LATE_REQUEST:
             _wait_for_the_client_to_go(request.connection)
             self._forward(request.command, request.path, body)
@@ -98,6 +107,9 @@ class FaultProxy:
             content_type, answer = _made_up({"payload": [] if instead is None else [instead], "status": 200})
         else:
             status, content_type, answer = self._forward(request.command, request.path, body)
+            if (envelope := self.garble(call)) is not None:
+                content_type, answer = _made_up(envelope)
+        self.before_answer(call)
         if fault is Fault.LATE_ANSWER:
             _wait_for_the_client_to_go(request.connection)
         if fault is not Fault.NONE:
@@ -110,6 +122,11 @@ class FaultProxy:
         request.wfile.write(answer)
         request.wfile.flush()
         self.answered(call)
+
+    def let_go(self) -> None:
+        """Hand on the requests that were held."""
+        while self._held:
+            self._forward(*self._held.pop(0))
 
     def _forward(self, command: str, path: str, body: bytes) -> tuple[int, str, bytes]:
         try:

@@ -111,15 +111,18 @@ def _fix(session: Invocation, client: Client, audit: Audit, *, yes: bool, dry_ru
         click.echo("Nothing was changed.", err=True)
         return exit_status.DONE
     with session.progress() as progress:
-        outcome = client.recalculator.carry_out(findings, progress)
+        outcome = client.recalculator.recalculate(findings, progress)
     write_recalculations(outcome, sys.stderr)
     return _status(outcome)
 
 
 def _status(outcome: Recalculations) -> int:
-    """The status of what ended it; or of a refusal; done where every call that was made went through."""
+    """The status of what ended it; or of a refusal; or failed, where somebody's recalculation was; done otherwise."""
+    from evergreen_groups.changes import StepState
+
     if outcome.stopped is not None:
         logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
         return exit_status.for_error(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
-    return max(statuses, default=exit_status.DONE)
+    failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)
+    return max(statuses, default=exit_status.FAILED if failed else exit_status.DONE)

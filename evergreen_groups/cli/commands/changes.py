@@ -1,4 +1,4 @@
-"""``evergreen-groups move``, ``remove``, ``merge``, ``lead``, ``batch`` and ``undo``: shown, agreed to, carried out."""
+"""``evergreen-groups move``, ``remove``, ``merge``, ``lead``, ``batch`` and ``undo``: shown, agreed to, applied."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _agreement(command: Command) -> Command:
 
 
 def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bool, dry_run: bool) -> int:
-    """Show a plan, ask, carry it out, and say what became of it; gives the exit status."""
+    """Show a plan, ask, apply it, and say what became of it; gives the exit status."""
     from evergreen_groups.render import write_draft, write_outcome
 
     with session.client() as client:
         if not dry_run:
-            _settle(client)
+            _recover(client)
         plan = make_plan(client)
         write_draft(plan.draft, sys.stdout)
         sys.stdout.flush()
@@ -43,15 +43,24 @@ def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bo
             click.echo("Nothing was changed.")
             return exit_status.DONE
         with session.progress() as progress:
-            outcome = plan.carry_out(progress)
+            outcome = plan.apply(progress)
         write_outcome(outcome, sys.stdout)
     return _status(outcome)
 
 
-def _settle(client: Client) -> None:
-    settled = client.moves.settle()
-    if settled:
-        logs.say(f"An earlier run was interrupted; {len(settled)} open change(s) of it were looked up.")
+def _recover(client: Client) -> None:
+    """Find out what became of changes that earlier runs left open, and say how many there are."""
+    from evergreen_groups.render import counted
+
+    ended = client.moves.recover()
+    if ended:
+        logs.say(f"{counted(len(ended), 'open change')} of earlier runs looked up: `journal` tells what became of it.")
+    left = client.moves.open_steps()
+    if left:
+        logs.say(
+            f"{counted(len(left), 'earlier change')} still open: the request may come in late, or this account can't "
+            "see the patron."
+        )
 
 
 def _status(outcome: PlanOutcome) -> int:

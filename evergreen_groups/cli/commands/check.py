@@ -43,6 +43,6 @@ def check_command(
         write_check_json(check, sys.stdout)
     else:
         write_check(check, sys.stdout, width=terminal_width())
-    if check.blocked:
+    if check.over_limit:
         return exit_status.BLOCKED
     return exit_status.DONE if check.complete else exit_status.INCOMPLETE

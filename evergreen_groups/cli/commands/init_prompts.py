@@ -83,8 +83,9 @@ class Interview:
         sections = declared_sections(self._schema)
         for name in sorted(sections, key=lambda name: name not in _FIRST_SECTIONS):
             asked = tuple(setting for setting in sections[name] if setting.question is not None)
-            # What is tried as a whole is asked for again as a whole.
-            for batch in (asked,) if name in self._trials else ((setting,) for setting in asked):
+            opened = any(setting.question is not None and setting.question.opens_section for setting in asked)
+            # A section that can be left out is asked for as a whole: after a mistake there, it can still be left out.
+            for batch in (asked,) if opened else ((setting,) for setting in asked):
                 self._until_it_does(partial(self._ask_for, sections[name], batch))
         return self._settings
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import amount
 from evergreen_groups.render import limit_words, printable
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Reason
-    from evergreen_groups.ils import Block
+    from evergreen_groups.ils import Penalty
 
 TITLE = "Audit of blocks and groups"
 NOTHING_FOUND = "Nothing found."
@@ -60,15 +60,16 @@ def reason_words(reason: Reason) -> str:
     return REASONS[reason.code].format_map(reason.values)
 
 
-def explanation(finding: PersonFinding) -> str:
+def explanation(finding: PatronFinding) -> str:
     """Why somebody was found, and which limit counted where there are several."""
     sentence = reason_words(finding.reason)
-    if finding.limit is None:
+    if not finding.limits_differ:
         return sentence
-    limit = "none" if finding.limit.amount is None else f"{finding.limit.amount:,.2f}"
-    counted = finding.limit.counted
+    decision = finding.member.decided
+    limit = "none" if decision.limit.amount is None else f"{decision.limit.amount:,.2f}"
+    counted = decision.own_balance
     counts = "" if counted == finding.member.own_fines else f"; it counts {counted:,.2f}"
-    return f"{sentence} Limit {limit} ({finding.limit.origin}){counts}."
+    return f"{sentence} Limit {limit} ({decision.limit.origin}){counts}."
 
 
 def looked_at(criteria: AuditCriteria) -> str:
@@ -78,14 +79,14 @@ def looked_at(criteria: AuditCriteria) -> str:
     return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
 
 
-def block_words(block: Block) -> str:
+def block_words(block: Penalty) -> str:
     """Describe a penalty: ``STAFF_CHR at BR1, by hand, since 2026-11-02``."""
-    by_hand = ", by hand" if block.by_hand else ""
+    by_hand = ", by hand" if block.by_staff else ""
     since = f", since {block.set_date:%Y-%m-%d}" if block.set_date else ""
-    return printable(f"{block.penalty} at {block.org_unit}{by_hand}{since}")
+    return printable(f"{block.kind.name} at {block.org_unit.shortname}{by_hand}{since}")
 
 
-def person_words(finding: PersonFinding) -> str:
+def person_words(finding: PatronFinding) -> str:
     """The finding's own amounts, reason and blocks, in a line."""
     words = [f"own fines {amount(finding.member.own_fines)}"]
     if finding.group_fines is not None:

@@ -26,4 +26,5 @@ from .values import now as now
 from .values import timestamp_text as timestamp_text
 from .values import to_storage as to_storage
 from .values import to_wire as to_wire
+from .visibility import EVERYTHING as EVERYTHING
 from .visibility import Visibility as Visibility

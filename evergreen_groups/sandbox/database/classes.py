@@ -87,6 +87,11 @@ class StoredClass:
         """Whether open-ils.pcrud offers the class to retrieve."""
         return "open-ils.pcrud" in self.controllers and self.retrieve is not None
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether it takes a permission to see its rows."""
+        return self.retrieve is not None and bool(self.retrieve.permissions)
+
 
 def _kind(datatype: str | None, options: Iterable[str]) -> str:
     for option in ("text", "date"):

@@ -1,4 +1,7 @@
-"""The sandbox's state: an SQLite database with a table for each class of the IDL."""
+"""The sandbox's state: an SQLite database with a table for each class of the IDL.
+
+It is one module because who reads, who writes and what the fresh state is all depend on the same connections.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import schema
 from evergreen_groups.sandbox.database.classes import StoredClass, idl_classes
 from evergreen_groups.sandbox.database.functions import register
+from evergreen_groups.sandbox.database.replica import Replica
 from evergreen_groups.sandbox.database.trees import OrgTree, ProfileTree
 from evergreen_groups.sandbox.database.values import TO_WIRE, to_storage
 
@@ -41,6 +45,7 @@ class Store:
         self._write_lock = threading.RLock()
         self._transaction_depth = 0
         self._drawn: dict[str, int] = {}
+        self._refill: Callable[[sqlite3.Connection], None] | None = None
         self._pool: list[sqlite3.Connection] = []
         self._all: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
@@ -59,6 +64,7 @@ class Store:
                 self._discard()
                 raise
         self._writer = self._connect()
+        self.replica: Replica | None = None
         self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
 
     def _make(self, fill: Callable[[sqlite3.Connection], None]) -> None:
@@ -84,8 +90,13 @@ class Store:
         if self._folder:
             self._folder.cleanup()
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
+    def add_replica(self, delay: float) -> None:
+        """Have a copy for plain reads, which is ``delay`` seconds behind."""
+        path = self.path.with_name(self.path.name + ".replica")
+        self.replica = Replica(path, delay, self._connect, lambda: self._writer)
+
+    def _connect(self, path: Path | None = None) -> sqlite3.Connection:
+        connection = sqlite3.connect(path or self.path, isolation_level=None, check_same_thread=False, timeout=30)
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA cache_size = -32768")
@@ -114,6 +125,8 @@ class Store:
         """This thread's connection for reading; inside a transaction of this thread, the one that writes."""
         if getattr(self._local, "writing", False):
             return self._writer
+        if self.replica is not None and (copy := self.replica.serves) is not None:
+            return copy
         connection: sqlite3.Connection | None = getattr(self._local, "reader", None)
         if connection is None:
             with self._pool_lock:
@@ -148,6 +161,8 @@ class Store:
             else:
                 if self._transaction_depth == 1:
                     self._writer.execute("COMMIT")
+                    if self.replica is not None:
+                        self.replica.fall_behind()
             finally:
                 self._transaction_depth -= 1
                 self._local.writing = self._transaction_depth > 0
@@ -160,8 +175,31 @@ class Store:
 
     def reset(self) -> None:
         """Put everything back to the fresh state."""
+        if self._refill is not None:
+            self.refill(self._refill)
+            return
         with self._write_lock, closing(sqlite3.connect(self._fresh_path)) as fresh:
             fresh.backup(self._writer)
+            if self.replica is not None:
+                self.replica.catch_up()
+
+    def refill(self, fill: Callable[[sqlite3.Connection], None]) -> None:
+        """Write other data in place of all there is; what ``fill`` writes is the fresh state from then on.
+
+        Much quicker than another database for data that are small.
+        """
+        with self.transaction() as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in tables:
+                if not name.startswith("sqlite_"):
+                    connection.execute(f'DELETE FROM "{name}"')
+            fill(connection)
+        self._refill = fill
+        for name in ("orgs", "profiles"):  # read anew when they are next needed
+            self.__dict__.pop(name, None)
+        self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
+        if self.replica is not None:
+            self.replica.catch_up()
 
     def close(self) -> None:
         """Close the database, and delete it where it is a temporary one."""

@@ -6,6 +6,8 @@ import hashlib
 import logging
 import re
 import socket
+import sqlite3
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -17,7 +19,7 @@ from evergreen_groups.sandbox.database import Store, now
 from evergreen_groups.sandbox.demo_desk import DemoDesk, Request
 from evergreen_groups.sandbox.http.idl_file import fm_idl
 from evergreen_groups.sandbox.http.wire import json_answer, parse_json, parse_xml, xml_answer
-from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry
+from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry, releases
 
 GATEWAY, IDL, RESET = "/osrf-gateway-v1", "/reports/fm_IDL.xml", "/sandbox/reset"
 GREATEST_BODY = 10 * 1024 * 1024
@@ -134,7 +136,13 @@ class Handler(BaseHTTPRequestHandler):
         self, service: str, method: str, given: list[Any], locale: str | None, level: int
     ) -> tuple[list[Any], int, str | None]:
         server = self.server
-        context = CallContext(server.store, server.sessions, method, (locale or "en-US").split(",")[0])
+        context = CallContext(
+            server.store,
+            server.sessions,
+            method,
+            (locale or "en-US").split(",")[0],
+            differences=server.differences,
+        )
         try:
             return dispatch(context, service, given, level), 200, None
         except Failure as failure:
@@ -171,15 +179,21 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class SandboxServer(ThreadingHTTPServer):
-    """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one."""
+    """Serves a :class:`Store` on a loopback address; ``port`` 0 takes a free one.
+
+    ``differences`` are those of the release that it is to be.
+    """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, store: Store, host: str, port: int) -> None:
+    def __init__(
+        self, store: Store, host: str, port: int, differences: frozenset[releases.Difference] = frozenset()
+    ) -> None:
         registry.register()
         super().__init__((host, port), Handler)
         self.store = store
+        self.differences = differences
         self.desk: DemoDesk | None = None
         self.sessions = Sessions(now)
         self.started = now().strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -199,6 +213,11 @@ class SandboxServer(ThreadingHTTPServer):
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
         self.store.reset()
+        self.sessions.clear()
+
+    def refill(self, fill: Callable[[sqlite3.Connection], None]) -> None:
+        """Serve other data from now on (:meth:`Store.refill`); all sessions end."""
+        self.store.refill(fill)
         self.sessions.clear()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:

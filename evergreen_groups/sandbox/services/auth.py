@@ -36,6 +36,7 @@ _PERMISSIONS = {
     "persist": "PERSISTENT_LOGIN",
 }
 _TIMEOUTS = {
+    # Seconds of idleness, unless a library sets its own (auth-009, auth-001).
     "opac": (420, "auth.opac_timeout"),
     "api": (3600, "auth.api_timeout"),
     "staff": (7200, "auth.staff_timeout"),
@@ -122,12 +123,15 @@ def _obstacle(store: Store, user: Row, barcode: str | None, kind: str) -> str | 
     """The event that stands in the way of a login (``open-ils.auth_internal.user.validate``), None if nothing does."""
     if user["barred"] == "t" or user["deleted"] == "t":
         return "LOGIN_FAILED"
+    # An expired account isn't stopped (auth-023).
     if user["active"] != "t":
         return "PATRON_INACTIVE"
     if barcode is not None:
         card = next(iter(store.rows("ac", {"barcode": barcode})), None)
         if card is None or card["active"] != "t":
             return "PATRON_CARD_INACTIVE"
+    # Asked at the root alone: granted lower down it opens no session, whatever org the login names (auth-012,
+    # auth-013).
     permission = _PERMISSIONS.get(kind.lower())
     if permission is None or not allowed(store, user["id"], permission, store.orgs.root):
         return "PERM_FAILURE"

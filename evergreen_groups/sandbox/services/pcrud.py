@@ -6,8 +6,17 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from evergreen_groups.sandbox.database import TO_WIRE, StoredClass, StoredField, StoredLink, Visibility, idl_classes
-from evergreen_groups.sandbox.query import QueryError, Search, count, run_search
+from evergreen_groups.sandbox.database import (
+    EVERYTHING,
+    TO_WIRE,
+    StoredClass,
+    StoredField,
+    StoredLink,
+    Visibility,
+    idl_classes,
+)
+from evergreen_groups.sandbox.query import Frame, QueryError, Search, Source, count, run_search
+from evergreen_groups.sandbox.services import releases
 from evergreen_groups.sandbox.services.registry import CallContext, method, method_exception
 
 SERVICE = "open-ils.pcrud"
@@ -27,6 +36,7 @@ def _visibility(context: CallContext, token: Any) -> Visibility:
     Raises:
         Failure: 401, a token that no session has (``pcrud-148``).
     """
+    # Public classes are served to it (pcrud-086), but not to a token that is wrong (pcrud-085).
     if token == "ANONYMOUS":  # noqa: S105 - the word for having no token
         return Visibility(context.store, None)
     session = context.sessions.find(token)
@@ -42,6 +52,7 @@ class Reader:
     def __init__(self, context: CallContext, visibility: Visibility) -> None:
         self._connection = context.store.read()
         self._visibility = visibility
+        self._differences = context.differences
 
     def objects(self, known: StoredClass, where: Any, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The objects that a search finds, fleshed as the options say.
@@ -69,12 +80,28 @@ class Reader:
             raise _severe() from problem
 
     def _rows(self, known: StoredClass, where: Any, options: dict[str, Any]) -> list[Values]:
+        afterwards = releases.HIDDEN_ROWS_COUNT in self._differences and known.is_guarded
         try:
-            found = run_search(known, where, options, self._visibility.condition)
-            rows = iter(self._connection.execute(found.sql))
+            found = run_search(known, where, options, _everything if afterwards else self._visibility.condition)
+            rows: Iterator[Any] = iter(self._connection.execute(found.sql))
+            if known.is_guarded and releases.KEY_MUST_BE_SELECTED in self._differences:
+                rows = _with_key(known, found.columns, rows)
+            if afterwards:
+                return self._shown(known, found, rows)
             return _placed(known, found.columns, _distinct(known, found, rows) if found.joined else rows)
         except (QueryError, sqlite3.OperationalError) as problem:
             raise _severe() from problem
+
+    def _shown(self, known: StoredClass, found: Search, rows: Iterator[Any]) -> list[Values]:
+        """Those of the rows that may be seen, after ``limit`` and ``offset`` have counted all of them."""
+        counted = list(_distinct(known, found, rows)) if found.joined else list(rows)
+        frame = Frame()
+        core = frame.add(None, known.id)
+        key = core.column(known.primary).sql
+        sql = f"SELECT {key} FROM {known.id} AS {core.quoted} WHERE {self._visibility.condition(frame, core)}"
+        visible = {row[0] for row in self._connection.execute(sql)}
+        place = [item.name for item in found.columns].index(known.primary) if counted else 0
+        return _placed(known, found.columns, iter([row for row in counted if row[place] in visible]))
 
     def _flesh(self, known: StoredClass, values: Values, link: StoredLink, options: dict[str, Any], depth: int) -> None:
         """Put the objects that a link leads to in its field's place."""
@@ -91,11 +118,29 @@ class Reader:
         if key is None or isinstance(key, dict | list):
             return
         below = {name: options[name] for name in ("flesh_fields", "order_by", "select") if options.get(name)}
+        # Filtered by permission as any others, and archived penalties among them (pcrud-168).
         kids = list(self.objects(kid, {link.key: str(key)}, {**below, "flesh": depth - 1}))
         if many:
             _set(values, place, kids)
         elif kids:
             _set(values, place, kids[0])
+
+
+def _everything(frame: Frame, core: Source) -> str:  # noqa: ARG001 - the interface of a permission
+    return EVERYTHING
+
+
+def _with_key(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> Iterator[Any]:
+    """The rows, each of which is fetched again by its key.
+
+    Raises:
+        Failure: 500, the key isn't among the columns selected (``3.12/releases-019``).
+    """
+    named = any(item.name == known.primary for item in columns)
+    for row in rows:
+        if not named:
+            raise method_exception(f"{SERVICE}: no object found with primary key {known.primary} of (null)", 500)
+        yield row
 
 
 def _set(values: Values, place: int, value: Any) -> None:
@@ -106,6 +151,7 @@ def _set(values: Values, place: int, value: Any) -> None:
 def _placed(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> list[Values]:
     """Rows as arrays in the IDL's order, up to the last column selected."""
     converts = [(known.positions[item.name], TO_WIRE[item.kind]) for item in columns]
+    # Rows end at the last field that was selected (pcrud-001).
     width = max((place for place, _ in converts), default=-1) + 1
     placed = []
     for row in rows:
@@ -181,6 +227,7 @@ def _register(known: StoredClass) -> None:
     functions: dict[str, Callable[..., Any]] = {"search": searching, "id_list": listing}
     for name, function in functions.items():
         method(SERVICE, f"{SERVICE}.{name}.{known.id}", streaming=True)(function)
+    # These two alone have no .atomic form (pcrud-113, pcrud-100).
     method(SERVICE, f"{SERVICE}.retrieve.{known.id}", streaming=True, atomic=False)(retrieving)
     method(SERVICE, f"{SERVICE}.count.{known.id}")(counting)
 

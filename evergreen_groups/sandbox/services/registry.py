@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.database import Row, Store, now
-from evergreen_groups.sandbox.services import permissions
+from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PERL_PACKAGES = {
 C_SERVICES = ("open-ils.auth", "open-ils.pcrud")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: a context manager sets the traceback of what passes through it
 class Failure(Exception):  # noqa: N818 - the body's status tells how it ended, not an error of ours
     """A call that ended without a result: the body's ``status`` and ``debug`` text."""
 
@@ -49,13 +50,18 @@ def method_exception(text: str, status: int) -> Failure:
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """What a method works with. ``api_name`` is the name it was called by, ``locale`` the language asked for."""
+    """What a method works with.
+
+    ``api_name`` is the name it was called by, ``locale`` the language asked for, ``differences`` what is otherwise than
+    in the latest release.
+    """
 
     store: Store
     sessions: Sessions
     api_name: str = ""
     locale: str = "en-US"
     clock: Callable[[], datetime] = now
+    differences: frozenset[releases.Difference] = frozenset()
 
     def session(self, token: Any) -> SandboxSession:
         """The session of a token.
@@ -130,6 +136,7 @@ def _parameters(function: Callable[..., Any], given: Sequence[Any]) -> Sequence[
     accepted = list(inspect.signature(function).parameters.values())[1:]
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in accepted):
         return given
+    # The real services pass over what is too much (errors-024).
     return given[: len(accepted)]
 
 
@@ -161,13 +168,16 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
     """
     name = context.api_name
     if service not in PERL_PACKAGES and service not in C_SERVICES:
-        raise Failure(404, "osrfServiceException : Service Not Found")
+        raise Failure(404, _no_service(context))
     found = REGISTRY.get((service, name))
+    if any(name.startswith(difference.absent) for difference in context.differences if difference.absent):
+        found = None
     if found is None or (level > 1 and service in PERL_PACKAGES):
         owner = PERL_PACKAGES.get(service, f"service {service}")
         raise method_exception(f"Method [{name}] not found for {owner}", 404)
     try:
-        results = list(_results(found, context, given))
+        with _reading(context):
+            results = list(_results(found, context, given))
     except Die as death:
         trace = f"[{time.time():.6f}.{time.time_ns()}], thread trace [1]"
         raise method_exception(f" *** Call to [{name}] failed for session {trace}:\n{death}\n\n", 500) from death
@@ -175,8 +185,23 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
         results = [str(item) if isinstance(item, int) else item for item in results]
+    # A null leaves no trace in the payload (errors-059, settings-004).
     results = [_shortened(item) for item in results if item is not None]
     return [results] if found.atomic else results
+
+
+def _no_service(context: CallContext) -> str:
+    if releases.XMPP in context.differences:
+        return "Internal Server Error : Transport Error"
+    return "osrfServiceException : Service Not Found"
+
+
+def _reading(context: CallContext) -> AbstractContextManager[None]:
+    """Where a method reads: a plain one from the copy of the database, where the site has one."""
+    replica = context.store.replica
+    if replica is None or ".authoritative" in context.api_name:
+        return nullcontext()
+    return replica.serving()
 
 
 def _echo(context: CallContext, *given: Any) -> Iterator[Any]:  # noqa: ARG001 - the interface of a method

@@ -1,0 +1,186 @@
+"""Whether a change that was sent has come in, told by the patron's record alone.
+
+A request whose answer was lost isn't lost itself. It may wait in Apache, which gives a slow one 300 seconds, in a proxy
+before it, or in the bus for a free child of the service; none of them drops it because nobody waits for the answer any
+more. So for ``LANDS_WITHIN`` and the gateway's own timeout it counts as on its way.
+
+``patron.update`` is protected meanwhile: the ILS compares ``last_xact_id`` with the record's, so it comes in once or
+not at all, and not any more once somebody else has written the record (``xact-collision-003``). ``usergroup.new`` goes
+by nothing: it makes a new group whatever has happened since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes import clock
+from evergreen_groups.changes.journal_step import Sending, StepState
+from evergreen_groups.changes.patron_record import digest_but, value_of
+from evergreen_groups.changes.plans import GROUP
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import TOKEN
+from evergreen_groups.ils import set_by_ils
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from evergreen_groups.changes.patron_penalties import PatronPenalties
+    from evergreen_groups.gateway import Gateway, Record
+
+LANDS_WITHIN = timedelta(minutes=15)
+"""How long after the gateway's timeout a request may still come in: three of Apache's 300 seconds."""
+
+CLOCKS_DIFFER_BY = timedelta(minutes=2)
+"""How far this machine's clock and the ILS's may be apart."""
+
+_MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
+
+
+@dataclass(frozen=True, slots=True)
+class SentChange:
+    """A change of one field of one patron that went out: see :class:`JournalStep`.
+
+    ``seen`` is the group in which the patron was found while it was on its way, where that wasn't ``before``.
+    """
+
+    patron: int
+    field: str
+    before: int
+    after: int | None
+    sending: Sending
+    seen: int | None = None
+
+    @property
+    def protected(self) -> bool:
+        """Whether the ILS takes it only for the record that it was made from."""
+        return self.after is not None and bool(self.sending.last_xact_id)
+
+    @property
+    def may_land(self) -> bool:
+        """Whether there is still time for it; not for one that a wrong clock has put into the future."""
+        sent = self.sending
+        return sent.at - CLOCKS_DIFFER_BY <= clock.now() < sent.until
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What is known of a sent change: ``SENDING`` as long as it may come in, otherwise how it ended.
+
+    ``value`` is what the field has now where it was done, or where somebody else has changed it meanwhile.
+    """
+
+    state: StepState
+    value: int | None = None
+    reason: str = ""
+
+
+def new_sending(gateway: Gateway, *, last_xact_id: str | None = None, other_fields: str | None = None) -> Sending:
+    """A request that goes out now."""
+    at = clock.now()
+    return Sending(at, at + timedelta(seconds=gateway.timeout) + LANDS_WITHIN, last_xact_id or None, other_fields)
+
+
+def sending_of(record: Record, field: str, gateway: Gateway) -> Sending:
+    """A request that goes out now and is made from a record."""
+    return new_sending(gateway, last_xact_id=record.last_xact_id, other_fields=digest_but(record, field))
+
+
+def may_come_in(until: datetime) -> str:
+    """The words for it."""
+    return f"it may still come in until {until.astimezone():%H:%M}, and the next run looks again"
+
+
+def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landing:
+    """Tell what became of a change by the record as it is now.
+
+    Raises:
+        GatewayError: who else is in the patron's group can't be read.
+        DataError: what came isn't the members of a group.
+    """
+    now = value_of(record, change.field)
+    if record is None or now is None:
+        return Landing(StepState.SENDING, reason="the account can't see this patron; whoever can looks again")
+    if now == change.before:
+        return _unchanged(change, record)
+    if now == change.after:
+        return _as_meant(change, record, now)
+    if change.after is None and _is_alone(gateway, change.patron, now):
+        return _alone(change, record, now)
+    return _elsewhere(change, now)
+
+
+def _unchanged(change: SentChange, record: Record) -> Landing:
+    if change.protected and record.last_xact_id != change.sending.last_xact_id:
+        return Landing(
+            StepState.NOT_DONE, reason="somebody else changed the record first, so the ILS refuses this change"
+        )
+    if change.may_land:
+        return Landing(
+            StepState.SENDING,
+            reason=f"no clear answer came and nothing was changed so far; {may_come_in(change.sending.until)}",
+        )
+    return Landing(StepState.NOT_DONE, reason="it never came in")
+
+
+def _as_meant(change: SentChange, record: Record, now: int) -> Landing:
+    if _by_somebody_else(change, record):
+        return Landing(StepState.FAILED, reason=_cannot_be_told(change, now))
+    return Landing(StepState.DONE, now)
+
+
+def _alone(change: SentChange, record: Record, now: int) -> Landing:
+    """A patron who was to get a group of their own is alone in another group than before."""
+    if _by_somebody_else(change, record):
+        return Landing(StepState.FAILED, reason=_cannot_be_told(change, now))
+    if change.seen is not None:
+        return Landing(
+            StepState.DONE, now, f"it came in late, after somebody else had moved them to group {change.seen}"
+        )
+    return Landing(StepState.DONE, now)
+
+
+def _elsewhere(change: SentChange, now: int) -> Landing:
+    moved = f"somebody else moved them to group {now}" if change.field == GROUP else "somebody else changed it"
+    if not change.protected and change.may_land:
+        return Landing(StepState.SENDING, now, f"{moved}, and this change: {may_come_in(change.sending.until)}")
+    return Landing(StepState.FAILED, reason=moved)
+
+
+def _by_somebody_else(change: SentChange, record: Record) -> bool:
+    """Whether the record was written again by somebody else: later than the change can have come in, or otherwise.
+
+    What somebody else writes within that time and with nothing else changed looks like ours in every field.
+    """
+    sending, written = change.sending, record.last_update_time
+    if written is not None and written > sending.until + CLOCKS_DIFFER_BY:
+        return True
+    return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
+
+
+def _cannot_be_told(change: SentChange, now: int) -> str:
+    where = f"in group {now} now" if change.field == GROUP else "changed as it was meant"
+    return f"{where}, but somebody else has written the record since, perhaps this very change"
+
+
+def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
+    """Whether a patron is the only member of a group, deleted ones aside, hidden ones counted."""
+    members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
+    if not isinstance(members, list):
+        raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
+    return {str(member) for member in members} <= {str(patron)}
+
+
+def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:
+    """The same for a recalculation: whether other penalties are in force than when it was sent.
+
+    Who changed them can't be told, and there is nothing to take back.
+    """
+    now = set_by_ils(penalties.in_force)
+    former = change.sending.other_fields
+    if now != change.before if former is None else penalties.digest != former:
+        return Landing(StepState.DONE, now)
+    if change.may_land:
+        return Landing(StepState.SENDING, reason=may_come_in(change.sending.until))
+    return Landing(StepState.NOT_DONE, reason="it never came in, or changed nothing")

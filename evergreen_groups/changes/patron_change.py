@@ -1,0 +1,232 @@
+"""One change of a patron on its way: fetched fresh, checked, written down, sent, read back, compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.changes.journal_step import StepState
+from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
+from evergreen_groups.changes.patron_record import fields_but, read_patron, value_of
+from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome
+from evergreen_groups.changes.plans import GROUP, Step
+from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.errors import (
+    CollisionError,
+    DataError,
+    EventError,
+    EvergreenGroupsError,
+    GatewayError,
+    RequestTooLargeError,
+    ServiceNotFoundError,
+    TransportError,
+)
+from evergreen_groups.gateway import TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from evergreen_groups.changes.journaled import JournaledStep
+    from evergreen_groups.gateway import Gateway, Record
+
+TRIES = 3
+_UPDATE = "open-ils.actor.patron.update"
+_NEW_GROUP = "open-ils.actor.usergroup.new"
+
+
+class UnclearAnswer(Exception):  # noqa: N818 - nobody is told of it: the record is read back instead
+    """A write was answered with neither yes nor no."""
+
+
+class PatronChange:
+    """One step of a plan that is being applied.
+
+    ``waits_until`` is until when an earlier change of the same patron may come in that would overwrite this one.
+    """
+
+    def __init__(
+        self, gateway: Gateway, step: Step, journaled: JournaledStep, *, waits_until: datetime | None = None
+    ) -> None:
+        self._gateway = gateway
+        self._step = step
+        self._journaled = journaled
+        self._waits_until = waits_until
+        self._sent: SentChange | None = None  # the latest request that may have come in, or may yet
+        self._last_reason = ""
+
+    def apply(self) -> StepOutcome:
+        """Do it; up to ``TRIES`` times where the ILS takes the change once at most."""
+        if self._waits_until is not None:
+            until = f"{self._waits_until.astimezone():%H:%M}"
+            reason = f"an earlier change of this patron may still come in until {until}; try again after that"
+            return self._ended(StepState.NOT_DONE, reason=reason)
+        try:
+            for _ in range(TRIES):
+                outcome = self._try()
+                if outcome is not None:
+                    return outcome
+        except (GatewayError, DataError) as error:
+            if self._sent is None:
+                return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
+            # What came of it can't be found out now: the step stays open and the next run recovers it.
+            reason = "it was sent, and the connection was lost"
+            return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
+        if self._sent is not None:
+            return self._open(judge(self._gateway, self._sent, read_patron(self._gateway, self._step.member.id)))
+        return self._ended(StepState.FAILED, reason=f"{self._last_reason}, {TRIES} times")
+
+    def _try(self) -> StepOutcome | None:
+        """One try; None where it has to be tried again."""
+        before = read_patron(self._gateway, self._step.member.id)
+        landing = Landing(StepState.NOT_DONE) if self._sent is None else judge(self._gateway, self._sent, before)
+        if landing.state in (StepState.DONE, StepState.FAILED):
+            return self._landed(landing)
+        obstacle = self._obstacle(before)
+        if before is None or obstacle is not None:
+            if landing.state is StepState.SENDING:
+                return self._open(landing)
+            return self._ended(StepState.NOT_DONE, reason=obstacle or "")
+        if value_of(before, self._step.field) == self._step.after:
+            return self._found_so()
+        sending = sending_of(before, self._step.field, self._gateway)
+        self._journaled.record_sending(sending)
+        step = self._step
+        return self._send(before, SentChange(before.id, step.field, step.before, step.after, sending))
+
+    def _send(self, before: Record, change: SentChange) -> StepOutcome | None:
+        """Send the change and find out what came of it."""
+        former, self._sent = self._sent, change
+        try:
+            answer = self._answer(before)
+        except CollisionError:
+            self._sent = former
+            self._last_reason = "the record was changed by somebody else"
+            return None
+        except (EventError, RequestTooLargeError) as error:
+            self._sent = former
+            if former is None:
+                return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+            return self._open(judge(self._gateway, former, read_patron(self._gateway, former.patron)))
+        except TransportError as error:
+            if not (error.sent or isinstance(error, ServiceNotFoundError)):  # nothing has left this machine
+                self._sent = former
+                self._last_reason = "there was no connection"
+                return None
+        except (GatewayError, UnclearAnswer):
+            pass
+        else:
+            return self._compared(before, answer)
+        return self._cleared_up(change)
+
+    def _cleared_up(self, change: SentChange) -> StepOutcome | None:
+        """Find out by the record what an unclear answer didn't tell; None where it may be sent again.
+
+        Whatever the answer was: a service that fails after it has written answers 500, a bus that loses the answer
+        404, and a gateway that has waited too long with nothing.
+        """
+        landing = judge(self._gateway, change, read_patron(self._gateway, change.patron))
+        if landing.state in (StepState.DONE, StepState.FAILED):
+            return self._landed(landing)
+        if not change.protected:
+            return self._open(landing)
+        if landing.state is StepState.NOT_DONE:
+            self._sent = None
+        self._last_reason = landing.reason
+        return None
+
+    def _answer(self, record: Record) -> str | int:
+        """Send; gives what says yes: the ``last_xact_id`` that the record has now, or the new group's number.
+
+        Raises:
+            UnclearAnswer: it says something else.
+        """
+        if self._step.after is None:
+            return _group_number(self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, record.id, write=True).value)
+        value = self._step.after if self._step.field == GROUP else bool(self._step.after)
+        changed = record.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
+        return _last_xact_id(self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value, record)
+
+    def _obstacle(self, record: Record | None) -> str | None:
+        """Why the plan no longer holds for this patron, None where it does."""
+        if record is None:
+            return "the account can't see this patron any more"
+        if bool(record.deleted) and not self._step.member.patron.deleted:
+            return "the account has been deleted meanwhile"
+        now = value_of(record, self._step.field)
+        if now not in (self._step.before, self._step.after):
+            return f"moved meanwhile, to group {now}" if self._step.field == GROUP else "changed meanwhile"
+        return None
+
+    def _compared(self, before: Record, answer: str | int) -> StepOutcome:
+        """Hold the record against what it was, after a clear yes: the one field changed, and no other."""
+        after = read_patron(self._gateway, self._step.member.id)
+        now = value_of(after, self._step.field)
+        if after is None or now is None:
+            return self._open(Landing(StepState.SENDING, reason="sent, but the account can't see this patron any more"))
+        if now == self._step.before and after.last_xact_id == before.last_xact_id:
+            return self._ended(StepState.FAILED, reason="the ILS accepted the change and wrote nothing")
+        if now != (answer if self._step.after is None else self._step.after):
+            return self._ended(StepState.FAILED, reason=f"sent, but it is {now} now; somebody else changed it too")
+        if self._step.after is not None and after.last_xact_id != answer:
+            return self._ended(StepState.DONE, value=now, reason="somebody else changed the record right after")
+        effects = tuple(side_effects(before, after, self._step.field))
+        reason = f"also changed: {', '.join(effect.field for effect in effects)}" if effects else ""
+        return self._ended(StepState.DONE, value=now, reason=reason, effects=effects)
+
+    def _found_so(self) -> StepOutcome:
+        """Somebody else has made the change since it was planned. Theirs is not ours to take back, says the journal."""
+        reason = "it was so already"
+        self._journaled.record(StepState.NOT_DONE, reason=reason)
+        return StepOutcome(self._step, StepState.DONE, self._step.after, reason)
+
+    def _landed(self, landing: Landing) -> StepOutcome:
+        return self._ended(landing.state, value=landing.value, reason=landing.reason)
+
+    def _open(self, landing: Landing) -> StepOutcome:
+        """Leave the step for the next run."""
+        if landing.state is not StepState.SENDING:
+            return self._landed(landing)
+        self._journaled.record(StepState.SENDING, value=landing.value, reason=landing.reason)
+        return StepOutcome(self._step, StepState.SENDING, landing.value, landing.reason, sent=self._sent)
+
+    def _ended(
+        self,
+        state: StepState,
+        *,
+        value: int | None = None,
+        reason: str = "",
+        effects: tuple[SideEffect, ...] = (),
+        error: EvergreenGroupsError | None = None,
+    ) -> StepOutcome:
+        self._journaled.record(state, value=value, reason=reason)
+        return StepOutcome(self._step, state, value, reason, effects, error)
+
+
+def _group_number(answer: Any) -> int:
+    """The number of a new group, which comes as a text (``usergroup-new-001``)."""
+    text = str(answer)
+    if isinstance(answer, int | str) and text.isascii() and text.isdigit():
+        return int(text)
+    raise UnclearAnswer
+
+
+def _last_xact_id(answer: Any, record: Record) -> str:
+    """What the patron that an update gives back has: the mark of this very write (``xact-collision-002``)."""
+    positions = record._class.positions
+    try:
+        values = answer["__p"]
+        if answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id):
+            mark = values[positions["last_xact_id"]]
+            if isinstance(mark, str) and mark:
+                return mark
+    except (TypeError, KeyError, IndexError):
+        pass
+    raise UnclearAnswer
+
+
+def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:
+    """The fields that differ between two states of a record, but for the one meant to change and the time stamps."""
+    old, new = dict(fields_but(before, changed)), dict(fields_but(after, changed))
+    for name in {**old, **new}:
+        if old.get(name) != new.get(name):
+            yield SideEffect(name, old.get(name), new.get(name))

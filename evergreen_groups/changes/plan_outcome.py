@@ -1,0 +1,56 @@
+"""What became of a plan that was applied, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes.journal_step import StepState
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.changes.plans import Step
+    from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+
+
+@dataclass(frozen=True, slots=True)
+class SideEffect:
+    """A field that changed although it shouldn't have, with its values before and after, as they came."""
+
+    field: str
+    before: object
+    after: object
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of one step. ``value`` is what the field has now where the step was done.
+
+    A step that is ``SENDING`` may still come in; ``sent`` is its request then. ``error`` is what ended it, where
+    something did.
+    """
+
+    step: Step
+    state: StepState
+    value: int | None = None
+    reason: str = ""
+    side_effects: tuple[SideEffect, ...] = ()
+    error: EvergreenGroupsError | None = None
+    sent: SentChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOutcome:
+    """What became of a plan.
+
+    ``stopped`` is the error that ended it early, None where every step was dealt with. What wasn't reached is
+    ``PLANNED``; the same plan can be made and applied again, and only does what is left.
+    """
+
+    steps: tuple[StepOutcome, ...]
+    stopped: GatewayError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether every step was done and nothing else was changed."""
+        return all(step.state is StepState.DONE and not step.side_effects for step in self.steps)

@@ -1,0 +1,45 @@
+"""The commands that change groups, over a network that loses things: what they tell, and the exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from support.fault_proxy import Fault, FaultProxy
+
+CARD = "20000000001052"
+NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
+
+
+@pytest.fixture
+def run(proxy: FaultProxy, tmp_path: Path) -> Command:
+    return Command(tmp_path, proxy.url)
+
+
+def test_a_removal_that_may_still_come_in_is_told_in_one_line(run: Command, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    done = run("remove", CARD, "--yes")
+    assert done.returncode == 1
+    (told,) = [line for line in done.stdout.splitlines() if "not known yet" in line]
+    assert "it may still come in until" in told
+    assert "the next run looks again" in told
+    assert "0 of 1 change done." in done.stdout
+    again = run("remove", CARD, "--yes")
+    assert again.returncode == 1
+    assert "1 earlier change still open" in again.stderr
+    assert "an earlier change of this patron may still come in" in again.stdout
+    assert proxy.seen.count(NEW_GROUP) == 1
+
+
+def test_a_removal_that_came_in_late_is_found_by_the_next_run(run: Command, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    proxy.before_answer = lambda call: proxy.let_go() if call.method == RETRIEVE else None  # read, and then it comes in
+    assert run("remove", CARD, "--yes").returncode == 1
+    last = run("remove", CARD, "--yes")
+    assert last.returncode == 0
+    assert "1 open change of earlier runs looked up" in last.stderr
+    assert "already alone in group 1100" in last.stdout
+    assert proxy.seen.count(NEW_GROUP) == 1
+    assert "1 of 1 change done" in run("journal", "1").stdout
+    assert run("undo", "1", "--yes").returncode == 0

@@ -1,0 +1,81 @@
+"""The nightly run looks up what changes were left open: by reading, and without the report depending on it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from support.fault_proxy import Fault, FaultProxy
+
+from evergreen_groups.changes import Journal, StepState
+from evergreen_groups.state.directory import changes_lock
+
+CARD = "20000000001052"
+NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
+
+
+@pytest.fixture
+def run(proxy: FaultProxy, tmp_path: Path) -> Command:
+    """The command, after a removal whose request came in late."""
+    run = Command(tmp_path, proxy.url)
+    proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    proxy.before_answer = lambda call: proxy.let_go() if call.method == RETRIEVE else None  # read, and then it comes in
+    assert run("remove", CARD, "--yes").returncode == 1
+    proxy.decide = lambda call: Fault.NONE
+    proxy.seen.clear()
+    return run
+
+
+def state_of(directory: Path) -> StepState:
+    with closing(Journal(state_directory(directory))) as journal:
+        return journal.entry(1).steps[0].state
+
+
+def state_directory(directory: Path) -> Path:
+    (found,) = {path.parent for path in directory.rglob("journal.sqlite3")}
+    return found
+
+
+def test_a_report_finds_out_what_became_of_it(run: Command, proxy: FaultProxy, tmp_path: Path) -> None:
+    assert run("report").returncode == 0
+    assert state_of(tmp_path) is StepState.DONE
+    assert RETRIEVE in proxy.seen
+    assert not {NEW_GROUP, "open-ils.actor.patron.update"} & set(proxy.seen)
+
+
+def test_one_that_only_looks_leaves_the_journal_alone(run: Command, tmp_path: Path) -> None:
+    assert run("report", "--no-history").returncode == 0
+    assert state_of(tmp_path) is StepState.SENDING
+
+
+def test_the_report_does_not_wait_for_a_run_that_changes_something(
+    run: Command, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    with changes_lock(state_directory(tmp_path), proxy.url):
+        assert run("report").returncode == 0
+    assert state_of(tmp_path) is StepState.SENDING
+
+
+def test_the_report_does_not_fail_for_it(run: Command, proxy: FaultProxy, tmp_path: Path) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
+    done = run("--verbose", "report", "--format", "csv")
+    assert done.returncode == 0
+    assert done.stdout.count("\n") > 1
+    assert state_of(tmp_path) is StepState.SENDING
+
+
+def test_a_damaged_journal_does_not_cost_the_report(run: Command, tmp_path: Path) -> None:
+    path = state_directory(tmp_path) / "journal.sqlite3"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.write_bytes(b"damaged" * 1000)
+    assert run("report").returncode == 0
+
+
+def test_where_nothing_was_ever_changed_no_journal_is_made(proxy: FaultProxy, tmp_path: Path) -> None:
+    assert Command(tmp_path, proxy.url)("report").returncode == 0
+    assert list(tmp_path.rglob("journal.sqlite3")) == []
+    assert RETRIEVE not in proxy.seen

@@ -1,0 +1,123 @@
+"""What differs between releases and sites: the sandbox as another release, and with a copy of its database."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+
+import pytest
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import ConfigurationError, MethodNotFoundError, ServerError, ServiceNotFoundError
+from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.services import releases
+
+ONCE = RetryPolicy(tries=1)
+
+
+@pytest.fixture
+def house() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def gateway(house: ExitStack, account: str, **options: object) -> Gateway:
+    sandbox = house.enter_context(Sandbox(**options))  # type: ignore[arg-type]  # handed on as they come
+    return house.enter_context(gateway_of(sandbox.url, account, retries=ONCE))
+
+
+def ids(gateway: Gateway, after: int, limit: int) -> list[int]:
+    return gateway.pcrud.id_list("au", {"id": {">": after}}, order_by="id", limit=limit)
+
+
+def test_a_release_has_what_came_later_than_it() -> None:
+    names = {release: {item.name for item in releases.differences(release, ())} for release in ("3.12", "3.16", "3.17")}
+    assert names["3.12"] == {"hidden-rows-count", "key-must-be-selected", "no-count", "no-overdue-count"}
+    assert names["3.16"] == {"no-overdue-count"}
+    assert names["3.17"] == set()
+
+
+def test_what_there_isn_t_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no such difference: fax; there are hidden-rows-count"):
+        releases.differences(None, ["fax"])
+    with pytest.raises(ConfigurationError, match="three is no release"):
+        releases.differences("three", [])
+
+
+def test_hidden_rows_count_against_the_limit(house: ExitStack) -> None:
+    latest = gateway(house, "north_manager")
+    seen = set(ids(latest, 1000, 1000))
+    everybody = gateway(house, "admin", differences=["hidden-rows-count"])
+    there = ids(everybody, 1000, 1000)
+    before, hidden = next(pair for pair in pairwise(there) if pair[0] in seen and pair[1] not in seen)
+    older = gateway(house, "north_manager", differences=["hidden-rows-count"])
+    page = ids(older, before - 1, 10)
+    assert page == [id for id in there if id >= before and id in seen and id < before + 10]
+    assert len(page) < 10
+    assert hidden not in page
+    assert ids(older, before, 1) == []  # "is there more?" comes back empty although there is
+    assert ids(latest, before, 1) != []
+    assert len(ids(everybody, 1000, 10)) == 10
+
+
+def test_a_select_without_the_key_is_refused_where_there_is_a_row(house: ExitStack) -> None:
+    older = gateway(house, "admin", differences=["key-must-be-selected"])
+    with pytest.raises(ServerError):
+        older.pcrud.search("au", {"usrgroup": 1001}, select=("usrgroup",))
+    assert older.pcrud.search("au", {"usrgroup": 1001}, select=("id", "usrgroup"))
+    assert older.pcrud.search("au", {"usrgroup": -7}, select=("usrgroup",)) == []
+    assert older.pcrud.search("aou", {"id": 1}, select=("shortname",))  # anybody may see those
+
+
+def test_methods_that_came_later_are_absent(house: ExitStack) -> None:
+    older = gateway(house, "admin", release="3.12")
+    with pytest.raises(MethodNotFoundError):
+        older.pcrud.count("au", {"usrgroup": 1001})
+    with pytest.raises(MethodNotFoundError):
+        older.call("open-ils.actor", "open-ils.actor.usergroup.members.overdue_count", TOKEN, 1001)
+
+
+def test_on_xmpp_a_missing_service_is_a_transport_error(house: ExitStack) -> None:
+    older = gateway(house, "admin", differences=["xmpp"])
+    with pytest.raises(ServiceNotFoundError) as caught:
+        older.call("open-ils.nowhere", "open-ils.nowhere.there")
+    assert "Internal Server Error : Transport Error" in caught.value.raw
+
+
+def renamed(gateway: Gateway) -> None:
+    record = gateway.call("open-ils.actor", "open-ils.actor.user.retrieve.authoritative", TOKEN, 1052).value
+    changed = gateway.decode(record).replace(first_given_name="Renée", passwd=None).to_wire(changed=True)
+    gateway.call("open-ils.actor", "open-ils.actor.patron.update", TOKEN, changed, write=True)
+
+
+def names(gateway: Gateway) -> tuple[str, str, str]:
+    """A patron's name: by pcrud, by a plain read, and by one of the original."""
+    (by_pcrud,) = gateway.pcrud.search("au", {"id": 1052})
+    reads = (
+        gateway.decode(gateway.call("open-ils.actor", f"open-ils.actor.user.retrieve{form}", TOKEN, 1052).value)
+        for form in ("", ".authoritative")
+    )
+    plain, original = (record.first_given_name for record in reads)
+    return by_pcrud.first_given_name, plain, original
+
+
+def test_plain_reads_are_behind_where_there_is_a_copy(house: ExitStack) -> None:
+    sandbox = house.enter_context(Sandbox(differences=["replica"], replica_delay=math.inf))
+    gateway = house.enter_context(gateway_of(sandbox.url, "admin"))
+    (before, _, _) = names(gateway)
+    renamed(gateway)
+    assert before != "Renée"
+    assert names(gateway) == (before, before, "Renée")
+    sandbox.catch_up()
+    assert names(gateway) == ("Renée",) * 3
+    sandbox.reset()
+    assert names(gateway) == (before,) * 3
+
+
+def test_a_copy_catches_up_by_itself(house: ExitStack) -> None:
+    gateway_ = gateway(house, "admin", differences=["replica"], replica_delay=0.0)
+    renamed(gateway_)
+    assert names(gateway_) == ("Renée",) * 3
