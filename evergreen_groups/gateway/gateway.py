@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
 from evergreen_groups.gateway.address import Address
-from evergreen_groups.gateway.calls import IDL_CALL, Answer, Call, Expect, Result, form
+from evergreen_groups.gateway.answer import Answer, Expect, Result
+from evergreen_groups.gateway.calls import IDL_CALL, Call, form
 from evergreen_groups.gateway.deadline import seconds_until
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
 from evergreen_groups.gateway.parallel import ordered_map

@@ -27,7 +27,7 @@ from evergreen_groups.gateway.record import ColumnReader, Record
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.calls import Result
+    from evergreen_groups.gateway.answer import Result
     from evergreen_groups.gateway.gateway import Gateway
 
 

@@ -66,7 +66,7 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
             with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
                 yield stream
                 stream.flush()
-                # Before the name leads to it: after a power cut an empty file would stand there, whole by all appearances.
+                # Before the name leads to it: after a power cut an empty file would stand there and look whole.
                 os.fsync(stream.fileno())
                 _move(temporary, path.name, directory)
         except BaseException as error:  # an interrupt as well must leave nothing behind
