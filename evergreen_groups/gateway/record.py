@@ -197,6 +197,20 @@ def _encode(value: Any, datatype: str) -> Any:
     return encode(value, datatype)
 
 
+def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
+    """Return the values of each row. Raises DataError where one isn't an object of the class."""
+    try:
+        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
+            return [row["__p"] for row in rows]
+    except (TypeError, KeyError):
+        pass
+    raise DataError(
+        "a search for {name} gave something else than {name} records",
+        code="rows-of-another-class",
+        values={"name": class_id},
+    )
+
+
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:
     """Yield the fields ``names`` of each record, decoded as reading them one by one would; several times as fast.
 
