@@ -6,17 +6,20 @@ crash leaves open can be seen and recovered by the next run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from sqlite3 import Cursor, Error
+from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Sending, StepState
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.state import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (

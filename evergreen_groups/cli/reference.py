@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups.cli.application import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _WIDTH = 88
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import (
     ConfigurationError,
@@ -23,6 +22,10 @@ from evergreen_groups.errors import (
     UnreachableError,
     filled,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.calls import REQUEST_LIMIT
+from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
@@ -27,7 +27,7 @@ from evergreen_groups.gateway.record import ColumnReader, Record
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.calls import Result
+    from evergreen_groups.gateway.answer import Result
     from evergreen_groups.gateway.gateway import Gateway
 
 

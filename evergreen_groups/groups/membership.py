@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -15,6 +14,8 @@ from evergreen_groups.groups.reader import make_members
 from evergreen_groups.ils import OrgUnits, read_own_fines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
     from evergreen_groups.gateway import Gateway
 
 _FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
 from hashlib import sha256
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.state import make_state_directory, write_bytes_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _ENDING = ".eml"
 _UNFINISHED = ".part"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evergreen_groups.formats import output_format, require
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
@@ -13,6 +11,11 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import render_bytes
 from evergreen_groups.report import Report, by_library, libraries
 from evergreen_groups.state import LATEST, create, new_edition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+    from pathlib import Path
 
 DEFAULT_FORMATS = ("html", "csv", "json")
 

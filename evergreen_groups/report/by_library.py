@@ -8,7 +8,6 @@ brings there, and the notes, which every part keeps, name it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,8 @@ from evergreen_groups.ils import shortnames_upwards
 from evergreen_groups.report.models import Report, Totals
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from evergreen_groups.groups import Group
 
 

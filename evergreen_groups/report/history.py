@@ -7,19 +7,22 @@ because nothing else is ever compared with. No names and no barcodes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
-from sqlite3 import Connection
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import HistoryError
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report.comparison import Listing, Run, compare
 from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
 from evergreen_groups.state import HistoryFile, make_state_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from sqlite3 import Connection
+    from types import TracebackType
 
 FILE_NAME = "history.sqlite3"
 KEEP_DAYS = 400

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import HistoryError, StateError
 from evergreen_groups.state.directory import make_state_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _VERSION = 1
 _SCHEMA = (

@@ -16,15 +16,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.state.files import sync_directory, writing_in
 from evergreen_groups.state.lock import hold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LATEST = "latest"
 _STORE = ".editions"

@@ -6,12 +6,14 @@ import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO, TextIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, TextIO, cast
 
 from evergreen_groups.errors import ConfigurationError, DiskError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ADVICE = {
     errno.ENOENT: "create the directory or name another {kind}",

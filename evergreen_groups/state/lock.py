@@ -11,13 +11,16 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import BusyError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = "the state directory must belong to the user who runs this"

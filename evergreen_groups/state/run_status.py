@@ -6,13 +6,15 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state.directory import REPORT_LOCK, make_state_directory
 from evergreen_groups.state.files import write_atomically
 from evergreen_groups.state.lock import Holder, holder_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE_NAME = "status.json"
 _VERSION = 1

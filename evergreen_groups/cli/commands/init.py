@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evergreen_groups.cli import Invocation, logs, setting_options
 from evergreen_groups.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @click.command("init")

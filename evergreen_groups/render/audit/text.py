@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.render import CONFIDENTIAL, local_time, printable
@@ -18,6 +17,8 @@ from evergreen_groups.render.audit.wording import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from evergreen_groups.audit import Audit, GroupFinding, PatronFinding
 
 

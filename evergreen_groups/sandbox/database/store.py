@@ -1,6 +1,9 @@
 """The sandbox's state: an SQLite database with a table for each class of the IDL.
 
 It is one module because who reads, who writes and what the fresh state is all depend on the same connections.
+
+It is one module because a store is one object: reading, writing, sequences and passwords share its connections
+and its one lock.
 """
 
 from __future__ import annotations
@@ -9,11 +12,10 @@ import json
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import schema
@@ -23,6 +25,9 @@ from evergreen_groups.sandbox.database.replica import Replica
 from evergreen_groups.sandbox.database.statements import stored_values, where_clause
 from evergreen_groups.sandbox.database.trees import OrgTree, ProfileTree
 from evergreen_groups.sandbox.database.values import TO_WIRE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 Row = dict[str, Any]
 POSITIONS = "positions"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.query import calls, predicates
 from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _TERM = re.compile(
     r'\s*(?:(?P<function>[a-z_.]+)\(\s*)?(?:"?(?P<alias>\w+)"?\.)?"?(?P<column>\w+)"?\s*(?P<close>\))?'

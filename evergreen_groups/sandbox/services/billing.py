@@ -5,9 +5,8 @@ What the database's triggers do there is done here by hand: the summary of a tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.database import Store, timestamp_text, wire_object
 from evergreen_groups.sandbox.services.actor import recalculate
@@ -16,6 +15,9 @@ from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event
 from evergreen_groups.sandbox.services.perl import text
 from evergreen_groups.sandbox.services.permissions import allowed
 from evergreen_groups.sandbox.services.registry import CallContext, Die, method
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SERVICE = "open-ils.circ"
 

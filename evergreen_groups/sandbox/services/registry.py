@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,9 @@ from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
     from evergreen_groups.sandbox.services.sessions import SandboxSession, Sessions
 
 PERL_PACKAGES = {

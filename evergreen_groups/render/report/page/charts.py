@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from heapq import nlargest
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups.money import NOTHING, amount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from evergreen_groups.groups import Group
     from evergreen_groups.report import RunTotals
 

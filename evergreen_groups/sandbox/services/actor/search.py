@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.sandbox.services import (
     CallContext,
@@ -18,6 +17,9 @@ from evergreen_groups.sandbox.services import (
 )
 from evergreen_groups.sandbox.services.actor.patrons import fleshed_user
 from evergreen_groups.sandbox.services.actor.search_query import find_patrons
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SERVICE = "open-ils.actor"
 _DEPTH_SETTING = "circ.patron_edit.duplicate_patron_check_depth"

@@ -7,8 +7,7 @@ looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.database import Row, idl_classes, timestamp_text
 from evergreen_groups.sandbox.services import (
@@ -29,6 +28,9 @@ from evergreen_groups.sandbox.services import (
 )
 from evergreen_groups.sandbox.services.actor.patrons import BY_BARCODE, fleshed_user
 from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 INVALID_ADDRESS = 29
 
