@@ -6,13 +6,13 @@ take, file names, the media type of an attachment, and which function writes it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
 _REPORT = "evergreen_groups.render.report"

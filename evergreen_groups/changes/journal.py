@@ -6,21 +6,19 @@ crash leaves open can be seen and recovered by the next run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from sqlite3 import Cursor, Error
-from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Sending, StepState
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.state import opened
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, account TEXT NOT NULL, at TEXT NOT NULL, action TEXT NOT NULL,
@@ -70,7 +68,7 @@ class Journal:
     """The journal file. One writer at a time: the lock of :mod:`evergreen_groups.state.directory` sees to that."""
 
     def __init__(self, directory: Path) -> None:
-        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES)
+        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES, version=_VERSION)
 
     def close(self) -> None:
         """Close the file."""

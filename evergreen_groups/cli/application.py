@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
 from evergreen_groups import __version__, exit_status
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import LOG_FORMATS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
 
 COMMANDS = {
     "report": "List the groups whose members together owe a lot.",

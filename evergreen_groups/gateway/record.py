@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,6 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decoder_of, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from evergreen_groups.gateway.idl import Class, Idl
 
 _set = object.__setattr__  # records refuse their own

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.money import NOTHING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence, Set
 
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from evergreen_groups.gateway import TOKEN, Gateway
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _COUNT = "open-ils.actor.user.checked_out.count"
 _SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"

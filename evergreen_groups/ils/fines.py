@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.money import NOTHING
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
 
 Scope = frozenset[int] | None
 """The ids of the org units whose transactions count, None for those of everywhere."""

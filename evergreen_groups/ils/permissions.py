@@ -6,6 +6,7 @@ summed.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
 
 VIEW_USER = "VIEW_USER"

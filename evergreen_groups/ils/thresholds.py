@@ -6,16 +6,15 @@ Source: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from decimal import Decimal
-
     from evergreen_groups.ils.org_units import OrgUnits
     from evergreen_groups.ils.profiles import Profiles
 

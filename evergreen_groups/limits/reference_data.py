@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from evergreen_groups.settings import PolicySettings
 
 # Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, NoReturn, Self
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import DeadlineError
-
-if TYPE_CHECKING:
-    from types import FrameType, TracebackType
 
 _GRACE = 30.0
 CUT_OFF = "the run did not end at its deadline, and was cut off"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import amount, plain_amount
@@ -12,8 +13,6 @@ from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColum
 from evergreen_groups.render.wording import hidden_members, limit_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.desk import GroupCheck
     from evergreen_groups.groups import Member
     from evergreen_groups.ils import Penalty

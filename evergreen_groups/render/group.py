@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import NOTHING, amount, plain_amount
@@ -12,8 +13,6 @@ from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, Te
 from evergreen_groups.render.wording import counted, hidden_members, limit_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.desk import GroupDetails
     from evergreen_groups.groups import Member, PatronAccount
     from evergreen_groups.ils import CirculationCounts

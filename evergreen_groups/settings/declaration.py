@@ -7,6 +7,7 @@ section in :mod:`evergreen_groups.settings.sections`, and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +15,6 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.settings.kind import NotAllowedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from evergreen_groups.settings.kind import Kind
 
 _SETTING, _HELP = "setting", "help"

@@ -7,6 +7,7 @@ errors that name the key, the value and what is allowed.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ from evergreen_groups.settings.declaration import declared_sections, with_values
 from evergreen_groups.settings.sections import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evergreen_groups.settings.declaration import Setting
 
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,6 @@ from evergreen_groups.settings.declaration import declared_sections
 from evergreen_groups.settings.sections import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evergreen_groups.settings.declaration import Secret, Setting
     from evergreen_groups.settings.sections import EventsSettings, GatewaySettings, MailSettings
 

@@ -8,19 +8,17 @@ templates would be functions of ours all the same.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.policy import Comparison, LimitRule
 from evergreen_groups.settings.kind import Kind, NotAllowedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Network = IPv4Network | IPv6Network
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.overload import RateLimit
 from evergreen_groups.web.problems import ProblemError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 log = logging.getLogger("evergreen_groups.web")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,8 +23,6 @@ from evergreen_groups.formats import AUDIT_FORMATS, format_of_file
 from evergreen_groups.render.audit import HEADINGS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.data import population
 from evergreen_groups.sandbox.database import VIEWS, BadValueError, StoredClass, idl_classes, to_storage
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 _NEXT = re.compile(r"\D(\d+)$")
 BILLING_SEQUENCE = "money.billing_id_seq"

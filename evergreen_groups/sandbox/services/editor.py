@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import secrets
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from evergreen_groups.sandbox.database import (
     DEFAULTS,
@@ -33,9 +34,6 @@ from evergreen_groups.sandbox.services import permissions
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event, permission_failure
 from evergreen_groups.sandbox.services.perl import is_true, number, text
 from evergreen_groups.sandbox.services.registry import CallContext, Die
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _LEADING_INTEGER = re.compile(r"\s*[+-]?\d+")
 
