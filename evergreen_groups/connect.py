@@ -54,8 +54,12 @@ def named(settings: Settings) -> tuple[str, str]:
     if url is None or username is None:
         missing = "url" if url is None else "username"
         raise ConfigurationError(
-            f"no gateway: set {missing} in section [gateway] of {settings.source or 'a configuration file'} "
-            "(config/evergreen-groups.toml is an example), or try --sandbox"
+            "no gateway",
+            advice="set {name} in section [gateway] of {file} (config/evergreen-groups.toml is an example), or try "
+            "--sandbox",
+            setting=f"gateway.{missing}",
+            code="gateway-not-set",
+            values={"name": missing, "file": settings.source or "a configuration file"},
         )
     return url, username
 

@@ -3,7 +3,9 @@
 An error is fields first: a ``code`` that doesn't change with the wording, named ``values``, the ``advice`` for the
 reader and the ``setting`` it is about. Its text is made from them when somebody asks for it, so nobody has to take
 prose apart.
-No field holds a token, a password, or anything about a patron.
+No field holds a token, a password, or anything about a patron. docs/errors.md lists the codes.
+
+It is one module because the tree is read as one: what an ``except`` catches shows at a glance.
 
 ::
 
@@ -16,6 +18,7 @@ No field holds a token, a password, or anything about a patron.
     ├── HistoryError             the history of runs can't be used
     ├── StateError               a file of ours isn't what it should be
     ├── PlanError                what was asked for can't be done
+    ├── MailServerError          the mail server can't be reached or says no
     └── GatewayError             between this program and the ILS
         ├── TransportError       no usable answer
         │   ├── UnreachableError, TimedOutError, CutOffError, ServiceNotFoundError
@@ -26,6 +29,8 @@ No field holds a token, a password, or anything about a patron.
         └── EventError           the ILS said no
             ├── NoSessionError, LoginRefusedError, PermissionDeniedError
             └── NotFoundError, CollisionError
+
+They stand in one module because the tree is meant to be read as a whole.
 """
 
 from __future__ import annotations
@@ -49,11 +54,20 @@ class ErrorFields(TypedDict, total=False):
     values: Mapping[str, object]
 
 
+class CallNames(TypedDict):
+    """The names of a call, as an error of the gateway takes them."""
+
+    service: str
+    method: str
+    asked: str
+
+
 class GatewayErrorFields(ErrorFields, total=False):
     """What an error of the gateway takes besides: the call, and the beginning of the answer."""
 
     service: str
     method: str
+    asked: str
     raw: str
 
 
@@ -89,16 +103,25 @@ class EvergreenGroupsError(Exception):
     @property
     def problem(self) -> str:
         """What was being done and what came back, without the advice."""
-        return self.message.format_map(self.values) if self.values else self.message
+        return filled(self.message, self.values)
 
     @property
     def what_to_do(self) -> str:
         """The advice with its values; empty where there is none."""
-        return self.advice.format_map(self.values) if self.values else self.advice
+        return filled(self.advice, self.values)
 
     def __str__(self) -> str:
         """The problem and the advice in one line."""
         return "; ".join(part for part in (self.problem, self.what_to_do) if part)
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """A text with its values; where there are none it is taken as it is, braces and all.
+
+    >>> filled("{count:,} bytes", {"count": 32000}), filled("{}", {})
+    ('32,000 bytes', '{}')
+    """
+    return template.format_map(values) if values else template
 
 
 def _code_of(kind: type) -> str:
@@ -138,20 +161,47 @@ class PlanError(EvergreenGroupsError):
     """What was asked for can't be done: an unknown barcode, a patron named twice, nothing to move to."""
 
 
+class MailServerError(EvergreenGroupsError):
+    """The mail server can't be reached or says no; ``final``: to try again at once makes no sense."""
+
+    def __init__(self, message: str, *, final: bool, **fields: Unpack[ErrorFields]) -> None:
+        super().__init__(message, **fields)
+        self.final = final
+
+
 class GatewayError(EvergreenGroupsError):
     """Something went wrong between this program and the gateway, or the ILS behind it said no.
 
-    ``service`` and ``method`` name the OpenSRF call (both empty for the IDL file); ``raw`` is the beginning of the
+    ``service`` and ``method`` name the OpenSRF call (both empty for the IDL file), ``asked`` is what was asked for in
+    words: the method, or "the IDL" (empty where one call alone isn't to blame). ``raw`` is the beginning of the
     answer's text as it came, with tokens blanked, or an empty string when there was none.
     """
 
     def __init__(
-        self, message: str, *, service: str = "", method: str = "", raw: str = "", **fields: Unpack[ErrorFields]
+        self,
+        message: str,
+        *,
+        service: str = "",
+        method: str = "",
+        asked: str = "",
+        raw: str = "",
+        **fields: Unpack[ErrorFields],
     ) -> None:
         super().__init__(message, **fields)
         self.service = service
         self.method = method
+        self.asked = asked
         self.raw = raw
+
+    @property
+    def came_back(self) -> str:
+        """What came back, without what was asked for."""
+        return filled(self.message, self.values)
+
+    @property
+    def problem(self) -> str:
+        """What was asked for and what came back, without the advice."""
+        return ": ".join(part for part in (self.asked, self.came_back) if part)
 
 
 class TransportError(GatewayError):
@@ -182,7 +232,7 @@ class CutOffError(TransportError):
 
 
 class ServiceNotFoundError(TransportError):
-    """The gateway has no such service (status 404, ``errors-001``), so nothing was done.
+    """The gateway has no such service (status 404, ``errors-001``, ``3.12/releases-060``), so nothing was done.
 
     Likely cause: it is being restarted, or the gateway doesn't offer it.
     """
@@ -274,8 +324,12 @@ class CollisionError(EventError):
     """XACT_COLLISION: the record was changed by somebody else since it was read."""
 
 
-def not_in_sight(what: str) -> NotFoundError:
+def not_in_sight(message: str, *, code: str, values: Mapping[str, object] = _NOTHING) -> NotFoundError:
     """The error for a patron or group that was asked for and isn't there, or is hidden."""
     return NotFoundError(
-        f"{what}; check the number, and that the account has VIEW_USER at the home library", textcode="NOT_FOUND"
+        message,
+        advice="check the number, and that the account has VIEW_USER at the home library",
+        textcode="NOT_FOUND",
+        code=code,
+        values=values,
     )

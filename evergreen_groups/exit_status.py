@@ -14,7 +14,9 @@ from evergreen_groups.errors import (
     LoginRefusedError,
     NoSessionError,
     PermissionDeniedError,
+    ServerError,
     TransportError,
+    UnexpectedAnswerError,
 )
 
 DONE = 0
@@ -31,6 +33,7 @@ BLOCKED = 10
 BUSY = 11
 STALE = 12
 UNWELL = 13
+UNTRUSTED = 14
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -42,16 +45,24 @@ MEANINGS = {
     UNREACHABLE: "the gateway could not be reached, or gave no usable answer",
     LOGIN: "login refused, or the session was lost",
     PERMISSION: "the account lacks a permission",
-    INCOMPLETE: "done, but the data is incomplete: the account can't see every member of a listed group",
-    UNSENT: "done, but a mail could not be sent: it is kept and goes out with the next run",
+    INCOMPLETE: "written, but incomplete: the account can't see every member of a listed group",
+    UNSENT: "written, but a mail could not be sent: it is kept and goes out with the next run",
     DEADLINE: "not done before the deadline of the run",
     BLOCKED: "checked: somebody is blocked by their own fines",
     BUSY: "another run is under way",
     STALE: "status: no run has ended in the time allowed, or the last one was killed",
     UNWELL: "doctor: something is wrong that keeps the command from working",
+    UNTRUSTED: "nothing was written: an answer of the ILS can't be trusted",
     INTERRUPTED: "interrupted (Ctrl-C)",
     TERMINATED: "terminated (SIGTERM)",
 }
+
+MAY_PASS = frozenset({UNREACHABLE, DEADLINE, UNTRUSTED})
+"""A run of the report that ended with one of these wrote nothing, and may well go right a while later.
+
+The systemd unit and the line for cron try again after these alone. What was written isn't written again: the next run
+would be compared with one of the same night, and mails would go out twice.
+"""
 
 _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
     (DiskError, FAILED),
@@ -60,7 +71,9 @@ _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
     (NoSessionError, LOGIN),
     (PermissionDeniedError, PERMISSION),
     (TransportError, UNREACHABLE),
-    (DataError, INCOMPLETE),
+    (ServerError, UNREACHABLE),
+    (UnexpectedAnswerError, UNTRUSTED),
+    (DataError, UNTRUSTED),
     (DeadlineError, DEADLINE),
     (BusyError, BUSY),
 )

@@ -142,6 +142,8 @@ def require(names: Collection[str]) -> None:
     for format in map(output_format, names):
         if not format.installed:
             raise ConfigurationError(
-                f"{format.phrase} needs the package {format.package}",
-                advice=f"pip install 'evergreen-groups[{format.name}]', or choose another format",
+                "{format} needs the package {package}",
+                advice="pip install 'evergreen-groups[{extra}]', or choose another format",
+                code="format-not-installed",
+                values={"format": format.phrase, "package": format.package, "extra": format.name},
             )

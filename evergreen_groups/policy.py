@@ -1,11 +1,11 @@
-"""Who is blocked: a pure function of one person's own balance and one limit.
+"""Who is over the limit: a pure function of one person's own balance and one limit.
 
 The combined fines of a group are not among its arguments, and there is no way to hand them in.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
@@ -16,27 +16,29 @@ class Comparison(Enum):
     """How a balance is held against the limit."""
 
     EXCEEDS = "exceeds"
-    """Blocked over the limit, not at it: the library's rule."""
+    """Over the limit when above it, not at it: the library's rule."""
     REACHES = "reaches"
-    """Blocked at the limit and over it: what Evergreen itself does (``100.circ_matrix.sql``)."""
+    """Over the limit at it already: what Evergreen itself does (``100.circ_matrix.sql``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
     """The limit of one person's own fines.
 
-    ``amount`` is in the library's currency; zero is a limit, ``None`` is none.
+    ``amount`` is in the library's currency; zero is a limit, ``None`` is none. ``origin`` says in a few words where the
+    limit comes from, nothing for one that was just given; limits are the same wherever they come from.
     """
 
     amount: Decimal | None = Decimal("5.00")
     comparison: Comparison = Comparison.EXCEEDS
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the rule says about one person, who owes ``own_balance``."""
 
-    blocked: bool
+    over_limit: bool
     own_balance: Decimal
     limit: Limit
 
@@ -53,18 +55,18 @@ class Decision:
         if self.limit.amount is None:
             return "Not blocked: there is no limit."
         verb = "exceed" if self.limit.comparison is Comparison.EXCEEDS else "reach"
-        verdict, words = ("Blocked", verb) if self.blocked else ("Not blocked", f"do not {verb}")
+        verdict, words = ("Blocked", verb) if self.over_limit else ("Not blocked", f"do not {verb}")
         return f"{verdict}: own fines of {self.own_balance:.2f} {words} the limit of {self.limit.amount:.2f}."
 
 
 def decide(own_balance: Decimal, limit: Limit) -> Decision:
-    """Say whether someone who owes ``own_balance`` themselves is blocked.
+    """Say whether someone who owes ``own_balance`` themselves is over the limit.
 
-    >>> decide(Decimal("5.00"), Limit()).blocked
+    >>> decide(Decimal("5.00"), Limit()).over_limit
     False
     >>> decide(Decimal("5.01"), Limit()).explanation
     'Blocked: own fines of 5.01 exceed the limit of 5.00.'
-    >>> decide(Decimal("5.00"), Limit(comparison=Comparison.REACHES)).blocked
+    >>> decide(Decimal("5.00"), Limit(comparison=Comparison.REACHES)).over_limit
     True
     """
     if limit.amount is None:

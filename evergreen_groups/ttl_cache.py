@@ -1,4 +1,4 @@
-"""Values that were found out and stay true for a while."""
+"""A cache whose values expire after a time to live."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
+# A key is a session or so: more than a consortium has desks, and a bound on what made-up tokens can fill.
 MOST = 10_000
-"""How many values are kept; of more than that the oldest go."""
+"""How many values a cache holds; of more than that the oldest go."""
 
 
-class Kept(Generic[Value]):
+class TimeToLiveCache(Generic[Value]):
     """Values by key, each for ``seconds`` of ``clock``. Safe to share between threads."""
 
     def __init__(self, clock: Callable[[], float], seconds: float) -> None:
@@ -28,13 +29,15 @@ class Kept(Generic[Value]):
             return key in self._values
 
     def get(self, key: str, read: Callable[[], Value]) -> Value:
-        """The value, read where it isn't there or too old. What can't be read isn't kept."""
+        """The value, read where it isn't there or too old. What can't be read isn't cached."""
         with self._lock:
-            kept = self._values.get(key)
-        if kept is not None and self._clock() < kept[0]:
-            return kept[1]
+            cached = self._values.get(key)
+        if cached is not None and self._clock() < cached[0]:
+            return cached[1]
         value = read()  # outside the lock: a slow ILS is to hold up nobody else
         with self._lock:
+            # Two that read the same at once both put it in, the later one last: no harm, and nobody waits for the
+            # other.
             self._values.pop(key, None)
             self._values[key] = (self._clock() + self._seconds, value)
             if len(self._values) > MOST:

@@ -28,12 +28,12 @@ EXCEEDS, REACHES = Comparison.EXCEEDS, Comparison.REACHES
     ],
 )
 def test_the_limit(own: str, amount: str, comparison: Comparison, blocked: bool) -> None:
-    assert decide(Decimal(own), Limit(Decimal(amount), comparison)).blocked is blocked
+    assert decide(Decimal(own), Limit(Decimal(amount), comparison)).over_limit is blocked
 
 
 def test_no_limit_blocks_nobody() -> None:
     decision = decide(Decimal("9999.99"), Limit(None))
-    assert not decision.blocked
+    assert not decision.over_limit
     assert decision.explanation == "Not blocked: there is no limit."
 
 
@@ -45,8 +45,8 @@ def test_the_explanation_names_both_amounts() -> None:
 
 @given(amounts, amounts)
 def test_the_two_comparisons_differ_exactly_at_the_limit(own: Decimal, amount: Decimal) -> None:
-    exceeds = decide(own, Limit(amount, EXCEEDS)).blocked
-    reaches = decide(own, Limit(amount, REACHES)).blocked
+    exceeds = decide(own, Limit(amount, EXCEEDS)).over_limit
+    reaches = decide(own, Limit(amount, REACHES)).over_limit
     assert (exceeds != reaches) == (own == amount)
 
 
@@ -54,7 +54,7 @@ def test_the_two_comparisons_differ_exactly_at_the_limit(own: Decimal, amount: D
 def test_owing_more_never_unblocks(own: Decimal, more: Decimal, amount: Decimal) -> None:
     lower, higher = sorted((own, more))
     limit = Limit(amount)
-    assert decide(lower, limit).blocked <= decide(higher, limit).blocked
+    assert decide(lower, limit).over_limit <= decide(higher, limit).over_limit
 
 
 def test_a_group_total_cannot_be_handed_in() -> None:

@@ -6,12 +6,12 @@ import pytest
 from support.web_caller import Clock
 
 from evergreen_groups import ttl_cache
-from evergreen_groups.ttl_cache import Kept
+from evergreen_groups.ttl_cache import TimeToLiveCache
 
 
 def test_a_value_is_read_again_when_it_is_too_old() -> None:
     clock, values = Clock(), iter("abc")
-    cache: Kept[str] = Kept(clock, 10.0)
+    cache: TimeToLiveCache[str] = TimeToLiveCache(clock, 10.0)
     assert cache.get("key", lambda: next(values)) == "a"
     clock.now += 9.9
     assert cache.get("key", lambda: next(values)) == "a"
@@ -24,7 +24,7 @@ def test_a_value_is_read_again_when_it_is_too_old() -> None:
 
 
 def test_what_cannot_be_read_is_not_kept() -> None:
-    cache: Kept[float] = Kept(Clock(), 10.0)
+    cache: TimeToLiveCache[float] = TimeToLiveCache(Clock(), 10.0)
     with pytest.raises(ZeroDivisionError):
         cache.get("key", lambda: 1 / 0)
     assert cache.get("key", lambda: 1.0) == 1.0
@@ -32,7 +32,7 @@ def test_what_cannot_be_read_is_not_kept() -> None:
 
 def test_the_oldest_go_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ttl_cache, "MOST", 2)
-    cache: Kept[int] = Kept(Clock(), 10.0)
+    cache: TimeToLiveCache[int] = TimeToLiveCache(Clock(), 10.0)
     for number, key in enumerate("abc"):
         cache.get(key, lambda number=number: number)
     assert [cache.get(key, lambda: -1) for key in "bca"] == [1, 2, -1]

@@ -4,4 +4,5 @@ from .findings import Audit as Audit
 from .findings import AuditCriteria as AuditCriteria
 from .findings import FindingKind as FindingKind
 from .findings import GroupFinding as GroupFinding
-from .findings import PersonFinding as PersonFinding
+from .findings import PatronFinding as PatronFinding
+from .findings import Reason as Reason

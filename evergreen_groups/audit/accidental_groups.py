@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit.findings import GroupFinding
+from evergreen_groups.audit.findings import GroupFinding, Reason
 from evergreen_groups.audit.queries import AccidentalGroups
-from evergreen_groups.groups import GroupReader, MembershipReader, Patron, RangeSearch
+from evergreen_groups.groups import (
+    Group,
+    GroupReader,
+    Member,
+    MembershipReader,
+    Patron,
+    PatronAccount,
+    PatronRow,
+    RangeSearch,
+    read_accounts,
+)
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -21,24 +30,14 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access
 
+# Beyond most families, below the institutions that share a number.
 UNUSUAL_SIZE = 10
 """From this many members on, a group is unusually large."""
 LONG_EXPIRED = timedelta(days=3 * 365)
 """A lead whose account expired longer ago than this has expired long since."""
 _ADULT_YEARS = 18
-_TRAITS = ("id", "family_name", "juvenile", "dob", "expire_date")
 
 Address = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Traits:
-    """What of a patron tells whether they belong to a group."""
-
-    patron: Patron
-    surname: str
-    adult: bool
-    expire_date: datetime | None
 
 
 def find_accidental_groups(context: SearchContext) -> list[GroupFinding]:
@@ -69,35 +68,32 @@ class AccidentalGroupSearch:
         )
         return list(RangeSearch(self._gateway, query, self._progress).pushed_down(self._examine))
 
-    def _examine(self, patrons: Sequence[Patron]) -> list[GroupFinding]:
+    def _examine(self, rows: Sequence[PatronRow]) -> list[GroupFinding]:
         """Say of whole groups why each looks accidental, and leave out those that don't after all."""
-        traits: dict[int, list[_Traits]] = {}
-        for person in self._traits(patrons):
-            traits.setdefault(person.patron.group, []).append(person)
-        with_deleted_lead = self._with_deleted_lead(
-            number for number, members in traits.items() if not any(member.patron.group_lead for member in members)
-        )
-        addresses = self._addresses(traits.values())
+        accounts = read_accounts(self._gateway, {row.id: row for row in rows})
+        groups = self._reader.complete(rows)
+        with_deleted_lead = self._with_deleted_lead(group.number for group in groups if not group.lead.group_lead)
+        adults = {group.number: self._adults(group, accounts) for group in groups}
+        addresses = self._addresses(adults.values())
         findings = []
-        for group in self._reader.complete(patrons):
-            members = traits[group.group]
-            reasons = list(_about_leads(members, self._now))
-            if group.complete:  # a lead or relatives may be among those out of sight
-                reasons.extend(_without_lead(members, deleted=group.group in with_deleted_lead))
-                reasons.extend(_about_strangers(members, addresses))
+        for group in groups:
+            reasons = list(_about_leads(group.members, accounts, self._now))
+            if group.complete:  # a lead or relatives may be among the hidden members
+                reasons.extend(_without_lead(group, deleted=group.number in with_deleted_lead))
+                reasons.extend(_about_strangers(adults[group.number], addresses))
             if group.member_count >= UNUSUAL_SIZE:
-                reasons.append(f"It is unusually large: {group.member_count} members.")
+                reasons.append(Reason("unusually-large", {"count": group.member_count}))
             if reasons and group.member_count > 1:
                 findings.append(GroupFinding(group, tuple(reasons)))
         return findings
 
-    def _traits(self, patrons: Sequence[Patron]) -> Iterator[_Traits]:
-        by_id = {patron.id: patron for patron in patrons}
+    def _adults(self, group: Group, accounts: Mapping[int, PatronAccount]) -> list[Patron]:
+        """The adults of a group, by id; who is not marked as juvenile and has no birth date counts as one."""
         today = self._now.date()
-        for batch in self._gateway.pcrud.columns_by_values("au", _TRAITS, "id", by_id):
-            for id, surname, juvenile, born, expire_date in batch:
-                adult = not juvenile and (born is None or _years(born, today) >= _ADULT_YEARS)
-                yield _Traits(by_id[id], str(surname or "").strip().casefold(), adult, expire_date)
+        return sorted(
+            (member.patron for member in group.members if _is_adult(accounts[member.id], today)),
+            key=lambda patron: patron.id,
+        )
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
         """Those of the groups that have a deleted lead."""
@@ -107,46 +103,53 @@ class AccidentalGroupSearch:
         )
         return {group for batch in batches for (group,) in batch}
 
-    def _addresses(self, groups: Iterable[Sequence[_Traits]]) -> Mapping[int, frozenset[Address]]:
-        """The addresses of the adults in groups where they could make a difference."""
-        wanted = [member.patron.id for members in groups for one in _strangers(members, {}) for member in members]
-        return MembershipReader(self._gateway).addresses(set(wanted)) if wanted else {}
+    def _addresses(self, groups: Iterable[Sequence[Patron]]) -> Mapping[int, frozenset[Address]]:
+        """The addresses of the adults of groups where they could make a difference."""
+        wanted = {adult.id for adults in groups if _strangers(adults, {}) for adult in adults}
+        return MembershipReader(self._gateway).addresses(wanted) if wanted else {}
 
 
-def _years(born: date | datetime, today: date) -> int:
+def _is_adult(account: PatronAccount, today: date) -> bool:
+    born = account.birth_date
+    # The mark of a juvenile isn't taken off at eighteen unless a job does it, and many records have no date of birth.
+    return not account.juvenile and (born is None or _years(born, today) >= _ADULT_YEARS)
+
+
+def _years(born: date, today: date) -> int:
     return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
 
 
-def _without_lead(members: Sequence[_Traits], *, deleted: bool) -> Iterator[str]:
-    if not any(member.patron.group_lead for member in members):
-        yield "Its lead is deleted." if deleted else "It has no lead."
+def _without_lead(group: Group, *, deleted: bool) -> Iterator[Reason]:
+    if not group.lead.group_lead:
+        yield Reason("lead-deleted" if deleted else "no-lead")
 
 
-def _about_leads(members: Sequence[_Traits], now: datetime) -> Iterator[str]:
-    leads = [member for member in members if member.patron.group_lead]
+def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
+    leads = sorted((member for member in members if member.group_lead), key=lambda member: member.id)
     if len(leads) > 1:
-        yield f"It has {len(leads)} leads."
+        yield Reason("several-leads", {"count": len(leads)})
     long_ago = now.astimezone(UTC) - LONG_EXPIRED
-    expired = [lead for lead in leads if lead.expire_date is not None and lead.expire_date < long_ago]
-    for lead in expired:
-        yield f"The account of its lead {lead.patron.name} expired on {lead.expire_date:%Y-%m-%d}."
+    for lead in leads:
+        expire_date = accounts[lead.id].expire_date
+        if expire_date is not None and expire_date < long_ago:
+            yield Reason("lead-expired", {"name": lead.name, "date": expire_date})
 
 
-def _about_strangers(members: Sequence[_Traits], addresses: Mapping[int, frozenset[Address]]) -> Iterator[str]:
-    for stranger in _strangers(members, addresses):
-        yield f"{stranger.patron.name} shares neither surname nor address nor home library with another adult."
+def _about_strangers(adults: Sequence[Patron], addresses: Mapping[int, frozenset[Address]]) -> Iterator[Reason]:
+    for stranger in _strangers(adults, addresses):
+        yield Reason("stranger", {"name": stranger.name})
 
 
-def _strangers(members: Sequence[_Traits], addresses: Mapping[int, frozenset[Address]]) -> list[_Traits]:
+def _strangers(adults: Sequence[Patron], addresses: Mapping[int, frozenset[Address]]) -> list[Patron]:
     """The adults who have surname, address and home library in common with no other adult of the group."""
-    adults = [member for member in members if member.adult]
-    traits = {adult.patron.id: _common_traits(adult, addresses) for adult in adults}
+    traits = {adult.id: _common_traits(adult, addresses) for adult in adults}
     shared = Counter(trait for found in traits.values() for trait in found)
-    alone = [adult for adult in adults if all(shared[trait] == 1 for trait in traits[adult.patron.id])]
+    alone = [adult for adult in adults if all(shared[trait] == 1 for trait in traits[adult.id])]
     return alone if len(adults) > 1 else []
 
 
-def _common_traits(person: _Traits, addresses: Mapping[int, frozenset[Address]]) -> set[tuple[object, ...]]:
+def _common_traits(patron: Patron, addresses: Mapping[int, frozenset[Address]]) -> set[tuple[object, ...]]:
     """What relatives would have in common."""
-    known = addresses.get(person.patron.id, frozenset())
-    return {("surname", person.surname), ("library", person.patron.home_library), *(("at", *at) for at in known)}
+    known = addresses.get(patron.id, frozenset())
+    surname = patron.family_name.strip().casefold()
+    return {("surname", surname), ("library", patron.home_library.id), *(("at", *at) for at in known)}

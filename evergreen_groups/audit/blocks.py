@@ -1,41 +1,31 @@
-"""Finding the people whose blocks and own fines don't fit together, set by set."""
+"""Finding the patrons whose blocks and own fines don't fit together, set by set."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from evergreen_groups.audit.findings import FindingKind, PersonFinding
+from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
 from evergreen_groups.audit.queries import BlockQuery
 from evergreen_groups.gateway import Gateway, columns
-from evergreen_groups.groups import FIELDS, GroupFines, GroupReader, Member, Patron, Query, patrons_of, read_profiles
-from evergreen_groups.ils import Block, OrgUnits, Penalties, PenaltyRow, rows_in_force
-from evergreen_groups.limits import Decided, Limits, OwnDebt, decide_all
+from evergreen_groups.groups import PATRON_FIELDS, Group, GroupReader, Member, PatronRow, Query
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.audit.limit_bounds import LimitBounds
+    from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds
+    from evergreen_groups.limits import Limits
 
 _PAGE = 4_000
 
 
-class _JudgedPatron(NamedTuple):
-    """A patron with what was decided about them and the penalties in force."""
-
-    patron: Patron
-    member: Member
-    decided: Decided
-    rows: Sequence[PenaltyRow]
-
-
-def find_blocks(context: SearchContext) -> list[PersonFinding]:
+def find_blocks(context: SearchContext) -> list[PatronFinding]:
     """The search for the kinds that compare blocks with own fines."""
-    context.progress("reading penalties", len(context.penalties.names))
+    context.progress("reading penalties", len(context.penalty_kinds))
     search = BlockSearch(
-        context.gateway, context.org_units, context.reader, context.penalties, context.limits, context.bounds
+        context.gateway, context.org_units, context.reader, context.penalty_kinds, context.limits, context.bounds
     )
     found = search.run(context.homes)
     context.progress("reading people", len(found))
@@ -43,128 +33,102 @@ def find_blocks(context: SearchContext) -> list[PersonFinding]:
 
 
 class BlockSearch:
-    """Finds people of the first four kinds: over the limit and not blocked, and blocked and not over the limit."""
+    """Finds patrons of the first four kinds: over the limit and not blocked, and blocked and not over the limit."""
 
     def __init__(
         self,
         gateway: Gateway,
         org_units: OrgUnits,
         reader: GroupReader,
-        penalties: Penalties,
+        kinds: PenaltyKinds,
         limits: Limits,
         bounds: LimitBounds,
     ) -> None:
         self._gateway = gateway
         self._org_units = org_units
         self._reader = reader
-        self._penalties = penalties
-        self._limits = limits
+        self._kinds = kinds
+        self._deciding_reader = reader.deciding_by(limits)
         self._bounds = bounds
 
-    def run(self, homes: Collection[int]) -> list[PersonFinding]:
+    def run(self, homes: Collection[int]) -> list[PatronFinding]:
         """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), in no order.
 
         What the ILS answers is looked at once more with the balances read afterwards, which may have changed.
         """
         bounds = self._bounds
-        query = BlockQuery(bounds.lowest, bounds.highest, self._penalties.for_fines, homes, bounds.scoped)
-        questions = [query.not_blocked(), query.not_over(), query.by_hand()]
-        not_blocked, not_over, by_hand = self._gateway.map(self._patrons, questions)
-        people = self._people({patron.id: patron for patron in (*not_blocked, *not_over, *by_hand)})
-        groups = self._reader.of_numbers({patron.group for patron in by_hand}) if by_hand else {}
+        query = BlockQuery(bounds.lowest, bounds.highest, self._kinds.for_fines, homes, bounds.scoped)
+        # Set by set: 1.5 s for 3,414 people over 10.00 without the penalty, 0.34 s for the stale ones, of 200,243
+        # patrons. One call for each patron would be hours.
+        questions = [query.not_blocked(), query.not_over(), query.by_staff()]
+        not_blocked, not_over, by_staff = self._gateway.map(self._rows, questions)
+        members = self._deciding_reader.members({row.id: row for row in (*not_blocked, *not_over, *by_staff)}.values())
+        penalties = self._kinds.in_force(self._gateway, self._org_units, members)
+        groups = self._reader.of_numbers({row.group for row in by_staff}) if by_staff else {}
         return [
-            *self._not_blocked(people[patron.id] for patron in not_blocked),
-            *self._not_over(people[patron.id] for patron in not_over),
-            *self._by_hand((people[patron.id] for patron in by_hand), groups),
+            *self._not_blocked((members[row.id] for row in not_blocked), penalties),
+            *self._not_over((members[row.id] for row in not_over), penalties),
+            *self._by_staff((members[row.id] for row in by_staff), penalties, groups),
         ]
 
-    def _people(self, patrons: Mapping[int, Patron]) -> dict[int, _JudgedPatron]:
-        """Read what is needed of these patrons, and decide about each."""
-        members = self._reader.members(patrons.values())
-        profiles = {} if self._bounds.uniform else read_profiles(self._gateway, patrons)
-        debtors = [
-            OwnDebt(id, profiles.get(id, 0), patron.home_library, members[id].own_fines)
-            for id, patron in patrons.items()
-        ]
-        decided = decide_all(self._gateway, self._limits, debtors)
-        rows: dict[int, list[PenaltyRow]] = {}
-        for row in rows_in_force(self._gateway, patrons):
-            rows.setdefault(row.patron, []).append(row)
-        return {
-            id: _JudgedPatron(
-                patron,
-                replace(members[id], over_limit=decided[id].decision.blocked, limit=decided[id].decision.limit),
-                decided[id],
-                rows.get(id, ()),
-            )
-            for id, patron in patrons.items()
-        }
-
-    def _patrons(self, where: Query | None) -> list[Patron]:
+    def _rows(self, where: Query | None) -> list[PatronRow]:
         if where is None:
             return []
-        pages = self._gateway.pcrud.pages("au", where, select=FIELDS, page_size=_PAGE, concurrency=1)
-        return [patron for page in pages for patron in patrons_of(columns(page, *FIELDS))]
+        # One stretch: cut into several, the database would work out the same sets for each.
+        pages = self._gateway.pcrud.pages("au", where, select=PATRON_FIELDS, page_size=_PAGE, concurrency=1)
+        return [PatronRow(*row) for page in pages for row in columns(page, *PATRON_FIELDS)]
 
-    def _not_blocked(self, people: Iterable[_JudgedPatron]) -> Iterator[PersonFinding]:
-        for person in people:
-            blocked = any(row.penalty in self._penalties.for_fines for row in person.rows)
-            if person.member.over_limit and not blocked:
-                over_by = person.decided.decision.over_by
-                how = f"over the limit by {over_by:,.2f}" if over_by else "at the limit"
-                reason = f"Own fines are {how}, and the ILS has no block for fines.{self._limit_words(person)}"
-                yield PersonFinding(FindingKind.NOT_BLOCKED, person.member, person.patron.group, reason)
+    def _not_blocked(
+        self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]]
+    ) -> Iterator[PatronFinding]:
+        for member in members:
+            # Decided again by what was read afterwards: between the two somebody may have paid.
+            blocked = any(penalty.kind.id in self._kinds.for_fines for penalty in penalties[member.id])
+            if member.over_limit and not blocked:
+                over_by = member.decided.over_by
+                reason = Reason("over-limit", {"over_by": over_by}) if over_by else Reason("limit-reached")
+                yield self._finding(FindingKind.NOT_BLOCKED, member, reason)
 
-    def _not_over(self, people: Iterable[_JudgedPatron]) -> Iterator[PersonFinding]:
-        for person in people:
-            blocks = self._blocks(
-                row for row in person.rows if row.penalty in self._penalties.for_fines and row.staff is None
+    def _not_over(self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]]) -> Iterator[PatronFinding]:
+        for member in members:
+            blocks = tuple(
+                penalty
+                for penalty in penalties[member.id]
+                if penalty.kind.id in self._kinds.for_fines and not penalty.by_staff
             )
-            if blocks and not person.member.over_limit:
-                decision = person.decided.decision
-                at_limit = decision.limit.amount is not None and decision.own_balance == decision.limit.amount
-                why = (
-                    "Own fines are exactly at the limit: the ILS blocks there already."
-                    if at_limit
-                    else "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold."
-                )
-                reason = f"{why}{self._limit_words(person)}"
-                yield PersonFinding(FindingKind.NOT_OVER, person.member, person.patron.group, reason, blocks)
+            if blocks and not member.over_limit:
+                at_limit = member.limit.amount is not None and member.decided.own_balance == member.limit.amount
+                reason = Reason("exactly-at-limit" if at_limit else "not-over-limit")
+                yield self._finding(FindingKind.NOT_OVER, member, reason, blocks)
 
-    def _by_hand(self, people: Iterable[_JudgedPatron], groups: Mapping[int, GroupFines]) -> Iterator[PersonFinding]:
-        for person in people:
-            blocks = self._blocks(
-                row for row in person.rows if row.penalty in self._penalties.blocking and row.staff is not None
-            )
-            if not blocks or person.member.over_limit:
+    def _by_staff(
+        self, members: Iterable[Member], penalties: Mapping[int, list[Penalty]], groups: Mapping[int, Group]
+    ) -> Iterator[PatronFinding]:
+        for member in members:
+            blocks = tuple(penalty for penalty in penalties[member.id] if penalty.kind.blocks and penalty.by_staff)
+            if not blocks or member.over_limit:
                 continue
-            member, number = person.member, person.patron.group
-            group = groups.get(number)
+            group = groups.get(member.patron.group)
             together = group.combined_fines if group else member.own_fines
             known = group is not None and group.hidden_fines is not None
-            if _more_than_one_may_owe(together, person.decided.limit.limit) and together > member.own_fines:
-                kind = FindingKind.FOR_FAMILY
-                reason = "Own fines are within the limit, the group's are over it: probably blocked for the family's."
+            if _more_than_one_may_owe(together, member.limit) and together > member.own_fines:
+                kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
             elif known:
-                kind = FindingKind.BY_HAND
-                reason = "Own fines and the group's are within the limit: blocked for another reason, perhaps."
+                kind, reason = FindingKind.BY_HAND, Reason("group-within-limit")
             else:
-                kind = FindingKind.BY_HAND
-                reason = "Own fines are within the limit; what the group owes isn't known whole."
+                kind, reason = FindingKind.BY_HAND, Reason("group-not-known")
             shown = together if known or kind is FindingKind.FOR_FAMILY else None
-            yield PersonFinding(kind, member, number, f"{reason}{self._limit_words(person)}", blocks, shown)
+            yield self._finding(kind, member, reason, blocks, shown)
 
-    def _limit_words(self, person: _JudgedPatron) -> str:
-        """Where the limit comes from, and what it counts, where that isn't the same for everybody."""
-        if self._bounds.uniform:
-            return ""
-        decision = person.decided.decision
-        amount = "none" if decision.limit.amount is None else f"{decision.limit.amount:,.2f}"
-        counted = "" if decision.own_balance == person.member.own_fines else f"; it counts {decision.own_balance:,.2f}"
-        return f" Limit {amount} ({person.decided.limit.origin}){counted}."
-
-    def _blocks(self, rows: Iterable[PenaltyRow]) -> tuple[Block, ...]:
-        return tuple(self._penalties.block(row, self._org_units) for row in sorted(rows))
+    def _finding(
+        self,
+        kind: FindingKind,
+        member: Member,
+        reason: Reason,
+        blocks: tuple[Penalty, ...] = (),
+        group_fines: Decimal | None = None,
+    ) -> PatronFinding:
+        return PatronFinding(kind, member, reason, blocks, group_fines, limits_differ=not self._bounds.uniform)
 
 
 def _more_than_one_may_owe(together: Decimal, limit: Limit) -> bool:

@@ -8,13 +8,12 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.context import SearchContext
-from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.audit.findings import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.audit.limit_bounds import LimitBounds
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.groups import GroupReader
-from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, Penalties, Profiles, granted_at
-from evergreen_groups.limits import Limits, OneLimit
-from evergreen_groups.policy import Limit
+from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, Profiles, granted_at
+from evergreen_groups.limits import Limits
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
@@ -36,14 +35,19 @@ def build_audit(
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
     generated_at = datetime.now(UTC).astimezone()
+    # All classes in one request, rather than one for each when it is first met.
     gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", "aua")
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted_at(gateway))
+    # Naming the libraries that the account sees spares the permission function 2 ms for each patron of the others.
     homes = chosen if access.everywhere else (chosen or access.viewable) & access.viewable
     if chosen and not homes:
         raise PermissionDeniedError(
-            f"the account sees no patrons at {', '.join(criteria.orgs)}; grant it {VIEW_USER} there",
+            "the account sees no patrons at {places}",
+            advice="grant it {permission} there",
+            code="no-patrons-visible-there",
+            values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
             textcode="PERM_FAILURE",
             number=5000,
             permission=VIEW_USER,
@@ -51,19 +55,18 @@ def build_audit(
     settings = policy or PolicySettings()
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
-    reader = GroupReader(gateway, org_units, access, OneLimit(criteria.limit or Limit()))
+    reader = GroupReader(gateway, org_units, access)
     limits = Limits.read(gateway, settings, org_units)
     if settings.uniform:
         bounds = LimitBounds.only(settings.as_limit())
     else:
         bounds = LimitBounds.of(limits, Profiles.read(gateway), homes or [unit.id for unit in org_units])
-    penalties = Penalties.read(gateway, org_units)
     context = SearchContext(
         gateway=gateway,
         org_units=org_units,
         access=access,
         reader=reader,
-        penalties=penalties,
+        penalty_kinds=PenaltyKinds.read(gateway, org_units),
         limits=limits,
         bounds=bounds,
         chosen=chosen,
@@ -71,7 +74,7 @@ def build_audit(
         now=generated_at,
         progress=progress,
     )
-    people, groups = _searched(context)
+    patrons, groups = _searched(context)
     notes = (
         ()
         if access.everywhere
@@ -80,20 +83,20 @@ def build_audit(
             "looked at, and of groups with such members only what the others show.",
         )
     )
-    return Audit(generated_at, gateway.url, criteria, people, groups, notes, access.everywhere)
+    return Audit(generated_at, gateway.url, criteria, patrons, groups, notes, access.everywhere)
 
 
-def _searched(context: SearchContext) -> tuple[tuple[PersonFinding, ...], tuple[GroupFinding, ...]]:
-    """What the searches of all kinds find: people by kind, most owed first, and groups by kind and number."""
+def _searched(context: SearchContext) -> tuple[tuple[PatronFinding, ...], tuple[GroupFinding, ...]]:
+    """What the searches of all kinds find: patrons by kind, most owed first, and groups by kind and number."""
     order = {kind: place for place, kind in enumerate(FindingKind)}
     searches: list[Search] = [resolve_name(name) for name in dict.fromkeys(kind.search for kind in FindingKind)]
-    people: list[PersonFinding] = []
+    patrons: list[PatronFinding] = []
     groups: list[GroupFinding] = []
     for finding in chain.from_iterable(search(context) for search in searches):
-        if isinstance(finding, PersonFinding):
-            people.append(finding)
+        if isinstance(finding, PatronFinding):
+            patrons.append(finding)
         else:
             groups.append(finding)
-    people.sort(key=lambda found: (order[found.kind], -found.member.own_fines, found.member.id))
-    groups.sort(key=lambda found: (order[found.kind], found.group.group))
-    return tuple(people), tuple(groups)
+    patrons.sort(key=lambda found: (order[found.kind], -found.member.own_fines, found.member.id))
+    groups.sort(key=lambda found: (order[found.kind], found.group.number))
+    return tuple(patrons), tuple(groups)

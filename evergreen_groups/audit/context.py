@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit.findings import GroupFinding, PersonFinding
+    from evergreen_groups.audit.findings import GroupFinding, PatronFinding
     from evergreen_groups.audit.limit_bounds import LimitBounds
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import GroupReader
-    from evergreen_groups.ils import Access, OrgUnits, Penalties
+    from evergreen_groups.ils import Access, OrgUnits, PenaltyKinds
     from evergreen_groups.limits import Limits
     from evergreen_groups.progress import Progress
 
@@ -29,7 +29,7 @@ class SearchContext:
     org_units: OrgUnits
     access: Access
     reader: GroupReader
-    penalties: Penalties
+    penalty_kinds: PenaltyKinds
     limits: Limits
     bounds: LimitBounds
     chosen: Collection[int]
@@ -38,5 +38,5 @@ class SearchContext:
     progress: Progress
 
 
-Search: TypeAlias = "Callable[[SearchContext], Iterable[PersonFinding | GroupFinding]]"
+Search: TypeAlias = "Callable[[SearchContext], Iterable[PatronFinding | GroupFinding]]"
 """Finds everything of one kind or several; raises what the gateway does."""

@@ -1,4 +1,4 @@
-"""What an audit finds: people whose blocks and own fines don't fit together, and groups that look accidental."""
+"""What an audit finds: patrons whose blocks and own fines don't fit together, and groups that look accidental."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Self
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines, Member
-    from evergreen_groups.ils import Block
+    from collections.abc import Mapping
+
+    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.ils import Penalty
 
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
@@ -31,7 +33,7 @@ class FindingKind(Enum):
 
     A kind has a code (the value); ``search``, the function that finds it, as ``module:function``, which is named and
     not imported because searches stand above this module; ``about_groups``, whether it is a :class:`GroupFinding` and
-    not a :class:`PersonFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds that are
+    not a :class:`PatronFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds that are
     found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
     """
 
@@ -62,27 +64,39 @@ RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
 
 
 @dataclass(frozen=True, slots=True)
-class PersonFinding:
-    """One person whose blocks and own fines don't fit together.
+class Reason:
+    """Why something was found: ``code`` names the case, ``values`` are what it is about, by name.
 
-    ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the person's group owes together,
-    None where it doesn't matter or isn't known. ``reason`` is a sentence.
+    :mod:`evergreen_groups.render.audit` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PatronFinding:
+    """One patron whose blocks and own fines don't fit together.
+
+    ``blocks`` are the penalties that the finding is about; ``group_fines`` is what the patron's group owes together,
+    None where it doesn't matter or isn't known. ``limits_differ`` says that patrons have different limits, so that the
+    member's own is worth a word.
     """
 
     kind: FindingKind
     member: Member
-    group: int
-    reason: str
-    blocks: tuple[Block, ...] = ()
+    reason: Reason
+    blocks: tuple[Penalty, ...] = ()
     group_fines: Decimal | None = None
+    limits_differ: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
-    """A group with which something may be wrong. ``reasons`` are sentences."""
+    """A group with which something may be wrong, and why."""
 
-    group: GroupFines
-    reasons: tuple[str, ...]
+    group: Group
+    reasons: tuple[Reason, ...]
     kind: FindingKind = FindingKind.ACCIDENTAL
 
 
@@ -108,14 +122,14 @@ class Audit:
     generated_at: datetime
     gateway: str
     criteria: AuditCriteria
-    people: tuple[PersonFinding, ...]
+    patrons: tuple[PatronFinding, ...]
     groups: tuple[GroupFinding, ...]
     notes: tuple[str, ...] = ()
     complete: bool = True
 
-    def of_kind(self, kind: FindingKind) -> list[PersonFinding]:
-        """The findings about people of one kind, in their order."""
-        return [finding for finding in self.people if finding.kind is kind]
+    def of_kind(self, kind: FindingKind) -> list[PatronFinding]:
+        """The findings about patrons of one kind, in their order."""
+        return [finding for finding in self.patrons if finding.kind is kind]
 
     def groups_of_kind(self, kind: FindingKind) -> list[GroupFinding]:
         """The findings about groups of one kind, in their order."""

@@ -37,6 +37,7 @@ class LimitBounds:
         amounts = sorted((one.limit for one in found if one.limit.amount is not None), key=_strictness)
         return cls(
             lowest=amounts[0] if amounts else None,
+            # Somebody without a limit is never over one, so nobody may be left out as being over the highest.
             highest=amounts[-1] if amounts and all(one.limit.amount is not None for one in found) else None,
             scoped=any(one.scope is not None for one in found),
         )
@@ -49,4 +50,5 @@ class LimitBounds:
 
 
 def _strictness(limit: Limit) -> tuple[object, bool]:
+    # At one amount, reaching it is stricter than exceeding it.
     return limit.amount, limit.comparison is Comparison.EXCEEDS

@@ -14,6 +14,7 @@ from typing import Any
 from evergreen_groups.groups import GroupRange, Query, has_member
 from evergreen_groups.policy import Comparison, Limit
 
+# A penalty with a stop date in the future still blocks; archived ones stay in the table (pcrud-072).
 _IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}
 _OTHER: Query = {"id": {"<>": {"+d": "id"}}}
 _LEAD: Query = {"master_account": "t"}
@@ -40,6 +41,7 @@ class BlockQuery:
         """Over the limit, without a penalty for fines; None where there is no limit to be over."""
         if self.lowest is None:
             return None
+        # The lowest limit finds everybody who is over their own, and some who aren't: those go when it is decided.
         over = _over(self.lowest, without_credits=self.scoped)
         return self._patrons(_listed("in", over), _listed("not in", self._blocked_for_fines({})))
 
@@ -47,10 +49,11 @@ class BlockQuery:
         """With a penalty for fines that staff didn't set, and not over the limit."""
         return self._patrons(_listed("in", self._blocked_for_fines({"staff": None})), *self._within())
 
-    def by_hand(self) -> Query:
+    def by_staff(self) -> Query:
         """With a block that staff set, and not over the limit."""
         blocks = {
             "select": {"ausp": ["usr"]},
+            # What a penalty blocks stands in its kind (csp.block_list); an alert note blocks nothing (audit-017).
             "from": {"ausp": {"csp": {"fkey": "standing_penalty", "field": "id"}}},
             "where": {"+ausp": {"staff": {"<>": None}, **_IN_FORCE}, "+csp": {"block_list": {"<>": None}}},
         }
@@ -61,6 +64,7 @@ class BlockQuery:
         return {"deleted": "f", "-and": [*conditions, *home]}
 
     def _within(self) -> list[Query]:
+        # Where a limit counts fines of some libraries only, those who owe more elsewhere may still be within it.
         if self.highest is None or self.scoped:
             return []
         return [_listed("not in", _over(self.highest))]
@@ -79,6 +83,7 @@ def _over(limit: Limit, *, without_credits: bool = False) -> Query:
     total = {"balance_owed": {operator: {"transform": "sum", "value": f"{limit.amount:.2f}"}}}
     counted: Query = {"usr": {"=": {"+d": "id"}}, "xact_finish": None}
     if without_credits:
+        # A credit at a library that doesn't count would hide a debt at one that does.
         counted["balance_owed"] = {">": 0}
     own_fines = {
         "select": {"mbts": [{"column": "balance_owed", "transform": "sum", "aggregate": True}]},
@@ -131,6 +136,7 @@ class AccidentalGroups:
         patron: Query = {"deleted": "f"}
         if within.conditions():
             patron["-and"] = within.conditions()
+        # With its offset: the database compares instants, and its own time zone is anybody's guess.
         expired = {"expire_date": {"<": self.long_ago.isoformat(timespec="seconds")}}
         conditions: list[Query] = [
             has_member(_OTHER),

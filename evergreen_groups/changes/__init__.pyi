@@ -15,6 +15,7 @@ from .plans import GROUP as GROUP
 from .plans import Action as Action
 from .plans import Draft as Draft
 from .plans import PlannedGroup as PlannedGroup
+from .plans import PlanWarning as PlanWarning
 from .plans import Step as Step
 from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations

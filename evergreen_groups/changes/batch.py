@@ -13,7 +13,7 @@ from evergreen_groups.errors import ConfigurationError, PlanError
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.planner import Planner
-    from evergreen_groups.groups import FoundPatron
+    from evergreen_groups.groups import Card
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
@@ -38,16 +38,32 @@ def read_batch(path: Path) -> list[BatchLine]:
         PlanError: it has another header, or lines that can't be meant; every one is named.
     """
     try:
+        # Spreadsheets begin their UTF-8 with a byte order mark, which would become part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.reader(stream, strict=True))
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            "{path}: cannot be read: {reason}",
+            code="batch-not-read",
+            values={"path": path, "reason": error.strerror},
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PlanError(f"{path}: not a CSV file in UTF-8: {error}") from error
+        raise PlanError(
+            "{path}: not a CSV file in UTF-8: {reason}", code="batch-not-csv", values={"path": path, "reason": error}
+        ) from error
     if not rows or [cell.strip().casefold() for cell in rows[0]] != list(COLUMNS):
-        raise PlanError(f"{path}: the first line must be {','.join(COLUMNS)}")
+        raise PlanError(
+            "{path}: the first line must be {columns}",
+            code="batch-without-header",
+            values={"path": path, "columns": ",".join(COLUMNS)},
+        )
     if len(rows) > _MOST_LINES:
-        raise PlanError(f"{path}: more than {_MOST_LINES:,} lines; cut it into several files")
+        raise PlanError(
+            "{path}: more than {most:,} lines",
+            advice="cut it into several files",
+            code="batch-too-long",
+            values={"path": path, "most": _MOST_LINES},
+        )
     filled = ((number, [cell.strip() for cell in row]) for number, row in enumerate(rows[1:], 2) if any(row))
     lines = [BatchLine(number, *_three(cells)) for number, cells in filled]
     _complain((f"line {line.number}: {problem}" for line in lines for problem in _problems(line)), path)
@@ -92,20 +108,20 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
     for line, line_steps, line_unchanged in _steps(planner, lines, cards):
         unchanged.extend(f"line {line.number}: {text}" for text in line_unchanged)
         for step in line_steps:
-            earlier = origin.setdefault((step.person.id, step.field), line.number)
+            earlier = origin.setdefault((step.member.id, step.field), line.number)
             if earlier != line.number:
                 problems.append(f"line {line.number}: its patron is changed by line {earlier} already")
         steps.extend(line_steps)
-    moving = {step.person.id: origin[step.person.id, GROUP] for step in steps if step.field == GROUP}
+    moving = {step.member.id: origin[step.member.id, GROUP] for step in steps if step.field == GROUP}
     for line in lines:
-        if line.action in ("move", "merge") and cards[line.target].person.id in moving:
-            other = moving[cards[line.target].person.id]
+        if line.action in ("move", "merge") and cards[line.target].member.id in moving:
+            other = moving[cards[line.target].member.id]
             problems.append(f"line {line.number}: its target is moved by line {other}; put that in a file of its own")
     _complain(problems)
     return planner.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
-def _unknown(lines: Sequence[BatchLine], cards: dict[str, FoundPatron]) -> Iterator[str]:
+def _unknown(lines: Sequence[BatchLine], cards: dict[str, Card]) -> Iterator[str]:
     for line in lines:
         if line.barcode not in cards:
             yield f"line {line.number}: no patron in sight has this barcode"
@@ -114,11 +130,11 @@ def _unknown(lines: Sequence[BatchLine], cards: dict[str, FoundPatron]) -> Itera
 
 
 def _steps(
-    planner: Planner, lines: Sequence[BatchLine], cards: dict[str, FoundPatron]
+    planner: Planner, lines: Sequence[BatchLine], cards: dict[str, Card]
 ) -> Iterator[tuple[BatchLine, list[Step], list[str]]]:
     """The steps of each line, and what is so already."""
     make: dict[str, Callable[[BatchLine], tuple[list[Step], list[str]]]] = {
-        "move": lambda line: planner.moves([cards[line.barcode]], cards[line.target].person.group),
+        "move": lambda line: planner.moves([cards[line.barcode]], cards[line.target].member.patron.group),
         "remove": lambda line: planner.removals([cards[line.barcode]], lead=line.target == "lead"),
         "merge": lambda line: planner.merging(cards[line.barcode], cards[line.target]),
         "lead": lambda line: planner.leads(cards[line.barcode], on=line.target != "off"),
@@ -133,4 +149,8 @@ def _complain(problems: Iterator[str] | Sequence[str], path: Path | None = None)
     if found:
         more = f"; and {len(found) - _MOST_SHOWN} more" if len(found) > _MOST_SHOWN else ""
         where = f"{path}: " if path else ""
-        raise PlanError(f"{where}nothing was changed; " + "; ".join(found[:_MOST_SHOWN]) + more)
+        raise PlanError(
+            "{where}nothing was changed; {problems}",
+            code="batch-broken",
+            values={"where": where, "problems": "; ".join(found[:_MOST_SHOWN]) + more},
+        )

@@ -18,6 +18,7 @@ from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Sen
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.state import opened
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, account TEXT NOT NULL, at TEXT NOT NULL, action TEXT NOT NULL,
@@ -53,6 +54,7 @@ _NAME = "journal"
 _TABLES = ("entries", "steps", "events", "settled", "left_open", "sendings")
 _SETTLED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
 
+# So many are looked through at once; a mark after each would make the table as long as the journal.
 SETTLED_AT_ONCE = 500
 """After so many entries it is written down that they are settled."""
 
@@ -66,7 +68,7 @@ class Journal:
     """The journal file. One writer at a time: the lock of :mod:`evergreen_groups.state.directory` sees to that."""
 
     def __init__(self, directory: Path) -> None:
-        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES)
+        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES, version=_VERSION)
 
     def close(self) -> None:
         """Close the file."""
@@ -111,6 +113,7 @@ class Journal:
     def _transaction(self) -> Iterator[Cursor]:
         """Write what the block writes as a whole, or nothing of it."""
         with closing(self._database.cursor()) as cursor:
+            # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
@@ -123,6 +126,7 @@ class Journal:
     def record(self, step: int, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down what became of a step; it is on disk when this returns."""
         self._database.execute(
+            # Added, never changed: what was believed before a crash is what recovery has to go by.
             "INSERT INTO events (step, at, state, value, reason) VALUES (?, ?, ?, ?, ?)",
             (step, _now(), state.value, value, reason),
         )
@@ -143,7 +147,13 @@ class Journal:
             "SELECT id, gateway, account, at, action, undoes FROM entries WHERE id = ?", (id,)
         ).fetchone()
         if row is None:
-            raise NotFoundError(f"the journal has no entry {id}; `journal` lists them", textcode="ENTRY_NOT_FOUND")
+            raise NotFoundError(
+                "the journal has no entry {entry}",
+                advice="`journal` lists them",
+                code="no-such-entry",
+                values={"entry": id},
+                textcode="ENTRY_NOT_FOUND",
+            )
         number, gateway, account, at, action, undoes = row
         return JournalEntry(
             number, gateway, account, datetime.fromisoformat(at), action, undoes, tuple(self._steps(id))

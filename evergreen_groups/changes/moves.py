@@ -49,13 +49,13 @@ class Plan:
 
         def apply_step(position: int, journaled: JournaledStep) -> StepOutcome:
             step = steps[position]
-            waiting = waits.get(step.person.id)
+            waiting = waits.get(step.member.id)
             outcome = PatronChange(self._gateway, step, journaled, waits_until=waiting).apply()
             if outcome.sent is not None and not outcome.sent.protected:
-                waits[step.person.id] = outcome.sent.sending.until
+                waits[step.member.id] = outcome.sent.sending.until
             return outcome
 
-        new = [NewStep(step.person.id, step.field, step.before, step.after) for step in steps]
+        new = [NewStep(step.member.id, step.field, step.before, step.after) for step in steps]
         with self._changes.begin() as journal:
             open_changes = [it for it in self._changes.open_changes(journal) if it.field != PENALTIES]
             waits.update((it.patron, it.sending.until) for it in open_changes if it.may_land and not it.protected)
@@ -116,7 +116,10 @@ class Moves:
         found = self.entry(entry)
         if found.gateway != self._gateway.url:
             raise NotFoundError(
-                f"the journal's entry {entry} is of another gateway, {found.gateway}", textcode="ENTRY_NOT_FOUND"
+                "the journal's entry {entry} is of another gateway, {gateway}",
+                textcode="ENTRY_NOT_FOUND",
+                code="entry-of-another-gateway",
+                values={"entry": entry, "gateway": found.gateway},
             )
         return Plan(self._planner.undo(found), self._gateway, self._changes, entry)
 

@@ -12,7 +12,9 @@ from evergreen_groups.changes.plans import GROUP, Step
 from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.errors import (
     CollisionError,
+    DataError,
     EventError,
+    EvergreenGroupsError,
     GatewayError,
     RequestTooLargeError,
     ServiceNotFoundError,
@@ -63,19 +65,19 @@ class PatronChange:
                 outcome = self._try()
                 if outcome is not None:
                     return outcome
-        except GatewayError as error:
+        except (GatewayError, DataError) as error:
             if self._sent is None:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # What came of it can't be found out now: the step stays open and the next run recovers it.
             reason = "it was sent, and the connection was lost"
             return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
         if self._sent is not None:
-            return self._open(judge(self._gateway, self._sent, read_patron(self._gateway, self._step.person.id)))
+            return self._open(judge(self._gateway, self._sent, read_patron(self._gateway, self._step.member.id)))
         return self._ended(StepState.FAILED, reason=f"{self._last_reason}, {TRIES} times")
 
     def _try(self) -> StepOutcome | None:
         """One try; None where it has to be tried again."""
-        before = read_patron(self._gateway, self._step.person.id)
+        before = read_patron(self._gateway, self._step.member.id)
         landing = Landing(StepState.NOT_DONE) if self._sent is None else judge(self._gateway, self._sent, before)
         if landing.state in (StepState.DONE, StepState.FAILED):
             return self._landed(landing)
@@ -101,7 +103,10 @@ class PatronChange:
             self._last_reason = "the record was changed by somebody else"
             return None
         except (EventError, RequestTooLargeError) as error:
-            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+            self._sent = former
+            if former is None:
+                return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+            return self._open(judge(self._gateway, former, read_patron(self._gateway, former.patron)))
         except TransportError as error:
             if not (error.sent or isinstance(error, ServiceNotFoundError)):  # nothing has left this machine
                 self._sent = former
@@ -145,7 +150,7 @@ class PatronChange:
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
             return "the account can't see this patron any more"
-        if bool(record.deleted) and not self._step.person.deleted:
+        if bool(record.deleted) and not self._step.member.patron.deleted:
             return "the account has been deleted meanwhile"
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
@@ -154,7 +159,7 @@ class PatronChange:
 
     def _compared(self, before: Record, answer: str | int) -> StepOutcome:
         """Hold the record against what it was, after a clear yes: the one field changed, and no other."""
-        after = read_patron(self._gateway, self._step.person.id)
+        after = read_patron(self._gateway, self._step.member.id)
         now = value_of(after, self._step.field)
         if after is None or now is None:
             return self._open(Landing(StepState.SENDING, reason="sent, but the account can't see this patron any more"))
@@ -191,7 +196,7 @@ class PatronChange:
         value: int | None = None,
         reason: str = "",
         effects: tuple[SideEffect, ...] = (),
-        error: GatewayError | None = None,
+        error: EvergreenGroupsError | None = None,
     ) -> StepOutcome:
         self._journaled.record(state, value=value, reason=reason)
         return StepOutcome(self._step, state, value, reason, effects, error)
@@ -211,7 +216,9 @@ def _last_xact_id(answer: Any, record: Record) -> str:
     try:
         values = answer["__p"]
         if answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id):
-            return str(values[positions["last_xact_id"]])
+            mark = values[positions["last_xact_id"]]
+            if isinstance(mark, str) and mark:
+                return mark
     except (TypeError, KeyError, IndexError):
         pass
     raise UnclearAnswer

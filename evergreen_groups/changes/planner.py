@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, StepState
 from evergreen_groups.changes.patron_record import read_patron
-from evergreen_groups.changes.plans import GROUP, LEAD, Action, Draft, Step, group_changes, warnings_about
+from evergreen_groups.changes.plans import (
+    GROUP,
+    LEAD,
+    Action,
+    Draft,
+    PlanWarning,
+    Step,
+    group_changes,
+    warnings_about,
+)
 from evergreen_groups.errors import PlanError
-from evergreen_groups.groups import FoundPatron, MembershipReader
+from evergreen_groups.groups import Card, MembershipReader
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Person
+    from evergreen_groups.groups import Member
 
 
 class Planner:
@@ -25,7 +34,7 @@ class Planner:
         self._gateway = gateway
         self._reader = MembershipReader(gateway)
 
-    def find(self, barcodes: Sequence[str]) -> list[FoundPatron]:
+    def find(self, barcodes: Sequence[str]) -> list[Card]:
         """Look up patrons by card.
 
         Raises:
@@ -36,32 +45,38 @@ class Planner:
         if missing:
             numbers = ", ".join(f"number {position}" for position in missing)
             raise PlanError(
-                f"no patron in sight has this barcode: {numbers} of {len(barcodes)} given. Check the digits, and that "
-                "the account has VIEW_USER at the patron's home library"
+                "no patron in sight has this barcode: {numbers} of {count} given",
+                advice="check the digits, and that the account has VIEW_USER at the patron's home library",
+                code="barcodes-unknown",
+                values={"numbers": numbers, "count": len(barcodes)},
             )
-        people = [found[barcode].person.id for barcode in barcodes]
-        if len(set(people)) < len(people):
-            raise PlanError("two of the barcodes belong to the same patron; name each patron once")
+        patrons = [found[barcode].member.id for barcode in barcodes]
+        if len(set(patrons)) < len(patrons):
+            raise PlanError(
+                "two of the barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
+            )
         return [found[barcode] for barcode in barcodes]
 
-    def cards(self, barcodes: Sequence[str]) -> dict[str, FoundPatron]:
+    def cards(self, barcodes: Sequence[str]) -> dict[str, Card]:
         """Look up patrons by card; barcodes that nobody in sight has are left out."""
         return self._reader.by_barcodes(barcodes)
 
     def move(self, barcodes: Sequence[str], to: str) -> Draft:
         """Plan to move patrons into the group of the patron with barcode ``to``."""
+        # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
+        # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
         target = self.find([to])[0]
         found = self.find(barcodes)
-        return self.draft(Action.MOVE, *self.moves(found, target.person.group), cards=[*found, target])
+        return self.draft(Action.MOVE, *self.moves(found, target.member.patron.group), cards=[*found, target])
 
-    def moves(self, found: Iterable[FoundPatron], group: int) -> tuple[list[Step], list[str]]:
+    def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
         """The steps that bring patrons into a group, and who is in it already."""
         steps, unchanged = [], []
         for entry in found:
-            if entry.person.group == group:
-                unchanged.append(f"{entry.person.name} is already in group {group}")
+            if entry.member.patron.group == group:
+                unchanged.append(f"{entry.member.name} is already in group {group}")
             else:
-                steps.append(Step(entry.person, GROUP, group))
+                steps.append(Step(entry.member, GROUP, group, entry.account))
         return steps, unchanged
 
     def remove(self, barcodes: Sequence[str], *, lead: bool = False) -> Draft:
@@ -69,18 +84,20 @@ class Planner:
         found = self.find(barcodes)
         return self.draft(Action.REMOVE, *self.removals(found, lead=lead), cards=found)
 
-    def removals(self, found: Sequence[FoundPatron], *, lead: bool = False) -> tuple[list[Step], list[str]]:
+    def removals(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
         """The steps that give patrons groups of their own, and who is alone already."""
-        groups = self._reader.groups({entry.person.group for entry in found})
+        groups = self._reader.by_groups({entry.member.patron.group for entry in found}).groups
         steps, unchanged = [], []
         for entry in found:
-            person = entry.person
-            if groups[person.group].size == 1:
-                unchanged.append(f"{person.name} is already alone in group {person.group}")
+            member, number = entry.member, entry.member.patron.group
+            if groups[number].member_count == 1:
+                unchanged.append(f"{member.name} is already alone in group {number}")
             else:
-                steps.append(Step(person, GROUP, None))
-            if lead and not person.group_lead:
-                steps.append(Step(person, LEAD, 1))
+                steps.append(Step(member, GROUP, None, entry.account))
+            # Only where it was asked for: usergroup.new makes a lead by any true value (usergroup-new-006), and never
+            # takes the mark off again (usergroup-new-005).
+            if lead and not member.group_lead:
+                steps.append(Step(member, LEAD, 1, entry.account))
         return steps, unchanged
 
     def merge(self, source: str, to: str) -> Draft:
@@ -89,34 +106,38 @@ class Planner:
         steps, unchanged = self.merging(source_card, target)
         return self.draft(Action.MERGE, steps, unchanged, cards=[source_card, target])
 
-    def merging(self, source: FoundPatron, target: FoundPatron) -> tuple[list[Step], list[str]]:
+    def merging(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
         """The steps that bring a whole group into another.
 
         Raises:
             PlanError: the group has members whom the account can't see, so not everyone could be moved.
         """
-        number = source.person.group
-        if number == target.person.group:
+        number = source.member.patron.group
+        if number == target.member.patron.group:
             return [], [f"they are already in the same group, {number}"]
-        group = self._reader.groups([number])[number]
-        if group.hidden_ids:
+        read = self._reader.by_groups([number])
+        group = read.groups[number]
+        if not group.complete:
             raise PlanError(
-                f"group {number} has members that the account can't see ({len(group.hidden_ids)}); merging would leave "
-                "them behind. Move the others by barcode, or use an account that sees them"
+                "group {group} has members that the account can't see ({count}); merging would leave them behind",
+                advice="move the others by barcode, or use an account that sees them",
+                code="merging-hidden-members",
+                values={"group": number, "count": group.hidden_member_count},
             )
-        return [Step(member, GROUP, target.person.group) for member in group.members], []
+        to = target.member.patron.group
+        return [Step(member, GROUP, to, read.accounts[member.id]) for member in group.members], []
 
     def lead(self, barcode: str, *, off: bool = False) -> Draft:
         """Plan to make a patron group lead, or no longer."""
         found = self.find([barcode])
         return self.draft(Action.LEAD, *self.leads(found[0], on=not off), cards=found)
 
-    def leads(self, found: FoundPatron, *, on: bool) -> tuple[list[Step], list[str]]:
+    def leads(self, found: Card, *, on: bool) -> tuple[list[Step], list[str]]:
         """The step that sets or clears the mark of a group lead, and who has it so already."""
-        person = found.person
-        if person.group_lead == on:
-            return [], [f"{person.name} is {'already' if on else 'not'} a group lead"]
-        return [Step(person, LEAD, int(on))], []
+        member = found.member
+        if member.group_lead == on:
+            return [], [f"{member.name} is {'already' if on else 'not'} a group lead"]
+        return [Step(member, LEAD, int(on), found.account)], []
 
     def undo(self, entry: JournalEntry) -> Draft:
         """Plan to put back those who are still where a journal entry put them, and say who isn't and why.
@@ -125,47 +146,58 @@ class Planner:
             PlanError: the entry is a recalculation of penalties.
         """
         if any(step.field == PENALTIES for step in entry.steps):
-            raise PlanError("a recalculation can't be taken back: the ILS decides which penalties there are")
-        people = self._as_written(self._reader.by_ids({step.patron for step in entry.steps}))
+            raise PlanError(
+                "a recalculation can't be taken back: the ILS decides which penalties there are",
+                code="recalculation-final",
+            )
+        read = self._reader.by_ids({step.patron for step in entry.steps})
+        members = self._as_written(read.members)
         steps, unchanged = [], []
+        # The last first, as one goes back.
         for step in reversed(entry.steps):
-            person = people.get(step.patron)
+            member = members.get(step.patron)
             if step.state is not StepState.DONE:
                 state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
                 unchanged.append(f"patron {step.patron}: that change {state}")
                 continue
-            if person is None:
+            if member is None:
                 unchanged.append(f"patron {step.patron} can't be seen by the account any more")
                 continue
-            now = person.group if step.field == GROUP else int(person.group_lead)
+            # Taken back only where the ILS still has what was put there: a later change is somebody else's.
+            now = member.patron.group if step.field == GROUP else int(member.group_lead)
             if now != step.value:
                 what = f"in group {now}" if step.field == GROUP else ("a group lead" if now else "no group lead")
-                unchanged.append(f"{person.name} has been changed since and is now {what}")
+                unchanged.append(f"{member.name} has been changed since and is now {what}")
             elif now != step.before:
-                steps.append(Step(person, step.field, step.before))
+                steps.append(Step(member, step.field, step.before, read.accounts[member.id]))
         return self.draft(Action.UNDO, steps, unchanged)
 
-    def _as_written(self, people: Mapping[int, Person]) -> dict[int, Person]:
-        """Patrons with the group and the mark as lead that they have where changes are written.
+    def _as_written(self, members: Mapping[int, Member]) -> dict[int, Member]:
+        """Members with the group and the mark as lead that they have where changes are written.
 
         Where plain reads go to a copy of the database, it may not know yet what is to be taken back.
         """
         found = {}
-        for id, record in zip(people, self._gateway.map(partial(read_patron, self._gateway), people), strict=True):
+        for id, record in zip(members, self._gateway.map(partial(read_patron, self._gateway), members), strict=True):
             if record is not None:
                 lead = bool(record.master_account)
-                found[id] = replace(people[id], group=int(record.usrgroup), group_lead=lead)
+                patron = replace(members[id].patron, group=int(record.usrgroup), group_lead=lead)
+                found[id] = replace(members[id], patron=patron)
         return found
 
     def draft(
-        self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Iterable[FoundPatron] = ()
+        self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Iterable[Card] = ()
     ) -> Draft:
         """Put a plan together: the groups before and after, and the warnings."""
         moves = [step for step in steps if step.field == GROUP]
-        numbers = {step.person.group for step in moves} | {step.after for step in moves if step.after is not None}
-        groups = self._reader.groups(numbers)
-        people = {step.person.id for step in moves} | {m.id for group in groups.values() for m in group.members}
-        addresses = self._reader.addresses(people) if any(step.after is not None for step in moves) else {}
-        warnings = [f"the card given for {card.person.name} is not active" for card in cards if not card.card_active]
+        left = {step.member.patron.group for step in moves}
+        joined = {step.after for step in moves if step.after is not None}
+        groups = self._reader.by_groups(left | joined).groups
+        patrons = {step.member.id for step in moves} | {m.id for group in groups.values() for m in group.members}
+        # Nobody is a stranger in a group of their own.
+        addresses = self._reader.addresses(patrons) if any(step.after is not None for step in moves) else {}
+        warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(warnings_about(steps, groups, addresses))
-        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(warnings), tuple(unchanged))
+        # The same is said once, whatever number of steps it is true of.
+        once = {(warning.code, *warning.values.items()): warning for warning in warnings}
+        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged))

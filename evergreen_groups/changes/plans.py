@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Membership, Person
+    from decimal import Decimal
+
+    from evergreen_groups.groups import Group, Member, Patron, PatronAccount
 
 GROUP = "usrgroup"
 LEAD = "master_account"
@@ -32,33 +33,68 @@ class Action(Enum):
 class Step:
     """One change of one field of one patron.
 
-    ``field`` is ``GROUP`` or ``LEAD``; ``after`` is the group to move to (None: a new one of their own), or 0 or 1.
+    ``field`` is ``GROUP`` or ``LEAD``; ``after`` is the group to move to (None: a new one of their own), or 0 or 1;
+    ``account`` is the state of the patron's account.
     """
 
-    person: Person
+    member: Member
     field: str
     after: int | None
+    account: PatronAccount
 
     @property
     def before(self) -> int:
         """What the field had when the plan was made."""
-        return self.person.group if self.field == GROUP else int(self.person.group_lead)
+        return self.member.patron.group if self.field == GROUP else int(self.member.group_lead)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedGroup:
-    """A group before and after: its members in sight and what they owe together, for information only.
+    """A group that a plan changes: ``before`` is the group as it is (None: a new one), ``after`` who is in it then.
 
-    ``number`` is None for a new group. ``hidden_count`` members are hidden from the account; what they owe is in both
-    totals as far as the ILS tells.
+    ``after`` has the visible members alone. What they owe together is for information only; what hidden members owe is
+    in both totals, as far as the ILS says.
     """
 
-    number: int | None
-    before: tuple[Person, ...]
-    after: tuple[Person, ...]
-    total_before: Decimal
-    total_after: Decimal
-    hidden_count: int = 0
+    before: Group | None
+    after: tuple[Member, ...]
+
+    @property
+    def number(self) -> int | None:
+        """The group's number, None for a new one."""
+        return self.before.number if self.before else None
+
+    @property
+    def members_before(self) -> tuple[Member, ...]:
+        """The visible members before the plan is applied."""
+        return self.before.members if self.before else ()
+
+    @property
+    def hidden_member_count(self) -> int:
+        """How many members are hidden from the account."""
+        return self.before.hidden_member_count if self.before else 0
+
+    @property
+    def total_before(self) -> Decimal:
+        """What all members owe together before the plan is applied."""
+        return self.before.combined_fines if self.before else NOTHING
+
+    @property
+    def total_after(self) -> Decimal:
+        """What all members owe together after it."""
+        hidden = self.before.hidden_fines if self.before else None
+        return sum((member.own_fines for member in self.after), NOTHING) + (hidden or NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanWarning:
+    """Something to look at before agreeing: ``code`` names the case, ``values`` are what it is about, by name.
+
+    :func:`evergreen_groups.render.warning_words` puts it into words.
+    """
+
+    code: str
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,91 +104,81 @@ class Draft:
     action: Action
     steps: tuple[Step, ...]
     groups: tuple[PlannedGroup, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
     unchanged: tuple[str, ...] = ()
 
 
-def group_changes(steps: Sequence[Step], groups: Mapping[int, Membership]) -> tuple[PlannedGroup, ...]:
+def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[PlannedGroup, ...]:
     """What the steps do to each group that loses or gains a member (those that lose one first), and each new group.
 
     ``groups`` has every group that a patron leaves or joins.
     """
     moves = [step for step in steps if step.field == GROUP]
-    leaving = {step.person.id for step in moves}
-    left = sorted({step.person.group for step in moves})
+    leaving = {step.member.id for step in moves}
+    left = sorted({step.member.patron.group for step in moves})
     joined = sorted({step.after for step in moves if step.after is not None} - set(left))
     found = []
     for number in left + joined:
-        arriving = [step.person for step in moves if step.after == number]
-        found.append(_change(groups[number], leaving, arriving))
-    alone = [step.person for step in moves if step.after is None]
-    return (*found, *(PlannedGroup(None, (), (person,), NOTHING, person.own_fines) for person in alone))
-
-
-def _change(group: Membership, leaving: set[int], arriving: Iterable[Person]) -> PlannedGroup:
-    after = (*(member for member in group.members if member.id not in leaving), *arriving)
-    moved = sum((member.own_fines for member in after), NOTHING) - sum((m.own_fines for m in group.members), NOTHING)
-    return PlannedGroup(
-        group.group, group.members, after, group.total, group.total + moved, hidden_count=len(group.hidden_ids)
-    )
+        arriving = [step.member for step in moves if step.after == number]
+        staying = (member for member in groups[number].members if member.id not in leaving)
+        found.append(PlannedGroup(groups[number], (*staying, *arriving)))
+    return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))
 
 
 def warnings_about(
     steps: Sequence[Step],
-    groups: Mapping[int, Membership],
+    groups: Mapping[int, Group],
     addresses: Mapping[int, frozenset[tuple[str, str]]],
-) -> tuple[str, ...]:
+) -> Iterator[PlanWarning]:
     """What somebody should look at before agreeing: about the patrons, and about the groups they leave and join."""
-    found: list[str] = []
     moves = [step for step in steps if step.field == GROUP]
-    leaving = {step.person.id for step in moves}
+    leaving = {step.member.id for step in moves}
     for step in steps:
-        found.extend(_about_account(step.person))
+        yield from _about_account(step)
     for step in moves:
-        if step.after is not None and _is_stranger(step.person, groups[step.after].members, addresses):
-            found.append(
-                f"{step.person.name} shares neither surname nor address nor library with anybody in group {step.after}"
-            )
-    for number in sorted({step.person.group for step in moves}):
-        found.extend(_about_those_left(groups[number], leaving))
+        if step.after is not None and _is_stranger(step.member.patron, groups[step.after].members, addresses):
+            yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": step.after})
+    for number in sorted({step.member.patron.group for step in moves}):
+        yield from _about_those_left(groups[number], leaving)
     for number in sorted(groups):
-        if groups[number].hidden_ids:
-            found.append(f"group {number} has members that the account can't see ({len(groups[number].hidden_ids)})")
-    return tuple(dict.fromkeys(found))
+        if not groups[number].complete:
+            yield PlanWarning("hidden-members", {"group": number, "count": groups[number].hidden_member_count})
 
 
-def _about_account(person: Person) -> Iterable[str]:
-    for holds, words in (
-        (person.deleted, "is deleted"),
-        (person.barred, "is barred"),
-        (not person.active and not person.deleted, "is not active"),
-        (person.expired, "has expired"),
+def _about_account(step: Step) -> Iterator[PlanWarning]:
+    patron, account = step.member.patron, step.account
+    for holds, code in (
+        # The ILS moves deleted patrons without a word (deleted-user-002).
+        (patron.deleted, "account-deleted"),
+        (account.barred, "account-barred"),
+        (not account.active and not patron.deleted, "account-not-active"),
+        (account.expired, "account-expired"),
     ):
         if holds:
-            yield f"the account of {person.name} {words}"
+            yield PlanWarning(code, {"name": patron.name})
 
 
-def _about_those_left(group: Membership, leaving: set[int]) -> Iterable[str]:
+def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
     """A group that is left without a lead, or without anybody."""
     stays = [member for member in group.members if member.id not in leaving]
-    if not stays and not group.hidden_ids and len(group.members) > 1:
-        yield f"group {group.group} will be empty"
-    elif not stays and not group.hidden_ids:
-        yield f"the last member leaves group {group.group}"
+    if not stays and group.complete and len(group.members) > 1:
+        yield PlanWarning("group-left-empty", {"group": group.number})
+    elif not stays and group.complete:
+        yield PlanWarning("last-member-leaves", {"group": group.number})
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):
-        names = " and ".join(member.name for member in leads)
-        yield f"{names} leads group {group.group}; {len(stays)} stay behind without a lead"
+        names = tuple(member.name for member in leads)
+        yield PlanWarning("left-without-lead", {"names": names, "group": group.number, "count": len(stays)})
 
 
 def _is_stranger(
-    person: Person, members: Sequence[Person], addresses: Mapping[int, frozenset[tuple[str, str]]]
+    patron: Patron, members: Sequence[Member], addresses: Mapping[int, frozenset[tuple[str, str]]]
 ) -> bool:
     """Whether a patron has surname, address and library in common with nobody of a group that isn't empty."""
-    others = [member for member in members if member.id != person.id]
+    others = [member.patron for member in members if member.id != patron.id]
     return bool(others) and not any(
-        member.surname.casefold() == person.surname.casefold()
-        or member.home_library == person.home_library
-        or addresses.get(member.id, frozenset()) & addresses.get(person.id, frozenset())
-        for member in others
+        other.family_name.casefold() == patron.family_name.casefold()
+        or other.home_library.id == patron.home_library.id
+        or addresses.get(other.id, frozenset()) & addresses.get(patron.id, frozenset())
+        for other in others
     )

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PersonFinding
+from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.landing import may_come_in, new_sending
 from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
-from evergreen_groups.changes.recovery import STOPPING, refusal
+from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.errors import (
+    DataError,
     EventError,
+    EvergreenGroupsError,
     GatewayError,
     RequestTooLargeError,
     ServiceNotFoundError,
@@ -45,7 +47,7 @@ class Attempt:
     state: StepState
     settled: bool = False
     reason: str = ""
-    error: GatewayError | None = None
+    error: EvergreenGroupsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,11 @@ class Recalculated:
     ``settled`` says that the finding doesn't hold any more; ``state`` is how far the call went.
     """
 
-    finding: PersonFinding
+    finding: PatronFinding
     state: StepState
     settled: bool = False
     reason: str = ""
-    error: GatewayError | None = None
+    error: EvergreenGroupsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,9 @@ class Recalculations:
     stopped: GatewayError | None = None
 
 
-def recalculable(audit: Audit) -> list[PersonFinding]:
+def recalculable(audit: Audit) -> list[PatronFinding]:
     """The findings that a recalculation may settle, one for each person."""
-    found = {finding.member.id: finding for finding in audit.people if finding.kind in RECALCULABLE}
+    found = {finding.member.id: finding for finding in audit.patrons if finding.kind in RECALCULABLE}
     return list(found.values())
 
 
@@ -86,7 +88,7 @@ class Recalculator:
         self._gateway = gateway
         self._changes = JournaledChanges(gateway, state_directory, account)
 
-    def recalculate(self, findings: Sequence[PersonFinding], progress: Progress = silent) -> Recalculations:
+    def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.
 
         Raises:
@@ -174,7 +176,7 @@ class _Recalculation:
         """
         try:
             before = self._reader.read(self._patron)
-        except GatewayError as error:
+        except (GatewayError, DataError) as error:
             return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
         obstacle = self._obstacle(before)
         if before is None or obstacle:
@@ -183,11 +185,12 @@ class _Recalculation:
         self._journaled.record_sending(sending)
         try:
             clear = self._send()
-            after = self._reader.read_again(self._patron, before)
-        except STOPPING as error:
-            return Attempt(StepState.SENDING, reason="it was sent, and the connection was lost", error=error)
         except GatewayError as error:
-            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+            return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
+        try:
+            after = self._reader.read_again(self._patron, before)
+        except (GatewayError, DataError) as error:
+            return Attempt(StepState.SENDING, reason="it was sent, and what came of it can't be read", error=error)
         if not clear and after.in_force == before.in_force:
             return self._open(sending)
         return self._compared(before, after)
@@ -196,7 +199,7 @@ class _Recalculation:
         """Why nothing is to be sent; empty where nothing speaks against it."""
         if penalties is None:
             return "the account can't see this patron any more"
-        if any(row.staff is not None and row.penalty in self._touched(penalties) for row in penalties.in_force):
+        if any(row.staff is not None and row.kind in self._touched(penalties) for row in penalties.in_force):
             return "a block of theirs was set by staff, and a recalculation might remove it"
         return ""
 
@@ -216,7 +219,7 @@ class _Recalculation:
         library has put in place of the one for overdue items, say, is removed (``penalties-update-022``).
 
         Raises:
-            EventError: a clear no.
+            GatewayError: a clear no, or there was no connection.
         """
         try:
             answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
@@ -250,7 +253,7 @@ class _Recalculation:
 
     def _is_blocked(self, rows: Sequence[PenaltyRow]) -> bool:
         kinds = {PATRON_EXCEEDS_FINES, *self._for_fines.values()}
-        return any(row.penalty in kinds and row.staff is None for row in rows)
+        return any(row.kind in kinds and row.staff is None for row in rows)
 
     def _open(self, sending: Sending) -> Attempt:
         """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""
@@ -265,7 +268,11 @@ class _Recalculation:
         settled: bool = False,
         reason: str,
         value: int | None = None,
-        error: GatewayError | None = None,
+        error: EvergreenGroupsError | None = None,
     ) -> Attempt:
         self._journaled.record(state, value=value, reason=reason)
         return Attempt(state, settled, reason, error)
+
+
+def _refused(gateway: Gateway, error: GatewayError) -> str:
+    return "there was no connection" if isinstance(error, TransportError) else refusal(gateway, error)

@@ -2,7 +2,11 @@ from . import logs as logs
 from .application import main as main
 from .invocation import Invocation as Invocation
 from .options import Checked as Checked
+from .options import given as given
+from .options import one_limit as one_limit
 from .options import output_options as output_options
+from .options import setting_options as setting_options
+from .options import with_given as with_given
 from .output import standard_output as standard_output
 from .terminal import terminal_progress as terminal_progress
 from .terminal import terminal_width as terminal_width

@@ -129,7 +129,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _say("interrupted")
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
-        _say(str(error))
+        _say(str(error), error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`); nothing more can be written, not even at exit.
@@ -141,11 +141,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else exit_status.DONE
 
 
-def _say(message: str) -> None:
-    """Write one line about an error."""
+def _say(message: str, code: str = "") -> None:
+    """Write one line about an error; ``code`` is for programs."""
     from evergreen_groups.cli import logs
 
-    logs.say(message, error=True)
+    logs.say(message, error=True, code=code)
 
 
 def _show(problem: click.ClickException) -> None:

@@ -14,6 +14,7 @@ import click
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = "evergreen_groups"
+_CODE = "code"
 
 
 class _OneLine(logging.Formatter):
@@ -26,7 +27,10 @@ class _OneLine(logging.Formatter):
 
 
 class _JsonLine(logging.Formatter):
-    """One JSON object an event: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``, ``exception`` if any."""
+    """One JSON object an event: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``.
+
+    For an error of ours ``code`` as well, and ``exception`` where there is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         event = {
@@ -35,8 +39,9 @@ class _JsonLine(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        origin = _origin(record)
-        return json.dumps({**event, "exception": origin} if origin else event, ensure_ascii=False)
+        more = {"code": getattr(record, _CODE, ""), "exception": _origin(record)}
+        event |= {name: value for name, value in more.items() if value}
+        return json.dumps(event, ensure_ascii=False)
 
 
 class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # the class takes no argument at run time
@@ -60,18 +65,23 @@ def as_json() -> bool:
     return any(isinstance(handler.formatter, _JsonLine) for handler in logging.getLogger().handlers)
 
 
-def say(message: str, *, error: bool = False) -> None:
-    """Tell the user something on standard error: an error, or what must be known of a result; one line or one event."""
-    click.echo(said(message, error=error), err=True)
+def say(message: str, *, error: bool = False, code: str = "") -> None:
+    """Tell the user something on standard error: an error, or what must be known of a result; one line or one event.
+
+    ``code`` is that of an error, for programs.
+    """
+    click.echo(said(message, error=error, code=code), err=True)
 
 
-def said(message: str, *, error: bool = False) -> str:
+def said(message: str, *, error: bool = False, code: str = "") -> str:
     """What :func:`say` says."""
     line = " ".join(message.split())
     if not as_json():
         return f"evergreen-groups: {line}"
     level = logging.ERROR if error else logging.WARNING
-    return _JsonLine().format(logging.LogRecord(_PACKAGE, level, __file__, 0, line, None, None))
+    record = logging.LogRecord(_PACKAGE, level, __file__, 0, line, None, None)
+    setattr(record, _CODE, code)
+    return _JsonLine().format(record)
 
 
 def _origin(record: logging.LogRecord) -> str:

@@ -1,32 +1,94 @@
-"""Option values, checked by the same converters as the configuration's."""
+"""Options, made from the declarations of the settings that they stand for, and checked by the same kinds of values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from evergreen_groups.formats import AUDIT_FORMATS
-from evergreen_groups.settings import NotAllowedError
+from evergreen_groups.settings import (
+    Kind,
+    NotAllowedError,
+    Option,
+    Setting,
+    Settings,
+    declared,
+    default_of,
+    values,
+    with_values,
+)
+
+if TYPE_CHECKING:
+    from evergreen_groups.policy import Limit
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Checked(click.ParamType[object]):
-    """A parameter type made from a converter of :mod:`evergreen_groups.settings.values`."""
+    """A parameter type made from a kind of value; ``name`` stands for it in ``--help`` in place of the kind's own."""
 
-    def __init__(self, name: str, convert: Callable[[object], object]) -> None:
-        self.name = name
-        self._convert = convert
+    def __init__(self, kind: Kind[Any], name: str = "") -> None:
+        self.name = name or kind.name
+        self._kind = kind
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """Check and convert, or say what is allowed."""
         try:
-            return self._convert(value)
+            return self._kind(value)
         except NotAllowedError as problem:
             self.fail(f"{value!r} isn't allowed; it takes {problem}", param, ctx)
+
+
+def setting_options(
+    command: str, schema: type[Settings] = Settings, *, checked: bool = True
+) -> Callable[[Command], Command]:
+    """The options of a command that stand for settings, in the order of the settings.
+
+    Each gives None (or an empty tuple) where it isn't used, so that the configuration counts. ``checked`` False
+    leaves the values of settings that are asked for as they were typed: whoever asks checks them like other answers.
+    """
+    options = {
+        option.flag: _click_option(setting, option, checked=checked)
+        for setting in declared(schema)
+        if (option := setting.option(command)) is not None
+    }
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(options.values()):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def given(context: click.Context, schema: type[Settings] = Settings) -> dict[str, Any]:
+    """What the command line says about settings, by their keys (``report.min_total``)."""
+    found = {}
+    for setting in declared(schema):
+        option = setting.option(str(context.command.name))
+        if option is not None and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            found[setting.key] = context.params[option.name]
+    return found
+
+
+def with_given(context: click.Context, settings: Settings) -> Settings:
+    """The settings with what the command line says in their place.
+
+    An amount for the limit is for everybody: it takes the place of the limits for some patrons as well.
+    """
+    changes = given(context, type(settings))
+    if "policy.limit" in changes:
+        changes["policy.limits"] = ()
+    return with_values(settings, changes)
+
+
+def one_limit(settings: Settings) -> Limit | None:
+    """The one limit for everybody; None where there are several."""
+    return settings.policy.as_limit() if settings.policy.uniform else None
 
 
 def output_options(command: Command) -> Command:
@@ -41,3 +103,18 @@ def output_options(command: Command) -> Command:
         "format where --format doesn't.",
     )
     return output_format(output(command))
+
+
+def _click_option(setting: Setting, option: Option, *, checked: bool) -> Callable[[Command], Command]:
+    kind = option.kind or setting.kind
+    default = default_of(setting).strip('"')
+    text = option.help or (f"{setting.summary} ({{default}})." if default else f"{setting.summary}.")
+    text = text.replace("{default}", default)
+    if kind is values.BOOLEAN:
+        return click.option(option.flag, option.name, is_flag=True, default=None, help=text)
+    if kind.several:
+        return click.option(option.flag, option.name, multiple=True, metavar=kind.name.upper(), help=text)
+    if not checked and setting.question is not None:
+        return click.option(option.flag, option.name, metavar=kind.name.upper(), help=text)
+    kind_of_parameter = click.Choice(kind.choices) if kind.choices else Checked(kind)
+    return click.option(option.flag, option.name, type=kind_of_parameter, help=text)

@@ -1,13 +1,7 @@
 from .check import Checker as Checker
 from .check import GroupCheck as GroupCheck
-from .check import PatronCheck as PatronCheck
-from .check import RecordedPenalty as RecordedPenalty
 from .details import DetailsReader as DetailsReader
 from .details import GroupDetails as GroupDetails
-from .details import Items as Items
-from .details import MemberDetails as MemberDetails
 from .summary import BlockDecision as BlockDecision
-from .summary import GroupSummary as GroupSummary
 from .summary import PatronSummary as PatronSummary
-from .summary import SummaryMember as SummaryMember
 from .summary import SummaryReader as SummaryReader

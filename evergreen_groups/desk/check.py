@@ -1,98 +1,62 @@
-"""Who is blocked, by the rule and in the ILS: the answer for one patron, or for everybody of a group."""
+"""Who is over the limit by the rule, and blocked in the ILS: the answer for one patron, or for everybody of a group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import not_in_sight
-from evergreen_groups.groups import MembershipReader, Person
-from evergreen_groups.ils import PATRON_EXCEEDS_FINES, OrgUnits, PenaltyRow, read_fines_penalties, rows_in_force
-from evergreen_groups.limits import Limits, ResolvedLimit, decide_all
+from evergreen_groups.groups import Group, Member, MembershipReader, decided
+from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
+from evergreen_groups.limits import Limits
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway import Gateway, Record
-    from evergreen_groups.policy import Decision
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
-
-_MOST_PENALTIES = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedPenalty:
-    """A penalty that the ILS holds against somebody now (``ausp``), with the name of its kind (``csp``).
-
-    ``library`` is a short name; ``for_fines`` says that it is the one for own fines at the patron's home library;
-    ``by_hand`` that staff set it; ``blocks`` names what it blocks (``CIRC``, ``HOLD``), nothing for a mere note.
-    """
-
-    name: str
-    library: str
-    for_fines: bool
-    by_hand: bool
-    blocks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PatronCheck:
-    """One patron: own fines, limit, decision, and what the ILS has recorded.
-
-    ``own_fines`` are those of everywhere; those that the limit counts are ``decision.own_balance``.
-    """
-
-    id: int
-    name: str
-    barcode: str | None
-    library: str
-    own_fines: Decimal
-    limit: ResolvedLimit
-    decision: Decision
-    recorded: tuple[RecordedPenalty, ...]
-
-    @property
-    def differences(self) -> tuple[str, ...]:
-        """Where the ILS blocks otherwise than the rule does, a sentence for each."""
-        return tuple(self._differences())
-
-    def _differences(self) -> Iterator[str]:
-        for_fines = [penalty for penalty in self.recorded if penalty.for_fines and penalty.blocks]
-        if self.decision.blocked and not for_fines:
-            yield "Not blocked for fines in the ILS."
-        if not self.decision.blocked:
-            for penalty in for_fines:
-                yield f"Blocked in the ILS: {penalty.name} at {penalty.library}{_hand(penalty)}."
-        for penalty in self.recorded:
-            if penalty.blocks and not penalty.for_fines:
-                yield f"Blocked in the ILS for something else: {penalty.name} at {penalty.library}{_hand(penalty)}."
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCheck:
-    """Patrons of one group. ``group_fines`` is what the whole group owes, for information only: it blocks nobody.
+    """The patrons of one group who were to be checked, and what stands beside them by patron id: their penalties.
 
-    ``hidden_fines`` is what members out of sight owe, as far as it is told (None: it isn't), and in ``group_fines``.
-    ``whole_group`` says that everybody of the group was to be checked.
+    ``checked`` are those patrons as members of ``group``, each with a decision; ``whole_group`` says that everybody of
+    the group was to be checked. What the whole group owes is for information only: it blocks nobody.
     """
 
-    group: int
     gateway: str
-    patrons: tuple[PatronCheck, ...]
+    group: Group
+    checked: tuple[Member, ...]
+    penalties: Mapping[int, tuple[Penalty, ...]]
+    kinds: PenaltyKinds
     whole_group: bool
-    hidden_count: int
-    hidden_fines: Decimal | None
-    group_fines: Decimal
 
     @property
-    def blocked(self) -> bool:
-        """Whether one of the patrons is blocked by the rule."""
-        return any(patron.decision.blocked for patron in self.patrons)
+    def over_limit(self) -> bool:
+        """Whether one of the patrons is over the limit."""
+        return any(member.over_limit for member in self.checked)
 
     @property
     def complete(self) -> bool:
-        """Whether everybody who was to be checked is in sight."""
-        return not (self.whole_group and self.hidden_count)
+        """Whether everybody who was to be checked is visible."""
+        return not (self.whole_group and self.group.hidden_member_count)
+
+    def is_for_fines(self, member: Member, penalty: Penalty) -> bool:
+        """Whether it is the penalty for own fines at the patron's home library."""
+        return penalty.kind.id in self.kinds.for_fines_at(member.patron.home_library.id)
+
+    def differences(self, member: Member) -> Iterator[str]:
+        """Where the ILS blocks a patron otherwise than the rule does, a sentence for each."""
+        blocking = [penalty for penalty in self.penalties[member.id] if penalty.kind.blocks]
+        for_fines = [penalty for penalty in blocking if self.is_for_fines(member, penalty)]
+        if member.over_limit and not for_fines:
+            yield "Not blocked for fines in the ILS."
+        if not member.over_limit:
+            for penalty in for_fines:
+                yield f"Blocked in the ILS: {_described(penalty)}."
+        for penalty in blocking:
+            if penalty not in for_fines:
+                yield f"Blocked in the ILS for something else: {_described(penalty)}."
 
 
 class Checker:
@@ -107,78 +71,40 @@ class Checker:
         """Check the patron with this barcode, or everybody of that patron's group.
 
         Raises:
-            NotFoundError: no patron in sight has it.
+            NotFoundError: no visible patron has it.
             ConfigurationError: a limit names a profile or library that isn't there.
         """
         found = self._reader.by_barcodes([barcode])
         if barcode not in found:
-            raise not_in_sight("no patron in sight has this barcode")
-        return self._check(found[barcode].person, all_members)
+            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
+        return self._check(found[barcode].member, all_members)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this id, or everybody of that patron's group; raises what :meth:`of_barcode` does."""
-        found = self._reader.by_ids([id])
+        found = self._reader.by_ids([id]).members
         if id not in found:
-            raise not_in_sight("no patron in sight has this id")
+            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
         return self._check(found[id], all_members)
 
-    def _check(self, person: Person, all_members: bool) -> GroupCheck:
-        membership = self._reader.groups([person.group])[person.group]
-        people = membership.members if all_members else (person,)
+    def _check(self, member: Member, all_members: bool) -> GroupCheck:
+        number, org_units = member.patron.group, self._reader.org_units
+        group = self._reader.by_groups([number]).groups[number]
+        fines_penalties = read_fines_penalties(self._gateway, org_units)
+        limits = Limits.read(self._gateway, self._settings, org_units, fines_penalties)
+        checked = group.members if all_members else (member,)
+        checked = decided(self._gateway, limits, Group(number, checked)).members
+        kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
+        penalties = kinds.in_force(self._gateway, org_units, [member.id for member in checked])
         return GroupCheck(
-            group=person.group,
             gateway=self._gateway.url,
-            patrons=tuple(self._patrons(people)),
+            group=group,
+            checked=checked,
+            penalties={patron: tuple(found) for patron, found in penalties.items()},
+            kinds=kinds,
             whole_group=all_members,
-            hidden_count=len(membership.hidden_ids),
-            hidden_fines=membership.hidden_fines,
-            group_fines=membership.total,
         )
 
-    def _patrons(self, people: Sequence[Person]) -> Iterator[PatronCheck]:
-        org_units = OrgUnits.read(self._gateway)
-        penalties = read_fines_penalties(self._gateway, org_units)
-        limits = Limits.read(self._gateway, self._settings, org_units, penalties)
-        decided = decide_all(self._gateway, limits, people)
-        recorded = self._recorded(people, penalties, org_units)
-        for person in people:
-            yield PatronCheck(
-                id=person.id,
-                name=person.name,
-                barcode=person.barcode,
-                library=org_units.shortname(person.home_library),
-                own_fines=person.own_fines,
-                limit=decided[person.id].limit,
-                decision=decided[person.id].decision,
-                recorded=tuple(recorded[person.id]),
-            )
 
-    def _recorded(
-        self, people: Sequence[Person], penalties: Mapping[int, int], org_units: OrgUnits
-    ) -> dict[int, list[RecordedPenalty]]:
-        """The penalties in force of each patron, in the order in which they were set."""
-        kinds = {
-            kind.id: kind for kind in self._gateway.pcrud.search("csp", {"id": {"<>": None}}, limit=_MOST_PENALTIES)
-        }
-        for_fines = {
-            person.id: frozenset({PATRON_EXCEEDS_FINES, penalties.get(person.home_library, PATRON_EXCEEDS_FINES)})
-            for person in people
-        }
-        recorded: dict[int, list[RecordedPenalty]] = {person.id: [] for person in people}
-        for row in sorted(rows_in_force(self._gateway, recorded), key=lambda row: row.id):
-            recorded[row.patron].append(_penalty(row, kinds.get(row.penalty), for_fines[row.patron], org_units))
-        return recorded
-
-
-def _penalty(row: PenaltyRow, kind: Record | None, for_fines: frozenset[int], org_units: OrgUnits) -> RecordedPenalty:
-    return RecordedPenalty(
-        name=kind.name if kind else f"#{row.penalty}",
-        library=org_units.shortname(row.org_unit),
-        for_fines=row.penalty in for_fines,
-        by_hand=row.staff is not None,
-        blocks=tuple(str(kind.block_list).split("|")) if kind and kind.block_list else (),
-    )
-
-
-def _hand(penalty: RecordedPenalty) -> str:
-    return ", set by hand" if penalty.by_hand else ""
+def _described(penalty: Penalty) -> str:
+    by_staff = ", set by hand" if penalty.by_staff else ""
+    return f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}"

@@ -28,7 +28,7 @@ def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     except LoginRefusedError as error:
         yield _refused(subject, line, error)
     else:
-        yield line.ok(f"as {name}")
+        yield line.ok("as {name}", values={"name": name})
 
 
 def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> Finding:
@@ -36,19 +36,28 @@ def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> 
     gateway = subject.settings.gateway
     if error.textcode == "WORKSTATION_NOT_FOUND":
         return line.failed(
-            f"the workstation {gateway.workstation} is not registered",
+            "the workstation {workstation} is not registered",
             "register it in the staff client, or correct or remove workstation in [gateway]",
+            code="workstation-not-registered",
+            values={"workstation": gateway.workstation},
+            setting="gateway.workstation",
         )
     if error.textcode != "LOGIN_FAILED":
         return line.of_error(error)
     if _known_to_the_catalog(subject):
         return line.failed(
-            f"the password is right, but {gateway.username} may not log in as staff",
+            "the password is right, but {account} may not log in as staff",
             "give the account STAFF_LOGIN for the whole consortium (depth 0)",
+            code="no-staff-login",
+            values={"account": gateway.username},
+            setting="gateway.username",
         )
     return line.failed(
-        f"name or password is wrong, or {gateway.username} is barred, deleted, or lacks STAFF_LOGIN",
+        "name or password is wrong, or {account} is barred, deleted, or lacks STAFF_LOGIN",
         "try both in the staff client, and look where the password is taken from",
+        code="login-failed",
+        values={"account": gateway.username},
+        setting="gateway.username",
     )
 
 
@@ -71,15 +80,31 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """It is an account for this purpose: not a superuser, and not about to expire."""
     user = subject.user
     home = subject.org_units.shortname(user.home_ou)
-    words = f"id {user.id}, home library {home}"
+    values = {"id": user.id, "library": home}
     expires: datetime | None = user.expire_date
     if user.super_user:
-        yield line.warning(f"{words}; it is a superuser, who may do everything", "use an account with the rights below")
+        yield line.warning(
+            "id {id}, home library {library}; it is a superuser, who may do everything",
+            "use an account with the rights below",
+            code="superuser",
+            values=values,
+        )
+    elif expires is not None and expires < datetime.now(UTC):
+        yield line.warning(
+            "id {id}, home library {library}; it expired on {date:%Y-%m-%d}",
+            "give the account a later date",
+            code="account-expired",
+            values={**values, "date": expires},
+        )
     elif expires is not None and expires < datetime.now(UTC) + _SOON:
-        verb = "expired" if expires < datetime.now(UTC) else "expires"
-        yield line.warning(f"{words}; it {verb} on {expires:%Y-%m-%d}", "give the account a later date")
+        yield line.warning(
+            "id {id}, home library {library}; it expires on {date:%Y-%m-%d}",
+            "give the account a later date",
+            code="account-expires-soon",
+            values={**values, "date": expires},
+        )
     else:
-        yield line.ok(words)
+        yield line.ok("id {id}, home library {library}", values=values)
 
 
 def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -87,11 +112,17 @@ def workstation(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     name = subject.settings.gateway.workstation
     place = subject.org_units.shortname(subject.work_org)
     if name is None:
-        yield line.ok(f"none set, and none needed; the account works at {place}")
+        yield line.ok("none set, and none needed; the account works at {place}", values={"place": place})
     elif subject.user.wsid is None:
-        yield line.warning(f"{name} was not taken by the server", "look at whether it is registered")
+        yield line.warning(
+            "{workstation} was not taken by the server",
+            "look at whether it is registered",
+            code="workstation-not-taken",
+            values={"workstation": name},
+            setting="gateway.workstation",
+        )
     else:
-        yield line.ok(f"{name}, at {place}")
+        yield line.ok("{workstation}, at {place}", values={"workstation": name, "place": place})
 
 
 def names(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -102,4 +133,7 @@ def names(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     penalties = read_fines_penalties(subject.gateway, org_units)
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
     count = sum(1 for _unit in org_units)
-    yield line.ok(f"{count} org units under {org_units.root.shortname}; all that are named are among them")
+    yield line.ok(
+        "{count} org units under {root}; all that are named are among them",
+        values={"count": count, "root": org_units.root.shortname},
+    )

@@ -45,7 +45,7 @@ CHECKS = (
     Check("idl", "IDL", interface.idl, ("gateway",)),
     Check("methods", "Methods", interface.methods, ("services",)),
     Check("login", "Login", account.login, ("services", "password")),
-    Check("account", "Account", account.account, ("login", "idl")),
+    Check("account", "PatronAccount", account.account, ("login", "idl")),
     Check("workstation", "Workstation", account.workstation, ("account",)),
     Check("names", "Configured names", account.names, ("account",)),
     Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",)),
@@ -96,6 +96,9 @@ def _look(check: Check, subject: Subject, obstacles: dict[str, str]) -> Iterator
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # What is looked at may be any server: one that answers in another shape is a finding as well.
         yield line.failed(
-            f"an answer had another shape than Evergreen's ({type(error).__name__})",
+            "an answer had another shape than Evergreen's ({kind})",
             "check that the address is that of an Evergreen, and which release it runs",
+            code="answer-of-another-shape",
+            values={"kind": type(error).__name__},
+            setting="gateway.url",
         )

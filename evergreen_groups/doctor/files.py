@@ -24,6 +24,9 @@ _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _PORTION = 64 * 1024
 _BUSY_SECONDS = 2
+_PRIMARY_CODE = 0xFF
+"""The part of an SQLite error's code that names its kind; the rest says more of it."""
+_A_COPY = "put a copy in its place, or move it away to begin anew"
 
 
 def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -33,10 +36,14 @@ def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.failed(
             "none in ~/.config/evergreen-groups or /etc/evergreen-groups, nor in $EVERGREEN_GROUPS_CONFIG",
             "make one with evergreen-groups init, or name one with --config",
+            code="no-configuration",
         )
         return
     connect.named(settings)
-    yield line.ok(str(settings.source) if settings.source else "no file; the settings come from the environment")
+    if settings.source:
+        yield line.ok("{path}", values={"path": settings.source})
+    else:
+        yield line.ok("no file; the settings come from the environment")
 
 
 def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -46,16 +53,29 @@ def configuration_file(subject: Subject, line: FindingMaker) -> Iterator[Finding
         return
     mode = source.stat().st_mode
     owner = _stranger(source)
-    if mode & stat.S_IWOTH or owner:
-        whose = f"belongs to {owner}" if owner else "can be changed by everybody"
+    if owner:
         yield line.failed(
-            f"{source} {whose}, who could have the password sent elsewhere",
-            f"chown root {source}; chmod 600 {source}" if owner else f"chmod 600 {source}",
+            "{path} belongs to {owner}, who could have the password sent elsewhere",
+            "chown root {path}; chmod 600 {path}",
+            code="configuration-of-another-user",
+            values={"path": source, "owner": owner},
+        )
+    elif mode & stat.S_IWOTH:
+        yield line.failed(
+            "{path} can be changed by everybody, who could have the password sent elsewhere",
+            "chmod 600 {path}",
+            code="configuration-open-to-everybody",
+            values={"path": source},
         )
     elif mode & stat.S_IWGRP:
-        yield line.warning(f"{source} can be changed by its group ({_octal(mode)})", f"chmod g-w {source}")
+        yield line.warning(
+            "{path} can be changed by its group ({mode})",
+            "chmod g-w {path}",
+            code="configuration-open-to-group",
+            values={"path": source, "mode": _octal(mode)},
+        )
     else:
-        yield line.ok(f"{_octal(mode)}, changed by its owner alone")
+        yield line.ok("{mode}, changed by its owner alone", values={"mode": _octal(mode)})
 
 
 def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -69,11 +89,22 @@ def password(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         place = f"from {file or 'the systemd credential'}"
     trouble = _shared(file) if file else None
     if text != text.strip():
-        yield line.warning(f"{place}; it begins or ends with a blank", "remove the blank if it isn't meant")
+        yield line.warning(
+            "{place}; it begins or ends with a blank",
+            "remove the blank if it isn't meant",
+            code="password-with-blank",
+            values={"place": place},
+        )
     elif trouble:
-        yield line.warning(f"{place}; {trouble}", f"let this user alone have it, with chmod 600 {file}")
+        yield line.warning(
+            "{place}; {trouble}",
+            "let this user alone have it, with chmod 600 {path}",
+            code="password-file-shared",
+            values={"place": place, "trouble": trouble, "path": file},
+            setting="gateway.password_file",
+        )
     else:
-        yield line.ok(place)
+        yield line.ok("{place}", values={"place": place})
 
 
 def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -85,9 +116,15 @@ def events_secret(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     place = f"from {file or 'the systemd credential'}"
     trouble = _shared(file) if file else None
     if trouble:
-        yield line.warning(f"{place}; {trouble}", f"let this user alone have it, with chmod 600 {file}")
+        yield line.warning(
+            "{place}; {trouble}",
+            "let this user alone have it, with chmod 600 {path}",
+            code="secret-file-shared",
+            values={"place": place, "trouble": trouble, "path": file},
+            setting="events.secret_file",
+        )
     else:
-        yield line.ok(place)
+        yield line.ok("{place}", values={"place": place})
 
 
 def _shared(path: Path) -> str | None:
@@ -102,23 +139,36 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """History and journal have a place that only this account can enter, with room left."""
     path = subject.state_directory
     if path.exists() and not path.is_dir():
-        yield line.failed(f"{path} is no directory", "move it away, or set $STATE_DIRECTORY")
+        yield line.failed(
+            "{path} is no directory",
+            "move it away, or set $STATE_DIRECTORY",
+            code="state-not-a-directory",
+            values={"path": path},
+        )
         return
     place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
     try:
         with tempfile.TemporaryDirectory(dir=place) as made:
             Path(made, "trial").write_bytes(b"\0" * _PORTION)
     except OSError as error:
-        yield line.failed(f"{place} can't be written to: {error.strerror}", f"let this user have {path}, and make room")
+        yield line.failed(
+            "{place} can't be written to: {reason}",
+            "let this user have {path}, and make room",
+            code="state-not-writable",
+            values={"place": place, "reason": error.strerror, "path": path},
+        )
         return
     if place != path:
-        yield line.ok(f"{path}: the first run makes it")
+        yield line.ok("{path}: the first run makes it", values={"path": path})
         return
     mode = path.stat().st_mode
+    values = {"path": path, "mode": _octal(mode)}
     if mode & _GROUP_AND_OTHERS:
-        yield line.warning(f"{path} can be entered by others ({_octal(mode)})", f"chmod 700 {path}")
+        yield line.warning(
+            "{path} can be entered by others ({mode})", "chmod 700 {path}", code="state-open", values=values
+        )
     else:
-        yield line.ok(f"{path} ({_octal(mode)}), writable")
+        yield line.ok("{path} ({mode}), writable", values=values)
 
 
 def databases(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -130,26 +180,43 @@ def databases(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     troubles = [trouble for path in found if (trouble := _database(path, line)) is not None]
     yield from troubles
     if not troubles:
-        yield line.ok(f"{', '.join(path.name for path in found)}: whole")
+        yield line.ok("{names}: whole", values={"names": ", ".join(path.name for path in found)})
 
 
 def _database(path: Path, line: FindingMaker) -> Finding | None:
     """What is wrong with an SQLite file, None where nothing is."""
     mode = path.stat().st_mode
     if mode & _OTHERS:
-        return line.failed(f"{path} can be read by everybody ({_octal(mode)})", f"chmod 600 {path}")
+        return line.failed(
+            "{path} can be read by everybody ({mode})",
+            "chmod 600 {path}",
+            code="database-open",
+            values={"path": path, "mode": _octal(mode)},
+        )
     try:
         # Not "ro": that would leave SQLite's two files beside it behind.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)) as database:
             ((verdict,),) = database.execute("PRAGMA quick_check(1)").fetchall()
     except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            return line.warning(f"{path} is in use by another run", "look again when that has ended")
-        return line.failed(f"{path} can't be opened: {error}", "give it to this user, or move it away to begin anew")
+        if error.sqlite_errorcode & _PRIMARY_CODE in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return line.warning(
+                "{path} is in use by another run",
+                "look again when that has ended",
+                code="database-busy",
+                values={"path": path},
+            )
+        return line.failed(
+            "{path} can't be opened: {reason}",
+            "give it to this user, or move it away to begin anew",
+            code="database-not-opened",
+            values={"path": path, "reason": error},
+        )
     except sqlite3.DatabaseError as error:
-        return line.failed(f"{path} is damaged: {error}", "put a copy in its place, or move it away to begin anew")
+        return line.failed(
+            "{path} is damaged: {reason}", _A_COPY, code="database-damaged", values={"path": path, "reason": error}
+        )
     if verdict != "ok":
-        return line.failed(f"{path} is damaged", "put a copy in its place, or move it away to begin anew")
+        return line.failed("{path} is damaged", _A_COPY, code="database-not-whole", values={"path": path})
     return _history(path, line) if path.name == history.FILE_NAME else None
 
 

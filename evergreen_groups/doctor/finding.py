@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from types import MappingProxyType
 
 from evergreen_groups.errors import (
     ConfigurationError,
@@ -16,24 +16,26 @@ from evergreen_groups.errors import (
     GatewayError,
     HTTPStatusError,
     LoginRefusedError,
+    MailServerError,
     NotJSONError,
     PermissionDeniedError,
     TransportError,
     UnreachableError,
+    filled,
 )
 
-_SENTENCE = re.compile(r"(?<=[.;]) +(?=[A-Z])|: (?=(?:set|chmod|create|allow|make|name|give) )")
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
-_LEADING = re.compile(r"^[A-Z](?=[a-z ])")
 _OF_THE_ADDRESS = (UnreachableError, HTTPStatusError, NotJSONError, CutOffError, LoginRefusedError)
 _WHAT_TO_DO = (
     (ConfigurationError, "correct it in the configuration"),
     (PermissionDeniedError, "grant it to the account"),
     (TransportError, "check url in [gateway], and the web server there"),
     (DataError, "check that the address is that of an Evergreen, and which release it runs"),
+    (MailServerError, "check [mail] in the configuration, and the server"),
     (GatewayError, "look into the server's log"),
 )
-"""For errors whose message doesn't say."""
+"""For errors that have no advice."""
 
 
 class Verdict(Enum):
@@ -49,15 +51,30 @@ class Verdict(Enum):
 class Finding:
     """One line of a diagnosis.
 
-    ``check`` names it for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. ``found`` says what
-    is the case, ``advice`` what to do; the latter is empty where there is nothing to do.
+    ``check`` names it for programs (``gateway``, ``permission.VIEW_USER``), ``title`` for people. ``code`` names the
+    case, ``values`` are what the case is about, by name, and ``setting`` is the dotted name of the setting it is about,
+    None where it is about none. ``message`` and ``remedy`` are the templates of what is the case and of what to do,
+    with ``{name}`` for a value; the latter is empty where there is nothing to do.
     """
 
     check: str
     title: str
     verdict: Verdict
-    found: str
-    advice: str = ""
+    code: str
+    message: str
+    remedy: str = ""
+    values: Mapping[str, object] = field(default_factory=dict)
+    setting: str | None = None
+
+    @property
+    def found(self) -> str:
+        """What is the case."""
+        return filled(self.message, self.values)
+
+    @property
+    def advice(self) -> str:
+        """What to do; empty where there is nothing to do."""
+        return filled(self.remedy, self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,35 +107,55 @@ class FindingMaker:
     check: str
     title: str
 
-    def ok(self, found: str, advice: str = "") -> Finding:
+    def ok(self, message: str, *, code: str = "well", values: Mapping[str, object] = _NOTHING) -> Finding:
         """All is well."""
-        return Finding(self.check, self.title, Verdict.OK, found, advice)
+        return Finding(self.check, self.title, Verdict.OK, code, message, values=values)
 
-    def warning(self, found: str, advice: str) -> Finding:
+    def warning(
+        self,
+        message: str,
+        remedy: str,
+        *,
+        code: str,
+        values: Mapping[str, object] = _NOTHING,
+        setting: str | None = None,
+    ) -> Finding:
         """It works, but not for ever or not for everything."""
-        return Finding(self.check, self.title, Verdict.WARNING, found, advice)
+        return Finding(self.check, self.title, Verdict.WARNING, code, message, remedy, values, setting)
 
-    def failed(self, found: str, advice: str) -> Finding:
+    def failed(
+        self,
+        message: str,
+        remedy: str,
+        *,
+        code: str,
+        values: Mapping[str, object] = _NOTHING,
+        setting: str | None = None,
+    ) -> Finding:
         """It can't work like this."""
-        return Finding(self.check, self.title, Verdict.FAILED, found, advice)
+        return Finding(self.check, self.title, Verdict.FAILED, code, message, remedy, values, setting)
 
     def skipped(self, because: str) -> Finding:
         """It was not looked at, ``because`` another check failed."""
-        return Finding(self.check, self.title, Verdict.SKIPPED, f"not checked, because of: {because}")
+        message, values = "not checked, because of: {title}", {"title": because}
+        return Finding(self.check, self.title, Verdict.SKIPPED, "not-checked", message, values=values)
 
     def of_error(self, error: EvergreenGroupsError) -> Finding:
-        """Failed by an error, whose message says what came back and then what to do."""
-        text = str(error)
-        if isinstance(error, _OF_THE_ADDRESS):  # of these it doesn't matter what was asked for
-            text = text.removeprefix(f"{error.method}: ")
-        found, _, advice = text.partition("; ")
-        if sentence := _SENTENCE.search(text):
-            found, advice = text[: sentence.start()], text[sentence.end() :]
-        if not advice:
-            advice = next((words for kind, words in _WHAT_TO_DO if isinstance(error, kind)), "see what else failed")
-        return self.failed(found.rstrip(".;"), _LEADING.sub(lambda first: first[0].lower(), advice.rstrip("."), 1))
+        """Failed by an error, with its code and values; what its kind advises where it says nothing itself."""
+        # Of those about the address it doesn't matter what was asked for.
+        problem = error.came_back if isinstance(error, _OF_THE_ADDRESS) else error.problem
+        advice = error.what_to_do or next(
+            (words for kind, words in _WHAT_TO_DO if isinstance(error, kind)), "see what else failed"
+        )
+        # The error's own templates are filled already: what came from outside may hold braces.
+        values = {**error.values, "problem": problem, "advice": advice}
+        return self.failed("{problem}", "{advice}", code=error.code, values=values, setting=error.setting)
 
     def of_disk(self, error: OSError) -> Finding:
         """Failed because a file could not be looked at."""
-        where = f"{error.filename}: " if error.filename else ""
-        return self.failed(f"{where}{error.strerror or error}", "let this user read it, or name another")
+        return self.failed(
+            "{where}{reason}",
+            "let this user read it, or name another",
+            code="file-not-read",
+            values={"where": f"{error.filename}: " if error.filename else "", "reason": error.strerror or error},
+        )

@@ -41,9 +41,9 @@ def idl(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             continue
         missing += [f"{class_id}.{field}" for field in sorted(fields - known.positions.keys())]
     if missing:
-        yield line.failed(f"it lacks {', '.join(missing)}", _ANOTHER)
+        yield line.failed("it lacks {missing}", _ANOTHER, code="idl-incomplete", values={"missing": ", ".join(missing)})
     else:
-        yield line.ok(f"{len(FIELDS)} classes, with all the fields that are used")
+        yield line.ok("{count} classes, with all the fields that are used", values={"count": len(FIELDS)})
 
 
 def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -55,13 +55,23 @@ def methods(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     offered = asked.map(lambda method: _offered(asked, method), METHODS)
     missing = [method for method, there in zip(METHODS, offered, strict=True) if not there]
     for method in missing:
-        found = f"{method.name} is not offered; it is needed for {method.purpose}"
+        values = {"method": method.name, "purpose": method.purpose}
         if method.instead:
-            yield line.warning(f"{found}. Used in its place: {method.instead}", "nothing, or install a newer release")
+            yield line.warning(
+                "{method} is not offered; it is needed for {purpose}. Used in its place: {instead}",
+                "nothing, or install a newer release",
+                code="method-replaced",
+                values={**values, "instead": method.instead},
+            )
         else:
-            yield line.failed(found, "look at the server's release, and at what its gateway lets through")
+            yield line.failed(
+                "{method} is not offered; it is needed for {purpose}",
+                "look at the server's release, and at what its gateway lets through",
+                code="method-not-offered",
+                values=values,
+            )
     if not missing:
-        yield line.ok(f"all {len(METHODS)} that are used are offered")
+        yield line.ok("all {count} that are used are offered", values={"count": len(METHODS)})
 
 
 def _offered(asked: Gateway, method: Method) -> bool:
@@ -85,7 +95,11 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     )
     highest = GroupSearch(asked, fines).highest_group()
     if not highest:
-        yield line.failed("the account sees not a single patron", "see who is at home where it has VIEW_USER")
+        yield line.failed(
+            "the account sees not a single patron",
+            "see who is at home where it has VIEW_USER",
+            code="no-patrons",
+        )
         return
     query = fines.members(GroupRange(highest - _RANGE, highest))
     began = time.monotonic()
@@ -95,11 +109,17 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.warning(
             "the server refuses it, so the report reads all debtors page by page",
             "nothing, where that is quick enough; a newer release takes it",
+            code="query-refused",
         )
     except (TimedOutError, UnexpectedAnswerError):
         yield line.warning(
-            f"no answer in {PATIENCE} s; the report cuts it in smaller parts",
+            "no answer in {seconds} s; the report cuts it in smaller parts",
             "look at the load of the server's database",
+            code="query-slow",
+            values={"seconds": PATIENCE},
         )
     else:
-        yield line.ok(f"taken; {_RANGE:,} group numbers in {time.monotonic() - began:.2f} s")
+        yield line.ok(
+            "taken; {count:,} group numbers in {seconds:.2f} s",
+            values={"count": _RANGE, "seconds": time.monotonic() - began},
+        )

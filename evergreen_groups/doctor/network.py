@@ -32,24 +32,33 @@ def address(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not subject.settings.gateway.allow_plain_http:
         where.refuse_plain_http()
     if proxy := _proxy(where):
-        yield line.ok(f"{where.base}, through the proxy {proxy}")
+        yield line.ok("{address}, through the proxy {proxy}", values={"address": where.base, "proxy": proxy})
         return
     try:
         found = socket.getaddrinfo(where.host, _port(where), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it can't be a host's name"
         yield line.failed(
-            f"the host {where.host} isn't known ({reason})", "check url in [gateway], and this machine's DNS"
+            "the host {host} isn't known ({reason})",
+            "check url in [gateway], and this machine's DNS",
+            code="host-unknown",
+            values={"host": where.host, "reason": reason},
+            setting="gateway.url",
         )
         return
     addresses = ", ".join(sorted({str(place[4][0]) for place in found}))
     if not where.encrypted and not where.loopback:
         yield line.warning(
-            f"{where.base} ({addresses}) is not encrypted: password and patron data cross the network in clear",
+            "{address} ({numbers}) is not encrypted: password and patron data cross the network in clear",
             "use https://, and remove allow_plain_http",
+            code="plain-http",
+            values={"address": where.base, "numbers": addresses},
+            setting="gateway.allow_plain_http",
         )
+    elif addresses != where.host:
+        yield line.ok("{address} ({numbers})", values={"address": where.base, "numbers": addresses})
     else:
-        yield line.ok(f"{where.base} ({addresses})" if addresses != where.host else where.base)
+        yield line.ok("{address}", values={"address": where.base})
 
 
 def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -58,7 +67,7 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not where.encrypted:
         return
     if proxy := _proxy(where):
-        yield line.ok(f"seen through the proxy {proxy} only; the calls below check it")
+        yield line.ok("seen through the proxy {proxy} only; the calls below check it", values={"proxy": proxy})
         return
     bundle = _bundle(subject)
     try:
@@ -66,8 +75,11 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     except OSError as error:
         reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
         yield line.failed(
-            f"ca_bundle {bundle} can't be used: {reason}",
+            "ca_bundle {path} can't be used: {reason}",
             "set ca_bundle in [gateway] to a file with certificates (PEM), or remove it",
+            code="ca-bundle-unusable",
+            values={"path": bundle, "reason": reason},
+            setting="gateway.ca_bundle",
         )
         return
     try:
@@ -76,12 +88,19 @@ def certificate(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield _not_accepted(line, error, where, context)
     except ssl.SSLError:
         yield line.failed(
-            f"{where.host} does not speak TLS at port {_port(where)}", "check the port, and whether it is https at all"
+            "{host} does not speak TLS at port {port}",
+            "check the port, and whether it is https at all",
+            code="port-without-tls",
+            values={"host": where.host, "port": _port(where)},
+            setting="gateway.url",
         )
     except OSError as error:
         yield line.failed(
-            f"no connection to {where.host} at port {_port(where)}: {error.strerror or 'nobody answered'}",
+            "no connection to {host} at port {port}: {reason}",
             "check url in [gateway], the firewall, and whether the web server is running",
+            code="no-connection",
+            values={"host": where.host, "port": _port(where), "reason": error.strerror or "nobody answered"},
+            setting="gateway.url",
         )
     else:
         yield _lasting(line, found)
@@ -99,10 +118,15 @@ def _lasting(line: FindingMaker, found: dict[str, Any]) -> Finding:
     """The verdict on an accepted certificate: how many days it has left."""
     end = str(found["notAfter"])
     days = int((ssl.cert_time_to_seconds(end) - time.time()) // _DAY)
-    until = time.strftime("%Y-%m-%d", time.gmtime(ssl.cert_time_to_seconds(end)))
+    values = {"date": time.strftime("%Y-%m-%d", time.gmtime(ssl.cert_time_to_seconds(end))), "days": days}
     if days < FEW_DAYS:
-        return line.warning(f"ends on {until}, in {days} days", "renew it; from that day on nothing is read any more")
-    return line.ok(f"valid until {until}, {days} days")
+        return line.warning(
+            "ends on {date}, in {days} days",
+            "renew it; from that day on nothing is read any more",
+            code="certificate-ends-soon",
+            values=values,
+        )
+    return line.ok("valid until {date}, {days} days", values=values)
 
 
 def _not_accepted(
@@ -110,19 +134,34 @@ def _not_accepted(
 ) -> Finding:
     if error.verify_code in (_NAME, _ADDRESS):
         return line.failed(
-            f"the certificate is not for {where.host}, but for {_names(where, context)}",
+            "the certificate is not for {host}, but for {names}",
             "write the host in url as in the certificate, or have the certificate made for this name",
+            code="certificate-for-another-host",
+            values={"host": where.host, "names": _names(where, context)},
+            setting="gateway.url",
         )
     if error.verify_code == _EXPIRED:
-        return line.failed("the certificate has expired", "renew it on the server")
+        return line.failed("the certificate has expired", "renew it on the server", code="certificate-expired")
     if error.verify_code == _NOT_YET:
-        return line.failed("the certificate is not valid yet", "check this machine's clock, then the certificate")
+        return line.failed(
+            "the certificate is not valid yet",
+            "check this machine's clock, then the certificate",
+            code="certificate-not-yet-valid",
+        )
     if error.verify_code in _UNKNOWN_AUTHORITY:
         return line.failed(
-            f"nobody trusted here vouches for the certificate ({error.verify_message})",
+            "nobody trusted here vouches for the certificate ({reason})",
             "set ca_bundle in [gateway] to the certificate of the authority; check that the server sends its chain",
+            code="certificate-authority-unknown",
+            values={"reason": error.verify_message},
+            setting="gateway.ca_bundle",
         )
-    return line.failed(f"the certificate is not accepted ({error.verify_message})", "have it renewed on the server")
+    return line.failed(
+        "the certificate is not accepted ({reason})",
+        "have it renewed on the server",
+        code="certificate-refused",
+        values={"reason": error.verify_message},
+    )
 
 
 def _names(where: Address, context: ssl.SSLContext) -> str:

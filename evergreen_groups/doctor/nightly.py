@@ -24,8 +24,10 @@ def output(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     settings = subject.settings
     if lacking := [format for format in _formats(settings) if not format.installed]:
         yield line.failed(
-            f"{lacking[0].phrase} is asked for, and the package {lacking[0].package} isn't there",
-            f"pip install 'evergreen-groups[{lacking[0].name}]', or choose another format",
+            "{format} is asked for, and the package {package} isn't there",
+            "pip install 'evergreen-groups[{extra}]', or choose another format",
+            code="format-package-missing",
+            values={"format": lacking[0].phrase, "package": lacking[0].package, "extra": lacking[0].name},
         )
         return
     path, by_library = settings.report.output, settings.report.split == "library"
@@ -34,7 +36,13 @@ def output(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     elif path.exists() and path.is_dir() != by_library:
         what = "a directory" if path.is_dir() else "no directory"
         wanted = "a report for each library needs one" if by_library else "one report is to be a file"
-        yield line.failed(f"{path} is {what}, and {wanted}", "set another output, or another split, in [report]")
+        yield line.failed(
+            "{path} is {what}, and {wanted}",
+            "set another output, or another split, in [report]",
+            code="output-of-another-kind",
+            values={"path": path, "what": what, "wanted": wanted},
+            setting="report.output",
+        )
     else:
         yield _place(line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent])
 
@@ -51,11 +59,16 @@ def _without_a_file(line: FindingMaker, settings: Settings, *, by_library: bool)
         return line.warning(
             "a report for each library needs a directory, and none is set",
             "set output in [report], or name one with --output each time",
+            code="no-output-directory",
+            setting="report.output",
         )
     if (format := output_format(settings.report.format)).binary:
         return line.warning(
-            f"{format.phrase} needs a file, and none is set",
+            "{format} needs a file, and none is set",
             "set output in [report], or name one with --output each time",
+            code="no-output-file",
+            values={"format": format.phrase},
+            setting="report.output",
         )
     return line.ok("standard output")
 
@@ -63,16 +76,31 @@ def _without_a_file(line: FindingMaker, settings: Settings, *, by_library: bool)
 def _place(line: FindingMaker, path: Path, places: list[Path]) -> Finding:
     """Whether this user can write in all of ``places``, and nobody can replace what is there."""
     if not places[0].is_dir():
-        return line.failed(f"{places[0]} is not there", "make it, or set another output in [report]")
+        return line.failed(
+            "{place} is not there",
+            "make it, or set another output in [report]",
+            code="output-directory-missing",
+            values={"place": places[0]},
+            setting="report.output",
+        )
     for place in filter(Path.is_dir, places):
         mode = place.stat().st_mode
         if not os.access(place, os.W_OK | os.X_OK):
             return line.failed(
-                f"{place} can't be written to by this user", "give it to this user, or set another output"
+                "{place} can't be written to by this user",
+                "give it to this user, or set another output",
+                code="output-not-writable",
+                values={"place": place},
+                setting="report.output",
             )
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            return line.warning(f"everybody can replace files in {place}", f"chmod o-w {place}")
-    return line.ok(str(path))
+            return line.warning(
+                "everybody can replace files in {place}",
+                "chmod o-w {place}",
+                code="output-replaceable",
+                values={"place": place},
+            )
+    return line.ok("{path}", values={"path": path})
 
 
 def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -84,15 +112,18 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     mailer = Mailer.configured(settings, subject.environ, subject.state_directory)
     obstacle = mailer.obstacle()
     if obstacle is not None:
-        found, _, advice = obstacle.partition("; ")
-        yield line.failed(found, advice or "check [mail] in the configuration, and the server")
+        yield line.of_error(obstacle)
     elif mailer.waiting:
         yield line.warning(
-            f"{settings.host} takes mails, but {mailer.waiting} of earlier runs are waiting",
+            "{host} takes mails, but {count} of earlier runs are waiting",
             "the next run of report --mail sends them; its log says why they weren't sent",
+            code="mails-waiting",
+            values={"host": settings.host, "count": mailer.waiting},
         )
+    elif settings.username:
+        yield line.ok("{host} can be reached and takes the login", values={"host": settings.host})
     else:
-        yield line.ok(f"{settings.host} can be reached" + (" and takes the login" if settings.username else ""))
+        yield line.ok("{host} can be reached", values={"host": settings.host})
 
 
 _TWO_NIGHTS = timedelta(hours=50)
@@ -103,23 +134,40 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     holder = run_status.under_way(subject.state_directory)
     last = run_status.read(subject.state_directory)
     if run_status.was_killed(last, holder):
-        yield line.warning(f"a run was killed ({holder})", "look into the system's log; the next run goes on as usual")
+        yield line.warning(
+            "a run was killed ({holder})",
+            "look into the system's log; the next run goes on as usual",
+            code="run-killed",
+            values={"holder": holder},
+        )
         return
     if last is None:
         yield line.ok("none yet")
         return
-    ended = f"{last.finished:%Y-%m-%d %H:%M}"
+    values = {"finished": last.finished, "status": last.exit_code}
     if last.outcome is RunOutcome.FAILED:
         yield line.warning(
-            f"the one of {ended} failed (exit status {last.exit_code}, {last.error or 'no error named'})",
+            "the one of {finished:%Y-%m-%d %H:%M} failed (exit status {status}, {error})",
             "see what failed here, then run evergreen-groups report",
+            code="run-failed",
+            values={**values, "error": last.error or "no error named"},
         )
     elif last.outcome is RunOutcome.PARTIAL:
         yield line.warning(
-            f"the one of {ended} was not complete (exit status {last.exit_code})",
+            "the one of {finished:%Y-%m-%d %H:%M} was not complete (exit status {status})",
             "evergreen-groups --help says what that status means",
+            code="run-incomplete",
+            values=values,
         )
     elif datetime.now(UTC) - last.finished > _TWO_NIGHTS:
-        yield line.warning(f"the last one was that of {ended}", "look at the timer or the crontab")
+        yield line.warning(
+            "the last one was that of {finished:%Y-%m-%d %H:%M}",
+            "look at the timer or the crontab",
+            code="run-overdue",
+            values=values,
+        )
     else:
-        yield line.ok(f"{ended}, {last.groups or 0:,} groups in {last.seconds:g} s")
+        yield line.ok(
+            "{finished:%Y-%m-%d %H:%M}, {groups:,} groups in {seconds:g} s",
+            values={**values, "groups": last.groups or 0, "seconds": last.seconds},
+        )

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.finding import Finding, FindingMaker
 from evergreen_groups.doctor.requirements import PERMISSIONS, VIEW_USER, Need, Permission
-from evergreen_groups.ils import OrgUnit, OrgUnits, held_at
+from evergreen_groups.ils import OrgUnits, held_at
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
 
 _MOST_PROFILES = 10_000
 _MOST_NAMED = 8
+_GRANT = "grant {permission} with depth 0, and {root} as a working location"
 
 
 def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -23,8 +24,11 @@ def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
         yield line.failed(
-            f"the account works at {place}, where it lacks it, so the ILS doesn't tell who else is in a group",
-            f"grant it at {place}, or set a workstation at a library where the account has it",
+            "the account works at {place}, where it lacks it, so the ILS doesn't tell who else is in a group",
+            "grant it at {place}, or set a workstation at a library where the account has it",
+            code="permission-missing-at-work",
+            values={"place": place},
+            setting="gateway.workstation",
         )
 
 
@@ -48,10 +52,17 @@ def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     elif not changed:
         yield line.failed(
             "the account may change patrons of no profile",
-            f"grant the permissions that the profiles name: {_some(sorted(wanted))}",
+            "grant the permissions that the profiles name: {permissions}",
+            code="no-profile-changeable",
+            values={"permissions": _some(sorted(wanted))},
+        )
+    elif others:
+        yield line.ok(
+            "patrons with the profile {profiles}; not {others}",
+            values={"profiles": _some(changed), "others": _some(others)},
         )
     else:
-        yield line.ok(f"patrons with the profile {_some(changed)}" + (f"; not {_some(others)}" if others else ""))
+        yield line.ok("patrons with the profile {profiles}", values={"profiles": _some(changed)})
 
 
 def _finding(subject: Subject, permission: Permission, held: Collection[int]) -> Finding:
@@ -59,21 +70,27 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     org_units = subject.org_units
     every = {unit.id for unit in org_units}
     needed = _needed(subject, permission.need)
+    values = {"permission": permission.name, "purpose": permission.purpose, "root": org_units.root.shortname}
     if every <= set(held):
-        return line.ok(f"everywhere; to {permission.purpose}")
+        return line.ok("everywhere; to {purpose}", values=values)
     if not held:
         if needed:
-            return line.failed(f"nowhere; it is needed to {permission.purpose}", _grant(permission, org_units.root))
+            return line.failed("nowhere; it is needed to {purpose}", _GRANT, code="permission-missing", values=values)
         if permission.need is Need.ITEMS:
-            return line.warning(f"nowhere: show can't {permission.purpose}", _grant(permission, org_units.root))
-        return line.ok(f"nowhere; only needed to {permission.purpose}")
-    places = _places(org_units, set(held))
+            return line.warning(
+                "nowhere: show can't {purpose}", _GRANT, code="permission-missing-for-show", values=values
+            )
+        return line.ok("nowhere; only needed to {purpose}", values=values)
+    values["places"] = _places(org_units, set(held))
     if not needed:
-        return line.ok(f"at {places}; to {permission.purpose}")
-    missing = _places(org_units, every - set(held))
-    effect = "; groups with members there are incomplete" if permission is VIEW_USER else ""
+        return line.ok("at {places}; to {purpose}", values=values)
+    values["missing"] = _places(org_units, every - set(held))
+    values["effect"] = "; groups with members there are incomplete" if permission is VIEW_USER else ""
     return line.warning(
-        f"at {places}, but not at {missing}{effect}; to {permission.purpose}", _grant(permission, org_units.root)
+        "at {places}, but not at {missing}{effect}; to {purpose}",
+        _GRANT,
+        code="permission-partly-missing",
+        values=values,
     )
 
 
@@ -84,10 +101,6 @@ def _needed(subject: Subject, need: Need) -> bool:
     if need is Need.ILS_LIMITS:
         return subject.settings.policy.limit == "ils"
     return need is Need.ALWAYS
-
-
-def _grant(permission: Permission, root: OrgUnit) -> str:
-    return f"grant {permission.name} with depth 0, and {root.shortname} as a working location"
 
 
 def _places(org_units: OrgUnits, ids: set[int]) -> str:

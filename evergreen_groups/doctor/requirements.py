@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from evergreen_groups.groups import FIELDS as PATRON_FIELDS
+from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS
 from evergreen_groups.ils import permissions
 
 NO_TOKEN = "0" * 32
@@ -85,8 +85,7 @@ METHODS = (
 )
 
 FIELDS: dict[str, frozenset[str]] = {
-    "au": frozenset(PATRON_FIELDS)
-    | {"profile", "active", "barred", "deleted", "dob", "expire_date", "juvenile", "passwd", "last_xact_id"},
+    "au": frozenset(PATRON_FIELDS) | frozenset(ACCOUNT_FIELDS) | {"deleted", "passwd", "last_xact_id"},
     "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
     "ac": frozenset({"id", "barcode", "active", "usr"}),
     "mous": frozenset({"usr", "balance_owed"}),

@@ -41,16 +41,22 @@ def gateway(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         answer = _echo(subject.gateway, SERVICES[0])
     except (HTTPStatusError, NotJSONError, CutOffError) as error:
-        found = line.of_error(error).found
         yield line.failed(
-            f"no gateway at {subject.address.gateway}: {found}",
+            "no gateway at {address}: {problem}",
             "check host, port and path of url in [gateway]: it is the root of an Evergreen's web server",
+            code="no-gateway",
+            values={"address": subject.address.gateway, "problem": error.came_back},
+            setting="gateway.url",
         )
         return
     if answer not in (_WORD, None):
-        yield line.failed("it does not give back what it is sent", "check what stands between here and the gateway")
+        yield line.failed(
+            "it does not give back what it is sent",
+            "check what stands between here and the gateway",
+            code="no-echo",
+        )
         return
-    yield line.ok(f"answers, {_release(subject.gateway)}")
+    yield line.ok("answers, {release}", values={"release": _release(subject.gateway)})
 
 
 def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -58,11 +64,13 @@ def services(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     missing = [service for service in SERVICES if _echo(subject.gateway, service) is None]
     if missing:
         yield line.failed(
-            f"without {', '.join(missing)}",
+            "without {missing}",
             "start what is missing, and name it among the gateway's services in opensrf_core.xml",
+            code="services-missing",
+            values={"missing": ", ".join(missing)},
         )
     else:
-        yield line.ok(f"{', '.join(SERVICES)} are offered")
+        yield line.ok("{services} are offered", values={"services": ", ".join(SERVICES)})
 
 
 def _echo(asked: Gateway, service: str) -> object:
@@ -99,21 +107,27 @@ def _sample(subject: Subject) -> _Sample:
 def answer_time(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """A simple call is answered at once."""
     seconds = statistics.median(_sample(subject).seconds for _ in range(_TRIES))
-    words = f"{seconds * 1000:,.0f} ms for a simple call"
+    values = {"milliseconds": seconds * 1000}
     if seconds > SLOW_SECONDS:
-        yield line.warning(words, "look for a busy server (free children of open-ils.actor) or a slow network")
+        yield line.warning(
+            "{milliseconds:,.0f} ms for a simple call",
+            "look for a busy server (free children of open-ils.actor) or a slow network",
+            code="answers-slow",
+            values=values,
+        )
     else:
-        yield line.ok(words)
+        yield line.ok("{milliseconds:,.0f} ms for a simple call", values=values)
 
 
 def clock(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """This machine and the server agree about the time."""
     ahead = _sample(subject).ahead
     if abs(ahead) > CLOCK_SECONDS:
-        side = "ahead of" if ahead > 0 else "behind"
         yield line.warning(
-            f"the server is {abs(ahead):,.0f} s {side} this machine",
+            "the server is {seconds:,.0f} s {side} this machine",
             "have both set by NTP: dates are compared with the wrong time otherwise",
+            code="clocks-apart",
+            values={"seconds": abs(ahead), "side": "ahead of" if ahead > 0 else "behind"},
         )
     else:
         yield line.ok("this machine and the server agree")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from evergreen_groups.desk import SummaryReader
     from evergreen_groups.gateway import Gateway
 
+# The ILS sends an event once, whatever it is answered: one turned away because of a lock would be lost until the next
+# audit.
 PATIENCE = 10.0
 """How long to wait while another run changes something at the same gateway, in seconds, unless less time is left."""
 
@@ -58,6 +60,7 @@ class EventHandler:
         """Work on an event, unless that was done before; see :func:`evergreen_groups.hooks.interface.handle_event`."""
         with closing(AuditTrail(self._state_directory, self._gateway.url)) as trail:
             former = _former(trail, event)
+            # Sent twice all the same: by a proxy that tried again, or by staff who reset the event.
             if former is not None:
                 return former
             try:
@@ -86,14 +89,18 @@ class EventHandler:
                 raise
             return None, False, "the patron has been deleted"
         if not recalculate:
-            return decision.blocked, False, ""
+            return decision.over_limit, False, ""
         left = self._gateway.seconds_left
         attempt = self._recalculator.for_patron(
-            event.patron_id, over_limit=decision.blocked, patience=PATIENCE if left is None else min(PATIENCE, left)
+            event.patron_id, over_limit=decision.over_limit, patience=PATIENCE if left is None else min(PATIENCE, left)
         )
         if attempt.state in (StepState.FAILED, StepState.SENDING):
-            raise DataError(f"the ILS was asked to recalculate: {attempt.reason}")
-        return decision.blocked, attempt.state is StepState.DONE, attempt.reason
+            raise DataError(
+                "the ILS was asked to recalculate: {reason}",
+                code="recalculation-failed",
+                values={"reason": attempt.reason},
+            )
+        return decision.over_limit, attempt.state is StepState.DONE, attempt.reason
 
 
 def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:

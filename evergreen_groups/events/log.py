@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import StateError
 from evergreen_groups.state import opened
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, at TEXT NOT NULL, event INTEGER NOT NULL, hook TEXT NOT NULL,
@@ -46,12 +47,12 @@ class AuditTrail:
     """The trail of one gateway's events, in a state directory. Close it after use.
 
     Raises:
-        DataError: the file can't be used.
+        StateError: the file can't be used.
     """
 
     def __init__(self, directory: Path, gateway: str) -> None:
         self._gateway = gateway
-        self._database = opened(directory, "events", "audit trail", _SCHEMA, ["events"])
+        self._database = opened(directory, "events", "audit trail", _SCHEMA, ["events"], version=_VERSION)
 
     def close(self) -> None:
         """Close the file."""
@@ -83,7 +84,7 @@ class AuditTrail:
         """Write a line; it is on disk when this returns. False: another run had worked on the same event by now.
 
         Raises:
-            DataError: it can't be written.
+            StateError: it can't be written.
         """
         values = (self._gateway, _now(), event, hook, patron, done, blocked, recalculated, reason)
         try:
@@ -93,7 +94,9 @@ class AuditTrail:
                 values,
             )
         except sqlite3.DatabaseError as error:
-            raise DataError(f"the audit trail can't be written ({error})") from error
+            raise StateError(
+                "the audit trail can't be written ({reason})", code="trail-not-written", values={"reason": error}
+            ) from error
         return cursor.rowcount > 0
 
     def _read(self, condition: str, *values: object) -> list[TrailEntry]:
@@ -101,7 +104,9 @@ class AuditTrail:
             rows = self._database.execute(f"SELECT {_COLUMNS} FROM events WHERE {condition}", values)  # noqa: S608 - fixed
             return [_entry(*row) for row in rows]
         except sqlite3.DatabaseError as error:
-            raise DataError(f"the audit trail can't be read ({error})") from error
+            raise StateError(
+                "the audit trail can't be read ({reason})", code="trail-not-read", values={"reason": error}
+            ) from error
 
 
 def _entry(event: int, hook: str, patron: int, done: int, *rest: object) -> TrailEntry:

@@ -11,6 +11,8 @@ from evergreen_groups.errors import ConfigurationError
 GATEWAY_PATH = "/osrf-gateway-v1"
 IDL_PATH = "/reports/fm_IDL.xml"
 
+_SETTING = "gateway.url"
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -30,13 +32,32 @@ class Address:
             parts = urlsplit(url.strip())
             host, _port = parts.hostname or "", parts.port
         except ValueError:
-            raise ConfigurationError("The gateway's address can't be read: give it as https://host.") from None
+            raise ConfigurationError(
+                "the gateway's address can't be read",
+                advice="give it as https://host",
+                setting=_SETTING,
+                code="address-unreadable",
+            ) from None
         if parts.scheme not in {"http", "https"} or not host:
-            raise ConfigurationError("The gateway's address must begin with https:// (or http://) and name a host.")
+            raise ConfigurationError(
+                "the gateway's address must begin with https:// (or http://) and name a host",
+                setting=_SETTING,
+                code="address-without-host",
+            )
+        # The address is shown in errors, logs and reports, and a password in it would be as well.
         if "@" in parts.netloc:
-            raise ConfigurationError("The gateway's address must not hold a user name or password.")
+            raise ConfigurationError(
+                "the gateway's address must not hold a user name or password",
+                setting=_SETTING,
+                code="address-with-account",
+            )
         if parts.query or parts.fragment:
-            raise ConfigurationError("The gateway's address must not hold a query or a fragment (? or #).")
+            raise ConfigurationError(
+                "the gateway's address must not hold a query or a fragment (? or #)",
+                setting=_SETTING,
+                code="address-with-query",
+            )
+        # People copy the address from where they see it, as often with the gateway's own path as without.
         path = parts.path.rstrip("/").removesuffix(GATEWAY_PATH).rstrip("/")
         return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), host, parts.scheme == "https")
 
@@ -53,6 +74,8 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether the host is this machine itself."""
+        # The one name that is always this machine; any other may lead elsewhere tomorrow, so it has to be a literal
+        # address.
         if self.host == "localhost":
             return True
         try:
@@ -64,6 +87,9 @@ class Address:
         """Raise ConfigurationError where a password or token would cross the network unencrypted."""
         if not self.encrypted and not self.loopback:
             raise ConfigurationError(
-                f"{self.base} is not encrypted: the password and patron data would cross the network in clear. "
-                "Use https://, or set allow_plain_http = true if that is really meant."
+                "{address} is not encrypted: the password and patron data would cross the network in clear",
+                advice="use https://, or set allow_plain_http = true if that is really meant",
+                setting="gateway.allow_plain_http",
+                code="not-encrypted",
+                values={"address": self.base},
             )

@@ -119,6 +119,7 @@ class _WatchedConnection(HTTPConnection):
             self.connect()
         exchange = current_exchange.get()
         if exchange is not None:
+            # Before the first byte rather than after the last: half a request may have been enough.
             exchange.sent = True
         try:
             super().send(data)
@@ -132,6 +133,7 @@ class _WatchedConnection(HTTPConnection):
         try:
             answer = super().getresponse()
         except (ConnectionError, http.client.BadStatusLine) as error:
+            # That one is our own stop (Exchange.wait), not the server's.
             if not isinstance(error, ConnectionAbortedError):
                 self._raise_if_stale(error)
             raise
@@ -139,6 +141,8 @@ class _WatchedConnection(HTTPConnection):
         return answer
 
     def _raise_if_stale(self, error: Exception) -> None:
+        # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled one has often
+        # just been closed. One that never carried an answer is no such case: there the server itself went away.
         if self._answers:
             raise StaleConnectionError("the server had closed this connection") from error
 
@@ -167,6 +171,8 @@ class Adapter(HTTPAdapter):
     """Gives a requests session these connections, ``size`` at most at once."""
 
     def __init__(self, size: int) -> None:
+        # No retries down here: only retry.py knows reads from writes. And a thread waits for a connection rather than
+        # opening one more, for a service has a fixed number of children to share among everybody.
         super().__init__(pool_connections=1, pool_maxsize=size, max_retries=0, pool_block=True)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import TimedOutError
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.calls import Call
+    import threading
+    from collections.abc import Iterator
+
+    from evergreen_groups.gateway.call import Call
 
 
 def seconds_until(until: float | None, call: Call) -> float | None:
@@ -27,6 +28,7 @@ def seconds_until(until: float | None, call: Call) -> float | None:
 @contextmanager
 def held(lock: threading.Lock, until: float | None, call: Call) -> Iterator[None]:
     """Hold a lock that another thread may hold for long; raises TimedOutError where it does until it is too late."""
+    # -1 is how Lock.acquire spells waiting for ever.
     left = -1 if until is None else max(0.0, until - time.monotonic())
     if not lock.acquire(timeout=left):
         raise _too_late(call)
@@ -38,7 +40,8 @@ def held(lock: threading.Lock, until: float | None, call: Call) -> Iterator[None
 
 def _too_late(call: Call) -> TimedOutError:
     return TimedOutError(
-        f"{call}: not asked any more, the time for the whole job is up. Try again later.",
-        service=call.service,
-        method=call.method,
+        "not asked any more, the time for the whole job is up",
+        advice="try again later",
+        code="job-timed-out",
+        **call.names,
     )

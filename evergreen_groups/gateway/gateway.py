@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
 from evergreen_groups.gateway.address import Address
-from evergreen_groups.gateway.calls import IDL_CALL, Answer, Call, Expect, Result, form
+from evergreen_groups.gateway.answer import Answer, Expect, Result
+from evergreen_groups.gateway.call import IDL_CALL, Call, form
 from evergreen_groups.gateway.deadline import seconds_until
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
 from evergreen_groups.gateway.parallel import ordered_map
@@ -25,6 +24,9 @@ from evergreen_groups.gateway.statistics import Statistics
 from evergreen_groups.gateway.transport import Reply, Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
     from evergreen_groups.gateway.idl import Idl
 
 log = logging.getLogger("evergreen_groups.gateway")
@@ -32,6 +34,8 @@ log = logging.getLogger("evergreen_groups.gateway")
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+# Seconds. A session that couldn't be ended ends itself when it has been idle (staff: 7,200 s, auth-001), so nobody has
+# to wait for it.
 _LOGOUT_TIMEOUT = 5.0
 
 
@@ -58,9 +62,12 @@ class Gateway:
         credentials: Credentials | None = None,
         token: str | None = None,
         locale: str | None = None,
+        # The gateway's own answer to a time-out (errors-034) says more than our giving up, so it gets a little longer.
         timeout: float = 60.0,
         grace: float = 5.0,
         connect_timeout: float = 10.0,
+        # A service answers with few children, one request each. Three calls at once took 2.5 s for what one took 4.1 s
+        # for (10,901 members); dozens would keep the desks waiting.
         concurrency: int = 3,
         ca_bundle: Path | str | None = None,
         allow_plain_http: bool = False,
@@ -68,7 +75,9 @@ class Gateway:
         cache_directory: Path | str | None = None,
     ) -> None:
         if min(timeout, grace, connect_timeout) <= 0 or concurrency < 1:
-            raise ConfigurationError("Timeouts and concurrency must be greater than nothing.")
+            raise ConfigurationError(
+                "timeouts and concurrency must be greater than nothing", code="timeouts-not-positive"
+            )
         self._address = Address.parse(url)
         if not allow_plain_http:
             self._address.refuse_plain_http()
@@ -174,6 +183,7 @@ class Gateway:
         if self._origin is not None:
             self._closed = True
             return
+        # First, so that logging out finds a free connection.
         self._transport.interrupt()
         self._session.logout()
         self._closed = True
@@ -207,6 +217,8 @@ class Gateway:
         try:
             return self._send(call, _with_token(params, token), expect, write, timeout)
         except NoSessionError:
+            # A session ends by idleness, also in the middle of a long run: pcrud answers 401 (auth-043), actor an
+            # event (auth-042). Both come before anything is done.
             if not self._session.renewable:
                 raise
             log.info("%s %s: the session had ended; logging in again", service, method)
@@ -245,6 +257,7 @@ class Gateway:
             return self._attempt(call, body, expect, seconds, fresh=write)
 
         self._refuse_closed(call)
+        # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
         if write:
             return attempt()
         return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)
@@ -276,7 +289,7 @@ class Gateway:
 
     def _refuse_closed(self, call: Call) -> None:
         if self._is_closed:
-            raise UnreachableError(f"{call}: this gateway has been closed.", service=call.service, method=call.method)
+            raise UnreachableError("this gateway has been closed", code="gateway-closed", **call.names)
 
 
 def _with_token(params: Sequence[object], token: str) -> list[object]:

@@ -62,6 +62,8 @@ class Class:
     @cached_property
     def positions(self) -> dict[str, int]:
         """Where each field, and after them each flag, stands in an object's values."""
+        # Read from the server's own IDL each time: a release that adds a field moves those behind it, as
+        # au.guardian_email did in 3.16 (pcrud-007 and 3.12/pcrud-007 show the same patrons).
         names = [field.name for field in self.fields]
         names += [flag for flag in FLAGS if flag not in names]
         return {name: position for position, name in enumerate(names)}
@@ -100,23 +102,42 @@ class Idl:
         declaration: entities aren't resolved and nothing else is fetched.
         """
         if len(document) > IDL_LIMIT:
-            raise DataError(f"The IDL is over {IDL_LIMIT // 1024**2} MB; that can't be right.")
+            raise DataError(
+                "the IDL is over {megabytes} MB, which can't be right",
+                code="idl-too-large",
+                values={"megabytes": IDL_LIMIT // 1024**2},
+            )
+        # It comes from the network, from a wrong address perhaps: nothing in it may lead to a file or to another
+        # server.
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
         try:
             root = etree.fromstring(document, parser)
         except etree.XMLSyntaxError as error:
-            raise DataError(f"The IDL is not XML (line {error.lineno}). Check the gateway's address.") from None
+            raise DataError(
+                "the IDL is not XML (line {line})",
+                advice="check the gateway's address",
+                setting="gateway.url",
+                code="idl-not-xml",
+                values={"line": error.lineno},
+            ) from None
         if root.getroottree().docinfo.internalDTD is not None:
-            raise DataError("The IDL has a document type declaration, which is refused for safety.")
+            raise DataError(
+                "the IDL has a document type declaration, which is refused for safety", code="idl-with-document-type"
+            )
         if root.tag != _BASE + "IDL":
-            raise DataError("What came in place of the IDL is another kind of document. Check the gateway's address.")
+            raise DataError(
+                "what came in place of the IDL is another kind of document",
+                advice="check the gateway's address",
+                setting="gateway.url",
+                code="not-an-idl",
+            )
         return cls(_read_class(element) for element in root.iterchildren(_BASE + "class"))
 
     def __getitem__(self, class_id: str) -> Class:
         try:
             return self._classes[class_id]
         except KeyError:
-            raise DataError(f"The IDL has no class {class_id}.") from None
+            raise DataError("the IDL has no class {name}", code="no-such-class", values={"name": class_id}) from None
 
     def __contains__(self, class_id: object) -> bool:
         return class_id in self._classes
@@ -148,7 +169,9 @@ def _read_class(element: etree._Element) -> Class:
     described = [] if fields is None else list(fields.iterchildren(_BASE + "field"))
     names = [field.get("name", "") for field in described]
     if not class_id or "" in names or len(set(names)) != len(names):
-        raise DataError("The IDL has a class or a field without a name, or two fields of the same name.")
+        raise DataError(
+            "the IDL has a class or a field without a name, or two fields of the same name", code="idl-broken"
+        )
     return Class(
         id=class_id,
         fieldmapper=element.get(_OBJECT + "fieldmapper", ""),

@@ -29,6 +29,7 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
         under_way: deque[Future[Value]] = deque(executor.submit(function, item) for item in islice(source, concurrency))
         while under_way:
             value = under_way.popleft().result()
+            # Before the value is handed out, so that the next call runs while the caller works on this one.
             under_way.extend(executor.submit(function, item) for item in islice(source, 1))
             yield value
     finally:

@@ -7,25 +7,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.calls import REQUEST_LIMIT
+from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
     Page,
     PageSize,
     Stretch,
+    anything,
     both,
     encoded_length,
     first_guess,
     portions,
     stretches,
+    value_at,
     walk,
 )
-from evergreen_groups.gateway.record import ColumnReader, Record
+from evergreen_groups.gateway.record import ColumnReader, Record, values_of_rows
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.calls import Result
+    from evergreen_groups.gateway.answer import Result
     from evergreen_groups.gateway.gateway import Gateway
 
 
@@ -85,7 +87,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         page = self._rows(class_id, where, _options(class_id, select=names, order_by=order_by, limit=limit))
-        return [reader.read(values) for values in _all_values(page.rows, class_id)]
+        return [reader.read(values) for values in values_of_rows(page.rows, class_id)]
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
@@ -99,15 +101,21 @@ class Pcrud:
         try:
             return [int(found) for found in ids]
         except (TypeError, ValueError):
-            raise DataError(f"The list of {class_id} ids holds something else than ids.") from None
+            raise DataError(
+                "the list of {name} ids holds something else than ids", code="ids-broken", values={"name": class_id}
+            ) from None
 
     def count(self, class_id: str, where: Where) -> int:
         """Return how many rows match and may be seen."""
+        # Neither this nor retrieve has an .atomic form (pcrud-100, pcrud-113); before 3.16 there is no count at all
+        # (3.12/releases-059).
         count = self._call(f"count.{class_id}", where).value
         try:
             return int(count)
         except (TypeError, ValueError):
-            raise DataError(f"The count of {class_id} rows is not a number.") from None
+            raise DataError(
+                "the count of {name} rows is not a number", code="count-broken", values={"name": class_id}
+            ) from None
 
     def pages(  # noqa: PLR0913  # likewise
         self,
@@ -131,6 +139,7 @@ class Pcrud:
         within each stretch only. ``page_size`` rows are asked for at first, then as many as make about 1 MB.
         """
         concurrency = concurrency or self._gateway.concurrency
+        # A field that isn't selected comes as null (pcrud-001), the key to go on from as well.
         if select is not None and key not in select:
             select = [*select, key]
         options = partial(
@@ -138,12 +147,12 @@ class Pcrud:
         )
 
         def fetch(stretch: Stretch, limit: int) -> Page:
-            return self._rows(class_id, both(where, stretch.condition(key) or _anything(key)), options(limit=limit))
+            return self._rows(class_id, both(where, stretch.condition(key) or anything(key)), options(limit=limit))
 
         parts = self._stretches(class_id, where, key, (low, high), concurrency)
         position = self._gateway.idl(class_id)[class_id].field(key).position
         size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
-        for page in walk(fetch, partial(_value_at, position), parts, size, concurrency):
+        for page in walk(fetch, partial(value_at, position), parts, size, concurrency):
             yield self._records(class_id, page.rows, nested=bool(flesh))
 
     def by_values(
@@ -177,7 +186,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         for page in self._by_values(class_id, field, values, where, names, None):
-            yield [reader.read(row) for row in _all_values(page.rows, class_id)]
+            yield [reader.read(row) for row in values_of_rows(page.rows, class_id)]
 
     def _by_values(
         self,
@@ -237,16 +246,23 @@ class Pcrud:
         """Return the lowest or highest key that matches, None where nothing does."""
         condition = Stretch(*bounds, inclusive=True).condition(key)
         order = [{"class": class_id, "field": key, "direction": direction}]
-        found = self.search(class_id, both(where, condition or _anything(key)), select=[key], order_by=order, limit=1)
+        found = self.search(class_id, both(where, condition or anything(key)), select=[key], order_by=order, limit=1)
         value = found[0][key] if found else None
         if value is not None and not isinstance(value, int):
-            raise DataError(f"{class_id}.{key} is not a whole number; walk it with a concurrency of 1.")
+            raise DataError(
+                "{name}.{key} is not a whole number",
+                advice="walk it with a concurrency of 1",
+                code="key-not-a-number",
+                values={"name": class_id, "key": key},
+            )
         return value
 
     def _rows(self, class_id: str, where: Where, options: Mapping[str, Any]) -> Page:
         result = self._call(f"search.{class_id}.atomic", where, options)
         if not isinstance(result.value, list):
-            raise DataError(f"A search for {class_id} gave something else than a list.")
+            raise DataError(
+                "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
+            )
         return Page(result.value, result.size)
 
     def _records(self, class_id: str, rows: list[Any], *, nested: bool = False) -> list[Record]:
@@ -255,32 +271,10 @@ class Pcrud:
             self._gateway.decode(rows)
         idl = self._gateway.idl(class_id)
         known = idl[class_id]
-        return [Record(known, values, idl) for values in _all_values(rows, class_id)]
+        return [Record(known, values, idl) for values in values_of_rows(rows, class_id)]
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
-
-
-def _anything(key: str) -> list[dict[str, Any]]:
-    """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
-    return [{key: {"<>": None}}]
-
-
-def _all_values(rows: list[Any], class_id: str) -> list[list[Any]]:
-    """Return the values of each row. Raises DataError where one isn't an object of the class."""
-    try:
-        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
-            return [row["__p"] for row in rows]
-    except (TypeError, KeyError):
-        pass
-    raise DataError(f"A search for {class_id} gave something else than {class_id} records.")
-
-
-def _value_at(position: int, row: Any) -> Any:
-    try:
-        return row["__p"][position]
-    except (TypeError, KeyError, IndexError):
-        raise DataError("A row came without the key that it was sorted by.") from None
 
 
 def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:
@@ -289,5 +283,6 @@ def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:
         order_by = {class_id: order_by}
     if options.get("select") is not None:
         options["select"] = {class_id: list(options["select"])}
+    # Every search has a limit: without one the server takes its rows a hundred at a time (20,000: 3.4 s, not 1.2 s).
     options["order_by"] = order_by
     return {name: value for name, value in options.items() if value is not None}

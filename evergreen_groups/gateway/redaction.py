@@ -11,6 +11,8 @@ RAW_LENGTH = 4000
 """How many characters of an answer stay reachable as ``raw``."""
 
 _LONGEST_SECRET = 200
+# A secret may lie across the place where the text is cut (up to three times as long in a form): more is blanked than
+# is kept.
 _MARGIN = 3 * _LONGEST_SECRET
 # Evergreen's tokens are MD5 digests in hexadecimal (oils_auth.c); any value called authtoken is one as well.
 _TOKEN_LIKE = re.compile(
@@ -39,6 +41,7 @@ class Redactor:
 
         The length stays the same, so that text cut afterwards can't end in half a secret.
         """
+        # The longer first, for one may be a part of another.
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "*" * len(secret))
         return _TOKEN_LIKE.sub(lambda found: "*" * len(found.group()), text)

@@ -33,9 +33,12 @@ class RetryPolicy:
     that many clients don't come back at the same moment. No try begins after ``total_seconds``.
     """
 
+    # The waits of 0.5, 1 and 2 s get over a reload of Apache or of a service. What takes longer is for whoever started
+    # us to try again.
     tries: int = 4
     first_delay: float = 0.5
     longest_delay: float = 8.0
+    # Three times the gateway's 60 s: a service that hangs is asked three times, not four.
     total_seconds: float = 180.0
 
     def until(self, ends: float | None) -> RetryPolicy:
@@ -72,8 +75,10 @@ class RetryPolicy:
 
 def may_pass(error: TransportError) -> bool:
     """Say whether the same request may well succeed a little later."""
+    # A refusal (4xx) stays one; 5xx is what a proxy says while the server behind it restarts.
     if isinstance(error, HTTPStatusError):
         return error.status >= 500
     if isinstance(error, UnreachableError):
+        # A certificate doesn't get better within seconds.
         return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
     return isinstance(error, TimedOutError | CutOffError | ServiceNotFoundError)

@@ -22,6 +22,8 @@ def loads(text: str) -> Any:
     Raises ValueError, also for NaN and infinities, which are not JSON, and for nesting that is too deep.
     """
     try:
+        # Some amounts are JSON numbers. As floats, 0.10 and 0.20 wouldn't add up to the 0.30 that the ILS says
+        # (patrons-063).
         return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -13,34 +13,35 @@ from evergreen_groups.money import NOTHING
 _SERVICE = "open-ils.actor"
 _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
+# One by one it was 6 to 8 ms a group, for 2,067 groups a good part of a minute; the answer for a hundred is a few kB.
 _GROUPS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Hidden:
-    """The members of one group that the account can't see: their ids, and what they owe (None: not told)."""
+class HiddenMembers:
+    """The members of one group that the account can't see: their ids, and what they owe (None: not known)."""
 
     ids: frozenset[int]
     fines: Decimal | None
 
 
-def find_hidden(gateway: Gateway, seen: Mapping[int, Set[int]]) -> dict[int, Hidden]:
-    """Compare the members in sight (ids by group) with those the ILS counts; groups without hidden ones are left out.
+def find_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> dict[int, HiddenMembers]:
+    """Compare the visible members (ids by group) with those the ILS counts; groups without hidden ones are left out.
 
-    ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then tells of every member
+    ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then lists every member
     (``groups-047``). It takes a list of groups as well (``groups-075``), so a hundred of them go in one call.
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
     """
-    groups = sorted(seen)
+    groups = sorted(visible)
     batches = [groups[start : start + _GROUPS_AT_ONCE] for start in range(0, len(groups), _GROUPS_AT_ONCE)]
     missing: dict[int, frozenset[int]] = {}
-    for found in gateway.map(lambda batch: dict(_unseen(gateway, batch, seen)), batches):
+    for found in gateway.map(lambda batch: dict(_hidden_ids(gateway, batch, visible)), batches):
         missing.update(found)
     incomplete = sorted(missing)
     fines = gateway.map(lambda group: _fines_of(gateway, group, missing[group]), incomplete)
-    return {group: Hidden(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
+    return {group: HiddenMembers(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
 
 
 def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
@@ -53,20 +54,24 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
     try:
         return frozenset(map(int, answer))
     except (TypeError, ValueError) as error:
-        raise DataError("the ILS gave a list of members that holds something else than ids") from error
+        raise DataError(
+            "the ILS gave a list of members that holds something else than ids", code="members-broken"
+        ) from error
 
 
 def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
-    """What each member of a group owes, by id; of those out of sight as well. Who has no open transaction is left out.
+    """What each member of a group owes, by id; of hidden ones as well. Who has no open transaction is left out.
 
     Raises:
         PermissionDeniedError: the account has no VIEW_USER at its own library.
     """
     answer = gateway.call(_SERVICE, _BALANCES, TOKEN, group).value
     try:
+        # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
+        # isn't there at all (groups-002), which is nought and not unknown.
         return {int(entry["usr"]): Decimal(str(entry["balance_owed"])).quantize(NOTHING) for entry in answer}
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
-        raise DataError("the ILS gave a balance that isn't an amount of money") from error
+        raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
 
 
 def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
@@ -74,25 +79,27 @@ def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
     return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
 
 
-def _unseen(
-    gateway: Gateway, groups: Sequence[int], seen: Mapping[int, Set[int]]
+def _hidden_ids(
+    gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> Iterator[tuple[int, frozenset[int]]]:
-    """The members of ``groups`` not in sight, by group: halves the list until it is known whose they are."""
-    unseen = read_member_ids(gateway, groups).difference(*(seen[group] for group in groups))
-    if not unseen:
+    """The hidden members of ``groups``, by group: halves the list until it is known whose they are."""
+    hidden = read_member_ids(gateway, groups).difference(*(visible[group] for group in groups))
+    if not hidden:
         return
     if len(groups) == 1:
-        yield groups[0], unseen
+        yield groups[0], hidden
         return
+    # The answer doesn't say whose each id is (groups-075), and balances have to be asked for group by group.
     middle = len(groups) // 2
-    yield from _unseen(gateway, groups[:middle], seen)
-    yield from _unseen(gateway, groups[middle:], seen)
+    yield from _hidden_ids(gateway, groups[:middle], visible)
+    yield from _hidden_ids(gateway, groups[middle:], visible)
 
 
 def _fines_of(gateway: Gateway, group: int, ids: frozenset[int]) -> Decimal | None:
-    """What the members ``ids`` of a group owe, as far as the ILS tells."""
+    """What the members ``ids`` of a group owe, as far as the ILS says."""
     try:
         balances = read_balances(gateway, group)
+    # The ids may be had where the balances may not: unknown then, never nought.
     except PermissionDeniedError:
         return None
     return total_of(balances, ids)

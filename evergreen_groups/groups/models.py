@@ -1,53 +1,116 @@
-"""The domain's records: members, groups and their fines. Money is ``Decimal`` with two places."""
+"""Members and groups: who belongs together, and what they owe. Money is ``Decimal`` with two places."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
-from evergreen_groups.policy import Limit
 
-_USUAL_LIMIT = Limit()
+if TYPE_CHECKING:
+    from evergreen_groups.groups.hidden_members import HiddenMembers
+    from evergreen_groups.groups.patrons import Patron
+    from evergreen_groups.policy import Decision, Limit
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One patron of a group.
+    """A patron as a member of their group.
 
-    ``name`` is written family name first; ``barcode`` is that of the primary card, None for a patron without one;
-    ``library`` is the home library's short name; ``own_fines`` is what the patron owes in open transactions
-    anywhere, credits counted; ``over_limit`` is the policy's decision by ``limit``, on what they owe themselves alone.
+    ``own_fines`` is what the patron owes in open transactions anywhere, credits counted; ``decision`` is the policy's,
+    on what they owe themselves alone. It is None where no limit was asked for: of a plan's groups, and of those that
+    look accidental, nothing is decided.
     """
 
-    id: int
-    name: str
-    barcode: str | None
-    library: str
+    patron: Patron
     own_fines: Decimal
-    over_limit: bool
-    group_lead: bool
-    limit: Limit = _USUAL_LIMIT
+    decision: Decision | None = None
+
+    @property
+    def id(self) -> int:
+        """The patron's id."""
+        return self.patron.id
+
+    @property
+    def name(self) -> str:
+        """The patron's name, family name first."""
+        return self.patron.name
+
+    @property
+    def barcode(self) -> str | None:
+        """The barcode of the primary card."""
+        return self.patron.barcode
+
+    @property
+    def library(self) -> str:
+        """The short name of the home library."""
+        return self.patron.home_library.shortname
+
+    @property
+    def group_lead(self) -> bool:
+        """Whether the patron leads the group."""
+        return self.patron.group_lead
+
+    @property
+    def decided(self) -> Decision:
+        """The decision about a member about whom one was made.
+
+        Raises:
+            ValueError: none was made. To say "not over the limit" then would be an answer to a question nobody asked.
+        """
+        if self.decision is None:
+            raise ValueError("nothing was decided about this member")
+        return self.decision
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether the own fines are over the limit; raises what :attr:`decided` does."""
+        return self.decided.over_limit
+
+    @property
+    def limit(self) -> Limit:
+        """The limit of own fines that counts for this member; raises what :attr:`decided` does."""
+        return self.decided.limit
 
 
 @dataclass(frozen=True)
-class GroupFines:
-    """A group (``usrgroup``) with what its members owe together, which is for information only.
+class Group:
+    """A patron group (``usrgroup``) with what its members owe together, which is for information only.
 
-    ``members`` are those the account may see. Where it can't see them all, ``hidden_member_count`` says how many are
-    missing. ``combined_fines`` includes them as long as the ILS told what they owe (``hidden_fines`` is that part);
-    where it didn't, ``hidden_fines`` is None and the true total may be higher or lower.
+    ``members`` are the visible ones. Where the account can't see them all, ``hidden_member_count`` says how many are
+    hidden. ``combined_fines`` includes them as long as the ILS says what they owe (``hidden_fines`` is that part);
+    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower.
     """
 
-    group: int
+    number: int
     members: tuple[Member, ...]
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = NOTHING
 
+    @classmethod
+    def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
+        """A group whose members stand in the order of what they owe, the highest own fines first."""
+        ordered = sorted(members, key=lambda member: (-member.own_fines, member.patron.id))
+        return cls._with_hidden(number, ordered, hidden)
+
+    @classmethod
+    def by_name(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
+        """A group whose members stand in the order of their names, the group lead first."""
+        ordered = sorted(members, key=lambda member: (not member.group_lead, member.name.casefold(), member.id))
+        return cls._with_hidden(number, ordered, hidden)
+
+    @classmethod
+    def _with_hidden(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
+        if hidden is None:
+            return cls(number, tuple(members))
+        return cls(number, tuple(members), len(hidden.ids), hidden.fines)
+
     @property
     def complete(self) -> bool:
-        """Whether the account sees every member."""
+        """Whether every member is visible."""
         return self.hidden_member_count == 0
 
     @cached_property
@@ -56,6 +119,7 @@ class GroupFines:
 
         In a group without a lead that is the member with the oldest record, the one with the lowest id.
         """
+        # Nothing in Evergreen keeps a group from having two leads, or none.
         return min(self.members, key=lambda member: (not member.group_lead, member.id))
 
     @property
@@ -70,22 +134,22 @@ class GroupFines:
 
     @cached_property
     def owing_count(self) -> int:
-        """How many of the members in sight owe more than nothing."""
+        """How many of the visible members owe more than nothing."""
         return sum(member.own_fines > 0 for member in self.members)
 
     @cached_property
     def combined_fines(self) -> Decimal:
-        """What all members owe together, credits counted."""
+        """What all members owe together, credits counted, as far as it is known."""
         return sum((member.own_fines for member in self.members), NOTHING) + (self.hidden_fines or NOTHING)
 
     @cached_property
     def highest_own_fines(self) -> Decimal:
-        """The largest own fines of a member in sight."""
+        """The largest own fines of a visible member."""
         return max(member.own_fines for member in self.members)
 
     @cached_property
     def over_limit_count(self) -> int:
-        """How many of the members in sight are over the limit by their own fines."""
+        """How many of the visible members are over the limit by their own fines."""
         return sum(member.over_limit for member in self.members)
 
     @cached_property
@@ -93,7 +157,7 @@ class GroupFines:
         """Whether the group owes more than one of its members may, although none of them is over the limit.
 
         This is the case the rule is about: a library that blocked by group would block people who owe little. Of a
-        group with members out of sight it can't be said.
+        group with hidden members it can't be said.
         """
         if not self.complete or self.over_limit_count:
             return False

@@ -1,11 +1,16 @@
-"""Patrons as groups see them: few fields, and a name written in one way everywhere."""
+"""Patrons: who somebody is, with a name written in one way everywhere, and the state of an account."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.gateway import Record, columns
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.ils import OrgUnit, OrgUnits
 
 NAME_FIELDS = (
     "family_name",
@@ -17,43 +22,134 @@ NAME_FIELDS = (
     "pref_second_given_name",
     "pref_suffix",
 )
-_WHO = ("id", "usrgroup", "home_ou", "card", "master_account")
-FIELDS = (*_WHO, *NAME_FIELDS)
-"""The fields of an ``au`` that :func:`patrons_of` needs."""
+# Named, for a whole au is several times as large (pcrud-007). The key has to be among them: a release before 3.16
+# answers 500 to a select without it (3.12/releases-001).
+PATRON_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", *NAME_FIELDS)
+"""The fields of an ``au`` that a :class:`PatronRow` has, in its order."""
+ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")
+"""The fields of an ``au`` that an :class:`PatronAccount` is made of, in the order of :meth:`PatronAccount.of`."""
 
 
-class Patron(NamedTuple):
-    """What the search needs of a patron: ``home_library`` and ``card`` are ids, ``name`` is family name first."""
+@dataclass(frozen=True, slots=True)
+class Patron:
+    """Who somebody is.
+
+    ``group`` is the number of their group (``usrgroup``); ``name`` is written family name first, preferred names before
+    legal ones; ``family_name`` is the legal one; ``barcode`` is that of the primary card, None for a patron without
+    one; ``profile`` is the id of the permission profile. Whoever reads patrons reads all of this: what only some of the
+    readers ask for stands beside patrons by their ids (:class:`PatronAccount`, fines, circulations, penalties).
+    """
+
+    id: int
+    group: int
+    name: str
+    family_name: str
+    barcode: str | None
+    home_library: OrgUnit
+    profile: int
+    group_lead: bool
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PatronAccount:
+    """The state of a patron's account.
+
+    It isn't part of the :class:`Patron`, because a report, which reads patrons by the ten thousand, has no use for it,
+    and needn't know when somebody was born. ``expired`` says that ``expire_date`` had passed when the account was read.
+    """
+
+    active: bool
+    barred: bool
+    juvenile: bool
+    expired: bool
+    expire_date: datetime | None
+    birth_date: date | None
+
+    @classmethod
+    def of(cls, values: Iterable[Any], now: datetime) -> PatronAccount:
+        """Make one of the values of ``ACCOUNT_FIELDS``; ``now`` is aware."""
+        active, barred, juvenile, expire_date, born = values
+        return cls(
+            active=bool(active),
+            barred=bool(barred),
+            juvenile=bool(juvenile),
+            expired=expire_date is not None and expire_date < now,
+            expire_date=expire_date,
+            birth_date=born.date() if isinstance(born, datetime) else born,
+        )
+
+
+class PatronRow(NamedTuple):
+    """The columns of an ``au`` that a patron is made of, as a query gives them: ``home_library`` and ``card`` are ids.
+
+    It is no :class:`Patron` yet, because a card's barcode stands in another table (``ac``), which is asked once for
+    all the rows of a batch; the search for groups sorts and cuts rows before that.
+    """
 
     id: int
     group: int
     home_library: int
+    profile: int
     card: int | None
     group_lead: bool
-    name: str
+    family_name: str | None
+    first_given_name: str | None
+    second_given_name: str | None
+    suffix: str | None
+    pref_family_name: str | None
+    pref_first_given_name: str | None
+    pref_second_given_name: str | None
+    pref_suffix: str | None
+
+    @property
+    def name(self) -> str:
+        """The name, preferred parts before legal ones: ``Family, First Second, Suffix``.
+
+        >>> PatronRow(7, 7, 4, 2, None, True, "O'Brien", "Aoife", None, None, None, "Effie", None, None).name
+        "O'Brien, Effie"
+        """
+        names: tuple[Any, ...] = self[-len(NAME_FIELDS) :]
+        family, first, *others = names
+        if family and first and not any(others):  # as with nearly everybody, and there are many
+            return f"{family.strip()}, {first.strip()}"
+        legal, preferred = names[:4], names[4:]
+        family, first, second, suffix = (
+            (wish or name or "").strip() for wish, name in zip(preferred, legal, strict=True)
+        )
+        return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
+
+    def patron(self, barcode: str | None, home_library: OrgUnit, *, deleted: bool = False) -> Patron:
+        """The patron with this row, a barcode and the home library."""
+        return Patron(
+            self.id,
+            self.group,
+            self.name,
+            self.family_name or "",
+            barcode,
+            home_library,
+            self.profile,
+            self.group_lead,
+            deleted,
+        )
 
 
-def patrons_of(rows: Iterable[Sequence[Any]]) -> list[Patron]:
-    """Take over the ``FIELDS`` of ``au`` rows."""
-    names = len(_WHO)
-    return [Patron(row[0], row[1], row[2], row[3], row[4], written_name(*row[names:])) for row in rows]
+def make_patrons(rows: Iterable[PatronRow], barcodes: Mapping[int, str], org_units: OrgUnits) -> list[Patron]:
+    """Make patrons of rows of patrons who aren't deleted; ``barcodes`` are those of their cards, by the cards' ids."""
+    return [
+        row.patron(None if row.card is None else barcodes.get(row.card), org_units.unit(row.home_library))
+        for row in rows
+    ]
 
 
-def display_name(record: Record) -> str:
-    """Write a patron's name, preferred parts before legal ones: ``Family, First Second, Suffix``."""
-    ((*names,),) = columns([record], *NAME_FIELDS)
-    return written_name(*names)
+def read_barcodes(gateway: Gateway, rows: Iterable[PatronRow]) -> dict[int, str]:
+    """The barcodes of these patrons' primary cards, by the cards' ids."""
+    cards = [row.card for row in rows if row.card is not None]
+    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("ac", ("id", "barcode"), "id", cards)))
 
 
-def written_name(*parts: str | None) -> str:
-    """Write a name from its parts, the values of ``NAME_FIELDS``.
-
-    >>> written_name("O'Brien", "Aoife", None, None, None, "Effie", None, None)
-    "O'Brien, Effie"
-    """
-    legal, preferred = parts[:4], parts[4:]
-    if not any(preferred) and not any(legal[2:]) and legal[0] and legal[1]:  # as with nearly everybody
-        return f"{legal[0].strip()}, {legal[1].strip()}"
-    family, first, second, suffix = ((wish or name or "").strip() for wish, name in zip(preferred, legal, strict=True))
-    given = f"{first} {second}".strip()
-    return ", ".join(filter(None, (family, given, suffix)))
+def read_accounts(gateway: Gateway, patrons: Collection[int]) -> dict[int, PatronAccount]:
+    """The accounts of patrons whose ids are known, by id, in lists of up to 2,000."""
+    now = datetime.now(UTC)
+    batches = gateway.pcrud.columns_by_values("au", ("id", *ACCOUNT_FIELDS), "id", patrons)
+    return {id: PatronAccount.of(values, now) for batch in batches for id, *values in batch}

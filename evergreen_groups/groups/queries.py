@@ -46,10 +46,13 @@ class HighFines:
 
     def members(self, within: GroupRange) -> Query:
         """The condition on patrons (``au``): members of such groups, deleted ones left out."""
-        # Without the alternative that is never true, PostgreSQL turns the `in` into a join and asks for permission
-        # on every patron: a minute or more on a large system.
+        # Without the alternative that is never true, PostgreSQL turns the `in` into a semi-join and asks for permission
+        # first, on every patron of the range: over 60 s and a 408 for an ordinary account. With it the `in` is a hashed
+        # filter, and the function runs on those found alone: 4.1 s for 10,901 members among 200,243 patrons.
         listed = {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]}
         conditions = [*within.conditions(), listed]
+        # The permission function costs 0.4 to 2 ms for each row it looks at, and says no at the dear end. A list of
+        # libraries is looked up before it is called (pushdown-017).
         if self.viewable_orgs:
             conditions.append({"home_ou": sorted(self.viewable_orgs)})
         return {"deleted": "f", "-and": conditions}
@@ -58,15 +61,23 @@ class HighFines:
         debtor: Query = {"deleted": "f"}
         if within.conditions():
             debtor["-and"] = within.conditions()
+        # Debtors first: a quarter of all patrons owe anything (49,894 of 200,243), and their groups alone are summed
+        # up.
         conditions = [self._owes_enough()]
         if self.more_than_one:
+            # Only where it's asked for: with it a group of one, which may owe enough as well, is no longer found
+            # (pushdown-018).
             conditions.append(has_member({"id": {"<>": {"+d": "id"}}}))
         if self.home_orgs:
             conditions.append(has_member({"home_ou": sorted(self.home_orgs)}))
         return {
             "select": {"d": ["usrgroup"]},
+            # mbts, one row for each transaction. The view mous sums up everybody's before anything is joined to it, so
+            # it is for literal ids alone.
             "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
             "where": {
+                # Not just above nought: credits count, and a group may be one whose debtor is the one in credit
+                # (pushdown-024).
                 "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
                 "+d": debtor,
                 "-and": conditions,
@@ -74,6 +85,7 @@ class HighFines:
         }
 
     def _owes_enough(self) -> Query:
+        # As text, in the digits that people gave: a float of 12.40 may lie on either side (pcrud-131, pcrud-132).
         total = {"balance_owed": {">=": {"transform": "sum", "value": f"{self.min_total:.2f}"}}}
         return {
             "-exists": {

@@ -1,9 +1,9 @@
-"""A group's members in sight, in one query, together with whether that is everybody.
+"""A group's visible members, in one query, together with whether that is everybody.
 
 Rows that the account may not see are missing without a word (``pcrud-034``), but subqueries see everybody
 (``pcrud-141``). So the query asks for one row more, a witness: some patron of another group at a library where the
 account is known to see patrons, and only as long as no member of the group is at home anywhere else. With the witness
-among the rows nobody is out of sight; without it, somebody may be.
+among the rows nobody is hidden; without it, somebody may be.
 """
 
 from __future__ import annotations
@@ -13,40 +13,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import Gateway, Record
-from evergreen_groups.groups.patrons import NAME_FIELDS, display_name
+from evergreen_groups.gateway import Gateway, Record, columns
+from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow
+from evergreen_groups.ils import OrgUnit
 
 MOST_MEMBERS = 5_000
 """A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
 
-_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account", *NAME_FIELDS)
+# For a family's handful of rows a query each is less than the two calls that lists would be.
 _FLESHED = ("card", "home_ou")
 
 
 @dataclass(frozen=True, slots=True)
-class GroupRow:
-    """A member in sight: ``barcode`` is that of the primary card, ``library`` the short name of the home library."""
-
-    id: int
-    name: str
-    barcode: str | None
-    profile: int
-    home_library: int
-    library: str
-    group_lead: bool
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRows:
-    """The members of a group in sight; ``complete`` says that nobody else belongs to it."""
+class VisiblePatrons:
+    """The visible patrons of a group, before it is known what they owe; ``complete``: nobody else belongs to it."""
 
     group: int
-    rows: tuple[GroupRow, ...]
+    patrons: tuple[Patron, ...]
     complete: bool
 
 
-def rows_around(gateway: Gateway, patron: int, granted: Collection[int]) -> GroupRows | None:
-    """The group that a patron is in, None where the patron is deleted, unknown or out of sight.
+def visible_around(gateway: Gateway, patron: int, granted: Collection[int]) -> VisiblePatrons | None:
+    """The group that a patron is in, None where the patron is deleted, unknown or hidden.
 
     ``granted`` are org units (ids) at which, and below which, the account may see patrons.
 
@@ -54,14 +42,15 @@ def rows_around(gateway: Gateway, patron: int, granted: Collection[int]) -> Grou
         DataError: there are more than ``MOST_MEMBERS``.
     """
     its_group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
+    # In the ILS's own query, so that a desk waits for one call and not for two.
     found = _search(gateway, {"in": its_group}, {"not in": its_group}, granted)
     group = next((record.usrgroup for record in found if record.id == patron), None)
-    return None if group is None else _sorted_out(group, found)
+    return None if group is None else _without_witness(group, found)
 
 
-def rows_of(gateway: Gateway, group: int, granted: Collection[int]) -> GroupRows:
-    """The group with this number; raises what :func:`rows_around` does."""
-    return _sorted_out(group, _search(gateway, {"=": group}, {"<>": group}, granted))
+def visible_in(gateway: Gateway, group: int, granted: Collection[int]) -> VisiblePatrons:
+    """The group with this number; raises what :func:`visible_around` does."""
+    return _without_witness(group, _search(gateway, {"=": group}, {"<>": group}, granted))
 
 
 def _search(
@@ -74,15 +63,18 @@ def _search(
     found = gateway.pcrud.search(
         "au",
         {"id": {"in": wanted}},
-        select=_FIELDS,
+        select=PATRON_FIELDS,
         flesh=1,
         flesh_fields={"au": _FLESHED},
+        # One for the witness, and one by which too many are noticed.
         limit=MOST_MEMBERS + 2,
     )
     if len(found) > MOST_MEMBERS + 1:
         raise DataError(
-            f"a group of more than {MOST_MEMBERS:,} members isn't summed up; that's no family, see the audit's "
-            "accidental groups"
+            "a group of more than {most:,} members isn't summed up",
+            advice="that's no family, see the audit's accidental groups",
+            code="group-too-large",
+            values={"most": MOST_MEMBERS},
         )
     return found
 
@@ -94,29 +86,25 @@ def _witness(inside: dict[str, Any], outside: dict[str, Any], granted: Collectio
         "from": "aou",
         "where": {"id": sorted(granted)},
     }
+    # Inside a query nobody is hidden (pcrud-141), so this finds the members that the search itself leaves out.
     elsewhere = _ids({"deleted": "f", "usrgroup": inside, "home_ou": {"not in": below}})
-    seen = {"deleted": "f", "usrgroup": outside, "home_ou": {"in": below}, "-not-exists": elsewhere}
-    return _ids({"id": {"in": {**_ids(seen), "limit": 1}}})
+    visible = {"deleted": "f", "usrgroup": outside, "home_ou": {"in": below}, "-not-exists": elsewhere}
+    return _ids({"id": {"in": {**_ids(visible), "limit": 1}}})
 
 
 def _ids(where: dict[str, Any]) -> dict[str, Any]:
     return {"select": {"au": ["id"]}, "from": "au", "where": where}
 
 
-def _sorted_out(group: int, found: list[Record]) -> GroupRows:
-    """Tell the members from the witness."""
+def _without_witness(group: int, found: list[Record]) -> VisiblePatrons:
+    """Part the members from the witness."""
     members = [record for record in found if record.usrgroup == group]
-    return GroupRows(group, tuple(map(_row, members)), complete=len(members) < len(found))
+    return VisiblePatrons(group, tuple(map(_patron, members)), complete=len(members) < len(found))
 
 
-def _row(record: Record) -> GroupRow:
+def _patron(record: Record) -> Patron:
+    (values,) = columns([record], *PATRON_FIELDS)
     card, library = record.card, record.home_ou
-    return GroupRow(
-        id=record.id,
-        name=display_name(record),
-        barcode=card.barcode if isinstance(card, Record) else None,
-        profile=record.profile,
-        home_library=library.id,
-        library=library.shortname,
-        group_lead=bool(record.master_account),
-    )
+    barcode = card.barcode if isinstance(card, Record) else None
+    home_library = OrgUnit(library.id, library.shortname, library.name, library.parent_ou)
+    return PatronRow._make(values).patron(barcode, home_library)

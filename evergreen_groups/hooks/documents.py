@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import BlockDecision, GroupSummary, PatronSummary, SummaryMember
+    from evergreen_groups.desk import BlockDecision, PatronSummary
     from evergreen_groups.events import EventOutcome
+    from evergreen_groups.groups import Group, Member
 
 VERSION = 1
 NOTE = "Group fines are for information only: nobody is blocked for what others owe."
@@ -19,23 +20,23 @@ NOTE = "Group fines are for information only: nobody is blocked for what others 
 
 def patron_summary(summary: PatronSummary) -> dict[str, Any]:
     """A patron and their group."""
-    patron, decision = summary.patron, summary.patron.decision
+    member, decision = summary.member, summary.member.decided
     return {
         "version": VERSION,
         "kind": "patron-summary",
-        "patron": patron.id,
-        "barcode": patron.barcode,
+        "patron": member.id,
+        "barcode": member.barcode,
         "show": summary.show,
-        "own_fines": _amount(patron.own_fines),
-        "blocked": decision.blocked,
+        "own_fines": _amount(member.own_fines),
+        "blocked": decision.over_limit,
         "limit": _amount(decision.limit.amount),
         **_group(summary.group),
     }
 
 
-def group_summary(summary: GroupSummary) -> dict[str, Any]:
+def group_summary(group: Group) -> dict[str, Any]:
     """A group."""
-    return {"version": VERSION, "kind": "group-summary", **_group(summary)}
+    return {"version": VERSION, "kind": "group-summary", **_group(group)}
 
 
 def block(decision: BlockDecision) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def block(decision: BlockDecision) -> dict[str, Any]:
         "version": VERSION,
         "kind": "block",
         "patron": decision.patron,
-        "blocked": decision.blocked,
+        "blocked": decision.over_limit,
         "own_fines": _amount(decision.own_balance),
         "limit": _amount(decision.limit.amount),
         "comparison": decision.limit.comparison.value,
@@ -65,27 +66,27 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
     }
 
 
-def _group(summary: GroupSummary) -> dict[str, Any]:
+def _group(group: Group) -> dict[str, Any]:
     return {
-        "group": summary.group,
+        "group": group.number,
         "for_information_only": True,
         "note": NOTE,
-        "group_fines": _amount(summary.group_fines),
-        "lead": summary.lead,
-        "hidden_members": {"count": summary.hidden_count, "fines": _amount(summary.hidden_fines)},
-        "members": [_member(member) for member in summary.members],
+        "group_fines": _amount(group.combined_fines),
+        "lead": group.lead.id if group.lead.group_lead else None,
+        "hidden_members": {"count": group.hidden_member_count, "fines": _amount(group.hidden_fines)},
+        "members": [_member(member) for member in group.members],
     }
 
 
-def _member(member: SummaryMember) -> dict[str, Any]:
+def _member(member: Member) -> dict[str, Any]:
     return {
         "id": member.id,
         "name": member.name,
         "barcode": member.barcode,
         "library": member.library,
         "own_fines": _amount(member.own_fines),
-        "limit": _amount(member.decision.limit.amount),
-        "blocked": member.decision.blocked,
+        "limit": _amount(member.limit.amount),
+        "blocked": member.over_limit,
         "group_lead": member.group_lead,
     }
 

@@ -2,7 +2,7 @@
 
     client = Client(gateway, account="groups_report")
     summary = patron_summary(client, 1001)
-    print(summary.patron.own_fines, summary.group.group_fines)
+    print(summary.member.own_fines, summary.group.combined_fines)
     print(block_decision(client, 1001).explanation)
     print(json.dumps(as_json(summary)))
 
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.desk import BlockDecision, GroupSummary, PatronSummary
+from evergreen_groups.desk import BlockDecision, PatronSummary
 from evergreen_groups.events import Event, EventOutcome
+from evergreen_groups.groups import Group
 from evergreen_groups.hooks import documents
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ __all__ = [
     "BlockDecision",
     "Event",
     "EventOutcome",
-    "GroupSummary",
+    "Group",
     "PatronSummary",
     "as_json",
     "block_decision",
@@ -47,7 +48,7 @@ def patron_summary(client: Client, patron_id: int) -> PatronSummary:
     return client.summaries.of_patron(patron_id)
 
 
-def group_summary(client: Client, group: int) -> GroupSummary:
+def group_summary(client: Client, group: int) -> Group:
     """A group by its number; raises what :func:`patron_summary` does."""
     return client.summaries.of_group(group)
 
@@ -80,12 +81,12 @@ def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> 
     return client.events.handle(event, recalculate=recalculate)
 
 
-def as_json(value: PatronSummary | GroupSummary | BlockDecision | EventOutcome) -> dict[str, Any]:
-    """The versioned JSON form, as the schemas in ``evergreen_groups/schemas`` describe it."""
+def as_json(value: PatronSummary | Group | BlockDecision | EventOutcome) -> dict[str, Any]:
+    """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
     match value:
         case PatronSummary():
             return documents.patron_summary(value)
-        case GroupSummary():
+        case Group():
             return documents.group_summary(value)
         case BlockDecision():
             return documents.block(value)

@@ -1,12 +1,15 @@
 from . import permissions as permissions
+from .circulations import CirculationCounter as CirculationCounter
+from .circulations import CirculationCounts as CirculationCounts
 from .fines import read_fines_of_oneself as read_fines_of_oneself
 from .fines import read_fines_within as read_fines_within
 from .fines import read_own_fines as read_own_fines
 from .org_units import OrgUnit as OrgUnit
 from .org_units import OrgUnits as OrgUnits
 from .org_units import shortnames_upwards as shortnames_upwards
-from .penalties import Block as Block
-from .penalties import Penalties as Penalties
+from .penalties import Penalty as Penalty
+from .penalties import PenaltyKind as PenaltyKind
+from .penalties import PenaltyKinds as PenaltyKinds
 from .penalties import PenaltyRow as PenaltyRow
 from .penalties import rows_in_force as rows_in_force
 from .penalties import set_by_ils as set_by_ils

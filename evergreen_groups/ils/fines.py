@@ -24,21 +24,25 @@ def within(transactions: Iterable[Transaction], scope: Scope) -> Decimal | None:
     Decimal('3.00')
     """
     owed = [amount for place, amount in transactions if scope is None or place in scope]
+    # None isn't nought: over no transaction at all the ILS's sum reaches no threshold, not even one of 0.00.
     return sum(owed, NOTHING) if owed else None
 
 
-def read_own_fines(gateway: Gateway, ids: Collection[int]) -> dict[int, Decimal]:
+def read_own_fines(gateway: Gateway, ids: Collection[int], *, debtors_only: bool = False) -> dict[int, Decimal]:
     """What patrons owe anywhere (``mous``), by id; who has no open transaction is left out.
 
-    So is the session's own user, unless they have VIEW_USER at their home library (``pcrud-056``).
+    So is the session's own user, unless they have VIEW_USER at their home library (``pcrud-056``). ``debtors_only``
+    leaves out those whose open transactions come to nothing as well, which makes the answer for many patrons smaller.
     """
     fields = ("usr", "balance_owed")
-    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids))))
+    owes = {"balance_owed": {"<>": 0}} if debtors_only else None
+    return dict(chain.from_iterable(gateway.pcrud.columns_by_values("mous", fields, "usr", sorted(ids), where=owes)))
 
 
 def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
     """What the session's own user owes anywhere, None without an open transaction (``patrons-070``)."""
     method = "open-ils.actor.user.fines.summary"
+    # An empty payload, for a null result, where nothing is open (patrons-056).
     answer = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional").value
     owed: Decimal | None = None if answer is None else gateway.decode(answer).balance_owed
     return owed
@@ -59,9 +63,12 @@ def read_fines_within(
     for page in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
         for id, place, amount in page:
             found[id].append((place, amount))
+    # Hidden transactions are left out without a word (family-018): who owes and shows none isn't somebody without any.
     if any(totals.get(id) and not found[id] for id in scopes):
         raise DataError(
             "the account can't see the transactions of everybody who owes something, so what they owe at the "
-            "libraries that count isn't known; give it VIEW_USER_TRANSACTIONS"
+            "libraries that count isn't known",
+            advice="give it VIEW_USER_TRANSACTIONS",
+            code="transactions-hidden",
         )
     return {id: within(found[id], scope) for id, scope in scopes.items()}

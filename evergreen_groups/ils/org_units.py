@@ -22,6 +22,7 @@ class OrgUnit:
     parent: int | None
 
 
+# A search without a limit crawls; this is far above any consortium.
 _MOST_ORG_UNITS = 20_000
 
 
@@ -34,13 +35,20 @@ class OrgUnits:
         for unit in self._by_id.values():
             self._children.setdefault(unit.parent, []).append(unit.id)
         if not self._children.get(None):
-            raise DataError("the ILS showed no root org unit; is this an Evergreen gateway?")
+            raise DataError(
+                "the ILS showed no root org unit",
+                advice="check that this is an Evergreen gateway",
+                setting="gateway.url",
+                code="no-root-org-unit",
+            )
 
     @classmethod
     def read(cls, gateway: Gateway) -> OrgUnits:
         """Read the tree in one call. Org units are public in Evergreen (``pcrud-084``)."""
         records = gateway.pcrud.search(
             "aou",
+            # A condition that all meet: pcrud refuses an empty one (pcrud-159). The methods for the tree nest it
+            # (settings-030), or send every number as text (settings-034).
             {"id": {"<>": None}},
             select=("id", "shortname", "name", "parent_ou"),
             limit=_MOST_ORG_UNITS,
@@ -55,10 +63,13 @@ class OrgUnits:
     def __iter__(self) -> Iterator[OrgUnit]:
         return iter(self._by_id.values())
 
+    def unit(self, org_id: int) -> OrgUnit:
+        """The org unit with this id; one that was added after the tree was read is called ``#ID``."""
+        return self._by_id.get(org_id) or OrgUnit(org_id, f"#{org_id}", "", None)
+
     def shortname(self, org_id: int) -> str:
         """The short name of an org unit, or ``#ID`` for one that was added after the tree was read."""
-        unit = self._by_id.get(org_id)
-        return unit.shortname if unit else f"#{org_id}"
+        return self.unit(org_id).shortname
 
     def with_descendants(self, org_id: int) -> set[int]:
         """The ids of an org unit and of everything below it."""
@@ -76,6 +87,7 @@ class OrgUnits:
         current = self._by_id.get(org_id)
         while current is not None and current.id not in path:
             path.append(current.id)
+            # A ring of parents, a slip of somebody's in the database, mustn't hang the run.
             current = self._by_id.get(current.parent) if current.parent is not None else None
         return path
 
@@ -93,7 +105,12 @@ class OrgUnits:
             if unit.shortname.casefold() == shortname.casefold():
                 return unit
         known = ", ".join(sorted(unit.shortname for unit in self)[:40])
-        raise ConfigurationError(f"there is no org unit {shortname!r}; there are {known}")
+        raise ConfigurationError(
+            "there is no org unit {name!r}",
+            advice="there are {known}",
+            code="no-such-org-unit",
+            values={"name": shortname, "known": known},
+        )
 
     def named(self, shortnames: Iterable[str]) -> set[int]:
         """The ids of the org units with these short names and of everything below them.

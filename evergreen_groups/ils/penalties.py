@@ -1,4 +1,4 @@
-"""Penalties (``ausp``, ``csp``): the kinds there are, and those in force for patrons."""
+"""Standing penalties (``ausp``) in force for patrons, and the kinds that there are of them (``csp``)."""
 
 from __future__ import annotations
 
@@ -11,72 +11,107 @@ from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_pen
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils.org_units import OrgUnits
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A penalty in force (``ausp``). ``org_unit`` is a short name; ``by_hand`` says that staff set it."""
-
-    id: int
-    penalty: str
-    org_unit: str
-    by_hand: bool
-    set_date: datetime | None
-
+    from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
 
 _STOCK = frozenset({PATRON_EXCEEDS_FINES, 2, 3, 4, 5, 30, 35})
 """Evergreen's own penalties that a recalculation sets or removes (``950.data.seed-values.sql``)."""
 _MOST_KINDS = 10_000
-_ROW = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
 
 
-class PenaltyRow(NamedTuple):
-    """A penalty in force: its kind, where, and who set it (None: the ILS itself)."""
+@dataclass(frozen=True, slots=True)
+class PenaltyKind:
+    """A kind of penalty; ``blocks`` names what it blocks (``CIRC``, ``HOLD``), nothing for a mere note."""
+
+    id: int
+    name: str
+    blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """A standing penalty in force for the patron with the id ``patron``.
+
+    ``by_staff`` says that staff set it, and not the ILS itself.
+    """
 
     id: int
     patron: int
-    penalty: int
+    kind: PenaltyKind
+    org_unit: OrgUnit
+    by_staff: bool
+    set_date: datetime | None
+
+
+class PenaltyRow(NamedTuple):
+    """A standing penalty in force as its row has it: ``kind``, ``org_unit`` and ``staff`` (who set it) are ids.
+
+    It is no :class:`Penalty` yet, because the kinds stand in another table (``csp``). Changes compare rows before and
+    after, and have no need of it.
+    """
+
+    id: int
+    patron: int
+    kind: int
     org_unit: int
     staff: int | None
     set_date: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Penalties:
-    """The kinds of penalties: ``names`` by id, those that are ``blocking`` something, and those ``for_fines``."""
+class PenaltyKinds:
+    """The kinds of penalties that an ILS has, and which of them it sets for fines."""
 
-    names: Mapping[int, str]
-    blocking: frozenset[int]
-    for_fines: frozenset[int]
+    def __init__(self, kinds: Collection[PenaltyKind], fines_penalties: Mapping[int, int]) -> None:
+        """``fines_penalties`` is what :func:`read_fines_penalties` gives: a kind's id for each org unit."""
+        self._by_id = {kind.id: kind for kind in kinds}
+        self._fines_penalties = fines_penalties
+        # The stock one stays among them: a patron of a library with its own may still hold it from before
+        # (penalties-update-013).
+        self.for_fines = frozenset({PATRON_EXCEEDS_FINES, *fines_penalties.values()})
+        """The ids of those for fines: the stock one, and those that a setting puts in its place."""
 
     @classmethod
-    def read(cls, gateway: Gateway, org_units: OrgUnits) -> Penalties:
-        """Read them in two calls. Those for fines are the stock one and those that a setting puts in its place."""
+    def read(
+        cls, gateway: Gateway, org_units: OrgUnits, fines_penalties: Mapping[int, int] | None = None
+    ) -> PenaltyKinds:
+        """Read them in two calls, or in one where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
+        # csp is served to every staff account (pcrud-089).
         rows = gateway.pcrud.search_columns("csp", fields, {"id": {"<>": None}}, limit=_MOST_KINDS)
-        return cls(
-            {id: name for id, name, _blocks in rows},
-            frozenset(id for id, _name, blocks in rows if blocks),
-            frozenset({PATRON_EXCEEDS_FINES, *read_fines_penalties(gateway, org_units).values()}),
-        )
+        kinds = [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows]
+        return cls(kinds, read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
 
     @property
     def recalculated(self) -> frozenset[int]:
-        """Those that a recalculation may set or remove."""
+        """The ids of those that a recalculation may set or remove."""
         return self.for_fines | _STOCK
 
-    def block(self, row: PenaltyRow, org_units: OrgUnits) -> Block:
-        """Put a penalty into words."""
-        name = self.names.get(row.penalty, f"#{row.penalty}")
-        return Block(row.id, name, org_units.shortname(row.org_unit), row.staff is not None, row.set_date)
+    def for_fines_at(self, home_library: int) -> frozenset[int]:
+        """The ids of those for the fines of patrons with this home library."""
+        return frozenset({PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
+
+    def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
+        """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""
+        found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
+        for row in rows_in_force(gateway, patrons):
+            kind = self._by_id.get(row.kind) or PenaltyKind(row.kind, f"#{row.kind}", ())
+            org_unit = org_units.unit(row.org_unit)
+            penalty = Penalty(row.id, row.patron, kind, org_unit, row.staff is not None, row.set_date)
+            found[row.patron].append(penalty)
+        for penalties in found.values():
+            penalties.sort(key=lambda penalty: penalty.id)
+        return found
 
 
 def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[PenaltyRow]:
-    """The penalties of these patrons that haven't been archived."""
+    """The rows of the penalties of these patrons that haven't been archived."""
     now = datetime.now(UTC)
-    for batch in gateway.pcrud.columns_by_values("ausp", _ROW, "usr", sorted(patrons)):
+    fields = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
+    for batch in gateway.pcrud.columns_by_values("ausp", fields, "usr", sorted(patrons)):
         for *row, stop_date in batch:
+            # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
             if stop_date is None or stop_date > now:
                 yield PenaltyRow(*row)
 

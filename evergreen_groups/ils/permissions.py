@@ -51,6 +51,8 @@ class Access:
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
+        # has_work_perm_at tells where somebody works with a permission. At the root that settles it; below, it
+        # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
         if root in granted:
             return cls(frozenset(every), ())
         session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
@@ -59,8 +61,10 @@ class Access:
         viewable = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
         if not viewable:
             raise PermissionDeniedError(
-                f"the account sees no patrons: it has {VIEW_USER} nowhere; grant it at {org_units.root.shortname}, "
-                "or at the libraries to report on",
+                "the account sees no patrons: it has {permission} nowhere",
+                advice="grant it at {root}, or at the libraries to report on",
+                code="no-patrons-visible",
+                values={"permission": VIEW_USER, "root": org_units.root.shortname},
                 textcode="PERM_FAILURE",
                 number=5000,
                 permission=VIEW_USER,
@@ -104,6 +108,7 @@ def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int
 
 def _denied(gateway: Gateway, user: int, org_unit: int, permission: str) -> bool:
     answer = gateway.call("open-ils.actor", "open-ils.actor.user.perm.check", TOKEN, user, org_unit, [permission])
+    # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057).
     return bool(answer.value)
 
 
@@ -115,4 +120,5 @@ def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: 
     except MethodNotFoundError:
         verdicts = gateway.map(lambda org_id: _denied(gateway, user, org_id, permission), org_ids)
         return {org_id for org_id, denied in zip(org_ids, verdicts, strict=True) if denied}
+    # Pairs of org unit and missing permission (releases-054).
     return {int(org_id) for org_id, _permission in pairs}

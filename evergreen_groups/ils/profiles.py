@@ -24,6 +24,7 @@ class Profiles:
     @classmethod
     def read(cls, gateway: Gateway) -> Profiles:
         """Read the tree in one call. Any staff account may (``pgt`` asks for STAFF_LOGIN)."""
+        # pcrud-082 has them; a patron's session sees none (pcrud-083).
         rows = gateway.pcrud.search_columns(
             "pgt", ("id", "name", "parent"), {"id": {"<>": None}}, order_by="id", limit=_MOST_PROFILES
         )
@@ -56,4 +57,9 @@ class Profiles:
             if known.casefold() == name.casefold():
                 return id
         names = ", ".join(sorted(self._names.values())[:40])
-        raise ConfigurationError(f"there is no profile {name!r}; there are {names}")
+        raise ConfigurationError(
+            "there is no profile {name!r}",
+            advice="there are {known}",
+            code="no-such-profile",
+            values={"name": name, "known": names},
+        )

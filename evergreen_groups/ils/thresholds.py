@@ -56,7 +56,11 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
     except MethodNotFoundError:
         values = _one_by_one(gateway, [unit.id for unit in org_units])
     except (TypeError, KeyError, ValueError):
-        raise DataError(f"the ILS gave no usable values of the setting {_OVERRIDE}") from None
+        raise DataError(
+            "the ILS gave no usable values of the setting {name}",
+            code="ils-setting-unusable",
+            values={"name": _OVERRIDE},
+        ) from None
     return {unit.id: _penalty(values.get(unit.id)) for unit in org_units}
 
 
@@ -73,9 +77,15 @@ def _penalty(value: object) -> int:
     if value is None:
         return PATRON_EXCEEDS_FINES
     try:
+        # Settings are JSON texts in the database: a number (settings-001), or one in quotation marks.
         return int(str(value).strip('"'))
     except ValueError:
-        raise DataError(f"the setting {_OVERRIDE} names no penalty by its id; correct it in the ILS") from None
+        raise DataError(
+            "the setting {name} names no penalty by its id",
+            advice="correct it in the ILS",
+            code="ils-setting-without-penalty",
+            values={"name": _OVERRIDE},
+        ) from None
 
 
 class Thresholds:
@@ -102,6 +112,8 @@ class Thresholds:
         """The nearest threshold: up the profiles at the home library, then at each org unit above; None: none."""
         penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
         profiles = self._profiles.upwards(profile)
+        # In the SQL function's order: all profiles at one org unit before the next above (penalties-update-019: a
+        # profile's own 25.00 counts before everybody's 10.00).
         for org_unit in self._org_units.upwards(home_library):
             for ancestor in profiles:
                 if (org_unit, ancestor, penalty) in self._rows:
@@ -120,6 +132,8 @@ class ThresholdReader:
         self._gateway = gateway
         self._thresholds = Thresholds((), penalties, org_units, profiles)
         permitted = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW]).value.get(_VIEW) or ()
+        # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
+        # missed makes somebody's limit another.
         self._complete = org_units.root.id in permitted
         self._libraries: set[int] = set()
         if self._complete:
@@ -139,6 +153,7 @@ class ThresholdReader:
             PermissionDeniedError: the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
         """
         if not self._complete and home_library not in self._libraries:
+            # The permission counts at the library asked about: refused for any other than one's own (settings-024).
             records = self._gateway.decode(self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library).value)
             self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
             self._libraries.add(home_library)

@@ -1,6 +1,3 @@
-from .decisions import Debtor as Debtor
-from .decisions import Decided as Decided
-from .decisions import OwnDebt as OwnDebt
 from .decisions import decide_all as decide_all
 from .limits import LimitFinder as LimitFinder
 from .limits import Limits as Limits

@@ -1,72 +1,35 @@
-"""The policy's decisions about people, each with the limit that counts for them and their own fines alone."""
+"""The policy's decisions about patrons, each with the limit that counts for them and their own fines alone."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import read_fines_within
+from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.limits.limits import LimitFinder, ResolvedLimit
+    from evergreen_groups.limits.limits import ResolvedLimit
     from evergreen_groups.policy import Decision
 
 
-class Debtor(Protocol):
-    """What the limit and the decision depend on: ``profile`` and ``home_library`` are ids."""
+def decide_all(
+    gateway: Gateway, limits: Mapping[int, ResolvedLimit], own_fines: Mapping[int, Decimal]
+) -> dict[int, Decision]:
+    """Decide about patrons, by id: no call where all their fines count, otherwise one for up to 2,000 of them.
 
-    @property
-    def id(self) -> int:
-        """The patron's id."""
-
-    @property
-    def profile(self) -> int:
-        """The permission profile."""
-
-    @property
-    def home_library(self) -> int:
-        """The home library."""
-
-    @property
-    def own_fines(self) -> Decimal:
-        """What the patron owes in open transactions anywhere."""
-
-
-class OwnDebt(NamedTuple):
-    """A :class:`Debtor` and nothing else: one person, and what that person owes.
-
-    ``profile`` and ``home_library`` are ids; ``own_fines`` are what they owe in open transactions anywhere.
-    """
-
-    id: int
-    profile: int
-    home_library: int
-    own_fines: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """One person's limit and the decision. ``decision.own_balance`` are the own fines that the limit counts."""
-
-    limit: ResolvedLimit
-    decision: Decision
-
-
-def decide_all(gateway: Gateway, limits: LimitFinder, people: Collection[Debtor]) -> dict[int, Decided]:
-    """Decide about people, by id: no call where all their fines count, otherwise one for up to 2,000 of them.
+    ``limits`` has the limit of each, ``own_fines`` what each owes in open transactions anywhere; who isn't in it owes
+    nothing. The ``own_balance`` of a decision are those of the own fines that the limit counts.
 
     Raises:
         DataError: somebody's transactions have to be looked at, and the account may not.
-        PermissionDeniedError: the ILS's thresholds count, and the account may not see them.
     """
-    resolved = {person.id: limits.limit_for(person.profile, person.home_library) for person in people}
-    totals = {person.id: person.own_fines for person in people}
-    scopes = {id: limit.scope for id, limit in resolved.items() if limit.scope is not None}
-    within = read_fines_within(gateway, scopes, totals) if scopes else {}
+    scopes = {id: limit.scope for id, limit in limits.items() if limit.scope is not None}
+    # Nothing is read where all fines count anyway, which is the usual case.
+    within = read_fines_within(gateway, scopes, own_fines) if scopes else {}
     return {
-        id: Decided(limit, limit.decide(within.get(id, totals[id])))  # None is a value here: no open transaction
-        for id, limit in resolved.items()
+        id: limit.decide(within.get(id, own_fines.get(id, NOTHING)))  # None is a value here: no open transaction
+        for id, limit in limits.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,20 +16,19 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 
-_NO_LIMIT = Limit(None)
+_NO_THRESHOLD = Limit(None, origin="ILS: no threshold")
 _CONFIGURATION = "configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedLimit:
-    """The limit of one patron. ``origin`` says in a few words where it comes from.
+    """The limit of one patron.
 
     ``scope`` are the ids of the org units whose transactions count, None for those of everywhere. ``from_ils`` says
     that the limit is Evergreen's own, which holds nothing against somebody without an open transaction.
     """
 
     limit: Limit
-    origin: str
     scope: frozenset[int] | None = None
     from_ils: bool = False
 
@@ -42,7 +41,7 @@ class ResolvedLimit:
 
 
 class LimitFinder(Protocol):
-    """Tells the limit of each patron."""
+    """Finds the limit of each patron."""
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """The limit of a patron with this profile and home library (ids)."""
@@ -52,8 +51,8 @@ class OneLimit:
     """The same ``limit`` for everybody, the configured one; their fines count wherever they are owed."""
 
     def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self._resolved = ResolvedLimit(limit, _CONFIGURATION)
+        self.limit = replace(limit, origin=limit.origin or _CONFIGURATION)
+        self._resolved = ResolvedLimit(self.limit)
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
         """The limit."""
@@ -112,6 +111,7 @@ class Limits:
         """The same limits, with what they have still to read read through ``gateway``."""
         if not isinstance(self._thresholds, ThresholdReader):
             return self
+        # What was read stays shared; only the session that reads on is another.
         limits = copy.copy(self)
         limits._thresholds = self._thresholds.reading_with(gateway)
         return limits
@@ -123,6 +123,7 @@ class Limits:
             PermissionDeniedError: the ILS's thresholds count, and the account may not see them.
         """
         key = profile, home_library
+        # A consortium has some dozens of such pairs, a report some thousands of patrons.
         if key not in self._known:
             self._known[key] = self._by_rule(profile, home_library) or self._otherwise(profile, home_library)
         return self._known[key]
@@ -138,33 +139,37 @@ class Limits:
         if not self._rules or self._profiles is None:
             return None
         profiles = [*self._profiles.upwards(profile), None]
+        # Libraries before profiles, as the ILS looks for its own thresholds, so that both are explained the same way.
         for org_unit in (*self._org_units.upwards(home_library), None):
             for ancestor in profiles:
                 if (org_unit, ancestor) in self._rules:
                     rule = self._rules[org_unit, ancestor]
                     comparison = rule.comparison or self._settings.comparison
-                    return ResolvedLimit(Limit(rule.amount, comparison), _rule_words(rule))
+                    return ResolvedLimit(Limit(rule.amount, comparison, _rule_origin(rule)))
         return None
 
     def _otherwise(self, profile: int, home_library: int) -> ResolvedLimit:
         if self._settings.limit != "ils":
-            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison), _CONFIGURATION)
+            return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, _CONFIGURATION))
         found = self._thresholds.find(profile, home_library) if self._thresholds else None
         if found is None or self._profiles is None:
-            return ResolvedLimit(_NO_LIMIT, "ILS: no threshold", from_ils=True)
+            return ResolvedLimit(_NO_THRESHOLD, from_ils=True)
+        # Only what was billed in the full path of the threshold's org unit counts (fines-elsewhere-008): 20.00 at
+        # another system reach no 5.00 here.
         scope = frozenset(self._org_units.full_path(found.org_unit))
         # A threshold of nought is reached by having transactions at all, so they have to be looked at themselves.
         everywhere = found.amount > 0 and len(scope) == sum(1 for _ in self._org_units)
         place = self._org_units.shortname(found.org_unit)
+        origin = f"ILS: threshold of {self._profiles.name(found.profile)} at {place}"
         return ResolvedLimit(
-            limit=Limit(found.amount, Comparison.REACHES),
-            origin=f"ILS: threshold of {self._profiles.name(found.profile)} at {place}",
+            # Whatever is configured: Evergreen compares with >= (penalties-update-015: 10.00 at a threshold of 10.00).
+            limit=Limit(found.amount, Comparison.REACHES, origin),
             scope=None if everywhere else scope,
             from_ils=True,
         )
 
 
-def _rule_words(rule: LimitRule) -> str:
+def _rule_origin(rule: LimitRule) -> str:
     words = ["configuration:"]
     words += [rule.profile] if rule.profile else []
     words += [f"at {rule.library}"] if rule.library else []

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import OrgUnits, granted_at
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
-from evergreen_groups.ttl_cache import Kept
+from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from evergreen_groups.settings import PolicySettings
 
+# Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
+# summary itself. So a change is noticed within five minutes. Fines and penalties are never kept, and pcrud checks each
+# row again in any case.
 SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""
 
@@ -28,9 +31,9 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self._granted: Kept[tuple[int, ...]] = Kept(clock, SECONDS)
-        self._users: Kept[int] = Kept(clock, SECONDS)
-        self._limits: Kept[Limits] = Kept(clock, SECONDS)
+        self._granted: TimeToLiveCache[tuple[int, ...]] = TimeToLiveCache(clock, SECONDS)
+        self._users: TimeToLiveCache[int] = TimeToLiveCache(clock, SECONDS)
+        self._limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
 
     def granted(self, gateway: Gateway) -> tuple[int, ...]:
         """The ids of org units at which, and below which, the session sees patrons; one call.
@@ -43,6 +46,8 @@ class ReferenceData:
         """Whose session it is (``au.id``); one call, which doesn't prolong the session."""
 
         def read() -> int:
+            # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session
+            # alive.
             answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
             return int(gateway.decode(answer).id)
 
@@ -64,4 +69,5 @@ class ReferenceData:
 
 
 def _key(gateway: Gateway) -> str:
+    # Keys outlive requests; a token shouldn't.
     return sha256(f"{gateway.url} {gateway.token}".encode()).hexdigest()

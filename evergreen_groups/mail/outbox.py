@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import smtplib
-import socket
-import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +11,8 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
 
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.errors import ConfigurationError, MailServerError
+from evergreen_groups.mail.mail_server import MailServer
 from evergreen_groups.mail.spool import Spool
 from evergreen_groups.settings import MailSettings, mail_password
 
@@ -21,7 +20,6 @@ log = logging.getLogger("evergreen_groups.mail")
 
 _PAUSES = (2.0, 10.0, 30.0, 60.0)
 _TOO_LARGE = (452, 552)  # RFC 1870; said at once where the server tells its limit beforehand
-_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +33,6 @@ class Delivery:
     kept: int
     dropped: int = 0
     reason: str = ""
-
-
-class _RefusedError(Exception):
-    """The mail server said no, or there is none. ``final``: to try again at once makes no sense."""
-
-    def __init__(self, reason: str, *, final: bool) -> None:
-        super().__init__(reason)
-        self.final = final
 
 
 @dataclass(slots=True)
@@ -73,23 +63,17 @@ class Mailer:
     ) -> None:
         if settings.host is None or settings.sender is None:
             missing = "host" if settings.host is None else "sender"
-            raise ConfigurationError(f"no mail can be sent: set {missing} in section [mail]")
-        if settings.username and not f"{settings.username}{password or ''}".isascii():
             raise ConfigurationError(
-                "[mail] username: it and its password may hold ASCII characters alone, for a login by SMTP takes no "
-                "others; change them on the mail server"
+                "no mail can be sent",
+                advice="set {name} in section [mail]",
+                setting=f"mail.{missing}",
+                code="mail-not-set",
+                values={"name": missing},
             )
-        self._host = settings.host
-        self._port = settings.port or _PORTS[settings.security]
+        self._server = MailServer(settings.host, settings, password)
         self._settings = settings
-        self._password = password
         self._spool = spool
         self._pauses = _PAUSES[: settings.tries - 1] if pauses is None else pauses
-        try:
-            self._tls = ssl.create_default_context(cafile=settings.ca_bundle)
-        except OSError as error:
-            why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror
-            raise ConfigurationError(f"[mail] ca_bundle: {settings.ca_bundle} can't be used: {why}") from None
 
     @classmethod
     def configured(cls, settings: MailSettings, environ: Mapping[str, str], state_directory: Path) -> Mailer:
@@ -100,7 +84,13 @@ class Mailer:
                 that wait.
         """
         if not settings.recipients:
-            raise ConfigurationError("no mail can be sent: set recipients in section [mail]")
+            raise ConfigurationError(
+                "no mail can be sent",
+                advice="set {name} in section [mail]",
+                setting="mail.recipients",
+                code="mail-not-set",
+                values={"name": "recipients"},
+            )
         password = mail_password(settings, environ) if settings.username else None
         spool = Spool(settings.spool or state_directory / "mail")
         spool.refuse_what_cannot_be_written()
@@ -111,12 +101,12 @@ class Mailer:
         """How many mails wait to be sent."""
         return sum(1 for _file in self._spool)
 
-    def obstacle(self) -> str | None:
-        """Connect, encrypt and log in, and nothing more: why that fails, in a sentence; None where it doesn't."""
+    def obstacle(self) -> MailServerError | None:
+        """Connect, encrypt and log in, and nothing more: why that fails, None where it doesn't."""
         try:
-            server = self._connection()
-        except _RefusedError as refusal:
-            return str(refusal)
+            server = self._server.connection()
+        except MailServerError as refusal:
+            return refusal
         with suppress(smtplib.SMTPException, OSError):
             server.quit()
         server.close()
@@ -163,8 +153,8 @@ class Mailer:
     def _try(self, files: Sequence[Path]) -> _Attempt:
         """Send files over one connection; what isn't taken stays in the spool."""
         try:
-            server = self._connection()
-        except _RefusedError as refusal:
+            server = self._server.connection()
+        except MailServerError as refusal:
             return _Attempt([] if refusal.final else list(files), reason=str(refusal))
         attempt = _Attempt([])
         try:
@@ -172,11 +162,11 @@ class Mailer:
                 try:
                     self._send(server, file)
                     attempt.sent += 1
-                except _RefusedError as refusal:
+                except MailServerError as refusal:
                     attempt.refused[file] = str(refusal)
                     attempt.again += [] if refusal.final else [file]
                 except (smtplib.SMTPServerDisconnected, OSError) as error:
-                    attempt.reason = self._lost(error)
+                    attempt.reason = str(self._server.lost(error))
                     attempt.again += files[position:]
                     break
             with suppress(smtplib.SMTPException, OSError):
@@ -189,93 +179,31 @@ class Mailer:
         try:
             message = self._spool.read(file)
         except OSError as error:
-            raise _RefusedError(f"a mail that waits can't be read ({error.strerror})", final=True) from None
+            raise MailServerError(
+                "a mail that waits can't be read ({reason})",
+                code="mail-unreadable",
+                values={"reason": error.strerror},
+                final=True,
+            ) from None
         try:
             server.send_message(
                 message, from_addr=self._settings.sender, to_addrs=[message["To"].addresses[0].addr_spec]
             )
         except smtplib.SMTPRecipientsRefused as error:
             (code, _), *_ = error.recipients.values()
-            raise self._refused("a recipient", code) from None
+            raise self._server.refused("a recipient", code) from None
         except smtplib.SMTPResponseException as error:
             with suppress(smtplib.SMTPException, OSError):
                 server.rset()
-            raise self._refused(_what(error), error.smtp_code) from None
+            raise self._server.refused(_what(error), error.smtp_code) from None
         except (smtplib.SMTPNotSupportedError, IndexError, AttributeError) as error:
-            raise _RefusedError(f"a mail can't be sent ({type(error).__name__})", final=True) from None
-        self._spool.forget(file)
-
-    def _connection(self) -> smtplib.SMTP:
-        """Connect, encrypt and log in."""
-        try:
-            server = self._connect()
-        except ssl.SSLCertVerificationError as error:
-            raise _RefusedError(
-                f"the certificate of mail server {self._at} can't be trusted ({error.verify_message}); see ca_bundle "
-                "in [mail]",
+            raise MailServerError(
+                "a mail can't be sent ({reason})",
+                code="mail-unsendable",
+                values={"reason": type(error).__name__},
                 final=True,
             ) from None
-        except smtplib.SMTPResponseException as error:
-            raise self._refused("the connection", error.smtp_code) from None
-        except (smtplib.SMTPException, OSError) as error:
-            raise _RefusedError(self._lost(error), final=False) from None
-        try:
-            self._login(server)
-        except BaseException:
-            server.close()
-            raise
-        return server
-
-    def _connect(self) -> smtplib.SMTP:
-        """Open the connection, encrypted if it's to be."""
-        security, seconds = self._settings.security, self._settings.timeout
-        name = socket.gethostname()  # smtplib's own way asks name servers, which may take long
-        if security == "tls":
-            return smtplib.SMTP_SSL(self._host, self._port, name, timeout=seconds, context=self._tls)
-        server = smtplib.SMTP(self._host, self._port, name, timeout=seconds)
-        if security == "none":
-            return server
-        try:
-            server.starttls(context=self._tls)
-        except smtplib.SMTPNotSupportedError:
-            server.close()
-            raise _RefusedError(
-                f"mail server {self._at} offers no STARTTLS; see security in [mail]", final=True
-            ) from None
-        except BaseException:
-            server.close()
-            raise
-        return server
-
-    def _login(self, server: smtplib.SMTP) -> None:
-        if self._settings.username is None:
-            return
-        try:
-            server.login(self._settings.username, self._password or "")
-        except smtplib.SMTPNotSupportedError:
-            raise _RefusedError(f"mail server {self._at} takes no login; leave out username", final=True) from None
-        except smtplib.SMTPResponseException as error:
-            raise self._refused("the login", error.smtp_code) from None
-        except smtplib.SMTPServerDisconnected as error:
-            raise _RefusedError(self._lost(error), final=False) from None
-        except smtplib.SMTPException:
-            raise _RefusedError(
-                f"mail server {self._at} takes none of the ways to log in that are known here", final=True
-            ) from None
-        except OSError as error:
-            raise _RefusedError(self._lost(error), final=False) from None
-
-    @property
-    def _at(self) -> str:
-        return f"{self._host}:{self._port}"
-
-    def _refused(self, what: str, code: int) -> _RefusedError:
-        """The server's own words stay out of it: they may hold addresses."""
-        return _RefusedError(f"mail server {self._at} refused {what} ({code})", final=not 400 <= code < 500)
-
-    def _lost(self, error: Exception) -> str:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        return f"mail server {self._at} can't be reached or hung up ({words})"
+        self._spool.forget(file)
 
 
 def _what(error: smtplib.SMTPResponseException) -> str:

@@ -30,10 +30,13 @@ class Deadline:
     def __init__(self, seconds: float, *, grace: float = _GRACE, last_words: str = CUT_OFF) -> None:
         self._seconds = seconds
         self._last_words = last_words
+        # A thread beside it, for a signal's handler runs between two steps of Python, and a dead network disk takes
+        # none.
         self._last_resort = threading.Timer(seconds + grace, self._end_the_process)
         self._last_resort.daemon = True
 
     def __enter__(self) -> Self:
+        # A signal, for nothing else gets the main thread out of a system call that doesn't come back.
         self._before = signal.signal(signal.SIGALRM, self._expired)
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
         self._last_resort.start()
@@ -42,14 +45,18 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # First: with the handler given back, an alarm that still came would end the process.
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
         self._last_resort.cancel()
+        # A timer that has just begun to end the process must have done so, or not, before anything goes on.
         self._last_resort.join()
         if isinstance(error, _ExpiredError):
             raise DeadlineError(
-                f"the run was not done after {self._seconds:g} seconds and was ended; give it more with --deadline, or "
-                "see with -v what it waits for"
+                "the run was not done after {seconds:g} seconds and was ended",
+                advice="give it more with --deadline, or see with -v what it waits for",
+                setting="report.deadline",
+                values={"seconds": self._seconds},
             ) from None
 
     def _expired(self, _signal: int, _frame: FrameType | None) -> NoReturn:
@@ -57,4 +64,5 @@ class Deadline:
 
     def _end_the_process(self) -> NoReturn:
         os.write(2, f"{self._last_words}\n".encode())  # whoever has standard error's lock may never let go of it
+        # Without Python's own end, which waits for threads: waiting is what brought us here.
         os._exit(exit_status.DEADLINE)

@@ -1,3 +1,4 @@
+from .changes import warning_words as warning_words
 from .changes import write_draft as write_draft
 from .changes import write_entries as write_entries
 from .changes import write_entry as write_entry

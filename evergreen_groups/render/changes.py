@@ -26,7 +26,8 @@ from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.wording import counted, local_time
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import PersonFinding
+    from evergreen_groups.audit import PatronFinding
+    from evergreen_groups.changes import PlanWarning
 
 _HEADINGS = {
     Action.MOVE: "Move into another group",
@@ -38,6 +39,28 @@ _HEADINGS = {
 }
 
 
+WARNINGS = {
+    "card-not-active": "the card given for {name} is not active",
+    "account-deleted": "the account of {name} is deleted",
+    "account-barred": "the account of {name} is barred",
+    "account-not-active": "the account of {name} is not active",
+    "account-expired": "the account of {name} has expired",
+    "stranger-to-group": "{name} shares neither surname nor address nor library with anybody in group {group}",
+    "group-left-empty": "group {group} will be empty",
+    "last-member-leaves": "the last member leaves group {group}",
+    "left-without-lead": "{names} leads group {group}; {count} stay behind without a lead",
+    "hidden-members": "group {group} has members that the account can't see ({count})",
+}
+
+
+def warning_words(warning: PlanWarning) -> str:
+    """Put a plan's warning into words; several names are joined."""
+    values = {
+        name: " and ".join(value) if isinstance(value, tuple) else value for name, value in warning.values.items()
+    }
+    return WARNINGS[warning.code].format_map(values)
+
+
 def write_draft(draft: Draft, stream: TextIO) -> None:
     """Write what a plan will do, what it means for the groups, and what to look at before saying yes."""
     _write_lines(stream, _draft_lines(draft))
@@ -46,15 +69,15 @@ def write_draft(draft: Draft, stream: TextIO) -> None:
 def _draft_lines(draft: Draft) -> Iterator[str]:
     yield f"{_HEADINGS[draft.action]}: {counted(len(draft.steps), 'change')}"
     for step in draft.steps:
-        person = step.person
-        barcode = printable(person.barcode or "no card")
-        yield f"  {printable(person.name)} ({barcode}), own fines {amount(person.own_fines)}"
+        member = step.member
+        barcode = printable(member.barcode or "no card")
+        yield f"  {printable(member.name)} ({barcode}), own fines {amount(member.own_fines)}"
         yield f"    {_change(step)}"
     if draft.groups:
         yield "Groups before and after, their fines for information only:"
         for group in draft.groups:
             yield from _group_lines(group)
-    yield from _listed("Look at this before you agree:", draft.warnings)
+    yield from _listed("Look at this before you agree:", map(warning_words, draft.warnings))
     yield from _listed("Nothing to do for these:", draft.unchanged)
 
 
@@ -67,11 +90,12 @@ def _change(step: Step) -> str:
 
 def _group_lines(group: PlannedGroup) -> Iterator[str]:
     name = "  a new group" if group.number is None else f"  group {group.number}"
-    before = f"{counted(len(group.before) + group.hidden_count, 'member')} owing {amount(group.total_before)}"
-    after = f"{counted(len(group.after) + group.hidden_count, 'member')} owing {amount(group.total_after)}"
+    members, hidden = group.members_before, group.hidden_member_count
+    before = f"{counted(len(members) + hidden, 'member')} owing {amount(group.total_before)}"
+    after = f"{counted(len(group.after) + hidden, 'member')} owing {amount(group.total_after)}"
     yield f"{name}: {before}, then {after}"
-    staying = [member for member in group.before if member in group.after]
-    if staying and len(group.after) < len(group.before):
+    staying = [member for member in members if member in group.after]
+    if staying and len(group.after) < len(members):
         yield f"    stay behind: {'; '.join(printable(member.name) for member in staying)}"
     elif staying:
         yield f"    there now: {'; '.join(printable(member.name) for member in staying)}"
@@ -87,12 +111,12 @@ def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
     yield f"{done} of {counted(len(outcome.steps), 'change')} done."
     for step in outcome.steps:
         if step.state is not StepState.DONE:
-            yield f"  {printable(step.step.person.name)}: {_why(step)}"
+            yield f"  {printable(step.step.member.name)}: {_why(step)}"
         elif step.step.after is None:
-            yield f"  {printable(step.step.person.name)} is in group {step.value} now"
+            yield f"  {printable(step.step.member.name)} is in group {step.value} now"
         for effect in step.side_effects:
             yield (
-                f"  {printable(step.step.person.name)}: {effect.field} changed as well, "
+                f"  {printable(step.step.member.name)}: {effect.field} changed as well, "
                 f"from {printable(str(effect.before))} to {printable(str(effect.after))}"
             )
 
@@ -145,12 +169,12 @@ def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
     stream.writelines(f"{line}\n" for line in lines)
 
 
-def write_recalculation_plan(findings: Sequence[PersonFinding], stream: TextIO) -> None:
+def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
     """Write whose penalties would be recalculated, and why."""
     stream.writelines(f"{line}\n" for line in _recalculation_plan_lines(findings))
 
 
-def _recalculation_plan_lines(findings: Sequence[PersonFinding]) -> Iterator[str]:
+def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
     if not findings:
         yield "Nobody's penalties need to be recalculated."
         return

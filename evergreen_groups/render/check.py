@@ -10,28 +10,31 @@ from evergreen_groups.money import amount, plain_amount
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.wording import counted, limit_words
+from evergreen_groups.render.wording import hidden_members, limit_words
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import GroupCheck, PatronCheck, RecordedPenalty
+    from evergreen_groups.desk import GroupCheck
+    from evergreen_groups.groups import Member
+    from evergreen_groups.ils import Penalty
 
 SCHEMA = "evergreen-groups/check/1"
 
 
 def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     """Write a row for each patron, under it the reasons, and the group's total, for information only."""
-    rows = [_row(patron) for patron in check.patrons]
+    rows = [_row(member) for member in check.checked]
     columns = Columns(_COLUMNS, rows, width)
     stream.write("".join(segment.text for segment in columns.heading(PLAIN)))
     stream.write("─" * columns.width + "\n")
     for row in rows:
         stream.write("".join(segment.text for segment in columns.row(row)))
     stream.write("\n")
-    for patron in check.patrons:
-        stream.writelines(f"{line}\n" for line in _reasons(patron))
-    stream.write(f"\nGroup {check.group} owes {amount(check.group_fines)} together, for information only.\n")
-    if check.hidden_count:
-        stream.write(_hidden(check) + "\n")
+    for member in check.checked:
+        stream.writelines(f"{line}\n" for line in _reasons(check, member))
+    group = check.group
+    stream.write(f"\nGroup {group.number} owes {amount(group.combined_fines)} together, for information only.\n")
+    if not group.complete:
+        stream.write(hidden_members(group, "it") + "\n")
 
 
 _COLUMNS = (
@@ -44,75 +47,72 @@ _COLUMNS = (
 )
 
 
-def _row(patron: PatronCheck) -> list[Cell]:
+def _row(member: Member) -> list[Cell]:
     texts = (
-        printable(patron.name),
-        printable(patron.barcode or "no card"),
-        printable(patron.library),
-        amount(patron.own_fines),
-        limit_words(patron.limit.limit),
-        "blocked" if patron.decision.blocked else "free",
+        printable(member.name),
+        printable(member.barcode or "no card"),
+        printable(member.library),
+        amount(member.own_fines),
+        limit_words(member.limit),
+        "blocked" if member.over_limit else "free",
     )
     return [Cell(text) for text in texts]
 
 
-def _reasons(patron: PatronCheck) -> Iterator[str]:
-    yield f"{printable(patron.name)}: {patron.decision.explanation}"
-    yield f"  Limit: {printable(patron.limit.origin)}."
-    if patron.decision.own_balance != patron.own_fines:
-        counting = amount(patron.decision.own_balance)
-        yield f"  Of {amount(patron.own_fines)} owed, {counting} counts: what is owed at the limit's libraries."
-    for difference in patron.differences:
+def _reasons(check: GroupCheck, member: Member) -> Iterator[str]:
+    counting = member.decided.own_balance
+    yield f"{printable(member.name)}: {member.decided.explanation}"
+    yield f"  Limit: {printable(member.limit.origin)}."
+    if counting != member.own_fines:
+        yield (
+            f"  Of {amount(member.own_fines)} owed, {amount(counting)} counts: what is owed at the limit's libraries."
+        )
+    for difference in check.differences(member):
         yield f"  {printable(difference)}"
-
-
-def _hidden(check: GroupCheck) -> str:
-    who = counted(check.hidden_count, "member is", "members are")
-    if check.hidden_fines is None:
-        return f"{who} hidden from this account; what they owe is not known and not in it."
-    return f"{who} hidden from this account; they owe {amount(check.hidden_fines)}, which is in it."
 
 
 def write_check_json(check: GroupCheck, stream: TextIO) -> None:
     """Write the check as one JSON object; amounts are strings with two places."""
+    group = check.group
     document = {
         "schema": SCHEMA,
         "gateway": check.gateway,
-        "blocked": check.blocked,
+        "blocked": check.over_limit,
         "complete": check.complete,
-        "patrons": [_patron(patron) for patron in check.patrons],
-        "group": check.group,
-        "group_fines": plain_amount(check.group_fines),
+        "patrons": [_patron(check, member) for member in check.checked],
+        "group": group.number,
+        "group_fines": plain_amount(group.combined_fines),
         "group_fines_are": "for information only",
-        "hidden_member_count": check.hidden_count,
-        "hidden_fines": None if check.hidden_fines is None else plain_amount(check.hidden_fines),
+        "hidden_member_count": group.hidden_member_count,
+        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
     }
     json.dump(document, stream, indent=2, ensure_ascii=False)
     stream.write("\n")
 
 
-def _patron(patron: PatronCheck) -> dict[str, Any]:
+def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
+    decision = member.decided
     return {
-        "id": patron.id,
-        "name": patron.name,
-        "barcode": patron.barcode,
-        "library": patron.library,
-        "own_fines": plain_amount(patron.own_fines),
-        "counted_fines": plain_amount(patron.decision.own_balance),
-        "limit": {**limit_document(patron.limit.limit), "origin": patron.limit.origin},
-        "blocked": patron.decision.blocked,
-        "over_by": plain_amount(patron.decision.over_by),
-        "explanation": patron.decision.explanation,
-        "recorded": [_recorded(penalty) for penalty in patron.recorded],
-        "differences": list(patron.differences),
+        "id": member.id,
+        "name": member.name,
+        "barcode": member.barcode,
+        "library": member.library,
+        "own_fines": plain_amount(member.own_fines),
+        "counted_fines": plain_amount(decision.own_balance),
+        "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},
+        "blocked": decision.over_limit,
+        "over_by": plain_amount(decision.over_by),
+        "explanation": decision.explanation,
+        "recorded": [_recorded(check, member, penalty) for penalty in check.penalties[member.id]],
+        "differences": list(check.differences(member)),
     }
 
 
-def _recorded(penalty: RecordedPenalty) -> dict[str, Any]:
+def _recorded(check: GroupCheck, member: Member, penalty: Penalty) -> dict[str, Any]:
     return {
-        "penalty": penalty.name,
-        "library": penalty.library,
-        "for_fines": penalty.for_fines,
-        "by_hand": penalty.by_hand,
-        "blocks": list(penalty.blocks),
+        "penalty": penalty.kind.name,
+        "library": penalty.org_unit.shortname,
+        "for_fines": check.is_for_fines(member, penalty),
+        "by_hand": penalty.by_staff,
+        "blocks": list(penalty.kind.blocks),
     }

@@ -111,7 +111,10 @@ def fill(
     for last, row in enumerate(rows, 1):
         if last >= MOST_ROWS:
             raise ConfigurationError(
-                f"a spreadsheet holds {MOST_ROWS:,} rows and the report has more: choose CSV, or list fewer groups"
+                "a spreadsheet holds {most:,} rows and the report has more",
+                advice="choose CSV, or list fewer groups",
+                code="spreadsheet-too-long",
+                values={"most": MOST_ROWS},
             )
         for place, column in enumerate(columns):
             value = column.value(row)

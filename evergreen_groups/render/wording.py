@@ -12,7 +12,7 @@ from evergreen_groups.render.safe_text import printable
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
     from evergreen_groups.report import Criteria
 
 TITLE = "Groups with high combined fines"
@@ -35,6 +35,14 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 def signed(value: Decimal) -> str:
     """Write a difference: ``+1,234.50``, ``-3.25``, ``0.00``."""
     return f"+{amount(value)}" if value > 0 else amount(value)
+
+
+def hidden_members(group: Group, total: str) -> str:
+    """Say how many members are hidden, and whether what they owe is in ``total``, such as "the group fines"."""
+    who = counted(group.hidden_member_count, "member is", "members are")
+    if group.hidden_fines is None:
+        return f"{who} hidden from this account; what they owe is not known and not in {total}."
+    return f"{who} hidden from this account; they owe {amount(group.hidden_fines)}, which is in {total}."
 
 
 def local_time(moment: datetime) -> str:
@@ -94,7 +102,7 @@ def one_may(limit: Limit | None) -> str:
     return "one of them may" if limit is None else amount(limit.amount or NOTHING)
 
 
-def incomplete_words(group: GroupFines) -> str:
+def incomplete_words(group: Group) -> str:
     """Say what is missing of an incomplete group, and whether its total counts it."""
     hidden = group.hidden_member_count
     who = f"{hidden:,} of {group.member_count:,} members can't be seen by this account"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups import GroupFines, GroupReader, GroupSearch, HighFines
+from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines
 from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, granted_at
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.progress import Progress, silent
@@ -18,7 +18,7 @@ from evergreen_groups.settings import PolicySettings
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
 
-SortKey = Callable[[GroupFines], tuple[object, ...]]
+SortKey = Callable[[Group], tuple[object, ...]]
 
 _SORT_KEYS: dict[str, SortKey] = {
     "total": lambda _group: (),
@@ -81,7 +81,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         left_out_count=len(left_out),
         left_out=tuple(left_out),
         org_units=tuple(org_units),
-        unseen=frozenset(unit.shortname for unit in org_units if unit.id not in access.viewable),
+        hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.viewable),
     )
 
 
@@ -103,7 +103,7 @@ def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
     return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
 
 
-def _choose(groups: Sequence[GroupFines], criteria: Criteria) -> tuple[list[GroupFines], list[GroupFines]]:
+def _choose(groups: Sequence[Group], criteria: Criteria) -> tuple[list[Group], list[Group]]:
     """The groups that meet the criteria, the worst ``top`` of them, in the order asked for; and those left out.
 
     The criteria are looked at once more because a balance may have changed since the ILS did its sums.
@@ -114,12 +114,12 @@ def _choose(groups: Sequence[GroupFines], criteria: Criteria) -> tuple[list[Grou
         if group.member_count >= criteria.min_members
         and (group.combined_fines >= criteria.min_total or group.hidden_fines is None)
     ]
-    meeting.sort(key=lambda group: (-group.combined_fines, group.group))
+    meeting.sort(key=lambda group: (-group.combined_fines, group.number))
     count = len(meeting) if criteria.top is None else criteria.top
     return sorted(meeting[:count], key=_SORT_KEYS[criteria.sort]), meeting[count:]
 
 
-def _notes(access: Access, listed: Sequence[GroupFines], pushed_down: bool) -> list[str]:
+def _notes(access: Access, listed: Sequence[Group], pushed_down: bool) -> list[str]:
     notes = []
     incomplete = sum(not group.complete for group in listed)
     if incomplete:

@@ -2,8 +2,8 @@
 
 A group concerns every library where one of its members is at home, and all that stands above these, which is what
 ``Criteria.orgs`` means as well. So one group may be in several parts, and sums of parts mustn't be added up. Where
-members out of sight are at home isn't known: a library that the account can't see has only the groups that someone in
-sight brings there, and the notes, which every part keeps, name it.
+hidden members are at home isn't known: a library that the account can't see has only the groups that a visible member
+brings there, and the notes, which every part keeps, name it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evergreen_groups.ils import shortnames_upwards
 from evergreen_groups.report.models import Report, Totals
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def by_library(report: Report) -> dict[str, Report]:
     Its groups, totals and changes are its own; its notes are the report's.
     """
     upwards = shortnames_upwards(report.org_units)
-    groups: dict[str, list[GroupFines]] = {library.shortname: [] for library in libraries(report)}
+    groups: dict[str, list[Group]] = {library.shortname: [] for library in libraries(report)}
     for group in report.groups:
         for shortname in {above for home in _homes(group) for above in upwards.get(home, (home,))} & groups.keys():
             groups[shortname].append(group)
@@ -75,7 +75,7 @@ def for_libraries(report: Report, shortnames: Collection[str]) -> Report:
     return _part(report, [group for group in report.groups if _homes(group) & homes], tuple(shortnames), homes)
 
 
-def _homes(group: GroupFines) -> set[str]:
+def _homes(group: Group) -> set[str]:
     return {member.library for member in group.members}
 
 
@@ -86,11 +86,11 @@ def _at_or_below(upwards: Mapping[str, tuple[str, ...]], shortnames: Collection[
     return found.union(shortnames)
 
 
-def _part(report: Report, groups: Sequence[GroupFines], shortnames: tuple[str, ...], homes: set[str]) -> Report:
+def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], homes: set[str]) -> Report:
     """The report of these groups, which are those that have a member at home in one of ``homes``."""
     left_out = tuple(group for group in report.left_out if _homes(group) & homes)
     trend_of = shortnames[0] if len(shortnames) == 1 else None
-    changes = report.changes and report.changes.restricted([group.group for group in groups], homes, trend_of)
+    changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)
     notes = report.notes
     if len(groups) < len(report.groups):
         notes = tuple(f"Of the whole report: {note}" for note in notes)

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError, GatewayError
-from evergreen_groups.groups import GroupFines, GroupReader
+from evergreen_groups.groups import Group, GroupReader
 from evergreen_groups.ils import Access, OrgUnits, granted_at
 from evergreen_groups.limits import OneLimit
 from evergreen_groups.policy import Limit
@@ -67,9 +67,9 @@ def _present_numbers(gateway: Gateway, cleared: Sequence[GroupChange]) -> dict[i
     return found
 
 
-def _present(group: GroupFines) -> Present:
+def _present(group: Group) -> Present:
     return Present(
-        group=group.group,
+        group=group.number,
         lead_name=group.lead.name,
         member_count=group.member_count,
         combined_fines=None if group.hidden_fines is None else group.combined_fines,

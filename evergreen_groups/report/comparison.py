@@ -14,14 +14,14 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.report.models import ChangeKind, Changes, GroupChange, Report, RunTotals
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What is remembered of a group that met a report's criteria: amounts and ids, no names.
 
-    ``members`` are the ids of those in sight, ``libraries`` the short names of their home libraries; ``certain`` says
+    ``members`` are the ids of the visible ones, ``libraries`` the short names of their home libraries; ``certain`` says
     whether ``combined_fines`` counts everybody.
     """
 
@@ -34,10 +34,10 @@ class Listing:
     libraries: frozenset[str]
 
     @classmethod
-    def of(cls, group: GroupFines) -> Listing:
+    def of(cls, group: Group) -> Listing:
         """What is remembered of ``group``."""
         return cls(
-            group=group.group,
+            group=group.number,
             combined_fines=group.combined_fines,
             certain=group.hidden_fines is not None,
             member_count=group.member_count,
@@ -48,7 +48,7 @@ class Listing:
 
     @property
     def complete(self) -> bool:
-        """Whether every member was in sight."""
+        """Whether every member was visible."""
         return len(self.members) == self.member_count
 
 
@@ -56,18 +56,18 @@ class Listing:
 class Run:
     """One run: when its data was read (aware), and the groups that met its criteria.
 
-    ``unseen`` are the short names of the libraries whose patrons the account couldn't see.
+    ``hidden_libraries`` are the short names of the libraries whose patrons the account couldn't see.
     """
 
     at: datetime
     listings: tuple[Listing, ...]
-    unseen: frozenset[str] = frozenset()
+    hidden_libraries: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, report: Report) -> Run:
         """What is remembered of ``report``: groups that ``top`` left out met its criteria as well."""
         listings = tuple(map(Listing.of, (*report.groups, *report.left_out)))
-        return cls(report.generated_at, listings, report.unseen)
+        return cls(report.generated_at, listings, report.hidden_libraries)
 
     @property
     def totals(self) -> RunTotals:
@@ -110,13 +110,13 @@ def compare(previous: Run | None, report: Report) -> Changes:
         if listing.group in successors:
             predecessors.setdefault(successors[listing.group], []).append(listing)
         else:
-            gone.append(_gone(listing, present.unseen))
+            gone.append(_gone(listing, present.hidden_libraries))
     gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
     groups_before = _groups_of_patrons(previous.listings)
     by_group = {
         listing.group: _changed(listing, predecessors[listing.group])
         if listing.group in predecessors
-        else _new(listing, groups_before, previous.unseen)
+        else _new(listing, groups_before, previous.hidden_libraries)
         for listing in present.listings[: len(report.groups)]
     }
     return Changes(
@@ -140,7 +140,7 @@ def _successors(before: Iterable[Listing], present: Sequence[Listing]) -> dict[i
 
 
 def _successor(listing: Listing, same_number: Listing | None, groups_now: Mapping[int, int]) -> int | None:
-    """The number that a group has now; of members out of sight it can't be said that they are others."""
+    """The number that a group has now; of hidden members it can't be said that they are others."""
     if same_number is not None and listing.members & same_number.members:
         return same_number.group
     number = _most(listing.members, groups_now)
@@ -183,7 +183,7 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     )
 
 
-def _new(listing: Listing, groups_before: Mapping[int, int], unseen: frozenset[str]) -> GroupChange:
+def _new(listing: Listing, groups_before: Mapping[int, int], hidden: frozenset[str]) -> GroupChange:
     origin = _most(listing.members, groups_before)
     return GroupChange(
         group=listing.group,
@@ -193,15 +193,15 @@ def _new(listing: Listing, groups_before: Mapping[int, int], unseen: frozenset[s
         library=listing.library,
         libraries=listing.libraries,
         formerly=() if origin in (None, listing.group) else (origin,),
-        certain=listing.certain and not listing.libraries <= unseen,
+        certain=listing.certain and not listing.libraries <= hidden,
     )
 
 
-def _gone(listing: Listing, unseen: frozenset[str]) -> GroupChange:
-    """A group that isn't listed any more; nothing is said of one that would be out of sight if it were."""
+def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
+    """A group that isn't listed any more; nothing is said of one that would be hidden if it were."""
     return GroupChange(
         group=listing.group,
-        kind=ChangeKind.OUT_OF_SIGHT if listing.libraries <= unseen else ChangeKind.CLEARED,
+        kind=ChangeKind.OUT_OF_SIGHT if listing.libraries <= hidden else ChangeKind.CLEARED,
         before=listing.combined_fines,
         after=None,
         library=listing.library,

@@ -13,7 +13,7 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
     from evergreen_groups.ils import OrgUnit
 
 SORT_ORDERS = ("total", "members", "name", "library")
@@ -49,7 +49,7 @@ class Totals:
     incomplete_group_count: int
 
     @classmethod
-    def of(cls, groups: Sequence[GroupFines]) -> Totals:
+    def of(cls, groups: Sequence[Group]) -> Totals:
         """Add up these groups, each counted once."""
         return cls(
             group_count=len(groups),
@@ -69,21 +69,21 @@ class Report:
     ``generated_at`` is when reading began (aware); ``gateway`` is the address the data came from; ``notes`` are
     sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
     ``left_out`` are those groups, worst first; ``changes`` is what changed since the run before (None: not compared).
-    ``org_units`` are all that the ILS has (none: not known), which say what is below what; ``unseen`` are the short
-    names of those whose patrons the account can't see.
+    ``org_units`` are all that the ILS has (none: not known), which say what is below what; ``hidden_libraries`` are
+    the short names of those whose patrons the account can't see.
     """
 
     generated_at: datetime
     gateway: str
     criteria: Criteria
-    groups: tuple[GroupFines, ...]
+    groups: tuple[Group, ...]
     totals: Totals
     notes: tuple[str, ...] = ()
     left_out_count: int = 0
-    left_out: tuple[GroupFines, ...] = ()
+    left_out: tuple[Group, ...] = ()
     changes: Changes | None = None
     org_units: tuple[OrgUnit, ...] = ()
-    unseen: frozenset[str] = frozenset()
+    hidden_libraries: frozenset[str] = frozenset()
 
 
 _NOTHING = Decimal("0.00")
@@ -107,7 +107,7 @@ class ChangeKind(Enum):
 class Present:
     """How a cleared group stands now, looked up: its lead's name, how many belong to it, what they owe together.
 
-    ``group`` is its number now; ``combined_fines`` is None where members out of sight owe an amount that isn't known.
+    ``group`` is its number now; ``combined_fines`` is None where hidden members owe an amount that isn't known.
     """
 
     group: int
@@ -122,17 +122,17 @@ class GroupChange:
 
     ``group`` is its number, for a cleared one the number it had. ``before`` and ``after`` are the combined fines it
     was and is listed with: None before for a new group, None after for a cleared one. ``library`` is the short name of
-    the lead's home library and ``libraries`` are those of all members in sight, for a cleared group as they were.
+    the lead's home library and ``libraries`` are those of all visible members, for a cleared group as they were.
 
     ``formerly`` are the numbers that its members were listed under where these are others than its own alone: it got
     another number, or groups were merged into it, and ``before`` is what they all owed. A new group has the number of
     the one that it was split from.
 
-    ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are out of sight).
-    ``certain`` is False where members out of sight owe, or owed, an amount that isn't known; a new group may have owed
-    as much before where it was out of sight then.
+    ``joined_count`` and ``left_count`` say how many members are not those of before (0 where some are hidden).
+    ``certain`` is False where hidden members owe, or owed, an amount that isn't known; a new group may have owed
+    as much before where it was hidden then.
 
-    A cleared group has the ids of its former members in sight as well (``members``), and where that was looked up, how
+    A cleared group has the ids of its visible former members as well (``members``), and where that was looked up, how
     it stands now (``present``).
     """
 

@@ -8,13 +8,14 @@ True
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.sandbox.data import load
+from evergreen_groups.sandbox.data import fill, load
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
 from evergreen_groups.sandbox.http import SandboxServer
@@ -64,7 +65,12 @@ class Sandbox:
             self._server = SandboxServer(self._store, host, port, found)
         except OSError as error:
             self._store.close()
-            raise ConfigurationError(f"port {port} on {host} can't be used: {error.strerror}; try another") from error
+            raise ConfigurationError(
+                "port {port} on {host} can't be used: {reason}",
+                advice="try another",
+                code="port-unusable",
+                values={"port": port, "host": host, "reason": error.strerror},
+            ) from error
         if releases.REPLICA in found:
             self._store.add_replica(replica_delay)
         self._thread: threading.Thread | None = None
@@ -94,7 +100,9 @@ class Sandbox:
             if rows and orgs_where(self._store, rows[0]["id"], "VIEW_USER") == orgs:
                 seeing.append((rows[0]["super_user"], account))
         if not seeing:
-            raise ConfigurationError("the dataset has no staff account with VIEW_USER for the whole consortium")
+            raise ConfigurationError(
+                "the dataset has no staff account with VIEW_USER for the whole consortium", code="dataset-without-staff"
+            )
         _, account = min(seeing, key=lambda item: item[0])
         return account.login, account.password
 
@@ -140,6 +148,14 @@ class Sandbox:
         """Let plain reads see everything that has been written; they do anyway where there is no copy."""
         if self._store.replica is not None:
             self._store.replica.catch_up()
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Serve another dataset from now on, rows by class as in a file; all sessions end, and ``reset`` returns to it.
+
+        Raises:
+            ConfigurationError: a row that doesn't fit its class; what was there before stays.
+        """
+        self._server.refill(lambda connection: fill(connection, content))
 
     def start(self) -> Sandbox:
         """Serve in a background thread, and return at once."""

@@ -7,108 +7,21 @@ errors that name the key, the value and what is allowed.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import FILE_FORMATS, REPORT_FORMATS, SPLITS
-from evergreen_groups.settings import values
-from evergreen_groups.settings.sections import (
-    EventsSettings,
-    GatewaySettings,
-    HistorySettings,
-    MailSettings,
-    PolicySettings,
-    ReportSettings,
-    ServeSettings,
-    Settings,
-)
-from evergreen_groups.settings.values import NotAllowedError
+from evergreen_groups.settings.declaration import declared_sections, with_values
+from evergreen_groups.settings.sections import Settings
+
+if TYPE_CHECKING:
+    from evergreen_groups.settings.declaration import Setting
 
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
 SYSTEM_FILE = Path("/etc/evergreen-groups/config.toml")
 """Where the configuration of the whole machine is."""
-
-_SECTIONS: dict[str, Any] = {
-    "gateway": GatewaySettings,
-    "policy": PolicySettings,
-    "report": ReportSettings,
-    "history": HistorySettings,
-    "mail": MailSettings,
-    "serve": ServeSettings,
-    "events": EventsSettings,
-}
-
-_SECRETS = ("password", "secret")
-
-_CONVERTERS: dict[str, dict[str, Callable[[object], object]]] = {
-    "gateway": {
-        "url": values.url,
-        "username": values.text,
-        "password_file": values.path,
-        "workstation": values.text,
-        "locale": values.locale,
-        "timeout": values.whole_number(1, 600),
-        "concurrency": values.whole_number(1, 16),
-        "ca_bundle": values.path,
-        "allow_plain_http": values.boolean,
-    },
-    "policy": {
-        "limit": values.limit_or_ils,
-        "comparison": values.comparison,
-        "limits": values.limit_rules,
-    },
-    "report": {
-        "min_total": values.amount_above_zero,
-        "min_members": values.whole_number(1, 1_000_000),
-        "orgs": values.texts,
-        "format": values.one_of(*REPORT_FORMATS),
-        "output": values.path,
-        "split": values.one_of(*SPLITS),
-        "formats": values.file_formats,
-        "keep_days": values.whole_number(1, 100_000),
-        "deadline": values.whole_number(1, 86_400),
-        "healthcheck_url": values.url,
-    },
-    "history": {"keep_days": values.whole_number(1, 100_000)},
-    "mail": {
-        "host": values.host,
-        "port": values.whole_number(1, 65_535),
-        "security": values.one_of("starttls", "tls", "none"),
-        "ca_bundle": values.path,
-        "username": values.text,
-        "password_file": values.path,
-        "sender": values.mail_address,
-        "recipients": values.recipients,
-        "subject": values.template("date", "groups", "members", "total", "libraries"),
-        "names_in_mail": values.boolean,
-        "attach": values.one_of("none", *FILE_FORMATS),
-        "link": values.template("date", "library"),
-        "send_empty": values.boolean,
-        "timeout": values.whole_number(1, 600),
-        "tries": values.whole_number(1, 5),
-        "spool": values.path,
-        "keep_days": values.whole_number(1, 365),
-    },
-    "serve": {
-        "host": values.text,
-        "port": values.whole_number(0, 65535),
-        "threads": values.whole_number(2, 64),
-        "origin": values.origin,
-        "timeout": values.whole_number(1, 60),
-        "rate_limit": values.whole_number(1, 1_000_000),
-        "trusted_proxies": values.networks,
-        "report": values.path,
-    },
-    "events": {
-        "secret_file": values.path,
-        "allow": values.networks,
-        "recalculate": values.boolean,
-        "deadline": values.whole_number(1, 120),
-    },
-}
 
 
 def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -120,14 +33,19 @@ def find_file(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
     named = explicit or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named is not None:
         if not named.is_file():
-            raise ConfigurationError(f"no configuration file at {named}: create it, or name another with --config")
+            raise ConfigurationError(
+                "no configuration file at {path}",
+                advice="create it, or name another with --config",
+                code="no-configuration-file",
+                values={"path": named},
+            )
         return named
     home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME") or "/") / ".config")
     candidates = (home / "evergreen-groups" / "config.toml", SYSTEM_FILE)
     return next((path for path in candidates if path.is_file()), None)
 
 
-def load(explicit: Path | None, environ: Mapping[str, str]) -> Settings:
+def load(explicit: Path | None, environ: Mapping[str, str], schema: type[Settings] = Settings) -> Settings:
     """Read the settings from the file that counts and the environment.
 
     Raises:
@@ -135,40 +53,69 @@ def load(explicit: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     path = find_file(explicit, environ)
     document = _read(path) if path else {}
+    sections = declared_sections(schema)
     for name, content in document.items():
-        if name not in _SECTIONS or not isinstance(content, dict):
-            raise ConfigurationError(f"{path}: unknown section [{name}]; allowed are [{'], ['.join(_SECTIONS)}]")
-    sections = {name: _section(name, kind, document.get(name, {}), path, environ) for name, kind in _SECTIONS.items()}
-    return Settings(**sections, source=path)
+        if name not in sections or not isinstance(content, dict):
+            raise ConfigurationError(
+                "{path}: unknown section [{section}]",
+                advice="allowed are {allowed}",
+                code="unknown-section",
+                values={"path": path, "section": name, "allowed": ", ".join(f"[{known}]" for known in sections)},
+            )
+    found: dict[str, object] = {}
+    for name, known in sections.items():
+        found |= _section(name, known, document.get(name, {}), path, environ)
+    return with_values(schema(source=path), found)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; let this user read it") from error
+        raise ConfigurationError(
+            "{path}: cannot be read: {reason}",
+            advice="let this user read it",
+            code="configuration-unreadable",
+            values={"path": path, "reason": error.strerror},
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not valid TOML: {error}") from error
+        raise ConfigurationError(
+            "{path}: not valid TOML: {reason}", code="configuration-invalid", values={"path": path, "reason": error}
+        ) from error
 
 
-def _section(name: str, kind: Any, content: dict[str, Any], path: Path | None, environ: Mapping[str, str]) -> Any:
-    known = _CONVERTERS[name]
+def _section(
+    name: str, known: tuple[Setting, ...], content: dict[str, Any], path: Path | None, environ: Mapping[str, str]
+) -> dict[str, object]:
+    """What is set in a section, by key (``report.min_total``)."""
+    _refuse_unknown(name, known, content, path)
+    found = {}
+    for setting in known:
+        if environ.get(setting.variable):
+            found[setting.key] = setting.read(environ[setting.variable], f"${setting.variable}")
+        elif setting.name in content:
+            found[setting.key] = setting.read(content[setting.name], f"{path}: [{name}] {setting.name}")
+    return found
+
+
+def _refuse_unknown(name: str, known: tuple[Setting, ...], content: dict[str, Any], path: Path | None) -> None:
+    names = [setting.name for setting in known]
+    files = {setting.secret.name: setting for setting in known if setting.secret is not None}
     for key in content:
-        if key in _SECRETS:
-            raise ConfigurationError(f"{path}: [{name}] {key}: a {key} belongs in its own file: {key}_file")
-        if key not in known:
-            raise ConfigurationError(f"{path}: [{name}] {key}: unknown key; allowed are {', '.join(known)}")
-    values = {}
-    for key, convert in known.items():
-        variable = f"EVERGREEN_GROUPS_{name.upper()}_{key.upper()}"
-        if environ.get(variable):
-            origin, value = f"${variable}", environ[variable]
-        elif key in content:
-            origin, value = f"{path}: [{name}] {key}", content[key]
-        else:
-            continue
-        try:
-            values[key] = convert(value)
-        except NotAllowedError as problem:
-            raise ConfigurationError(f"{origin}: {value!s:.80} isn't allowed; it takes {problem}") from None
-    return kind(**values)
+        where = {"path": path, "section": name, "key": key}
+        if key in files:
+            raise ConfigurationError(
+                "{path}: [{section}] {key}: a {key} belongs in its own file",
+                advice="name that with {file}",
+                setting=files[key].key,
+                code="secret-in-configuration",
+                values={**where, "file": files[key].name},
+            )
+        if key not in names:
+            raise ConfigurationError(
+                "{path}: [{section}] {key}: unknown key",
+                advice="allowed are {allowed}",
+                setting=f"{name}.{key}",
+                code="unknown-setting",
+                values={**where, "allowed": ", ".join(names)},
+            )

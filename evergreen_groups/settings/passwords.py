@@ -8,17 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.settings.declaration import declared_sections
+from evergreen_groups.settings.sections import Settings
 
 if TYPE_CHECKING:
+    from evergreen_groups.settings.declaration import Secret, Setting
     from evergreen_groups.settings.sections import EventsSettings, GatewaySettings, MailSettings
 
-PASSWORD_VARIABLE = "EVERGREEN_GROUPS_PASSWORD"  # noqa: S105 - the name of a variable
-CREDENTIAL_NAME = "password"
-MAIL_PASSWORD_VARIABLE = "EVERGREEN_GROUPS_MAIL_PASSWORD"  # noqa: S105 - the name of a variable
-MAIL_CREDENTIAL_NAME = "mail_password"
-EVENTS_CREDENTIAL_NAME = "events_secret"
-SHORTEST_SECRET = 16
-"""How many characters the secret of the events has at least."""
+
+def secret_of(setting: Setting) -> Secret:
+    """What is declared of the secret in the file that a setting names.
+
+    Raises:
+        LookupError: the setting names none.
+    """
+    if setting.secret is None:
+        raise LookupError(setting.key)
+    return setting.secret
+
+
+def _declared(section: str) -> Setting:
+    """The setting of a section that names the file of its secret."""
+    return next(setting for setting in declared_sections(Settings)[section] if setting.secret is not None)
+
+
+PASSWORD_VARIABLE, MAIL_PASSWORD_VARIABLE = (str(secret_of(_declared(name)).variable) for name in ("gateway", "mail"))
 
 
 def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
@@ -27,23 +41,12 @@ def password(settings: GatewaySettings, environ: Mapping[str, str]) -> str:
     Raises:
         ConfigurationError: there is none, or its file can't be read or is readable by everybody.
     """
-    return _password("gateway", settings.password_file, PASSWORD_VARIABLE, CREDENTIAL_NAME, environ)
+    return _needed(_declared("gateway"), settings, environ)
 
 
 def mail_password(settings: MailSettings, environ: Mapping[str, str]) -> str:
     """Find the password for the mail server in the same places, as ``mail_password``; raises what those do."""
-    return _password("mail", settings.password_file, MAIL_PASSWORD_VARIABLE, MAIL_CREDENTIAL_NAME, environ)
-
-
-def _password(section: str, file: Path | None, variable: str, name: str, environ: Mapping[str, str]) -> str:
-    if environ.get(variable):
-        return environ[variable]
-    found = _from_file("password", file, name, environ)
-    if found is not None:
-        return found
-    raise ConfigurationError(
-        f'no password: set password_file in [{section}], ${variable}, or the systemd credential "{name}"'
-    )
+    return _needed(_declared("mail"), settings, environ)
 
 
 def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str | None:
@@ -52,39 +55,92 @@ def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str |
     Raises:
         ConfigurationError: its file can't be read or is readable by everybody, or the secret is too short.
     """
-    secret = _from_file("secret", settings.secret_file, EVENTS_CREDENTIAL_NAME, environ)
-    if secret is not None and len(secret) < SHORTEST_SECRET:
+    return _found(_declared("events"), settings, environ)
+
+
+def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:
+    found = _found(setting, settings, environ)
+    if found is None:
+        secret = secret_of(setting)
         raise ConfigurationError(
-            f"the secret of the events is too short: it takes {SHORTEST_SECRET} characters; "
-            "`openssl rand -hex 24` makes one"
+            "no {what}",
+            advice='set {key} in [{section}], ${variable}, or the systemd credential "{credential}"',
+            setting=setting.key,
+            code="secret-missing",
+            values={
+                "what": secret.name,
+                "key": setting.name,
+                "section": setting.section,
+                "variable": secret.variable,
+                "credential": secret.credential,
+            },
         )
-    return secret
+    return found
 
 
-def _from_file(what: str, file: Path | None, credential_name: str, environ: Mapping[str, str]) -> str | None:
-    """What the configured file holds, or systemd's credential of that name; None where neither is there."""
+def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> str | None:
+    """The environment's, or what the configured file holds, or systemd's credential; None where none of them is."""
+    secret = secret_of(setting)
+    if secret.variable and environ.get(secret.variable):
+        return environ[secret.variable]
+    found = _from_file(setting, getattr(settings, setting.name), environ)
+    if found is not None and len(found) < secret.shortest:
+        raise ConfigurationError(
+            "the {what} of [{section}] is too short: it takes {shortest} characters",
+            advice="`openssl rand -hex 24` makes one",
+            setting=setting.key,
+            code="secret-too-short",
+            values={"what": secret.name, "section": setting.section, "shortest": secret.shortest},
+        )
+    return found
+
+
+def _from_file(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> str | None:
     if file is not None:
-        return _secret_in(what, file, must_be_private=True)
+        return _secret_in(setting, file, must_be_private=True)
     if environ.get("CREDENTIALS_DIRECTORY"):
-        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / credential_name
+        credential = Path(environ["CREDENTIALS_DIRECTORY"]) / secret_of(setting).credential
         if credential.is_file():
-            return _secret_in(what, credential, must_be_private=False)
+            return _secret_in(setting, credential, must_be_private=False)
     return None
 
 
-def _secret_in(what: str, path: Path, *, must_be_private: bool) -> str:
+def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
+    where = {"what": secret_of(setting).name, "path": path}
     try:
         with path.open(encoding="utf-8") as stream:
             mode = stat.S_IMODE(path.stat().st_mode)
             if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
-                raise ConfigurationError(f"{what} file {path} is open to everybody: chmod 600 {path}")
+                raise ConfigurationError(
+                    "{what} file {path} is open to everybody",
+                    advice="chmod 600 {path}",
+                    setting=setting.key,
+                    code="secret-file-open",
+                    values=where,
+                )
             text = stream.read(4096).rstrip("\r\n")
     except OSError as error:
         raise ConfigurationError(
-            f"{what} file {path} cannot be read: {error.strerror}; let this user read it, or name another"
+            "{what} file {path} cannot be read: {reason}",
+            advice="let this user read it, or name another",
+            setting=setting.key,
+            code="secret-file-not-read",
+            values={**where, "reason": error.strerror},
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{what} file {path} is not UTF-8 text; write the {what} anew") from error
+        raise ConfigurationError(
+            "{what} file {path} is not UTF-8 text",
+            advice="write the {what} anew",
+            setting=setting.key,
+            code="secret-file-not-text",
+            values=where,
+        ) from error
     if not text:
-        raise ConfigurationError(f"{what} file {path} is empty; write the {what} into it, alone on one line")
+        raise ConfigurationError(
+            "{what} file {path} is empty",
+            advice="write the {what} into it, alone on one line",
+            setting=setting.key,
+            code="secret-file-empty",
+            values=where,
+        )
     return text

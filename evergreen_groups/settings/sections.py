@@ -1,47 +1,139 @@
-"""What can be configured, section by section, each a frozen record with the defaults."""
+"""What can be configured, section by section: every setting, declared where its section says what it holds.
+
+A field is all there is to a setting: :mod:`evergreen_groups.settings.declaration` says what is made from it. They
+stand in one module because whoever looks for a setting, or adds one, shall find all of them in one place.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.policy import Comparison, Limit, LimitRule
+from evergreen_groups.formats import FILE_FORMATS, REPORT_FORMATS, SPLITS, TEXT_FORMATS
+from evergreen_groups.policy import Comparison, Limit
+from evergreen_groups.settings import values as v
+from evergreen_groups.settings.declaration import Option, Question, Secret, section, setting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evergreen_groups.policy import LimitRule
     from evergreen_groups.settings.values import Network
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
+_INIT, _REPORT, _AUDIT, _SERVE = ("init",), ("report",), ("audit",), ("serve",)
+_FILES_ONLY = ", ".join(name for name in REPORT_FORMATS if name not in TEXT_FORMATS)
+_CA_BUNDLE = (Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),)
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """Section ``[gateway]``: where the ILS is and who asks. ``timeout`` is in seconds."""
+    """Section ``[gateway]``; ``timeout`` is in seconds."""
 
-    url: str | None = None
-    username: str | None = None
-    password_file: Path | None = None
-    workstation: str | None = None
-    locale: str | None = None
-    timeout: int = 60
-    concurrency: int = 3
-    ca_bundle: Path | None = None
-    allow_plain_http: bool = False
+    url: str | None = setting(
+        v.URL,
+        None,
+        help="The address of the Evergreen server. /osrf-gateway-v1 is added.",
+        example="https://evergreen.example.org",
+        essential=True,
+        options=(Option("--url", _INIT),),
+        asked=Question("Address of the Evergreen server"),
+    )
+    username: str | None = setting(
+        v.TEXT,
+        None,
+        help="The service account: a staff account with STAFF_LOGIN and VIEW_USER for the whole consortium.",
+        example="groups_report",
+        essential=True,
+        options=(Option("--username", _INIT, "User name of the service account."),),
+        asked=Question("User name of the service account"),
+    )
+    password_file: Path | None = setting(
+        v.PATH,
+        None,
+        help="The file with its password, alone on one line; it must not be open to everybody (chmod 600).",
+        example="/etc/evergreen-groups/password",
+        essential=True,
+        options=(
+            Option(
+                "--password-file",
+                _INIT,
+                "A file that has the password already. Otherwise it is asked for, or taken from "
+                "$EVERGREEN_GROUPS_PASSWORD, and written beside the configuration.",
+                v.EXISTING_FILE,
+            ),
+        ),
+        secret=Secret("password", "password", "EVERGREEN_GROUPS_PASSWORD", account="username"),
+    )
+    workstation: str | None = setting(
+        v.TEXT,
+        None,
+        help="A registered workstation to log in with.",
+        example="BR1-reports",
+        options=(Option("--workstation", _INIT),),
+    )
+    locale: str | None = setting(v.LOCALE, None, help="The language of the ILS's own messages.", example="en-US")
+    timeout: int = setting(
+        v.whole_number(1, 600), 60, help="How many seconds the gateway waits for the service behind it."
+    )
+    concurrency: int = setting(
+        v.whole_number(1, 16), 3, help="How many calls may be under way at once. A few are polite."
+    )
+    ca_bundle: Path | None = setting(
+        v.PATH,
+        None,
+        help="A file with the certificates of the authorities to trust, where the system's own do not do.",
+        example="/etc/ssl/certs/library-ca.pem",
+        options=_CA_BUNDLE,
+    )
+    allow_plain_http: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="Send the password over plain HTTP to another machine. Only for a network that nobody else can listen on.",
+        options=(Option("--allow-plain-http", _INIT, "Send the password unencrypted to another machine."),),
+    )
 
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """Section ``[policy]``: the limit of one person's own fines (None: no limit; ``"ils"``: the ILS's thresholds).
+    """Section ``[policy]``: the limit of one person's own fines (None: no limit; ``"ils"``: the ILS's thresholds)."""
 
-    ``comparison`` goes with an amount. ``limits`` are for some patrons and come before ``limit``.
-    """
-
-    limit: Decimal | Literal["ils"] | None = Decimal("5.00")
-    comparison: Comparison = Comparison.EXCEEDS
-    limits: tuple[LimitRule, ...] = ()
+    limit: Decimal | Literal["ils"] | None = setting(
+        v.LIMIT_OR_ILS,
+        Decimal("5.00"),
+        help='The limit of one person\'s own fines; "none"; or "ils": for each patron the threshold that Evergreen '
+        "itself would use, which counts the fines of some libraries only and blocks when it is reached. What the rest "
+        "of the group owes never counts.",
+        options=(
+            Option(
+                "--limit",
+                _REPORT,
+                'The limit of one person\'s own fines, or "none" ({default}). It decides who is marked as over the '
+                "limit.",
+                v.LIMIT,
+            ),
+            Option("--limit", _AUDIT, 'The limit of one person\'s own fines, or "none" ({default}).', v.LIMIT),
+            Option("--limit", _INIT, 'The limit of one person\'s own fines, "none", or "ils" ({default}).'),
+        ),
+        asked=Question('Limit of one person\'s own fines, "none", or "ils"'),
+    )
+    comparison: Comparison = setting(
+        v.COMPARISON,
+        Comparison.EXCEEDS,
+        help='How fines are held against that amount. "exceeds": over the limit, not at it. "reaches": at the limit as '
+        "well, as Evergreen itself does.",
+    )
+    limits: tuple[LimitRule, ...] = setting(
+        v.LIMIT_RULES,
+        (),
+        help="Limits for the patrons of a profile, with a home library, or both, each with all below it. They come "
+        "before the limit above. Where several would do, the one for the nearest library counts, among those the "
+        "nearest profile's.",
+        sample='[[policy.limits]]\nprofile = "Juvenile"\nlibrary = "BR1"\nlimit = 2.00\ncomparison = "reaches"',
+    )
 
     @property
     def uniform(self) -> bool:
@@ -56,122 +148,339 @@ class PolicySettings:
         """
         if self.limit == "ils" or self.limits:
             raise ConfigurationError(
-                "this needs one limit for everybody, and [policy] has limits that depend on profile and library: "
-                "name an amount with --limit, or look at single patrons with evergreen-groups check"
+                "this needs one limit for everybody, and [policy] has limits that depend on profile and library",
+                advice="name an amount with --limit, or look at single patrons with evergreen-groups check",
+                setting="policy.limits" if self.limits else "policy.limit",
+                code="limits-differ",
             )
         return Limit(self.limit, self.comparison)
 
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Section ``[report]``: what the nightly report lists, how it is written, and how its run is watched.
+    """Section ``[report]``; ``deadline`` is in seconds, for the whole run, and ``keep_days`` None keeps all."""
 
-    With ``split`` "library", ``output`` is a directory that gets ``formats`` for each library, and keeps those of the
-    last ``keep_days`` days (None: all). ``deadline`` is in seconds, for the whole run.
-    """
-
-    min_total: Decimal = Decimal("25.00")
-    min_members: int = 2
-    orgs: tuple[str, ...] = ()
-    format: str = "table"
-    output: Path | None = None
-    split: str = "none"
-    formats: tuple[str, ...] = ("html", "csv", "json")
-    keep_days: int | None = None
-    deadline: int = 3600
-    healthcheck_url: str | None = None
+    orgs: tuple[str, ...] = setting(
+        v.TEXTS,
+        (),
+        help="Only groups with a member whose home library is one of these org units or below (short names); an empty "
+        "list is everywhere.",
+        options=(
+            Option(
+                "--org",
+                _REPORT,
+                "Only groups with a member whose home library is here or below; the total stays the whole group's. "
+                "Repeatable.",
+            ),
+            Option("--org", _INIT, "List groups of this library only. Repeatable."),
+        ),
+        asked=Question("Libraries, with commas", empty="all"),
+    )
+    min_total: Decimal = setting(
+        v.AMOUNT_ABOVE_ZERO,
+        Decimal("25.00"),
+        help="List groups that together owe this much or more.",
+        options=(Option("--min-total", _REPORT + _INIT),),
+        asked=Question("List groups that together owe this much or more"),
+    )
+    min_members: int = setting(
+        v.whole_number(1, 1_000_000),
+        2,
+        help="List groups of this many members or more.",
+        options=(Option("--min-members", _REPORT),),
+    )
+    format: str = setting(
+        v.one_of(*REPORT_FORMATS),
+        "table",
+        help=f"The format: {', '.join(TEXT_FORMATS)}, or for a file {_FILES_ONLY}, which needs an extra package "
+        "(evergreen-groups[xlsx]).",
+        options=(Option("--format", _REPORT, f"Output format ({{default}}); {_FILES_ONLY} goes with --output only."),),
+    )
+    output: Path | None = setting(
+        v.PATH,
+        None,
+        help="The file to write. Standard output where there is none.",
+        example="/var/lib/evergreen-groups/report.html",
+        options=(
+            Option(
+                "--output",
+                _REPORT,
+                "Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the "
+                "format where --format doesn't. With --split library it is a directory.",
+            ),
+        ),
+    )
+    split: str = setting(
+        v.one_of(*SPLITS),
+        "none",
+        help='"library": output is a directory that gets one file for each library and format, in a directory for each '
+        'day, with an index page and a link "latest".',
+        options=(
+            Option(
+                "--split",
+                _REPORT,
+                "library: --output is a directory that gets a file for each library and format, in a directory for "
+                "each day, with an index page and a link to the latest ({default}).",
+            ),
+        ),
+    )
+    formats: tuple[str, ...] = setting(
+        v.FILE_FORMAT_LIST,
+        ("html", "csv", "json"),
+        help=f"The formats of those files, out of {', '.join(FILE_FORMATS)}.",
+    )
+    keep_days: int | None = setting(
+        v.whole_number(1, 100_000),
+        None,
+        help="How many days of them to keep; all are kept where it isn't set.",
+        example=90,
+    )
+    deadline: int = setting(
+        v.whole_number(1, 86_400, "seconds"),
+        3600,
+        help="After this many seconds a run is ended, whatever it is waiting for.",
+        options=(
+            Option("--deadline", _REPORT, "End the run after this many seconds, whatever it waits for ({default})."),
+        ),
+    )
+    healthcheck_url: str | None = setting(
+        v.URL,
+        None,
+        help="An address to call when a run has ended well; /fail is added to it where it has not.",
+        example="https://healthchecks.example.org/ping/0123",
+        options=(
+            Option(
+                "--healthcheck-url",
+                _REPORT,
+                "Call this address when the run has ended well, and the same with /fail when it has not.",
+            ),
+        ),
+    )
 
 
 @dataclass(frozen=True)
 class HistorySettings:
-    """Section ``[history]``: how many days of past runs are kept to compare with."""
+    """Section ``[history]``."""
 
-    keep_days: int = 400
+    keep_days: int = setting(
+        v.whole_number(1, 100_000),
+        400,
+        help="How many days of past runs to keep, for what changed since the last one.",
+    )
 
 
 @dataclass(frozen=True)
 class MailSettings:
-    """Section ``[mail]``: who gets the report, and the server that takes it. ``timeout`` is in seconds.
+    """Section ``[mail]``; ``timeout`` is in seconds.
 
-    ``recipients`` are short names of libraries or systems (``*``: everything), each with its addresses. ``port`` None
-    is the usual one for the security. ``attach`` is a format, or ``none``. ``tries`` is how often one run tries.
+    ``recipients`` are short names of libraries or systems (``*``: everything), each with its addresses.
     """
 
-    host: str | None = None
-    port: int | None = None
-    security: str = "starttls"
-    ca_bundle: Path | None = None
-    username: str | None = None
-    password_file: Path | None = None
-    sender: str | None = None
-    recipients: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    subject: str = "Groups with high combined fines, {date}: {groups} listed, {total}"
-    names_in_mail: bool = False
-    attach: str = "none"
-    link: str | None = None
-    send_empty: bool = True
-    timeout: int = 30
-    tries: int = 3
-    spool: Path | None = None
-    keep_days: int = 14
+    host: str | None = setting(
+        v.HOST,
+        None,
+        help="The mail server that takes the report when a run has --mail.",
+        example="mail.example.org",
+        options=(Option("--mail-host", _INIT, "The mail server for the report."),),
+        asked=Question("Mail server for the report", empty="none", opens_section=True),
+    )
+    security: str = setting(
+        v.one_of("starttls", "tls", "none"),
+        "starttls",
+        help='"starttls", "tls" (from the start), or "none" for a server on this machine.',
+        options=(Option("--mail-security", _INIT, "starttls, tls or none ({default})."),),
+        asked=Question("Its security (starttls, tls, none)"),
+    )
+    port: int | None = setting(
+        v.whole_number(1, 65_535, "port"),
+        None,
+        help="The usual port for the security where none is set: 587, 465 or 25.",
+        example=587,
+        options=(Option("--mail-port", _INIT, "Its port."),),
+        asked=Question("Its port", empty="the usual one"),
+    )
+    ca_bundle: Path | None = setting(
+        v.PATH,
+        None,
+        help="A file with the certificates of the authorities to trust, where the system's own do not do.",
+        example="/etc/ssl/certs/library-ca.pem",
+        options=_CA_BUNDLE,
+    )
+    username: str | None = setting(
+        v.TEXT,
+        None,
+        help="The login, where the server wants one, of ASCII characters alone.",
+        example="groups",
+        options=(Option("--mail-username", _INIT, "The login there, where one is wanted."),),
+        asked=Question("User name there", empty="none"),
+    )
+    password_file: Path | None = setting(
+        v.PATH,
+        None,
+        help="The file with its password, of ASCII characters alone.",
+        example="/etc/evergreen-groups/mail-password",
+        options=(Option("--mail-password-file", _INIT, "A file that has its password already.", v.EXISTING_FILE),),
+        secret=Secret("password", "mail_password", "EVERGREEN_GROUPS_MAIL_PASSWORD", account="username"),
+    )
+    sender: str | None = setting(
+        v.MAIL_ADDRESS,
+        None,
+        help="Who the mails come from.",
+        example="groups@example.org",
+        options=(Option("--mail-sender", _INIT),),
+        asked=Question("From"),
+    )
+    recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
+        v.RECIPIENTS,
+        (),
+        help="Who gets the groups of which library: short names with their addresses. A system stands for everything "
+        'below it, and "*" for the whole report. Whoever stands at several gets one mail. A report of some libraries '
+        'alone (orgs) goes to theirs, and to "*".',
+        sample='[mail.recipients]\nBR1 = ["circulation@example.org"]\n"*" = ["director@example.org"]',
+        options=(Option("--mail-recipients", _INIT, 'Who gets them: "BR1=a@example.org; *=b@example.org".'),),
+        asked=Question('Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"'),
+    )
+    subject: str = setting(
+        v.template("date", "groups", "members", "total", "libraries"),
+        "Groups with high combined fines, {date}: {groups} listed, {total}",
+        help="The subject, with {date}, {groups}, {members}, {total} and {libraries} in it or not.",
+    )
+    names_in_mail: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="Mail goes through many hands: names of patrons are in it only where this is true.",
+    )
+    attach: str = setting(
+        v.one_of("none", *FILE_FORMATS),
+        "none",
+        help=f"The format in which the report goes along: {', '.join(FILE_FORMATS)}; or none. It has names in it, so "
+        "it needs names_in_mail.",
+    )
+    link: str | None = setting(
+        v.template("date", "library"),
+        None,
+        help="Where the report is to be found instead, with {date} and {library} in it or not.",
+        example="https://evergreen.example.org/reports/{date}/{library}.html",
+    )
+    send_empty: bool = setting(
+        v.BOOLEAN,
+        True,
+        help="Send a mail when no group is listed as well, so that silence means trouble.",
+    )
+    timeout: int = setting(v.whole_number(1, 600), 30, help="How many seconds the mail server may take for an answer.")
+    tries: int = setting(v.whole_number(1, 5), 3, help="How often one run tries to send a mail.")
+    spool: Path | None = setting(
+        v.PATH,
+        None,
+        help="A mail that can't be sent waits here, by default in the state directory, and is sent by the next run.",
+        example="/var/spool/evergreen-groups",
+    )
+    keep_days: int = setting(v.whole_number(1, 365), 14, help="How many days such a mail waits at the most.")
 
     def __post_init__(self) -> None:
+        """Refuse what would send names or a password where they don't belong.
+
+        Raises:
+            ConfigurationError: two settings don't go together.
+        """
         if self.attach != "none" and not self.names_in_mail:
             raise ConfigurationError(
-                "[mail] attach: the report holds names of patrons: set names_in_mail = true as well, or give a link"
+                "[mail] attach: the report holds names of patrons",
+                advice="set names_in_mail = true as well, or give a link",
+                setting="mail.attach",
+                code="names-in-mail",
             )
         if self.security == "none" and self.username and self.host not in ("localhost", "127.0.0.1", "::1"):
             raise ConfigurationError(
-                '[mail] security: "none" would send the password unencrypted to another machine: use "starttls" or '
-                '"tls", or no username'
+                '[mail] security: "none" would send the password unencrypted to another machine',
+                advice='use "starttls" or "tls", or no username',
+                setting="mail.security",
+                code="password-unencrypted",
             )
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Section ``[serve]``: the web service.
+    """Section ``[serve]``; ``timeout`` is in seconds, ``rate_limit`` in requests a minute.
 
-    ``threads`` is how many requests may ask the ILS something at once. ``origin`` is the staff client's own (None: the
-    gateway's); ``timeout`` is how many seconds a request may take in
-    all; ``rate_limit`` is requests a minute for each session, and for those without one from each address.
-    ``trusted_proxies`` are the networks whose ``X-Forwarded-For`` is believed. ``report`` is the page that the nightly
-    run writes, or the directory of a report by library (None: ``[report] output`` where that is either, else
-    ``reports`` in the state directory).
+    ``origin`` None is the gateway's; ``report`` None is ``[report] output`` where that is a page or a directory of a
+    report by library, else ``reports`` in the state directory.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8211
-    threads: int = 8
-    origin: str | None = None
-    timeout: int = 10
-    rate_limit: int = 600
-    trusted_proxies: tuple[Network, ...] = LOOPBACK
-    report: Path | None = None
+    host: str = setting(
+        v.TEXT,
+        "127.0.0.1",
+        help="The address where the web service listens, behind Apache (docs/serving.md).",
+        options=(Option("--host", _SERVE, "Address to listen on, in place of the configured one."),),
+    )
+    port: int = setting(
+        v.whole_number(0, 65_535, "port"),
+        8211,
+        help="Its port.",
+        options=(Option("--port", _SERVE, "Port to listen on, in place of the configured one; 0 takes a free one."),),
+    )
+    threads: int = setting(
+        v.whole_number(2, 64),
+        8,
+        help="How many requests may ask the ILS something at once. Each may use a connection to the gateway.",
+    )
+    origin: str | None = setting(
+        v.ORIGIN,
+        None,
+        help="The staff client's own origin; where it isn't given, the gateway's.",
+        example="https://evergreen.example.org",
+    )
+    timeout: int = setting(
+        v.whole_number(1, 60),
+        10,
+        help="How many seconds a request may take, with everything that the ILS is asked for.",
+    )
+    rate_limit: int = setting(
+        v.whole_number(1, 1_000_000),
+        600,
+        help="How many requests a minute each session may make, and how many without one may come from each address.",
+    )
+    trusted_proxies: tuple[Network, ...] = setting(
+        v.NETWORKS, LOOPBACK, help="The proxies whose X-Forwarded-For is believed."
+    )
+    report: Path | None = setting(
+        v.PATH,
+        None,
+        help="The page at reports/latest, or the directory of a report by library, of which it is the topmost org "
+        "unit's. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
+        "with VIEW_USER for the whole consortium may see it.",
+        example="/var/lib/evergreen-groups/reports",
+    )
 
 
 @dataclass(frozen=True)
 class EventsSettings:
-    """Section ``[events]``: events from the ILS.
+    """Section ``[events]``; without a secret no events are taken; ``deadline`` is in seconds."""
 
-    ``secret_file`` holds what the ILS has to send along (None, and no systemd credential: no events are taken);
-    ``allow`` are the networks they may come from; ``deadline`` is how many seconds one may take.
-    """
-
-    secret_file: Path | None = None
-    allow: tuple[Network, ...] = LOOPBACK
-    recalculate: bool = False
-    deadline: int = 20
+    secret_file: Path | None = setting(
+        v.PATH,
+        None,
+        help="The file with the secret that the ILS sends along, alone on one line, 16 characters or more; it must not "
+        "be open to everybody. Without a secret, no events are taken.",
+        example="/etc/evergreen-groups/events-secret",
+        secret=Secret("secret", "events_secret", shortest=16),
+    )
+    allow: tuple[Network, ...] = setting(v.NETWORKS, LOOPBACK, help="The addresses that events may come from.")
+    recalculate: bool = setting(v.BOOLEAN, False, help="Ask the ILS to recalculate the patron's penalties.")
+    deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the work for one event may take.")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
 
-    gateway: GatewaySettings = field(default_factory=GatewaySettings)
-    policy: PolicySettings = field(default_factory=PolicySettings)
-    report: ReportSettings = field(default_factory=ReportSettings)
-    history: HistorySettings = field(default_factory=HistorySettings)
-    mail: MailSettings = field(default_factory=MailSettings)
-    serve: ServeSettings = field(default_factory=ServeSettings)
-    events: EventsSettings = field(default_factory=EventsSettings)
+    gateway: GatewaySettings = section(GatewaySettings, "Where the ILS is, and who asks.")
+    policy: PolicySettings = section(PolicySettings, "The rule: only a person's own fines count.")
+    report: ReportSettings = section(
+        ReportSettings, "What the nightly report lists, how it is written, and how its run is watched."
+    )
+    history: HistorySettings = section(HistorySettings, "What is kept of past runs.")
+    mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
+    serve: ServeSettings = section(ServeSettings, "The web service.")
+    events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")
     source: Path | None = None

@@ -1,13 +1,15 @@
-"""What a setting may be: each converter takes a value from TOML, the environment or the command line.
+"""What settings may be: the kinds of values, each taken from TOML, the environment or the command line.
 
-Each gives back the value in its real type, or raises :class:`NotAllowedError` with what is allowed.
+Written here rather than left to msgspec or attrs with cattrs: those convert numbers, truth values and words, a few
+lines of this module, and report a bad value as a sentence without fields. Addresses, networks, limits, recipients and
+templates would be functions of ours all the same.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from collections.abc import Iterator
+from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
@@ -16,63 +18,60 @@ from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.policy import Comparison, LimitRule
+from evergreen_groups.settings.kind import Kind, NotAllowedError
 
 Network = IPv4Network | IPv6Network
 
-
-TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-
-
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
 
 
-class NotAllowedError(ValueError):
-    """A value that a setting doesn't take; the message says what is allowed."""
+def whole_number(lowest: int, highest: int, name: str = "number") -> Kind[int]:
+    """Whole numbers from ``lowest`` to ``highest``."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise ValueError
+        return value
+
+    return Kind(name, f"a whole number from {lowest} to {highest}", read)
 
 
-def text(value: object) -> str:
-    """Take a text that isn't empty."""
-    if not isinstance(value, str) or not value.strip():
-        raise NotAllowedError("a text that isn't empty")
-    return value.strip()
+def one_of(*words: str) -> Kind[str]:
+    """One of some words."""
+
+    def read(value: object) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return Kind("choice", "one of " + ", ".join(words), read, choices=words)
 
 
-def url(value: object) -> str:
-    """Take an http or https address without query, user name or password."""
-    allowed = 'an address such as "https://evergreen.example.org"'
-    address = text(value)
-    try:
-        parts = urlsplit(address)
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError:
-        raise NotAllowedError(allowed) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine or parts.query or parts.fragment:
-        raise NotAllowedError(allowed)
-    if parts.username or parts.password:
-        raise NotAllowedError(f"{allowed}, without a user name or password in it")
-    return address.rstrip("/")
+def template(*names: str) -> Kind[str]:
+    """A line of text in which ``{name}`` stands for something, for each of ``names``."""
 
+    def read(value: object) -> str:
+        line = _text(value)
+        fields = [field for _, *field in Formatter().parse(line) if field[0] is not None]
+        if not line.isprintable() or any(field[0] not in names or field[1] or field[2] for field in fields):
+            raise ValueError
+        return line
 
-def origin(value: object) -> str:
-    """Take an origin as browsers write it: scheme, host, and the port where it isn't the usual one.
-
-    >>> origin("https://Evergreen.example.org:443/")
-    'https://evergreen.example.org'
-    """
-    allowed = 'an origin such as "https://evergreen.example.org", without a path'
-    try:
-        parts = urlsplit(url(value))
-    except NotAllowedError:
-        raise NotAllowedError(allowed) from None
-    if parts.path:
-        raise NotAllowedError(allowed)
-    return origin_of(parts.geturl())
+    placeholders = ", ".join(f"{{{name}}}" for name in names)
+    return Kind("text", f"one line of text, with {placeholders} in it or not", read)
 
 
 def origin_of(address: str) -> str:
-    """The origin of an http or https address."""
+    """The origin of an http or https address, as browsers write it.
+
+    >>> origin_of("https://Evergreen.example.org:443/")
+    'https://evergreen.example.org'
+    """
     parts = urlsplit(address)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -80,106 +79,99 @@ def origin_of(address: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if parts.port in (None, usual) else f":{parts.port}")
 
 
-def networks(value: object) -> tuple[Network, ...]:
-    """Take a list of addresses and networks, or one text with commas."""
-    allowed = 'a list of addresses or networks such as ["127.0.0.1", "10.1.0.0/16"]'
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value.strip()
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part for part in value.split(",") if part.strip()]
+    if not isinstance(value, list):
+        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
+    return tuple(_text(part) for part in value)
+
+
+def _boolean(value: object) -> bool:
+    word = str(value).lower()
+    if not isinstance(value, (bool, str)) or word not in _TRUE + _FALSE:
+        raise ValueError
+    return word in _TRUE
+
+
+def _url(value: object) -> str:
+    address = _text(value)
+    parts = urlsplit(address)
+    port_is_fine = parts.port is None or parts.port > 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine or parts.query or parts.fragment:
+        raise ValueError
+    if parts.username or parts.password:
+        raise ValueError
+    return address.rstrip("/")
+
+
+def _origin(value: object) -> str:
+    address = _url(value)
+    if urlsplit(address).path:
+        raise ValueError
+    return origin_of(address)
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    parts = _texts(value)
     try:
-        return tuple(ip_network(part) for part in texts(value))
-    except NotAllowedError:
-        raise NotAllowedError(allowed) from None
-    except ValueError as problem:
-        raise NotAllowedError(f"{allowed} ({problem})") from None
+        return tuple(ip_network(part) for part in parts)
+    except ValueError as problem:  # it says which address, and why
+        raise NotAllowedError(f"{NETWORKS.allowed} ({problem})") from None
 
 
-def path(value: object) -> Path:
-    """Take a path; ``~`` is the home directory."""
-    return Path(text(value)).expanduser()
+def _path(value: object) -> Path:
+    return Path(_text(value)).expanduser()
 
 
-def locale(value: object) -> str:
-    """Take a language tag."""
-    tag = text(value)
+def _existing_file(value: object) -> Path:
+    path = _path(value)
+    if not path.is_file():
+        raise ValueError
+    return path.absolute()  # it is written into a file that is read wherever runs are started
+
+
+def _locale(value: object) -> str:
+    tag = _text(value)
     if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", tag):
-        raise NotAllowedError('a language tag such as "en-US"')
+        raise ValueError
     return tag
 
 
-def boolean(value: object) -> bool:
-    """Take true or false, from TOML or as a word."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in TRUE_WORDS + FALSE_WORDS:
-        return value.lower() in TRUE_WORDS
-    raise NotAllowedError("true or false")
-
-
-def whole_number(lowest: int, highest: int) -> Callable[[object], int]:
-    """Make a converter for whole numbers from ``lowest`` to ``highest``."""
-
-    def convert(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise NotAllowedError(f"a whole number from {lowest} to {highest}")
-        return value
-
-    return convert
-
-
-def amount(value: object) -> Decimal:
-    """Read an amount of money, at least zero, with at most two decimal places.
-
-    >>> amount("5")
-    Decimal('5.00')
-
-    Raises:
-        ValueError: what is allowed, for a message.
-    """
-    allowed = "an amount such as 5.00, not below zero, with at most two decimal places"
+def _amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
-        raise NotAllowedError(allowed)
-    try:
-        number = Decimal(value)
-        rounded = number.quantize(Decimal("0.01"))
-    except InvalidOperation:
-        raise NotAllowedError(allowed) from None
+        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
+    number = Decimal(value)
+    rounded = number.quantize(Decimal("0.01"))
     if not number.is_finite() or rounded != number or number < 0 or number >= Decimal(10) ** 8:
-        raise NotAllowedError(allowed)
+        raise ValueError
     return abs(rounded)
 
 
-def amount_above_zero(value: object) -> Decimal:
-    """Take an amount of money above zero."""
-    number = amount(value)
+def _amount_above_zero(value: object) -> Decimal:
+    number = _amount(value)
     if not number:
-        raise NotAllowedError("an amount above zero such as 25.00")
+        raise ValueError
     return number
 
 
-def limit(value: object) -> Decimal | None:
-    """Take an amount of money, or the word ``none`` for no limit."""
-    if value == "none":
-        return None
-    try:
-        return amount(value)
-    except NotAllowedError as problem:
-        raise NotAllowedError(f'{problem}, or "none"') from None
+def _limit(value: object) -> Decimal | None:
+    return None if value == "none" else _amount(value)
 
 
-def limit_or_ils(value: object) -> Decimal | Literal["ils"] | None:
-    """Take a limit, or the word ``ils`` for the ILS's own thresholds."""
-    if value == "ils":
-        return "ils"
-    try:
-        return limit(value)
-    except NotAllowedError as problem:
-        raise NotAllowedError(f'{problem}, or "ils"') from None
+def _limit_or_ils(value: object) -> Decimal | Literal["ils"] | None:
+    return "ils" if value == "ils" else _limit(value)
 
 
-def limit_rules(value: object) -> tuple[LimitRule, ...]:
-    """Take the tables ``[[policy.limits]]``; no two of them may be for the same profile and library."""
+def _limit_rules(value: object) -> tuple[LimitRule, ...]:
     if not isinstance(value, list):
-        raise NotAllowedError("tables [[policy.limits]] in the configuration file")
+        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
     rules = tuple(_limit_rule(number, entry) for number, entry in enumerate(value, 1))
     seen = set()
     for number, rule in enumerate(rules, 1):
@@ -198,106 +190,86 @@ def _limit_rule(number: int, entry: object) -> LimitRule:
         raise NotAllowedError(f"a profile or a library in each table (table {number}); limit is for everybody else")
     try:
         return LimitRule(
-            profile=text(entry["profile"]) if "profile" in entry else None,
-            library=text(entry["library"]) if "library" in entry else None,
-            amount=limit(entry["limit"]),
-            comparison=comparison(entry["comparison"]) if "comparison" in entry else None,
+            profile=TEXT(entry["profile"]) if "profile" in entry else None,
+            library=TEXT(entry["library"]) if "library" in entry else None,
+            amount=LIMIT(entry["limit"]),
+            comparison=COMPARISON(entry["comparison"]) if "comparison" in entry else None,
         )
     except NotAllowedError as problem:
         raise NotAllowedError(f"{problem} (table {number})") from None
 
 
-def comparison(value: object) -> Comparison:
-    """Take the name of a comparison."""
-    try:
-        return Comparison(value)
-    except ValueError:
-        raise NotAllowedError('"exceeds" (over the limit) or "reaches" (at it as well)') from None
-
-
-def texts(value: object) -> tuple[str, ...]:
-    """Take a list of texts, or one text with commas."""
-    if isinstance(value, str):
-        value = [part for part in (part.strip() for part in value.split(",")) if part]
-    if not isinstance(value, list) or not all(isinstance(part, str) and part.strip() for part in value):
-        raise NotAllowedError('a list of short names such as ["BR1", "BR2"]')
-    return tuple(part.strip() for part in value)
-
-
-def file_formats(value: object) -> tuple[str, ...]:
-    """Take the formats that each library gets a file in."""
-    allowed = "a list of " + ", ".join(FILE_FORMATS)
-    try:
-        formats = tuple(dict.fromkeys(texts(value)))
-    except NotAllowedError:
-        raise NotAllowedError(allowed) from None
+def _file_formats(value: object) -> tuple[str, ...]:
+    formats = tuple(dict.fromkeys(_texts(value)))
     if not formats or not set(formats) <= set(FILE_FORMATS):
-        raise NotAllowedError(allowed)
+        raise ValueError
     return formats
 
 
-def one_of(*words: str) -> Callable[[object], str]:
-    """Make a converter that takes one of some words."""
-
-    def convert(value: object) -> str:
-        if value not in words:
-            raise NotAllowedError("one of " + ", ".join(words))
-        return str(value)
-
-    return convert
-
-
-def host(value: object) -> str:
-    """Take the name or the address of a machine."""
-    name = text(value)
+def _host(value: object) -> str:
+    name = _text(value)
     is_name = _DOMAIN.fullmatch(name) and len(name) <= 253
     if not is_name and not re.fullmatch(r"[0-9a-fA-F:]+", name):
-        raise NotAllowedError('the name of a machine such as "mail.example.org"')
+        raise ValueError
     return name
 
 
-def mail_address(value: object) -> str:
-    """Take one address for mail, without a display name; a domain with other letters as ``xn--…``."""
-    address = value.strip() if isinstance(value, str) else ""
+def _mail_address(value: object) -> str:
+    address = _text(value)
     local_part, _, domain = address.rpartition("@")
     fits = len(local_part) <= 64 and len(domain) <= 253
     if not fits or not _LOCAL_PART.fullmatch(local_part) or not _DOMAIN.fullmatch(domain):
-        raise NotAllowedError('an address such as "circulation@example.org", with a domain of other letters as xn--…')
+        raise ValueError
     return address
 
 
-def recipients(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Take a table of short names with their addresses, or a text such as ``BR1=a@example.org,b@example.org; *=…``."""
-    allowed = 'short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}'
+def _recipients(value: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if isinstance(value, str):
         pairs = [part.partition("=") for part in value.split(";") if part.strip()]
-        value = {name.strip(): addresses.split(",") for name, _, addresses in pairs}
-    if not isinstance(value, dict) or not all(isinstance(name, str) and name.strip() for name in value):
-        raise NotAllowedError(allowed)
-    found = {}
-    for name, addresses in value.items():
-        listed = [addresses] if isinstance(addresses, str) else addresses
-        if not isinstance(listed, list) or not listed:
-            raise NotAllowedError(allowed)
-        try:
-            found[name.strip()] = tuple(mail_address(address) for address in listed)
-        except NotAllowedError as problem:
-            raise NotAllowedError(f"for each short name {problem}") from None
+        value = {name: addresses.split(",") for name, _, addresses in pairs}
+    if not isinstance(value, dict):
+        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
+    found = {_text(name): tuple(_addresses(listed)) for name, listed in value.items()}
     return tuple(found.items())
 
 
-def template(*names: str) -> Callable[[object], str]:
-    """Make a converter for a line of text in which ``{name}`` stands for something, for each of ``names``."""
-    allowed = "one line of text, with " + ", ".join(f"{{{name}}}" for name in names) + " in it or not"
+def _addresses(listed: object) -> Iterator[str]:
+    addresses = [listed] if isinstance(listed, str) else listed
+    if not isinstance(addresses, list) or not addresses:
+        raise ValueError
+    try:
+        yield from (MAIL_ADDRESS(address) for address in addresses)
+    except NotAllowedError as problem:
+        raise NotAllowedError(f"for each short name {problem}") from None
 
-    def convert(value: object) -> str:
-        line = text(value)
-        try:
-            fields = [field for _, *field in Formatter().parse(line) if field[0] is not None]
-        except ValueError:
-            raise NotAllowedError(allowed) from None
-        if not line.isprintable() or any(field[0] not in names or field[1] or field[2] for field in fields):
-            raise NotAllowedError(allowed)
-        return line
 
-    return convert
+TEXT = Kind("text", "a text that isn't empty", _text)
+TEXTS = Kind("shortname", 'a list of short names such as ["BR1", "BR2"]', _texts, several=True)
+BOOLEAN = Kind("flag", "true or false", _boolean)
+URL = Kind("url", 'an address such as "https://evergreen.example.org", without a user name or password in it', _url)
+ORIGIN = Kind("url", 'an origin such as "https://evergreen.example.org", without a path', _origin)
+NETWORKS = Kind("network", 'a list of addresses or networks such as ["127.0.0.1", "10.1.0.0/16"]', _networks)
+PATH = Kind("path", 'a path such as "/var/lib/evergreen-groups", where ~ is the home directory', _path)
+EXISTING_FILE = Kind("file", "a file that is there", _existing_file)
+LOCALE = Kind("locale", 'a language tag such as "en-US"', _locale)
+AMOUNT = Kind("amount", "an amount such as 5.00, not below zero, with at most two decimal places", _amount)
+AMOUNT_ABOVE_ZERO = Kind(
+    "amount", "an amount above zero such as 25.00, with at most two decimal places", _amount_above_zero
+)
+LIMIT = Kind("amount", f'{AMOUNT.allowed}, or "none"', _limit)
+LIMIT_OR_ILS = Kind("amount", f'{LIMIT.allowed}, or "ils"', _limit_or_ils)
+LIMIT_RULES = Kind("limits", "tables [[policy.limits]] in the configuration file", _limit_rules)
+COMPARISON = Kind("comparison", '"exceeds" (over the limit) or "reaches" (at it as well)', Comparison)
+FILE_FORMAT_LIST = Kind("formats", "a list of " + ", ".join(FILE_FORMATS), _file_formats)
+HOST = Kind("host", 'the name of a machine such as "mail.example.org"', _host)
+MAIL_ADDRESS = Kind(
+    "address",
+    'an address such as "circulation@example.org", with a domain of other letters as xn--…',
+    _mail_address,
+)
+RECIPIENTS = Kind(
+    "shortname=address",
+    'short names with addresses such as {BR1 = ["desk@example.org"], "*" = ["all@example.org"]}',
+    _recipients,
+    empty="{}",
+)

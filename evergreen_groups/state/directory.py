@@ -17,6 +17,7 @@ REPORT_LOCK = "report.lock"
 def find_state_directory(environ: Mapping[str, str]) -> Path:
     """Where state is kept: systemd's ``$STATE_DIRECTORY``, ``$XDG_STATE_HOME`` or ``~/.local/state``."""
     if environ.get("STATE_DIRECTORY"):
+        # systemd puts all directories of a unit into one variable.
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
     base = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or "/") / ".local" / "state")
     return Path(base) / "evergreen-groups"
@@ -39,12 +40,17 @@ def make_state_directory(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"cannot make the state directory {path}: {error.strerror}") from error
+        raise ConfigurationError(
+            "cannot make the state directory {path}: {reason}",
+            code="state-directory-not-made",
+            values={"path": path, "reason": error.strerror},
+        ) from error
     return path
 
 
 def gateway_key(url: str) -> str:
     """A short name for a gateway's address that can be part of a file's name."""
+    # The host is for people; the digest keeps two gateways on one host apart.
     host = "".join(letter if letter.isalnum() else "-" for letter in urlsplit(url).hostname or "gateway")
     return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
 
@@ -57,6 +63,7 @@ def changes_lock(path: Path, url: str, patience: float = 0.0) -> AbstractContext
     Raises:
         BusyError: another run holds it; the message says which process and since when.
     """
+    # Held before the journal is read: a step that another run is just sending looks like one that a crash left open.
     return hold(make_state_directory(path) / f"{gateway_key(url)}.lock", "is changing groups at this gateway", patience)
 
 

@@ -12,14 +12,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.state.own_files import directory_of, open_own
 
 _NOTE_LIMIT = 4096
+_OWN_DIRECTORY = "the state directory must belong to the user who runs this"
 _PAUSE = 0.05  # seconds between two looks at a lock that somebody holds
 
 
@@ -44,6 +46,7 @@ class Holder:
     def alive(self) -> bool:
         """Whether that very process is still there, not another one that got its number."""
         tick = _start_tick(self.pid)
+        # The number alone proves nothing: after a restart of the machine it may be anybody's.
         return tick is not None and tick == self.start_tick
 
     def __str__(self) -> str:
@@ -51,27 +54,41 @@ class Holder:
 
 
 @contextmanager
-def hold(file: Path, doing: str, patience: float = 0.0) -> Iterator[Holder]:
+def hold(file: Path, doing: str, patience: float = 0.0, *, directory: int | None = None) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
 
-    ``patience`` is how many seconds to wait for whoever holds it.
+    ``patience`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
+    it is in, where that has been opened already.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
-        ConfigurationError: the file can't be opened, or lies on a disk without locks.
+        ConfigurationError: the file can't be opened, isn't this user's own, or lies on a disk without locks.
     """
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
+        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
+            descriptor = open_own(file.name, os.O_RDWR | os.O_CREAT, parent)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot open {file}: {error.strerror}; the state directory must belong to the user who runs this"
+            "cannot open {path}: {reason}",
+            advice=_OWN_DIRECTORY,
+            code="lock-not-opened",
+            values={"path": file, "reason": error.strerror},
         ) from error
     try:
         try:
             if not _locked(descriptor, patience):
-                raise BusyError(f"another run {doing} ({_described(_noted(descriptor))})")
+                raise BusyError(
+                    "another run {doing} ({holder})",
+                    values={"doing": doing, "holder": _described(_noted(descriptor))},
+                )
         except OSError as error:
-            raise ConfigurationError(f"cannot lock {file}: {error.strerror}; put it on a local disk") from error
+            raise ConfigurationError(
+                "cannot lock {path}: {reason}",
+                advice="put it on a local disk",
+                code="lock-impossible",
+                values={"path": file, "reason": error.strerror},
+            ) from error
         holder = Holder.this_process()
         _note(descriptor, holder)
         try:
@@ -89,13 +106,20 @@ def holder_of(file: Path) -> Holder | None:
         ConfigurationError: the file can't be read.
     """
     try:
-        with file.open("rb") as stream:
-            return _noted(stream.fileno())
+        with directory_of(file) as parent:
+            descriptor = open_own(file.name, os.O_RDONLY, parent, anybodys=True)
+        try:
+            return _noted(descriptor)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigurationError(
-            f"cannot read {file}: {error.strerror}; the state directory must belong to the user who runs this"
+            "cannot read {path}: {reason}",
+            advice=_OWN_DIRECTORY,
+            code="lock-not-read",
+            values={"path": file, "reason": error.strerror},
         ) from error
 
 
@@ -104,6 +128,7 @@ def _locked(descriptor: int, patience: float) -> bool:
     ends = time.monotonic() + patience
     while True:
         try:
+            # A lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= ends:

@@ -28,10 +28,12 @@ log = logging.getLogger("evergreen_groups.web")
 PREFIX = "/evergreen-groups"
 """Where the service is, below the ILS's own host."""
 
+# An event is three short fields; nothing else has a body.
 LARGEST_BODY = 4096
 """How many bytes a request's body may have."""
 
 _HEADERS = {
+    # Every answer may name patrons: nothing on the way keeps it.
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -39,11 +41,11 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_HTTP_WORDS = {
-    400: "The request can't be understood.",
-    404: "There is nothing at this address.",
-    405: "This address doesn't take that method.",
-    413: f"The body is over {LARGEST_BODY} bytes.",
+_HTTP_PROBLEMS = {
+    400: ProblemError(400, "The request can't be understood.", code="request-unreadable"),
+    404: ProblemError(404, "There is nothing at this address.", code="no-such-address"),
+    405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
+    413: ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values={"most": LARGEST_BODY}),
 }
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -55,6 +57,7 @@ class _App(Flask):
         """Answer a request."""
         mount = environ.get("SCRIPT_NAME", "").rstrip("/")
         if mount.endswith(PREFIX):
+            # So that routes and the log have the same path under every server.
             environ["SCRIPT_NAME"] = mount.removesuffix(PREFIX)
             environ["PATH_INFO"] = PREFIX + environ.get("PATH_INFO", "")
         return super().wsgi_app(environ, start_response)
@@ -71,7 +74,9 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     """
     app = _App("evergreen_groups.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    # Another origin has no business here, so its preflight gets no yes.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # Flask would answer with a redirect that repeats the path, barcode and all.
     app.url_map.merge_slashes = False
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
@@ -120,7 +125,8 @@ def _problem(error: ProblemError) -> Response:
 
 def _http_problem(error: HTTPException) -> Response:
     status = error.code or 500
-    response = ProblemError(status, _HTTP_WORDS.get(status, "The request can't be answered.")).response()
+    other = ProblemError(status, "The request can't be answered.", code="request-refused")
+    response = _HTTP_PROBLEMS.get(status, other).response()
     allowed = error.get_response().headers.get("Allow")
     if allowed:
         response.headers["Allow"] = allowed
@@ -131,4 +137,4 @@ def _unexpected(error: Exception) -> Response:
     """Answer a bug. Its message may hold patron data, so the log gets its kind and its place alone."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
-    return ProblemError(500, "Something in this service is broken; its log has the place.").response()
+    return ProblemError(500, "Something in this service is broken; its log has the place.", code="bug").response()

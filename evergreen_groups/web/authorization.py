@@ -9,13 +9,15 @@ from hashlib import sha256
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ttl_cache import Kept
+from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.overload import RateLimit
 from evergreen_groups.web.problems import ProblemError
 
 log = logging.getLogger("evergreen_groups.web")
 
 STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
+# Long enough for what a panel asks around one patron, short enough that somebody whose permission was taken away is
+# out within half a minute; the rows themselves are checked by pcrud each time anyway.
 SECONDS = 30.0
 """How long a caller is remembered."""
 
@@ -40,7 +42,7 @@ class Admission:
     """
 
     def __init__(self, clock: Callable[[], float], *, per_minute: int) -> None:
-        self._callers: Kept[Caller] = Kept(clock, SECONDS)
+        self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
         self._requests = RateLimit(
             clock, per_minute=per_minute, refusal="Too many requests in this session. Wait a little."
         )
@@ -59,12 +61,16 @@ class Admission:
             NoSessionError: the token is no session's.
             ProblemError: 403, it isn't a member of staff's who may look at patrons; 429, there were too many requests.
         """
+        # Keys stay in memory for a while, tokens needn't.
         key = sha256(gateway.token.encode()).hexdigest()
+        # Counted before the ILS is asked anything.
         self._requests.take(key)
         caller = self._callers.get(key, lambda: self._look(gateway, key, address))
         if caller.lacks:
             log.info("the session lacks the permission %s", " and ".join(sorted(caller.lacks)))
-            raise ProblemError(403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).")
+            raise ProblemError(
+                403, "This is for staff who may look at patrons (STAFF_LOGIN and VIEW_USER).", code="staff-only"
+            )
         return caller
 
     def _look(self, gateway: Gateway, key: str, address: str) -> Caller:
@@ -86,6 +92,8 @@ def _ask(gateway: Gateway) -> Caller:
     # The last argument keeps a look from prolonging the session (oils_auth.c, oilsAuthSessionRetrieve).
     answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
     user = gateway.decode(answer)
+    # A session without a workstation has its home library there (auth-015), one with a workstation that one's library,
+    # as text (auth-004).
     org_unit = int(user.ws_ou or user.home_ou)
     return Caller(user.id, _missing(gateway, user.id, org_unit, [STAFF_LOGIN, VIEW_USER]))
 
@@ -96,4 +104,5 @@ def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str])
         denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).value
     except PermissionDeniedError:
         return frozenset(permissions)
+    # perm.check lists what is missing (auth-057, auth-059).
     return frozenset(str(permission) for permission in denied)

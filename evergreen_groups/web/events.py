@@ -47,11 +47,18 @@ def _refuse_strangers(asked: Request, running: Service) -> None:
         ProblemError: 403 for both, or 404 where no events are taken.
     """
     if running.events_secret is None:
-        raise ProblemError(404, "No events are taken here: there is no secret for them in [events].")
+        raise problems.no_events()
     given = asked.headers.get(SECRET_HEADER, "").encode("latin-1")  # WSGI's headers are bytes in that disguise
+    # In the same time however much of it is right. The ILS keeps the rendered request, secret included, where staff
+    # may read it, so the address has to be right as well.
     knows = hmac.compare_digest(given, running.events_secret.encode())
     if not is_allowed(running.address_of(asked), running.settings.events.allow) or not knows:
-        raise ProblemError(403, f"The address isn't allowed, or the secret in {SECRET_HEADER} is wrong.")
+        raise ProblemError(
+            403,
+            "The address isn't allowed, or the secret in {header} is wrong.",
+            code="event-not-allowed",
+            values={"header": SECRET_HEADER},
+        )
 
 
 def _body(asked: Request) -> dict[str, Any]:
@@ -63,18 +70,22 @@ def _body(asked: Request) -> dict[str, Any]:
         elif asked.mimetype == "application/x-www-form-urlencoded":
             fields = dict(parse_qsl(text, max_num_fields=MOST_FIELDS))
         else:
-            raise ProblemError(415, "An event is application/json or application/x-www-form-urlencoded.")
+            raise ProblemError(
+                415, "An event is application/json or application/x-www-form-urlencoded.", code="event-of-another-type"
+            )
     except (ValueError, RecursionError):
-        raise ProblemError(400, "The body can't be read.") from None
+        raise ProblemError(400, "The body can't be read.", code="event-unreadable") from None
     if not isinstance(fields, dict) or len(fields) > MOST_FIELDS:
-        raise ProblemError(400, "An event is an object with the fields event, hook and patron.")
+        raise ProblemError(
+            400, "An event is an object with the fields event, hook and patron.", code="event-of-another-shape"
+        )
     return fields
 
 
 def _event(fields: dict[str, Any]) -> hooks.Event:
     hook = fields.get("hook")
     if not isinstance(hook, str) or not 1 <= len(hook) <= 100 or not hook.isascii() or not hook.isprintable():
-        raise ProblemError(400, "hook is the name of the ILS's hook.")
+        raise ProblemError(400, "hook is the name of the ILS's hook.", code="event-without-hook")
     return hooks.Event(
         id=_whole_number(fields, "event", 2**63 - 1), hook=hook, patron_id=_whole_number(fields, "patron", LARGEST_ID)
     )
@@ -82,10 +93,13 @@ def _event(fields: dict[str, Any]) -> hooks.Event:
 
 def _whole_number(fields: dict[str, Any], name: str, largest: int) -> int:
     value = fields.get(name)
+    # The ILS's template writes numbers as text, in a form or in quotation marks.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 1.0 is a whole number in JSON
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
-        raise ProblemError(400, f"{name} is a whole number above zero.")
+        raise ProblemError(
+            400, "{name} is a whole number above zero.", code="event-number-wrong", values={"name": name}
+        )
     return value

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 blueprint = Blueprint("pages", __name__)
 
+# Anybody may ask, monitoring does every minute or so: the ILS isn't asked for each.
 FRESH_SECONDS = 15.0
 """How long a state of the gateway is taken to last."""
 
 REPORTS = "reports"
 """The directory below the state directory that ``evergreen-groups-report.service`` writes to."""
 
+# An echo touches no database; what takes longer isn't well.
 _ECHO_SECONDS = 2.0
+_SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
 
 _POLICY = re.compile(rb'<meta http-equiv="Content-Security-Policy" content="([ -!#-~]{1,500})">')
 _STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -45,8 +48,13 @@ def latest_report() -> Response:
     with running.desk(request) as desk:
         units = OrgUnits.read(desk.client.gateway)
         if not may_view_everybody(desk.client.gateway, desk.caller, units.root.id):
-            raise ProblemError(403, "The report has patrons of every library: it takes VIEW_USER for all of them.")
+            raise ProblemError(
+                403,
+                "The report has patrons of every library: it takes VIEW_USER for all of them.",
+                code="report-refused",
+            )
     page = _report(running, library_file_names([unit.shortname for unit in units])[units.root.shortname])
+    # The page's own policy names the digests of its style and script; it stands at its beginning.
     own = _POLICY.search(page, 0, 4096)
     policy = own[1].decode("ascii") if own else _STRICT_POLICY
     response = Response(page, content_type="text/html; charset=utf-8")
@@ -69,9 +77,16 @@ def _report(running: Service, name: str) -> bytes:
             path = path / LATEST / f"{name}.html"
         return path.read_bytes()
     except FileNotFoundError:
-        raise ProblemError(404, "There is no report yet, or it is elsewhere: see report in [serve].") from None
+        raise ProblemError(
+            404,
+            "There is no report yet, or it is elsewhere: see report in [serve].",
+            setting="serve.report",
+            code="no-report",
+        ) from None
     except OSError:
-        raise ProblemError(503, "The report can't be read; the service's account may lack the right to.") from None
+        raise ProblemError(
+            503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
+        ) from None
 
 
 def _writes_a_page(settings: ReportSettings) -> bool:
@@ -85,6 +100,7 @@ def panel() -> Response:
     script = _panel_script()
     response = Response(script, content_type="text/javascript; charset=utf-8")
     response.set_etag(hashlib.sha256(script).hexdigest()[:32])
+    # Kept, but asked for each time (304): a new release is on every desk at once.
     response.headers["Cache-Control"] = "no-cache"
     response.make_conditional(request)
     return response
@@ -117,7 +133,9 @@ def _gateway_state(running: Service) -> str:
     if (last is None or last.seconds_ago > FRESH_SECONDS) and running.looking.acquire(blocking=False):
         try:
             with suppress(EvergreenGroupsError), running.breaker.watching():
-                running.gateway.within(_ECHO_SECONDS).call("open-ils.auth", "opensrf.system.echo", "evergreen-groups")
+                gateway = running.gateway.within(_ECHO_SECONDS)
+                for name in _SERVICES:
+                    gateway.call(name, "opensrf.system.echo", "evergreen-groups")
         finally:
             running.looking.release()
         last = running.breaker.last_outcome()

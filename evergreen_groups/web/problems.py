@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Unpack
 
 from flask import Response
 
 from evergreen_groups.errors import (
     BusyError,
     ConfigurationError,
+    ErrorFields,
     EvergreenGroupsError,
     NoSessionError,
     NotFoundError,
     PermissionDeniedError,
+    StateError,
     TimedOutError,
     TransportError,
 )
 
 CONTENT_TYPE = "application/problem+json"
+# As long as the breaker's pause: sooner there is nothing new to hear.
 RETRY_SECONDS = 10.0
 
 _TITLES = {
@@ -38,23 +42,15 @@ _TITLES = {
     504: "The ILS did not answer in time",
 }
 
-_WHILE_READING: dict[type[EvergreenGroupsError], tuple[int, str]] = {
-    PermissionDeniedError: (403, "The session lacks a permission for this."),
-    ConfigurationError: (500, "The configuration of this service doesn't fit the ILS; its log says how."),
-    EvergreenGroupsError: (
-        502,
-        "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more.",
-    ),
-}
-
 
 class ProblemError(EvergreenGroupsError):
     """An answer other than success: HTTP ``status``, one sentence, and in how many seconds to try again."""
 
-    def __init__(self, status: int, detail: str, *, retry_after: float | None = None) -> None:
-        super().__init__(detail)
+    def __init__(
+        self, status: int, message: str, *, retry_after: float | None = None, **fields: Unpack[ErrorFields]
+    ) -> None:
+        super().__init__(message, **fields)
         self.status = status
-        self.detail = detail
         self.retry_after = retry_after
 
     def response(self) -> Response:
@@ -63,7 +59,8 @@ class ProblemError(EvergreenGroupsError):
             "type": "about:blank",
             "title": _TITLES.get(self.status, "Error"),
             "status": self.status,
-            "detail": self.detail,
+            "detail": str(self),
+            "code": self.code,
         }
         response = Response(json.dumps(document) + "\n", status=self.status, content_type=CONTENT_TYPE)
         if self.retry_after is not None:
@@ -75,12 +72,17 @@ class ProblemError(EvergreenGroupsError):
 
 def no_session() -> ProblemError:
     """There is no token, or it isn't (or is no longer) a session's."""
-    return ProblemError(401, "This takes the token of an Evergreen staff session. Log in again.")
+    return ProblemError(401, "This takes the token of an Evergreen staff session. Log in again.", code="no-session")
 
 
 def not_found() -> ProblemError:
     """What was asked for isn't there, or the session may not see it; the answer doesn't tell which."""
-    return ProblemError(404, "There is no such thing in sight of this session.")
+    return ProblemError(404, "There is no such thing in sight of this session.", code="not-found")
+
+
+def no_events() -> ProblemError:
+    """Events aren't taken."""
+    return ProblemError(404, "No events are taken here: there is no secret for them in [events].", code="no-events")
 
 
 def of_reading(error: EvergreenGroupsError) -> ProblemError:
@@ -93,8 +95,24 @@ def of_reading(error: EvergreenGroupsError) -> ProblemError:
         return not_found()
     if isinstance(error, TransportError):
         return _unavailable(error)
-    kinds = (kind for kind in _WHILE_READING if isinstance(error, kind))
-    return ProblemError(*_WHILE_READING[next(kinds, EvergreenGroupsError)])
+    return _refused(error)
+
+
+def _refused(error: EvergreenGroupsError) -> ProblemError:
+    """The problem for an answer that can't be used; what it says of patrons stays in the log."""
+    if isinstance(error, PermissionDeniedError):
+        return ProblemError(403, "The session lacks a permission for this.", code="permission-denied")
+    if isinstance(error, ConfigurationError):
+        return ProblemError(
+            500,
+            "The configuration of this service doesn't fit the ILS; its log says how.",
+            code="service-misconfigured",
+        )
+    return ProblemError(
+        502,
+        "The ILS refused, or its answers can't be trusted to be whole. The log of this service has more.",
+        code="ils-refused",
+    )
 
 
 def of_event(error: EvergreenGroupsError) -> ProblemError:
@@ -102,15 +120,25 @@ def of_event(error: EvergreenGroupsError) -> ProblemError:
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, TransportError):
-        return ProblemError(_unavailable(error).status, str(error), retry_after=RETRY_SECONDS)
+        return _relayed(error, _unavailable(error).status, retry_after=RETRY_SECONDS)
     if isinstance(error, BusyError):
-        return ProblemError(503, str(error), retry_after=RETRY_SECONDS)
-    if isinstance(error, ConfigurationError):
-        return ProblemError(500, str(error))
-    return ProblemError(404 if isinstance(error, NotFoundError) else 502, str(error))
+        return _relayed(error, 503, retry_after=RETRY_SECONDS)
+    if isinstance(error, ConfigurationError | StateError):
+        return _relayed(error, 500)
+    return _relayed(error, 404 if isinstance(error, NotFoundError) else 502)
+
+
+def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | None = None) -> ProblemError:
+    """The problem that says what an error says, with its code."""
+    return ProblemError(status, "{problem}", code=error.code, values={"problem": str(error)}, retry_after=retry_after)
 
 
 def _unavailable(error: TransportError) -> ProblemError:
     if isinstance(error, TimedOutError):
-        return ProblemError(504, "The ILS did not answer in time.", retry_after=RETRY_SECONDS)
-    return ProblemError(503, "The ILS can't be reached.", retry_after=RETRY_SECONDS)
+        return ProblemError(504, "The ILS did not answer in time.", code="ils-timed-out", retry_after=RETRY_SECONDS)
+    return unreachable(RETRY_SECONDS)
+
+
+def unreachable(retry_after: float) -> ProblemError:
+    """The ILS can't be reached, or isn't asked because it couldn't be a moment ago."""
+    return ProblemError(503, "The ILS can't be reached.", code="ils-unreachable", retry_after=retry_after)

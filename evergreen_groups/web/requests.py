@@ -1,4 +1,7 @@
-"""Where a request comes from, also behind a proxy."""
+"""What a request says of itself: the address it comes from, its origin and token, and the ids and barcodes in its path.
+
+All of it is whatever somebody sends, so each is read strictly, and refused where it can't be right.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,18 @@ if TYPE_CHECKING:
 
 Address = IPv4Address | IPv6Address
 
+LARGEST_ID = 2**31 - 1
+"""Evergreen's ids and group numbers are PostgreSQL integers."""
+
+LONGEST_BARCODE = 64
+
+COOKIE = "eg.auth.token"
+"""What both staff clients call the token; ``eg.auth.token.oc`` and ``.provisional`` are others."""
+
+_ID = re.compile(r"[1-9][0-9]{0,9}")
+_BARCODE = re.compile(r"[0-9A-Za-z.$+_-]+")
+# Evergreen's own are 32 hexadecimal digits; what could break out of a log or a header never gets further.
+_TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 _SIGNS_OF_A_PROXY = ("Forwarded", "Via", "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Real-IP")
 
 
@@ -35,6 +50,7 @@ def client_address(peer: str | None, headers: Headers, trusted_proxies: Sequence
     chain = [part.strip() for header in headers.getlist("X-Forwarded-For") for part in header.split(",")]
     if not chain and any(name in headers for name in _SIGNS_OF_A_PROXY):
         return None
+    # From the end: what stands there was added by the proxies that are trusted, what stands before by anybody.
     for part in reversed(chain):
         address = _address(part)
         if address is None or not _within(address, trusted_proxies):
@@ -77,16 +93,7 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
         ProblemError: 403.
     """
     if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none") or headers.get("Origin", origin) != origin:
-        raise ProblemError(403, "This is for pages of the staff client's own origin only.")
-
-
-LARGEST_ID = 2**31 - 1
-"""Evergreen's ids and group numbers are PostgreSQL integers."""
-
-LONGEST_BARCODE = 64
-
-_ID = re.compile(r"[1-9][0-9]{0,9}")
-_BARCODE = re.compile(r"[0-9A-Za-z.$+_-]+")
+        raise ProblemError(403, "This is for pages of the staff client's own origin only.", code="another-origin")
 
 
 def record_id(text: str) -> int:
@@ -96,7 +103,12 @@ def record_id(text: str) -> int:
         ProblemError: 400.
     """
     if not _ID.fullmatch(text) or int(text) > LARGEST_ID:
-        raise ProblemError(400, f"An id is a whole number from 1 to {LARGEST_ID}, written in digits.")
+        raise ProblemError(
+            400,
+            "An id is a whole number from 1 to {largest}, written in digits.",
+            code="id-wrong",
+            values={"largest": LARGEST_ID},
+        )
     return int(text)
 
 
@@ -107,14 +119,13 @@ def barcode(text: str) -> str:
         ProblemError: 400.
     """
     if len(text) > LONGEST_BARCODE or not _BARCODE.fullmatch(text):
-        raise ProblemError(400, f"A barcode has letters, digits and . $ + _ - only, at most {LONGEST_BARCODE} of them.")
+        raise ProblemError(
+            400,
+            "A barcode has letters, digits and . $ + _ - only, at most {most} of them.",
+            code="barcode-wrong",
+            values={"most": LONGEST_BARCODE},
+        )
     return text
-
-
-COOKIE = "eg.auth.token"
-"""What both staff clients call it; ``eg.auth.token.oc`` and ``.provisional`` are others."""
-
-_TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 
 
 def token_of(headers: Headers) -> str:

@@ -12,11 +12,12 @@ from types import FrameType
 import pytest
 from support.gateways import gateway_of
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, build_audit
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, Reason, build_audit
 from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.policy import Comparison, Limit, LimitRule, decide
+from evergreen_groups.render.audit import explanation, reason_words
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.settings import PolicySettings
@@ -40,7 +41,7 @@ def people(audit: Audit) -> dict[FindingKind, list[int]]:
 
 
 def reasons(audit: Audit) -> dict[int, tuple[str, ...]]:
-    return {finding.group.group: finding.reasons for finding in audit.groups}
+    return {finding.group.number: tuple(map(reason_words, finding.reasons)) for finding in audit.groups}
 
 
 def block_by_hand(gateway: Gateway, patron: int, penalty: int = STAFF_BLOCK) -> None:
@@ -59,8 +60,8 @@ def test_the_families_as_they_come(staff: Gateway) -> None:
     assert audit.complete
     assert audit.notes == ()
     (stale,) = audit.of_kind(FindingKind.NOT_OVER)
-    assert [(block.penalty, block.by_hand) for block in stale.blocks] == [("PATRON_EXCEEDS_FINES", False)]
-    assert "stale" in stale.reason
+    assert [(block.kind.name, block.by_staff) for block in stale.blocks] == [("PATRON_EXCEEDS_FINES", False)]
+    assert "stale" in explanation(stale)
 
 
 def test_blocked_by_hand_for_the_family_and_for_another_reason(staff: Gateway, admin: Gateway) -> None:
@@ -72,7 +73,7 @@ def test_blocked_by_hand_for_the_family_and_for_another_reason(staff: Gateway, a
     (family,) = audit.of_kind(FindingKind.FOR_FAMILY)
     assert family.member.id == 1035
     assert family.member.own_fines <= Decimal("5.00") < (family.group_fines or Decimal(0))
-    assert [(block.penalty, block.by_hand) for block in family.blocks] == [("STAFF_CHR", True)]
+    assert [(block.kind.name, block.by_staff) for block in family.blocks] == [("STAFF_CHR", True)]
     assert who(audit, FindingKind.BY_HAND) == [1043]
 
 
@@ -109,7 +110,7 @@ def test_blocked_for_the_family_is_who_owes_little_in_a_group_that_owes_more_tha
 ) -> None:
     block_by_hand(admin, 1035)
     audit = build_audit(staff, AuditCriteria(limit=limit))
-    (finding,) = (one for one in audit.people if one.member.id == 1035)
+    (finding,) = (one for one in audit.patrons if one.member.id == 1035)
     assert finding.kind is kind
     assert finding.member.limit == limit
 
@@ -135,10 +136,10 @@ def test_exactly_at_the_limit_the_comparison_decides(sandbox: Sandbox, staff: Ga
     with sandbox._store.transaction():
         sandbox._store.insert("ausp", {"usr": 1007, "standing_penalty": EXCEEDS_FINES, "org_unit": 1})
     exceeds = build_audit(staff, AuditCriteria())
-    own_fines = {finding.member.id: finding.member.own_fines for finding in exceeds.people}
+    own_fines = {finding.member.id: finding.member.own_fines for finding in exceeds.patrons}
     assert own_fines[1007] == Decimal("5.00")
     assert 1007 in who(exceeds, FindingKind.NOT_OVER)
-    assert next(f for f in exceeds.people if f.member.id == 1007).reason.startswith("Own fines are exactly at")
+    assert explanation(next(f for f in exceeds.patrons if f.member.id == 1007)).startswith("Own fines are exactly at")
     reaches = build_audit(staff, AuditCriteria(limit=Limit(Decimal("5.00"), Comparison.REACHES)))
     assert 1007 not in who(reaches, FindingKind.NOT_OVER)
     others_of_the_family = {1008, 1009, 1010, 1011}
@@ -167,8 +168,8 @@ def test_an_account_of_one_library_says_what_it_cannot_see(sandbox: Sandbox) -> 
     assert not audit.complete
     assert "VIEW_USER" in audit.notes[0]
     everyone = {1030, 1036, 1034, 1042}
-    assert {finding.member.id for finding in audit.people} < everyone
-    assert all(finding.group.complete or "no lead" not in " ".join(finding.reasons) for finding in audit.groups)
+    assert {finding.member.id for finding in audit.patrons} < everyone
+    assert all(finding.group.complete or Reason("no-lead") not in finding.reasons for finding in audit.groups)
 
 
 def test_libraries_that_the_account_cannot_see_are_refused_rather_than_found_clean(sandbox: Sandbox) -> None:
@@ -311,7 +312,7 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
         audit = build_audit(gateway, AuditCriteria())
         assert gateway.statistics.calls <= 60
     oracle = Oracle(large._store.read())
-    assert len(audit.people) > 250
+    assert len(audit.patrons) > 250
     assert {kind: set(who(audit, kind)) for kind in oracle.people()} == oracle.people()
     assert len(who(audit, FindingKind.FOR_FAMILY)) >= 20
     assert len(who(audit, FindingKind.BY_HAND)) >= 20
@@ -332,7 +333,7 @@ def test_limits_by_profile_and_library(staff: Gateway) -> None:
     assert who(audit, FindingKind.NOT_BLOCKED) == [1036, 1034]
     at_mill = [finding for finding in audit.of_kind(FindingKind.NOT_OVER) if finding.member.library == "MILL"]
     assert at_mill
-    assert all("Limit 50.00 (configuration: at MILL)." in finding.reason for finding in at_mill)
+    assert all("Limit 50.00 (configuration: at MILL)." in explanation(finding) for finding in at_mill)
     only_one = build_audit(staff, AuditCriteria(), policy=policy_of(mill))
     assert who(only_one, FindingKind.NOT_BLOCKED) == [1030, 1036, 1034]
 

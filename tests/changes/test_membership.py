@@ -12,6 +12,7 @@ from evergreen_groups.changes import StepState
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
+from evergreen_groups.render import warning_words
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import changes_lock
 
@@ -136,17 +137,18 @@ def test_bad_barcodes_are_refused_without_being_repeated(
 
 def test_warnings(client: Client, admin: Gateway) -> None:
     def warnings(patrons: list[int], to: int) -> str:
-        return "; ".join(client.moves.plan_move([barcode(p) for p in patrons], to=barcode(to)).draft.warnings)
+        draft = client.moves.plan_move([barcode(p) for p in patrons], to=barcode(to)).draft
+        return "; ".join(map(warning_words, draft.warnings))
 
     assert "leads group 1015; 2 stay behind without a lead" in warnings([1051], 1001)
     assert "shares neither surname nor address nor library" in warnings([1039], 1019)
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares neither" not in warnings([1052], 1001)
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
-    assert [step.person.id for step in old_card.steps] == [1049]
-    assert "the card given for Haddad, Noor is not active" in old_card.warnings
+    assert [step.member.id for step in old_card.steps] == [1049]
+    assert "the card given for Haddad, Noor is not active" in map(warning_words, old_card.warnings)
     deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
-    assert "the account of Kowalczyk, Jadwiga is deleted" in deleted.warnings
+    assert "the account of Kowalczyk, Jadwiga is deleted" in map(warning_words, deleted.warnings)
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     barred = record.replace(barred=True, passwd=None).to_wire(changed=True)
@@ -158,7 +160,7 @@ def test_hidden_members_are_counted_in_the_plan(sandbox: Sandbox, tmp_path: Path
     with gateway_of(sandbox.url, "north_manager") as gateway:
         client = client_of(gateway, tmp_path)
         (source, _target) = client.moves.plan_move([barcode(1028)], to=barcode(1032)).draft.groups
-        assert (source.hidden_count, source.total_before) == (1, Decimal("40.40"))
+        assert (source.hidden_member_count, source.total_before) == (1, Decimal("40.40"))
         with pytest.raises(PlanError, match=r"members that the account can't see \(1\)"):
             client.moves.plan_merge(barcode(1028), to=barcode(1032))
 
@@ -188,7 +190,7 @@ def test_undo_takes_back_those_who_are_still_there(client: Client, admin: Gatewa
     client.moves.plan_move([barcode(1052), barcode(1053)], to=barcode(1007)).apply()
     client.moves.plan_move([barcode(1053)], to=barcode(1039)).apply()
     undo = client.moves.plan_undo(1)
-    assert [step.person.id for step in undo.draft.steps] == [1052]
+    assert [step.member.id for step in undo.draft.steps] == [1052]
     assert undo.draft.unchanged == ("Desrosiers, Théo has been changed since and is now in group 1010",)
     assert undo.apply().done
     assert group_of(admin, 1052) == DESROSIERS

@@ -16,9 +16,10 @@ from support.command import Command, one_line
 from support.fault_proxy import Fault, FaultProxy
 from support.recalculations import METHOD, penalties
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
-from evergreen_groups.groups import GroupFines, Member
-from evergreen_groups.ils import Block
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, Reason
+from evergreen_groups.groups import Group, Member, Patron
+from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
+from evergreen_groups.policy import Limit, decide
 from evergreen_groups.render.audit import render_audit
 from evergreen_groups.sandbox import Sandbox
 
@@ -31,13 +32,17 @@ def run(sandbox: Sandbox, tmp_path: Path) -> Command:
 
 
 def hostile_audit() -> Audit:
-    member = Member(7, HOSTILE, HOSTILE, HOSTILE, Decimal("-1.50"), False, True)
-    block = Block(1, HOSTILE, HOSTILE, True, datetime(2026, 11, 2, tzinfo=UTC))
-    person = PersonFinding(FindingKind.FOR_FAMILY, member, 3, "Because.", (block,), Decimal("12.00"))
-    group = GroupFinding(GroupFines(3, (member,), 2, None), (f"{HOSTILE} is a stranger.",))
+    library = OrgUnit(4, HOSTILE, HOSTILE, None)
+    patron = Patron(7, 3, HOSTILE, HOSTILE, HOSTILE, library, 2, group_lead=True)
+    member = Member(patron, Decimal("-1.50"), decide(Decimal("-1.50"), Limit()))
+    undecided = Member(patron, Decimal("-1.50"))
+    kind = PenaltyKind(25, HOSTILE, ("CIRC",))
+    penalty = Penalty(1, 7, kind, library, True, datetime(2026, 11, 2, tzinfo=UTC))
+    finding = PatronFinding(FindingKind.FOR_FAMILY, member, Reason("group-over-limit"), (penalty,), Decimal("12.00"))
+    group = GroupFinding(Group(3, (undecided,), 2, None), (Reason("stranger", {"name": HOSTILE}),))
     criteria = AuditCriteria(orgs=(HOSTILE,))
     now = datetime(2026, 11, 25, tzinfo=UTC)
-    return Audit(now, "https://ils.example.org", criteria, (person,), (group,), (HOSTILE,), complete=False)
+    return Audit(now, "https://ils.example.org", criteria, (finding,), (group,), (HOSTILE,), complete=False)
 
 
 def rendered(output_format: str, audit: Audit | None = None) -> str:

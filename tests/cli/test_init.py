@@ -8,6 +8,7 @@ import select
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,11 +24,13 @@ from evergreen_groups.cli.application import run
 from evergreen_groups.cli.commands import init
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import (
-    FirstConfiguration,
     GatewaySettings,
     MailSettings,
     PolicySettings,
     ReportSettings,
+    Settings,
+    declared,
+    first_file,
     load,
     passwords,
 )
@@ -223,16 +226,14 @@ def test_a_password_of_the_environment_that_does_not_do_is_asked_for(
         assert terminal.interrupt() == exit_status.INTERRUPTED
 
 
-def test_settings_are_called_by_their_options() -> None:
-    """An option has the name of the setting in the configuration, ``mail-`` before those of ``[mail]``."""
-    known = {
-        *GatewaySettings.__dataclass_fields__,
-        *ReportSettings.__dataclass_fields__,
-        *PolicySettings.__dataclass_fields__,
-        *(f"mail_{name}" for name in MailSettings.__dataclass_fields__),
-    }
-    names = {str(option.name) for option in init.init_command.params} - {"yes", "force"}
-    assert names <= known
+def test_every_option_stands_for_a_setting() -> None:
+    declared_options = {option.name for setting in declared(Settings) if (option := setting.option("init"))}
+    assert {str(option.name) for option in init.init_command.params} - {"yes", "force"} == declared_options
+
+
+def test_every_question_can_be_answered_on_the_command_line() -> None:
+    asked = [setting for setting in declared(Settings) if setting.question is not None]
+    assert [setting.key for setting in asked if setting.option("init") is None] == []
 
 
 @pytest.mark.parametrize(
@@ -340,17 +341,16 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")) | 
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, username: str, shortname: str, limit: Decimal | None
 ) -> None:
-    first = FirstConfiguration(
-        GatewaySettings(url="https://evergreen.example.org", username=username.strip(), password_file=Path("/a b/c")),
-        PolicySettings(limit=limit),
-        ReportSettings(min_total=Decimal("40.00"), orgs=(shortname.strip(),)),
-        MailSettings(
+    written = Settings(
+        gateway=GatewaySettings(
+            url="https://evergreen.example.org", username=username.strip(), password_file=Path("/a b/c")
+        ),
+        policy=PolicySettings(limit=limit),
+        report=ReportSettings(min_total=Decimal("40.00"), orgs=(shortname.strip(),)),
+        mail=MailSettings(
             host="mail.example.org", sender="a@b.example", recipients=((shortname.strip(), ("c@d.example",)),)
         ),
     )
     file = tmp_path_factory.mktemp("written") / "config.toml"
-    file.write_text(first.as_toml(), encoding="utf-8")
-    read = load.load(file, {})
-    assert (read.gateway, read.policy, read.report, read.mail) == (
-        first.gateway, first.policy, first.report, first.mail
-    )  # fmt: skip
+    file.write_text(first_file(written), encoding="utf-8")
+    assert replace(load.load(file, {}), source=None) == written

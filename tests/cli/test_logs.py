@@ -38,15 +38,23 @@ def test_every_line_is_a_json_object(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status"),
-    [(("show", "20000000009999"), 1), (("show",), 2), (("--config", "/nowhere.toml", "report"), 3)],
+    ("words", "status", "code"),
+    [
+        (("show", "20000000009999"), 1, "no-patron-with-barcode"),
+        (("show",), 2, None),
+        (("undo", "7"), 1, "no-such-entry"),
+        (("--config", "/nowhere.toml", "report"), 3, "no-configuration-file"),
+    ],
 )
-def test_errors_are_events_as_well(sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], status: int) -> None:
+def test_errors_are_events_as_well(
+    sandbox: Sandbox, tmp_path: Path, words: tuple[str, ...], status: int, code: str | None
+) -> None:
     done = Command(tmp_path, sandbox.url)("--log-format", "json", *words)
     assert done.returncode == status
     (event,) = events(done.stderr)
     assert event["level"] == "error"
     assert event["message"]
+    assert event.get("code") == code
 
 
 def test_an_unknown_format_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:

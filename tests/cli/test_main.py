@@ -162,7 +162,7 @@ def test_a_wrong_password(run: Command) -> None:
     run.environ["EVERGREEN_GROUPS_PASSWORD"] = "not the password"
     done = run("report")
     assert done.returncode == exit_status.LOGIN
-    assert "Check the name and password" in done.stderr
+    assert "check the name and password" in done.stderr
     assert "not the password" not in done.stderr
 
 

@@ -14,7 +14,7 @@ from support.debts import owe
 from support.gateways import gateway_of
 
 from evergreen_groups import exit_status
-from evergreen_groups.desk import Checker
+from evergreen_groups.desk import Checker, GroupCheck
 from evergreen_groups.errors import DataError, NotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.policy import Comparison
@@ -31,18 +31,22 @@ def run(sandbox: Sandbox, tmp_path: Path) -> Command:
     return Command(tmp_path, sandbox.url)
 
 
+def differences(check: GroupCheck) -> dict[int, list[str]]:
+    return {member.id: list(check.differences(member)) for member in check.checked}
+
+
 def test_a_family_that_owes_a_lot_while_nobody_is_blocked(admin: Gateway) -> None:
     check = Checker(admin, FIVE).of_user(1001, all_members=True)
-    assert (len(check.patrons), check.blocked, check.complete) == (6, False, True)
-    assert check.group_fines == Decimal("28.10")
-    assert all(patron.differences == () for patron in check.patrons)
+    assert (len(check.checked), check.over_limit, check.complete) == (6, False, True)
+    assert check.group.combined_fines == Decimal("28.10")
+    assert not any(differences(check).values())
 
 
 def test_exactly_at_the_limit(sandbox: Sandbox, admin: Gateway) -> None:
     for comparison, blocked in ((Comparison.EXCEEDS, False), (Comparison.REACHES, True)):
         policy = PolicySettings(limit=Decimal("5.00"), comparison=comparison)
-        assert Checker(admin, policy).of_user(1007).blocked is blocked
-    assert not Checker(admin, ILS).of_user(1007).blocked  # the threshold is 5.01
+        assert Checker(admin, policy).of_user(1007).over_limit is blocked
+    assert not Checker(admin, ILS).of_user(1007).over_limit  # the threshold is 5.01
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -73,9 +77,10 @@ def test_nothing_about_other_members_changes_a_decision(
         for user in joining:
             sandbox._store.update("au", user, {"usrgroup": 1001})
         alone, together = checker.of_user(1001), checker.of_user(1001, all_members=True)
-    assert alone.patrons == before.patrons
-    assert before.patrons[0] in together.patrons
-    assert len(together.patrons) == len(OKONKWO) - len(leaving) + len(joining)
+    assert alone.checked == before.checked
+    assert alone.penalties == before.penalties
+    assert before.checked[0] in together.checked
+    assert len(together.checked) == len(OKONKWO) - len(leaving) + len(joining)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -106,9 +111,9 @@ def test_the_ils_recalculates_to_what_its_limit_says(
         for user in OKONKWO:
             gateway.call("open-ils.actor", "open-ils.actor.user.penalties.update_at_home", TOKEN, user, write=True)
         check = Checker(gateway, ILS).of_user(1001, all_members=True)
-    for patron in check.patrons:
-        recorded = any(penalty.for_fines for penalty in patron.recorded)
-        assert (recorded, patron.differences) == (patron.decision.blocked, ())
+    for member in check.checked:
+        recorded = any(check.is_for_fines(member, penalty) for penalty in check.penalties[member.id])
+        assert (recorded, differences(check)[member.id]) == (member.over_limit, [])
 
 
 def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox, admin: Gateway) -> None:
@@ -118,19 +123,17 @@ def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox,
     for user in (1001, 1013):
         sandbox._store.insert("ausp", {"usr": user, "org_unit": 2, "standing_penalty": 101})
     checker = Checker(admin, FIVE)
-    assert checker.of_user(1001).patrons[0].differences == ("Blocked in the ILS: NORTH_OWES at NORTH.",)
-    assert checker.of_user(1013).patrons[0].differences == (
-        "Blocked in the ILS for something else: NORTH_OWES at NORTH.",
-    )
+    assert differences(checker.of_user(1001)) == {1001: ["Blocked in the ILS: NORTH_OWES at NORTH."]}
+    assert differences(checker.of_user(1013)) == {1013: ["Blocked in the ILS for something else: NORTH_OWES at NORTH."]}
 
 
 def test_fines_at_other_libraries_than_the_thresholds_do_not_count(sandbox: Sandbox, admin: Gateway) -> None:
     sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
     owe(sandbox, 1001, (HARBOR, "4.00"), (PINE, "0.50"), (MILL, "30.00"))
-    (patron,) = Checker(admin, ILS).of_user(1001).patrons
-    assert (patron.own_fines, patron.decision.own_balance) == (Decimal("34.50"), Decimal("4.50"))
-    assert not patron.decision.blocked
-    assert Checker(admin, FIVE).of_user(1001).blocked
+    (member,) = Checker(admin, ILS).of_user(1001).checked
+    assert (member.own_fines, member.decided.own_balance) == (Decimal("34.50"), Decimal("4.50"))
+    assert not member.over_limit
+    assert Checker(admin, FIVE).of_user(1001).over_limit
 
 
 def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, admin: Gateway) -> None:
@@ -141,13 +144,14 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     store.insert("ausp", {"usr": 1004, "org_unit": HARBOR, "standing_penalty": 20, "staff": 4})
     gone = {"usr": 1005, "org_unit": 1, "standing_penalty": 1, "stop_date": "2026-01-01T00:00:00+0000"}
     store.insert("ausp", gone)
-    patrons = {patron.id: patron for patron in Checker(admin, FIVE).of_user(1001, all_members=True).patrons}
-    assert patrons[1001].differences == ("Not blocked for fines in the ILS.",)
-    assert patrons[1002].differences == ("Blocked in the ILS: PATRON_EXCEEDS_FINES at LAKELAND.",)
-    assert patrons[1003].differences == ("Blocked in the ILS for something else: STAFF_CHR at HARBOR, set by hand.",)
-    assert patrons[1004].differences == ()  # a note blocks nothing
-    assert [penalty.name for penalty in patrons[1004].recorded] == ["ALERT_NOTE"]
-    assert patrons[1005].recorded == ()
+    check = Checker(admin, FIVE).of_user(1001, all_members=True)
+    found = differences(check)
+    assert found[1001] == ["Not blocked for fines in the ILS."]
+    assert found[1002] == ["Blocked in the ILS: PATRON_EXCEEDS_FINES at LAKELAND."]
+    assert found[1003] == ["Blocked in the ILS for something else: STAFF_CHR at HARBOR, set by hand."]
+    assert found[1004] == []  # a note blocks nothing
+    assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]
+    assert check.penalties[1005] == ()
 
 
 def test_an_account_that_sees_no_transactions_is_told_so(sandbox: Sandbox) -> None:
@@ -165,14 +169,14 @@ def test_a_large_group_takes_no_more_calls_than_a_small_one(sandbox: Sandbox, ad
     with sandbox._store.transaction() as connection:
         connection.execute("UPDATE au SET usrgroup = 1001 WHERE id > 1000 AND deleted = 0")
     checker = Checker(admin, ILS)
-    checker.of_user(1001)  # logs in and gets the classes
+    checker.of_user(1001)  # logs in, gets the classes and the org units
     calls = []
     for all_members in (False, True):
         before = admin.statistics.calls
         check = checker.of_user(1001, all_members=all_members)
         calls.append(admin.statistics.calls - before)
-    assert len(check.patrons) > 40
-    assert calls == [14, 14]
+    assert len(check.checked) > 40
+    assert calls == [13, 13]
 
 
 def test_somebody_out_of_sight(sandbox: Sandbox) -> None:
@@ -180,7 +184,11 @@ def test_somebody_out_of_sight(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         checker = Checker(gateway, FIVE)
         check = checker.of_user(1001, all_members=True)
-        assert (check.hidden_count, check.complete, check.group_fines) == (1, False, Decimal("28.10"))
+        assert (check.group.hidden_member_count, check.complete, check.group.combined_fines) == (
+            1,
+            False,
+            Decimal("28.10"),
+        )
         assert checker.of_user(1001).complete
         with pytest.raises(NotFoundError, match="no patron in sight has this id"):
             checker.of_user(1002)

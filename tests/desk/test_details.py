@@ -9,8 +9,8 @@ from support.fault_proxy import Call, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 
 from evergreen_groups.client import Client
-from evergreen_groups.desk import Items
 from evergreen_groups.errors import NotFoundError
+from evergreen_groups.ils import CirculationCounts
 from evergreen_groups.sandbox import Sandbox
 
 
@@ -21,17 +21,20 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
 
 
 def test_every_member_with_fines_and_items(client: Client) -> None:
-    group = client.groups.of_barcode("20000000001017")
-    assert group.group == 1004
-    found = {member.id: (member.own_fines, member.blocked, member.items) for member in group.members}
-    assert found == {
-        1015: (Decimal("14.75"), True, Items(out=2, overdue=0, lost=0)),
-        1016: (Decimal("9.30"), True, Items(out=2, overdue=1, lost=1)),
-        1017: (Decimal("3.10"), False, Items(out=1, overdue=1, lost=0)),
-        1018: (Decimal("-1.50"), False, Items(out=0, overdue=0, lost=0)),
+    details = client.groups.of_barcode("20000000001017")
+    assert details.group.number == 1004
+    found = {
+        member.id: (member.own_fines, member.over_limit, details.circulations[member.id])
+        for member in details.group.members
     }
-    assert group.group_fines == Decimal("25.65")
-    assert group.items == Items(out=5, overdue=2, lost=1)
+    assert found == {
+        1015: (Decimal("14.75"), True, CirculationCounts(out=2, overdue=0, lost=0)),
+        1016: (Decimal("9.30"), True, CirculationCounts(out=2, overdue=1, lost=1)),
+        1017: (Decimal("3.10"), False, CirculationCounts(out=1, overdue=1, lost=0)),
+        1018: (Decimal("-1.50"), False, CirculationCounts(out=0, overdue=0, lost=0)),
+    }
+    assert details.group.combined_fines == Decimal("25.65")
+    assert details.all_circulations == CirculationCounts(out=5, overdue=2, lost=1)
 
 
 @pytest.mark.parametrize(
@@ -53,29 +56,33 @@ def test_the_librarys_settings_decide_what_counts_as_out(
 
     proxy.answer = answer_settings
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        group = client_of(gateway, tmp_path).groups.of_group(1004)
-    assert {member.id: member.items.out for member in group.members if member.items and member.id in out} == out
+        details = client_of(gateway, tmp_path).groups.of_group(1004)
+    assert {id: counts.out for id, counts in details.circulations.items() if counts and id in out} == out
 
 
 def test_a_group_of_one_and_one_that_nobody_is_in(client: Client) -> None:
-    assert [member.id for member in client.groups.of_user(1039).members] == [1039]
+    assert [member.id for member in client.groups.of_user(1039).group.members] == [1039]
     with pytest.raises(NotFoundError, match="nobody is in group 424242"):
         client.groups.of_group(424242)
 
 
 def test_hidden_members_are_counted_and_their_fines_are_in_the_total(sandbox: Sandbox, tmp_path: Path) -> None:
     with gateway_of(sandbox.url, "north_manager") as gateway:
-        group = client_of(gateway, tmp_path).groups.of_group(1006)
+        group = client_of(gateway, tmp_path).groups.of_group(1006).group
     assert [member.id for member in group.members] == [1026, 1028]
-    assert (group.hidden_count, group.hidden_fines, group.group_fines) == (1, Decimal("22.00"), Decimal("40.40"))
+    assert (group.hidden_member_count, group.hidden_fines, group.combined_fines) == (
+        1,
+        Decimal("22.00"),
+        Decimal("40.40"),
+    )
 
 
 def test_items_that_the_account_may_not_see_are_unknown_and_not_none_out(proxy: FaultProxy, tmp_path: Path) -> None:
     proxy.nothing = lambda call: call.method == "open-ils.actor.user.checked_out.count"
     with gateway_of(proxy.url, "consortium_staff") as gateway:
-        group = client_of(gateway, tmp_path).groups.of_group(1004)
-    assert {member.items for member in group.members} == {None}
-    assert group.items is None
+        details = client_of(gateway, tmp_path).groups.of_group(1004)
+    assert set(details.circulations.values()) == {None}
+    assert details.all_circulations is None
 
 
 def test_a_large_group_takes_one_call_a_member_and_few_others(tmp_path: Path) -> None:
@@ -94,7 +101,7 @@ def test_a_large_group_takes_one_call_a_member_and_few_others(tmp_path: Path) ->
         client = client_of(gateway, tmp_path)
         assert client.moves.plan_move(cards, to="20000000001039").apply().done
         proxy.seen.clear()
-        group = client_of(counted, tmp_path).groups.of_barcode("20000000001039")
+        group = client_of(counted, tmp_path).groups.of_barcode("20000000001039").group
     assert len(group.members) == 201
     assert proxy.seen.count("open-ils.actor.user.checked_out.count") == 201
     assert len(proxy.seen) <= 201 + 20

@@ -19,7 +19,7 @@ from support.recalculations import METHOD, QUICK, penalties
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
-from evergreen_groups.errors import BusyError, DataError, NotFoundError, TransportError
+from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TransportError
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.events.log import AuditTrail, TrailEntry
 from evergreen_groups.sandbox import Sandbox
@@ -211,7 +211,7 @@ def test_a_new_trail_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
 def test_a_trail_that_cannot_be_used_is_an_error(client: Client, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "events.sqlite3").write_text("something else entirely, and long enough to be looked at" * 20)
-    with pytest.raises(DataError, match=r"audit trail .* can't be used"):
+    with pytest.raises(StateError, match=r"audit trail .* can't be used"):
         hooks.handle_event(client, Event(1, HOOK, OVER))
 
 

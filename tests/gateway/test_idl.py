@@ -5,13 +5,13 @@ import stat
 
 import pytest
 from support.gateway_server import Server, connect, hang_up, http, http_error, raw, stall
-from support.repository import REPOSITORY
+from support.recorded import idl_bytes
 
 from evergreen_groups.errors import DataError, TransportError
 from evergreen_groups.gateway import RetryPolicy
 from evergreen_groups.gateway.idl import Idl, Link
 
-RECORDED = (REPOSITORY / "tests" / "recorded" / "idl.xml").read_bytes()
+RECORDED = idl_bytes()
 BASE = "http://opensrf.org/spec/IDL/base/v1"
 
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gateway_server import TOKEN, Server, connect, envelope, http, raw, results, says, session_server
-from support.repository import REPOSITORY
+from support.recorded import idl_bytes
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
 from evergreen_groups.gateway.paging import Page, PageSize, encoded_length, portions, stretches
 from evergreen_groups.gateway.parallel import ordered_map
 
-IDL = (REPOSITORY / "tests" / "recorded" / "idl.xml").read_bytes()
+IDL = idl_bytes()
 
 
 class Table:

@@ -9,16 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gateway_server import Server, connect, envelope, http, raw, results
-from support.repository import REPOSITORY
+from support.recorded import idl_bytes, idl_of
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Record
-from evergreen_groups.gateway.idl import Idl
 from evergreen_groups.gateway.record import class_ids, decode
 from evergreen_groups.gateway.wire import dumps, loads
 
-RECORDED = REPOSITORY / "tests" / "recorded"
-IDL = Idl.parse((RECORDED / "idl.xml").read_bytes())
+IDL = idl_of()
 
 
 def record(class_id, **fields):
@@ -97,7 +95,7 @@ class TestReading:
         ],
     )
     def test_values_that_cannot_be(self, class_id, field, wire):
-        with pytest.raises(DataError, match=f"The field {field} of a {class_id} is not") as caught:
+        with pytest.raises(DataError, match=f"the field {field} of a {class_id} is not") as caught:
             getattr(record(class_id, **{field: wire}), field)
         assert str(wire) not in str(caught.value) or wire in ("", 2)
 
@@ -315,7 +313,7 @@ def inner_stripped(value):
 
 class TestThroughTheGateway:
     def idl_server(self, *bodies):
-        idl = (RECORDED / "idl.xml").read_bytes()
+        idl = idl_bytes()
         answers = iter(bodies)
         return Server(
             otherwise=lambda line, request: (raw(http(idl)) if request.method == "GET" else next(answers))(

@@ -124,7 +124,7 @@ def test_the_ils_blocks_exactly_whom_its_own_limit_blocks(
     for home in ORGS:
         found = limits.limit_for(profile, home)
         wanted = [penalty for _org_unit, penalty in calculate(store, PATRON, home)[1]]
-        assert found.decide(within(transactions, found.scope)).blocked == bool(wanted), home
+        assert found.decide(within(transactions, found.scope)).over_limit == bool(wanted), home
 
 
 def read_limits(gateway: Gateway, policy: PolicySettings) -> Limits:
@@ -146,18 +146,18 @@ def test_the_threshold_and_where_it_is_from(sandbox: Sandbox) -> None:
         child, adult = limits.limit_for(CHILD, MILL), limits.limit_for(ADULT, MILL)
         assert gateway.statistics.calls - before == 4
     assert child.limit == Limit(Decimal("2.00"), Comparison.REACHES)
-    assert child.origin == "ILS: threshold of Child at VALLEY"
+    assert child.limit.origin == "ILS: threshold of Child at VALLEY"
     assert child.scope == {1, 3, 21, 22, 23}
     assert adult.limit == Limit(Decimal("5.01"), Comparison.REACHES)
-    assert (adult.origin, adult.scope) == ("ILS: threshold of Everyone at LAKELAND", None)
+    assert (adult.limit.origin, adult.scope) == ("ILS: threshold of Everyone at LAKELAND", None)
 
 
 def test_no_threshold_is_no_limit(sandbox: Sandbox, admin: Gateway) -> None:
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM pgpt WHERE penalty = 1")
     found = read_limits(admin, ILS).limit_for(ADULT, HARBOR)
-    assert (found.limit.amount, found.origin) == (None, "ILS: no threshold")
-    assert not found.decide(Decimal("900.00")).blocked
+    assert (found.limit.amount, found.limit.origin) == (None, "ILS: no threshold")
+    assert not found.decide(Decimal("900.00")).over_limit
 
 
 def test_a_library_with_a_penalty_of_its_own(sandbox: Sandbox, admin: Gateway) -> None:
@@ -220,7 +220,7 @@ RULES = (
 )
 def test_the_nearest_rule_counts(admin: Gateway, profile: int, library: int, amount: str | None, origin: str) -> None:
     found = read_limits(admin, PolicySettings(limits=RULES)).limit_for(profile, library)
-    assert (found.limit.amount, found.origin) == (None if amount is None else Decimal(amount), origin)
+    assert (found.limit.amount, found.limit.origin) == (None if amount is None else Decimal(amount), origin)
     assert found.limit.comparison is (Comparison.REACHES if "north" in origin else Comparison.EXCEEDS)
     assert found.scope is None
 
@@ -228,7 +228,7 @@ def test_the_nearest_rule_counts(admin: Gateway, profile: int, library: int, amo
 def test_rules_come_before_the_thresholds(admin: Gateway) -> None:
     limits = read_limits(admin, PolicySettings(limit="ils", limits=RULES))
     assert limits.limit_for(CHILD, HARBOR).limit.amount == Decimal("3.00")
-    assert limits.limit_for(ADULT, ELM).origin == "ILS: threshold of Everyone at LAKELAND"
+    assert limits.limit_for(ADULT, ELM).limit.origin == "ILS: threshold of Everyone at LAKELAND"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from support.report_samples import (
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group, Member
 from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.report import Changes, Report
@@ -155,7 +155,7 @@ def test_who_has_nothing_listed_gets_a_mail_if_so_configured(send_empty: bool) -
         recipients=(("BR1", ("a@b.example",)), ("BR2", ("c@d.example",))),
         send_empty=send_empty,
     )
-    groups = [GroupFines(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # at home at BR1
+    groups = [Group(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # at home at BR1
     report = replace(report_of(groups), org_units=ORG_UNITS)
     recipients = [str(message["To"]) for message in messages(report, mail)]
     assert recipients == ["a@b.example", *["c@d.example"] * send_empty]
@@ -228,8 +228,12 @@ def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, certificates:
     assert not (tmp_path / "report.html").exists()
 
 
-def with_names(group: GroupFines) -> GroupFines:
-    return replace(group, members=tuple(replace(member, name=f"Somebody {member.id}") for member in group.members))
+def with_names(group: Group) -> Group:
+    return replace(group, members=tuple(map(with_name, group.members)))
+
+
+def with_name(member: Member) -> Member:
+    return replace(member, patron=replace(member.patron, name=f"Somebody {member.id}"))
 
 
 class TestTheLetter:

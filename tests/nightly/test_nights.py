@@ -37,9 +37,9 @@ def check(report: Report, town: Town) -> Changes:
     assert {number: change.before for number, change in changes.by_group.items()} == expected.before
     assert {change.group: change.before for change in changes.cleared} == expected.cleared
     for group in report.groups:
-        change = changes.by_group[group.group]
-        before = expected.before[group.group]
-        assert change.after == group.combined_fines == fines[group.group]
+        change = changes.by_group[group.number]
+        before = expected.before[group.number]
+        assert change.after == group.combined_fines == fines[group.number]
         assert change.certain
         if before is None:
             assert change.kind is ChangeKind.NEW

@@ -31,7 +31,7 @@ from support.report_samples import (
 from support.repository import REPOSITORY
 
 from evergreen_groups.errors import BusyError, ConfigurationError
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.nightly import library_file_names
 from evergreen_groups.nightly.publication import day_of, publish
@@ -71,7 +71,7 @@ def test_every_library_has_its_files(tmp_path: Path) -> None:
     assert (published.library_count, published.file_count) == (5, 21)
     for name, part in by_library(report()).items():
         document = json.loads((published.directory / f"{name}.json").read_text("utf-8"))
-        assert [group["group"] for group in document["groups"]] == [group.group for group in part.groups]
+        assert [group["group"] for group in document["groups"]] == [group.number for group in part.groups]
         assert document["criteria"]["orgs"] == [name]
     assert (published.directory / "BR1.csv").read_bytes().count(b"\r\n") == 5
     assert (published.directory / "BR1.xlsx").read_bytes().startswith(b"PK")
@@ -157,6 +157,20 @@ def test_older_days_stay_unless_it_is_said_how_long(tmp_path: Path) -> None:
     assert str((tmp_path / "latest").readlink()) == days[4]
 
 
+def test_a_clock_that_is_decades_ahead_for_a_night_throws_nothing_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for days in range(3):
+        publish(later(days), tmp_path, ("csv",), keep_days=3)
+    publish(later(26_000), tmp_path, ("csv",), keep_days=3)
+    assert "was a clock wrong?" in caplog.text
+    kept = [day_of(later(number)).isoformat() for number in (0, 1, 2, 26_000)]
+    assert editions(tmp_path) == kept
+    publish(later(3), tmp_path, ("csv",), keep_days=3)
+    assert editions(tmp_path) == sorted({*kept, day_of(later(3)).isoformat()} - {kept[0]})
+    assert f"{tmp_path / kept[3]} is of a day to come: a clock was wrong; remove it" in caplog.text
+
+
 def test_a_day_whose_link_was_taken_away_is_removed_by_the_next_run(tmp_path: Path) -> None:
     publish(report(), tmp_path, ("csv",))
     (tmp_path / DAY).unlink()
@@ -202,7 +216,8 @@ def test_a_disk_that_takes_no_more_leaves_the_old_edition(tmp_path: Path, format
 def test_an_edition_that_is_broken_off_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     def write() -> None:
         with new_edition(tmp_path, day_of(report())) as edition:
-            (edition / "half").write_text("half")
+            with edition.create("half") as stream:
+                stream.write(b"half")
             raise error
 
     with pytest.raises(type(error)) as caught:
@@ -323,7 +338,7 @@ def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
 
 
 def test_the_index_marks_libraries_out_of_sight(tmp_path: Path) -> None:
-    publish(replace(tree_report(), unseen=frozenset({"BR9"})), tmp_path, ("html",))
+    publish(replace(tree_report(), hidden_libraries=frozenset({"BR9"})), tmp_path, ("html",))
     [row] = [row for row in index(tmp_path).xpath("//tbody/tr/th") if "this account can't see" in row.text_content()]
     assert row.xpath("string(.//bdi)") == "BR9"
 
@@ -345,7 +360,7 @@ def test_the_index_without_pages_or_changes(tmp_path: Path) -> None:
 
 def test_nothing_in_the_index_comes_from_a_name_or_from_outside(tmp_path: Path) -> None:
     hostile = "</a><script>alert(1)</script>"
-    family = GroupFines(1, (member(1, "A", "30.00", library=hostile), member(2, "B", "1.00", library='"><img src=x>')))
+    family = Group(1, (member(1, "A", "30.00", library=hostile), member(2, "B", "1.00", library='"><img src=x>')))
     publish(report_of([family], notes=[hostile]), tmp_path)
     tree = index(tmp_path)
     assert len(tree.xpath("//script")) == 1

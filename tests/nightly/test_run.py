@@ -217,9 +217,9 @@ def test_only_to_look_goes_with_nothing_that_leaves_something(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--split", "library"), "needs a directory: name it with --output"),
+        (("--split", "library"), "needs a directory; name it with --output"),
         (("--split", "library", "--output", "x", "--format", "table"), "takes a format of html, csv, json, xlsx"),
-        (("--format", "xlsx"), "a spreadsheet isn't for the terminal: name a file with --output"),
+        (("--format", "xlsx"), "a spreadsheet isn't for the terminal; name a file with --output"),
     ],
 )
 def test_targets_that_do_not_fit(
@@ -458,3 +458,41 @@ def test_a_run_that_is_ended_from_outside_tells_so(
     status = run_status.read(tmp_path / ".local" / "state" / "evergreen-groups")
     assert status is not None
     assert (status.outcome, status.exit_code) == (RunOutcome.FAILED, exit_code)
+
+
+def test_a_night_whose_answers_cannot_be_trusted_is_told_apart_from_an_incomplete_one(
+    environ: Path, report: Report, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "report.html"
+    with fault_proxy(sandbox.url) as proxy:
+        proxy.answer = lambda call: [{"odd": 1}] if call.method == "open-ils.pcrud.search.mous.atomic" else None
+        monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_URL", proxy.url)
+        assert report("--output", str(output)) == exit_status.UNTRUSTED
+    status = run_status.read(environ)
+    assert status is not None
+    assert (status.outcome, status.exit_code) == (RunOutcome.FAILED, exit_status.UNTRUSTED)
+    assert not output.exists()
+
+
+def test_a_service_that_is_stopped_is_tried_again_and_lost_for_the_moment_only(
+    environ: Path,
+    report: Report,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As sites on XMPP say it, where every service that isn't there is a transport error."""
+    stopped = (404, "Internal Server Error : Transport Error")
+    monkeypatch.setattr("evergreen_groups.gateway.retry.RetryPolicy.delays", lambda _policy: iter([0.0, 0.0, 0.0]))
+    with fault_proxy(sandbox.url) as proxy:
+        monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_URL", proxy.url)
+        proxy.refuse = lambda call: stopped if call.service == "open-ils.pcrud" else None
+        assert report() == exit_status.UNREACHABLE
+        asked = [method for method in proxy.seen if ".pcrud." in method]
+        assert len(asked) >= 4
+        said = capsys.readouterr().err
+        assert one_line(said)
+        assert "open-ils.pcrud isn't running" in said
+        proxy.refuse = lambda call: stopped if proxy.seen.count(call.method) == 1 else None
+        proxy.seen.clear()
+        assert report() == exit_status.DONE

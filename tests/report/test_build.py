@@ -9,7 +9,7 @@ from support.gateways import gateway_of
 
 from evergreen_groups.errors import ConfigurationError, PermissionDeniedError, TimedOutError, TransportError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
-from evergreen_groups.groups import GroupFines, GroupSearch, HighFines, Patron
+from evergreen_groups.groups import Group, GroupSearch, HighFines, PatronRow
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
@@ -24,11 +24,11 @@ def staff(sandbox: Sandbox) -> Iterator[Gateway]:
 
 
 def numbers(report: Report) -> list[int]:
-    return [group.group for group in report.groups]
+    return [group.number for group in report.groups]
 
 
-def one(report: Report, number: int) -> GroupFines:
-    return next(group for group in report.groups if group.group == number)
+def one(report: Report, number: int) -> Group:
+    return next(group for group in report.groups if group.number == number)
 
 
 def balance_owed(gateway: Gateway, group: int) -> Decimal:
@@ -49,7 +49,7 @@ def test_every_total_is_what_the_ils_itself_says(staff: Gateway) -> None:
     report = build_report(staff, Criteria(min_total=Decimal("0.01"), min_members=1))
     assert len(report.groups) > 10
     for group in report.groups:
-        assert group.combined_fines == balance_owed(staff, group.group), group.group
+        assert group.combined_fines == balance_owed(staff, group.number), group.number
 
 
 def test_exactly_the_threshold_is_listed_and_a_cent_less_is_not(staff: Gateway) -> None:
@@ -117,7 +117,7 @@ def test_org_units_choose_groups_and_totals_stay_whole(staff: Gateway, orgs: tup
     report = build_report(staff, Criteria(orgs=orgs))
     assert set(numbers(report)) == groups
     for group in report.groups:
-        assert group.combined_fines == balance_owed(staff, group.group)
+        assert group.combined_fines == balance_owed(staff, group.number)
 
 
 def test_an_unknown_org_unit_is_an_error_that_names_those_there_are(staff: Gateway) -> None:
@@ -132,7 +132,7 @@ def test_top_keeps_the_worst_whatever_the_order(staff: Gateway) -> None:
     assert by_name.left_out_count == len(numbers(build_report(staff, Criteria()))) - 3
     names = [group.lead.name.casefold() for group in by_name.groups]
     assert names == sorted(names)
-    assert [group.group for group in by_name.left_out] == numbers(build_report(staff, Criteria()))[3:]
+    assert [group.number for group in by_name.left_out] == numbers(build_report(staff, Criteria()))[3:]
 
 
 @pytest.mark.parametrize("sort", ["total", "members", "name", "library"])
@@ -157,7 +157,7 @@ def test_hidden_members_make_a_group_incomplete_and_never_smaller(sandbox: Sandb
     assert report.totals.incomplete_group_count == 1
     assert "1 of 5 groups has members whom the account can't see. It lacks VIEW_USER at VALLEY." in report.notes[0]
     assert {1001, 1002, 1004, 1008} < set(numbers(report))
-    assert all(other.complete for other in report.groups if other.group != 1006)
+    assert all(other.complete for other in report.groups if other.number != 1006)
 
 
 def test_an_account_that_sees_nobody_is_told_so(sandbox: Sandbox, admin: Gateway) -> None:
@@ -215,8 +215,8 @@ def high(gateway: Gateway, min_total: str = "25.00") -> GroupSearch:
     return GroupSearch(gateway, HighFines(Decimal(min_total), more_than_one=True))
 
 
-def ids(patrons: Sequence[Patron]) -> list[int]:
-    return sorted(patron.id for patron in patrons)
+def ids(rows: Sequence[PatronRow]) -> list[int]:
+    return sorted(row.id for row in rows)
 
 
 def test_on_a_large_population_both_ways_find_the_same(large: Sandbox) -> None:
@@ -236,7 +236,7 @@ def test_on_a_large_population_the_totals_are_the_ilss_own(large: Sandbox) -> No
     with gateway_of(large.url, "admin") as gateway:
         report = build_report(gateway, Criteria(top=40))
         assert [group.combined_fines for group in report.groups] == [
-            balance_owed(gateway, group.group) for group in report.groups
+            balance_owed(gateway, group.number) for group in report.groups
         ]
 
 

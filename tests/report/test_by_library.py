@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.gateways import gateway_of
 from support.report_samples import FAMILIES, GENERATED_AT, member, report_of, sample_report
 
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.report import (
     ChangeKind,
@@ -47,7 +47,7 @@ def sample(**criteria: object) -> Report:
 
 
 def numbers(report: Report) -> list[int]:
-    return [group.group for group in report.groups]
+    return [group.number for group in report.groups]
 
 
 def test_each_library_has_the_groups_with_a_member_at_home_there_or_below() -> None:
@@ -91,7 +91,7 @@ def test_libraries_that_were_not_asked_for_get_no_part() -> None:
 
 
 def test_a_library_that_was_added_after_the_tree_was_read_is_not_lost() -> None:
-    report = replace(report_of([GroupFines(1, (member(1, "A", "30.00", library="#77"),))]), org_units=TREE)
+    report = replace(report_of([Group(1, (member(1, "A", "30.00", library="#77"),))]), org_units=TREE)
     assert libraries(report)[-1] == Library("#77", "", 0)
     assert numbers(by_library(report)["#77"]) == [1]
 
@@ -183,7 +183,7 @@ def reports_with_trees(draw: st.DrawFn) -> Report:
         units.append(OrgUnit(number, f"U{number}", "", draw(st.integers(1, number - 1))))
     homes = st.integers(1, count).map(lambda number: f"U{number}")
     groups = [
-        GroupFines(
+        Group(
             number,
             tuple(
                 member(number * 10 + place, "A", "13.00", library=home)
@@ -209,7 +209,7 @@ def test_parts_are_what_their_definition_says(report: Report) -> None:
     assert set(parts) == {unit.shortname for unit in report.org_units}
     for shortname, part in parts.items():
         expected = [
-            group.group
+            group.number
             for group in report.groups
             if any(is_at_or_below(report, one.library, shortname) for one in group.members)
         ]

@@ -92,10 +92,10 @@ def test_nothing_is_said_of_groups_that_the_account_no_longer_sees(
 ) -> None:
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         report = look_up_cleared(gateway, tonight(gateway, sandbox, tmp_path))
-    seen = {group.group for group in report.groups}
+    seen = {group.number for group in report.groups}
     assert report.changes
     assert 0 < len(seen) < len(FORMER)
-    assert report.unseen == {"LAKELAND", "NORTH", "PINE", "VALLEY", "MILL", "BUS", "ELM"}
+    assert report.hidden_libraries == {"LAKELAND", "NORTH", "PINE", "VALLEY", "MILL", "BUS", "ELM"}
     assert cleared(report) == {}
     assert {change.group for change in report.changes.out_of_sight} == set(FORMER) - seen
     assert report.changes.difference == 0

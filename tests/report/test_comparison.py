@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.report_samples import GENERATED_AT, ORG_UNITS, member, report_of
 
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 from evergreen_groups.report.comparison import Run, compare
 
@@ -37,8 +37,8 @@ def report(groups: Families, hidden: Mapping[int, tuple[int, str | None]] | None
     for number, owed in groups.items():
         members = tuple(member(patron, f"Patron {patron}", amount) for patron, amount in owed.items())
         count, amount = (hidden or {}).get(number, (0, "0.00"))
-        found.append(GroupFines(number, members, count, None if amount is None else Decimal(amount)))
-    return report_of(sorted(found, key=lambda group: (-group.combined_fines, group.group)))
+        found.append(Group(number, members, count, None if amount is None else Decimal(amount)))
+    return report_of(sorted(found, key=lambda group: (-group.combined_fines, group.number)))
 
 
 def changes(before: Families, now: Families) -> Changes:
@@ -62,7 +62,7 @@ def test_everything_is_accounted_for_once(
     """Whoever moved where: the differences add up, and each former amount is part of one change."""
     earlier, later = report(families(before, owed_before)), report(families(now, owed_now))
     found = compare(Run.of(earlier), later)
-    assert set(found.by_group) == {group.group for group in later.groups}
+    assert set(found.by_group) == {group.number for group in later.groups}
     assert found.difference == later.totals.combined_fines - earlier.totals.combined_fines
     every = [*found.by_group.values(), *found.cleared]
     assert sum(change.before or 0 for change in every) == earlier.totals.combined_fines
@@ -112,7 +112,7 @@ def test_a_group_that_top_leaves_out_is_not_cleared(
     topped = replace(whole, groups=whole.groups[:top], left_out=whole.groups[top:])
     found, expected = compare(Run.of(earlier), topped), compare(Run.of(earlier), whole)
     assert found.cleared == expected.cleared
-    assert found.by_group == {group.group: expected.by_group[group.group] for group in topped.groups}
+    assert found.by_group == {group.number: expected.by_group[group.number] for group in topped.groups}
     assert Run.of(topped) == Run.of(whole)
 
 
@@ -200,9 +200,9 @@ def test_a_group_whose_members_in_sight_are_others_may_still_be_the_same() -> No
 
 
 def test_groups_at_libraries_out_of_sight_are_not_cleared_and_those_that_come_into_sight_not_certain() -> None:
-    here = GroupFines(1, (member(10, "A", "30.00", library="BR1"), member(11, "B", "0.00", library="BR2")))
-    there = GroupFines(2, (member(20, "C", "40.00", library="BR2"),))
-    whole, part = report_of((there, here)), replace(report_of((here,)), unseen=frozenset({"BR2"}))
+    here = Group(1, (member(10, "A", "30.00", library="BR1"), member(11, "B", "0.00", library="BR2")))
+    there = Group(2, (member(20, "C", "40.00", library="BR2"),))
+    whole, part = report_of((there, here)), replace(report_of((here,)), hidden_libraries=frozenset({"BR2"}))
     less = compare(Run.of(whole), part)
     assert less.cleared == ()
     assert [(change.group, change.before) for change in less.out_of_sight] == [(2, Decimal("40.00"))]
@@ -211,13 +211,13 @@ def test_groups_at_libraries_out_of_sight_are_not_cleared_and_those_that_come_in
     more = compare(Run.of(part), whole)
     assert kinds(more) == {1: ChangeKind.UNCHANGED, 2: ChangeKind.NEW}
     assert [change.certain for change in more.by_group.values()] == [False, True]
-    paid = compare(Run.of(whole), replace(report_of(()), unseen=frozenset({"BR2"})))
+    paid = compare(Run.of(whole), replace(report_of(()), hidden_libraries=frozenset({"BR2"})))
     assert [change.group for change in paid.cleared] == [1]  # a member of it is in sight
 
 
 def test_totals_of_an_org_unit_count_each_group_once() -> None:
-    both = GroupFines(1, (member(10, "A", "20.00", library="BR1"), member(11, "B", "10.00", library="BR2")))
-    one = GroupFines(2, (member(20, "C", "26.00", library="BR1"),))
+    both = Group(1, (member(10, "A", "20.00", library="BR1"), member(11, "B", "10.00", library="BR2")))
+    one = Group(2, (member(20, "C", "26.00", library="BR1"),))
     run = Run.of(report_of((both, one)))
     found = run.totals_by_org_unit(ORG_UNITS)
     amounts = {name: (totals.group_count, str(totals.combined_fines)) for name, totals in found.items()}

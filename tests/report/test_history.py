@@ -19,7 +19,7 @@ import pytest
 from support.report_samples import ORG_UNITS, large_report, member, report_of, sample_report
 
 from evergreen_groups.errors import HistoryError
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
 from evergreen_groups.report import ChangeKind, Changes, Criteria, History, Report
 from evergreen_groups.report.history import FILE_NAME, TREND, recorded_runs
@@ -36,7 +36,7 @@ def directory(tmp_path: Path) -> Path:
 def report(*fines: str, night: int = 0, criteria: Criteria | None = None) -> Report:
     """A report of groups 1, 2, … that owe so much, so many nights after the first."""
     groups = [
-        GroupFines(number, (member(number * 10, f"Secret{number}, Name", amount), member(number * 10 + 1, "N", "0.00")))
+        Group(number, (member(number * 10, f"Secret{number}, Name", amount), member(number * 10 + 1, "N", "0.00")))
         for number, amount in enumerate(fines, 1)
     ]
     found = report_of(groups, criteria=criteria)
@@ -91,7 +91,7 @@ def test_everything_about_a_group_survives(directory: Path) -> None:
 
 
 def test_what_was_out_of_sight_is_remembered(directory: Path) -> None:
-    record(directory, replace(report(), unseen=frozenset({"BR1"})))
+    record(directory, replace(report(), hidden_libraries=frozenset({"BR1"})))
     [change] = compare(directory, report("30.00", night=1)).by_group.values()
     assert (change.kind, change.certain) == (ChangeKind.NEW, False)
 
@@ -171,6 +171,18 @@ def test_a_run_after_a_long_pause_still_has_one_to_compare_with(directory: Path)
     assert compare(directory, report("31.00", night=900)).since == TONIGHT
     record(directory, report("31.00", night=900))
     assert recorded_runs(directory) == 1
+
+
+def test_a_clock_that_is_decades_ahead_for_a_night_throws_nothing_away(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(directory, *[report("30.00", night=night) for night in range(3)], keep_days=5)
+    for wrong in (26_000, 26_001):
+        record(directory, report("30.00", night=wrong), keep_days=5)
+        assert "was a clock wrong?" in caplog.text
+    assert recorded_runs(directory) == 5
+    record(directory, report("30.00", night=7), keep_days=5)
+    assert recorded_runs(directory) == 4, "what is too old by the right clock goes, what is to come stays"
 
 
 def test_a_clock_that_was_set_back_does_not_change_which_run_was_the_last(directory: Path) -> None:

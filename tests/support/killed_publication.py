@@ -62,7 +62,7 @@ def is_whole(report: Report, path: Path) -> bool:
     documents = [json.loads((path / f"{library}.json").read_text(encoding="utf-8")) for library in libraries]
     found = {group["group"] for document in documents for group in document["groups"]}
     index = (path / "index.html").read_text(encoding="utf-8")
-    return found == {group.group for group in report.groups} and index.endswith("</html>\n")
+    return found == {group.number for group in report.groups} and index.endswith("</html>\n")
 
 
 def kill_each_step(directory: Path, first: Report) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from evergreen_groups.groups import GroupFines, Member
+from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit
 from evergreen_groups.policy import Comparison, Limit, decide
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
@@ -48,11 +48,13 @@ def member(
     if barcode == "":
         barcode = f"2999900{id:07}"
     fines = Decimal(own_fines)
-    return Member(id, name, barcode, library, fines, decide(fines, limit).blocked, group_lead, limit)
+    home_library = OrgUnit(sum(library.encode()), library, "", None)
+    patron = Patron(id, 0, name, name, barcode, home_library, 2, group_lead)
+    return Member(patron, fines, decide(fines, limit))
 
 
 def report_of(
-    groups: Iterable[GroupFines],
+    groups: Iterable[Group],
     *,
     criteria: Criteria | None = None,
     notes: Sequence[str] = (),
@@ -74,7 +76,7 @@ def report_of(
 
 
 FAMILIES = (
-    GroupFines(
+    Group(
         1187,
         (
             member(412, "Castellanos-Whitfield, Maximiliana Josephine", "1204.50", library="BR1", group_lead=True),
@@ -83,7 +85,7 @@ FAMILIES = (
             member(1203, "Whitfield, Ben", "-3.25", library="BR2", barcode=None),
         ),
     ),
-    GroupFines(
+    Group(
         902,
         (
             member(377, "Tanaka, Keiko (田中 恵子)", "4.90", library="BR3", group_lead=True),
@@ -94,7 +96,7 @@ FAMILIES = (
             member(382, "Tanaka, Ryo", "4.60", library="BM1"),
         ),
     ),
-    GroupFines(
+    Group(
         2240,
         (
             member(1511, "O'Malley, Síle", "12.00", library="BR2", group_lead=True),
@@ -103,14 +105,14 @@ FAMILIES = (
         hidden_member_count=2,
         hidden_fines=Decimal("6.40"),
     ),
-    GroupFines(
+    Group(
         85,
         (
             member(31, "בן-דוד, יוסף", "20.00", library="BM1", barcode="21002000"),
             member(66, "Ben-David, Miriam", "5.25", library="BM1"),
         ),
     ),
-    GroupFines(
+    Group(
         31007,
         (
             member(20991, "Baptiste, Aimé", "25.00", library="SL1", group_lead=True),
@@ -138,12 +140,12 @@ def report_with_limits() -> Report:
         member(2, "Quist, Bo", "2.00", limit=Limit(Decimal("2.00"), Comparison.REACHES)),
         member(3, "Quist, Cai", "90.00", limit=Limit(None)),
     )
-    return report_of([GroupFines(1, members)], criteria=Criteria(limit=None))
+    return report_of([Group(1, members)], criteria=Criteria(limit=None))
 
 
 def changed_report() -> Report:
     """The sample beside a run of the night before: of each kind, with other numbers, members and what isn't known."""
-    fines = {group.group: group.combined_fines for group in FAMILIES}
+    fines = {group.number: group.combined_fines for group in FAMILIES}
 
     def change(group: int, kind: ChangeKind, before: str | None, **rest: Any) -> GroupChange:
         return GroupChange(group, kind, Decimal(before) if before else None, fines.get(group), "BR1", **rest)
@@ -187,7 +189,7 @@ def large_report(group_count: int = 4000) -> Report:
             fines = Decimal(3_000_000 // (number + 20) + (patron * 7919) % 1700) / 100 / (place + 1)
             library = _LIBRARIES[number % 5]
             members.append(member(patron, name, f"{fines:.2f}", library=library, group_lead=place == 0))
-        groups.append(GroupFines(number * 3 + 1, tuple(members)))
+        groups.append(Group(number * 3 + 1, tuple(members)))
     groups.sort(key=lambda group: group.combined_fines, reverse=True)
     return report_of(groups)
 
@@ -253,7 +255,7 @@ def hostile_reports(draw: st.DrawFn) -> Report:
         ]
         hidden = draw(st.integers(0, 2))
         known = draw(st.booleans()) or not hidden
-        groups.append(GroupFines(number + 1, tuple(members), hidden, Decimal("0.00") if known else None))
+        groups.append(Group(number + 1, tuple(members), hidden, Decimal("0.00") if known else None))
     criteria = Criteria(orgs=tuple(draw(st.lists(hostile_texts, max_size=2))))
     return report_of(groups, criteria=criteria, notes=draw(st.lists(hostile_texts, max_size=2)))
 
@@ -266,8 +268,8 @@ def hostile_changed_reports(draw: st.DrawFn) -> Report:
     for group in report.groups:
         kind = draw(st.sampled_from([ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.UNCHANGED]))
         before = None if kind is ChangeKind.NEW else Decimal("26.10")
-        by_group[group.group] = GroupChange(
-            group.group, kind, before, group.combined_fines, group.library, certain=draw(st.booleans())
+        by_group[group.number] = GroupChange(
+            group.number, kind, before, group.combined_fines, group.library, certain=draw(st.booleans())
         )
     cleared = tuple(
         GroupChange(

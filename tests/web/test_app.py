@@ -330,12 +330,22 @@ class TestHealth:
         for _ in range(3):
             answer = caller.get(f"{PREFIX}/healthz")
             assert answer.get_json() == {"status": "up", "gateway": "answers", "breaker": "closed"}
-        assert len(proxy.seen) == 1
+        assert proxy.seen == ["opensrf.system.echo"] * 3, "one for each service"
         clock.now += 16
         proxy.decide = lambda call: Fault.DROP_REQUEST
         for _ in range(3):
             answer = caller.get(f"{PREFIX}/healthz")
             assert (answer.status_code, answer.get_json()["gateway"]) == (200, "does not answer")
+
+    @pytest.mark.parametrize("service", ["open-ils.auth", "open-ils.actor", "open-ils.pcrud"])
+    @pytest.mark.parametrize(
+        "debug", ["osrfServiceException : Service Not Found", "Internal Server Error : Transport Error"]
+    )
+    def test_a_stopped_service_is_no_gateway_that_answers(
+        self, caller: FlaskClient, proxy: FaultProxy, service: str, debug: str
+    ) -> None:
+        proxy.refuse = lambda call: (404, debug) if call.service == service else None
+        assert caller.get(f"{PREFIX}/healthz").get_json()["gateway"] == "does not answer"
 
     def test_one_request_at_a_time_looks(
         self, make_app: MakeApp, proxy: FaultProxy, sandbox: Sandbox, clock: Clock
@@ -377,7 +387,7 @@ class TestHealth:
 
 class TestMaking:
     def test_without_a_gateway(self) -> None:
-        with pytest.raises(ConfigurationError, match="no gateway: set url"):
+        with pytest.raises(ConfigurationError, match="no gateway; set url"):
             create_app(Settings(), {})
 
     def test_events_need_a_service_account(self, tmp_path: Path) -> None:

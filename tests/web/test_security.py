@@ -86,7 +86,7 @@ def check(answer: TestResponse, *statuses: int) -> None:
     assert not DATA.search(answer.text)
     assert answer.content_type == "application/problem+json"
     problem = json.loads(answer.text)
-    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem.keys() == {"type", "title", "status", "detail", "code"}
     assert problem["status"] == answer.status_code
 
 

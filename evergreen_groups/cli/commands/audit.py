@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from evergreen_groups import exit_status
 from evergreen_groups.audit import FindingKind
-from evergreen_groups.cli import Checked, Invocation, logs, output_options, standard_output
+from evergreen_groups.cli import (
+    Invocation,
+    logs,
+    one_limit,
+    output_options,
+    setting_options,
+    standard_output,
+    with_given,
+)
 from evergreen_groups.formats import AUDIT_FORMATS, format_of_file
-from evergreen_groups.policy import Limit
 from evergreen_groups.render.audit import HEADINGS
-from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -44,11 +49,7 @@ def _help() -> str:
     metavar="SHORTNAME",
     help="Only patrons at home here or below, and groups with a member at home there. Repeatable.",
 )
-@click.option(
-    "--limit",
-    type=Checked("amount", values.limit),
-    help='The limit of one person\'s own fines, or "none" (5.00).',
-)
+@setting_options("audit")
 @output_options
 @click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
@@ -74,21 +75,13 @@ def audit_command(
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
     session: Invocation = context.obj
-    criteria = AuditCriteria(orgs=orgs, limit=_limit(context, session))
+    criteria = AuditCriteria(orgs=orgs, limit=one_limit(with_given(context, session.settings)))
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
         _write(audit, output_format or format_of_file(output, AUDIT_FORMATS) or "table", output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
-
-
-def _limit(context: click.Context, session: Invocation) -> Limit | None:
-    """The one limit: the command line's amount, otherwise the configuration's; None where that has several."""
-    policy = session.settings.policy
-    if context.get_parameter_source("limit") is ParameterSource.COMMANDLINE:
-        return Limit(context.params["limit"], policy.comparison)
-    return policy.as_limit() if policy.uniform else None
 
 
 def _write(audit: Audit, output_format: str, output: Path | None) -> None:
@@ -128,7 +121,7 @@ def _status(outcome: Recalculations) -> int:
     from evergreen_groups.changes import StepState
 
     if outcome.stopped is not None:
-        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
+        logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
         return exit_status.for_error(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
     failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)

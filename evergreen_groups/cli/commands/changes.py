@@ -66,7 +66,7 @@ def _recover(client: Client) -> None:
 def _status(outcome: PlanOutcome) -> int:
     """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
     if outcome.stopped is not None:
-        logs.say(f"{outcome.stopped} The same command carries on where it stopped.", error=True)
+        logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
         return exit_status.for_error(outcome.stopped)
     if outcome.done:
         return exit_status.DONE

@@ -15,7 +15,7 @@ from evergreen_groups.settings import values
 @click.argument("barcode", required=False)
 @click.option(
     "--user",
-    type=Checked("number", values.whole_number(1, 2**31 - 1)),
+    type=Checked(values.whole_number(1, 2**31 - 1)),
     help="The patron by id instead of barcode.",
 )
 @click.option("--all-members", is_flag=True, help="Check everybody of the patron's group, each by their own fines.")
@@ -43,6 +43,6 @@ def check_command(
         write_check_json(check, sys.stdout)
     else:
         write_check(check, sys.stdout, width=terminal_width())
-    if check.blocked:
+    if check.over_limit:
         return exit_status.BLOCKED
     return exit_status.DONE if check.complete else exit_status.INCOMPLETE

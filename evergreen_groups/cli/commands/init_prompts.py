@@ -1,29 +1,29 @@
-"""The questions of ``init``: each answer is checked and tried before the next question is asked."""
+"""The questions of ``init``, made from the declarations of the settings: each answer is checked and tried at once."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from evergreen_groups.doctor import Diagnosis, Subject, Verdict, run
+from evergreen_groups.doctor import Diagnosis, Finding, Subject, Verdict, run
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.nightly import EVERYTHING
 from evergreen_groups.settings import (
-    GatewaySettings,
-    MailSettings,
     NotAllowedError,
-    PolicySettings,
-    ReportSettings,
+    Option,
+    Setting,
     Settings,
-    passwords,
-    values,
+    as_toml,
+    declared,
+    declared_sections,
+    secret_of,
+    value_of,
+    with_values,
 )
 
 if TYPE_CHECKING:
@@ -32,224 +32,268 @@ if TYPE_CHECKING:
 _REACHED = ("configuration", "address", "certificate", "gateway", "services")
 _LOGGED_IN = ("login", "idl", "account", "permission.VIEW_USER")
 _UNTRIED = "untried"
-_SETTING = re.compile(r"\b([a-z_]+) in (?:section )?\[(gateway|mail)\]|\bset (allow_plain_http) = true")
-_SHARED = ("ca_bundle",)
-"""Settings of ``[mail]`` that have no option of their own."""
-
-Answer = TypeVar("Answer")
+_FIRST_SECTIONS = ("gateway", "report")
+"""The sections that are asked for first: what is listed comes before the rule, and the rest in its own order."""
 
 
 class RefusedError(ConfigurationError):
     """An answer was tried and doesn't do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Passwords:
-    """The passwords that were given, to be written to files of their own; None where a file is there already."""
-
-    gateway: str | None = None
-    mail: str | None = None
-
-
 class Interview:
-    """Asks for what ``given`` doesn't say: values by option name, from the command line.
+    """Asks for what ``given`` doesn't say: values from the command line by the names of its parameters.
 
-    ``interactive`` False asks nothing: what isn't given has its default, and a bad answer is an error.
+    Secrets that are asked for belong into files in ``directory``. ``interactive`` False asks nothing: what isn't given
+    has its default, and a bad answer is an error.
     """
 
-    def __init__(self, given: Mapping[str, Any], environ: Mapping[str, str], *, interactive: bool) -> None:
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        environ: Mapping[str, str],
+        directory: Path,
+        *,
+        interactive: bool,
+        schema: type[Settings] = Settings,
+    ) -> None:
         self._given = dict(given)
         self._environ = environ
+        self._directory = directory
         self._interactive = interactive
+        self._schema = schema
+        self._settings = schema()
+        self._passwords: dict[str, str | None] = {}
         self._taken: set[str] = set()
         self._org_units: OrgUnits | None = None
+        self._trials: dict[str, Callable[[Settings], Settings]] = {
+            "gateway.url": self._reach,
+            "gateway.username": self._log_in,
+            "report.orgs": self._find_libraries,
+            "mail": self._log_in_to_mail,
+        }
+        """What is tried after the answer for a setting, or after all answers for a section."""
 
-    def gateway(self, password_file: Path) -> tuple[GatewaySettings, str | None]:
-        """The gateway and the account, tried; and a password that is still to be written to ``password_file``.
-
-        Raises:
-            RefusedError: without questions, something given doesn't do.
-        """
-        settings = GatewaySettings(
-            ca_bundle=self._given.get("ca_bundle"),
-            allow_plain_http=bool(self._given.get("allow_plain_http")),
-            workstation=self._given.get("workstation"),
-        )
-        settings = self._until_it_does(lambda: self._reached(settings))
-        return self._until_it_does(lambda: self._logged_in(settings, password_file))
-
-    def libraries(self, settings: GatewaySettings, password: str | None) -> tuple[str, ...]:
-        """The libraries whose groups are listed (short names; none: all)."""
-
-        def ask() -> tuple[str, ...]:
-            if "orgs" in self._given:
-                wanted = values.texts(list(self._given.pop("orgs")))
-            elif self._interactive:
-                click.echo(f"There are {', '.join(sorted(unit.shortname for unit in org_units)[:40])}.", err=True)
-                answer = click.prompt("Libraries, with commas (all)", default="", show_default=False, err=True)
-                wanted = values.texts(answer)
-            else:
-                wanted = ()
-            return tuple(org_units.find(name).shortname for name in wanted)
-
-        with self._subject(Settings(gateway=settings), password) as subject:
-            org_units = self._org_units = subject.org_units
-        return self._until_it_does(ask)
-
-    def report(self, orgs: tuple[str, ...]) -> ReportSettings:
-        """What the report lists."""
-        question, default = "List groups that together owe this much or more", ReportSettings().min_total
-        ask = partial(self._value, "min_total", question, values.amount_above_zero, default)
-        return ReportSettings(min_total=self._until_it_does(ask), orgs=orgs)
-
-    def policy(self) -> PolicySettings:
-        """The limit of one person's own fines."""
-        question, default = 'Limit of one person\'s own fines, "none", or "ils"', PolicySettings().limit
-        ask = partial(self._value, "limit", question, values.limit_or_ils, default)
-        return PolicySettings(self._until_it_does(ask))
-
-    def mail(self, password_file: Path) -> tuple[MailSettings, str | None]:
-        """The mail server, tried; and a password that is still to be written to ``password_file``.
+    def settings(self) -> Settings:
+        """Ask for all settings that are asked for, and give what comes of it.
 
         Raises:
             RefusedError: without questions, something given doesn't do.
         """
-        return self._until_it_does(lambda: self._mailed(password_file))
+        self._take_what_is_not_asked()
+        sections = declared_sections(self._schema)
+        for name in sorted(sections, key=lambda name: name not in _FIRST_SECTIONS):
+            asked = tuple(setting for setting in sections[name] if setting.question is not None)
+            opened = any(setting.question is not None and setting.question.opens_section for setting in asked)
+            # A section that can be left out is asked for as a whole: after a mistake there, it can still be left out.
+            for batch in (asked,) if opened else ((setting,) for setting in asked):
+                self._until_it_does(partial(self._ask_for, sections[name], batch))
+        return self._settings
 
-    def _reached(self, settings: GatewaySettings) -> GatewaySettings:
-        """Ask where the gateway is, and go there."""
-        url = self._value("url", "Address of the Evergreen server", values.url, None)
-        settings = replace(settings, url=url, username=_UNTRIED)
-        with self._subject(Settings(gateway=settings), _UNTRIED) as subject:
-            self._tell(run(subject, only=_REACHED))
+    @property
+    def secrets(self) -> Mapping[Path, str]:
+        """The secrets that were given, with the files that they are still to be written to."""
+        return {
+            value_of(self._settings, setting): password
+            for setting in declared(self._schema)
+            if setting.secret is not None and (password := self._passwords.get(setting.section)) is not None
+        }
+
+    def _take_what_is_not_asked(self) -> None:
+        """Set what has an option and no question."""
+        options = {setting.key: option for setting in declared(self._schema) if (option := self._plain_option(setting))}
+        values = {key: self._given[option.name] for key, option in options.items()}
+        for option in options.values():
+            self._given.pop(option.name, None)  # some stand for the same setting of several sections
+        self._settings = with_values(self._settings, values)
+
+    def _plain_option(self, setting: Setting) -> Option | None:
+        """The option that was given for a setting for which nothing is asked."""
+        option = None if setting.question or setting.secret else setting.option("init")
+        return option if option is not None and option.name in self._given else None
+
+    def _ask_for(self, section: tuple[Setting, ...], batch: tuple[Setting, ...]) -> None:
+        """Ask for some settings of a section, and try them."""
+        values: dict[str, object] = {}
+        for setting in batch:
+            answer = values[setting.key] = self._answer(setting)
+            if setting.question is not None and setting.question.opens_section and answer is None:
+                self._leave_out(section, setting)
+                return
+            values |= self._secret_of_account(section, setting, answer)
+        settings = with_values(self._settings, values)
+        for key in (batch[-1].key, batch[-1].section):
+            if key in self._trials:
+                settings = self._trials[key](settings)
+        self._settings = settings
+
+    def _secret_of_account(self, section: tuple[Setting, ...], account: Setting, answer: object) -> dict[str, object]:
+        """Where the password of an account is that was just named, asked for unless a file has it."""
+        setting = next((other for other in section if other.secret and other.secret.account == account.name), None)
+        if setting is None:
+            return {}
+        self._passwords.pop(setting.section, None)
+        if answer is None:
+            return {}
+        option, secret = setting.option("init"), secret_of(setting)
+        if option is not None and option.name in self._given:
+            return {setting.key: self._given.pop(option.name)}
+        self._passwords[setting.section] = self._password(setting, f"{secret.name.capitalize()} of {answer}")
+        return {setting.key: self._directory / secret.credential.replace("_", "-")}
+
+    def _leave_out(self, section: tuple[Setting, ...], opening: Setting) -> None:
+        """Leave a section as it is by default; without questions, nothing that is given for it is passed over."""
+        options = [option for setting in section if (option := setting.option("init")) is not None]
+        more = next((option for option in options if option.name in self._given), None)
+        if more is not None and not self._interactive:
+            raise RefusedError(
+                "{option} needs {other}",
+                setting=opening.key,
+                code="option-needs-another",
+                values={"option": more.flag, "other": _flag(opening)},
+            )
+        self._settings = with_values(self._settings, {setting.key: setting.default for setting in section})
+
+    def _reach(self, settings: Settings) -> Settings:
+        """Go to the gateway."""
+        untried = with_values(settings, {"gateway.username": _UNTRIED})
+        with self._subject(untried, {"gateway": _UNTRIED}) as subject:
+            self._report(run(subject, only=_REACHED))
         return settings
 
-    def _logged_in(self, settings: GatewaySettings, password_file: Path) -> tuple[GatewaySettings, str | None]:
-        """Ask for the account, and log in."""
-        username = self._value("username", "User name of the service account", values.text, None)
-        file: Path | None = self._given.pop("password_file", None)
-        settings = replace(settings, username=username, password_file=file or password_file)
-        password = None if file else self._password(passwords.PASSWORD_VARIABLE, f"Password of {username}")
-        with self._subject(Settings(gateway=settings), password) as subject:
-            self._tell(run(subject, only=_LOGGED_IN))
-        return settings, password
+    def _log_in(self, settings: Settings) -> Settings:
+        """Log in at the gateway."""
+        with self._subject(settings, self._passwords) as subject:
+            self._report(run(subject, only=_LOGGED_IN))
+        with self._subject(settings, self._passwords) as subject:
+            self._org_units = subject.org_units
+        return settings
 
-    def _mailed(self, password_file: Path) -> tuple[MailSettings, str | None]:
-        """Ask for the mail settings, unless there is to be no mail, and log in to the mail server."""
-        defaults = MailSettings()
-        host = self._value("mail_host", "Mail server for the report (none)", _or_none(values.host), "")
-        if host is None:
-            self._refuse_more_about_mail()
-            return defaults, None
-        security = self._value(
-            "mail_security", "Its security (starttls, tls, none)", values.one_of("starttls", "tls", "none"),
-            defaults.security,
-        )  # fmt: skip
-        port = self._value("mail_port", "Its port (the usual one)", _or_none(values.whole_number(1, 65_535)), "")
-        username = self._value("mail_username", "User name there (none)", _or_none(values.text), "")
-        file: Path | None = self._given.pop("mail_password_file", None)
-        password = None
-        if username and file is None:
-            password = self._password(passwords.MAIL_PASSWORD_VARIABLE, f"Password of {username}")
-        settings = MailSettings(
-            host=host,
-            port=port,
-            security=security,
-            ca_bundle=self._given.get("ca_bundle"),
-            username=username,
-            password_file=(file or password_file) if username else None,
-            sender=self._value("mail_sender", "From", values.mail_address, None),
-            recipients=self._value(
-                "mail_recipients", 'Recipients, as "*=ADDRESS; SHORTNAME=ADDRESS"', values.recipients, None
-            ),
-        )
+    def _find_libraries(self, settings: Settings) -> Settings:
+        """Look the libraries up, and call them as the ILS does."""
+        if self._org_units is None:
+            return settings
+        found = tuple(self._org_units.find(name).shortname for name in settings.report.orgs)
+        return with_values(settings, {"report.orgs": found})
+
+    def _log_in_to_mail(self, settings: Settings) -> Settings:
+        """Look the libraries of the recipients up, and log in to the mail server."""
         if self._org_units is not None:
-            self._org_units.named(place for place, _addresses in settings.recipients if place != EVERYTHING)
-        with self._subject(Settings(mail=settings), None, password) as subject:
-            self._tell(run(subject, only=("mail",)))
-        return settings, password
+            self._org_units.named(place for place, _addresses in settings.mail.recipients if place != EVERYTHING)
+        with self._subject(settings, self._passwords) as subject:
+            self._report(run(subject, only=("mail",)))
+        return settings
 
-    def _refuse_more_about_mail(self) -> None:
-        """Without questions, nothing that is given is passed over."""
-        more = next((name for name in self._given if name.startswith("mail_")), None)
-        if more is not None and not self._interactive:
-            raise RefusedError(f"{_option(more)} needs {_option('mail_host')}")
-
-    def _value(self, name: str, question: str, convert: Callable[[object], Any], default: object) -> Any:
-        """What was given under a name, or the answer to the question; a given value is used once."""
-        if name in self._given:
+    def _answer(self, setting: Setting) -> Any:
+        """What was given for a setting, or the answer to its question; a given value is used once."""
+        option, question = setting.option("init"), setting.question
+        if option is not None and option.name in self._given:
+            value = self._given.pop(option.name)
             try:
-                return convert(self._given.pop(name))
+                return setting.kind(list(value) if setting.kind.several else value)
             except NotAllowedError as problem:
-                raise ConfigurationError(f"{_option(name)} takes {problem}") from None
+                raise ConfigurationError(
+                    "{option} takes {allowed}",
+                    setting=setting.key,
+                    code="option-not-allowed",
+                    values={"option": option.flag, "allowed": str(problem)},
+                ) from None
+        default = setting.default
+        may_be_empty = question is not None and question.empty != ""
         if not self._interactive:
-            if default is None:
-                raise RefusedError(f"{_option(name)} is needed with --yes")
-            return convert(str(default))
-        shown = None if default is None else str(default)
-        return convert(click.prompt(question, default=shown, show_default=bool(shown), err=True))
+            if default in (None, ()) and not may_be_empty:
+                raise RefusedError(
+                    "{option} is needed with --yes",
+                    setting=setting.key,
+                    code="option-missing",
+                    values={"option": _flag(setting)},
+                )
+            return default
+        if setting.key == "report.orgs" and self._org_units is not None:
+            names = sorted(unit.shortname for unit in self._org_units)
+            click.echo(f"There are {', '.join(names[:40])}.", err=True)
+        return self._prompt(setting)
 
-    def _password(self, variable: str, question: str) -> str:
+    def _prompt(self, setting: Setting) -> Any:
+        question = setting.question
+        if question is None:
+            return setting.default
+        if question.empty:
+            answer = click.prompt(f"{question.text} ({question.empty})", default="", show_default=False, err=True)
+            return setting.kind(answer) if answer else setting.default
+        shown = None if setting.default in (None, ()) else as_toml(setting.default).strip('"')
+        return setting.kind(click.prompt(question.text, default=shown, err=True))
+
+    def _password(self, setting: Setting, question: str) -> str:
+        variable = secret_of(setting).variable or ""
         if self._environ.get(variable) and not (self._interactive and variable in self._taken):
             self._taken.add(variable)  # one that was tried and doesn't do is asked for
             return self._environ[variable]
         if not self._interactive:
-            raise RefusedError(f"no password: give --password-file (for mail --mail-password-file), or set ${variable}")
+            raise RefusedError(
+                "no {secret}",
+                advice="give {option}, or set ${variable}",
+                setting=setting.key,
+                code="secret-not-given",
+                values={"secret": secret_of(setting).name, "option": _flag(setting), "variable": variable},
+            )
         return str(click.prompt(question, hide_input=True, err=True))
 
-    def _until_it_does(self, ask: Callable[[], Answer]) -> Answer:
+    def _until_it_does(self, ask: Callable[[], None]) -> None:
         """Ask until an answer does; without questions, once."""
         while True:
             try:
-                return ask()
-            except (NotAllowedError, ConfigurationError) as problem:
-                words = str(problem) if isinstance(problem, ConfigurationError) else f"this takes {problem}"
+                ask()
+            except NotAllowedError as problem:
+                click.echo(f"That doesn't do: this takes {problem}", err=True)
+            except ConfigurationError as error:
                 if not self._interactive:
-                    raise RefusedError(words) from None
-                click.echo(f"That doesn't do: {words}", err=True)
+                    raise
+                click.echo(f"That doesn't do: {error}", err=True)
+            else:
+                return
 
     @contextmanager
-    def _subject(self, settings: Settings, password: str | None, mail_password: str | None = None) -> Iterator[Subject]:
+    def _subject(self, settings: Settings, passwords: Mapping[str, str | None]) -> Iterator[Subject]:
         environ = dict(self._environ)
-        for variable, value in (
-            (passwords.PASSWORD_VARIABLE, password),
-            (passwords.MAIL_PASSWORD_VARIABLE, mail_password),
-        ):
-            if value is None:
-                environ.pop(variable, None)
-            else:
-                environ[variable] = value
+        for setting in declared(self._schema):
+            if setting.secret is not None and setting.secret.variable is not None:
+                environ.pop(setting.secret.variable, None)
+                password = passwords.get(setting.section)
+                if password is not None:
+                    environ[setting.secret.variable] = password
         with Subject(None, environ, settings=settings) as subject:
             yield subject
 
-    def _tell(self, diagnosis: Diagnosis) -> None:
-        """Say how a trial went; warnings are told, and doctor tells them again.
+    def _report(self, diagnosis: Diagnosis) -> None:
+        """Say how a trial went; warnings are shown, and doctor shows them again.
 
         Raises:
             RefusedError: something failed.
         """
         for finding in diagnosis.findings:
-            words = f"{finding.title}: {finding.found}" + (f"; {finding.advice}" if finding.advice else "")
-            words = _SETTING.sub(_as_option, words)
-            if finding.verdict is Verdict.FAILED:
-                raise RefusedError(words)
-            if finding.verdict is Verdict.WARNING:
-                click.echo(f"  warning: {words}", err=True)
+            if finding.verdict in (Verdict.FAILED, Verdict.WARNING):
+                refused = RefusedError(
+                    "{title}: {found}",
+                    advice="{advice}",
+                    setting=finding.setting,
+                    code="trial-failed",
+                    values={"title": finding.title, "found": finding.found, "advice": self._advice(finding)},
+                )
+                if finding.verdict is Verdict.FAILED:
+                    raise refused
+                click.echo(f"  warning: {refused}", err=True)
         click.echo(f"  ok: {diagnosis.findings[-1].found}", err=True)
 
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _as_option(setting: re.Match[str]) -> str:
-    """The option for a setting: there is no configuration yet where it could be set."""
-    name, section, plain = setting.groups()
-    if plain:
-        return f"give {_option(plain)}"
-    return _option(f"mail_{name}" if section == "mail" and name not in _SHARED else name)
+    def _advice(self, finding: Finding) -> str:
+        """What a finding advises, with the option: there is no configuration yet where the setting could be set."""
+        setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
+        is_asked_again = setting is not None and setting.question is not None and self._interactive
+        if setting is None or setting.option("init") is None or is_asked_again:
+            return finding.advice
+        return "; ".join(part for part in (finding.advice, f"here, give {_flag(setting)}") if part)
 
 
-def _or_none(convert: Callable[[object], Answer]) -> Callable[[object], Answer | None]:
-    """Make a converter that takes nothing as well."""
-    return lambda value: convert(value) if value else None
+def _flag(setting: Setting) -> str:
+    """How a setting is called on the command line of ``init``."""
+    option = setting.option("init")
+    return option.flag if option is not None else setting.key

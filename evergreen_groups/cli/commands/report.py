@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from evergreen_groups.cli import Checked, Invocation
-from evergreen_groups.formats import REPORT_FORMATS, SPLITS, TEXT_FORMATS
+from evergreen_groups.cli import Checked, Invocation, setting_options
 from evergreen_groups.report import SORT_ORDERS
 from evergreen_groups.settings import values
 
-_FILES_ONLY = [name for name in REPORT_FORMATS if name not in TEXT_FORMATS]
-
 
 @click.command("report")
-@click.option(
-    "--min-total",
-    type=Checked("amount", values.amount_above_zero),
-    help="List groups that together owe this much or more (25.00).",
-)
-@click.option(
-    "--min-members",
-    type=Checked("number", values.whole_number(1, 1_000_000)),
-    help="List groups of this many members or more (2).",
-)
-@click.option(
-    "--org",
-    "orgs",
-    multiple=True,
-    metavar="SHORTNAME",
-    help="Only groups with a member at home here or below; the total stays the whole group's. Repeatable.",
-)
-@click.option(
-    "--top", type=Checked("number", values.whole_number(1, 1_000_000)), help="Only this many, the worst ones."
-)
+@setting_options("report")
+@click.option("--top", type=Checked(values.whole_number(1, 1_000_000)), help="Only this many, the worst ones.")
 @click.option("--sort", type=click.Choice(SORT_ORDERS), default="total", show_default=True, help="Order of the groups.")
-@click.option(
-    "--limit",
-    type=Checked("amount", values.limit),
-    help='The limit of one person\'s own fines, or "none" (5.00). It decides who is marked as over the limit.',
-)
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(REPORT_FORMATS),
-    help=f"Output format (table); {', '.join(_FILES_ONLY)} goes with --output only.",
-)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Write to this file, readable by its owner alone, instead of standard output. Its ending chooses the format "
-    "where --format doesn't. With --split library it is a directory.",
-)
-@click.option(
-    "--split",
-    type=click.Choice(SPLITS),
-    help="library: --output is a directory that gets a file for each library and format, in a directory for each day, "
-    "with an index page and a link to the latest (none).",
-)
 @click.option("--details/--no-details", default=True, show_default=True, help="With or without the members.")
 @click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
 @click.option(
@@ -68,16 +22,6 @@ _FILES_ONLY = [name for name in REPORT_FORMATS if name not in TEXT_FORMATS]
     "the history, the status, and the output that is configured.",
 )
 @click.option("--mail", is_flag=True, help="Send it to the recipients in [mail] of the configuration.")
-@click.option(
-    "--deadline",
-    type=Checked("seconds", values.whole_number(1, 86_400)),
-    help="End the run after this many seconds, whatever it waits for (3600).",
-)
-@click.option(
-    "--healthcheck-url",
-    type=Checked("url", values.url),
-    help="Call this address when the run has ended well, and the same with /fail when it has not.",
-)
 @click.pass_context
 def report_command(
     context: click.Context,

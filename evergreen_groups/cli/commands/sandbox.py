@@ -13,7 +13,7 @@ from evergreen_groups.settings import values
 @click.command("sandbox")
 @click.option(
     "--port",
-    type=Checked("port", values.whole_number(0, 65535)),
+    type=Checked(values.whole_number(0, 65535), "port"),
     default=8210,
     show_default=True,
     help="Port on 127.0.0.1; 0 takes a free one.",
@@ -25,7 +25,7 @@ from evergreen_groups.settings import values
 )
 @click.option(
     "--patrons",
-    type=Checked("number", values.whole_number(0, 2_000_000)),
+    type=Checked(values.whole_number(0, 2_000_000)),
     default=0,
     help="Make a large population of this many patrons, the same one each time.",
 )

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Checked, Invocation
+from evergreen_groups.cli import Invocation, setting_options, with_given
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.sandbox import Sandbox
@@ -29,26 +28,19 @@ GRACE = 5.0
 
 
 @click.command("serve")
-@click.option("--host", help="Address to listen on, in place of the configured one.")
-@click.option(
-    "--port",
-    type=Checked("port", values.whole_number(0, 65535)),
-    help="Port to listen on, in place of the configured one; 0 takes a free one.",
-)
+@setting_options("serve")
 @click.option("--demo-desk", is_flag=True, help="With --sandbox: serve patron pages like the staff clients' as well.")
-@click.pass_obj
-def serve_command(session: Invocation, host: str | None, port: int | None, demo_desk: bool) -> int:
+@click.pass_context
+def serve_command(context: click.Context, /, *, demo_desk: bool, **_options: object) -> int:
     """Serve the web service that stands behind the ILS's own Apache (docs/serving.md says how).
 
     It answers with the rights of whoever asks. Stop it with Ctrl-C or SIGTERM: running requests are finished first; a
     second time, it ends at once.
     """
+    session: Invocation = context.obj
     if demo_desk and not session.use_sandbox:
         raise click.UsageError("--demo-desk goes with the sandbox: evergreen-groups --sandbox serve --demo-desk")
-    configured = session.settings
-    serve = configured.serve
-    serve = replace(serve, host=host or serve.host, port=serve.port if port is None else port)
-    settings = replace(configured, serve=serve)
+    settings = with_given(context, session.settings)
     if not session.use_sandbox:
         return _serve(settings, os.environ)
     with _sandbox(settings) as (sandbox, settings, environ):
@@ -90,7 +82,10 @@ def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str
         from evergreen_groups.web import PREFIX, Server, close, create_app
     except ModuleNotFoundError as missing:
         raise ConfigurationError(
-            f"serving needs {missing.name}, which isn't installed: pip install 'evergreen-groups[serve]'"
+            "serving needs {package}, which isn't installed",
+            advice="pip install 'evergreen-groups[serve]'",
+            code="server-not-installed",
+            values={"package": missing.name},
         ) from None
 
     app = create_app(settings, environ)

@@ -9,7 +9,7 @@ import click
 from evergreen_groups.cli import Checked, Invocation
 from evergreen_groups.settings import values
 
-_NUMBER = Checked("number", values.whole_number(1, 2**31 - 1))
+_NUMBER = Checked(values.whole_number(1, 2**31 - 1))
 
 
 @click.command("show")

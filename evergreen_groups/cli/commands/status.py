@@ -25,7 +25,7 @@ _CLOCK_TOLERANCE = timedelta(minutes=5)
 @click.option(
     "--max-age",
     "max_hours",
-    type=Checked("hours", values.whole_number(1, 100_000)),
+    type=Checked(values.whole_number(1, 100_000), "hours"),
     default=26,
     show_default=True,
     help="A last run that ended longer ago than this is too old.",

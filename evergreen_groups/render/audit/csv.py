@@ -1,4 +1,4 @@
-"""The audit as CSV (RFC 4180): a row for each person found, and one for each member in sight of each group found."""
+"""The audit as CSV (RFC 4180): a row for each patron found, and one for each visible member of each group found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render import harmless
-from evergreen_groups.render.audit.wording import block_words
+from evergreen_groups.render.audit.wording import block_words, explanation, reason_words
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -36,16 +36,18 @@ def write_rows(audit: Audit, stream: TextIO) -> None:
 
 
 def _rows(audit: Audit) -> Iterator[list[str]]:
-    for person in audit.people:
-        fines = "" if person.group_fines is None else plain_amount(person.group_fines)
-        blocks = harmless("; ".join(map(block_words, person.blocks)))
-        yield [person.kind.value, str(person.group), *_member(person.member), fines, blocks, harmless(person.reason)]
+    for finding in audit.patrons:
+        number = str(finding.member.patron.group)
+        fines = "" if finding.group_fines is None else plain_amount(finding.group_fines)
+        blocks = harmless("; ".join(map(block_words, finding.blocks)))
+        reason = harmless(explanation(finding))
+        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
         for member in group.members:
-            reasons = harmless(" ".join(found.reasons))
-            yield [found.kind.value, str(group.group), *_member(member), fines, "", reasons]
+            reasons = harmless(" ".join(map(reason_words, found.reasons)))
+            yield [found.kind.value, str(group.number), *_member(member), fines, "", reasons]
 
 
 def _member(member: Member) -> list[str]:

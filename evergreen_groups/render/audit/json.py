@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import plain_amount
-from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO
+from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO, explanation, reason_words
 from evergreen_groups.render.report import limit_document, member_document, text
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Member
-    from evergreen_groups.ils import Block
+    from evergreen_groups.ils import Penalty
 
 SCHEMA = "evergreen-groups/audit/1"
 
@@ -34,7 +33,7 @@ def write_document(audit: Audit, stream: TextIO) -> None:
                     {"kind": kind.value, "title": HEADINGS[kind], "to_do": WHAT_TO_DO[kind], "count": audit.count(kind)}
                     for kind in FindingKind
                 ],
-                "people": [_person(finding) for finding in audit.people],
+                "people": [_patron(finding) for finding in audit.patrons],
                 "groups": [_group(finding) for finding in audit.groups],
             }
         )
@@ -42,24 +41,24 @@ def write_document(audit: Audit, stream: TextIO) -> None:
     )
 
 
-def _person(finding: PersonFinding) -> dict[str, Any]:
+def _patron(finding: PatronFinding) -> dict[str, Any]:
     return {
         "kind": finding.kind.value,
-        "group": finding.group,
+        "group": finding.member.patron.group,
         "member": member_document(finding.member),
-        "reason": finding.reason,
+        "reason": explanation(finding),
         "group_fines": None if finding.group_fines is None else plain_amount(finding.group_fines),
-        "blocks": [_block(block) for block in finding.blocks],
+        "blocks": [_penalty(block) for block in finding.blocks],
     }
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _penalty(penalty: Penalty) -> dict[str, Any]:
     return {
-        "id": block.id,
-        "penalty": block.penalty,
-        "org_unit": block.org_unit,
-        "by_hand": block.by_hand,
-        "set_date": block.set_date.isoformat() if block.set_date else None,
+        "id": penalty.id,
+        "penalty": penalty.kind.name,
+        "org_unit": penalty.org_unit.shortname,
+        "by_hand": penalty.by_staff,
+        "set_date": penalty.set_date.isoformat() if penalty.set_date else None,
     }
 
 
@@ -67,15 +66,10 @@ def _group(finding: GroupFinding) -> dict[str, Any]:
     group = finding.group
     return {
         "kind": finding.kind.value,
-        "group": group.group,
+        "group": group.number,
         "member_count": group.member_count,
         "hidden_member_count": group.hidden_member_count,
         "combined_fines": None if group.hidden_fines is None else plain_amount(group.combined_fines),
-        "reasons": list(finding.reasons),
-        "members": [_without_decision(member) for member in group.members],
+        "reasons": [reason_words(reason) for reason in finding.reasons],
+        "members": [member_document(member) for member in group.members],
     }
-
-
-def _without_decision(member: Member) -> dict[str, Any]:
-    """A member of an accidental group, of whom nothing is decided."""
-    return {key: value for key, value in member_document(member).items() if key not in ("over_limit", "limit")}

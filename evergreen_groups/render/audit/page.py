@@ -11,8 +11,10 @@ from evergreen_groups.render.audit.wording import (
     TITLE,
     WHAT_TO_DO,
     block_words,
+    explanation,
     kinds_found,
     looked_at,
+    reason_words,
 )
 
 if TYPE_CHECKING:
@@ -32,4 +34,6 @@ def write_page(audit: Audit, stream: TextIO) -> None:
         audit_nothing_found=NOTHING_FOUND,
         looked_at=looked_at,
         block_words=block_words,
+        explanation=explanation,
+        reason_words=reason_words,
     )

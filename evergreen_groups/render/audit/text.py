@@ -18,7 +18,7 @@ from evergreen_groups.render.audit.wording import (
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, GroupFinding, PersonFinding
+    from evergreen_groups.audit import Audit, GroupFinding, PatronFinding
 
 
 def write_listing(audit: Audit, stream: TextIO) -> None:
@@ -46,21 +46,21 @@ def _lines(audit: Audit) -> Iterator[str]:
     yield CONFIDENTIAL
 
 
-def person_heading(finding: PersonFinding) -> str:
+def person_heading(finding: PatronFinding) -> str:
     """Who it is: name, card, library and group."""
     member = finding.member
     barcode = printable(member.barcode or "no card")
-    return f"{printable(member.name)} ({barcode}), {printable(member.library)}, group {finding.group}"
+    return f"{printable(member.name)} ({barcode}), {printable(member.library)}, group {member.patron.group}"
 
 
-def _person(finding: PersonFinding) -> Iterator[str]:
+def _person(finding: PatronFinding) -> Iterator[str]:
     yield f"  {person_heading(finding)}"
     yield f"    {person_words(finding)}"
 
 
 def _group(finding: GroupFinding) -> Iterator[str]:
     group = finding.group
-    yield f"  Group {group.group}: {group_words(finding)}"
+    yield f"  Group {group.number}: {group_words(finding)}"
     names = "; ".join(f"{printable(member.name)}, {printable(member.library)}" for member in group.members)
     hidden = f"; {group.hidden_member_count} more out of sight" if group.hidden_member_count else ""
     yield f"    {names}{hidden}"

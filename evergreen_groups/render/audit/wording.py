@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import amount
 from evergreen_groups.render import limit_words, printable
 
 if TYPE_CHECKING:
-    from evergreen_groups.ils import Block
+    from evergreen_groups.audit import Reason
+    from evergreen_groups.ils import Penalty
 
 TITLE = "Audit of blocks and groups"
 NOTHING_FOUND = "Nothing found."
@@ -37,6 +38,40 @@ WHAT_TO_DO = {
 }
 
 
+REASONS = {
+    "over-limit": "Own fines are over the limit by {over_by:,.2f}, and the ILS has no block for fines.",
+    "limit-reached": "Own fines are at the limit, and the ILS has no block for fines.",
+    "exactly-at-limit": "Own fines are exactly at the limit: the ILS blocks there already.",
+    "not-over-limit": "Own fines are not over the limit: the block is stale, or the ILS has a lower threshold.",
+    "group-over-limit": "Own fines are within the limit, the group's are over it: probably blocked for the family's.",
+    "group-within-limit": "Own fines and the group's are within the limit: blocked for another reason, perhaps.",
+    "group-not-known": "Own fines are within the limit; what the group owes isn't known whole.",
+    "no-lead": "It has no lead.",
+    "lead-deleted": "Its lead is deleted.",
+    "several-leads": "It has {count} leads.",
+    "lead-expired": "The account of its lead {name} expired on {date:%Y-%m-%d}.",
+    "stranger": "{name} shares neither surname nor address nor home library with another adult.",
+    "unusually-large": "It is unusually large: {count} members.",
+}
+
+
+def reason_words(reason: Reason) -> str:
+    """Put a reason into a sentence."""
+    return REASONS[reason.code].format_map(reason.values)
+
+
+def explanation(finding: PatronFinding) -> str:
+    """Why somebody was found, and which limit counted where there are several."""
+    sentence = reason_words(finding.reason)
+    if not finding.limits_differ:
+        return sentence
+    decision = finding.member.decided
+    limit = "none" if decision.limit.amount is None else f"{decision.limit.amount:,.2f}"
+    counted = decision.own_balance
+    counts = "" if counted == finding.member.own_fines else f"; it counts {counted:,.2f}"
+    return f"{sentence} Limit {limit} ({decision.limit.origin}){counts}."
+
+
 def looked_at(criteria: AuditCriteria) -> str:
     """Say whom the audit went over, and against which limit."""
     where = f" at home at {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
@@ -44,25 +79,25 @@ def looked_at(criteria: AuditCriteria) -> str:
     return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
 
 
-def block_words(block: Block) -> str:
+def block_words(block: Penalty) -> str:
     """Describe a penalty: ``STAFF_CHR at BR1, by hand, since 2026-11-02``."""
-    by_hand = ", by hand" if block.by_hand else ""
+    by_hand = ", by hand" if block.by_staff else ""
     since = f", since {block.set_date:%Y-%m-%d}" if block.set_date else ""
-    return printable(f"{block.penalty} at {block.org_unit}{by_hand}{since}")
+    return printable(f"{block.kind.name} at {block.org_unit.shortname}{by_hand}{since}")
 
 
-def person_words(finding: PersonFinding) -> str:
+def person_words(finding: PatronFinding) -> str:
     """The finding's own amounts, reason and blocks, in a line."""
     words = [f"own fines {amount(finding.member.own_fines)}"]
     if finding.group_fines is not None:
         words.append(f"the group's {amount(finding.group_fines)}")
     blocks = "".join(f" {block_words(block)}." for block in finding.blocks)
-    return f"{', '.join(words)}. {finding.reason}{blocks}"
+    return f"{', '.join(words)}. {explanation(finding)}{blocks}"
 
 
 def group_words(finding: GroupFinding) -> str:
     """How many members a group has and why it is listed, in a line."""
-    return f"{finding.group.member_count} members. {printable(' '.join(finding.reasons))}"
+    return f"{finding.group.member_count} members. {printable(' '.join(map(reason_words, finding.reasons)))}"
 
 
 def kinds_found(audit: Audit) -> list[FindingKind]:

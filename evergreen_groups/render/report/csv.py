@@ -21,7 +21,7 @@ from evergreen_groups.render import harmless
 from evergreen_groups.render.report.change_wording import compared
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines, Member
+    from evergreen_groups.groups import Group, Member
     from evergreen_groups.report import GroupChange, Report
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -70,7 +70,7 @@ def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: boo
     writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS)
     changes = compared(report)
     for group in report.groups:
-        change = _change_cells(changes.by_group.get(group.group) if changes else None)
+        change = _change_cells(changes.by_group.get(group.number) if changes else None)
         cells = _group_cells(group)
         members = map(_member_cells, group.members) if details else [[]]
         writer.writerows(cells + member + change for member in members)
@@ -78,10 +78,10 @@ def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: boo
         writer.writerow(_cleared_cells(cleared) + [""] * len(member_columns) + _change_cells(cleared))
 
 
-def _group_cells(group: GroupFines) -> list[str]:
+def _group_cells(group: Group) -> list[str]:
     lead = group.lead
     return [
-        str(group.group),
+        str(group.number),
         str(lead.id),
         harmless(lead.name),
         harmless(lead.barcode or ""),

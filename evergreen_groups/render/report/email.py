@@ -16,7 +16,7 @@ from evergreen_groups.render.report.change_wording import compared, counts, sinc
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
 
 _MOST = 10
 _WIDTH = 72
@@ -122,7 +122,7 @@ def _changed(changes: Changes) -> str:
 
 def _highest(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The columns' names, and a row for each of the groups whose combined fines are highest."""
-    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.group))[:_MOST]
+    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.number))[:_MOST]
     names = ("Lead",) if options.names else ()
     changes = compared(report)
     change = ("Change",) if changes is not None else ()
@@ -130,9 +130,9 @@ def _highest(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], l
     return heading, [_row(group, changes, names=options.names) for group in groups]
 
 
-def _row(group: GroupFines, changes: Changes | None, *, names: bool) -> tuple[str, ...]:
-    cells = (str(group.group), printable(group.library), str(group.member_count), amount(group.combined_fines))
-    change = () if changes is None else (_change(changes.by_group.get(group.group)),)
+def _row(group: Group, changes: Changes | None, *, names: bool) -> tuple[str, ...]:
+    cells = (str(group.number), printable(group.library), str(group.member_count), amount(group.combined_fines))
+    change = () if changes is None else (_change(changes.by_group.get(group.number)),)
     return (*cells, *change, *((printable(group.lead.name),) if names else ()))
 
 

@@ -15,7 +15,7 @@ from evergreen_groups.money import plain_amount
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines, Member
+    from evergreen_groups.groups import Group, Member
     from evergreen_groups.policy import Limit
 
 SCHEMA = "evergreen-groups/report/1"
@@ -44,7 +44,7 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
     separator = "\n    "
     changes = report.changes.by_group if report.changes else {}
     for group in report.groups:
-        document = _group(group, changes.get(group.group), details)
+        document = _group(group, changes.get(group.number), details)
         # Line breaks inside strings are escaped, so each one here is the encoder's own.
         stream.write(separator + text(document).replace("\n", "\n    "))
         separator = ",\n    "
@@ -139,10 +139,10 @@ def _amount_or_null(value: Decimal | None) -> str | None:
     return None if value is None else plain_amount(value)
 
 
-def _group(group: GroupFines, change: GroupChange | None, details: bool) -> dict[str, Any]:
+def _group(group: Group, change: GroupChange | None, details: bool) -> dict[str, Any]:
     lead = group.lead
     document: dict[str, Any] = {
-        "group": group.group,
+        "group": group.number,
         "lead": {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead},
         "library": group.library,
         "member_count": group.member_count,
@@ -162,14 +162,15 @@ def _group(group: GroupFines, change: GroupChange | None, details: bool) -> dict
 
 
 def member_document(member: Member) -> dict[str, Any]:
-    """One member of a group."""
+    """One member of a group; ``over_limit`` and ``limit`` only where something was decided about them."""
+    decision = member.decision
     return {
         "id": member.id,
         "barcode": member.barcode,
         "name": member.name,
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
-        "over_limit": member.over_limit,
+        **({} if decision is None else {"over_limit": decision.over_limit}),
         "group_lead": member.group_lead,
-        "limit": limit_document(member.limit),
+        **({} if decision is None else {"limit": limit_document(decision.limit)}),
     }

@@ -56,7 +56,7 @@ from evergreen_groups.render.report.table_layout import (
 if TYPE_CHECKING:
     from rich.style import Style
 
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
     from evergreen_groups.report import Changes, Report
 
 NARROWEST = 72
@@ -141,7 +141,7 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     if changes and width >= WIDE:
         layout, words_of = with_changes(layout, changes), remarks
 
-    def rows(group: GroupFines) -> Iterator[Row]:
+    def rows(group: Group) -> Iterator[Row]:
         yield layout.group(group)
         if details:
             yield from map(layout.member, group.members)
@@ -155,13 +155,13 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     for number, group in enumerate(report.groups):
         if number and details:
             yield Segment.line()
-        changed = words_of(changes.by_group.get(group.group)) if changes else ""
+        changed = words_of(changes.by_group.get(group.number)) if changes else ""
         yield from _group(group, rows(group), changed, columns)
     yield from line
     yield from columns.row(sums)
 
 
-def _group(group: GroupFines, rows: Iterable[Row], changed: str, columns: Columns) -> Iterator[Segment]:
+def _group(group: Group, rows: Iterable[Row], changed: str, columns: Columns) -> Iterator[Segment]:
     """A group's rows, with what changed under the first one, and what is missing under all of them."""
     for number, row in enumerate(rows):
         yield from columns.row(row)

@@ -16,7 +16,7 @@ from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 if TYPE_CHECKING:
     from rich.segment import Segment
 
-    from evergreen_groups.groups import GroupFines, Member
+    from evergreen_groups.groups import Group, Member
 
 WIDE = 116
 """From this width on (terminal cells), each thing has a column of its own."""
@@ -41,7 +41,7 @@ class Layout:
     """The columns, and how each kind of row fills them."""
 
     columns: tuple[TextColumn, ...]
-    group: Callable[[GroupFines], Row]
+    group: Callable[[Group], Row]
     member: Callable[[Member], Row]
     sums: Callable[[Totals], Row]
 
@@ -68,12 +68,12 @@ def _wide_columns(details: bool) -> tuple[TextColumn, ...]:
     )
 
 
-def _wide_group(group: GroupFines) -> Row:
+def _wide_group(group: Group) -> Row:
     remarks = [] if group.lead.group_lead else ["no group lead"]
     if group.nobody_over_limit:
         remarks.append("nobody over the limit")
     return [
-        Cell(str(group.group), BOLD),
+        Cell(str(group.number), BOLD),
         _name(group.lead, BOLD),
         _barcode(group.lead),
         Cell(printable(group.library)),
@@ -128,12 +128,12 @@ def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
     )
 
 
-def _narrow_group(group: GroupFines) -> Row:
+def _narrow_group(group: Group) -> Row:
     name = _name(group.lead, BOLD)
     if not group.lead.group_lead:
         name = name._replace(text=f"{name.text} {STANDS_IN}")
     return [
-        Cell(str(group.group), BOLD),
+        Cell(str(group.number), BOLD),
         name,
         Cell(printable(group.library)),
         Cell(f"{group.member_count:,}, {group.owing_count:,} owe"),
@@ -183,7 +183,7 @@ def _over(member: Member) -> Cell:
     return Cell("over", OVER) if member.over_limit else EMPTY
 
 
-def _over_count(group: GroupFines) -> Cell:
+def _over_count(group: Group) -> Cell:
     if group.nobody_over_limit:
         return Cell("nobody", REMARKABLE)
     return Cell(f"{group.over_limit_count:,}", OVER if group.over_limit_count else Style.null())
@@ -205,7 +205,7 @@ def with_changes(layout: Layout, changes: Changes) -> Layout:
 
     return Layout(
         columns=tuple(widened(layout.columns, TextColumn("Change", right=True))),
-        group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.group))),
+        group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.number))),
         member=lambda member: widened(layout.member(member), EMPTY),
         sums=lambda totals: widened(layout.sums(totals), Cell(signed(changes.difference), BOLD)),
     )

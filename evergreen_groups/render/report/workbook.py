@@ -32,7 +32,7 @@ from evergreen_groups.render.report.change_wording import CLEARED, compared, rem
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines, Member
+    from evergreen_groups.groups import Group, Member
 
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "over"}
 
@@ -40,7 +40,7 @@ _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WOR
 class MemberRow(NamedTuple):
     """A member with the group they belong to."""
 
-    group: GroupFines
+    group: Group
     member: Member
 
 
@@ -88,7 +88,9 @@ def _library() -> Any:
         import xlsxwriter  # type: ignore[import-untyped]  # it has no types of its own
     except ImportError:
         raise ConfigurationError(
-            "a spreadsheet needs the package xlsxwriter: pip install 'evergreen-groups[xlsx]', or choose another format"
+            "a spreadsheet needs the package xlsxwriter",
+            advice="pip install 'evergreen-groups[xlsx]', or choose another format",
+            code="xlsxwriter-not-installed",
         ) from None
     return xlsxwriter
 
@@ -97,9 +99,9 @@ def _yes_or_no(truth: bool) -> str:
     return "yes" if truth else "no"
 
 
-def _group_columns(report: Report) -> list[SpreadsheetColumn[GroupFines]]:
-    columns: list[SpreadsheetColumn[GroupFines]] = [
-        SpreadsheetColumn("Group", "id", lambda group: group.group),
+def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
+    columns: list[SpreadsheetColumn[Group]] = [
+        SpreadsheetColumn("Group", "id", lambda group: group.number),
         SpreadsheetColumn("Lead", "text", lambda group: group.lead.name),
         SpreadsheetColumn("Barcode of the lead", "text", lambda group: group.lead.barcode),
         SpreadsheetColumn("Library", "text", lambda group: group.library),
@@ -137,18 +139,18 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[GroupFines]]:
     return columns
 
 
-def _hidden_fines(group: GroupFines) -> Value:
+def _hidden_fines(group: Group) -> Value:
     if group.complete:
         return None
     return "not known, not counted" if group.hidden_fines is None else group.hidden_fines
 
 
-def _change_columns(changes: Changes) -> list[SpreadsheetColumn[GroupFines]]:
-    def of_change(get: Callable[[GroupChange], Value]) -> Callable[[GroupFines], Value]:
-        return lambda group: get(changes.by_group[group.group]) if group.group in changes.by_group else None
+def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
+    def of_change(get: Callable[[GroupChange], Value]) -> Callable[[Group], Value]:
+        return lambda group: get(changes.by_group[group.number]) if group.number in changes.by_group else None
 
-    def mark(group: GroupFines) -> Mark:
-        change = changes.by_group.get(group.group)
+    def mark(group: Group) -> Mark:
+        change = changes.by_group.get(group.number)
         return _KIND_MARKS.get(change.kind, "") if change else ""
 
     return [
@@ -163,7 +165,7 @@ def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
     """The members' columns, with the limit of each where that isn't the same for everybody."""
     limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn("Limit", "text", lambda row: limit_words(row.member.limit))
     return [
-        SpreadsheetColumn("Group", "id", lambda row: row.group.group),
+        SpreadsheetColumn("Group", "id", lambda row: row.group.number),
         SpreadsheetColumn("Name", "text", lambda row: row.member.name),
         SpreadsheetColumn(
             "Barcode", "text", lambda row: "no card" if row.member.barcode is None else row.member.barcode

@@ -40,11 +40,21 @@ def read(path: Path | None) -> dict[str, Any]:
             text = path.read_text(encoding="utf-8")
         content = json.loads(text)
     except OSError as error:
-        raise ConfigurationError(f"dataset {path} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(
+            "dataset {path} cannot be read: {reason}",
+            code="dataset-not-read",
+            values={"path": path, "reason": error.strerror},
+        ) from error
     except ValueError as error:
-        raise ConfigurationError(f"dataset {path} is not JSON: {error}") from error
+        raise ConfigurationError(
+            "dataset {path} is not JSON: {reason}", code="dataset-not-json", values={"path": path, "reason": error}
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("au"), list):
-        raise ConfigurationError(f'dataset {path} holds no patrons: it needs a list of rows named "au"')
+        raise ConfigurationError(
+            'dataset {path} holds no patrons: it needs a list of rows named "au"',
+            code="dataset-without-patrons",
+            values={"path": path},
+        )
     return content
 
 
@@ -87,7 +97,11 @@ def insert_rows(connection: sqlite3.Connection, known: StoredClass, rows: Iterab
     try:
         stored = [[to_storage(item.kind, row.get(item.name)) for item in known.columns] for row in rows]
     except BadValueError as problem:
-        raise ConfigurationError(f"dataset: a row of {known.id} doesn't fit: {problem}") from problem
+        raise ConfigurationError(
+            "dataset: a row of {name} doesn't fit: {reason}",
+            code="dataset-row-wrong",
+            values={"name": known.id, "reason": problem},
+        ) from problem
     connection.executemany(
         f"INSERT INTO {known.id} ({names}) VALUES ({marks})",
         stored,

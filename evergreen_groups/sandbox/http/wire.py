@@ -87,6 +87,7 @@ def _cleaned(value: Any) -> Any:
 
 def write_json(value: Any) -> str:
     """Write a value as the gateway does: without blanks, in pure ASCII."""
+    # The real one sends pure ASCII too, letters beyond it as escapes (pcrud-039).
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
 

@@ -20,6 +20,7 @@ def _term(source: Source | None, expression: Expression, direction: str | None, 
     descending = (direction or "").lower().startswith("d")
     if source is not None and expression.sql == source.column(source.known.primary).sql:
         return f"{expression.sql} {'DESC' if descending else 'ASC'}"  # never null; so SQLite can walk its index
+    # The recorded database sorts by code point (pcrud-027), as SQLite does: no collation is named.
     place = nulls or ("first" if descending else "last")
     return f"{expression.sql} {'DESC' if descending else 'ASC'} NULLS {place.upper()}"
 
@@ -62,6 +63,7 @@ def from_fields(frame: Frame, source: Source, node: dict[str, Any], selected: Se
     terms = []
     for name, how in node.items():
         item = source.known.by_name.get(name)
+        # pcrud drops what it doesn't know here, as in select (pcrud-154), where a WHERE is refused (pcrud-152).
         if item is None or item.virtual:
             continue
         if isinstance(how, dict):

@@ -119,6 +119,7 @@ class Editor:
             item.name: _sql_value(item, sent.get(item.name)) for item in known.columns if item.name != known.primary
         }
         if class_id == "au":
+            # New with each write: by it a later one is told that its record is an old one (xact-collision-003).
             values["last_xact_id"] = transaction_id(self.context)
             values["last_update_time"] = timestamp_text(self.context.clock())
         failure = self._failure(known, sent, "Error in updating a row", 500)

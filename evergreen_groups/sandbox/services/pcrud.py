@@ -36,6 +36,7 @@ def _visibility(context: CallContext, token: Any) -> Visibility:
     Raises:
         Failure: 401, a token that no session has (``pcrud-148``).
     """
+    # Public classes are served to it (pcrud-086), but not to a token that is wrong (pcrud-085).
     if token == "ANONYMOUS":  # noqa: S105 - the word for having no token
         return Visibility(context.store, None)
     session = context.sessions.find(token)
@@ -117,6 +118,7 @@ class Reader:
         if key is None or isinstance(key, dict | list):
             return
         below = {name: options[name] for name in ("flesh_fields", "order_by", "select") if options.get(name)}
+        # Filtered by permission as any others, and archived penalties among them (pcrud-168).
         kids = list(self.objects(kid, {link.key: str(key)}, {**below, "flesh": depth - 1}))
         if many:
             _set(values, place, kids)
@@ -149,6 +151,7 @@ def _set(values: Values, place: int, value: Any) -> None:
 def _placed(known: StoredClass, columns: tuple[StoredField, ...], rows: Iterator[Any]) -> list[Values]:
     """Rows as arrays in the IDL's order, up to the last column selected."""
     converts = [(known.positions[item.name], TO_WIRE[item.kind]) for item in columns]
+    # Rows end at the last field that was selected (pcrud-001).
     width = max((place for place, _ in converts), default=-1) + 1
     placed = []
     for row in rows:
@@ -224,6 +227,7 @@ def _register(known: StoredClass) -> None:
     functions: dict[str, Callable[..., Any]] = {"search": searching, "id_list": listing}
     for name, function in functions.items():
         method(SERVICE, f"{SERVICE}.{name}.{known.id}", streaming=True)(function)
+    # These two alone have no .atomic form (pcrud-113, pcrud-100).
     method(SERVICE, f"{SERVICE}.retrieve.{known.id}", streaming=True, atomic=False)(retrieving)
     method(SERVICE, f"{SERVICE}.count.{known.id}")(counting)
 

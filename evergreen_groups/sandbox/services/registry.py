@@ -136,6 +136,7 @@ def _parameters(function: Callable[..., Any], given: Sequence[Any]) -> Sequence[
     accepted = list(inspect.signature(function).parameters.values())[1:]
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in accepted):
         return given
+    # The real services pass over what is too much (errors-024).
     return given[: len(accepted)]
 
 
@@ -184,6 +185,7 @@ def dispatch(context: CallContext, service: str, given: Sequence[Any], level: in
         return [results] if found.atomic else results
     if not found.streaming and not name.endswith(".authoritative"):
         results = [str(item) if isinstance(item, int) else item for item in results]
+    # A null leaves no trace in the payload (errors-059, settings-004).
     results = [_shortened(item) for item in results if item is not None]
     return [results] if found.atomic else results
 
@@ -251,6 +253,7 @@ MODULES = (
     "actor.settings",
     "actor.update",
     "auth",
+    "auth_sessions",
     "billing",
     "fielder",
     "pcrud",

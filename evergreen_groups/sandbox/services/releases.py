@@ -73,13 +73,23 @@ def differences(release: str | None, names: Iterable[str]) -> frozenset[Differen
     wanted = list(names)
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise ConfigurationError(f"no such difference: {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ConfigurationError(
+            "no such difference: {unknown}",
+            advice="there are {known}",
+            code="difference-unknown",
+            values={"unknown": ", ".join(unknown), "known": ", ".join(known)},
+        )
     of_release = () if release is None else (item for item in TABLE if item.holds_for(release))
     return frozenset((*of_release, *(known[name] for name in wanted)))
 
 
 def _numbers(release: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\d+\.\d+(\.\d+)?", release, re.ASCII):
-        raise ConfigurationError(f"{release} is no release of Evergreen; they look like 3.12 or 3.16.2")
+        raise ConfigurationError(
+            "{release} is no release of Evergreen",
+            advice="they look like 3.12 or 3.16.2",
+            code="release-unknown",
+            values={"release": release},
+        )
     numbers = tuple(map(int, release.split(".")))
     return numbers if len(numbers) > 2 else (*numbers, 0)

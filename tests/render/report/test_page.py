@@ -26,7 +26,7 @@ from support.report_samples import (
     sample_report,
 )
 
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.render import printable
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Changes, Criteria, Report
@@ -261,7 +261,7 @@ def test_empty_report() -> None:
 
 def test_no_chart_where_nobody_owes() -> None:
     report = sample_report()
-    nothing = GroupFines(1187, report.groups[0].members[2:])
+    nothing = Group(1187, report.groups[0].members[2:])
     tree = page(Report(report.generated_at, report.gateway, Criteria(), (nothing,), report.totals))
     assert not tree.xpath("//figure")
 

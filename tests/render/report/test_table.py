@@ -24,7 +24,7 @@ from support.report_samples import (
     sample_report,
 )
 
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import Cell, Columns, TextColumn, printable, wrapped
 from evergreen_groups.render.report import render
@@ -185,7 +185,7 @@ def test_color_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_markup_in_names_is_inert() -> None:
-    report = report_of([GroupFines(1, (member(1, "[red]Rot[/red] :smile: [link=x]y[/]", "30.00"),))])
+    report = report_of([Group(1, (member(1, "[red]Rot[/red] :smile: [link=x]y[/]", "30.00"),))])
     assert "[red]Rot[/red] :smile: [link=x]y[/]" in table(report, width=200, color=True)
 
 

@@ -27,7 +27,7 @@ from support.report_samples import (
 )
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.groups import GroupFines
+from evergreen_groups.groups import Group
 from evergreen_groups.render import cell_text, printable, spreadsheet
 from evergreen_groups.render.report import render_bytes, write_file
 from evergreen_groups.report import Report
@@ -89,7 +89,7 @@ def test_members() -> None:
     found = rows(workbook(report)["Members"])
     members = [(group, one) for group in report.groups for one in group.members]
     assert [(row["Group"], row["Name"], row["Library"]) for row in found] == [
-        (group.group, one.name, one.library) for group, one in members
+        (group.number, one.name, one.library) for group, one in members
     ]
     assert [row["Barcode"] for row in found] == [one.barcode or "no card" for _group, one in members]
     assert [f"{row['Own fines']:.2f}" for row in found] == [f"{one.own_fines:.2f}" for _group, one in members]
@@ -201,7 +201,7 @@ def test_a_report_that_found_nothing() -> None:
     ],
 )
 def test_a_text_stays_what_it_is(name: str) -> None:
-    book = workbook(report_of([GroupFines(1, (member(1, name, "30.00", barcode="0012"),))]))
+    book = workbook(report_of([Group(1, (member(1, name, "30.00", barcode="0012"),))]))
     [lead] = column(book["Groups"], "Lead")
     assert (lead.data_type, lead.hyperlink) == ("s", None)
     assert lead.value.removesuffix(" ") == name[:32_767].removesuffix(" ")
@@ -265,7 +265,7 @@ def test_into_a_file(tmp_path: Path) -> None:
 
 def test_a_report_that_is_too_long_for_a_sheet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spreadsheet, "MOST_ROWS", 16)
-    with pytest.raises(ConfigurationError, match="a spreadsheet holds 16 rows and the report has more: choose CSV"):
+    with pytest.raises(ConfigurationError, match="a spreadsheet holds 16 rows and the report has more; choose CSV"):
         xlsx(sample_report())
     monkeypatch.setattr(spreadsheet, "MOST_ROWS", 17)
     assert len(rows(workbook(sample_report())["Members"])) == 16

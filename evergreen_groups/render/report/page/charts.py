@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.money import NOTHING, amount
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import GroupFines
+    from evergreen_groups.groups import Group
     from evergreen_groups.report import RunTotals
 
 BARS = 12
@@ -36,7 +36,7 @@ class TrendChart:
 class GroupBar:
     """A group's bar: its length, and that of the part of the members over the limit, in percent of the longest."""
 
-    group: GroupFines
+    group: Group
     whole: Decimal
     over: Decimal
 
@@ -63,13 +63,13 @@ def _trend_chart(name: str, values: Sequence[Decimal], written: Callable[[Decima
     )
 
 
-def group_bars(groups: Sequence[GroupFines]) -> list[GroupBar]:
+def group_bars(groups: Sequence[Group]) -> list[GroupBar]:
     """The ``BARS`` groups whose combined fines are highest; none when nobody owes anything."""
     highest = nlargest(BARS, groups, key=lambda group: group.combined_fines)
     return [_group_bar(group, highest[0].combined_fines) for group in highest if group.combined_fines > 0]
 
 
-def _group_bar(group: GroupFines, scale: Decimal) -> GroupBar:
+def _group_bar(group: Group, scale: Decimal) -> GroupBar:
     """Credits shorten the part of the members who aren't over the limit."""
     whole = group.combined_fines / scale * 100
     fines_over = sum((member.own_fines for member in group.members if member.over_limit), NOTHING)

@@ -18,6 +18,7 @@ GROUP_SEQUENCE = "actor.usr_usrgroup_seq"
 
 def _members(editor: Editor, group: Any) -> list[int] | None:
     """The ids of a group's members, deleted ones left out; None for what can't be a group's number."""
+    # A group that nobody is in gives an empty list (groups-041), what is no number nothing at all (groups-044).
     found = editor.search("au", {"usrgroup": group, "deleted": "f"})
     return None if found is None else [row["id"] for row in found]
 

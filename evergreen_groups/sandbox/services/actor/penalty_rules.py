@@ -47,11 +47,13 @@ class Rule:
         limit = threshold.limit.quantize(Decimal(1), ROUND_HALF_UP) if self.counted else threshold.limit
         if measured is None or (self.above_zero and limit <= 0):
             return False
+        # At the threshold already: 10.00 owed at one of 10.00 keeps the penalty (penalties-update-015).
         return measured >= limit
 
 
 def _open_fines(store: Store, user_id: int, org_units: Sequence[int]) -> Decimal | None:
     """What is owed on the open transactions at these org units; None where there is none."""
+    # By where it was billed, not by home library (fines-elsewhere-008).
     groceries = store.rows("mg", {"usr": user_id, "xact_finish": None, "billing_location": org_units})
     loans = store.rows("circ", {"usr": user_id, "xact_finish": None, "circ_lib": org_units})
     transactions = [row["id"] for row in (*groceries, *loans)]
@@ -112,9 +114,11 @@ _IN_COLLECTIONS = Rule("PATRON_IN_COLLECTIONS", 30, _open_fines, counted=False)
 
 def _threshold(store: Store, rule: Rule, profile: int, context_org: int | None) -> AppliedThreshold | None:
     """The nearest threshold: up the profile tree at each org unit, then up the org tree."""
+    # A custom penalty has thresholds of its own; those of the stock one don't count for it (settings-019).
     override = setting_value(store, OVERRIDE + rule.name, context_org)
     penalty = rule.penalty if override is None else int(str(override).strip('"'))
     limits = {(row["org_unit"], row["grp"]): row["threshold"] for row in store.rows("pgpt", {"penalty": penalty})}
+    # Where it is found decides where the row stands, so the two methods may leave one each (penalties-update-005).
     for org_unit in store.orgs.upwards(context_org):
         for ancestor in store.profiles.upwards(profile):
             if (org_unit, ancestor) in limits:
@@ -166,6 +170,7 @@ def calculate(store: Store, user_id: int, context_org: int | None) -> tuple[list
         threshold = _threshold(store, rule, user["profile"], context_org)
         if threshold is None:
             continue
+        # At that one org unit: a stale row elsewhere stays (penalties-update-010, penalties-update-017).
         present += _of_rule(rows, rule, threshold.penalty, [threshold.org_unit])
         if rule.reached(store, user_id, threshold):
             wanted.append((threshold.org_unit, threshold.penalty))
@@ -202,5 +207,7 @@ def recalculate(store: Store, user_id: int, context_org: int | None, only: Seque
             continue
         values = {"usr": user_id, "org_unit": org_unit, "standing_penalty": penalty}
         store.insert("ausp", {**values, "set_date": timestamp_text(now())})
+    # Those that staff set as well: of these kinds the ILS keeps none that no threshold asks for
+    # (penalties-update-012).
     for row_id in stale:
         store.delete("ausp", row_id)

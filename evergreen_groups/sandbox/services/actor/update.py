@@ -82,6 +82,7 @@ def _require_for_changes(editor: Editor, patron: dict[str, Any], stored: Row) ->
         editor.require("UNBAR_PATRON" if is_true_flag(stored["barred"]) else "BAR_PATRON", patron["home_ou"])
     if text(stored["photo_url"]) != text(patron["photo_url"]):
         editor.require("UPDATE_USER_PHOTO_URL", patron["home_ou"])
+    # What stands there becomes the password: hence null in every record that is written back.
     if is_true(patron["passwd"]):
         editor.store.set_password(stored["id"], text(patron["passwd"]))
         patron["passwd"] = ""
@@ -97,6 +98,7 @@ def write_user(editor: Editor, patron: dict[str, Any]) -> None:
     if not is_true(patron["ident_type"]):
         patron["ident_type"] = patron["ident_value"] = None
     last = _stored(editor, patron["id"], "last_xact_id")["last_xact_id"]
+    # Null is refused as well, once the row has one (xact-collision-004).
     if is_true(last) and last != text(patron["last_xact_id"]):
         raise EventAnswer(perl_event("XACT_COLLISION"))
     editor.update("au", patron)
@@ -131,6 +133,8 @@ def update_patron(context: CallContext, token: Any = None, sent: Any = None) -> 
     with context.store.transaction():
         editor = Editor(context, token)
         class_id, patron = object_argument(sent)
+        # The permission of the profile first (move-no-permission-002), then UPDATE_USER, each at the home library
+        # (move-no-permission-004).
         _require_group(editor, class_id, patron)
         if is_true(patron["isnew"]):
             raise Die("The sandbox doesn't register new patrons.")
@@ -139,6 +143,8 @@ def update_patron(context: CallContext, token: Any = None, sent: Any = None) -> 
         _require_for_changes(editor, patron, stored)
         update_addresses(editor, patron, write_user)
         update_cards(editor, patron)
+        # Not marked, the answer is as good and nothing is written (patron-update-odd-014); deleted patrons are written
+        # like others (deleted-user-002), and isdeleted is passed over (patron-update-odd-024).
         if is_true(patron["ischanged"]):
             write_user(editor, patron)
         end_bad_contact_penalties(editor, stored, patron)

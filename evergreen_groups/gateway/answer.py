@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from evergreen_groups.errors import (
     CollisionError,
@@ -20,7 +17,6 @@ from evergreen_groups.errors import (
     NotJSONError,
     PermissionDeniedError,
     ProtocolError,
-    RequestTooLargeError,
     ServerError,
     ServiceNotFoundError,
     TimedOutError,
@@ -29,12 +25,20 @@ from evergreen_groups.errors import (
 )
 from evergreen_groups.gateway import wire
 
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.call import Call
+
+
 Expect = Literal["one", "optional", "many"]
 """How many results a method promises: exactly one, one or nothing (``null`` isn't sent), or any number."""
 
 _NO_SESSION_NUMBER = 1001
-_NO_SERVICE = "osrfServiceException"
-_SESSION_OVER = "the session has ended, or there never was one. Log in again"
+# On Redis the bus says so itself (errors-001); on XMPP the message comes back undelivered (3.12/releases-060).
+_NO_SERVICE = re.compile(r"osrfServiceException *:|Internal Server Error *: *Transport Error")
+_SESSION_OVER = "the session has ended, or there never was one"
+_LOG_IN = "log in again"
+_CHECK_ADDRESS = "check the address"
+_URL = "gateway.url"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -60,7 +64,6 @@ class Answer:
     def __init__(self, call: Call, body: bytes, raw: str) -> None:
         self._call = call
         self._body = body
-        self._names: dict[str, Any] = {"service": call.service, "method": call.method, "raw": raw}
         self._raw = raw
 
     def result(self, expect: Expect) -> Result:
@@ -72,12 +75,23 @@ class Answer:
         other than SUCCESS.
         """
         payload = self._payload()
+        # A streaming method sends an element for each of its results (pcrud-114): without .atomic the first row would
+        # pass for the whole answer.
         if expect != "many" and len(payload) > 1:
-            self._fail(UnexpectedAnswerError, f"{len(payload)} results came where one was due")
+            self._fail(
+                UnexpectedAnswerError,
+                "{count} results came where one was due",
+                code="several-results",
+                values={"count": len(payload)},
+            )
+        # A null isn't sent (errors-059, patrons-056), and nothing is also what older gateways answer for a time-out.
+        # So nothing is a value only where the caller knows that the method may give null.
         if expect == "one" and not payload:
             self._fail(
                 UnexpectedAnswerError,
-                "no result came where one was due. Older gateways answer like this when the service took too long",
+                "no result came where one was due",
+                advice="try again later: older gateways answer like this when the service took too long",
+                code="no-result",
             )
         value: Any = payload
         if expect != "many":
@@ -88,8 +102,10 @@ class Answer:
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
         payload, status = envelope.get("payload"), envelope.get("status")
+        # True is an int in Python; some proxy's {"status": true} is still no gateway's.
         if not isinstance(payload, list) or not isinstance(status, int) or isinstance(status, bool):
-            self._fail(NotJSONError, "the answer is JSON, but not a gateway's. Check the address", sent=True)
+            self._fail_as_no_gateway()
+        # HTTP says 200 for these too (errors-004): only the status in the body tells.
         if status != 200:
             self._raise_status(status, envelope.get("debug"))
         return payload
@@ -99,42 +115,88 @@ class Answer:
             text = self._body.decode("utf-8")
             envelope = wire.loads(text)
         except UnicodeDecodeError:
-            self._fail(NotJSONError, "the answer is not text. Check the address", sent=True)
+            self._fail(
+                NotJSONError,
+                "the answer is not text",
+                advice=_CHECK_ADDRESS,
+                setting=_URL,
+                code="not-text",
+                sent=True,
+            )
         except ValueError as error:
             if _looks_cut_off(text, error):
-                self._fail(CutOffError, "the answer stops in the middle. A proxy may have cut it off", sent=True)
-            self._fail(NotJSONError, "the answer is not JSON. Check that the address is a gateway's", sent=True)
+                self._fail(
+                    CutOffError,
+                    "the answer stops in the middle",
+                    advice="look at the proxy, where there is one: it may have cut it off",
+                    code="answer-cut-off",
+                    sent=True,
+                )
+            self._fail(
+                NotJSONError,
+                "the answer is not JSON",
+                advice="check that the address is a gateway's",
+                setting=_URL,
+                sent=True,
+            )
         if not isinstance(envelope, dict):
-            self._fail(NotJSONError, "the answer is JSON, but not a gateway's. Check the address", sent=True)
+            self._fail_as_no_gateway()
         return envelope
+
+    def _fail_as_no_gateway(self) -> NoReturn:
+        self._fail(
+            NotJSONError,
+            "the answer is JSON, but not a gateway's",
+            advice=_CHECK_ADDRESS,
+            setting=_URL,
+            code="not-a-gateway",
+            sent=True,
+        )
 
     def _raise_status(self, status: int, debug: object) -> NoReturn:
         # Of the debug text only the exception's name is repeated: the rest may quote tokens and patron data.
         name = re.match(r"[A-Za-z]+(?: Error)?(?= *:)", debug) if isinstance(debug, str) else None
-        where = f"status {status}" + (f", {name.group()}" if name else "")
+        values = {"status": f"status {status}" + (f", {name.group()}" if name else "")}
         if status == 401:
-            self._fail(NoSessionError, _SESSION_OVER, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
-        if status == 404 and name and name.group() == _NO_SERVICE:
+            self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, textcode="NO_SESSION", number=_NO_SESSION_NUMBER)
+        # A missing service and a missing method are both 404 (errors-001, errors-004, and over XMPP 3.12/releases-060);
+        # the first may be there again in a moment.
+        if status == 404 and isinstance(debug, str) and _NO_SERVICE.match(debug):
             self._fail(
                 ServiceNotFoundError,
-                f"{self._call.service} isn't running, or the gateway doesn't offer it ({where}). "
-                "Try again later, or see what runs and what opensrf_core.xml names",
+                "{service} isn't running, or the gateway doesn't offer it ({status})",
+                advice="try again later, or see what runs and what opensrf_core.xml names",
+                values={"service": self._call.service, **values},
             )
         if status == 404:
             self._fail(
                 MethodNotFoundError,
-                f"no such method, or parameters are missing ({where}). The server's release may be too old",
+                "no such method, or parameters are missing ({status})",
+                advice="look at the server's release: it may be too old",
+                values=values,
                 status=status,
             )
         if status == 408:
             self._fail(
                 TimedOutError,
-                f"the service did not answer in time ({where}). Try again later, or ask for less",
+                "the service did not answer in time ({status})",
+                advice="try again later, or ask for less",
+                code="service-timed-out",
+                values=values,
                 sent=True,
             )
-        self._fail(ServerError, f"the method failed on the server ({where}). Look into its log", status=status)
+        self._fail(
+            ServerError,
+            "the method failed on the server ({status})",
+            advice="look into its log",
+            values=values,
+            status=status,
+        )
 
     def _raise_events(self, value: object) -> None:
+        # An event may be the result, or an item of the list that .atomic makes of results (settings-024, fielder-014).
+        # The textcode decides, not the number: that is an integer from C (auth-016), a text from Perl (errors-057), or
+        # empty (patrons-051), and success is an event too (auth-001).
         for item in [value, *(value if isinstance(value, list) else ())]:
             if isinstance(item, dict) and "ilsevent" in item and item.get("textcode", "SUCCESS") != "SUCCESS":
                 self._raise_event(item)
@@ -143,32 +205,36 @@ class Answer:
         textcode = str(event["textcode"])
         description = str(event.get("desc") or "")[:200]
         rest = {"textcode": textcode, "number": _number(event["ilsevent"]) or 0, "description": description}
-        said = f"{textcode}: {description.rstrip('.')}" if description else textcode
+        values = {"event": f"{textcode}: {description.rstrip('.')}" if description else textcode}
         if textcode == "NO_SESSION":
-            self._fail(NoSessionError, _SESSION_OVER, **rest)
+            self._fail(NoSessionError, _SESSION_OVER, advice=_LOG_IN, **rest)
         if textcode == "PERM_FAILURE":
+            # The place is text in most of these events (errors-057), a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
             where = "" if org_unit is None else f" at org unit {org_unit}"
             self._fail(
                 PermissionDeniedError,
-                f"the account lacks the permission {permission or '(the server does not say which)'}{where}",
+                "the account lacks the permission {permission}{where}",
+                values={"permission": permission or "(the server does not say which)", "where": where},
                 permission=permission,
                 org_unit=org_unit,
                 **rest,
             )
         if textcode == "XACT_COLLISION":
-            self._fail(CollisionError, "the record was changed by somebody else. Fetch it again and repeat", **rest)
+            self._fail(
+                CollisionError,
+                "the record was changed by somebody else",
+                advice="fetch it again and repeat",
+                **rest,
+            )
+        # Named after whatever was looked for: ACTOR_USER_NOT_FOUND (errors-029), ACTOR_USR_NOT_FOUND (patrons-051),
+        # ACTOR_CARD_NOT_FOUND (errors-023).
         if textcode.endswith("_NOT_FOUND"):
-            self._fail(NotFoundError, f"there is no such record ({said})", **rest)
-        self._fail(EventError, f"the ILS refused ({said})", **rest)
+            self._fail(NotFoundError, "there is no such record ({event})", code="no-such-record", values=values, **rest)
+        self._fail(EventError, "the ILS refused ({event})", values=values, **rest)
 
-    def _fail(
-        self,
-        kind: type[ProtocolError | EventError | TransportError],
-        text: str,
-        **more: Any,
-    ) -> NoReturn:
-        raise kind(f"{self._call}: {text}.", **self._names, **more)
+    def _fail(self, kind: type[ProtocolError | EventError | TransportError], message: str, **fields: Any) -> NoReturn:
+        raise kind(message, **self._call.names, raw=self._raw, **fields)
 
 
 def _number(value: object) -> int | None:
@@ -186,45 +252,5 @@ def _looks_cut_off(text: str, error: ValueError) -> bool:
         return True
     if not stripped.startswith("{") or not isinstance(error, json.JSONDecodeError) or error.msg == "Extra data":
         return False
+    # An answer cut off by a proxy has HTTP 200 as well. It is worth another try, a wrong address isn't.
     return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-
-
-REQUEST_LIMIT = 32_000
-"""A request's body stays below this many bytes; real gateways can get stuck on larger ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The name of what is asked, without its parameters: those may hold patron data and tokens."""
-
-    service: str
-    method: str
-
-    def __str__(self) -> str:
-        return self.method or "the IDL"
-
-
-IDL_CALL = Call("", "")
-"""Stands for fetching the IDL, which is no method."""
-
-
-def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeout: float) -> bytes:
-    """Encode a call as a form: each parameter a JSON text, a blank as %20.
-
-    The gateway doesn't take ``+`` for a blank. ``timeout`` is in seconds, rounded up: the gateway reads it with
-    ``atoi`` (``osrf_json_gateway.c``). Raises RequestTooLargeError from ``REQUEST_LIMIT`` on.
-    """
-    fields = [("service", call.service), ("method", call.method)]
-    fields += [("param", wire.dumps(parameter)) for parameter in parameters]
-    fields.append(("timeout", str(max(1, math.ceil(timeout)))))
-    if locale is not None:
-        fields.append(("locale", locale))
-    body = urlencode(fields, quote_via=quote, safe="").encode("ascii")
-    if len(body) >= REQUEST_LIMIT:
-        raise RequestTooLargeError(
-            f"{call}: the request would be {len(body):,} bytes; the gateway is only safe below {REQUEST_LIMIT:,}. "
-            "Ask in smaller portions.",
-            service=call.service,
-            method=call.method,
-        )
-    return body

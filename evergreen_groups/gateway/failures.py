@@ -1,0 +1,216 @@
+"""Which error stands for a request that failed on the way, or that the web server itself refused."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import urllib3.exceptions
+
+from evergreen_groups.errors import (
+    CutOffError,
+    HTTPStatusError,
+    NotJSONError,
+    TimedOutError,
+    TransportError,
+    UnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import requests
+
+    from evergreen_groups.gateway.call import Call
+
+_URL = "gateway.url"
+_CA_BUNDLE = "gateway.ca_bundle"
+_NOT_CONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+)
+
+
+def refusal(response: requests.Response, call: Call, raw: str, base: str) -> TransportError:
+    """Return the error for an HTTP answer that is no result; ``base`` is the server's root, ``raw`` safe to keep."""
+    status = response.status_code
+    if status == 408:
+        return TimedOutError(
+            "the web server says that the request timed out (HTTP 408)",
+            advice="try again later, or ask for less",
+            code="web-server-timed-out",
+            raw=raw,
+            sent=True,
+            **call.names,
+        )
+    if 300 <= status < 400:
+        return HTTPStatusError(
+            "the web server at {address} is elsewhere: it points to {place}",
+            advice="put that address in the configuration",
+            setting=_URL,
+            code="web-server-elsewhere",
+            values={"address": base, "place": _place(response)},
+            status=status,
+            raw=raw,
+            **call.names,
+        )
+    if status >= 500:
+        return HTTPStatusError(
+            "the web server at {address} failed (HTTP {status})",
+            advice="try again later; the web server's error log knows more",
+            code="web-server-failed",
+            values={"address": base, "status": status},
+            status=status,
+            raw=raw,
+            **call.names,
+        )
+    return HTTPStatusError(
+        "the web server at {address} refused the request (HTTP {status})",
+        advice="check the address, and whether a proxy stands in front",
+        setting=_URL,
+        code="web-server-refused",
+        values={"address": base, "status": status},
+        status=status,
+        raw=raw,
+        **call.names,
+    )
+
+
+def explained(
+    error: Exception, call: Call, *, sent: bool, seconds: float, base: str, connect_timeout: float
+) -> TransportError:
+    """Return the error to raise in place of one from requests, urllib3 or the socket.
+
+    ``sent``: the request may have reached the server. ``seconds`` is how long the whole answer could have taken.
+    """
+    causes = list(causes_of(error))
+
+    def found(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
+
+    if found(urllib3.exceptions.EmptyPoolError):
+        return TimedOutError(
+            "no connection became free in time",
+            advice="try again later",
+            code="no-free-connection",
+            sent=sent,
+            **call.names,
+        )
+    if found(*_NOT_CONNECTED) or not sent:
+        return _not_connected(causes, call, sent=sent, base=base, connect_timeout=connect_timeout)
+    if found(TimeoutError, urllib3.exceptions.ReadTimeoutError):
+        return TimedOutError(
+            "no whole answer within {seconds:g} seconds",
+            advice="try again later, or ask for less",
+            values={"seconds": round(seconds, 2)},
+            sent=sent,
+            **call.names,
+        )
+    if found(http.client.BadStatusLine) and not found(http.client.RemoteDisconnected):
+        return NotJSONError(
+            "what answers there does not speak HTTP",
+            advice="check the address",
+            setting=_URL,
+            code="not-http",
+            sent=sent,
+            **call.names,
+        )
+    if found(urllib3.exceptions.DecodeError):
+        return NotJSONError(
+            "the answer's compression can't be undone",
+            advice="check what stands between here and the gateway",
+            code="broken-compression",
+            sent=sent,
+            **call.names,
+        )
+    return CutOffError(
+        "the connection closed before the whole answer had come",
+        advice="try again later: the server may have been restarted",
+        sent=sent,
+        **call.names,
+    )
+
+
+def _not_connected(
+    causes: list[BaseException], call: Call, *, sent: bool, base: str, connect_timeout: float
+) -> UnreachableError:
+    """Return the error that says why there was no connection."""
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return UnreachableError(
+                "no connection to {address}: its TLS certificate is not accepted ({reason})",
+                advice="check the host name and ca_bundle",
+                setting=_CA_BUNDLE,
+                code="certificate-not-accepted",
+                values={"address": base, "reason": cause.verify_message},
+                sent=sent,
+                **call.names,
+            )
+        if isinstance(cause, TimeoutError | urllib3.exceptions.ConnectTimeoutError) and not isinstance(
+            cause, urllib3.exceptions.NewConnectionError
+        ):
+            return UnreachableError(
+                "no connection to {address}: nobody answered within {seconds:g} seconds",
+                advice="check the address and the firewall",
+                setting=_URL,
+                code="connecting-timed-out",
+                values={"address": base, "seconds": connect_timeout},
+                sent=sent,
+                **call.names,
+            )
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return UnreachableError(
+                "no connection to {address}: no TLS connection could be made",
+                advice="check whether this address speaks https",
+                setting=_URL,
+                code="no-tls",
+                values={"address": base},
+                sent=sent,
+                **call.names,
+            )
+        if isinstance(cause, urllib3.exceptions.ProxyError):
+            return UnreachableError(
+                "no connection to {address}: the proxy does not let it through",
+                advice="check the proxy settings in the environment",
+                code="proxy-refused",
+                values={"address": base},
+                sent=sent,
+                **call.names,
+            )
+    reason = next((cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
+    return UnreachableError(
+        "no connection to {address}: {reason}",
+        advice="check the address, and whether the web server is running",
+        setting=_URL,
+        values={"address": base, "reason": reason or "the connection failed"},
+        sent=sent,
+        **call.names,
+    )
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that is behind it; requests and urllib3 keep causes in different places."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        cause = waiting.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        behind = [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+        waiting += [one for one in behind if isinstance(one, BaseException)]
+
+
+def root_of(error: BaseException) -> BaseException:
+    """Return the cause worth keeping: a certificate that failed, or the error itself."""
+    return next((cause for cause in causes_of(error) if isinstance(cause, ssl.SSLCertVerificationError)), error)
+
+
+def _place(response: requests.Response) -> str:
+    """Where a redirect points, without query and fragment."""
+    parts = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,62 @@
+"""Writes the reference of the settings, ``docs/settings.md``, from their declarations.
+
+``python -m evergreen_groups.settings.reference > docs/settings.md`` brings it up to date.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from evergreen_groups.settings.declaration import declared_sections, section_help
+from evergreen_groups.settings.sections import Settings
+from evergreen_groups.settings.toml import as_toml, default_of
+
+if TYPE_CHECKING:
+    from evergreen_groups.settings.declaration import Setting
+
+_HEAD = """\
+# Settings
+
+Written from the declarations in `evergreen_groups/settings/sections.py` by
+`python -m evergreen_groups.settings.reference`.
+
+Settings stand in a TOML file: the one that the global option `--config` or `$EVERGREEN_GROUPS_CONFIG` names, otherwise
+`~/.config/evergreen-groups/config.toml` or `/etc/evergreen-groups/config.toml`. A variable of the environment outweighs
+the file, and an option of the command outweighs both. [The example](../config/evergreen-groups.toml) shows all of them
+as a file.
+"""
+
+
+def reference(schema: type = Settings) -> str:
+    """The whole reference in Markdown: each setting with what it takes, its default, its variable and its options."""
+    helps = section_help(schema)
+    sections = (
+        f"\n## `[{name}]`\n\n{helps[name]}\n" + "".join(_entry(setting) for setting in settings)
+        for name, settings in declared_sections(schema).items()
+    )
+    return _HEAD + "".join(sections)
+
+
+def _entry(setting: Setting) -> str:
+    return "\n".join([f"\n### `{setting.key}`\n", f"{setting.explanation}\n", *_facts(setting), ""])
+
+
+def _facts(setting: Setting) -> Iterator[str]:
+    yield f"- Takes {setting.kind.allowed}."
+    default = default_of(setting)
+    yield f"- Default: `{default}`" if default else f"- Not set by default; for example `{as_toml(setting.example)}`"
+    yield f"- Environment: `{setting.variable}`"
+    commands: defaultdict[str, list[str]] = defaultdict(list)
+    for option in setting.options:
+        commands[option.flag] += [f"`{command}`" for command in option.commands]
+    for flag, names in commands.items():
+        yield f"- Option: `{flag}` of {', '.join(names)}"
+    if setting.question is not None:
+        yield "- Asked by `init`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

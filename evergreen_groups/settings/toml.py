@@ -1,0 +1,123 @@
+"""Settings as TOML: the example configuration that shows all of them, and the first file that ``init`` writes.
+
+``python -m evergreen_groups.settings.toml > config/evergreen-groups.toml`` brings the example up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.policy import LimitRule
+from evergreen_groups.settings.declaration import declared_sections, section_help, value_of
+from evergreen_groups.settings.sections import Settings
+
+if TYPE_CHECKING:
+    from evergreen_groups.settings.declaration import Setting
+
+_WIDTH = 118
+_EXAMPLE_HEAD = """\
+# Configuration of evergreen-groups. Copy it to /etc/evergreen-groups/config.toml (or
+# ~/.config/evergreen-groups/config.toml) and uncomment what you need; what is commented out shows the default, or an
+# example where there is none.
+#
+# Every setting can also come from the environment: EVERGREEN_GROUPS_, its section, _ and its key, for example
+# EVERGREEN_GROUPS_REPORT_MIN_TOTAL=40.00. The environment outweighs this file. docs/settings.md has what each takes.
+"""
+_FIRST_HEAD = """\
+# Configuration of evergreen-groups, begun by "evergreen-groups init". Every other setting is explained in the example
+# that comes with the package (config/evergreen-groups.toml); "evergreen-groups doctor" says whether all is right.
+"""
+
+
+def example(schema: type = Settings) -> str:
+    """The example configuration: every setting with its help, and its default or an example."""
+    helps = section_help(schema)
+    parts = [_EXAMPLE_HEAD]
+    for name, settings in declared_sections(schema).items():
+        parts.append(f"{_comment(helps[name])}\n[{name}]\n" + "\n".join(map(_in_the_example, settings)))
+    return "\n".join(parts)
+
+
+def first_file(settings: Settings) -> str:
+    """The first configuration file: what was asked for or isn't the default, as TOML that a person can go on with.
+
+    A section that was left out at its opening question isn't written.
+
+    >>> from evergreen_groups.settings.sections import GatewaySettings
+    >>> first = first_file(Settings(gateway=GatewaySettings(url="https://evergreen.example.org")))
+    >>> [line for line in first.splitlines() if line.startswith("url")]
+    ['url = "https://evergreen.example.org"']
+    """
+    parts = [_FIRST_HEAD]
+    for name, known in declared_sections(type(settings)).items():
+        written = [setting for setting in known if _is_written(setting, value_of(settings, setting))]
+        if written and not any(_is_left_out(setting, value_of(settings, setting)) for setting in known):
+            tables = [setting for setting in written if setting.kind.empty == "{}"]  # after them nothing else can come
+            plain = [setting for setting in written if setting not in tables]
+            lines = [
+                f"[{name}]",
+                *(f"{_comment(s.summary)}.\n{s.name} = {as_toml(value_of(settings, s))}" for s in plain),
+            ]
+            for setting in tables:
+                lines += [f"\n{_comment(setting.summary)}.\n[{setting.key}]"]
+                lines += [f"{as_toml(key)} = {as_toml(value)}" for key, value in value_of(settings, setting)]
+            parts.append("\n".join([*lines, ""]))
+    return "\n".join(parts)
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML writes it; None, where it is one, is "none".
+
+    >>> as_toml((True, Decimal("5.00"), "a"))
+    '[true, 5.00, "a"]'
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, Decimal)):
+        return str(value)
+    if isinstance(value, LimitRule):
+        rule = {"profile": value.profile, "library": value.library, "comparison": value.comparison}
+        entries = [f"{name} = {as_toml(entry)}" for name, entry in rule.items() if entry is not None]
+        return f"{{{', '.join([*entries, f'limit = {as_toml(value.amount)}'])}}}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(as_toml, value))}]"
+    text = "none" if value is None else str(value.value if isinstance(value, Enum) else value)
+    # A TOML string: JSON's are, but for one character that TOML wants escaped as well.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def default_of(setting: Setting) -> str:
+    """A setting's default as TOML; empty where it has none."""
+    if setting.default is None:
+        return ""
+    return setting.kind.empty if setting.default == () else as_toml(setting.default)
+
+
+def _is_written(setting: Setting, value: object) -> bool:
+    return value != setting.default or (setting.question is not None and value not in (None, ()))
+
+
+def _is_left_out(setting: Setting, value: object) -> bool:
+    return setting.question is not None and setting.question.opens_section and value is None
+
+
+def _in_the_example(setting: Setting) -> str:
+    lines = [_comment(setting.explanation)]
+    if setting.sample:
+        lines.append(textwrap.indent(setting.sample, "#   "))
+    shown = as_toml(setting.example) if setting.default is None else default_of(setting)
+    lines.append(f"{'' if setting.essential else '# '}{setting.name} = {shown}\n")
+    return "\n".join(lines)
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(example())

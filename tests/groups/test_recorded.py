@@ -1,0 +1,46 @@
+"""Members and balances as a real Evergreen told of them, by the id of each exchange."""
+
+import json
+from decimal import Decimal
+
+import pytest
+from support.recorded import gateway_of, params
+
+from evergreen_groups.groups import MembershipReader, read_balances, read_member_ids
+from evergreen_groups.groups.queries import GroupRange, HighFines
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "group", "owed"),
+    [
+        ("groups-002", 6001, {5001: "4.50", 5002: "4.90", 5003: "3.00"}),  # 5004 has no open transaction
+        ("groups-008", 6004, {5012: "-3.25", 5013: "12.00", 5014: "0.00"}),  # a credit, and one who has paid up
+        ("groups-026", 6013, {5040: "2.00", 5041: "23.50", 5042: "0.00"}),  # 5042 came as 0.0
+    ],
+)
+def test_balances(exchange_id, group, owed):
+    with gateway_of(exchange_id) as gateway:
+        balances = read_balances(gateway, group)
+    assert {patron: str(amount) for patron, amount in balances.items()} == owed
+    assert all(type(amount) is Decimal for amount in balances.values())
+
+
+def test_members_of_several_groups_in_one_list():
+    with gateway_of("groups-075") as gateway:
+        assert read_member_ids(gateway, [6001, 6002]) == frozenset(range(5001, 5009))
+
+
+def test_a_barcode_is_found_in_its_own_letters_alone():
+    with gateway_of("pcrud-068", alike=False) as gateway:
+        assert MembershipReader(gateway).by_barcodes(["2000000000502B"]) == {}
+
+
+@pytest.mark.parametrize(("exchange_id", "total", "libraries"), [("pushdown-001", 25, ()), ("pushdown-017", 5, (4, 5))])
+def test_the_question_is_the_one_whose_cost_was_measured(exchange_id, total, libraries):
+    """The order of its conditions is what makes it quick, so it is compared to the letter."""
+    _token, measured, _options = params(exchange_id)
+    asked = HighFines(Decimal(total), viewable_orgs=libraries).members(GroupRange(6000, 6999))
+    where = asked["-and"][2]["-or"][0]["usrgroup"]["in"]["where"]
+    [owes_enough] = where.pop("-and")  # in a list, for others may follow it
+    where.update(owes_enough)
+    assert json.dumps(asked) == json.dumps(measured)

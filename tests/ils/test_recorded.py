@@ -1,0 +1,92 @@
+"""What the ILS knows, as a real Evergreen told it, by the id of each exchange."""
+
+from decimal import Decimal
+
+import pytest
+from support.recorded import gateway_of
+
+from evergreen_groups.ils import (
+    OrgUnits,
+    Profiles,
+    ThresholdReader,
+    granted_at,
+    held_at,
+    read_fines_of_oneself,
+    read_own_fines,
+    rows_in_force,
+)
+
+
+@pytest.fixture(scope="module")
+def org_units() -> OrgUnits:
+    with gateway_of("pcrud-084", alike=False) as gateway:
+        return OrgUnits.read(gateway)
+
+
+@pytest.fixture(scope="module")
+def profiles() -> Profiles:
+    with gateway_of("pcrud-082", alike=False) as gateway:
+        return Profiles.read(gateway)
+
+
+def test_org_units(org_units):
+    assert org_units.root.shortname == "CONS"
+    assert [org_units.shortname(org) for org in org_units.upwards(8)] == ["SL1", "BR1", "SYS1", "CONS"]
+
+
+def test_profiles(profiles):
+    assert [profiles.name(profile) for profile in profiles.upwards(24)] == ["Juvenile", "Patrons", "Users"]
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "patron", "owed"),
+    [
+        ("patrons-070", 5001, Decimal("4.50")),
+        ("patrons-063", 5015, Decimal("0.30")),
+        ("patrons-056", 5004, None),  # a null, so that the payload is empty
+    ],
+)
+def test_fines_of_oneself(exchange_id, patron, owed):
+    with gateway_of(exchange_id) as gateway:
+        assert read_fines_of_oneself(gateway, patron) == owed
+
+
+def test_own_fines_leave_out_whoever_has_no_open_transaction():
+    with gateway_of("pcrud-051", alike=False) as gateway:
+        owed = read_own_fines(gateway, [5001, 5004, 5012, 5014, 5042])
+    assert {patron: str(amount) for patron, amount in owed.items()} == {
+        5001: "4.50",
+        5012: "-3.25",
+        5014: "0.00",
+        5042: "0.00",
+    }
+
+
+def test_own_fines_that_a_patron_does_not_see():
+    with gateway_of("pcrud-056", alike=False) as gateway:
+        assert read_own_fines(gateway, [5001]) == {}
+
+
+def test_archived_penalties_are_not_in_force():
+    with gateway_of("pcrud-072", alike=False) as gateway:
+        rows = list(rows_in_force(gateway, [5001, 5009, 5038, 5039, 5040]))
+    assert [row.id for row in rows] == [8011, 8012, 8013, 8015, 8104]
+    assert [row.id for row in rows if row.staff is None] == [8104]
+
+
+def test_where_somebody_works_with_a_permission():
+    with gateway_of("auth-058", alike=False) as gateway:
+        assert granted_at(gateway) == [4]
+
+
+def test_where_the_permission_is_held(org_units):
+    with gateway_of("auth-058", "auth-004", "releases-054", alike=False) as gateway:
+        assert held_at(gateway, org_units, ["VIEW_USER"]) == {"VIEW_USER": {4, 8}}
+
+
+def test_thresholds_above_a_branch_that_pcrud_hides(org_units, profiles):
+    """To the same account: pcrud-080 is the search that finds none of them."""
+    with gateway_of("auth-058", "settings-023", alike=False) as gateway:
+        reader = ThresholdReader(gateway, org_units, profiles, {})
+        assert reader.find(2, 4).amount == Decimal("5.00")
+        assert reader.find(24, 4).amount == Decimal("5.00")

@@ -1,0 +1,188 @@
+"""What must be said of a data set, reckoned a second time and as simply as can be: the report here, the rest beside it.
+
+Each function gives the document that the product's JSON is held against, key by key: the product's may have more keys.
+``None`` in place of a document says that there is none to give, so that an error is the only right answer.
+:func:`may_refuse` says when an error is right although a document could be given by who sees more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from reckoning.library import NOTHING, Library, Row
+
+Document = dict[str, Any]
+
+
+def money(amount: Decimal) -> str:
+    """An amount as documents have it."""
+    return f"{amount + 0:.2f}"
+
+
+# people and groups
+
+
+def name(patron: Row) -> str:
+    """A name as it's written, family name first; preferred names before legal ones."""
+    family, first, second, suffix = (
+        (patron.get(f"pref_{part}") or patron.get(part) or "").strip()
+        for part in ("family_name", "first_given_name", "second_given_name", "suffix")
+    )
+    return ", ".join(filter(None, (family, f"{first} {second}".strip(), suffix)))
+
+
+def member(library: Library, patron: Row) -> Document:
+    """One member as report and audit show them."""
+    return {
+        "id": patron["id"],
+        "barcode": library.cards.get(patron.get("card")),
+        "name": name(patron),
+        "library": library.shortname(patron["home_ou"]),
+        "own_fines": money(library.owes(patron["id"])),
+        "over_limit": library.over(patron),
+        "group_lead": patron["master_account"] == "t",
+        "limit": library.limit(patron).document(),
+    }
+
+
+def lead_of(members: Sequence[Row]) -> Row:
+    """The lead, the one with the lowest id of several; the oldest record where there is none."""
+    return min(members, key=lambda patron: (patron["master_account"] != "t", patron["id"]))
+
+
+def by_fines(library: Library, members: Iterable[Row]) -> list[Row]:
+    """Members, who owes most first."""
+    return sorted(members, key=lambda patron: (-library.owes(patron["id"]), patron["id"]))
+
+
+# the report
+
+
+def listed_groups(
+    library: Library, *, orgs: Iterable[str], min_total: Decimal, min_members: int
+) -> dict[int, list[Row]]:
+    """All members of each group that meets the criteria and has a member whom the account sees."""
+    homes = library.named(orgs) or set(library.orgs)
+    return {
+        number: members
+        for number, members in library.groups().items()
+        if any(map(library.visible, members))
+        and any(patron["home_ou"] in homes for patron in members)
+        and len(members) >= min_members
+        and library.combined(members) >= min_total
+    }
+
+
+def report(library: Library) -> Document | None:
+    """The report's document, None where the account sees nobody."""
+    if not library.viewable:
+        return None
+    criteria = library.question["report"]
+    found = listed_groups(
+        library,
+        orgs=criteria["orgs"],
+        min_total=Decimal(criteria["min_total"]),
+        min_members=criteria["min_members"],
+    )
+    worst = sorted(found, key=lambda number: (-library.combined(found[number]), number))
+    listed = worst[: criteria["top"]]
+    documents = [group(library, number, found[number]) for number in listed]
+    orders: dict[str, Any] = {
+        "total": lambda _document: 0,
+        "members": lambda document: -document["member_count"],
+        "name": lambda document: document["lead"]["name"].casefold(),
+        "library": lambda document: document["library"].casefold(),
+    }
+    documents.sort(key=orders[criteria["sort"]])
+    return {
+        "groups": documents,
+        "totals": {
+            "group_count": len(documents),
+            "member_count": sum(one["member_count"] for one in documents),
+            "owing_count": sum(one["owing_count"] for one in documents),
+            "over_limit_count": sum(one["over_limit_count"] for one in documents),
+            "combined_fines": money(sum((Decimal(one["combined_fines"]) for one in documents), NOTHING)),
+            "groups_nobody_over_limit": sum(one["nobody_over_limit"] for one in documents),
+            "incomplete_group_count": sum(not one["complete"] for one in documents),
+        },
+        "left_out_count": len(worst) - len(listed),
+    }
+
+
+def group(library: Library, number: int, members: Sequence[Row]) -> Document:
+    """One listed group."""
+    visible = by_fines(library, filter(library.visible, members))
+    hidden = [patron for patron in members if not library.visible(patron)]
+    lead = lead_of(visible)
+    combined = library.combined(members)
+    over = [patron for patron in visible if library.over(patron)]
+    limits = [library.limit(patron).amount for patron in visible]
+    return {
+        "group": number,
+        "lead": {
+            "id": lead["id"],
+            "name": name(lead),
+            "barcode": library.cards.get(lead.get("card")),
+            "group_lead": lead["master_account"] == "t",
+        },
+        "library": library.shortname(lead["home_ou"]),
+        "member_count": len(members),
+        "owing_count": sum(library.owes(patron["id"]) > 0 for patron in visible),
+        "combined_fines": money(combined),
+        "highest_own_fines": money(max(library.owes(patron["id"]) for patron in visible)),
+        "over_limit_count": len(over),
+        "nobody_over_limit": not hidden
+        and not over
+        and any(limit is not None and combined > limit for limit in limits),
+        "complete": not hidden,
+        "hidden_member_count": len(hidden),
+        "hidden_fines": money(library.combined(hidden)),
+        "members": [member(library, patron) for patron in visible],
+    }
+
+
+# when an error is right
+
+
+def may_refuse(library: Library, what: str) -> bool:
+    """Whether an error is right as well: something that the document needs is none of the account's business.
+
+    An account that doesn't see everybody is told of members that it doesn't see only with VIEW_USER at its own home
+    library. The ILS's thresholds take VIEW_GROUP_PENALTY_THRESHOLD, and what's owed where VIEW_USER_TRANSACTIONS, at
+    the home library of the patron.
+    """
+    about = _about(library, what)
+    if about and not library.may_count and not what.startswith("decision"):
+        return True
+    if any(not library.visible(patron) for patron in about):  # the account itself
+        return True
+    thresholds, transactions = (
+        library.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD"),
+        library.orgs_with("VIEW_USER_TRANSACTIONS"),
+    )
+    if what == "audit" and library.question["policy"]["limit"] == "ils" and not library.viewable <= thresholds:
+        return True  # which limits there are is asked beforehand, of every library
+    by_ils = [patron for patron in about if library.limit(patron).origin.startswith("ILS")]
+    return any(
+        patron["home_ou"] not in thresholds
+        or (library.transactions(patron["id"]) and patron["home_ou"] not in transactions)
+        for patron in by_ils
+    )
+
+
+def _about(library: Library, what: str) -> list[Row]:
+    """The patrons that something has to be found out about."""
+    visible = [patron for patron in library.patrons.values() if library.visible(patron)]
+    if what == "report":
+        criteria = library.question["report"]
+        found = listed_groups(library, orgs=criteria["orgs"], min_total=Decimal(criteria["min_total"]), min_members=1)
+        return [patron for patron in visible if patron["usrgroup"] in found]
+    if what == "audit":
+        return visible
+    job, number = what.split()
+    wanted = library.people[int(number)]
+    if job == "decision":
+        return [wanted]
+    return [patron for patron in visible if patron["usrgroup"] == wanted["usrgroup"]]

@@ -1,0 +1,319 @@
+"""Every place where the package says what is wrong, read from its source: errors, findings, warnings and reasons.
+
+``python tests/support/error_catalog.py`` writes ``docs/errors.md`` from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import string
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = REPOSITORY / "evergreen_groups"
+PAGE = REPOSITORY / "docs" / "errors.md"
+
+MAKERS = {"not_in_sight": "NotFoundError"}
+"""Functions that make an error of a class; what they are given is what the class is given."""
+PASSING_ON = {"_fail"}
+"""Methods that are given the class first, and then what the class is given."""
+VERDICTS = {"warning": "warning", "failed": "failed", "ok": "ok"}
+"""The methods that make a finding of doctor."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place that makes an error, a finding, a warning or a reason.
+
+    ``kind`` is the class, or the verdict of a finding. ``message`` and ``advice`` are templates, None where they aren't
+    literal texts; ``code`` is None where it is another error's, and empty where the class's own counts. ``values`` are
+    the names of the values, None where there are none; ``exact``, that they stand there one by one. ``status`` is the
+    HTTP status of a problem.
+    """
+
+    place: str
+    kind: str
+    message: str | None
+    advice: str | None
+    code: str | None
+    values: frozenset[str] | None
+    exact: bool
+    status: int | None = None
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """The package's modules by their paths below it."""
+    return {
+        str(path.relative_to(PACKAGE)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+@cache
+def error_classes() -> dict[str, str]:
+    """Each class of the tree of errors, with the class that it is made from."""
+    found = {"EvergreenGroupsError": ""}
+    grown = True
+    while grown:
+        grown = False
+        for tree in sources().values():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef) and node.name not in found:
+                    bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in found]
+                    if bases:
+                        found[node.name], grown = bases[0], True
+    return found
+
+
+def errors() -> list[Site]:
+    """Every place that makes an error of ours."""
+    return [
+        site
+        for path, tree in sources().items()
+        if path != "errors.py"
+        for function, call in _calls(tree)
+        if (site := _error(path, tree, function, call)) is not None
+    ]
+
+
+def findings() -> list[Site]:
+    """Every place that makes a finding of doctor."""
+    return [
+        _site(path, tree, function, call, VERDICTS[call.func.attr], message=0, advice=1)
+        for path, tree in sources().items()
+        if path.startswith("doctor/")
+        for function, call in _calls(tree)
+        if isinstance(call.func, ast.Attribute) and call.func.attr in VERDICTS
+    ]
+
+
+def records(name: str) -> list[tuple[str, frozenset[str]]]:
+    """The code and the names of the values of each record of a class that is made with a literal code."""
+    found = []
+    for tree in sources().values():
+        for function, call in _calls(tree):
+            if not isinstance(call.func, ast.Name) or call.func.id != name:
+                continue
+            first, *rest = call.args
+            branches = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
+            names, _exact = _names_of(rest[0], function) if rest else (frozenset(), True)
+            found += [(code.value, names) for code in branches if isinstance(code, ast.Constant)]
+    return found
+
+
+def names_in(template: str) -> set[str]:
+    """The names of the values that a template stands for."""
+    return {name for _text, name, _spec, _conversion in string.Formatter().parse(template) if name is not None}
+
+
+def _calls(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.Call]]:
+    """Every call with the function that it stands in (the innermost), or the module."""
+
+    def visit(node: ast.AST, function: ast.AST) -> Iterator[tuple[ast.AST, ast.Call]]:
+        if isinstance(node, ast.FunctionDef):
+            function = node
+        if isinstance(node, ast.Call):
+            yield function, node
+        for inner in ast.iter_child_nodes(node):
+            yield from visit(inner, function)
+
+    return visit(tree, tree)
+
+
+def _error(path: str, tree: ast.Module, function: ast.AST, call: ast.Call) -> Site | None:
+    func, first = call.func, call.args[0] if call.args else None
+    if isinstance(func, ast.Attribute) and func.attr in PASSING_ON and isinstance(first, ast.Name):
+        return _site(path, tree, function, call, first.id, message=1)
+    if not isinstance(func, ast.Name) or func.id not in {*error_classes(), *MAKERS}:
+        return None
+    kind = MAKERS.get(func.id, func.id)
+    return _site(path, tree, function, call, kind, message=int(kind == "ProblemError"))
+
+
+def _site(
+    path: str,
+    tree: ast.Module,
+    function: ast.AST,
+    call: ast.Call,
+    kind: str,
+    *,
+    message: int,
+    advice: int | None = None,
+) -> Site:
+    given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+    places = dict(enumerate(call.args))
+    by_name = given.get("values")
+    names, exact = _names_of(by_name, function) if by_name is not None else (None, True)
+    advised = given.get("advice") if advice is None else places.get(advice)
+    first = places.get(0)
+    return Site(
+        place=f"{path}:{call.lineno}",
+        kind=kind,
+        message=_text(places.get(message), tree),
+        advice="" if advised is None else _text(advised, tree),
+        code=_code(given.get("code"), tree),
+        values=names,
+        exact=exact,
+        status=first.value if isinstance(first, ast.Constant) and isinstance(first.value, int) else None,
+    )
+
+
+def _text(node: ast.AST | None, tree: ast.Module) -> str | None:
+    """A literal text, or the one that a name of the module stands for; None for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.Name):
+        return _constants(tree).get(node.id)
+    return None
+
+
+def _code(node: ast.AST | None, tree: ast.Module) -> str | None:
+    """The code that is given, with a question mark for what isn't literal."""
+    if node is None:
+        return ""
+    if isinstance(node, ast.Attribute) and node.attr == "code":
+        return None
+    return _text(node, tree) or "?"
+
+
+def _constants(tree: ast.Module) -> dict[str, str]:
+    return {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _names_of(node: ast.AST, function: ast.AST) -> tuple[frozenset[str], bool]:
+    """The keys of a dictionary, and whether they all stand there; a name is looked up where the function sets it."""
+    if isinstance(node, ast.Name):
+        return frozenset(_set_in(function, node.id)), False
+    if not isinstance(node, ast.Dict):
+        return frozenset(), False
+    names: set[str] = set()
+    exact = True
+    for key, value in zip(node.keys, node.values, strict=True):
+        if isinstance(key, ast.Constant):
+            names.add(str(key.value))
+        elif key is None:
+            names |= _names_of(value, function)[0]
+            exact = False
+    return frozenset(names), exact
+
+
+def _set_in(function: ast.AST, name: str) -> Iterator[str]:
+    """The keys of a dictionary that a function makes under a name, and adds to it."""
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            if isinstance(target, ast.Name) and target.id == name:
+                yield from _names_of(node.value, function)[0]
+            elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                for one, value in zip(target.elts, node.value.elts, strict=True):
+                    if isinstance(one, ast.Name) and one.id == name:
+                        yield from _names_of(value, function)[0]
+            elif (
+                isinstance(target, ast.Subscript)
+                and isinstance(target.value, ast.Name)
+                and target.value.id == name
+                and isinstance(target.slice, ast.Constant)
+            ):
+                yield str(target.slice.value)
+
+
+def page() -> str:
+    """``docs/errors.md``."""
+    from evergreen_groups.render.audit.wording import REASONS
+    from evergreen_groups.render.changes import WARNINGS
+
+    parts = [
+        "# Codes",
+        "Errors, findings and warnings have a code that stays the same when their words change. Programs read it: "
+        "`error.code` in Python, `code` in the JSON events of `--log-format json` and in the problems of the web "
+        "service. What varies is in named values, here in braces.\n\n"
+        "Written from the source by `python tests/support/error_catalog.py`.",
+        "## Errors",
+        _table(("Code", "Class", "Exit status", "Says"), _error_rows()),
+        "## Problems of the web service",
+        "Events get the errors above as well, with their codes.",
+        _table(("Code", "HTTP status", "Says"), _problem_rows()),
+        "## Findings of `doctor`",
+        "What fails because of an error has that error's code; what is right has the code `well`, and what couldn't "
+        "be checked `not-checked`.",
+        _table(("Code", "Verdict", "Says"), _finding_rows()),
+        "## Warnings of a plan",
+        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in WARNINGS.items())),
+        "## Reasons in an audit",
+        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in REASONS.items())),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def default_code(kind: str) -> str:
+    """The code of an error that is made without one."""
+    from evergreen_groups.errors import _code_of
+
+    return _code_of(type(kind, (), {}))
+
+
+def _error_rows() -> list[tuple[str, ...]]:
+    from evergreen_groups import errors as tree
+    from evergreen_groups import exit_status
+
+    rows = set()
+    for site in errors():
+        if site.kind == "ProblemError" or site.code is None or site.message is None:
+            continue
+        kind = site.kind
+        while not hasattr(tree, kind):
+            kind = error_classes()[kind]
+        known: type[tree.EvergreenGroupsError] = getattr(tree, kind)
+        status = exit_status.for_error(known.__new__(known))
+        rows.add((f"`{site.code or default_code(site.kind)}`", f"`{site.kind}`", str(status), _shown(site.message)))
+    return list(rows)
+
+
+def _problem_rows() -> list[tuple[str, ...]]:
+    return list(
+        {
+            (f"`{site.code}`", "" if site.status is None else str(site.status), _shown(site.message))
+            for site in errors()
+            if site.kind == "ProblemError" and site.code and site.message is not None
+        }
+    )
+
+
+def _finding_rows() -> list[tuple[str, ...]]:
+    return list(
+        {
+            (f"`{site.code}`", site.kind, _shown(site.message))
+            for site in findings()
+            if site.code and site.message is not None
+        }
+    )
+
+
+def _shown(template: str) -> str:
+    """A template with nothing but the names of its values in braces."""
+    parts = string.Formatter().parse(template)
+    return "".join(text + (f"{{{name}}}" if name else "") for text, name, _spec, _conversion in parts).replace(
+        "|", "\\|"
+    )
+
+
+def _table(heading: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
+    lines = [heading, ("---",) * len(heading), *sorted(rows, key=lambda row: (row[0].strip("`"), row))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"written: {PAGE}\n")

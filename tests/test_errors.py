@@ -1,0 +1,254 @@
+"""Errors, findings and warnings are fields: nobody takes their words apart, and every code stands in the docs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+from support.error_catalog import (
+    PAGE,
+    Site,
+    default_code,
+    error_classes,
+    errors,
+    findings,
+    names_in,
+    page,
+    records,
+    sources,
+)
+
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, TimedOutError, filled
+from evergreen_groups.render.audit.wording import REASONS
+from evergreen_groups.render.changes import WARNINGS
+
+ERRORS = errors()
+SITES = [*ERRORS, *findings()]
+CODE = re.compile(r"[a-z]+(-[a-z]+)*")
+
+
+class Anything:
+    """A value of any type, however a template wants it."""
+
+    def __format__(self, _spec: str) -> str:
+        return "anything"
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(ERRORS) > 150
+    assert len(findings()) > 80
+
+
+def places(sites: list[Site]) -> list[str]:
+    return [f"{site.place}: {site.message}" for site in sites]
+
+
+# --- What stands in the source ---
+
+
+def test_every_message_is_a_template_that_stands_there() -> None:
+    assert places([site for site in SITES if site.message is None]) == []
+
+
+def test_every_name_in_a_template_is_one_of_its_values() -> None:
+    wrong = [
+        site
+        for site in SITES
+        if not names_in(site.message or "") | names_in(site.advice or "") <= (site.values or frozenset())
+    ]
+    assert places(wrong) == []
+
+
+def test_values_that_stand_there_one_by_one_are_all_used() -> None:
+    """Where the advice is chosen elsewhere, it may use others."""
+    unused = [
+        site
+        for site in SITES
+        if site.exact
+        and site.advice is not None
+        and site.message is not None
+        and (site.values or frozenset()) - names_in(site.message) - names_in(site.advice)
+    ]
+    assert places(unused) == []
+
+
+def test_every_template_can_be_filled() -> None:
+    for site in SITES:
+        values = dict.fromkeys(site.values or (), Anything())
+        for template in (site.message or "", site.advice or ""):
+            assert "{" not in filled(template, values), site.place
+
+
+def test_a_message_is_one_line_without_a_full_stop_or_the_joiner_at_its_end() -> None:
+    messages = [site for site in SITES if site.kind != "ProblemError"]
+    assert places([site for site in messages if "\n" in (site.message or "")]) == []
+    assert places([site for site in messages if (site.message or "").endswith((".", ";", ":", " "))]) == []
+    assert places([site for site in messages if (site.advice or "").endswith((".", ";", ":", " "))]) == []
+
+
+def test_codes_are_lower_case_with_hyphens() -> None:
+    codes = {site.code or default_code(site.kind) for site in ERRORS if site.code is not None}
+    codes |= {site.code for site in findings() if site.code} | set(REASONS) | set(WARNINGS)
+    codes |= {default_code(name) for name in error_classes()}
+    assert [code for code in codes if not CODE.fullmatch(code)] == []
+
+
+def test_a_code_means_one_thing() -> None:
+    meanings: defaultdict[str, set[tuple[str, str | None]]] = defaultdict(set)
+    for site in ERRORS:
+        if site.code is not None:
+            kind = "problem" if site.kind == "ProblemError" else site.kind
+            meanings[f"{kind == 'problem'} {site.code or default_code(site.kind)}"].add((kind, site.message))
+    assert {code: meant for code, meant in meanings.items() if len(meant) > 1} == {}
+    found: defaultdict[str, set[tuple[str, str | None]]] = defaultdict(set)
+    for site in findings():
+        if site.kind != "ok" and site.code is not None:
+            assert site.code, site.place
+            found[site.code].add((site.kind, site.message))
+    assert {code: meant for code, meant in found.items() if len(meant) > 1} == {}
+
+
+@pytest.mark.parametrize(("name", "words"), [("Reason", REASONS), ("PlanWarning", WARNINGS)])
+def test_warnings_and_reasons_have_words_for_exactly_their_values(name: str, words: dict[str, str]) -> None:
+    made = records(name)
+    assert dict(made) == {code: names_in(template) for code, template in words.items() if code in dict(made)}
+    texts = {
+        node.value
+        for path, tree in sources().items()
+        if path.startswith(("audit/", "changes/"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+    }
+    assert set(words) <= texts
+
+
+def test_every_code_is_in_the_docs() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/support/error_catalog.py"
+
+
+# --- Nobody takes an error's words apart ---
+
+TAKING_APART = {
+    "endswith", "find", "findall", "finditer", "fullmatch", "index", "lstrip", "match", "partition", "removeprefix",
+    "removesuffix", "replace", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "search", "split", "splitlines",
+    "startswith", "strip", "sub",
+}  # fmt: skip
+WORDS = {"advice", "args", "came_back", "found", "message", "problem", "what_to_do"}
+"""What of an error or a finding is words."""
+
+
+def taken_apart(tree: ast.AST) -> list[int]:
+    """The lines that look into the words of an error or of a finding."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]
+    return sorted({line for function in functions for line in _in(function)})
+
+
+def _in(function: ast.AST) -> Iterator[int]:
+    caught = _errors_of(function)
+    worded = {
+        target.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and _is_words(node.value, caught, set())
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TAKING_APART:
+            folds = node.func.attr == "split" and not node.args and not node.keywords  # into one line
+            looked_at = [node.func.value, *node.args]
+        elif isinstance(node, ast.Compare) and any(isinstance(operator, ast.In | ast.NotIn) for operator in node.ops):
+            folds, looked_at = False, node.comparators
+        elif isinstance(node, ast.Subscript):
+            folds, looked_at = False, [node.value]
+        else:
+            continue
+        if not folds and any(_is_words(one, caught, worded) for one in looked_at):
+            yield node.lineno
+
+
+def _errors_of(function: ast.AST) -> set[str]:
+    """The names of errors in a function: what it catches, and what it is given."""
+    caught = {node.name for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.name}
+    for node in ast.walk(function):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            annotation = ast.unparse(node.annotation)
+            if any(annotation.startswith(name) for name in (*error_classes(), "Exception", "OSError", "Finding")):
+                caught.add(node.arg)
+    return caught
+
+
+def _is_words(node: ast.AST, caught: set[str], worded: set[str]) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id="str" | "repr"), args=[ast.Name(id=name)]):
+            return name in caught
+        case ast.Attribute(value=ast.Name(id=name), attr=attribute):
+            return name in caught and attribute in WORDS
+        case ast.Name(id=name):
+            return name in worded
+        case ast.JoinedStr(values=values):
+            return any(
+                isinstance(one, ast.FormattedValue) and isinstance(one.value, ast.Name) and one.value.id in caught
+                for one in values
+            )
+    return False
+
+
+@pytest.mark.parametrize("path", sorted(sources()))
+def test_no_words_of_an_error_are_taken_apart(path: str) -> None:
+    assert taken_apart(sources()[path]) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'str(error).partition("; ")',
+        're.search("x", str(error))',
+        '"locked" in str(error)',
+        "error.args[0]",
+        'error.message.split(": ")',
+        'f"{error}".removesuffix(".")',
+        'error.what_to_do.startswith("set ")',
+    ],
+)
+def test_taking_words_apart_is_seen(line: str) -> None:
+    assert taken_apart(ast.parse(f"def look():\n try: pass\n except OSError as error:\n  {line}")) == [4]
+    assert taken_apart(ast.parse(f"def look(error: EvergreenGroupsError):\n {line}")) == [2]
+    assert taken_apart(ast.parse(f"def look(given: str):\n {line}")) == []
+
+
+def test_words_that_got_a_name_are_seen_as_well() -> None:
+    source = "def look(error: DataError):\n text = str(error)\n return text.partition(';')"
+    assert taken_apart(ast.parse(source)) == [3]
+
+
+# --- The fields themselves ---
+
+
+def test_text_is_made_from_the_fields() -> None:
+    error = ConfigurationError(
+        "cannot read {path}", advice="name another than {path}", setting="mail.spool", code="x", values={"path": "a{b}"}
+    )
+    assert (error.problem, error.what_to_do) == ("cannot read a{b}", "name another than a{b}")
+    assert str(error) == "cannot read a{b}; name another than a{b}"
+    assert (error.setting, error.code, error.values) == ("mail.spool", "x", {"path": "a{b}"})
+
+
+def test_without_values_a_message_is_taken_as_it_is() -> None:
+    error = EvergreenGroupsError("{not a template", advice="{nor this}")
+    assert str(error) == "{not a template; {nor this}"
+
+
+def test_what_was_asked_for_stands_apart_from_what_came_back() -> None:
+    error = TimedOutError("no answer", asked="open-ils.a.b", advice="try again later")
+    assert (error.came_back, error.problem) == ("no answer", "open-ils.a.b: no answer")
+    assert str(error) == "open-ils.a.b: no answer; try again later"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("HTTPStatusError", "http-status"), ("NotJSONError", "not-json"), ("TimedOutError", "timed-out")]
+)
+def test_a_class_has_a_code_of_its_own(kind: str, code: str) -> None:
+    assert default_code(kind) == code
