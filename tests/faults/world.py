@@ -87,6 +87,15 @@ def _patron_of(call: Call) -> int:
     return int(call.parameters[1]["__p"][idl_classes()["au"].positions["id"]])
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nothing be logged where no command has set up logging."""
+    package, handler = logging.getLogger("evergreen_groups"), logging.NullHandler()
+    package.addHandler(handler)
+    yield
+    package.removeHandler(handler)
+
+
 class World:
     """A sandbox in its fresh state for each run, with clean answers to compare with."""
 
@@ -112,6 +121,7 @@ class World:
         self.proxy.instead = self._instead
         self.proxy.alter = self._alter
         self.proxy.carried_out = self._carried_out
+        self._stack.enter_context(_quiet())
         self._stack.enter_context(patch.object(connect, "Gateway", self.gateway))
         self._stack.enter_context(patch.object(clock, "now", lambda: self.now))
         self._stack.enter_context(patch.object(threading, "excepthook", self._stray))
