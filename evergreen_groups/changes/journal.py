@@ -18,6 +18,7 @@ from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Sen
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.state import opened
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, account TEXT NOT NULL, at TEXT NOT NULL, action TEXT NOT NULL,
@@ -67,7 +68,7 @@ class Journal:
     """The journal file. One writer at a time: the lock of :mod:`evergreen_groups.state.directory` sees to that."""
 
     def __init__(self, directory: Path) -> None:
-        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES)
+        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES, version=_VERSION)
 
     def close(self) -> None:
         """Close the file."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.changes.journal_step import JournalStep, Sending, StepState
     from evergreen_groups.changes.landing import SentChange
-    from evergreen_groups.errors import GatewayError
+    from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.gateway import Gateway
 
 
@@ -36,7 +36,7 @@ class StepResult(Protocol):
     """What became of a step; ``error`` is what ended it, where something did."""
 
     @property
-    def error(self) -> GatewayError | None: ...
+    def error(self) -> EvergreenGroupsError | None: ...
 
 
 Result = TypeVar("Result", bound=StepResult)

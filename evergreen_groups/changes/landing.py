@@ -19,6 +19,7 @@ from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.ils import set_by_ils
 
@@ -58,8 +59,9 @@ class SentChange:
 
     @property
     def may_land(self) -> bool:
-        """Whether there is still time for it."""
-        return clock.now() < self.sending.until
+        """Whether there is still time for it; not for one that a wrong clock has put into the future."""
+        sent = self.sending
+        return sent.at - CLOCKS_DIFFER_BY <= clock.now() < sent.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landin
 
     Raises:
         GatewayError: who else is in the patron's group can't be read.
+        DataError: what came isn't the members of a group.
     """
     now = value_of(record, change.field)
     if record is None or now is None:
@@ -164,7 +167,9 @@ def _cannot_be_told(change: SentChange, now: int) -> str:
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     """Whether a patron is the only member of a group, deleted ones aside, hidden ones counted."""
     members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
-    return isinstance(members, list) and {str(member) for member in members} <= {str(patron)}
+    if not isinstance(members, list):
+        raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
+    return {str(member) for member in members} <= {str(patron)}
 
 
 def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:

@@ -14,9 +14,11 @@ from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.landing import may_come_in, new_sending
 from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
-from evergreen_groups.changes.recovery import STOPPING, refusal
+from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.errors import (
+    DataError,
     EventError,
+    EvergreenGroupsError,
     GatewayError,
     RequestTooLargeError,
     ServiceNotFoundError,
@@ -45,7 +47,7 @@ class Attempt:
     state: StepState
     settled: bool = False
     reason: str = ""
-    error: GatewayError | None = None
+    error: EvergreenGroupsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Recalculated:
     state: StepState
     settled: bool = False
     reason: str = ""
-    error: GatewayError | None = None
+    error: EvergreenGroupsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class _Recalculation:
         """
         try:
             before = self._reader.read(self._patron)
-        except GatewayError as error:
+        except (GatewayError, DataError) as error:
             return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
         obstacle = self._obstacle(before)
         if before is None or obstacle:
@@ -183,11 +185,12 @@ class _Recalculation:
         self._journaled.record_sending(sending)
         try:
             clear = self._send()
-            after = self._reader.read_again(self._patron, before)
-        except STOPPING as error:
-            return Attempt(StepState.SENDING, reason="it was sent, and the connection was lost", error=error)
         except GatewayError as error:
-            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+            return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
+        try:
+            after = self._reader.read_again(self._patron, before)
+        except (GatewayError, DataError) as error:
+            return Attempt(StepState.SENDING, reason="it was sent, and what came of it can't be read", error=error)
         if not clear and after.in_force == before.in_force:
             return self._open(sending)
         return self._compared(before, after)
@@ -216,7 +219,7 @@ class _Recalculation:
         library has put in place of the one for overdue items, say, is removed (``penalties-update-022``).
 
         Raises:
-            EventError: a clear no.
+            GatewayError: a clear no, or there was no connection.
         """
         try:
             answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
@@ -265,7 +268,11 @@ class _Recalculation:
         settled: bool = False,
         reason: str,
         value: int | None = None,
-        error: GatewayError | None = None,
+        error: EvergreenGroupsError | None = None,
     ) -> Attempt:
         self._journaled.record(state, value=value, reason=reason)
         return Attempt(state, settled, reason, error)
+
+
+def _refused(gateway: Gateway, error: GatewayError) -> str:
+    return "there was no connection" if isinstance(error, TransportError) else refusal(gateway, error)

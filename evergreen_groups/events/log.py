@@ -13,6 +13,7 @@ from pathlib import Path
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import opened
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, at TEXT NOT NULL, event INTEGER NOT NULL, hook TEXT NOT NULL,
@@ -51,7 +52,7 @@ class AuditTrail:
 
     def __init__(self, directory: Path, gateway: str) -> None:
         self._gateway = gateway
-        self._database = opened(directory, "events", "audit trail", _SCHEMA, ["events"])
+        self._database = opened(directory, "events", "audit trail", _SCHEMA, ["events"], version=_VERSION)
 
     def close(self) -> None:
         """Close the file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -13,6 +14,7 @@ from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state.directory import REPORT_LOCK, make_state_directory
 from evergreen_groups.state.files import write_atomically
 from evergreen_groups.state.lock import Holder, holder_of
+from evergreen_groups.state.own_files import directory_of, open_own
 
 FILE_NAME = "status.json"
 _VERSION = 1
@@ -83,7 +85,11 @@ def read(directory: Path) -> RunStatus | None:
     """
     path = directory / FILE_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with (
+            directory_of(path) as parent,
+            os.fdopen(open_own(path.name, os.O_RDONLY, parent, anybodys=True), encoding="utf-8") as stream,
+        ):
+            content = json.load(stream)
         return RunStatus(
             outcome=RunOutcome(content["outcome"]),
             started=datetime.fromisoformat(content["started"]).astimezone(),

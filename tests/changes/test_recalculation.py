@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from support.gateways import client_of, gateway_of
 from support.recalculations import METHOD, QUICK, penalties
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
-from evergreen_groups.changes import Journal, Recalculated, StepState, recalculable
+from evergreen_groups.changes import Journal, Recalculated, StepState, clock, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
+from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.directory import changes_lock
 
@@ -264,3 +266,84 @@ def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) ->
         outcome = client.recalculator.recalculate(found)
         assert {person.state for person in outcome.people} == {StepState.DONE}
         assert all(person.settled for person in outcome.people)
+
+
+RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
+
+
+def test_a_recalculation_that_cannot_be_read_back_stays_open(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    proxy.refuse = lambda call: (
+        (500, "osrfMethodException :  *** Call to [x] failed")
+        if call.method == RETRIEVE and call.parameters[1] == 1030 and METHOD in proxy.seen
+        else None
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = by_id(client.recalculator.recalculate(sorted(findings(client), key=lambda it: it.member.id)).people)
+        assert outcome[1030].state is StepState.SENDING
+        assert all(outcome[id].settled for id in (1034, 1036, 1042))
+        assert client.moves.recover() == []
+        proxy.refuse = lambda call: None
+        assert [(step.patron, step.state) for step in client.moves.recover()] == [(1030, StepState.DONE)]
+
+
+def test_penalties_of_somebody_else_are_no_answer(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        found = findings(client)
+        other = gateway.call("open-ils.actor", RETRIEVE, TOKEN, 1001, ["standing_penalties"]).value
+        proxy.answer = lambda call: other if call.method == RETRIEVE else None
+        outcome = client.recalculator.recalculate(found)
+    assert {person.state for person in outcome.people} == {StepState.NOT_DONE}
+    assert METHOD not in proxy.seen
+
+
+def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    refused = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
+    proxy.answer = lambda call: refused if call.method == RETRIEVE else None
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        outcome = client.recalculator.recalculate(findings(client))
+    assert all(person.settled for person in outcome.people)
+
+
+def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    found = findings(client)
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        outcome = by_id(client_of(gateway, tmp_path).recalculator.recalculate(found).people)
+    assert outcome[1030].state is StepState.NOT_DONE
+    assert outcome[1030].reason == "the account can't see this patron any more"
+    assert penalties(sandbox, 1030) == []
+
+
+def test_recovery_concludes_nothing_about_a_patron_it_cannot_see(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.decide = lambda call: (
+        Fault.HELD_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        client.recalculator.recalculate(findings(client))
+        proxy.let_go()
+        with gateway_of(proxy.url, "north_manager") as other:
+            assert client_of(other, tmp_path).moves.recover() == []
+        assert [step.patron for step in client.moves.recover()] == [1030]
+
+
+def test_what_never_came_in_is_known_in_the_end(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.decide = lambda call: (
+        Fault.DROP_REQUEST if call.method == METHOD and call.parameters[1] == 1030 else Fault.NONE
+    )
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        client.recalculator.recalculate(findings(client))
+        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+        (recovered,) = client.moves.recover()
+    assert (recovered.state, recovered.reason) == (StepState.NOT_DONE, "it never came in, or changed nothing")
