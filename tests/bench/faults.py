@@ -16,11 +16,12 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# In place of this directory, where this file has the name of a package.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from faults.one_run import Runner
-from faults.verdict import Ending
-from faults.world import World
+from faults.one_run import Runner  # noqa: E402
+from faults.verdict import Ending  # noqa: E402
+from faults.world import World  # noqa: E402
 
 COLUMNS = {
     "wrong number": (Ending.WRONG_NUMBER,),
@@ -33,7 +34,7 @@ COLUMNS = {
 }
 
 Outcome = tuple[str, Ending, str, str]
-"""Kind of fault, ending, cause and description of one run."""
+"""Kind of fault (empty: none befell it), ending, cause and description of one run."""
 
 _runners: list[Runner] = []
 
@@ -46,7 +47,12 @@ def start() -> None:
 def make(seed: int) -> Outcome:
     """One run."""
     verdict = _runners[0].run(seed)
-    return verdict.kind.name, verdict.ending, verdict.cause, "" if verdict.ending.is_well else str(verdict)
+    return (
+        verdict.kind.name if verdict.hit else "",
+        verdict.ending,
+        verdict.cause,
+        "" if verdict.ending.is_well else str(verdict),
+    )
 
 
 def table(outcomes: dict[str, Counter[Ending]]) -> str:
@@ -74,7 +80,7 @@ def main() -> int:
     started = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(min(options.jobs, options.runs), start) as pool:
         for kind, ending, cause, description in pool.imap_unordered(make, seeds, chunksize=4):
-            outcomes[kind][ending] += 1
+            outcomes[kind or "(none befell it)"][ending] += 1
             if description:
                 causes[cause] += 1
                 print(description, end="\n\n", flush=True)

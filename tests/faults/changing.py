@@ -76,7 +76,7 @@ class Changing(Reading):
         plan = changes(world, before, world.stores(), groups)
         assert plan, f"{self} changes nothing"
         made = world.groups_made() - groups
-        return CleanChange(0, None, tuple(traffic.calls), directory, directory, plan, made)
+        return CleanChange(0, None, tuple(traffic.answers), directory, directory, plan, made)
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
         """Run it with faults, then recover, and take it back or complete it; judge after each."""

@@ -79,7 +79,10 @@ def _refusal(name: str) -> Kind:
     def alter(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
         return HttpAnswer.of(envelope) if call.method else None
 
-    return Kind(f"gateway {name}", alter=alter, carried_out=None, passes=name in _PASSING_REFUSALS)
+    # The token is looked at before anything is done.
+    return Kind(
+        f"gateway {name}", alter=alter, carried_out=False if name == "401" else None, passes=name in _PASSING_REFUSALS
+    )
 
 
 EVENTS: dict[str, dict[str, object]] = {

@@ -10,9 +10,10 @@ from random import Random
 
 from faults.changing import CHANGES
 from faults.kinds import KINDS, Kind
+from faults.panel import PANELS
 from faults.reading import READINGS, Clean, Reading
 from faults.verdict import Ending, Judgement
-from faults.world import LOGIN, WRITES, Injection, World
+from faults.world import LOGIN, WRITES, Exchange, Injection, World
 
 LASTING = 1_000
 
@@ -56,7 +57,7 @@ class Verdict:
 class Runner:
     """Makes runs in one world."""
 
-    def __init__(self, world: World, subjects: Sequence[Reading] = (*READINGS, *CHANGES * 3)) -> None:
+    def __init__(self, world: World, subjects: Sequence[Reading] = (*READINGS, *PANELS, *CHANGES * 3)) -> None:
         self.world = world
         self._subjects = subjects
 
@@ -70,7 +71,7 @@ class Runner:
         chance = Random(seed)
         subject = chance.choice(self._subjects)
         clean = clean_runs[subject]
-        injections = tuple(self._injections(chance, clean.calls))
+        injections = tuple(self._injections(chance, clean.exchanges))
         world = self.world
         world.seconds, world.grace = (0.04, 0.06) if any(it.kind.late for it in injections) else (20.0, 5.0)
         world.hit.clear()
@@ -78,20 +79,30 @@ class Runner:
         world.seconds, world.grace = 20.0, 5.0
         verdict = Verdict(seed, subject, injections, tuple(world.hit), judgement)
         if _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
-            judgement.add(Ending.NOT_REPEATED, judgement.found[0][1])
+            judgement.add(Ending.NOT_REPEATED, "; ".join(detail for _, detail in judgement.found))
         return verdict
 
-    def _injections(self, chance: Random, calls: Sequence[str]) -> list[Injection]:
+    def _injections(self, chance: Random, exchanges: Sequence[Exchange]) -> list[Injection]:
         count = chance.choices((1, 2, 3), (8, 2, 1))[0]
-        return [self._injection(chance, calls) for _ in range(count)]
+        self.world.bank.earlier[:] = [answer.body for call, answer in exchanges if call.method]
+        return [self._injection(chance, exchanges) for _ in range(count)]
 
-    def _injection(self, chance: Random, calls: Sequence[str]) -> Injection:
-        kind = chance.choice(KINDS)
-        writes = [number for number, method in enumerate(calls, start=1) if method in WRITES]
-        at = chance.choice(writes) if writes and chance.random() < 0.4 else chance.randint(1, len(calls))
+    def _injection(self, chance: Random, exchanges: Sequence[Exchange]) -> Injection:
+        """A fault that makes a difference to one of the calls, rather to one that writes."""
+        numbers = list(range(1, len(exchanges) + 1))
+        while True:
+            kind = chance.choice(KINDS)
+            chance.shuffle(numbers)
+            if chance.random() < 0.4:
+                numbers.sort(key=lambda number: exchanges[number - 1][0].method not in WRITES)
+            at = next((number for number in numbers if self._makes_a_difference(kind, exchanges[number - 1])), None)
+            if at is not None:
+                break
         times = 1 if kind.late else chance.choices((1, 2, LASTING), (6, 2, 2))[0]
-        method = calls[at - 1] if chance.random() < 0.3 else None
-        return Injection(kind, at, times, method)
+        return Injection(kind, at, times, exchanges[at - 1][0].method if chance.random() < 0.3 else None)
+
+    def _makes_a_difference(self, kind: Kind, exchange: Exchange) -> bool:
+        return kind.alter is None or kind.alter(Random(0), *exchange, self.world.bank) is not None
 
 
 def _ought_to_pass(verdict: Verdict) -> bool:

@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import PASSWORD, Injection, Ran, World
+from faults.world import PASSWORD, Exchange, Injection, Ran, World
 
-from evergreen_groups import hooks
+from evergreen_groups import exit_status, hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.gateway import Credentials
@@ -30,7 +30,7 @@ class Clean:
 
     status: int
     document: Any
-    calls: tuple[str, ...]
+    exchanges: tuple[Exchange, ...]
     state: Path
     cache: Path
 
@@ -63,7 +63,7 @@ class Reading:
         assert not ran.escaped, ran.escaped
         assert ran.output, f"{self}: {ran.errors}"
         return Clean(
-            ran.status, plain(json.loads(ran.output)), tuple(traffic.calls), directory / "state", directory / "cache"
+            ran.status, plain(json.loads(ran.output)), tuple(traffic.answers), directory / "state", directory / "cache"
         )
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
@@ -99,6 +99,9 @@ class Reading:
             return
         if document is None and ran.status != 0 and ran.errors.strip() and not afterwards:
             judgement.add(Ending.ERROR, ran.errors)
+            return
+        if document is not None and not afterwards and is_shown_as_incomplete(clean.document, document, ran.status):
+            judgement.add(Ending.ERROR, "shown as incomplete")
             return
         when = "the next run: " if afterwards else ""
         judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {difference(clean.document, document)}")
@@ -153,6 +156,18 @@ def plain(document: Any) -> Any:
     if isinstance(document, list):
         return [plain(value) for value in document]
     return document
+
+
+def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
+    """Whether a document that isn't as it should be says so itself, wherever it isn't."""
+    if not isinstance(document, dict):
+        return False
+    if "groups" in document:
+        others = [group for group in document["groups"] if group not in right["groups"]]
+        there = {group["group"] for group in document["groups"]}
+        none_is_missing = there == {group["group"] for group in right["groups"]}
+        return none_is_missing and status == exit_status.INCOMPLETE and not any(group["complete"] for group in others)
+    return document.get("complete") is False
 
 
 def difference(right: Any, wrong: Any, path: str = "") -> str:

@@ -41,6 +41,7 @@ WRITES = (UPDATE, NEW_GROUP, RECALCULATE)
 VOLATILE_TABLES = ("sequences", "sqlite_stat1", "sqlite_sequence")
 _LATER = timedelta(hours=2)
 
+Exchange = tuple[Call, HttpAnswer]
 Rows = dict[str, dict[object, tuple[Any, ...]]]
 
 
@@ -76,6 +77,8 @@ class Traffic:
     injections: list[Injection] = field(default_factory=list)
     chance: Random = field(default_factory=Random)
     calls: list[str] = field(default_factory=list)
+    answers: list[Exchange] = field(default_factory=list)
+    """What was answered, where that is to be learnt from."""
     new_groups: int = 0
     """How many requests for a new group the network has doubled."""
 
@@ -103,7 +106,7 @@ class World:
         """Tracebacks of other threads."""
         self.updates: list[int] = []
         """Whose records the server has written, once for each time."""
-        self._learning = True
+        self._learning = False
         self._local = threading.local()  # each connection of the proxy has a thread
         self.proxy.decide = self._decide
         self.proxy.instead = self._instead
@@ -174,6 +177,7 @@ class World:
             self.updates.append(_patron_of(call))
         if self._learning:
             self.bank.learn(answer)
+            self.traffic.answers.append((call, answer))
         elif call.method:
             self.bank.earlier.append(answer.body)
 
@@ -182,19 +186,22 @@ class World:
         """Let these happen in the block."""
         self.traffic = Traffic(list(injections), chance)
         self.bank.earlier.clear()
-        self._learning = False
         try:
             yield self.traffic
         finally:
-            self.traffic = Traffic(calls=[])
-            self._learning = True
+            self.traffic = Traffic()
+            self.proxy.forget()
 
     @contextmanager
     def watched(self) -> Iterator[Traffic]:
-        """Count the calls of the block, without faults."""
+        """Keep the calls of the block and their answers, without faults, and learn from them."""
         self.traffic = Traffic()
-        yield self.traffic
-        self.traffic = Traffic()
+        self._learning = True
+        try:
+            yield self.traffic
+        finally:
+            self.traffic = Traffic()
+            self._learning = False
 
     # What is run.
 

@@ -94,6 +94,7 @@ class _Connection(BaseHTTPRequestHandler):
     proxy: FaultProxy
     waiting = b""
     is_behind = False
+    remembers = 0
 
     def do_POST(self) -> None:
         self.proxy.handle(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
@@ -133,6 +134,7 @@ class FaultProxy:
         self._idle: list[HTTPConnection] = []
         self.seen: list[str] = []
         self._held: list[_Request] = []
+        self.forgotten = 0
         connection = type("Connection", (_Connection,), {"proxy": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), connection)
         self.server.daemon_threads = True
@@ -183,6 +185,10 @@ class FaultProxy:
             return HttpAnswer.of(envelope)
         return self.alter(call, answer) or answer
 
+    def forget(self) -> None:
+        """Let each connection have the answers to its own requests again."""
+        self.forgotten += 1
+
     def let_go(self) -> None:
         """Hand on the requests that were held."""
         while self._held:
@@ -213,6 +219,8 @@ class FaultProxy:
 
 def _send(request: _Connection, answer: HttpAnswer, fault: Fault) -> None:
     """Send an answer, or what is to come before it on this connection."""
+    if request.remembers != request.proxy.forgotten:
+        request.remembers, request.waiting, request.is_behind = request.proxy.forgotten, b"", False
     waiting, request.waiting = request.waiting, b""
     content = answer.to_bytes()
     request.is_behind |= fault is Fault.ANSWERS_BEHIND
