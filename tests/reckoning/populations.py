@@ -345,6 +345,7 @@ class _Maker:
         if not others or not self.often(0.5):
             return
         person, amount = self.chance.choice(others), self.chance.choice(("5.01", "12.50", "40.00"))
+        self.content["_question"]["check"] = [person["id"]]
         for place, owed in ((person["home_ou"], amount), (self.chance.choice(self.orgs), f"-{amount}")):
             self.transaction += 1
             common = {"id": self.transaction, "usr": person["id"], "xact_finish": None}
