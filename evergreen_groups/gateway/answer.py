@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from evergreen_groups.errors import (
     CollisionError,
@@ -26,8 +27,11 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from evergreen_groups.gateway.calls import Call
 
+Shape = TypeVar("Shape")
 Expect = Literal["one", "optional", "many"]
 """How many results a method promises: exactly one, one or nothing (``null`` isn't sent), or any number."""
 
@@ -46,15 +50,61 @@ class Result:
 
     ``value`` is the result itself (``expect="one"``), the result or None (``"optional"``), or the list of all
     results (``"many"``), in wire form: numbers with a point are ``Decimal``, fieldmapper objects are not decoded yet.
-    ``raw`` is the beginning of the answer's text with tokens blanked; ``size`` is the answer's length in bytes.
+    ``raw`` is the beginning of the answer's text with tokens blanked; ``size`` is the answer's length in bytes;
+    ``call`` is what was asked.
     """
 
     value: Any
     raw: str
     size: int
+    call: Call
 
     def __repr__(self) -> str:
         return f"Result({self.size} bytes)"
+
+    def listing(self) -> list[Any]:
+        """The value, which has to be a list: of nothing else can one say that something isn't in it.
+
+        Raises:
+            UnexpectedAnswerError: it is something else.
+        """
+        return self._of(list, "a list")
+
+    def mapping(self) -> dict[str, Any]:
+        """The value, which has to be a hash.
+
+        Raises:
+            UnexpectedAnswerError: it is something else.
+        """
+        return self._of(dict, "a hash")
+
+    def _of(self, kind: type[Shape], due: str) -> Shape:
+        if not isinstance(self.value, kind):
+            raise self.unexpected(due)
+        return self.value
+
+    @contextmanager
+    def understood(self, due: str) -> Iterator[None]:
+        """Take what goes wrong in the block, where the value is read, for a value of another shape than ``due``.
+
+        Raises:
+            UnexpectedAnswerError: its shape is another one.
+        """
+        try:
+            yield
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
+            raise self.unexpected(due) from None
+
+    def unexpected(self, due: str) -> UnexpectedAnswerError:
+        """The error for a value of another shape than is ``due``."""
+        return UnexpectedAnswerError(
+            "the answer is not {due}",
+            advice="look at the server's release, and into its log",
+            code="answer-of-another-shape",
+            values={"due": due},
+            raw=self.raw,
+            **self.call.names,
+        )
 
 
 class Answer:
@@ -96,7 +146,7 @@ class Answer:
         if expect != "many":
             value = payload[0] if payload else None
         self._raise_events(value)
-        return Result(value, self._raw, len(self._body))
+        return Result(value, self._raw, len(self._body), self._call)
 
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
