@@ -27,8 +27,8 @@ from evergreen_groups.gateway.record import ColumnReader, Record, values_of_rows
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.answer import Result
     from evergreen_groups.gateway.gateway import Gateway
+    from evergreen_groups.gateway.result import Result
 
 
 Where = Mapping[str, Any]

@@ -127,7 +127,13 @@ def _networks(value: object) -> tuple[Network, ...]:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser()
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user, or no home directory
+        raise NotAllowedError(f"{PATH.allowed} (there is no home directory for {text.partition('/')[0]})") from None
 
 
 def _existing_file(value: object) -> Path:

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from evergreen_groups.errors import HistoryError, StateError
+from evergreen_groups.state.connection import ANEW, StateConnection
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.own_files import directory_of, open_own, refuse_what_is_not_own
 
@@ -28,7 +29,6 @@ _SCHEMA = (
     " combined_fines TEXT NOT NULL, certain INTEGER NOT NULL, member_count INTEGER NOT NULL, members TEXT NOT NULL,"
     " library TEXT NOT NULL, libraries TEXT NOT NULL, PRIMARY KEY (run, number)) WITHOUT ROWID",
 )
-_ANEW = "move it away to begin a new one"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "make room on the disk",
     sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
@@ -99,9 +99,7 @@ class HistoryFile:
         # Some other program's database is left as it is.
         (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if others:
-            raise HistoryError(
-                "{path} isn't a history", advice=_ANEW, code="not-a-history", values={"path": self._path}
-            )
+            raise HistoryError("{path} isn't a history", advice=ANEW, code="not-a-history", values={"path": self._path})
         for statement in _SCHEMA:
             self.database.execute(statement)
         self.database.execute(f"PRAGMA user_version={_VERSION}")
@@ -138,7 +136,7 @@ class HistoryFile:
         except (ValueError, TypeError, ArithmeticError) as error:
             raise HistoryError(
                 "the history {path} holds something it never wrote",
-                advice=_ANEW,
+                advice=ANEW,
                 code="history-broken",
                 values={"path": self._path},
             ) from error
@@ -154,7 +152,7 @@ class HistoryFile:
             )
         return HistoryError(
             "the history {path} can't be used ({reason})",
-            advice=_ADVICE.get(code, _ANEW),
+            advice=_ADVICE.get(code, ANEW),
             values={"path": self._path, "reason": error},
         )
 
@@ -165,7 +163,7 @@ class HistoryFile:
 
 def opened(
     directory: Path, name: str, what: str, schema: str, tables: Collection[str], *, version: int
-) -> sqlite3.Connection:
+) -> StateConnection:
     """Open ``NAME.sqlite3``, made where it isn't there, readable by its owner alone; every statement is a transaction.
 
     ``schema`` makes the ``tables``, in the format ``version``; ``what`` is what an error calls the file. What has been
@@ -186,7 +184,8 @@ def opened(
         _make_whole(path, prepare)
         _refuse_what_is_not_own(path)
         # Seconds: writes here take milliseconds, so ten of them mean that something holds the file.
-        database = sqlite3.connect(path, isolation_level=None, timeout=10)
+        database = sqlite3.connect(path, isolation_level=None, timeout=10, factory=StateConnection)
+        database.what, database.path = what, path
         try:
             _set_up(database)
             found = _version(database)
@@ -195,13 +194,13 @@ def opened(
             if found <= version:
                 prepare(database)
                 return database
-        except sqlite3.DatabaseError:
+        except BaseException:
             database.close()
             raise
     except (sqlite3.DatabaseError, OSError) as error:
         raise StateError(
             "the {what} {path} can't be used ({reason})",
-            advice=_ANEW,
+            advice=ANEW,
             code="database-unusable",
             values={**values, "reason": getattr(error, "strerror", None) or error},
         ) from error

@@ -150,8 +150,11 @@ def _note(descriptor: int, holder: Holder | None) -> None:
 def _noted(descriptor: int) -> Holder | None:
     try:
         note = json.loads(os.pread(descriptor, _NOTE_LIMIT, 0))
-        return Holder(note["pid"], datetime.fromisoformat(note["since"]).astimezone(), note.get("start_tick"))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        since = datetime.fromisoformat(note["since"]).astimezone()
+        if not isinstance(note["pid"], int):
+            return None
+        return Holder(note["pid"], since, note.get("start_tick"))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
