@@ -23,7 +23,7 @@ COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
     "status": "How the last run of the report ended, for monitoring.",
     "show": "Show all members of a patron's group.",
-    "check": "Say who is blocked by their own fines, and why.",
+    "check": "Show who is over the limit with own fines, and why.",
     "doctor": "Say whether everything is right, and what to do.",
     "init": "Set up: ask, try each answer, write the configuration.",
     "audit": "List blocks and groups that don't fit the rule.",
@@ -81,7 +81,7 @@ class _Commands(click.Group):
     help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, ~/.config/evergreen-groups/config.toml or "
     "/etc/evergreen-groups/config.toml.",
 )
-@click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with made-up families instead of a gateway.")
+@click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with sample data instead of a gateway.")
 @click.option("-v", "--verbose", count=True, help="Say what is being done; twice: every call.")
 @click.option(
     "--log-format",
@@ -147,7 +147,7 @@ def _say(message: str, code: str = "") -> None:
     """Write one line about an error; ``code`` is for programs."""
     from evergreen_groups.cli import logs
 
-    logs.say(message, error=True, code=code)
+    logs.emit(message, error=True, code=code)
 
 
 def _show(problem: click.ClickException) -> None:
@@ -155,6 +155,6 @@ def _show(problem: click.ClickException) -> None:
     from evergreen_groups.cli import logs
 
     if logs.as_json():
-        logs.say(problem.format_message(), error=True)
+        logs.emit(problem.format_message(), error=True)
     else:
         problem.show()

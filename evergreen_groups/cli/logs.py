@@ -1,4 +1,4 @@
-"""What is said on standard error: one line an event, as text for people or as JSON for programs that collect logs.
+"""What is written on standard error: one line an event, as text for people or as JSON for programs that collect logs.
 
 Nothing that is logged holds a name, barcode, token or password: whoever logs sees to that.
 """
@@ -18,7 +18,7 @@ _CODE = "code"
 
 
 class _OneLine(logging.Formatter):
-    """Text, one line an event; of an exception only its kind and the place, for its words may say too much."""
+    """Text, one line an event; of an exception only its kind and the place, for its message may hold too much."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{record.levelname} {record.name}: {' '.join(record.getMessage().split())}"
@@ -65,16 +65,16 @@ def as_json() -> bool:
     return any(isinstance(handler.formatter, _JsonLine) for handler in logging.getLogger().handlers)
 
 
-def say(message: str, *, error: bool = False, code: str = "") -> None:
-    """Tell the user something on standard error: an error, or what must be known of a result; one line or one event.
+def emit(message: str, *, error: bool = False, code: str = "") -> None:
+    """Write a line for people on standard error: an error, or what must be known of a result.
 
     ``code`` is that of an error, for programs.
     """
-    click.echo(said(message, error=error, code=code), err=True)
+    click.echo(format_line(message, error=error, code=code), err=True)
 
 
-def said(message: str, *, error: bool = False, code: str = "") -> str:
-    """What :func:`say` says."""
+def format_line(message: str, *, error: bool = False, code: str = "") -> str:
+    """What :func:`emit` writes."""
     line = " ".join(message.split())
     if not as_json():
         return f"evergreen-groups: {line}"

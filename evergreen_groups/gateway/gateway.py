@@ -205,7 +205,7 @@ class Gateway:
         with ``"one"`` is better, for a stream that is cut short looks whole).
 
         A read is repeated when it fails for a reason that may pass. A ``write`` goes out once, on a connection of its
-        own; a TransportError says in ``sent`` whether it may have been carried out. Where the session has ended, it
+        own; a TransportError says in ``sent`` whether it may have been done. Where the session has ended, it
         is renewed and the call repeated, a write as well: an answer of NO_SESSION means that nothing was done.
 
         Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`.

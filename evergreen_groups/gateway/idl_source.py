@@ -82,9 +82,9 @@ class IdlSource:
             log.debug("the server does not narrow its IDL (%s)", type(error).__name__)
 
     def _get(self, url: str, fetch: Fetch) -> Idl:
-        kept = self._cache.load(url) if self._cache else None
-        known = _parsed(kept.document) if kept else None
-        reply = fetch(url, kept.conditions if kept and known else {})
+        cached = self._cache.load(url) if self._cache else None
+        known = _parsed(cached.document) if cached else None
+        reply = fetch(url, cached.conditions if cached and known else {})
         if known is not None and reply.status == 304:
             return known
         idl = Idl.parse(reply.body)
@@ -121,7 +121,7 @@ class IdlCache:
         self._directory = directory
 
     def load(self, url: str) -> CachedIdl | None:
-        """Return what was kept for ``url``, or None."""
+        """Return what is cached for ``url``, or None."""
         try:
             with self._path(url).open("rb") as file:
                 heading = json.loads(file.readline(_HEADING_LIMIT))

@@ -51,8 +51,8 @@ class RetryPolicy:
 
     def delays(self) -> Iterator[float]:
         """Yield the wait before the second try, the third, and so on: ``tries`` - 1 of them."""
-        for turn in range(self.tries - 1):
-            whole = min(self.longest_delay, self.first_delay * 2.0**turn)
+        for number in range(self.tries - 1):
+            whole = min(self.longest_delay, self.first_delay * 2.0**number)
             yield whole * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
 
     def run(self, attempt: Callable[[], T], stop: threading.Event, on_retry: Callable[[], None]) -> T:

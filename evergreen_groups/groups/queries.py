@@ -37,14 +37,14 @@ class HighFines:
     """Groups that together owe ``min_total`` or more, as a query.
 
     ``more_than_one`` leaves out groups of one; ``home_orgs`` (ids, none: everywhere) keeps the groups with a member
-    at home there; ``viewable_orgs`` (ids, none: everywhere) names the home libraries whose patrons the account sees,
+    of these home libraries; ``visible_orgs`` (ids, none: everywhere) are those whose patrons the account sees, named
     so that the database needn't ask for permission to see the others.
     """
 
     min_total: Decimal
     more_than_one: bool = False
     home_orgs: Collection[int] = ()
-    viewable_orgs: Collection[int] = ()
+    visible_orgs: Collection[int] = ()
 
     def members(self, within: GroupRange) -> Query:
         """The condition on patrons (``au``): members of such groups, deleted ones left out."""
@@ -55,8 +55,8 @@ class HighFines:
         conditions = [*within.conditions(), listed]
         # The permission function costs 0.4 to 2 ms for each row it looks at, and says no at the dear end. A list of
         # libraries is looked up before it is called (pushdown-017).
-        if self.viewable_orgs:
-            conditions.append({"home_ou": sorted(self.viewable_orgs)})
+        if self.visible_orgs:
+            conditions.append({"home_ou": sorted(self.visible_orgs)})
         return {"deleted": "f", "-and": conditions}
 
     def _groups(self, within: GroupRange) -> Query:

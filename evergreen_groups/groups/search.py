@@ -135,7 +135,7 @@ class GroupQuery(Protocol):
     """A question about groups that the ILS can answer for a range of group numbers."""
 
     @property
-    def viewable_orgs(self) -> Collection[int]:
+    def visible_orgs(self) -> Collection[int]:
         """The ids of the home libraries whose patrons the account sees; none: all of them."""
 
     def members(self, within: GroupRange) -> Query:
@@ -224,8 +224,8 @@ class RangeSearch:
         return list(map(PatronRow._make, rows))
 
     def _visible(self, where: dict[str, object]) -> dict[str, object]:
-        if self._query.viewable_orgs:
-            where = {**where, "home_ou": sorted(self._query.viewable_orgs)}
+        if self._query.visible_orgs:
+            where = {**where, "home_ou": sorted(self._query.visible_orgs)}
         return {"deleted": "f", **where}
 
 

@@ -2,7 +2,7 @@
 
 Rows that the account may not see are missing without a word (``pcrud-034``), but subqueries see everybody
 (``pcrud-141``). So the query asks for one row more, a witness: some patron of another group at a library where the
-account is known to see patrons, and only as long as no member of the group is at home anywhere else. With the witness
+account is known to see patrons, and only as long as no member's home library is anywhere else. With the witness
 among the rows nobody is hidden; without it, somebody may be.
 """
 
@@ -82,7 +82,7 @@ def _search(
 
 
 def _witness(inside: dict[str, Any], outside: dict[str, Any], granted: Collection[int]) -> dict[str, Any]:
-    """The query for one patron of another group, while all members are at home at or below ``granted``."""
+    """The query for one patron of another group, while all members' home libraries are ``granted`` or below."""
     below = {
         "select": {"aou": [{"column": "id", "transform": "actor.org_unit_descendants", "result_field": "id"}]},
         "from": "aou",

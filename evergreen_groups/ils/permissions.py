@@ -24,11 +24,11 @@ VIEW_USER = "VIEW_USER"
 class Access:
     """Where the account may see patrons.
 
-    ``viewable`` are the ids of the org units whose patrons it sees; ``missing`` names the rest, as few org units as
+    ``visible_orgs`` are the ids of the org units whose patrons it sees; ``missing`` names the rest, as few org units as
     possible; ``everywhere`` says that nothing is missing.
     """
 
-    viewable: frozenset[int]
+    visible_orgs: frozenset[int]
     missing: tuple[OrgUnit, ...]
 
     @property
@@ -52,15 +52,15 @@ class Access:
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
-        # has_work_perm_at tells where somebody works with a permission. At the root that settles it; below, it
+        # has_work_perm_at tells where somebody works with a permission. At the root that decides it; below, it
         # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
         if root in granted:
             return cls(frozenset(every), ())
         session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
         if not _denied(gateway, session.id, root, VIEW_USER):
             return cls(frozenset(every), ())
-        viewable = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
-        if not viewable:
+        visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
+        if not visible_orgs:
             raise PermissionDeniedError(
                 "the account sees no patrons: it has {permission} nowhere",
                 advice="grant it at {root}, or at the libraries to report on",
@@ -71,8 +71,8 @@ class Access:
                 permission=VIEW_USER,
                 org_unit=org_units.root.id,
             )
-        missing = every - viewable
-        return cls(frozenset(viewable), tuple(org_units.tops_of(missing)))
+        missing = every - visible_orgs
+        return cls(frozenset(visible_orgs), tuple(org_units.tops_of(missing)))
 
 
 def granted_at(gateway: Gateway) -> list[int]:

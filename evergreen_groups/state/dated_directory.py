@@ -121,9 +121,9 @@ def _take_away_links(directory: Path, before: date) -> None:
 def _sweep(directory: Path) -> None:
     """Remove every edition that no date leads to, and a link that was never put in its place."""
     store = directory / _STORE
-    kept = {edition for _link, edition in _dated(directory)} | {_LOCK}
+    in_use = {edition for _link, edition in _dated(directory)} | {_LOCK}
     for path in store.iterdir():
-        if path.name in kept:
+        if path.name in in_use:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

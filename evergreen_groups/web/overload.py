@@ -1,4 +1,4 @@
-"""What keeps requests from waiting in vain, or from asking the ILS too much: they are refused, and told when to return.
+"""What keeps requests from waiting in vain, or asking the ILS too much: they are refused, with a time to come back.
 
 :class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already, and :class:`RateLimit`
 whoever asks too often.

@@ -238,12 +238,12 @@ def hidden_libraries(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -
 
 
 @planted("permission.VIEW_CIRCULATIONS", WARNING, "show can't count items out", "grant VIEW_CIRCULATIONS")
-def items_out_of_sight(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def hidden_items(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     revoke(sandbox, "VIEW_CIRCULATIONS")
 
 
 @planted("permission.VIEW_USER_TRANSACTIONS", FAILED, "needed to know where fines are owed", "grant")
-def transactions_out_of_sight(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def hidden_transactions(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[policy]\nlimit = "ils"\n'
     revoke(sandbox, "VIEW_USER_TRANSACTIONS")
 

@@ -247,7 +247,7 @@ def test_a_refusal_is_not_for_ever(desk: Desk) -> None:
     desk.panel_of(1017)
 
 
-def test_members_out_of_sight(desk: Desk) -> None:
+def test_hidden_members(desk: Desk) -> None:
     desk.log_in(session(desk.sandbox.url, username="north_manager"))
     desk.open("Angular", "1026/checkout")
     panel = desk.panel_of(1026)

@@ -95,13 +95,13 @@ def test_every_fact_is_there(width: int) -> None:
 
 
 def test_time_has_an_offset() -> None:
-    assert re.search(r"^Data of  2026-08-1\d \d\d:\d\d:\d\d[+-]\d\d:\d\d$", table(sample_report()), re.MULTILINE)
+    assert re.search(r"^Data as of  2026-08-1\d \d\d:\d\d:\d\d[+-]\d\d:\d\d$", table(sample_report()), re.MULTILINE)
 
 
 def test_marks() -> None:
     lines = table(sample_report(), width=200).splitlines()
     tanaka = next(line for line in lines if line.startswith("  902"))
-    assert tanaka.endswith("nobody  nobody over the limit")
+    assert tanaka.endswith("none  no member over the limit")
     without_lead = next(line for line in lines if line.startswith("   85"))
     assert without_lead.endswith("no group lead")
     theo = next(line for line in lines if "Theo" in line)
