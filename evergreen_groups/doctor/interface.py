@@ -98,7 +98,7 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not highest:
         yield line.failed(
             "the account sees not a single patron",
-            "see whether any patron's home library is one where it has VIEW_USER",
+            "see whose home library is one where it has VIEW_USER",
             code="no-patrons",
         )
         return

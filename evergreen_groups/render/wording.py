@@ -59,7 +59,7 @@ def listed(criteria: Criteria) -> str:
     """Say in a sentence which groups the report lists, and in which order."""
     words = f"Groups of {criteria.min_members} or more that together owe {amount(criteria.min_total)} or more"
     if criteria.orgs:
-        words += f", with a member of {_either(criteria.orgs)} or below"
+        words += f", with a member whose home library is {_either(criteria.orgs)} or below"
     if criteria.top is not None:
         words += f"; at most {criteria.top:,}"
     return f"{words}; {_SORT_ORDERS[criteria.sort]}"

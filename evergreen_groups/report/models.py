@@ -25,8 +25,8 @@ class Criteria:
     """What a report lists: groups of ``min_members`` or more that together owe ``min_total`` or more.
 
     ``orgs`` are short names (none: everywhere); a group is listed when a member's home library is there or below.
-    ``top`` is the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the individual limit,
-    None where it isn't the same for everybody.
+    ``top`` is the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the
+    individual limit, None where it isn't the same for everybody.
     """
 
     min_total: Decimal = Decimal("25.00")

@@ -157,7 +157,7 @@ class TestTheServer:
     def test_later_is_tried_again_at_once_and_no_is_not(
         self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
     ) -> None:
-        """Why the one that is kept was refused is told, whatever the server said of the other."""
+        """Why the one that stays queued was refused is logged, whatever the server said of the other."""
         post = Post()
         caplog.set_level(logging.ERROR, "evergreen_groups")
         post.refuse = {"gone@library.example": "550 No such mailbox for gone@library.example"}
@@ -168,8 +168,8 @@ class TestTheServer:
         assert post.recipients == ["here@library.example"]
         assert (result.sent, result.queued) == (1, 1)
         assert result.reason == f"mail server localhost:{port} refused a recipient (550)"
-        (kept,) = spool
-        assert caplog.messages == [f"{kept.name} is kept: {result.reason}"]
+        (left,) = spool
+        assert caplog.messages == [f"{left.name} stays queued: {result.reason}"]
 
     @pytest.mark.parametrize(
         ("options", "answers", "what"),

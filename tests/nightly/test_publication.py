@@ -98,7 +98,7 @@ def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
     assert page.findtext(".//title") == f"Groups with high combined fines: BR2, {DAY}"
     assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
-        "with a member of BR2 or below; highest combined fines first"
+        "with a member whose home library is BR2 or below; highest combined fines first"
     )
     summary = openpyxl.load_workbook(published.directory / "BR2.xlsx")["Summary"]
     assert summary["A1"].value == "Groups with high combined fines: BR2"

@@ -74,7 +74,7 @@ def a_password_that_its_group_can_change(house: Installation, proxy: FaultProxy,
     house.password.chmod(0o660)
 
 
-@planted("pushdown", FAILED, "sees not a single patron", "see who is at home")
+@planted("pushdown", FAILED, "sees not a single patron", "see whose home library")
 def libraries_without_patrons(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     with sandbox._store.transaction() as connection:
         connection.execute("UPDATE au SET deleted = 1 WHERE id > 1000")

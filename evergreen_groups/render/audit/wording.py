@@ -74,7 +74,7 @@ def explanation(finding: PatronFinding) -> str:
 
 def looked_at(criteria: AuditCriteria) -> str:
     """Say whom the audit went over, and against which limit."""
-    where = f" of {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
+    where = f" with home library {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
     limit = "as configured for each" if criteria.limit is None else describe_limit(criteria.limit)
     return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
 
