@@ -31,7 +31,7 @@ COMMANDS = {
     "remove": "Give patrons new groups of their own.",
     "merge": "Move everyone of one group into another.",
     "lead": "Mark a patron as group lead, or no longer.",
-    "batch": "Carry out the changes in a CSV file.",
+    "batch": "Make the changes in a CSV file.",
     "journal": "List the changes that were made.",
     "undo": "Take back a change that the journal has.",
     "serve": "Serve group fines to the staff client and to other systems.",
@@ -128,22 +128,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _show(problem)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        _emit_error("interrupted")
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
-        _say(str(error), error.code)
+        _emit_error(str(error), error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
         # Whoever read the output has gone (`| head`); nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = exit_status.FAILED
     except OSError as error:
-        _say(f"cannot read or write: {error.strerror or error}")
+        _emit_error(f"cannot read or write: {error.strerror or error}")
         status = exit_status.FAILED
     return status if isinstance(status, int) else exit_status.DONE
 
 
-def _say(message: str, code: str = "") -> None:
+def _emit_error(message: str, code: str = "") -> None:
     """Write one line about an error; ``code`` is for programs."""
     from evergreen_groups.cli import logs
 

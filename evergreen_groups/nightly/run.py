@@ -80,11 +80,11 @@ class ReportRun:
         try:
             status = self._in_time(directory)
         except BaseException as error:
-            self._tell(directory, started, exit_status.for_exception(error), type(error).__name__)
+            self._publish_status(directory, started, exit_status.for_exception(error), type(error).__name__)
             raise
-        return self._tell(directory, started, status)
+        return self._publish_status(directory, started, status)
 
-    def _tell(self, directory: Path, started: datetime, exit_code: int, error: str | None = None) -> int:
+    def _publish_status(self, directory: Path, started: datetime, exit_code: int, error: str | None = None) -> int:
         """Write the status file and call the healthcheck; give the exit status, which a full disk makes a failure."""
         outcome = RunOutcome.FAILED if error else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE
         totals = self._report.totals if self._report else None

@@ -125,7 +125,7 @@ def lead_command(session: Invocation, barcode: str, off: bool, yes: bool, dry_ru
 @_agreement
 @click.pass_obj
 def batch_command(session: Invocation, file: Path, yes: bool, dry_run: bool) -> int:
-    """Carry out the changes in a CSV FILE with the columns action,barcode,target.
+    """Make the changes in a CSV FILE with the columns action,barcode,target.
 
     \b
     move,BARCODE,TARGET     into the group of the patron with barcode TARGET

@@ -138,9 +138,9 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     """The heading, the groups and the sums, set in columns."""
     layout = layout_for(width, details)
     changes = compared(report)
-    words_of = change_sentence
+    describe_change = change_sentence
     if changes and width >= WIDE:
-        layout, words_of = with_changes(layout, changes), remarks
+        layout, describe_change = with_changes(layout, changes), remarks
 
     def rows(group: Group) -> Iterator[Row]:
         yield layout.group(group)
@@ -156,7 +156,7 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     for number, group in enumerate(report.groups):
         if number and details:
             yield Segment.line()
-        changed = words_of(changes.by_group.get(group.number)) if changes else ""
+        changed = describe_change(changes.by_group.get(group.number)) if changes else ""
         yield from _group(group, rows(group), changed, columns)
     yield from line
     yield from columns.row(sums)
@@ -172,10 +172,10 @@ def _group(group: Group, rows: Iterable[Row], changed: str, columns: Columns) ->
         yield from _across(describe_incomplete(group), columns, REMARKABLE)
 
 
-def _across(words: str, columns: Columns, style: Style) -> Iterator[Segment]:
+def _across(sentence: str, columns: Columns, style: Style) -> Iterator[Segment]:
     """Say something about the group above, across the columns."""
     indent = columns.start(1) + MEMBER_INDENT
-    for text in wrapped(words, columns.width - indent):
+    for text in wrapped(sentence, columns.width - indent):
         yield Segment(" " * indent)
         yield Segment(text, style)
         yield Segment.line()

@@ -49,7 +49,7 @@ def _visibility(context: CallContext, token: Any) -> Visibility:
 
 
 class Reader:
-    """Carries out searches for one account, fleshing included (``doFieldmapperSearch``)."""
+    """Answers searches for one account, fleshing included (``doFieldmapperSearch``)."""
 
     def __init__(self, context: CallContext, visibility: Visibility) -> None:
         self._connection = context.store.read()

@@ -15,7 +15,7 @@
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
   const LONGEST = 300000; // ms; whatever the service says
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
-  const SETTLE = 800; // ms without a change of the client's figures: it blanks them while it loads
+  const REREAD_AFTER = 800; // ms without a change of the client's figures: it blanks them while it loads
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
   const TEXTS = {
@@ -159,7 +159,7 @@
       const digits = (text) => String(text).replace(/\D/g, "");
       if (patron.checked || (patron.answer && digits(patron.answer.own_fines) !== digits(page.owed))) ask(patron);
       patron.checked = true;
-    }, SETTLE, asked);
+    }, REREAD_AFTER, asked);
   }
 
   let shown = null; // { rows, key }
