@@ -16,7 +16,11 @@ from tempfile import TemporaryDirectory
 import nox
 
 ROOT = Path(__file__).parent
-GENERATED = {"docs/cli.md": ("-m", "evergreen_groups.cli.reference")}
+GENERATED = {
+    "docs/cli.md": ("-m", "evergreen_groups.cli.reference"),
+    "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),
+    "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
+}
 """The files that the program itself writes, each with what Python is to run."""
 DOCUMENT_TESTS = (
     "tests/test_documents.py",
@@ -25,6 +29,7 @@ DOCUMENT_TESTS = (
     "tests/test_doctests.py",
     "tests/test_schedule.py",
     "tests/hooks/test_docs.py",
+    "tests/settings/test_declaration.py",
     "tests/web/test_docs.py",
 )
 RECORDED = ROOT.parent / "shared" / "wire"

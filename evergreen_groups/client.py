@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, build_audit
@@ -26,8 +27,6 @@ from evergreen_groups.settings import PolicySettings
 from evergreen_groups.state import find_state_directory
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evergreen_groups.gateway import Gateway
 
 

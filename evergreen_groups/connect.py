@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.settings import Settings, passwords
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def connect(

@@ -84,6 +84,12 @@ def for_error(error: EvergreenGroupsError) -> int:
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)
 
 
+def for_interruption(error: EvergreenGroupsError) -> int:
+    """The exit status for an error that ended changes on the way: some of them may have been written."""
+    status = for_error(error)
+    return FAILED if status == UNTRUSTED else status
+
+
 def for_exception(error: BaseException) -> int:
     """The exit status for whatever ended a command: an error, Ctrl-C, or a signal's own ``SystemExit``."""
     match error:

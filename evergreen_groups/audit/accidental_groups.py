@@ -6,6 +6,7 @@ Their members see each other's fines, so it is a matter of privacy.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,6 @@ from evergreen_groups.groups import (
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
     from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
@@ -11,9 +13,6 @@ from evergreen_groups.groups import PATRON_FIELDS, Group, GroupReader, Member, P
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-    from decimal import Decimal
-
     from evergreen_groups.audit.context import SearchContext
     from evergreen_groups.audit.limit_bounds import LimitBounds
     from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-    from datetime import datetime
-
     from evergreen_groups.audit.findings import GroupFinding, PatronFinding
     from evergreen_groups.audit.limit_bounds import LimitBounds
     from evergreen_groups.gateway import Gateway

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
@@ -10,8 +12,6 @@ from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
-    from decimal import Decimal
 
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import Penalty

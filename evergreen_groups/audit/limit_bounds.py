@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from evergreen_groups.limits import Limits, ResolvedLimit
 
 

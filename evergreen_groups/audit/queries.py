@@ -6,15 +6,13 @@ Shape and cost were measured (``audit-005``, ``audit-012``, ``audit-014``, ``aud
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 from evergreen_groups.groups import GroupRange, Query, has_member
 from evergreen_groups.policy import Comparison, Limit
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from datetime import datetime
 
 # A penalty with a stop date in the future still blocks; archived ones stay in the table (pcrud-072).
 _IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
 from evergreen_groups.errors import ConfigurationError, PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     from evergreen_groups.changes.planner import Planner
     from evergreen_groups.groups import Card
 

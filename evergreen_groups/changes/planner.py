@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,8 +23,6 @@ from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import Card, MembershipReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member
 

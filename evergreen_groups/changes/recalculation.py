@@ -5,8 +5,9 @@ A block that staff set is never removed: whoever has one that a recalculation mi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
@@ -26,10 +27,6 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PATRON_EXCEEDS_FINES, PenaltyRow, read_fines_penalties, rows_in_force, set_by_ils
 from evergreen_groups.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 _ACTION = "recalculate"
 _METHOD = "open-ils.actor.user.penalties.update_at_home"

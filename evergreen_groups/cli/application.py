@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 import click
 
 from evergreen_groups import __version__, exit_status
+from evergreen_groups.cli.streams import give_up_standard_output, prepare_standard_streams
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import LOG_FORMATS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
 
 COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
@@ -114,6 +112,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave with its exit status (``exit_codes``)."""
+    prepare_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
 
@@ -134,11 +133,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _emit_error(str(error), error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
-        # Whoever read the output has gone (`| head`); nothing more can be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_standard_output()  # whoever read the output has gone (`| head`)
         status = exit_status.FAILED
     except OSError as error:
-        _emit_error(f"cannot read or write: {error.strerror or error}")
+        give_up_standard_output()  # what is left of it would fail again at exit
+        _emit_error(f"cannot read or write: {error.strerror or type(error).__name__}")
+        status = exit_status.FAILED
+    except Exception as error:  # a mistake of ours; nobody is to see a traceback, and what it says may be of patrons
+        _report(error)
         status = exit_status.FAILED
     return status if isinstance(status, int) else exit_status.DONE
 
@@ -148,6 +150,13 @@ def _emit_error(message: str, code: str = "") -> None:
     from evergreen_groups.cli import logs
 
     logs.emit(message, error=True, code=code)
+
+
+def _report(error: Exception) -> None:
+    """Write one line about something unforeseen, and its kind and place, but not its words, into the log."""
+    from evergreen_groups.cli import logs
+
+    logs.report_unforeseen(error)
 
 
 def _show(problem: click.ClickException) -> None:

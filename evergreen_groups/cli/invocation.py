@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,8 +18,6 @@ from evergreen_groups.settings import MailSettings, Settings, load
 from evergreen_groups.state import find_state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.client import Client
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.nightly import Rendered

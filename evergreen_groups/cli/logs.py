@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import traceback
 from datetime import UTC, datetime
 
 import click
@@ -15,6 +17,7 @@ import click
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _PACKAGE = "evergreen_groups"
 _CODE = "code"
+_MOST_FRAMES = 30
 
 
 class _OneLine(logging.Formatter):
@@ -82,6 +85,37 @@ def format_line(message: str, *, error: bool = False, code: str = "") -> str:
     record = logging.LogRecord(_PACKAGE, level, __file__, 0, line, None, None)
     setattr(record, _CODE, code)
     return _JsonLine().format(record)
+
+
+def report_unforeseen(error: Exception) -> None:
+    """Report a mistake of ours in one line with a number, by which the place is found in the log.
+
+    What the exception says is written nowhere: it may be about patrons. The log has its kind and the lines that led
+    there, as an event where events are JSON, else with ``-v``.
+    """
+    number = os.urandom(4).hex()
+    emit(
+        f"something unforeseen went wrong (report {number}); "
+        "report it with what -v says about the place, or see the log",
+        error=True,
+        code="unforeseen",
+    )
+    level = logging.ERROR if as_json() else logging.INFO
+    logging.getLogger(f"{_PACKAGE}.unforeseen").log(level, "report %s: %s", number, _way_to(error))
+
+
+def _way_to(error: BaseException) -> str:
+    """The kind of an exception and of what it came from, each with the lines that led there; nothing that they say."""
+    path, seen = [], set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        frames = [
+            f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in traceback.walk_tb(cause.__traceback__)
+        ]
+        path.append(f"{type(cause).__name__} at {' > '.join(frames[-_MOST_FRAMES:]) or '?'}")
+        cause = cause.__cause__ or cause.__context__
+    return "; from ".join(path)
 
 
 def _origin(record: logging.LogRecord) -> str:

@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import click
 
 from evergreen_groups.cli.application import cli
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _WIDTH = 88
 

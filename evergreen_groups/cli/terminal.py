@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from evergreen_groups.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _UNSET_WIDTH = 100
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,6 @@ from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
 from evergreen_groups.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 

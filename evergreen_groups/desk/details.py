@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from evergreen_groups.limits import Limits
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.policy import Limit
     from evergreen_groups.settings import PolicySettings

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from decimal import Decimal
 
 from evergreen_groups.errors import not_visible
 from evergreen_groups.gateway import Gateway, Record
@@ -24,10 +25,6 @@ from evergreen_groups.ils import read_fines_of_oneself, read_own_fines
 from evergreen_groups.limits import ReferenceData, decide_all
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Decision
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from decimal import Decimal
 
 _DECIDING = ("id", "profile", "home_ou")
 

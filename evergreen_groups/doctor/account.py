@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ from evergreen_groups.limits import Limits
 from evergreen_groups.settings import passwords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import (
     ConfigurationError,
@@ -22,10 +23,6 @@ from evergreen_groups.errors import (
     UnreachableError,
     filled,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 

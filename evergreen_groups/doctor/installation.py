@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from evergreen_groups.connect import connect
 from evergreen_groups.errors import ConfigurationError
@@ -12,11 +15,6 @@ from evergreen_groups.gateway import TOKEN, Address, Gateway, Record, RetryPolic
 from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
 from evergreen_groups.settings import Settings, load, passwords
 from evergreen_groups.state import find_state_directory
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-    from types import TracebackType
 
 TIMEOUT = 20
 """How many seconds a call may take here: who looks is waiting. The jobs themselves wait as long as is configured."""

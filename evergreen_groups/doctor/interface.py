@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.installation import TIMEOUT, Subject
@@ -19,8 +20,6 @@ from evergreen_groups.errors import (
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.gateway import Gateway
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,8 +13,6 @@ from urllib.parse import urlsplit
 import requests.utils
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
     from evergreen_groups.gateway import Address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,6 @@ from evergreen_groups.mail import Mailer
 from evergreen_groups.state import RunOutcome, run_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
     from evergreen_groups.settings import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.finding import Finding, FindingMaker
@@ -9,8 +10,6 @@ from evergreen_groups.doctor.requirements import PERMISSIONS, VIEW_USER, Need, P
 from evergreen_groups.ils import OrgUnits, held_at
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
     from evergreen_groups.doctor.installation import Subject
 
 _MOST_PROFILES = 10_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,6 @@ from evergreen_groups.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
     from evergreen_groups.gateway import Gateway

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import Recalculator, StepState
@@ -11,8 +12,6 @@ from evergreen_groups.errors import DataError, EventError, EvergreenGroupsError,
 from evergreen_groups.events.log import AuditTrail
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evergreen_groups.desk import SummaryReader
     from evergreen_groups.gateway import Gateway
 

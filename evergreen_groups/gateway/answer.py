@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from evergreen_groups.errors import (
     CollisionError,
@@ -24,13 +23,11 @@ from evergreen_groups.errors import (
     UnexpectedAnswerError,
 )
 from evergreen_groups.gateway import wire
+from evergreen_groups.gateway.result import Expect, Result
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Call
 
-
-Expect = Literal["one", "optional", "many"]
-"""How many results a method promises: exactly one, one or nothing (``null`` isn't sent), or any number."""
 
 _NO_SESSION_NUMBER = 1001
 # On Redis the bus says so itself (errors-001); on XMPP the message comes back undelivered (3.12/releases-060).
@@ -39,23 +36,6 @@ _SESSION_OVER = "the session has ended, or there never was one"
 _LOG_IN = "log in again"
 _CHECK_ADDRESS = "check the address"
 _URL = "gateway.url"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Result:
-    """What a call gave.
-
-    ``value`` is the result itself (``expect="one"``), the result or None (``"optional"``), or the list of all
-    results (``"many"``), in wire form: numbers with a point are ``Decimal``, fieldmapper objects are not decoded yet.
-    ``raw`` is the beginning of the answer's text with tokens blanked; ``size`` is the answer's length in bytes.
-    """
-
-    value: Any
-    raw: str
-    size: int
-
-    def __repr__(self) -> str:
-        return f"Result({self.size} bytes)"
 
 
 class Answer:
@@ -97,7 +77,7 @@ class Answer:
         if expect != "many":
             value = payload[0] if payload else None
         self._raise_events(value)
-        return Result(value, self._raw, len(self._body))
+        return Result(value, self._raw, len(self._body), self._call)
 
     def _payload(self) -> list[Any]:
         envelope = self._envelope()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 import threading
 import time
 from contextvars import ContextVar
@@ -17,8 +18,6 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 if TYPE_CHECKING:
-    import socket
-
     from _typeshed import WriteableBuffer
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evergreen_groups.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
 from evergreen_groups.gateway.address import Address
-from evergreen_groups.gateway.answer import Answer, Expect, Result
+from evergreen_groups.gateway.answer import Answer
 from evergreen_groups.gateway.call import IDL_CALL, Call, form
 from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from evergreen_groups.gateway.idl import Idl
+    from evergreen_groups.gateway.result import Expect, Result
 
 log = logging.getLogger("evergreen_groups.gateway")
 

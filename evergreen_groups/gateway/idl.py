@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from lxml import etree
 
 from evergreen_groups.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 IDL_LIMIT = 16 * 1024 * 1024
 """A larger IDL, in bytes, is refused; Evergreen's has about 1.1 million."""

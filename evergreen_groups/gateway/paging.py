@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,8 +14,6 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
     from evergreen_groups.gateway.idl import Class
 
 # 20,000 whole au rows, about 10 MB, got stuck: the service logs a JSON error, the caller waits 60 s for a 408.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,6 @@ from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decoder_of, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from evergreen_groups.gateway.idl import Class, Idl
 
 _set = object.__setattr__  # records refuse their own
@@ -196,6 +195,20 @@ def _encode(value: Any, datatype: str) -> Any:
     if isinstance(value, list | tuple):
         return [_encode(item, datatype) for item in value]
     return encode(value, datatype)
+
+
+def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
+    """Return the values of each row. Raises DataError where one isn't an object of the class."""
+    try:
+        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
+            return [row["__p"] for row in rows]
+    except (TypeError, KeyError):
+        pass
+    raise DataError(
+        "a search for {name} gave something else than {name} records",
+        code="rows-of-another-class",
+        values={"name": class_id},
+    )
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:

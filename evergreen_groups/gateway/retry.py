@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import ssl
+import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from evergreen_groups.errors import (
     CutOffError,
@@ -17,10 +19,6 @@ from evergreen_groups.errors import (
     TransportError,
     UnreachableError,
 )
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator
 
 log = logging.getLogger("evergreen_groups.gateway")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -14,8 +15,6 @@ from evergreen_groups.groups.reader import make_members
 from evergreen_groups.ils import OrgUnits, read_own_fines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-
     from evergreen_groups.gateway import Gateway
 
 _FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)

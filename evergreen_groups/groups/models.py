@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from decimal import Decimal
-
     from evergreen_groups.groups.hidden_members import HiddenMembers
     from evergreen_groups.groups.patrons import Patron
     from evergreen_groups.policy import Decision, Limit

@@ -6,12 +6,10 @@ group, as a hashed filter that the database applies before it asks for permissio
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from decimal import Decimal
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 Query = dict[str, Any]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,6 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Decision, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from decimal import Decimal
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access, OrgUnits
 

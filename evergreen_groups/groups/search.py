@@ -9,8 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from evergreen_groups.errors import ServerError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
@@ -18,9 +19,6 @@ from evergreen_groups.groups.patrons import PATRON_FIELDS, PatronRow
 from evergreen_groups.groups.queries import GroupRange, HighFines, Query
 from evergreen_groups.money import NOTHING
 from evergreen_groups.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 logger = logging.getLogger(__name__)
 

@@ -8,16 +8,14 @@ among the rows nobody is hidden; without it, somebody may be.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, Record, columns
 from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow
 from evergreen_groups.ils import OrgUnit
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 MOST_MEMBERS = 5_000
 """A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""

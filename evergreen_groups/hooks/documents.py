@@ -6,11 +6,10 @@ strings with two places.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from evergreen_groups.desk import BlockDecision, PatronSummary
     from evergreen_groups.events import EventOutcome
     from evergreen_groups.groups import Group, Member

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.money import NOTHING
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
 
 Scope = frozenset[int] | None
 """The ids of the org units whose transactions count, None for those of everywhere."""
@@ -46,8 +43,11 @@ def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
     """What the session's own user owes anywhere, None without an open transaction (``patrons-070``)."""
     method = "open-ils.actor.user.fines.summary"
     # An empty payload, for a null result, where nothing is open (patrons-056).
-    answer = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional").value
-    owed: Decimal | None = None if answer is None else gateway.decode(answer).balance_owed
+    result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
+    if result.value is None:
+        return None
+    with result.understood("a summary of fines"):
+        owed: Decimal | None = gateway.decode(result.value).balance_owed
     return owed
 
 

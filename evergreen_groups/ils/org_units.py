@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-
     from evergreen_groups.gateway import Gateway
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,8 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
 

@@ -6,15 +6,15 @@ summed.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.ils.accounts import account_of_session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
 
 VIEW_USER = "VIEW_USER"
@@ -56,7 +56,7 @@ class Access:
         # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
         if root in granted:
             return cls(frozenset(every), ())
-        session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
+        session = account_of_session(gateway)
         if not _denied(gateway, session.id, root, VIEW_USER):
             return cls(frozenset(every), ())
         visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
@@ -90,7 +90,7 @@ def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -
     """
     granted = _granted(gateway, permissions)
     every = frozenset(unit.id for unit in org_units)
-    user = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value).id
+    user = account_of_session(gateway).id
 
     def held(permission: str) -> frozenset[int]:
         if org_units.root.id in granted[permission]:
@@ -103,23 +103,26 @@ def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -
 def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
     """The highest org units at which the account has each permission through its work org units."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
-    answer = gateway.call("open-ils.actor", method, TOKEN, list(permissions)).value
-    return {permission: list(answer[permission]) for permission in permissions}
+    result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
+    answer = result.mapping()
+    with result.understood("a list of org units for each permission"):
+        return {permission: [int(org_unit) for org_unit in answer[permission]] for permission in permissions}
 
 
 def _denied(gateway: Gateway, user: int, org_unit: int, permission: str) -> bool:
     answer = gateway.call("open-ils.actor", "open-ils.actor.user.perm.check", TOKEN, user, org_unit, [permission])
     # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057).
-    return bool(answer.value)
+    return bool(answer.listing())
 
 
 def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
     """Where the permission is missing: in one call, or one for each org unit on a server without that method."""
     method = "open-ils.actor.user.perm.check.multi_org"
     try:
-        pairs = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission]).value
+        result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission])
     except MethodNotFoundError:
         verdicts = gateway.map(lambda org_id: _denied(gateway, user, org_id, permission), org_ids)
         return {org_id for org_id, denied in zip(org_ids, verdicts, strict=True) if denied}
     # Pairs of org unit and missing permission (releases-054).
-    return {int(org_id) for org_id, _permission in pairs}
+    with result.understood("a list of org units and permissions"):
+        return {int(org_id) for org_id, _permission in result.listing()}

@@ -6,16 +6,15 @@ Source: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from decimal import Decimal
-
     from evergreen_groups.ils.org_units import OrgUnits
     from evergreen_groups.ils.profiles import Profiles
 
@@ -52,7 +51,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
         DataError: the setting names something else than a penalty's id.
     """
     try:
-        answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, _OVERRIDE).value
+        answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, _OVERRIDE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
     except MethodNotFoundError:
         values = _one_by_one(gateway, [unit.id for unit in org_units])
@@ -67,8 +66,9 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
 
 def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
     def value(org_id: int) -> Any:
-        found = gateway.call(_SERVICE, _FOR_ONE, org_id, [_OVERRIDE], TOKEN).value
-        return (found.get(_OVERRIDE) or {}).get("value")
+        result = gateway.call(_SERVICE, _FOR_ONE, org_id, [_OVERRIDE], TOKEN)
+        with result.understood("the values of settings"):
+            return (result.mapping().get(_OVERRIDE) or {}).get("value")
 
     return dict(zip(org_ids, gateway.map(value, org_ids), strict=True))
 
@@ -132,7 +132,10 @@ class ThresholdReader:
     def __init__(self, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]) -> None:
         self._gateway = gateway
         self._thresholds = Thresholds((), penalties, org_units, profiles)
-        permitted = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW]).value.get(_VIEW) or ()
+        result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW])
+        permitted = result.mapping().get(_VIEW) or []
+        if not isinstance(permitted, list):
+            raise result.unexpected("a list of org units for each permission")
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
         # missed makes somebody's limit another.
         self._complete = org_units.root.id in permitted
@@ -155,7 +158,9 @@ class ThresholdReader:
         """
         if not self._complete and home_library not in self._libraries:
             # The permission counts at the library asked about: refused for any other than one's own (settings-024).
-            records = self._gateway.decode(self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library).value)
-            self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
+            result = self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library)
+            with result.understood("a list of thresholds"):
+                records = self._gateway.decode(result.listing())
+                self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
             self._libraries.add(home_library)
         return self._thresholds.find(profile, home_library)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import read_fines_within
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from decimal import Decimal
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.limits.limits import ResolvedLimit
     from evergreen_groups.policy import Decision

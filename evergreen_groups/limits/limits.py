@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from evergreen_groups.ils import OrgUnits, Profiles, ThresholdReader, Thresholds, read_fines_penalties
@@ -11,9 +13,6 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Comparison, Decision, Limit, LimitRule, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from decimal import Decimal
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import OrgUnits, granted_at
+from evergreen_groups.ils import OrgUnits, account_of_session, granted_at
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 
 # Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
@@ -49,8 +48,7 @@ class ReferenceData:
         def read() -> int:
             # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session
             # alive.
-            answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
-            return int(gateway.decode(answer).id)
+            return int(account_of_session(gateway, prolong=False).id)
 
         return self._users.get(_key(gateway), read)
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 import smtplib
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from email.message import EmailMessage
+from pathlib import Path
 
 from evergreen_groups.errors import ConfigurationError, MailServerError
 from evergreen_groups.mail.mail_server import MailServer
 from evergreen_groups.mail.spool import Spool
 from evergreen_groups.settings import MailSettings, mail_password
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from email.message import EmailMessage
-    from pathlib import Path
 
 log = logging.getLogger("evergreen_groups.mail")
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, NoReturn, Self
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import DeadlineError
-
-if TYPE_CHECKING:
-    from types import FrameType, TracebackType
 
 _GRACE = 30.0
 CUT_OFF = "the run did not end at its deadline, and was cut off"
@@ -40,8 +38,9 @@ class Deadline:
     def __enter__(self) -> Self:
         # A signal, for nothing else gets the main thread out of a system call that doesn't come back.
         self._before = signal.signal(signal.SIGALRM, self._expired)
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
         self._last_resort.start()
+        # Last, for the alarm has to find the block: one that came before it would be nobody's to catch.
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
         return self
 
     def __exit__(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from email.message import EmailMessage
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -17,10 +20,6 @@ from evergreen_groups.render.report import LetterOptions, html_letter, plain_let
 from evergreen_groups.report import for_libraries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from email.message import EmailMessage
-    from pathlib import Path
-
     from evergreen_groups.report import Report
     from evergreen_groups.settings import MailSettings
 

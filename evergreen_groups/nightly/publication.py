@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import date
+from pathlib import Path
 
 from evergreen_groups.formats import output_format, require
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import render_bytes
 from evergreen_groups.report import Report, by_library, libraries
-from evergreen_groups.state import LATEST, create, new_edition
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
-    from pathlib import Path
+from evergreen_groups.state import LATEST, new_edition
 
 DEFAULT_FORMATS = ("html", "csv", "json")
 
@@ -64,11 +61,11 @@ def publish(
             files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
                 progress("writing files", position, len(parts) * len(formats))
-                with create(edition / name) as stream:
+                with edition.create(name) as stream:
                     render_bytes(part, format, stream, details=details, bom=bom)
             entries.append(IndexedLibrary(library, part, files))
         progress("writing files", len(parts) * len(formats), len(parts) * len(formats))
-        with create(edition / INDEX) as stream:
+        with edition.create(INDEX) as stream:
             write_index(report, entries, stream)
     return Publication(
         directory=directory / day.isoformat(),

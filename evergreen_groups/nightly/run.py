@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import exit_status
@@ -16,10 +19,6 @@ from evergreen_groups.report import WAIT, History, build_report, look_up_cleared
 from evergreen_groups.state import RunOutcome, RunStatus, report_lock, run_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from email.message import EmailMessage
-    from pathlib import Path
-
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.mail import Mailer
     from evergreen_groups.nightly.environment import ReportEnvironment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.changes import (
@@ -25,8 +26,6 @@ from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.wording import counted, local_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from evergreen_groups.audit import PatronFinding
     from evergreen_groups.changes import PlanWarning
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from rich.cells import cell_len
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render.safe_text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 Row = TypeVar("Row")
 Value = str | int | Decimal | None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from itertools import islice
@@ -20,9 +22,6 @@ from evergreen_groups.render import wording
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from decimal import Decimal
-
     from jinja2 import Environment
     from markupsafe import Markup
 

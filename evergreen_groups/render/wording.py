@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING, amount
@@ -9,7 +10,6 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from decimal import Decimal
 
     from evergreen_groups.groups import Group

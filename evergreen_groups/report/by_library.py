@@ -8,6 +8,7 @@ brings there, and the notes, which every part keeps, name it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from evergreen_groups.ils import shortnames_upwards
 from evergreen_groups.report.models import Report, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
     from evergreen_groups.groups import Group
 
 

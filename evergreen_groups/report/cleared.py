@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -16,8 +17,6 @@ from evergreen_groups.policy import Limit
 from evergreen_groups.report.models import GroupChange, Present, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from evergreen_groups.gateway import Gateway
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import OrgUnit, shortnames_upwards
@@ -11,10 +14,6 @@ from evergreen_groups.money import NOTHING
 from evergreen_groups.report.models import ChangeKind, Changes, GroupChange, Report, RunTotals
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-    from datetime import datetime
-    from decimal import Decimal
-
     from evergreen_groups.groups import Group
 
 

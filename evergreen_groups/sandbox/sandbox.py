@@ -8,8 +8,11 @@ True
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.data import fill, load
@@ -17,11 +20,6 @@ from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
 from evergreen_groups.sandbox.http import SandboxServer
 from evergreen_groups.sandbox.services import orgs_where, releases
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-    from types import TracebackType
 
 __all__ = ["Account", "Sandbox"]
 

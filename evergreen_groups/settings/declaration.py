@@ -7,16 +7,15 @@ section in :mod:`evergreen_groups.settings.sections`, and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.settings.values import NotAllowedError
+from evergreen_groups.settings.kind import NotAllowedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from evergreen_groups.settings.values import Kind
+    from evergreen_groups.settings.kind import Kind
 
 _SETTING, _HELP = "setting", "help"
 Value = TypeVar("Value")

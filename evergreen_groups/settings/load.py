@@ -7,6 +7,7 @@ errors that name the key, the value and what is allowed.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ from evergreen_groups.settings.declaration import declared_sections, with_values
 from evergreen_groups.settings.sections import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evergreen_groups.settings.declaration import Setting
 
 CONFIG_VARIABLE = "EVERGREEN_GROUPS_CONFIG"
@@ -79,9 +78,10 @@ def _read(path: Path) -> dict[str, Any]:
             code="configuration-unreadable",
             values={"path": path, "reason": error.strerror},
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of bad syntax, of a number of thousands of digits, of deep nesting
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
         raise ConfigurationError(
-            "{path}: not valid TOML: {reason}", code="configuration-invalid", values={"path": path, "reason": error}
+            "{path}: not valid TOML: {reason}", code="configuration-invalid", values={"path": path, "reason": reason}
         ) from error
 
 

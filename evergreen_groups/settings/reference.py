@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from evergreen_groups.settings.declaration import declared_sections, section_help
@@ -14,8 +15,6 @@ from evergreen_groups.settings.sections import Settings
 from evergreen_groups.settings.toml import as_toml, default_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.settings.declaration import Setting
 
 _HEAD = """\

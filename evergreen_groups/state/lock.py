@@ -11,16 +11,14 @@ import fcntl
 import json
 import os
 import time
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import BusyError, ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from evergreen_groups.state.own_files import directory_of, open_own
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = "the state directory must belong to the user who runs this"
@@ -56,18 +54,20 @@ class Holder:
 
 
 @contextmanager
-def hold(file: Path, doing: str, timeout: float = 0.0) -> Iterator[Holder]:
+def hold(file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
 
-    ``timeout`` is how many seconds to wait for whoever holds it.
+    ``timeout`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
+    it is in, where that has been opened already.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
-        ConfigurationError: the file can't be opened, or lies on a disk without locks.
+        ConfigurationError: the file can't be opened, isn't this user's own, or lies on a disk without locks.
     """
     try:
         # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
+            descriptor = open_own(file.name, os.O_RDWR | os.O_CREAT, parent)
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
@@ -106,8 +106,12 @@ def holder_of(file: Path) -> Holder | None:
         ConfigurationError: the file can't be read.
     """
     try:
-        with file.open("rb") as stream:
-            return _noted(stream.fileno())
+        with directory_of(file) as parent:
+            descriptor = open_own(file.name, os.O_RDONLY, parent, anybodys=True)
+        try:
+            return _noted(descriptor)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -146,8 +150,11 @@ def _note(descriptor: int, holder: Holder | None) -> None:
 def _noted(descriptor: int) -> Holder | None:
     try:
         note = json.loads(os.pread(descriptor, _NOTE_LIMIT, 0))
-        return Holder(note["pid"], datetime.fromisoformat(note["since"]).astimezone(), note.get("start_tick"))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        since = datetime.fromisoformat(note["since"]).astimezone()
+        if not isinstance(note["pid"], int):
+            return None
+        return Holder(note["pid"], since, note.get("start_tick"))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, g, request
@@ -17,8 +18,6 @@ from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import EXTENSION, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from evergreen_groups.settings import Settings

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.ils import account_of_session, library_of
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.overload import RateLimit
 from evergreen_groups.web.problems import ProblemError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -92,19 +90,14 @@ def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
 
 
 def _ask(gateway: Gateway) -> Caller:
-    # The last argument keeps a look from prolonging the session (oils_auth.c, oilsAuthSessionRetrieve).
-    answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
-    user = gateway.decode(answer)
-    # A session without a workstation has its home library there (auth-015), one with a workstation that one's library,
-    # as text (auth-004).
-    org_unit = int(user.ws_ou or user.home_ou)
-    return Caller(user.id, _missing(gateway, user.id, org_unit, [STAFF_LOGIN, VIEW_USER]))
+    user = account_of_session(gateway, prolong=False)
+    return Caller(user.id, _missing(gateway, user.id, library_of(user), [STAFF_LOGIN, VIEW_USER]))
 
 
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
     method = "open-ils.actor.user.perm.check"
     try:
-        denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).value
+        denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).listing()
     except PermissionDeniedError:
         return frozenset(permissions)
     # perm.check lists what is missing (auth-057, auth-059).

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
 from evergreen_groups.web.problems import ProblemError, unreachable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 # A bound on memory: whoever makes up keys without end pushes out the oldest.
 MOST_KEYS = 10_000

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -14,8 +15,6 @@ from urllib.parse import unquote
 from evergreen_groups.web.problems import ProblemError, no_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from werkzeug.datastructures import Headers
 
     from evergreen_groups.settings import Network

@@ -10,9 +10,10 @@ process: what has to outlive it is in the state directory, such as the audit tra
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from flask import Request, current_app
 
@@ -26,9 +27,6 @@ from evergreen_groups.web import problems
 from evergreen_groups.web.authorization import Admission, Caller
 from evergreen_groups.web.overload import Breaker, Slots
 from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 EXTENSION = "evergreen-groups"
 
@@ -163,4 +161,4 @@ class Service:
 
 def service() -> Service:
     """The service of the app at work."""
-    return cast("Service", current_app.extensions[EXTENSION])
+    return cast(Service, current_app.extensions[EXTENSION])

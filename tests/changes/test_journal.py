@@ -80,7 +80,7 @@ def test_nothing_is_written_down_for_a_few(journal: Journal) -> None:
     for _ in range(CLOSED_AT_ONCE - 1):
         begin(journal, StepState.DONE)
     journal.none_is_open(HERE)
-    assert journal._database.execute("SELECT count(*) FROM resolved").fetchone() == (0,)
+    assert journal._database.execute("SELECT count(*) FROM settled").fetchone() == (0,)
 
 
 def test_what_stays_open_is_found_however_long_the_journal_becomes(journal: Journal) -> None:

@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -222,7 +222,7 @@ class TestTheServer:
         with server(post, certificates) as port:
             result = Mailer(settings_for(port, certificates), SECRET, spool, pauses=()).deliver()
         assert (result.sent, result.queued) == (1, 1)
-        assert result.reason == "a mail that waits can't be read (No such file or directory)"
+        assert result.reason == "a mail that waits can't be read (it is a symbolic link)"
 
     def test_a_run_at_its_deadline_does_not_wait_for_a_server_that_has_stopped_to_answer(
         self, tmp_path: Path, spool: Spool, recent: datetime
@@ -277,6 +277,20 @@ class TestTheSpool:
         assert spool.drop_older(3650) == 0
         assert not leftover.exists()
         assert list(spool) == [kept]
+
+    def test_a_clock_that_is_decades_ahead_gives_no_mail_up(
+        self, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Ahead(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:
+                return datetime(2099, 1, 1, tzinfo=tz)
+
+        spool.add(mail_for("a@library.example"))
+        monkeypatch.setattr("evergreen_groups.mail.spool.datetime", Ahead)
+        assert spool.drop_older(14) == 0
+        assert len(list(spool)) == 1
+        assert "was a clock wrong?" in caplog.text
 
     def test_what_is_no_file_is_no_mail(self, spool: Spool) -> None:
         spool.add(mail_for("a@library.example"))

@@ -173,6 +173,18 @@ def test_a_run_after_a_long_pause_still_has_one_to_compare_with(directory: Path)
     assert recorded_runs(directory) == 1
 
 
+def test_a_clock_that_is_decades_ahead_for_a_night_throws_nothing_away(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(directory, *[report("30.00", night=night) for night in range(3)], keep_days=5)
+    for wrong in (26_000, 26_001):
+        record(directory, report("30.00", night=wrong), keep_days=5)
+        assert "was a clock wrong?" in caplog.text
+    assert recorded_runs(directory) == 5
+    record(directory, report("30.00", night=7), keep_days=5)
+    assert recorded_runs(directory) == 4, "what is too old by the right clock goes, what is to come stays"
+
+
 def test_a_clock_that_was_set_back_does_not_change_which_run_was_the_last(directory: Path) -> None:
     record(directory, report("30.00", night=9), report("31.00", night=1))
     found = compare(directory, report("31.00", night=2))

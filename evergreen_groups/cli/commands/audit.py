@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,12 +19,10 @@ from evergreen_groups.cli import (
     standard_output,
     with_given,
 )
-from evergreen_groups.formats import AUDIT_FORMATS, format_of_file
+from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
@@ -76,11 +75,12 @@ def audit_command(
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
     session: Invocation = context.obj
+    format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     criteria = AuditCriteria(orgs=orgs, limit=one_limit(with_given(context, session.settings)))
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, output_format or format_of_file(output, AUDIT_FORMATS) or "table", output)
+        _write(audit, format_name, output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
@@ -123,7 +123,7 @@ def _status(outcome: Recalculations) -> int:
 
     if outcome.stopped is not None:
         logs.emit(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
-        return exit_status.for_error(outcome.stopped)
+        return exit_status.for_interruption(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
     failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)
     return max(statuses, default=exit_status.FAILED if failed else exit_status.DONE)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from evergreen_groups import exit_status
-from evergreen_groups.cli import Invocation, logs
+from evergreen_groups.cli import ENTRY_NUMBER, Invocation, logs
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Plan, PlanOutcome
@@ -67,7 +67,7 @@ def _status(outcome: PlanOutcome) -> int:
     """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
     if outcome.stopped is not None:
         logs.emit(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
-        return exit_status.for_error(outcome.stopped)
+        return exit_status.for_interruption(outcome.stopped)
     if outcome.done:
         return exit_status.DONE
     statuses = [exit_status.for_error(step.error) for step in outcome.steps if step.error is not None]
@@ -145,7 +145,7 @@ def batch_command(session: Invocation, file: Path, yes: bool, dry_run: bool) -> 
 
 
 @click.command("undo")
-@click.argument("entry", type=click.IntRange(min=1))
+@click.argument("entry", type=ENTRY_NUMBER)
 @_agreement
 @click.pass_obj
 def undo_command(session: Invocation, entry: int, yes: bool, dry_run: bool) -> int:

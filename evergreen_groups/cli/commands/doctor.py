@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -14,8 +15,6 @@ from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, standard_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.doctor import Finding, Subject
 
 

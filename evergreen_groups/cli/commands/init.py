@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from evergreen_groups.cli import Invocation, logs, setting_options
 from evergreen_groups.settings import load
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @click.command("init")

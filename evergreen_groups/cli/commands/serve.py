@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -16,9 +18,6 @@ from evergreen_groups.cli import Invocation, setting_options, with_given
 from evergreen_groups.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from types import FrameType
-
     from evergreen_groups.sandbox import Sandbox
     from evergreen_groups.settings import Settings
     from evergreen_groups.web import Server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
@@ -10,8 +11,6 @@ from evergreen_groups.render import harmless
 from evergreen_groups.render.audit.wording import describe_penalty, describe_reason, explanation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.audit import Audit
     from evergreen_groups.groups import Member
 

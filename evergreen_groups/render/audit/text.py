@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.render import CONFIDENTIAL, local_time, printable
@@ -17,8 +18,6 @@ from evergreen_groups.render.audit.wording import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from evergreen_groups.audit import Audit, GroupFinding, PatronFinding
 
 

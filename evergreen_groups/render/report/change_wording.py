@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from evergreen_groups.money import amount
 from evergreen_groups.render import counted, local_time, printable
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 UNCERTAIN = "not certain: what hidden members owe, or owed, is not known"
 CLEARED = "No longer listed"

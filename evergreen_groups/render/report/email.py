@@ -5,6 +5,7 @@ There is no name of a patron in it unless that is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -15,8 +16,6 @@ from evergreen_groups.render.report.change_wording import compared, counts, sinc
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from evergreen_groups.groups import Group
 
 _MOST = 10

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import plain_amount
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.policy import Limit
 

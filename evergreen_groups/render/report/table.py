@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
@@ -53,8 +54,6 @@ from evergreen_groups.render.report.table_layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from rich.style import Style
 
     from evergreen_groups.groups import Group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,8 +14,6 @@ from evergreen_groups.render.report.change_wording import cleared_lead, cleared_
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from rich.segment import Segment
 
     from evergreen_groups.groups import Group, Member

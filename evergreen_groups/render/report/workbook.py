@@ -7,6 +7,7 @@ formula or a link, and no barcode loses its zeros. It needs xlsxwriter, which th
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
@@ -31,8 +32,6 @@ from evergreen_groups.render.report.change_wording import CLEARED, compared, rem
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from evergreen_groups.groups import Group, Member
 
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "over"}

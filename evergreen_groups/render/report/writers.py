@@ -6,6 +6,7 @@ The module of a format is imported when it is asked for, so that a command that 
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
@@ -13,8 +14,6 @@ from evergreen_groups.formats import TEXT_FORMATS, OutputFormat, output_format
 from evergreen_groups.state import write_bytes_atomically
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from evergreen_groups.report import Report
 
 FORMATS = TEXT_FORMATS

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.data import population
 from evergreen_groups.sandbox.database import VIEWS, BadValueError, StoredClass, idl_classes, to_storage
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 _NEXT = re.compile(r"\D(\d+)$")
 BILLING_SEQUENCE = "money.billing_id_seq"
@@ -47,9 +45,11 @@ def read(path: Path | None) -> dict[str, Any]:
             code="dataset-not-read",
             values={"path": path, "reason": error.strerror},
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(
-            "dataset {path} is not JSON: {reason}", code="dataset-not-json", values={"path": path, "reason": error}
+            "dataset {path} is not JSON: {reason}",
+            code="dataset-not-json",
+            values={"path": path, "reason": error if isinstance(error, ValueError) else "nested too deeply"},
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("au"), list):
         raise ConfigurationError(
@@ -67,7 +67,15 @@ def load(connection: sqlite3.Connection, path: Path | None, patrons: int = 0) ->
         ConfigurationError: the file can't be read, or a row doesn't fit its class.
     """
     content = read(path)
-    fill(connection, content)
+    try:
+        fill(connection, content)
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, sqlite3.Error) as error:
+        raise ConfigurationError(
+            "dataset {path} has another shape than it should ({reason})",
+            advice="compare it with the built-in one",
+            code="dataset-of-another-shape",
+            values={"path": path or "(built in)", "reason": type(error).__name__},
+        ) from error
     if patrons:
         population.add(connection, patrons)
         set_sequences(connection, {})

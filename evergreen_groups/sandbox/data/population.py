@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator
 
 ALONE = 0.4
 FAMILY_SIZES = (2, 3, 4, 5, 6, 7)

@@ -6,13 +6,11 @@ The facts there are those of Evergreen's ``fm_IDL.xml``: fields in order, links,
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from typing import Any
 
 FLAGS = ("isnew", "ischanged", "isdeleted")
 _INTEGER_DATATYPES = {"id", "int", "link", "org_unit", None}

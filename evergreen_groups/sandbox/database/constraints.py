@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.database.values import BadValueError, to_storage
 from evergreen_groups.sandbox.services import Die
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evergreen_groups.sandbox.database.classes import StoredClass
     from evergreen_groups.sandbox.database.store import Store
 

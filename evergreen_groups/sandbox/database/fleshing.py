@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.sandbox.database.classes import idl_classes, wire_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from evergreen_groups.sandbox.database.store import Row, Store
 
 

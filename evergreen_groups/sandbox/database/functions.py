@@ -8,17 +8,15 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import sqlite3
 import string
 import unicodedata
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evergreen_groups.sandbox.database.values import interval_seconds
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable
 
 _TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _TO_UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)

@@ -1,7 +1,5 @@
 """The sandbox's state: an SQLite database with a table for each class of the IDL.
 
-It is one module because who reads, who writes and what the fresh state is all depend on the same connections.
-
 It is one module because a store is one object: reading, writing, sequences and passwords share its connections
 and its one lock.
 """

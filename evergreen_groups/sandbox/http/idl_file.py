@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from lxml import etree
 
 from evergreen_groups.sandbox.database import Retrieve, StoredClass, idl_classes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _BASE = "http://opensrf.org/spec/IDL/base/v1"
 _PERSIST = "http://open-ils.org/spec/opensrf/IDL/persistence/v1"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import socket
+import sqlite3
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from socketserver import TCPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from evergreen_groups.sandbox.database import Store, now
@@ -17,11 +20,6 @@ from evergreen_groups.sandbox.demo_desk import DemoDesk, Request
 from evergreen_groups.sandbox.http.idl_file import fm_idl
 from evergreen_groups.sandbox.http.wire import json_answer, parse_json, parse_xml, xml_answer
 from evergreen_groups.sandbox.services import CallContext, Failure, Sessions, dispatch, registry, releases
-
-if TYPE_CHECKING:
-    import socket
-    import sqlite3
-    from collections.abc import Callable
 
 GATEWAY, IDL, RESET = "/osrf-gateway-v1", "/reports/fm_IDL.xml", "/sandbox/reset"
 GREATEST_BODY = 10 * 1024 * 1024

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evergreen_groups.sandbox.database import BadValueError, interval_seconds, now, timestamp_text, to_storage
 from evergreen_groups.sandbox.query.frames import MalformedError, QueryError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _RANGES = {"integer": 2**31, "bigint": 2**63}
 _SPECIAL_TIMES = {"infinity": "~", "-infinity": "", "epoch": "1970-01-01T00:00:00+0000"}

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from evergreen_groups.sandbox.query import calls, predicates
 from evergreen_groups.sandbox.query.frames import Expression, Frame, QueryError, Source, quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _TERM = re.compile(
     r'\s*(?:(?P<function>[a-z_.]+)\(\s*)?(?:"?(?P<alias>\w+)"?\.)?"?(?P<column>\w+)"?\s*(?P<close>\))?'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,6 @@ from evergreen_groups.sandbox.services.permissions import allowed
 from evergreen_groups.sandbox.services.registry import CallContext, Failure, method, method_exception
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from evergreen_groups.sandbox.database import Row, Store
 
 SERVICE = "open-ils.auth"

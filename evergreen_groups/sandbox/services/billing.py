@@ -5,8 +5,9 @@ What the database's triggers do there is done here in Python: the summary of a t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evergreen_groups.sandbox.database import Store, timestamp_text, wire_object
 from evergreen_groups.sandbox.services.actor import recalculate
@@ -15,9 +16,6 @@ from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event
 from evergreen_groups.sandbox.services.perl import text
 from evergreen_groups.sandbox.services.permissions import allowed
 from evergreen_groups.sandbox.services.registry import CallContext, Die, method
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SERVICE = "open-ils.circ"
 

@@ -5,17 +5,15 @@ The rules are those of ``OpenILS/Application/Flattener.pm``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evergreen_groups.sandbox.database import StoredClass, StoredLink, Visibility, idl_classes, to_wire
 from evergreen_groups.sandbox.query import QueryError, subquery
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, perl_event
 from evergreen_groups.sandbox.services.pcrud import Reader
 from evergreen_groups.sandbox.services.registry import CallContext, Die, Failure, method
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 FLATTENER = "OpenILS/Application/Flattener.pm"
 

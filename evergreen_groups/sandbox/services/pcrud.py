@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from evergreen_groups.sandbox.database import (
     EVERYTHING,
@@ -17,9 +18,6 @@ from evergreen_groups.sandbox.database import (
 from evergreen_groups.sandbox.query import Frame, QueryError, Search, Source, count, run_search
 from evergreen_groups.sandbox.services import releases
 from evergreen_groups.sandbox.services.registry import CallContext, method, method_exception
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 SERVICE = "open-ils.pcrud"
 DEEPEST_FLESH = 100

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,6 @@ from evergreen_groups.sandbox.services import permissions, releases
 from evergreen_groups.sandbox.services.ils_events import EventAnswer, no_session, permission_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
-
     from evergreen_groups.sandbox.services.sessions import SandboxSession, Sessions
 
 PERL_PACKAGES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from heapq import nlargest
@@ -10,8 +11,6 @@ from typing import TYPE_CHECKING
 from evergreen_groups.money import NOTHING, amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from evergreen_groups.groups import Group
     from evergreen_groups.report import RunTotals
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -10,8 +11,6 @@ from evergreen_groups.render.report.page.shared_values import shared_values
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from evergreen_groups.report import Library, Report
 
 _KINDS = (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.CLEARED)

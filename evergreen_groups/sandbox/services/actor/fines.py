@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evergreen_groups.sandbox.database import Row, amount_text, flesh, wire_object
 from evergreen_groups.sandbox.services import CallContext, Editor, as_compared, is_true, method, number, text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SERVICE = "open-ils.actor"
 

@@ -6,7 +6,8 @@ Most need no session. Those that go through ``open-ils.storage`` write numbers a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from evergreen_groups.sandbox.database import Row, Store, Tree, idl_classes, wire_object
 from evergreen_groups.sandbox.services import (
@@ -21,9 +22,6 @@ from evergreen_groups.sandbox.services import (
     search,
     text,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 SERVICE = "open-ils.actor"
 # The classes of open-ils.storage are older than the IDL, and know nothing of this field.

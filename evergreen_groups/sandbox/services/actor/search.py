@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from evergreen_groups.sandbox.services import (
     CallContext,
@@ -17,9 +18,6 @@ from evergreen_groups.sandbox.services import (
 )
 from evergreen_groups.sandbox.services.actor.patrons import fleshed_user
 from evergreen_groups.sandbox.services.actor.search_query import find_patrons
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SERVICE = "open-ils.actor"
 _DEPTH_SETTING = "circ.patron_edit.duplicate_patron_check_depth"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from evergreen_groups.sandbox.database import wire_object
 from evergreen_groups.sandbox.services import (
@@ -17,9 +18,6 @@ from evergreen_groups.sandbox.services import (
     number,
     text,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SERVICE = "open-ils.actor"
 # The only settings that take a permission to see are those about card payments (950.data.seed-values.sql).

@@ -7,7 +7,8 @@ looked at.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from evergreen_groups.sandbox.database import Row, idl_classes, timestamp_text
 from evergreen_groups.sandbox.services import (
@@ -28,9 +29,6 @@ from evergreen_groups.sandbox.services import (
 )
 from evergreen_groups.sandbox.services.actor.patrons import BY_BARCODE, fleshed_user
 from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 INVALID_ADDRESS = 29
 
