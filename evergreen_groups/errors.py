@@ -29,6 +29,8 @@ It is one module because the tree is read as one: what an ``except`` catches sho
         └── EventError           the ILS said no
             ├── NoSessionError, LoginRefusedError, PermissionDeniedError
             └── NotFoundError, CollisionError
+
+They stand in one module because the tree is meant to be read as a whole.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ from evergreen_groups.gateway import wire
 from evergreen_groups.gateway.result import Expect, Result
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.calls import Call
+    from evergreen_groups.gateway.call import Call
+
 
 _MOST_VALUES = 2_000_000
 _NO_SESSION_NUMBER = 1001

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import TimedOutError
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.calls import Call
+    import threading
+    from collections.abc import Iterator
+
+    from evergreen_groups.gateway.call import Call
 
 
 def seconds_until(until: float | None, call: Call) -> float | None:

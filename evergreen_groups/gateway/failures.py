@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from evergreen_groups.gateway.calls import Call
+    from evergreen_groups.gateway.call import Call
 
 _URL = "gateway.url"
 _CA_BUNDLE = "gateway.ca_bundle"

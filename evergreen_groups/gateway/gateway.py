@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from evergreen_groups.errors import ConfigurationError, NoSessionError, UnreachableError
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
-from evergreen_groups.gateway.calls import IDL_CALL, Call, form
+from evergreen_groups.gateway.call import IDL_CALL, Call, form
 from evergreen_groups.gateway.deadline import seconds_until
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
 from evergreen_groups.gateway.parallel import ordered_map
@@ -26,6 +24,9 @@ from evergreen_groups.gateway.statistics import Statistics
 from evergreen_groups.gateway.transport import Reply, Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
     from evergreen_groups.gateway.idl import Idl
     from evergreen_groups.gateway.result import Expect, Result
 

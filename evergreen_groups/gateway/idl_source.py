@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from evergreen_groups.errors import DataError, HTTPStatusError
-from evergreen_groups.gateway.calls import IDL_CALL
+from evergreen_groups.gateway.call import IDL_CALL
 from evergreen_groups.gateway.deadline import held
 from evergreen_groups.gateway.idl import IDL_LIMIT, Idl
 from evergreen_groups.gateway.transport import Reply

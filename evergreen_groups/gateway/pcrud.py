@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.calls import REQUEST_LIMIT
+from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
@@ -23,7 +23,7 @@ from evergreen_groups.gateway.paging import (
     value_at,
     walk,
 )
-from evergreen_groups.gateway.record import ColumnReader, Record
+from evergreen_groups.gateway.record import ColumnReader, Record, values_of_rows
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         page = self._rows(class_id, where, _options(class_id, select=names, order_by=order_by, limit=limit))
-        return [reader.read(values) for values in _all_values(page.rows, class_id)]
+        return [reader.read(values) for values in values_of_rows(page.rows, class_id)]
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
@@ -186,7 +186,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         for page in self._by_values(class_id, field, values, where, names, None):
-            yield [reader.read(row) for row in _all_values(page.rows, class_id)]
+            yield [reader.read(row) for row in values_of_rows(page.rows, class_id)]
 
     def _by_values(
         self,
@@ -271,24 +271,10 @@ class Pcrud:
             self._gateway.decode(rows)
         idl = self._gateway.idl(class_id)
         known = idl[class_id]
-        return [Record(known, values, idl) for values in _all_values(rows, class_id)]
+        return [Record(known, values, idl) for values in values_of_rows(rows, class_id)]
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
-
-
-def _all_values(rows: list[Any], class_id: str) -> list[list[Any]]:
-    """Return the values of each row. Raises DataError where one isn't an object of the class."""
-    try:
-        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
-            return [row["__p"] for row in rows]
-    except (TypeError, KeyError):
-        pass
-    raise DataError(
-        "a search for {name} gave something else than {name} records",
-        code="rows-of-another-class",
-        values={"name": class_id},
-    )
 
 
 def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:

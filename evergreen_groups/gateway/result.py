@@ -11,7 +11,7 @@ from evergreen_groups.errors import UnexpectedAnswerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evergreen_groups.gateway.calls import Call
+    from evergreen_groups.gateway.call import Call
 
 Shape = TypeVar("Shape")
 Expect = Literal["one", "optional", "many"]

@@ -17,7 +17,7 @@ from evergreen_groups.errors import (
     MethodNotFoundError,
     UnexpectedAnswerError,
 )
-from evergreen_groups.gateway.calls import Call
+from evergreen_groups.gateway.call import Call
 from evergreen_groups.gateway.deadline import held
 
 if TYPE_CHECKING:

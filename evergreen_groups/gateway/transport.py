@@ -6,10 +6,8 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import requests
@@ -24,8 +22,11 @@ from evergreen_groups.gateway.connection import Adapter, Exchange, StaleConnecti
 from evergreen_groups.gateway.failures import causes_of, explained, refusal, root_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from evergreen_groups.gateway.address import Address
-    from evergreen_groups.gateway.calls import Call
+    from evergreen_groups.gateway.call import Call
     from evergreen_groups.gateway.redaction import Redactor
     from evergreen_groups.gateway.statistics import Statistics
 

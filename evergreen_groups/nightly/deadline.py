@@ -38,8 +38,9 @@ class Deadline:
     def __enter__(self) -> Self:
         # A signal, for nothing else gets the main thread out of a system call that doesn't come back.
         self._before = signal.signal(signal.SIGALRM, self._expired)
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
         self._last_resort.start()
+        # Last, for the alarm has to find the block: one that came before it would be nobody's to catch.
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
         return self
 
     def __exit__(

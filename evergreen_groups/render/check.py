@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import amount, plain_amount
+from evergreen_groups.render.json_documents import group_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
@@ -80,14 +80,9 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
         "blocked": check.over_limit,
         "complete": check.complete,
         "patrons": [_patron(check, member) for member in check.checked],
-        "group": group.number,
-        "group_fines": plain_amount(group.combined_fines),
-        "group_fines_are": "for information only",
-        "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
+        **group_document(group),
     }
-    json.dump(document, stream, indent=2, ensure_ascii=False)
-    stream.write("\n")
+    write_json_document(document, stream)
 
 
 def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:

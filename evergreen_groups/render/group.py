@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import NOTHING, amount, plain_amount
+from evergreen_groups.render.json_documents import group_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn
@@ -111,18 +111,13 @@ def write_json(details: GroupDetails, stream: TextIO) -> None:
     document = {
         "schema": SCHEMA,
         "gateway": details.gateway,
-        "group": group.number,
-        "group_fines": plain_amount(group.combined_fines),
-        "group_fines_are": "for information only",
+        **group_document(group),
         "complete": group.complete,
-        "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
         "limit": None if details.limit is None else limit_document(details.limit),
         "totals": _items(details.all_circulations),
         "members": [_member(details, member) for member in group.members],
     }
-    json.dump(document, stream, indent=2, ensure_ascii=False)
-    stream.write("\n")
+    write_json_document(document, stream)
 
 
 def _items(counts: CirculationCounts | None) -> dict[str, int] | None:

@@ -92,6 +92,7 @@ def population(chance: Random) -> Content:
     maker.penalties()
     maker.question()
     maker.before()
+    maker.even()
     return maker.content
 
 
@@ -336,6 +337,22 @@ class _Maker:
             others = [[name, work, depth if name == "VIEW_USER" else old] for name, work, old in perms]
             earlier["staff_permissions"] = {"asker": {"password": PASSWORD, "type": "staff", "perms": others}}
         self.content["_before"] = earlier
+
+    def even(self) -> None:
+        """Somebody who owes nothing in all: a fine at the own library, and as large a credit somewhere else."""
+        debtors = {row["usr"] for row in self.content["mbts"]}
+        others = [person for person in self.content["au"] if person["id"] not in debtors]
+        if not others or not self.often(0.5):
+            return
+        person, amount = self.chance.choice(others), self.chance.choice(("5.01", "12.50", "40.00"))
+        self.content["_question"]["check"] = [person["id"]]
+        for place, owed in ((person["home_ou"], amount), (self.chance.choice(self.orgs), f"-{amount}")):
+            self.transaction += 1
+            common = {"id": self.transaction, "usr": person["id"], "xact_finish": None}
+            sums = {"total_owed": owed, "balance_owed": owed, "xact_type": "grocery"}
+            self.content["mg"].append({**common, "billing_location": place})
+            self.content["mbts"].append({**common, **sums})
+            self.content["_before"]["mbts"].append({**common, **sums})
 
     def _otherwise(self, person: Row, groups: Sequence[int]) -> None:
         """What was otherwise with one person."""

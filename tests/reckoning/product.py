@@ -25,11 +25,12 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit
 from evergreen_groups.render.report import render
-from evergreen_groups.report import Criteria, History, look_up_cleared
+from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import load
 
-JOBS = ("report", "audit", "check", "summary", "comparison")
+JOBS = ("comparison", "report", "audit", "check", "summary")
+"""What is judged; the comparison first, which begins with another data set."""
 
 REFUSALS = (PermissionDeniedError, NotFoundError, DataError)
 """Errors that may be right; any other is a difference, whatever the account may see."""
@@ -48,6 +49,7 @@ class Product:
     runs: int = 0
     _loaded: Content | None = None
     _client: Client | None = None
+    _made: Report | None = None
 
     def differences(self, content: Content, job: str) -> list[str]:
         """Where the product's answer for one of ``JOBS`` isn't what was reckoned: where in the document, and how."""
@@ -56,8 +58,15 @@ class Product:
     def client(self, content: Content) -> Client:
         """The jobs, over a sandbox that holds this data set, in a session of the account that asks."""
         if self._client is None or self._loaded is not content:
-            self._client, self._loaded = self._logged_in(content), content
+            self._client, self._loaded, self._made = self._logged_in(content), content, None
         return self._client
+
+    def report(self, content: Content) -> Report:
+        """The report over this data set, made once as long as no other is loaded."""
+        client = self.client(content)
+        if self._made is None:
+            self._made = client.report(_criteria(client, content))
+        return self._made
 
     def _logged_in(self, content: Content) -> Client:
         self.sandbox.load(content)
@@ -110,11 +119,11 @@ def _criteria(client: Client, content: Content) -> Criteria:
 
 
 def _report(product: Product, content: Content) -> Iterator[str]:
-    client, library = product.client(content), Library(content)
+    library = Library(content)
 
     def answer() -> Document:
         stream = io.StringIO()
-        render(client.report(_criteria(client, content)), "json", stream)
+        render(product.report(content), "json", stream)
         return _read(stream)
 
     for said, expected in _judged(answer, report(library), may_refuse(library, "report")):
@@ -185,14 +194,13 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
     product.runs += 1
     with History(product.directory, f"{product.sandbox.url}/{product.runs}") as history:
         try:
-            client = product.client(earlier(content))
-            history.record(client.report(_criteria(client, content)))
+            history.record(product.report(earlier(content)))
         except EvergreenGroupsError:
             return  # the report's own affair
         client = product.client(content)
 
         def answer() -> Document:
-            made = client.report(_criteria(client, content))
+            made = product.report(content)
             made = look_up_cleared(client.gateway, replace(made, changes=history.compare(made)))
             stream = io.StringIO()
             render(made, "json", stream)

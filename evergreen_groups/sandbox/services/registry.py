@@ -253,6 +253,7 @@ MODULES = (
     "actor.settings",
     "actor.update",
     "auth",
+    "auth_sessions",
     "billing",
     "fielder",
     "pcrud",

@@ -1,9 +1,8 @@
-"""A call by its names, and the form in which it is posted."""
+"""One call: its name, and the form that it is sent as."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
@@ -12,6 +11,8 @@ from evergreen_groups.errors import RequestTooLargeError
 from evergreen_groups.gateway import wire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evergreen_groups.errors import CallNames
 
 # Forms of about 90 kB got stuck now and then (10,000 ids while other calls were under way): the service logs a JSON
