@@ -24,7 +24,7 @@ class _OneLine(logging.Formatter):
     """Text, one line an event; of an exception only its kind and the place, for its message may hold too much."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{record.levelname} {record.name}: {' '.join(record.getMessage().split())}"
+        line = f"{record.levelname} {record.name}: {_shown(record.getMessage())}"
         origin = _origin(record)
         return f"{line} ({origin})" if origin else line
 
@@ -40,7 +40,7 @@ class _JsonLine(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _shown(record.getMessage()),
         }
         more = {"code": getattr(record, _CODE, ""), "exception": _origin(record)}
         event |= {name: value for name, value in more.items() if value}
@@ -78,7 +78,7 @@ def emit(message: str, *, error: bool = False, code: str = "") -> None:
 
 def format_line(message: str, *, error: bool = False, code: str = "") -> str:
     """What :func:`emit` writes."""
-    line = " ".join(message.split())
+    line = _shown(message)
     if not as_json():
         return f"evergreen-groups: {line}"
     level = logging.ERROR if error else logging.WARNING
@@ -116,6 +116,16 @@ def _way_to(error: BaseException) -> str:
         path.append(f"{type(cause).__name__} at {' > '.join(frames[-_MOST_FRAMES:]) or '?'}")
         cause = cause.__cause__ or cause.__context__
     return "; from ".join(path)
+
+
+def _shown(message: str) -> str:
+    """A message in one line, without characters that a terminal obeys or that reorder what follows them.
+
+    It may quote what a server has said.
+    """
+    from evergreen_groups.render import printable
+
+    return printable(" ".join(message.split()))
 
 
 def _origin(record: logging.LogRecord) -> str:

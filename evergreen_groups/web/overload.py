@@ -184,6 +184,30 @@ class RateLimit:
             )
 
 
+class Patience:
+    """Remembers who was told to come again later, and tells who does. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._from: OrderedDict[str, float] = OrderedDict()  # when each key may come again
+
+    def comes_again(self, key: str, seconds: float) -> bool:
+        """Whether the key was told to wait, and has; one that comes for the first time is to wait ``seconds``."""
+        with self._lock:
+            now = self._clock()
+            due = self._from.setdefault(key, now + seconds)
+            if len(self._from) > MOST_KEYS:
+                self._from.popitem(last=False)
+            return now >= due
+
+    def give_up(self, key: str) -> None:
+        """Let the key come again no more: waiting has shown that there is nothing to wait for."""
+        with self._lock:
+            if key in self._from:
+                self._from[key] = float("inf")
+
+
 class Slots:
     """Lets ``slots`` requests in at a time; another waits ``timeout`` seconds for one (None:
     for as long as it takes). Safe between threads.
