@@ -12,7 +12,7 @@ from evergreen_groups.errors import NoSessionError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import account_of_session, library_of
 from evergreen_groups.ttl_cache import TimeToLiveCache
-from evergreen_groups.web.overload import RetryTimes, RateLimit
+from evergreen_groups.web.overload import RateLimit, RetryTimes
 from evergreen_groups.web.problems import ProblemError
 
 log = logging.getLogger("evergreen_groups.web")
