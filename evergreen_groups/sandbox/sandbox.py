@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.sandbox.data import load
+from evergreen_groups.sandbox.data import fill, load
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
 from evergreen_groups.sandbox.http import SandboxServer
@@ -147,6 +150,14 @@ class Sandbox:
         """Let plain reads see everything that has been written; they do anyway where there is no copy."""
         if self._store.replica is not None:
             self._store.replica.catch_up()
+
+    def load(self, content: Mapping[str, Any]) -> None:
+        """Serve another dataset from now on, rows by class as in a file; all sessions end, and ``reset`` returns to it.
+
+        Raises:
+            ConfigurationError: a row that doesn't fit its class; what was there before stays.
+        """
+        self._server.refill(lambda connection: fill(connection, content))
 
     def start(self) -> Sandbox:
         """Serve in a background thread, and return at once."""

@@ -1,1 +1,2 @@
+from .dataset import fill as fill
 from .dataset import load as load

@@ -42,6 +42,7 @@ class Store:
         self._write_lock = threading.RLock()
         self._transaction_depth = 0
         self._drawn: dict[str, int] = {}
+        self._refill: Callable[[sqlite3.Connection], None] | None = None
         self._pool: list[sqlite3.Connection] = []
         self._all: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
@@ -171,10 +172,29 @@ class Store:
 
     def reset(self) -> None:
         """Put everything back to the fresh state."""
+        if self._refill is not None:
+            self.refill(self._refill)
+            return
         with self._write_lock, closing(sqlite3.connect(self._fresh_path)) as fresh:
             fresh.backup(self._writer)
             if self.replica is not None:
                 self.replica.catch_up()
+
+    def refill(self, fill: Callable[[sqlite3.Connection], None]) -> None:
+        """Write other data in place of all there is; what ``fill`` writes is the fresh state from then on.
+
+        Much quicker than another database for data that are small.
+        """
+        with self.transaction() as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            for (name,) in tables:
+                if not name.startswith("sqlite_"):
+                    connection.execute(f'DELETE FROM "{name}"')
+            fill(connection)
+        self._refill = fill
+        for name in ("orgs", "profiles"):  # read anew when they are next needed
+            self.__dict__.pop(name, None)
+        self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
 
     def close(self) -> None:
         """Close the database, and delete it where it is a temporary one."""

@@ -6,6 +6,8 @@ import hashlib
 import logging
 import re
 import socket
+import sqlite3
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -211,6 +213,11 @@ class SandboxServer(ThreadingHTTPServer):
     def reset(self) -> None:
         """Put the data back to the fresh state and end all sessions."""
         self.store.reset()
+        self.sessions.clear()
+
+    def refill(self, fill: Callable[[sqlite3.Connection], None]) -> None:
+        """Serve other data from now on (:meth:`Store.refill`); all sessions end."""
+        self.store.refill(fill)
         self.sessions.clear()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:

@@ -1,0 +1,100 @@
+"""The product against a second reckoning, over made-up populations: a table of how often they differ, and where.
+
+    python tests/bench/reckoning.py [--populations 5000] [--first 1] [--show 20]
+    python tests/bench/reckoning.py --seed 4711 [--job audit] [--minimise] [--dump FILE]
+
+Each population has a seed, from 1 on. ``--seed`` looks at one of them; ``--minimise`` leaves out of it what doesn't
+matter for the difference, and ``--dump`` writes it down, as a data set that ``evergreen-groups sandbox`` serves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this directory, where this file has the room's name
+
+from reckoning.minimal import minimal  # noqa: E402
+from reckoning.populations import population  # noqa: E402
+from reckoning.product import JOBS, Product, product  # noqa: E402
+
+
+def main() -> int:
+    """Run the bench; exit status 1 where anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--populations", type=int, default=5000)
+    parser.add_argument("--first", type=int, default=1, help="the first population's seed")
+    parser.add_argument("--show", type=int, default=20, help="how many differing seeds of each job to name")
+    parser.add_argument("--job", choices=JOBS, action="append", help="only this one; repeatable")
+    parser.add_argument("--seed", type=int, action="append", help="only this population, with its differences; repeatable")
+    parser.add_argument("--minimise", action="store_true", help="with --seed: leave out what doesn't matter")
+    parser.add_argument("--dump", type=Path, help="with --seed: write the population to this file")
+    given = parser.parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as directory, product(Path(directory)) as subject:
+        if given.seed:
+            return max(_one(subject, seed, given) for seed in given.seed)
+        return _many(subject, given)
+
+
+def _one(subject: Product, seed: int, given: argparse.Namespace) -> int:
+    """Show where the product differs over one population."""
+    content = population(Random(seed))
+    status = 0
+    for job in given.job or JOBS:
+        found = subject.differences(content, job)
+        shown = content
+        if found and given.minimise:
+            kind = _kind(found[0])
+            shown = minimal(content, lambda smaller, job=job: kind in map(_kind, subject.differences(smaller, job)))
+            found = subject.differences(shown, job)
+        if found:
+            status = 1
+            print(f"{job}, seed {seed}:", *found, sep="\n  ")
+            if given.minimise:
+                print(json.dumps({name: rows for name, rows in shown.items() if name != "_defaults"}, indent=1))
+        if given.dump:
+            given.dump.write_text(json.dumps(shown, indent=1))
+    return status
+
+
+def _kind(difference: str) -> str:
+    """Where in a document a difference is, whatever the numbers."""
+    return re.sub(r"\d+", "#", ":".join(difference.split(":")[:2]) if difference[0].isdigit() or difference[:3] in ("sum", "dec") else difference.split(":")[0])
+
+
+def _many(subject: Product, given: argparse.Namespace) -> int:
+    """Count the populations that the product differs over."""
+    jobs = given.job or JOBS
+    differing: dict[str, dict[int, list[str]]] = {job: {} for job in jobs}
+    began = time.monotonic()
+    for seed in range(given.first, given.first + given.populations):
+        content = population(Random(seed))
+        for job in jobs:
+            if found := subject.differences(content, job):
+                differing[job][seed] = found
+    print(f"{given.populations} populations, seeds from {given.first}, {time.monotonic() - began:.0f} s")
+    print(f"\n{'what':12} {'populations':>12} {'differences':>12}")
+    for job in jobs:
+        print(f"{job:12} {given.populations:>12} {len(differing[job]):>12}")
+    for job in jobs:
+        if differing[job]:
+            print(f"\n{job}, first difference of each seed:")
+        for seed, found in list(differing[job].items())[: given.show]:
+            print(f"  --seed {seed}: {found[0]}")
+        places = Counter(_kind(found[0]) for found in differing[job].values())
+        for place, count in places.most_common():
+            print(f"  {count:6}  {place}")
+    return int(any(differing.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What a report must say of the run before it, reckoned from two data sets; the product is not asked here either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from reckoning.library import NOTHING, Library
+from reckoning.reckoning import Document, lead_of, listed_groups, money, name
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A group as a run listed it: what it owed, whom the account saw, where those are at home."""
+
+    number: int
+    fines: Decimal
+    size: int
+    members: frozenset[int]
+    library: str
+    libraries: frozenset[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the account saw everybody."""
+        return len(self.members) == self.size
+
+
+def listed(library: Library) -> dict[int, Listed]:
+    """The groups that met the criteria, whether or not they were among the worst ``top``."""
+    criteria = library.question["report"]
+    found = {}
+    for number, members in listed_groups(
+        library,
+        orgs=criteria["orgs"],
+        min_total=Decimal(criteria["min_total"]),
+        min_members=criteria["min_members"],
+    ).items():
+        visible = [patron for patron in members if library.visible(patron)]
+        found[number] = Listed(
+            number,
+            library.combined(members),
+            len(members),
+            frozenset(patron["id"] for patron in visible),
+            library.shortname(lead_of(visible)["home_ou"]),
+            frozenset(library.shortname(patron["home_ou"]) for patron in visible),
+        )
+    return found
+
+
+def heirs(before: Mapping[int, Listed], now: Mapping[int, Listed]) -> dict[int, int]:
+    """The number now of each group of before that is still listed.
+
+    A group is the one with its number as long as they share a member. Otherwise it's the group that has more than
+    half of its members now; or, where some members weren't seen, the one with its number after all.
+    """
+    found = {}
+    for number, was in before.items():
+        most = next((one.number for one in now.values() if 2 * len(one.members & was.members) > len(was.members)), None)
+        same = now.get(number)
+        if same is not None and same.members & was.members:
+            found[number] = number
+        elif most is not None:
+            found[number] = most
+        elif same is not None and not (same.complete and was.complete):
+            found[number] = number
+    return found
+
+
+def changes(earlier: Library, library: Library, groups: list[Document]) -> Document:
+    """The document's ``changes``, with what it says of each of ``groups``, the listed ones, by number."""
+    before, now = listed(earlier), listed(library)
+    heir = heirs(before, now)
+    unseen = {library.shortname(org) for org in library.orgs if org not in library.viewable}
+    unseen_before = {earlier.shortname(org) for org in earlier.orgs if org not in earlier.viewable}
+    shown = {one["group"] for one in groups}
+    by_group = {
+        number: _changed(one, [was for old, was in before.items() if heir.get(old) == number])
+        if number in heir.values()
+        else _new(one, before, certain=not one.libraries <= unseen_before)
+        for number, one in now.items()
+        if number in shown
+    }
+    gone = sorted((was for number, was in before.items() if number not in heir), key=lambda was: (-was.fines, was.number))
+    cleared = [was for was in gone if not was.libraries <= unseen]
+    kinds = ["new", "worse", "better", "unchanged"]
+    counts = {kind: sum(change["kind"] == kind for change in by_group.values()) for kind in kinds}
+    difference = sum((Decimal(change["difference"]) for change in by_group.values()), NOTHING)
+    return {
+        "by_group": by_group,
+        "counts": {**counts, "cleared": len(cleared), "out_of_sight": len(gone) - len(cleared)},
+        "difference": money(difference - sum((was.fines for was in cleared), NOTHING)),
+        "cleared": [
+            {
+                "group": was.number,
+                "library": was.library,
+                "before": money(was.fines),
+                "certain": True,
+                "present": _present(library, was),
+            }
+            for was in cleared
+        ],
+        "trend": [_sums(before), _sums(now)],
+    }
+
+
+def _changed(now: Listed, before: list[Listed]) -> Document:
+    fines = sum((was.fines for was in before), NOTHING)
+    members = frozenset[int]().union(*(was.members for was in before))
+    numbers = sorted(was.number for was in before)
+    complete = now.complete and all(was.complete for was in before)
+    return {
+        "kind": "unchanged" if now.fines == fines else "worse" if now.fines > fines else "better",
+        "before": money(fines),
+        "difference": money(now.fines - fines),
+        "formerly": [] if numbers == [now.number] else numbers,
+        "joined_count": len(now.members - members) if complete else 0,
+        "left_count": len(members - now.members) if complete else 0,
+        "certain": True,
+    }
+
+
+def _new(now: Listed, before: Mapping[int, Listed], *, certain: bool) -> Document:
+    """A new group; it has the number of the one that more than half of its members were in."""
+    origins = [was.number for was in before.values() if 2 * len(was.members & now.members) > len(now.members)]
+    return {
+        "kind": "new",
+        "before": None,
+        "difference": money(now.fines),
+        "formerly": [number for number in origins if number != now.number],
+        "joined_count": 0,
+        "left_count": 0,
+        "certain": certain,
+    }
+
+
+def _present(library: Library, was: Listed) -> Document | None:
+    """How a cleared group stands now: the group that more than half of its members are in, of those still seen."""
+    left = [patron for patron in library.patrons.values() if patron["id"] in was.members and library.visible(patron)]
+    for number, members in library.groups().items():
+        if 2 * sum(patron["usrgroup"] == number for patron in left) > len(left):
+            visible = [patron for patron in members if library.visible(patron)]
+            return {
+                "group": number,
+                "lead_name": name(lead_of(visible)),
+                "member_count": len(members),
+                "combined_fines": money(library.combined(members)),
+            }
+    return None
+
+
+def _sums(listings: Mapping[int, Listed]) -> dict[str, Any]:
+    return {
+        "group_count": len(listings),
+        "member_count": sum(one.size for one in listings.values()),
+        "combined_fines": money(sum((one.fines for one in listings.values()), NOTHING)),
+    }

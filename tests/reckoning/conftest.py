@@ -1,0 +1,14 @@
+"""The product that this room's tests ask, over one sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from reckoning.product import Product, product
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with product(tmp_path_factory.mktemp("reckoning")) as made:
+        yield made

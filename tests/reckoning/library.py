@@ -1,0 +1,252 @@
+"""A data set as whoever reckons by pencil reads it: trees, who sees whom, who owes what, which limit counts.
+
+Nothing here, nor in the modules beside it that reckon, comes from the product: a fault of the product's isn't made a
+second time. Everything is looked up row by row, without a thought for speed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+Row = dict[str, Any]
+Content = dict[str, Any]
+
+NOTHING = Decimal("0.00")
+STOCK = {
+    "PATRON_EXCEEDS_FINES": 1,
+    "PATRON_EXCEEDS_OVERDUE_COUNT": 2,
+    "PATRON_EXCEEDS_CHECKOUT_COUNT": 3,
+    "PATRON_EXCEEDS_COLLECTIONS_WARNING": 4,
+    "PATRON_EXCEEDS_LOST_COUNT": 5,
+    "PATRON_IN_COLLECTIONS": 30,
+    "PATRON_EXCEEDS_LONGOVERDUE_COUNT": 35,
+}
+"""What the ILS recalculates, with the penalty that each sets where no library has another one for it."""
+OVERRIDE = "circ.custom_penalty_override."
+
+
+@dataclass(frozen=True)
+class OwnLimit:
+    """One person's limit: ``amount`` None is none; ``scope`` are the org units whose transactions count, None: all."""
+
+    amount: Decimal | None
+    reaches: bool
+    origin: str
+    scope: frozenset[int] | None = None
+
+    def over(self, amount: Decimal) -> bool:
+        """Whether an amount is over it."""
+        if self.amount is None:
+            return False
+        return amount >= self.amount if self.reaches else amount > self.amount
+
+    def document(self) -> Row:
+        """As documents have it."""
+        amount = None if self.amount is None else f"{self.amount:.2f}"
+        return {"amount": amount, "comparison": "reaches" if self.reaches else "exceeds"}
+
+
+class Library:
+    """A consortium as a data set has it, and what the account in ``_question`` sees of it."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self._rows: dict[str, list[Row]] = {}
+        self.question: Row = content["_question"]
+        self.orgs = {row["id"]: row for row in self.rows("aou")}
+        self.depths = {row["id"]: row["depth"] for row in self.rows("aout")}
+        self.profiles = {row["id"]: row for row in self.rows("pgt")}
+        self.people = {row["id"]: row for row in self.rows("au")}
+        self.patrons = {id: row for id, row in self.people.items() if row["deleted"] == "f"}
+        self.cards = {row["id"]: row["barcode"] for row in self.rows("ac")}
+        self.penalties = {row["id"]: row for row in self.rows("csp")}
+        self.account = next(row for row in self.people.values() if row["usrname"] == self.question["account"])
+        self.viewable = self.orgs_with("VIEW_USER")
+
+    def rows(self, class_id: str) -> list[Row]:
+        """The rows of a class, with the data set's defaults."""
+        if class_id not in self._rows:
+            defaults = self.content.get("_defaults", {}).get(class_id, {})
+            self._rows[class_id] = [{**defaults, **row} for row in self.content.get(class_id, [])]
+        return self._rows[class_id]
+
+    # the trees
+
+    def upwards(self, org: int | None) -> list[int]:
+        """An org unit and all above it, the nearest first."""
+        return [] if org is None else [org, *self.upwards(self.orgs[org]["parent_ou"])]
+
+    def downwards(self, org: int) -> list[int]:
+        """An org unit and all below it."""
+        return [other for other in self.orgs if org in self.upwards(other)]
+
+    def profiles_upwards(self, profile: int | None) -> list[int]:
+        """A profile and all above it, the nearest first."""
+        return [] if profile is None else [profile, *self.profiles_upwards(self.profiles[profile]["parent"])]
+
+    def named(self, shortnames: Iterable[str]) -> set[int]:
+        """The org units with these short names, with all below them."""
+        found = {org for org, row in self.orgs.items() if row["shortname"] in shortnames}
+        return {below for org in found for below in self.downwards(org)}
+
+    def shortname(self, org: int) -> str:
+        """An org unit's short name."""
+        return str(self.orgs[org]["shortname"])
+
+    # who sees what
+
+    def orgs_with(self, permission: str) -> set[int]:
+        """Where the account has a permission: below the ancestor, at the grant's depth, of its home and where it works.
+
+        Where it works above that depth, it has nothing by it.
+        """
+        if self.account["super_user"] == "t":
+            return set(self.orgs)
+        grants = self.content["staff_permissions"][self.account["usrname"]]["perms"]
+        above = self.profiles_upwards(self.account["profile"])
+        by_profile = [
+            depth
+            for profile, granted in self.content.get("group_permissions", {}).items()
+            if int(profile.split()[0]) in above
+            for name, depth in granted
+            if name == permission
+        ]
+        depths = [*by_profile, *(depth for name, _work, depth in grants if name == permission)]
+        if not depths:
+            return set()
+        places = {self.account["home_ou"], *(work for _name, work, _depth in grants)}
+        tops = [org for place in places for org in self.upwards(place) if self.depth(org) == min(depths)]
+        return {below for top in tops for below in self.downwards(top)}
+
+    def depth(self, org: int) -> int:
+        """How far below the root an org unit is, by its type."""
+        return int(self.depths[self.orgs[org]["ou_type"]])
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether the account sees patrons at each org unit that may be somebody's home: at every one."""
+        return self.viewable == set(self.orgs)
+
+    @property
+    def may_count(self) -> bool:
+        """Whether the ILS tells the account of members that it doesn't see: VIEW_USER at its own home library."""
+        return self.sees_everything or self.account["home_ou"] in self.viewable
+
+    def visible(self, patron: Row) -> bool:
+        """Whether the account sees somebody."""
+        return patron["home_ou"] in self.viewable
+
+    def is_asking(self, patron: Row) -> bool:
+        """Whether somebody is the account itself, which sees its own record whatever its permissions."""
+        return bool(patron["id"] == self.account["id"])
+
+    # who owes what
+
+    def transactions(self, patron: int, scope: frozenset[int] | None = None) -> list[Decimal]:
+        """What is owed on each open transaction of a patron, anywhere or at some org units."""
+        places = {row["id"]: row["billing_location"] for row in self.rows("mg")}
+        places.update((row["id"], row["circ_lib"]) for row in self.rows("circ"))
+        return [
+            Decimal(row["balance_owed"])
+            for row in self.rows("mbts")
+            if row["usr"] == patron and row.get("xact_finish") is None and (scope is None or places[row["id"]] in scope)
+        ]
+
+    def owes(self, patron: int) -> Decimal:
+        """What somebody owes in open transactions, credits counted."""
+        return sum(self.transactions(patron), NOTHING)
+
+    def groups(self) -> dict[int, list[Row]]:
+        """Everybody who isn't deleted, by group."""
+        found: dict[int, list[Row]] = {}
+        for patron in self.patrons.values():
+            found.setdefault(patron["usrgroup"], []).append(patron)
+        return found
+
+    def combined(self, members: Iterable[Row]) -> Decimal:
+        """What these people owe together."""
+        return sum((self.owes(member["id"]) for member in members), NOTHING)
+
+    # limits
+
+    def limit(self, patron: Row) -> OwnLimit:
+        """The limit that counts for somebody."""
+        policy = self.question["policy"]
+        for org in (*self.upwards(patron["home_ou"]), None):
+            for profile in (*self.profiles_upwards(patron["profile"]), None):
+                for rule in policy["limits"]:
+                    names = profile and self.profiles[profile]["name"], org and self.shortname(org)
+                    if (rule.get("profile"), rule.get("library")) == names:
+                        reaches = rule.get("comparison", policy["comparison"]) == "reaches"
+                        words = [names[0] or "", f"at {names[1]}" if names[1] else ""]
+                        return OwnLimit(_amount(rule["limit"]), reaches, " ".join(filter(None, ["configuration:", *words])))
+        if policy["limit"] == "ils":
+            return self._threshold(patron)
+        return OwnLimit(_amount(policy["limit"]), policy["comparison"] == "reaches", "configuration")
+
+    def _threshold(self, patron: Row) -> OwnLimit:
+        """The ILS's own: the nearest org unit's, there the nearest profile's, for what its full path is owed."""
+        penalty = self.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])
+        for org in self.upwards(patron["home_ou"]):
+            for profile in self.profiles_upwards(patron["profile"]):
+                for row in self.rows("pgpt"):
+                    if (row["org_unit"], row["grp"], row["penalty"]) == (org, profile, penalty):
+                        origin = f"ILS: threshold of {self.profiles[profile]['name']} at {self.shortname(org)}"
+                        scope = frozenset({*self.upwards(org), *self.downwards(org)})
+                        return OwnLimit(Decimal(row["threshold"]), True, origin, scope)
+        return OwnLimit(None, False, "ILS: no threshold")
+
+    def counted(self, patron: Row) -> Decimal:
+        """What of somebody's own fines the limit counts."""
+        limit = self.limit(patron)
+        return sum(self.transactions(patron["id"], limit.scope), NOTHING)
+
+    def over(self, patron: Row) -> bool:
+        """Whether somebody is over the limit by what they owe themselves.
+
+        Who has no open transaction that counts is over none, not even one of 0.00 that is reached: a sum over nothing
+        is no amount (``actor.calculate_system_penalties``).
+        """
+        limit = self.limit(patron)
+        return bool(self.transactions(patron["id"], limit.scope)) and limit.over(self.counted(patron))
+
+    # penalties
+
+    def penalty_for(self, name: str, org: int) -> int:
+        """The penalty that the ILS sets for something, as seen from an org unit."""
+        for place in self.upwards(org):
+            for row in self.rows("aous"):
+                if row["name"] == OVERRIDE + name and row["org_unit"] == place:
+                    return int(json.loads(row["value"]))
+        return STOCK[name]
+
+    def for_fines(self, penalty: int, org: int) -> bool:
+        """Whether a penalty stands for own fines at an org unit: the stock one does, and the one in its place."""
+        return penalty in (STOCK["PATRON_EXCEEDS_FINES"], self.penalty_for("PATRON_EXCEEDS_FINES", org))
+
+    def blocks(self, penalty: int) -> list[str]:
+        """What a penalty blocks; nothing, where it's a mere note."""
+        return str(self.penalties[penalty].get("block_list") or "").split("|") if self.penalties[penalty].get("block_list") else []
+
+    def in_force(self, patron: int) -> list[Row]:
+        """Somebody's penalties that haven't been archived, by id."""
+        now = datetime.now(UTC)
+        rows = [row for row in self.rows("ausp") if row["usr"] == patron]
+        return sorted(
+            (row for row in rows if row.get("stop_date") is None or moment(row["stop_date"]) > now),
+            key=lambda row: int(row["id"]),
+        )
+
+
+def moment(text: str) -> datetime:
+    """A timestamp of the data set."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+
+
+def _amount(text: str) -> Decimal | None:
+    return None if text == "none" else Decimal(text)

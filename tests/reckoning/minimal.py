@@ -1,0 +1,85 @@
+"""Making a population smaller as long as what was found in it is still there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Content = dict[str, Any]
+
+_CLASSES = ("au", "mbts", "mg", "circ", "ausp", "pgpt", "aous", "aua", "ac")
+
+
+def minimal(content: Content, still_there: Callable[[Content], bool]) -> Content:
+    """Leave out rows, and simplify the question, until nothing more can go. Tries each thing again and again."""
+    smallest, shrunk = content, True
+    while shrunk:
+        shrunk = False
+        for smaller in _smaller(smallest):
+            if _holds(smaller, still_there):
+                smallest, shrunk = smaller, True
+                break
+    return smallest
+
+
+def _holds(content: Content, still_there: Callable[[Content], bool]) -> bool:
+    try:
+        return still_there(content)
+    except Exception:  # something is missing that others refer to, and whoever reads it says so in some way
+        return False
+
+
+def _smaller(content: Content) -> Iterator[Content]:
+    """The content with one thing less, in many ways."""
+    for place in (content, content.get("_before", {})):
+        for name in _CLASSES:
+            for index in range(len(place.get(name, ()))):
+                yield _changed(content, place is content, lambda rows, name=name, index=index: rows[name].pop(index))
+        for index in range(len(place.get("au", ()))):
+            for key, value in (("pref_family_name", None), ("deleted", "f"), ("juvenile", "f"), ("dob", None)):
+                if place["au"][index].get(key, value) != value:
+                    yield _changed(content, place is content, lambda rows, i=index, k=key: rows["au"][i].pop(k))
+    question = content["_question"]
+    for index in range(len(question["policy"]["limits"])):
+        yield _changed(content, True, lambda rows, index=index: rows["_question"]["policy"]["limits"].pop(index))
+    for index in range(len(question["check"]) if len(question["check"]) > 1 else 0):
+        yield _changed(content, True, lambda rows, index=index: rows["_question"]["check"].pop(index))
+    for path, value in (
+        (("policy", "limit"), "5.00"),
+        (("policy", "comparison"), "exceeds"),
+        (("report", "orgs"), []),
+        (("report", "top"), None),
+        (("report", "sort"), "total"),
+        (("report", "min_members"), 1),
+        (("audit", "orgs"), []),
+    ):
+        if question[path[0]][path[1]] != value:
+            yield _changed(content, True, lambda rows, path=path, value=value: _put(rows["_question"], path, value))
+    for org in {unit["id"] for unit in content["aou"]} - _used(content):
+        yield {**content, "aou": [unit for unit in content["aou"] if unit["id"] != org]}
+
+
+def _put(question: dict[str, Any], path: tuple[str, str], value: Any) -> None:
+    question[path[0]][path[1]] = value
+
+
+def _changed(content: Content, present: bool, change: Callable[[Content], Any]) -> Content:
+    kept = {"_defaults": content["_defaults"]}
+    made = copy.deepcopy({name: rows for name, rows in content.items() if name not in kept})
+    change(made if present else made["_before"])
+    return {**made, **kept}
+
+
+def _used(content: Content) -> set[int]:
+    """The org units that anything refers to."""
+    fields = {"au": "home_ou", "mg": "billing_location", "circ": "circ_lib", "ausp": "org_unit", "pgpt": "org_unit"}
+    fields.update(aous="org_unit", aou="parent_ou")
+    found = {row[field] for name, field in fields.items() for row in content.get(name, ())}
+    found.update(row["home_ou"] for row in content.get("_before", {}).get("au", ()))
+    for place in (content, content.get("_before", {})):
+        for account in place.get("staff_permissions", {}).values():
+            found.update(work for _name, work, _depth in account["perms"])
+    names = [*content["_question"]["report"]["orgs"], *content["_question"]["audit"]["orgs"]]
+    names += [rule.get("library") for rule in content["_question"]["policy"]["limits"]]
+    return found | {unit["id"] for unit in content["aou"] if unit["shortname"] in names}

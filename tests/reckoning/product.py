@@ -1,0 +1,263 @@
+"""The product, asked over HTTP as its users ask it, and its documents beside those that were reckoned."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reckoning.changes import changes
+from reckoning.library import Content, Library
+from reckoning.populations import PASSWORD, earlier
+from reckoning.reckoning import Document, audit, check, decision, may_refuse, report, summary
+
+from evergreen_groups import hooks
+from evergreen_groups.audit import AuditCriteria
+from evergreen_groups.client import Client
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.render import write_check_json
+from evergreen_groups.render.audit import render_audit
+from evergreen_groups.render.report import render
+from evergreen_groups.report import Criteria, History, look_up_cleared
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import load
+
+JOBS = ("report", "audit", "check", "summary", "comparison")
+
+Refusal = EvergreenGroupsError
+
+
+@dataclass
+class Product:
+    """A sandbox that one population after the other is loaded into, and the product that reads it.
+
+    ``directory`` is for the configuration and the history.
+    """
+
+    sandbox: Sandbox
+    gateway: Gateway
+    directory: Path
+    runs: int = 0
+    _loaded: Content | None = None
+    _client: Client | None = None
+
+    def differences(self, content: Content, job: str) -> list[str]:
+        """Where the product's answer for one of ``JOBS`` isn't what was reckoned: where in the document, and how."""
+        return list(_JOBS[job](self, content))
+
+    def client(self, content: Content) -> Client:
+        """The jobs, over a sandbox that holds this data set, in a session of the account that asks."""
+        if self._client is None or self._loaded is not content:
+            self._client, self._loaded = self._logged_in(content), content
+        return self._client
+
+    def _logged_in(self, content: Content) -> Client:
+        self.sandbox.load(content)
+        account = {"username": content["_question"]["account"], "password": PASSWORD, "type": "staff"}
+        token = self.gateway.call("open-ils.auth", "open-ils.auth.login", account).value["payload"]["authtoken"]
+        policy = load.load(self._configuration(content), {}).policy
+        return Client(
+            self.gateway.acting_as(token), account=account["username"], policy=policy, state_directory=self.directory
+        )
+
+    def _configuration(self, content: Content) -> Path:
+        path = self.directory / "config.toml"
+        path.write_text(configuration(content))
+        return path
+
+
+@contextmanager
+def product(directory: Path) -> Iterator[Product]:
+    """The product over a sandbox of its own."""
+    with Sandbox() as sandbox, Gateway(sandbox.url, token="nobody's") as gateway:
+        yield Product(sandbox, gateway, directory)
+
+
+def configuration(content: Content) -> str:
+    """The question as a configuration file."""
+
+    def amount(limit: str) -> str:
+        return limit if limit[0].isdigit() else json.dumps(limit)
+
+    policy, criteria = content["_question"]["policy"], content["_question"]["report"]
+    lines = ["[policy]", f"limit = {amount(policy['limit'])}", f'comparison = "{policy["comparison"]}"']
+    for rule in policy["limits"]:
+        lines.append("[[policy.limits]]")
+        lines += [f"{key} = {amount(value) if key == 'limit' else json.dumps(value)}" for key, value in rule.items()]
+    lines += ["[report]", f"min_total = {criteria['min_total']}", f"min_members = {criteria['min_members']}"]
+    return "\n".join([*lines, f"orgs = {json.dumps(criteria['orgs'])}", ""])
+
+
+def _criteria(client: Client, content: Content) -> Criteria:
+    wanted, settings = content["_question"]["report"], client._policy
+    configured = load.load(client._state_directory / "config.toml", {}).report
+    return Criteria(
+        min_total=configured.min_total,
+        min_members=configured.min_members,
+        orgs=configured.orgs,
+        top=wanted["top"],
+        sort=wanted["sort"],
+        limit=settings.as_limit() if settings.uniform else None,
+    )
+
+
+def _report(product: Product, content: Content) -> Iterator[str]:
+    client, library = product.client(content), Library(content)
+
+    def answer() -> Document:
+        stream = io.StringIO()
+        render(client.report(_criteria(client, content)), "json", stream)
+        return _read(stream)
+
+    for said, expected in _judged(answer, report(library), may_refuse(library, "report")):
+        if isinstance(said, str):
+            yield said
+        else:
+            yield from differences(said, expected)
+            if bool(said["notes"]) == library.sees_everything:
+                yield f"notes: {said['notes']}, and the account {'sees' if library.sees_everything else 'does not see'} everybody"
+
+
+def _audit(product: Product, content: Content) -> Iterator[str]:
+    client, library = product.client(content), Library(content)
+
+    def answer() -> Document:
+        policy = client._policy
+        limit = policy.as_limit() if policy.uniform else None
+        stream = io.StringIO()
+        render_audit(client.audit(AuditCriteria(tuple(content["_question"]["audit"]["orgs"]), limit)), "json", stream)
+        said = _read(stream)
+        for one in said["groups"]:
+            one["reasons"].sort()
+        return {**said, "counts": {kind["kind"]: kind["count"] for kind in said["kinds"]}}
+
+    for said, expected in _judged(answer, audit(library), may_refuse(library, "audit")):
+        yield from [said] if isinstance(said, str) else differences(said, expected)
+
+
+def _check(product: Product, content: Content) -> Iterator[str]:
+    client, library = product.client(content), Library(content)
+    for patron in content["_question"]["check"]:
+
+        def answer(patron: int = patron) -> Document:
+            stream = io.StringIO()
+            write_check_json(client.checks.of_user(patron, all_members=True), stream)
+            said = _read(stream)
+            said["patrons"].sort(key=lambda one: int(one["id"]))
+            for one in said["patrons"]:
+                one["difference_count"] = len(one["differences"])
+            return said
+
+        for said, expected in _judged(answer, check(library, patron), may_refuse(library, f"check {patron}")):
+            found = [said] if isinstance(said, str) else differences(said, expected)
+            yield from (f"{patron}: {text}" for text in found)
+
+
+def _summary(product: Product, content: Content) -> Iterator[str]:
+    """What the hooks say: of a patron and the group, and whether the patron is blocked."""
+    client, library = product.client(content), Library(content)
+    for patron in content["_question"]["check"]:
+        asked: list[tuple[str, Callable[[Client, int], Any], Document | None]] = [
+            ("summary", hooks.patron_summary, summary(library, patron)),
+            ("decision", hooks.block_decision, decision(library, patron)),
+        ]
+        for what, hook, expected in asked:
+
+            def answer(hook: Callable[[Client, int], Any] = hook, patron: int = patron) -> Document:
+                return hooks.as_json(hook(client, patron))
+
+            for said, reckoned in _judged(answer, expected, may_refuse(library, f"{what} {patron}")):
+                found = [said] if isinstance(said, str) else differences(said, reckoned)
+                yield from (f"{what} {patron}: {text}" for text in found)
+
+
+def _comparison(product: Product, content: Content) -> Iterator[str]:
+    """Two runs, of which the second one is held against the first; only the comparison is judged here."""
+    before, library = Library(earlier(content)), Library(content)
+    product.runs += 1
+    with History(product.directory, f"{product.sandbox.url}/{product.runs}") as history:
+        try:
+            client = product.client(earlier(content))
+            history.record(client.report(_criteria(client, content)))
+        except Refusal:
+            return  # judged elsewhere
+        client = product.client(content)
+
+        def answer() -> Document:
+            made = client.report(_criteria(client, content))
+            made = look_up_cleared(client.gateway, replace(made, changes=history.compare(made)))
+            stream = io.StringIO()
+            render(made, "json", stream)
+            said = _read(stream)
+            by_group = {str(one["group"]): one["change"] for one in said["groups"]}
+            return {**said["changes"], "by_group": by_group}
+
+        whole = report(library)
+        expected = None if whole is None or report(before) is None else changes(before, library, whole["groups"])
+        for said, reckoned in _judged(answer, expected, may_refuse(library, "report")):
+            if isinstance(said, str):
+                yield said
+                continue
+            if not library.may_count:  # how cleared groups stand now needn't be found out
+                for one, other in zip(said["cleared"], reckoned["cleared"], strict=False):
+                    other["present"] = one["present"] and other["present"]
+            yield from differences(said, reckoned)
+
+
+_JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
+    "report": _report,
+    "audit": _audit,
+    "check": _check,
+    "summary": _summary,
+    "comparison": _comparison,
+}
+
+
+def _judged(
+    answer: Callable[[], Document], expected: Document | None, may_refuse: bool
+) -> Iterator[tuple[Any, Document]]:
+    """The answer and what was reckoned, or a sentence in place of the former where one of them is an error."""
+    try:
+        said = answer()
+    except Refusal as error:
+        if expected is not None and not may_refuse:
+            yield f"{type(error).__name__}: {error}", expected
+        return
+    if expected is None:
+        yield "an answer where there is none to give", {}
+    else:
+        yield said, expected
+
+
+def _read(stream: io.StringIO) -> Document:
+    document = json.loads(stream.getvalue())
+    assert isinstance(document, dict)
+    return document
+
+
+def differences(said: Any, expected: Any, where: str = "") -> Iterator[str]:
+    """Where a document isn't as expected; keys that aren't expected may have any value."""
+    if isinstance(expected, dict) and isinstance(said, dict):
+        for key, value in expected.items():
+            yield from differences(said.get(str(key)), value, f"{where}.{key}".lstrip("."))
+    elif isinstance(expected, list) and isinstance(said, list) and len(expected) == len(said):
+        for place, (one, other) in enumerate(zip(said, expected, strict=True)):
+            yield from differences(one, other, f"{where}[{place}]")
+    elif said != expected:
+        yield f"{where}: {_short(said)} instead of {_short(expected)}"
+
+
+def _short(value: Any) -> str:
+    """A value for a line: of lists and documents what tells them apart."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
+    if isinstance(value, dict):
+        named = {key: value[key] for key in ("kind", "group", "id", "reasons", "penalty") if key in value}
+        inner = value["member"]["id"] if "member" in value else None
+        return json.dumps({**named, **({"member": inner} if inner else {})} or value)
+    return json.dumps(value)
