@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
+from evergreen_groups.errors import DataError, MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ VIEW_USER = "VIEW_USER"
 class Access:
     """Where the account may see patrons.
 
-    ``viewable`` are the ids of the org units whose patrons it sees; ``missing`` names the rest, as few org units as
-    possible; ``everywhere`` says that nothing is missing.
+    ``viewable`` are the ids of the org units whose patrons it sees; ``missing`` stands for the rest, as few org units
+    as possible; ``everywhere`` says that nothing is missing. Any org unit can be somebody's home, a system or the
+    consortium as well as a branch, so none may be missing.
     """
 
     viewable: frozenset[int]
@@ -56,7 +57,7 @@ class Access:
         if root in granted:
             return cls(frozenset(every), ())
         session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
-        if not _denied(gateway, session.id, root, VIEW_USER):
+        if not missing_at(gateway, session.id, root, [VIEW_USER]):
             return cls(frozenset(every), ())
         viewable = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
         if not viewable:
@@ -71,15 +72,18 @@ class Access:
                 org_unit=org_units.root.id,
             )
         missing = every - viewable
-        return cls(frozenset(viewable), tuple(org_units.tops_of(missing)))
+        # Where only org units above others are missing, none stands for all below it, and nothing but they themselves
+        # can be named: the account still doesn't see everybody.
+        named = org_units.tops_of(missing) or [unit for unit in org_units if unit.id in missing]
+        return cls(frozenset(viewable), tuple(named))
 
 
-def granted_at(gateway: Gateway) -> list[int]:
+def granted_at(gateway: Gateway, permission: str = VIEW_USER) -> list[int]:
     """The highest org units at which the account has the permission through its work org units (``auth-058``).
 
     What it has through its home library isn't in it.
     """
-    return _granted(gateway, [VIEW_USER])[VIEW_USER]
+    return _granted(gateway, [permission])[permission]
 
 
 def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
@@ -99,26 +103,69 @@ def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -
     return {permission: held(permission) for permission in permissions}
 
 
+def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
+    """Those of the permissions that a user (the session's own) doesn't have at an org unit; one call.
+
+    Raises:
+        DataError: the answer isn't a list of some of the permissions. Anything else mustn't pass for an empty one.
+    """
+    method = "open-ils.actor.user.perm.check"
+    answer = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions)).value
+    # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057, auth-059).
+    if not isinstance(answer, list) or not all(permission in permissions for permission in answer):
+        raise _malformed(method)
+    return frozenset(answer)
+
+
 def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
     """The highest org units at which the account has each permission through its work org units."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     answer = gateway.call("open-ils.actor", method, TOKEN, list(permissions)).value
-    return {permission: list(answer[permission]) for permission in permissions}
-
-
-def _denied(gateway: Gateway, user: int, org_unit: int, permission: str) -> bool:
-    answer = gateway.call("open-ils.actor", "open-ils.actor.user.perm.check", TOKEN, user, org_unit, [permission])
-    # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057).
-    return bool(answer.value)
+    if not isinstance(answer, dict) or not answer:
+        raise _malformed(method)
+    try:
+        # One that isn't named isn't held.
+        return {permission: [_id(org_id) for org_id in _list(answer.get(permission, []))] for permission in permissions}
+    except (TypeError, ValueError):
+        raise _malformed(method) from None
 
 
 def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
     """Where the permission is missing: in one call, or one for each org unit on a server without that method."""
     method = "open-ils.actor.user.perm.check.multi_org"
     try:
-        pairs = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission]).value
+        answer = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission]).value
     except MethodNotFoundError:
-        verdicts = gateway.map(lambda org_id: _denied(gateway, user, org_id, permission), org_ids)
-        return {org_id for org_id, denied in zip(org_ids, verdicts, strict=True) if denied}
-    # Pairs of org unit and missing permission (releases-054).
-    return {int(org_id) for org_id, _permission in pairs}
+        verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, [permission]), org_ids)
+        return {org_id for org_id, missing in zip(org_ids, verdicts, strict=True) if missing}
+    try:
+        # Pairs of org unit and missing permission (releases-054).
+        pairs = [(_id(org_id), missing) for org_id, missing in _list(answer)]
+    except (TypeError, ValueError):
+        raise _malformed(method) from None
+    denied = {org_id for org_id, _missing in pairs}
+    if not denied <= set(org_ids) or any(missing != permission for _org_id, missing in pairs):
+        raise _malformed(method)
+    return denied
+
+
+def _list(answer: object) -> list[Any]:
+    if not isinstance(answer, list):
+        raise TypeError("not a list")
+    return answer
+
+
+def _id(value: object) -> int:
+    """An id, which is a number or the same as text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError("not an id")
+    return int(value)
+
+
+def _malformed(method: str) -> DataError:
+    return DataError(
+        "{method} gave an answer of another shape than Evergreen's",
+        advice="check that the address is that of an Evergreen, and which release it runs",
+        code="permissions-broken",
+        values={"method": method},
+    )

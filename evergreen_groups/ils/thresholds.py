@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.ils.permissions import granted_at
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
@@ -25,7 +26,6 @@ _SERVICE = "open-ils.actor"
 _OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 _FOR_ONE = "open-ils.actor.ou_setting.ancestor_default.batch"
-_WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 _VIEW = "VIEW_GROUP_PENALTY_THRESHOLD"
 _FIELDS = ("org_unit", "grp", "penalty", "threshold")
@@ -131,7 +131,7 @@ class ThresholdReader:
     def __init__(self, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]) -> None:
         self._gateway = gateway
         self._thresholds = Thresholds((), penalties, org_units, profiles)
-        permitted = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW]).value.get(_VIEW) or ()
+        permitted = granted_at(gateway, _VIEW)
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
         # missed makes somebody's limit another.
         self._complete = org_units.root.id in permitted

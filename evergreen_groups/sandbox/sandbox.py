@@ -8,9 +8,7 @@ True
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType

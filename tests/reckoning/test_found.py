@@ -101,9 +101,6 @@ def agrees(asked: Product, content: Content, *jobs: str) -> None:
 
 # an org unit above the libraries that somebody is at home at
 
-SEES_EVERYTHING = "an account that sees every library, but not an org unit above them, is taken for one that sees all"
-
-
 def _above_the_libraries(**more: Any) -> Content:
     """One patron at home at a branch and one at the consortium, for an account that sees the system alone."""
     content = consortium(works=(SYSTEM,), depth=1, **more)
@@ -112,7 +109,6 @@ def _above_the_libraries(**more: Any) -> Content:
     return content
 
 
-@pytest.mark.xfail(reason=SEES_EVERYTHING)
 @pytest.mark.parametrize("job", ["report", "audit"])
 def test_members_at_home_above_the_libraries_are_hidden(job: str, asked: Product) -> None:
     agrees(asked, _above_the_libraries(), job)
@@ -122,14 +118,12 @@ def test_check_and_summary_count_members_at_home_above_the_libraries(asked: Prod
     agrees(asked, _above_the_libraries(), "check", "summary")
 
 
-@pytest.mark.xfail(reason=SEES_EVERYTHING)
 def test_thresholds_are_asked_for_where_patrons_are_seen_alone(asked: Product) -> None:
     content = _above_the_libraries(limit="ils")
     threshold(content, SYSTEM, "10.00")
     agrees(asked, content, "audit")
 
 
-@pytest.mark.xfail(reason=SEES_EVERYTHING)
 def test_a_group_that_goes_on_above_the_libraries_has_become_better_not_cleared(asked: Product) -> None:
     content = _above_the_libraries()
     content["au"][-1]["home_ou"] = BR1
@@ -143,7 +137,6 @@ def test_a_group_that_goes_on_above_the_libraries_has_become_better_not_cleared(
 # somebody who works above the depth of the permission
 
 
-@pytest.mark.xfail(reason="has_work_perm_at names org units where nobody is seen by working above them")
 def test_working_above_the_depth_of_view_user_shows_nobody(asked: Product) -> None:
     """The account works at BR1 and at the consortium, and has VIEW_USER from branches down: it sees BR1, not BR2."""
     content = consortium(works=(BR1, CONS), depth=2)
