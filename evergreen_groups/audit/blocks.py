@@ -74,8 +74,11 @@ class BlockSearch:
     def _rows(self, where: Query | None) -> list[PatronRow]:
         if where is None:
             return []
-        # One stretch: cut into several, the database would work out the same sets for each.
-        pages = self._gateway.pcrud.pages("au", where, select=PATRON_FIELDS, page_size=_PAGE, concurrency=1)
+        # One stretch: cut into several, the database would work out the same sets for each. The libraries that the
+        # account sees are named where they aren't all, so no row is hidden.
+        pages = self._gateway.pcrud.pages(
+            "au", where, select=PATRON_FIELDS, page_size=_PAGE, concurrency=1, all_visible=True
+        )
         return [PatronRow(*row) for page in pages for row in columns(page, *PATRON_FIELDS)]
 
     def _not_blocked(

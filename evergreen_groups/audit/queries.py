@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from evergreen_groups.groups import GroupRange, Query, has_member
+from evergreen_groups.groups import GroupRange, Query, candidates, has_member
 from evergreen_groups.policy import Comparison, Limit
 
 # A penalty with a stop date in the future still blocks; archived ones stay in the table (pcrud-072).
@@ -130,6 +130,10 @@ class AccidentalGroups:
         if self.viewable_orgs:
             conditions.append({"home_ou": sorted(self.viewable_orgs)})
         return {"deleted": "f", "-and": conditions}
+
+    def candidates(self, within: GroupRange) -> Query:
+        """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
+        return candidates(within, self.homes, self.viewable_orgs)
 
     def _groups(self, within: GroupRange) -> Query:
         """The groups' numbers: patrons ``d`` who aren't alone in their group and by whom it looks accidental."""
