@@ -4,21 +4,24 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 import pytest
+from support.debts import owe
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import (
     ConfigurationError,
+    DataError,
     PermissionDeniedError,
     ServerError,
     TimedOutError,
     TransportError,
 )
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
-from evergreen_groups.groups import Group, GroupSearch, HighFines, PatronRow
+from evergreen_groups.groups import Group, GroupRange, GroupSearch, HighFines, PatronRow
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
 
 DEFAULT_GROUPS = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
 
@@ -196,6 +199,7 @@ def test_nothing_is_asked_once_a_patron_or_once_a_group(proxy: FaultProxy) -> No
     assert len(proxy.seen) == few <= 10
 
 
+HARBOR = 11
 QUICK = RetryPolicy(tries=4, first_delay=0.001, longest_delay=0.01)
 COMBINED = "open-ils.pcrud.search.au.atomic"
 DIED = 500, "osrfMethodException : Severe query error -- see error log for more details"
@@ -283,17 +287,84 @@ def test_a_range_that_takes_too_long_is_asked_for_in_parts(proxy: FaultProxy, st
     assert len({patron.id for patron in found}) == len(found)
 
 
-def test_a_single_group_that_takes_too_long_is_an_error(proxy: FaultProxy) -> None:
-    def always(call: Call) -> tuple[int, str] | None:
-        slow = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in str(call.parameters)
-        return (408, "Timeout Error : Request Timeout") if slow else None
+def range_of(call: Call) -> GroupRange:
+    """The range of groups that a combined query asks about."""
+    conditions = [condition["usrgroup"] for condition in call.parameters[1]["-and"] if "usrgroup" in condition]
+    lows = [condition[">"] for condition in conditions if ">" in condition]
+    highs = [condition["<="] for condition in conditions if "<=" in condition]
+    return GroupRange(lows[0] if lows else None, highs[0] if highs else None)
 
-    proxy.refuse = always
+
+@pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
+@pytest.mark.parametrize("criteria", [Criteria(), Criteria(orgs=("HARBOR",)), Criteria(orgs=("MILL",))])
+def test_a_group_whose_sums_take_too_long_is_read_page_by_page(
+    proxy: FaultProxy, account: str, criteria: Criteria, status: int
+) -> None:
+    """As an institution's group with thousands of debtors: the report is the same, after a handful of time-outs."""
+    with gateway_of(proxy.url, account) as gateway:
+        whole = build_report(gateway, criteria)
+    giants = 1001, 1007
+    slow = (status, "Timeout Error : Request Timeout")
+    proxy.refuse = lambda call: slow if is_combined(call) and any(map(range_of(call).holds, giants)) else None
+    proxy.seen.clear()
+    with gateway_of(proxy.url, account, retries=RetryPolicy(tries=1)) as gateway:
+        report = build_report(gateway, criteria)
+    assert (report.groups, report.totals, report.notes) == (whole.groups, whole.totals, whole.notes)
+    assert len(proxy.seen) < 80
+
+
+def test_an_ils_that_is_too_slow_for_every_group_is_an_error(proxy: FaultProxy) -> None:
+    proxy.refuse = lambda call: (408, "Timeout Error : Request Timeout") if is_combined(call) else None
     with (
         gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway,
         pytest.raises(TimedOutError),
     ):
         build_report(gateway, Criteria())
+
+
+def test_a_patron_who_is_moved_while_groups_are_read_counts_once(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    """They are found in the range of their former group and in that of their new one, which is read later."""
+    store, patron, debtor = sandbox._store, 1002, 1007
+    store.update("au", debtor, {"usrgroup": 60_000})
+    owe(sandbox, debtor, (HARBOR, "90.00"))
+    owe(sandbox, patron, (HARBOR, "30.00"))
+    store.update("au", patron, {"usrgroup": 60_000})
+    moved: list[int] = []
+
+    def move(call: Call) -> None:
+        if is_combined(call) and range_of(call).holds(60_000) and not moved:
+            moved.append(patron)
+            store.update("au", patron, {"usrgroup": 1001})
+
+    proxy.answered = move
+    with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
+        report = build_report(gateway, Criteria(min_members=1))
+    proxy.answered = lambda call: None
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
+    assert moved
+    assert [group.number for group in report.groups for member in group.members if member.id == patron] == [1001]
+
+
+def test_patrons_who_are_moved_all_the_while_are_an_error(
+    sandbox: Sandbox, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evergreen_groups.groups.search._in_two_groups", lambda portions: {1001})
+    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError, match="moved from group"):
+        build_report(gateway, Criteria())
+
+
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager", "harbor_desk"])
+@pytest.mark.parametrize("policy", [PolicySettings(), PolicySettings(limit="ils")], ids=["one limit", "the ILS's"])
+def test_older_releases_give_the_same_report(sandbox: Sandbox, account: str, policy: PolicySettings) -> None:
+    criteria = Criteria(limit=None, min_total=Decimal("5.00"))
+    with Sandbox(release="3.12") as older, gateway_of(older.url, account) as before:
+        with gateway_of(sandbox.url, account) as gateway:
+            expected = build_report(gateway, criteria, policy=policy)
+        found = build_report(before, criteria, policy=policy)
+    assert (found.groups, found.notes) == (expected.groups, expected.notes)
+    assert found.groups
 
 
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER])
