@@ -17,52 +17,36 @@ from evergreen_groups.gateway.session import TOKEN
 if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway
 
-_SERVICE = "open-ils.pcrud"
 _LARGEST_KEY = 2**63 - 1  # a bigint
 
 
 class HiddenRows:
     """Whether a server's hidden rows count against ``limit``: asked once, when it first matters."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self) -> None:
         self._count: bool | None = None
         self._lock = threading.Lock()
 
-    @property
-    def count(self) -> bool:
+    def count(self, gateway: Gateway) -> bool:
         """Whether they count. The same release that put the check into the SQL brought pcrud's ``count``."""
         with self._lock:
             if self._count is None:
                 try:
-                    self._gateway.call(_SERVICE, f"{_SERVICE}.count.aou", TOKEN, {"id": 1})
+                    gateway.call("open-ils.pcrud", "open-ils.pcrud.count.aou", TOKEN, {"id": 1})
                     self._count = False
                 except MethodNotFoundError:
                     self._count = True  # 3.12/releases-059
             return self._count
 
-    def exists(self, source: Any, where: Mapping[str, Any]) -> bool:
-        """Whether there is a row in a query's ``from`` clause for which a condition holds, be it hidden.
-
-        Conditions inside a query aren't filtered by permission (``pcrud-141``), and org units are everybody's to see.
-        """
-        class_id = source if isinstance(source, str) else next(iter(source))
-        primary = self._gateway.idl(class_id)[class_id].primary or "id"
-        query = {"select": {class_id: [primary]}, "from": source, "where": dict(where)}
-        condition = {"parent_ou": None, "-exists": query}
-        options = {"select": {"aou": ["id"]}, "limit": 1}
-        answer = self._gateway.call(_SERVICE, f"{_SERVICE}.search.aou.atomic", TOKEN, condition, options).value
-        if not isinstance(answer, list):
-            raise DataError(
-                "a search for aou gave something else than a list", code="rows-not-a-list", values={"name": "aou"}
-            )
-        return bool(answer)
-
 
 class HiddenKeys:
     """What is left of a walk along ``key`` behind a page that is short, in ranges so narrow that none can be cut."""
 
-    def __init__(self, rows: HiddenRows, source: Any, where: Mapping[str, Any] | None, key: str) -> None:
+    def __init__(
+        self, gateway: Gateway, rows: HiddenRows, source: Any, where: Mapping[str, Any] | None, key: str
+    ) -> None:
+        """``source`` is a class's id, or with others that it is joined to, as in a query's ``from``."""
+        self._gateway = gateway
         self._rows = rows
         self._source = source
         self._where = where
@@ -74,7 +58,7 @@ class HiddenKeys:
         Raises:
             DataError: there are more rows, and the keys aren't whole numbers.
         """
-        if not self._rows.count or not self._exists(stretch.condition(self._key)):
+        if not self._rows.count(self._gateway) or not self._exists(stretch.condition(self._key)):
             return []
         after, high = stretch.after, stretch.high
         if not all(bound is None or isinstance(bound, int) for bound in (after, high)):
@@ -97,7 +81,18 @@ class HiddenKeys:
         return after + step
 
     def _exists(self, conditions: list[dict[str, Any]]) -> bool:
-        return self._rows.exists(self._source, both(self._where, conditions or anything(self._key)))
+        """Whether there is a row for which the conditions hold, be it hidden.
+
+        Conditions inside a query aren't filtered by permission (``pcrud-141``), and org units are everybody's to see.
+        """
+        class_id = self._source if isinstance(self._source, str) else next(iter(self._source))
+        found = {
+            "select": {class_id: [self._key]},
+            "from": self._source,
+            "where": both(self._where, conditions or anything(self._key)),
+        }
+        rows = self._gateway.pcrud.search("aou", {"parent_ou": None, "-exists": found}, select=["id"], limit=1)
+        return bool(rows)
 
     def _not_walkable(self) -> DataError:
         return DataError(

@@ -148,11 +148,7 @@ def walk(
         size.learn(page)
         keys = [key_of(row) for row in page.rows]
         if not all(map(part.holds, keys)) or len(set(keys)) < len(keys):
-            raise DataError(
-                "rows came that were not asked for",
-                advice="look at the proxy, where there is one: it may have mixed up answers",
-                code="rows-not-asked-for",
-            )
+            raise not_asked_for()
         if stretch.in_windows:
             return page, stretch.behind(part.high)
         if len(keys) >= asked:
@@ -207,6 +203,15 @@ def both(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> d
 def anything(key: str) -> list[dict[str, Any]]:
     """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
+
+
+def not_asked_for() -> DataError:
+    """The error for rows that don't fit the question."""
+    return DataError(
+        "rows came that were not asked for",
+        advice="look at the proxy, where there is one: it may have mixed up answers",
+        code="rows-not-asked-for",
+    )
 
 
 def value_at(position: int, row: Any) -> Any:

@@ -19,6 +19,7 @@ from evergreen_groups.gateway.paging import (
     both,
     encoded_length,
     first_guess,
+    not_asked_for,
     portions,
     stretches,
     value_at,
@@ -53,7 +54,7 @@ class Pcrud:
     def __init__(self, gateway: Gateway, origin: Pcrud | None = None) -> None:
         """``origin`` is that of a gateway of which ``gateway`` is a view."""
         self._gateway = gateway
-        self._hidden_rows: HiddenRows = HiddenRows(gateway) if origin is None else origin._hidden_rows
+        self._hidden_rows: HiddenRows = HiddenRows() if origin is None else origin._hidden_rows
 
     def search(  # noqa: PLR0913  # pcrud's own options, by name
         self,
@@ -165,7 +166,7 @@ class Pcrud:
             self._options, class_id, select=select, order_by=key, flesh=flesh, flesh_fields=flesh_fields, join=join
         )
         source: Any = class_id if join is None else {class_id: join}
-        hidden = None if all_visible else HiddenKeys(self._hidden_rows, source, where, key)
+        hidden = None if all_visible else HiddenKeys(self._gateway, self._hidden_rows, source, where, key)
 
         def fetch(stretch: Stretch, limit: int) -> Page:
             return self._rows(class_id, both(where, stretch.condition(key) or anything(key)), options(limit=limit))
@@ -361,11 +362,7 @@ def _among(position: int, portion: Sequence[int | str], rows: Sequence[Any]) -> 
     """Raise DataError where rows came whose value wasn't asked for."""
     asked = set(map(str, portion))
     if not all(str(value_at(position, row)) in asked for row in rows):
-        raise DataError(
-            "rows came that were not asked for",
-            advice="look at the proxy, where there is one: it may have mixed up answers",
-            code="rows-not-asked-for",
-        )
+        raise not_asked_for()
 
 
 def _anything_goes(_portion: Sequence[int | str], _rows: Sequence[Any]) -> None:

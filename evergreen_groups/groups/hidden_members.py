@@ -69,9 +69,17 @@ def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.
-        return {int(entry["usr"]): Decimal(str(entry["balance_owed"])).quantize(NOTHING) for entry in answer}
+        return {int(entry["usr"]): _money(entry["balance_owed"]) for entry in answer}
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
         raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
+
+
+def _money(value: object) -> Decimal:
+    """An amount; raises ArithmeticError for what is none, NaN and infinities among it."""
+    amount = Decimal(str(value))
+    if not amount.is_finite():
+        raise ArithmeticError("not an amount")
+    return amount.quantize(NOTHING)
 
 
 def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:

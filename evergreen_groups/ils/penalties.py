@@ -88,9 +88,32 @@ class PenaltyKinds:
         """The ids of those that a recalculation may set or remove."""
         return self.for_fines | _STOCK
 
-    def for_fines_at(self, home_library: int) -> frozenset[int]:
-        """The ids of those for the fines of patrons with this home library."""
-        return frozenset({PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
+    def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
+        """Whether a kind stands for the fines of patrons with this home library.
+
+        One that another library has in place of the stock one may stand for something else here, such as overdue items:
+        seven settings name penalties, each at any org unit.
+        """
+        return kind.id in {PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)}
+
+    def blocks_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
+        """Whether a kind blocks patrons with this home library for their fines; a mere note blocks nobody."""
+        return bool(kind.blocks) and self.is_for_fines(kind, home_library)
+
+    @property
+    def blocking_for_fines_anywhere(self) -> frozenset[int]:
+        """The ids of those that block for fines at some home library."""
+        return frozenset(id for id in self.for_fines if self._by_id.get(id) is None or self._by_id[id].blocks)
+
+    @property
+    def blocking_for_fines_everywhere(self) -> frozenset[int]:
+        """The ids of those that block for fines whatever the home library."""
+        homes = self._fines_penalties
+        return frozenset(
+            id
+            for id in self.for_fines
+            if id in self._by_id and all(self.blocks_for_fines(self._by_id[id], home) for home in homes)
+        )
 
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
         """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""
