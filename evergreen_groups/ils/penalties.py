@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _STOCK = frozenset({PATRON_EXCEEDS_FINES, 2, 3, 4, 5, 30, 35})
 """Evergreen's own penalties that a recalculation sets or removes (``950.data.seed-values.sql``)."""
-_MOST_KINDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class PenaltyKinds:
         """Read them in two calls, or in one where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
         # csp is served to every staff account (pcrud-089).
-        rows = gateway.pcrud.search_columns("csp", fields, {"id": {"<>": None}}, limit=_MOST_KINDS)
+        rows = gateway.pcrud.all_columns("csp", fields)
         kinds = [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows]
         return cls(kinds, read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties)
 
