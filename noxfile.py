@@ -16,7 +16,11 @@ from tempfile import TemporaryDirectory
 import nox
 
 ROOT = Path(__file__).parent
-GENERATED = {"docs/cli.md": ("-m", "evergreen_groups.cli.reference")}
+GENERATED = {
+    "docs/cli.md": ("-m", "evergreen_groups.cli.reference"),
+    "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),
+    "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
+}
 """The files that the program itself writes, each with what Python is to run."""
 DOCUMENT_TESTS = (
     "tests/test_documents.py",
@@ -25,6 +29,7 @@ DOCUMENT_TESTS = (
     "tests/test_doctests.py",
     "tests/test_schedule.py",
     "tests/hooks/test_docs.py",
+    "tests/settings/test_declaration.py",
     "tests/web/test_docs.py",
 )
 RECORDED = ROOT.parent / "shared" / "wire"
@@ -111,10 +116,15 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What the report and the service cost, in figures (-- report, -- serve, and options of either)."""
-    names = [name for name in session.posargs if name in ("report", "serve")] or ["report", "serve"]
+    """What report and service cost, and whether figures are right (-- report, serve, servers, reckoning)."""
+    small = {
+        "report": ["--patrons", "10000"],
+        "serve": ["--clients", "50", "--seconds", "15"],
+        "reckoning": ["--populations", "500"],
+        "servers": [],
+    }
+    names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]
     options = [one for one in session.posargs if one not in names]
-    small = {"report": ["--patrons", "10000"], "serve": ["--clients", "50", "--seconds", "15"]}
     for name in names:
         python(session, f"tests/bench/{name}.py", *(options or small[name]))
 

@@ -46,9 +46,9 @@ MEANINGS = {
     LOGIN: "login refused, or the session was lost",
     PERMISSION: "the account lacks a permission",
     INCOMPLETE: "written, but incomplete: the account can't see every member of a listed group",
-    UNSENT: "written, but a mail could not be sent: it is kept and goes out with the next run",
+    UNSENT: "written, but a mail could not be sent: it is queued and goes out with the next run",
     DEADLINE: "not done before the deadline of the run",
-    BLOCKED: "checked: somebody is blocked by their own fines",
+    BLOCKED: "checked: somebody is over the limit with own fines",
     BUSY: "another run is under way",
     STALE: "status: no run has ended in the time allowed, or the last one was killed",
     UNWELL: "doctor: something is wrong that keeps the command from working",
@@ -82,6 +82,12 @@ _BY_ERROR: tuple[tuple[type[EvergreenGroupsError], int], ...] = (
 def for_error(error: EvergreenGroupsError) -> int:
     """The exit status for an error."""
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)
+
+
+def for_interruption(error: EvergreenGroupsError) -> int:
+    """The exit status for an error that ended changes on the way: some of them may have been written."""
+    status = for_error(error)
+    return FAILED if status == UNTRUSTED else status
 
 
 def for_exception(error: BaseException) -> int:

@@ -133,6 +133,26 @@ def format_of_file(path: Path | None, names: Collection[str] = REPORT_FORMATS) -
     return next((format.name for format in OUTPUT_FORMATS if format.ending == ending and format.name in names), None)
 
 
+def format_for(
+    path: Path | None, asked_for: str | None, otherwise: str, names: Collection[str] = REPORT_FORMATS
+) -> str:
+    """The name of the format that is asked for, or that the file's ending asks for; ``otherwise`` where there is none.
+
+    Raises:
+        ConfigurationError: the file has another ending, so nobody has said what is to be in it.
+    """
+    found = asked_for or format_of_file(path, names)
+    if found is None and path is not None and otherwise == OUTPUT_FORMATS[0].name:
+        raise ConfigurationError(
+            "{path} has none of the endings that stand for a format",
+            advice="let it end in {endings}, or say which with --format",
+            setting="report.format",
+            code="ending-unknown",
+            values={"path": path, "endings": ", ".join(f".{output_format(name).ending}" for name in names)},
+        )
+    return found or otherwise
+
+
 def require(names: Collection[str]) -> None:
     """Check that what these formats need is installed, so that nobody finds out after a long run.
 

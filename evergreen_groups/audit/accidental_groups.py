@@ -59,12 +59,12 @@ class AccidentalGroupSearch:
         self._progress = progress
 
     def run(self, homes: Collection[int]) -> list[GroupFinding]:
-        """All of them with a member at home at ``homes`` (org unit ids, none: everywhere), in no order."""
+        """All of them with a member of the home libraries ``homes`` (ids, none: everywhere), in no order."""
         query = AccidentalGroups(
             unusual_size=UNUSUAL_SIZE,
             long_ago=self._now - LONG_EXPIRED,
             homes=homes,
-            viewable_orgs=() if self._access.everywhere else self._access.viewable,
+            visible_orgs=() if self._access.everywhere else self._access.visible_orgs,
         )
         return GroupSearch(self._gateway, query, self._progress).run(self._examine)
 

@@ -52,7 +52,7 @@ class BlockSearch:
         self._bounds = bounds
 
     def run(self, homes: Collection[int]) -> list[PatronFinding]:
-        """All findings about patrons at home at ``homes`` (org unit ids, none: everywhere), in no order.
+        """All findings about patrons of the home libraries ``homes`` (ids, none: everywhere), in no order.
 
         What the ILS answers is looked at once more with the balances read afterwards, which may have changed.
         """
@@ -127,9 +127,9 @@ class BlockSearch:
             if _more_than_one_may_owe(together, member.limit) and together > member.own_fines:
                 kind, reason = FindingKind.FOR_FAMILY, Reason("group-over-limit")
             elif known:
-                kind, reason = FindingKind.BY_HAND, Reason("group-within-limit")
+                kind, reason = FindingKind.BY_STAFF, Reason("group-within-limit")
             else:
-                kind, reason = FindingKind.BY_HAND, Reason("group-not-known")
+                kind, reason = FindingKind.BY_STAFF, Reason("group-not-known")
             shown = together if known or kind is FindingKind.FOR_FAMILY else None
             yield self._finding(kind, member, reason, blocks, shown)
 

@@ -123,14 +123,14 @@ class AccidentalGroups:
     """Groups that may be accidental, as a query; some of those it finds turn out not to be.
 
     ``unusual_size`` is the number of members from which on a group is unusually large; a lead that expired before
-    ``long_ago`` has expired long since. ``homes`` keeps the groups with a member at home there; ``viewable_orgs``
-    are the home libraries whose patrons the account sees (both: ids, none: everywhere).
+    ``long_ago`` has expired long since. ``homes`` keeps the groups with a member of these home libraries;
+    ``visible_orgs`` are the home libraries whose patrons the account sees (both: ids, none: everywhere).
     """
 
     unusual_size: int
     long_ago: datetime
     homes: Collection[int] = ()
-    viewable_orgs: Collection[int] = ()
+    visible_orgs: Collection[int] = ()
 
     def members(self, within: GroupRange) -> Query:
         """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
@@ -138,13 +138,13 @@ class AccidentalGroups:
             *within.conditions(),
             {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]},
         ]
-        if self.viewable_orgs:
-            conditions.append({"home_ou": sorted(self.viewable_orgs)})
+        if self.visible_orgs:
+            conditions.append({"home_ou": sorted(self.visible_orgs)})
         return {"deleted": "f", "-and": conditions}
 
     def candidates(self, within: GroupRange) -> Query:
         """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
-        return candidates(within, self.homes, self.viewable_orgs)
+        return candidates(within, self.homes, self.visible_orgs)
 
     def _groups(self, within: GroupRange) -> Query:
         """The groups' numbers: patrons ``d`` who aren't alone in their group and by whom it looks accidental."""

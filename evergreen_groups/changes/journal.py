@@ -15,9 +15,10 @@ from sqlite3 import Cursor, Error
 
 from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Sending, StepState
-from evergreen_groups.errors import NotFoundError
+from evergreen_groups.errors import NotFoundError, StateError
 from evergreen_groups.state import opened
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, account TEXT NOT NULL, at TEXT NOT NULL, action TEXT NOT NULL,
@@ -51,11 +52,11 @@ CREATE INDEX IF NOT EXISTS steps_patron ON steps(patron);
 """
 _NAME = "journal"
 _TABLES = ("entries", "steps", "events", "settled", "left_open", "sendings")
-_SETTLED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
+_LAST_CLOSED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
 
 # So many are looked through at once; a mark after each would make the table as long as the journal.
-SETTLED_AT_ONCE = 500
-"""After so many entries it is written down that they are settled."""
+CLOSED_AT_ONCE = 500
+"""After so many entries it is written down that they are closed."""
 
 
 def journal_path(directory: Path) -> Path:
@@ -67,7 +68,7 @@ class Journal:
     """The journal file. One writer at a time: the lock of :mod:`evergreen_groups.state.directory` sees to that."""
 
     def __init__(self, directory: Path) -> None:
-        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES)
+        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES, version=_VERSION)
 
     def close(self) -> None:
         """Close the file."""
@@ -118,7 +119,7 @@ class Journal:
                 yield cursor
                 cursor.execute("COMMIT")
             except BaseException:
-                with suppress(Error):  # some errors have rolled it back already
+                with suppress(Error, StateError):  # some errors have rolled it back already
                     cursor.execute("ROLLBACK")
                 raise
 
@@ -154,9 +155,9 @@ class Journal:
                 textcode="ENTRY_NOT_FOUND",
             )
         number, gateway, account, at, action, undoes = row
-        return JournalEntry(
-            number, gateway, account, datetime.fromisoformat(at), action, undoes, tuple(self._steps(id))
-        )
+        with self._database.errors_named():
+            moment = _moment(at)
+        return JournalEntry(number, gateway, account, moment, action, undoes, tuple(self._steps(id)))
 
     def _steps(self, entry: int) -> list[JournalStep]:
         rows = self._database.execute(
@@ -168,10 +169,11 @@ class Journal:
             """,
             (entry,),
         )
-        return [
-            JournalStep(id, patron, field, before, after, StepState(state), value, reason)
-            for id, patron, field, before, after, state, value, reason in rows
-        ]
+        with self._database.errors_named():
+            return [
+                JournalStep(id, int(patron), field, int(old), _number(new), StepState(state), _number(value), reason)
+                for id, patron, field, old, new, state, value, reason in rows
+            ]
 
     def open_steps(self, gateway: str) -> list[JournalStep]:
         """The steps that were being sent and whose outcome isn't known yet, with their latest sendings."""
@@ -179,7 +181,7 @@ class Journal:
             f"""
             SELECT steps.id, entry FROM entries CROSS JOIN steps ON entries.id = entry JOIN events
                 ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
-            WHERE gateway = :gateway AND entries.id > {_SETTLED} AND state = 'sending'
+            WHERE gateway = :gateway AND entries.id > {_LAST_CLOSED} AND state = 'sending'
             UNION
             SELECT steps.id, entry FROM left_open JOIN steps ON steps.id = left_open.step JOIN events
                 ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
@@ -199,7 +201,8 @@ class Journal:
         if row is None:  # it was written by a release that didn't keep these
             return None
         at, until, last_xact_id, other_fields = row
-        return Sending(datetime.fromisoformat(at), datetime.fromisoformat(until), last_xact_id, other_fields)
+        with self._database.errors_named():
+            return Sending(_moment(at), _moment(until), last_xact_id, other_fields)
 
     def sent_since(self, step: JournalStep) -> bool:
         """Whether a later step has sent the same change of the same patron, and it was done."""
@@ -218,10 +221,11 @@ class Journal:
     def last_touched(self, step: int) -> datetime:
         """When the latest event of a step was written down."""
         (at,) = self._database.execute("SELECT max(at) FROM events WHERE step = ?", (step,)).fetchone()
-        return datetime.fromisoformat(at)
+        with self._database.errors_named():
+            return _moment(at)
 
     def none_is_open(self, gateway: str, but: Sequence[JournalStep] = ()) -> None:
-        """Write down, now and then, that all entries so far are settled, so that nobody looks at them again.
+        """Write down, now and then, that all entries so far are closed, so that nobody looks at them again.
 
         ``but`` are the steps that are open all the same; they are kept in a list of their own. Only for whoever holds
         the gateway's lock and has begun nothing yet. Without this each event of the ILS would take longer than the one
@@ -231,7 +235,7 @@ class Journal:
             cursor.execute(
                 f"""
                 INSERT INTO settled (gateway, entry) SELECT :gateway, max(id) FROM entries WHERE gateway = :gateway
-                HAVING max(id) >= {_SETTLED} + {SETTLED_AT_ONCE}
+                HAVING max(id) >= {_LAST_CLOSED} + {CLOSED_AT_ONCE}
                 """,  # noqa: S608 - fixed
                 {"gateway": gateway},
             )
@@ -245,3 +249,14 @@ class Journal:
 
 def _now() -> str:
     return clock.now().isoformat(timespec="milliseconds")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return moment
+
+
+def _number(value: object) -> int | None:
+    return None if value is None else int(str(value))

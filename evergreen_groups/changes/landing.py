@@ -19,6 +19,7 @@ from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.ils import set_by_ils
 
@@ -58,8 +59,9 @@ class SentChange:
 
     @property
     def may_land(self) -> bool:
-        """Whether there is still time for it."""
-        return clock.now() < self.sending.until
+        """Whether there is still time for it; not for one that a wrong clock has put into the future."""
+        sent = self.sending
+        return sent.at - CLOCKS_DIFFER_BY <= clock.now() < sent.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landin
 
     Raises:
         GatewayError: who else is in the patron's group can't be read.
+        DataError: what came isn't the members of a group.
     """
     now = value_of(record, change.field)
     if record is None or now is None:
@@ -123,14 +126,14 @@ def _unchanged(change: SentChange, record: Record) -> Landing:
 
 def _as_meant(change: SentChange, record: Record, now: int) -> Landing:
     if _by_somebody_else(change, record):
-        return Landing(StepState.FAILED, reason=_cannot_be_told(change, now))
+        return Landing(StepState.FAILED, reason=_uncertain(change, now))
     return Landing(StepState.DONE, now)
 
 
 def _alone(change: SentChange, record: Record, now: int) -> Landing:
     """A patron who was to get a group of their own is alone in another group than before."""
     if _by_somebody_else(change, record):
-        return Landing(StepState.FAILED, reason=_cannot_be_told(change, now))
+        return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
         return Landing(
             StepState.DONE, now, f"it came in late, after somebody else had moved them to group {change.seen}"
@@ -156,7 +159,7 @@ def _by_somebody_else(change: SentChange, record: Record) -> bool:
     return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
 
 
-def _cannot_be_told(change: SentChange, now: int) -> str:
+def _uncertain(change: SentChange, now: int) -> str:
     where = f"in group {now} now" if change.field == GROUP else "changed as it was meant"
     return f"{where}, but somebody else has written the record since, perhaps this very change"
 
@@ -164,7 +167,9 @@ def _cannot_be_told(change: SentChange, now: int) -> str:
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     """Whether a patron is the only member of a group, deleted ones aside, hidden ones counted."""
     members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
-    return isinstance(members, list) and {str(member) for member in members} <= {str(patron)}
+    if not isinstance(members, list):
+        raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
+    return {str(member) for member in members} <= {str(patron)}
 
 
 def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:

@@ -12,7 +12,9 @@ from evergreen_groups.changes.plans import GROUP, Step
 from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.errors import (
     CollisionError,
+    DataError,
     EventError,
+    EvergreenGroupsError,
     GatewayError,
     RequestTooLargeError,
     ServiceNotFoundError,
@@ -63,7 +65,7 @@ class PatronChange:
                 outcome = self._try()
                 if outcome is not None:
                     return outcome
-        except GatewayError as error:
+        except (GatewayError, DataError) as error:
             if self._sent is None:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # What came of it can't be found out now: the step stays open and the next run recovers it.
@@ -101,7 +103,10 @@ class PatronChange:
             self._last_reason = "the record was changed by somebody else"
             return None
         except (EventError, RequestTooLargeError) as error:
-            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+            self._sent = former
+            if former is None:
+                return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+            return self._open(judge(self._gateway, former, read_patron(self._gateway, former.patron)))
         except TransportError as error:
             if not (error.sent or isinstance(error, ServiceNotFoundError)):  # nothing has left this machine
                 self._sent = former
@@ -191,7 +196,7 @@ class PatronChange:
         value: int | None = None,
         reason: str = "",
         effects: tuple[SideEffect, ...] = (),
-        error: GatewayError | None = None,
+        error: EvergreenGroupsError | None = None,
     ) -> StepOutcome:
         self._journaled.record(state, value=value, reason=reason)
         return StepOutcome(self._step, state, value, reason, effects, error)
@@ -211,7 +216,9 @@ def _last_xact_id(answer: Any, record: Record) -> str:
     try:
         values = answer["__p"]
         if answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id):
-            return str(values[positions["last_xact_id"]])
+            mark = values[positions["last_xact_id"]]
+            if isinstance(mark, str) and mark:
+                return mark
     except (TypeError, KeyError, IndexError):
         pass
     raise UnclearAnswer

@@ -8,7 +8,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.changes.patron_record import read_patron
+from evergreen_groups.changes.patron_record import patron_in, read_patron
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.ils import OrgUnits, PenaltyRow, rows_in_force
@@ -55,7 +55,10 @@ class PenaltyReader:
     def _near(self) -> frozenset[int]:
         """The org units whose penalties the account is told at once."""
         session = self._gateway.decode(self._gateway.call("open-ils.auth", _SESSION, TOKEN).value)
-        return frozenset(self.org_units.full_path(int(session.ws_ou)))
+        try:
+            return frozenset(self.org_units.full_path(int(session.ws_ou)))
+        except (AttributeError, TypeError, ValueError):
+            raise DataError("the ILS doesn't say where the account works", code="no-workplace") from None
 
     def read(self, patron: int) -> PatronPenalties | None:
         """What is in force for a patron; None for one whom the account can't see.
@@ -84,7 +87,7 @@ class PenaltyReader:
             answer = self._gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron, ["standing_penalties"]).value
         except PermissionDeniedError:  # it sees the patron, but has VIEW_USER elsewhere than where it works
             return None
-        rows = self._gateway.decode(answer)["standing_penalties"]
+        rows = patron_in(self._gateway, answer, patron).standing_penalties
         if not isinstance(rows, list):
             raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
         return list(_rows(rows, patron))

@@ -6,13 +6,13 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import NotFoundError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN
+from evergreen_groups.errors import DataError, NotFoundError, PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evergreen_groups.gateway import Gateway, Record
+    from evergreen_groups.gateway import Gateway
 
 _RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 _ALWAYS_CHANGE = {"last_xact_id", "last_update_time", "passwd"}
@@ -25,13 +25,27 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
     seconds ago. The form is pcrud's own, unfleshed (``patrons-031``, ``pcrud-102``); a fleshed record never compares
     alike. Releases before 3.14.11 send a digest of the password along, which is dropped here: sent back, it would
     become the password.
+
+    Raises:
+        DataError: what came isn't that patron.
     """
     try:
         answer = gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron).value
     except (NotFoundError, PermissionDeniedError):
         return None
-    record: Record = gateway.decode(answer)
-    return record.replace(passwd=None)
+    return patron_in(gateway, answer, patron).replace(passwd=None)
+
+
+def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:
+    """The record that an answer is to be.
+
+    Raises:
+        DataError: it is something else, or somebody else's.
+    """
+    record = gateway.decode(answer)
+    if not isinstance(record, Record) or record.class_id != "au" or record.id != patron:
+        raise DataError("the ILS gave something else than the patron asked for", code="not-the-patron")
+    return record
 
 
 def value_of(record: Record | None, field_name: str) -> int | None:

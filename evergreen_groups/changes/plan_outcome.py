@@ -10,7 +10,7 @@ from evergreen_groups.changes.journal_step import StepState
 if TYPE_CHECKING:
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.changes.plans import Step
-    from evergreen_groups.errors import GatewayError
+    from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class StepOutcome:
     value: int | None = None
     reason: str = ""
     side_effects: tuple[SideEffect, ...] = ()
-    error: GatewayError | None = None
+    error: EvergreenGroupsError | None = None
     sent: SentChange | None = None
 
 

@@ -90,7 +90,7 @@ class PlannedGroup:
 class PlanWarning:
     """Something to look at before agreeing: ``code`` names the case, ``values`` are what it is about, by name.
 
-    :func:`evergreen_groups.render.warning_words` puts it into words.
+    :func:`evergreen_groups.render.describe_warning` makes a sentence of it.
     """
 
     code: str

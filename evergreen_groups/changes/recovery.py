@@ -10,7 +10,9 @@ from evergreen_groups.changes.landing import LANDS_WITHIN, Landing, SentChange, 
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.errors import (
+    DataError,
     EventError,
+    EvergreenGroupsError,
     GatewayError,
     LoginRefusedError,
     NoSessionError,
@@ -62,7 +64,7 @@ def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
         landing = judge(gateway, change, read_patron(gateway, step.patron))
     except STOPPING:
         raise
-    except GatewayError:
+    except (GatewayError, DataError):
         return None
     if landing.state is not StepState.NOT_DONE and change.protected and journal.sent_since(step):
         return Landing(StepState.NOT_DONE, reason="it never came in; a later run made the same change")
@@ -78,10 +80,12 @@ def sent_change(journal: Journal, step: JournalStep) -> SentChange:
     return SentChange(step.patron, step.field, step.before, step.after, sending, seen=step.value)
 
 
-def refusal(gateway: Gateway, error: GatewayError) -> str:
+def refusal(gateway: Gateway, error: EvergreenGroupsError) -> str:
     """Why the ILS refused something, in a few words; a missing permission with the library that it is missing at."""
     if isinstance(error, PermissionDeniedError):
         return f"the account lacks {error.permission}{_library(gateway, error.org_unit)}"
+    if isinstance(error, DataError):
+        return error.problem
     return error.textcode if isinstance(error, EventError) else "the method failed on the server"
 
 

@@ -1,6 +1,7 @@
 from . import logs as logs
 from .application import main as main
 from .invocation import Invocation as Invocation
+from .options import ENTRY_NUMBER as ENTRY_NUMBER
 from .options import Checked as Checked
 from .options import given as given
 from .options import one_limit as one_limit

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+ENTRY_NUMBER = click.IntRange(min=1, max=2**63 - 1)
+"""The number of an entry of the journal, as far as its file can count."""
+
 
 class Checked(click.ParamType[object]):
     """A parameter type made from a kind of value; ``name`` stands for it in ``--help`` in place of the kind's own."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import not_in_sight
+from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import Group, Member, MembershipReader, decided
 from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
 from evergreen_groups.limits import Limits
@@ -77,7 +77,7 @@ class Checker:
         """
         found = self._reader.by_barcodes([barcode])
         if barcode not in found or found[barcode].member.patron.deleted:
-            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self._check(found[barcode].member, all_members)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
@@ -85,7 +85,7 @@ class Checker:
         found = self._reader.by_ids([id]).members
         # A deleted record is nobody's any more, and nothing is said of it.
         if id not in found or found[id].patron.deleted:
-            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._check(found[id], all_members)
 
     def _check(self, member: Member, all_members: bool) -> GroupCheck:
@@ -109,5 +109,5 @@ class Checker:
 
 
 def _described(penalty: Penalty) -> str:
-    by_staff = ", set by hand" if penalty.by_staff else ""
+    by_staff = ", set by staff" if penalty.by_staff else ""
     return f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}"

@@ -17,13 +17,13 @@ _GRANT = "grant {permission} with depth 0, and {root} as a working location"
 
 
 def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Whose patrons the account sees, and whether it can be told of the others in their groups."""
-    held = subject.viewable
+    """Whose patrons the account sees, and whether it can learn of the others in their groups."""
+    held = subject.visible_orgs
     yield _finding(subject, VIEW_USER, held)
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
         yield line.failed(
-            "the account works at {place}, where it lacks it, so the ILS doesn't tell who else is in a group",
+            "the account works at {place}, where it lacks it, so the ILS doesn't show who else is in a group",
             "grant it at {place}, or set a workstation at a library where the account has it",
             code="permission-missing-at-work",
             values={"place": place},

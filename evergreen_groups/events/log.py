@@ -5,14 +5,13 @@ Patron ids only: no name, barcode or amount is in it. One line an event, written
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evergreen_groups.errors import StateError
 from evergreen_groups.state import opened
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, at TEXT NOT NULL, event INTEGER NOT NULL, hook TEXT NOT NULL,
@@ -51,7 +50,7 @@ class AuditTrail:
 
     def __init__(self, directory: Path, gateway: str) -> None:
         self._gateway = gateway
-        self._database = opened(directory, "events", "audit trail", _SCHEMA, ["events"])
+        self._database = opened(directory, "events", "audit trail", _SCHEMA, ["events"], version=_VERSION)
 
     def close(self) -> None:
         """Close the file."""
@@ -60,7 +59,7 @@ class AuditTrail:
     def done(self, event: int, hook: str, patron: int) -> TrailEntry | None:
         """What came of an event that was worked on to its end, None where none was.
 
-        Its id alone doesn't tell: an ILS that is restored from a backup gives out ids again.
+        Its id alone isn't enough: an ILS that is restored from a backup gives out ids again.
         """
         condition = "gateway = ? AND event = ? AND hook = ? AND patron = ? AND done"
         return next(iter(self._read(condition, self._gateway, event, hook, patron)), None)
@@ -86,26 +85,17 @@ class AuditTrail:
             StateError: it can't be written.
         """
         values = (self._gateway, _now(), event, hook, patron, done, blocked, recalculated, reason)
-        try:
-            cursor = self._database.execute(
-                "INSERT INTO events (gateway, at, event, hook, patron, done, blocked, recalculated, reason) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                values,
-            )
-        except sqlite3.DatabaseError as error:
-            raise StateError(
-                "the audit trail can't be written ({reason})", code="trail-not-written", values={"reason": error}
-            ) from error
+        cursor = self._database.execute(
+            "INSERT INTO events (gateway, at, event, hook, patron, done, blocked, recalculated, reason) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            values,
+        )
         return cursor.rowcount > 0
 
     def _read(self, condition: str, *values: object) -> list[TrailEntry]:
-        try:
+        with self._database.errors_named():
             rows = self._database.execute(f"SELECT {_COLUMNS} FROM events WHERE {condition}", values)  # noqa: S608 - fixed
             return [_entry(*row) for row in rows]
-        except sqlite3.DatabaseError as error:
-            raise StateError(
-                "the audit trail can't be read ({reason})", code="trail-not-read", values={"reason": error}
-            ) from error
 
 
 def _entry(event: int, hook: str, patron: int, done: int, *rest: object) -> TrailEntry:

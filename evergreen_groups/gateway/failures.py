@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from evergreen_groups.gateway.calls import Call
+    from evergreen_groups.gateway.call import Call
 
 _URL = "gateway.url"
 _CA_BUNDLE = "gateway.ca_bundle"
@@ -212,5 +212,8 @@ def root_of(error: BaseException) -> BaseException:
 
 def _place(response: requests.Response) -> str:
     """Where a redirect points, without query and fragment."""
-    parts = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
+    try:
+        parts = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
+    except ValueError:  # such as http://[
+        return "an address that can't be read"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

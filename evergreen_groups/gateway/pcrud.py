@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.calls import REQUEST_LIMIT
+from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
@@ -25,12 +25,12 @@ from evergreen_groups.gateway.paging import (
     value_at,
     walk,
 )
-from evergreen_groups.gateway.record import ColumnReader, Record
+from evergreen_groups.gateway.record import ColumnReader, Record, values_of_rows
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.calls import Result
     from evergreen_groups.gateway.gateway import Gateway
+    from evergreen_groups.gateway.result import Result
 
 
 Where = Mapping[str, Any]
@@ -94,7 +94,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         page = self._rows(class_id, where, self._options(class_id, select=names, order_by=order_by, limit=limit))
-        return [reader.read(values) for values in _all_values(page.rows, class_id)]
+        return [reader.read(values) for values in values_of_rows(page.rows, class_id)]
 
     def all_columns(self, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of all rows of a class that is small, and has a whole number as its key ``id``.
@@ -112,7 +112,7 @@ class Pcrud:
             page = self._rows(class_id, condition, options).rows
             rows.extend(page)
             if len(page) < _SMALL_CLASS:
-                return [reader.read(values) for values in _all_values(rows, class_id)]
+                return [reader.read(values) for values in values_of_rows(rows, class_id)]
             condition = {"id": {">": value_at(position, page[-1])}}
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
@@ -229,7 +229,7 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         for page in self._by_values(class_id, field, values, where, names, None):
-            yield [reader.read(row) for row in _all_values(page.rows, class_id)]
+            yield [reader.read(row) for row in values_of_rows(page.rows, class_id)]
 
     def _by_values(
         self,
@@ -342,7 +342,7 @@ class Pcrud:
             self._gateway.decode(rows)
         idl = self._gateway.idl(class_id)
         known = idl[class_id]
-        return [Record(known, values, idl) for values in _all_values(rows, class_id)]
+        return [Record(known, values, idl) for values in values_of_rows(rows, class_id)]
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
@@ -392,20 +392,6 @@ def _anything_goes(_portion: Sequence[int | str], _rows: Sequence[Any]) -> None:
 def _nothing(_stretch: Stretch) -> list[Stretch]:
     """A short page was the last."""
     return []
-
-
-def _all_values(rows: list[Any], class_id: str) -> list[list[Any]]:
-    """Return the values of each row. Raises DataError where one isn't an object of the class."""
-    try:
-        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
-            return [row["__p"] for row in rows]
-    except (TypeError, KeyError):
-        pass
-    raise DataError(
-        "a search for {name} gave something else than {name} records",
-        code="rows-of-another-class",
-        values={"name": class_id},
-    )
 
 
 def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
+from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decoder_of, encode
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.idl import Class, Idl
 
 _set = object.__setattr__  # records refuse their own
-_CENT = Decimal("0.01")
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-# pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
-_TRUE = ("t", "true", "1", 1)
-_FALSE = ("f", "false", "0", "", 0)
 
 
 class Record:
@@ -185,7 +177,7 @@ def _filled_inside(value: Any, idl: Idl) -> Any:
 def _mark_changed(values: list[Any], known: Class) -> None:
     """Set the flag that says that an object has changed."""
     flags = values[len(known.fields) :]
-    if len(values) > len(known.positions) or not all(flag in (None, *_TRUE, *_FALSE) for flag in flags):
+    if len(values) > len(known.positions) or not all(flag in (None, *TRUE, *FALSE) for flag in flags):
         raise DataError(
             "a record of {name} came with more fields than the IDL has, and can't be marked as changed",
             code="unknown-fields",
@@ -202,111 +194,21 @@ def _encode(value: Any, datatype: str) -> Any:
         return value.to_wire()
     if isinstance(value, list | tuple):
         return [_encode(item, datatype) for item in value]
-    if isinstance(value, bool):
-        # Never JSON's own: false matches nothing in a condition (pcrud-011).
-        return "t" if value else "f"
-    if isinstance(value, Decimal):
-        return str(value.quantize(_CENT) if datatype == "money" else value)
-    if isinstance(value, date):
-        return _encode_date(value)
-    if value is not None and not isinstance(value, int | str):
-        raise TypeError(f"a field can't hold {type(value).__name__}")
-    return value
+    return encode(value, datatype)
 
 
-def _encode_date(value: date) -> str:
-    if not isinstance(value, datetime):
-        return value.isoformat()
-    if value.tzinfo is None:
-        raise TypeError("a timestamp needs a time zone")
-    return value.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _wrong(class_id: str, name: str, what: str) -> DataError:
-    return DataError(
-        "the field {field} of a {name} is not {what}",
-        code="field-broken",
-        values={"field": name, "name": class_id, "what": what},
+def values_of_rows(rows: list[Any], class_id: str) -> list[list[Any]]:
+    """Return the values of each row. Raises DataError where one isn't an object of the class."""
+    try:
+        if all(row["__c"] == class_id and type(row["__p"]) is list for row in rows):
+            return [row["__p"] for row in rows]
+    except (TypeError, KeyError):
+        pass
+    raise DataError(
+        "a search for {name} gave something else than {name} records",
+        code="rows-of-another-class",
+        values={"name": class_id},
     )
-
-
-def _decode_text(value: Any, _class_id: str, _name: str) -> str:
-    return value if isinstance(value, str) else str(value)
-
-
-# Ids come as numbers from pcrud, as text from usergroup.new (usergroup-new-001), patron search (patrons-085) and
-# full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
-def _decode_id(value: Any, _class_id: str, _name: str) -> Any:
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        return int(value)
-    return value
-
-
-def _decode_integer(value: Any, class_id: str, name: str) -> int:
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        return int(value)
-    raise _wrong(class_id, name, "a whole number")
-
-
-def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
-    try:
-        number = Decimal(value)
-    except (InvalidOperation, TypeError, ValueError):
-        raise _wrong(class_id, name, "a number") from None
-    if not number.is_finite():
-        raise _wrong(class_id, name, "a number")
-    return number
-
-
-def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
-    try:
-        # "0.0" is an open circulation without bills (groups-026), "0.00" one that is paid up (groups-008): one amount.
-        return _decode_number(value, class_id, name).quantize(_CENT)
-    except InvalidOperation:
-        raise _wrong(class_id, name, "an amount of money") from None
-
-
-def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
-    if value in _TRUE:
-        return True
-    if value in _FALSE:
-        return False
-    raise _wrong(class_id, name, "a boolean")
-
-
-def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
-    try:
-        if _DATE.fullmatch(value):
-            return date.fromisoformat(value)
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _wrong(class_id, name, "a time") from None
-    if moment.tzinfo is None:
-        raise _wrong(class_id, name, "a time with its zone")
-    return moment
-
-
-_DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
-    "text": _decode_text,
-    "interval": _decode_text,
-    "int": _decode_integer,
-    "number": _decode_number,
-    "float": _decode_number,
-    "money": _decode_money,
-    "bool": _decode_boolean,
-    "timestamp": _decode_timestamp,
-}
-"""How the datatypes are decoded; those of ids and links (``id``, ``link``, ``org_unit``) have :func:`_decode_id`."""
-
-AS_IT_COMES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
-"""The type, by decoder, of wire values that the decoder gives back as they are."""
-
-
-def decoder_of(datatype: str) -> Callable[[Any, str, str], Any]:
-    """Return what decodes a field's wire value, given the value, the class's id and the field's name."""
-    return _DECODERS.get(datatype, _decode_id)
 
 
 def columns(records: Iterable[Record], *names: str) -> Iterator[tuple[Any, ...]]:

@@ -42,16 +42,16 @@ class RetryPolicy:
     # Three times the gateway's 60 s: a service that hangs is asked three times, not four.
     total_seconds: float = 180.0
 
-    def until(self, ends: float | None) -> RetryPolicy:
-        """Return this policy with no try that begins after ``ends``, a time of the monotonic clock (None: no end)."""
-        if ends is None:
+    def before(self, deadline: float | None) -> RetryPolicy:
+        """Return this policy with no try that begins after ``deadline``, on the monotonic clock (None: no end)."""
+        if deadline is None:
             return self
-        return replace(self, total_seconds=min(self.total_seconds, ends - time.monotonic()))
+        return replace(self, total_seconds=min(self.total_seconds, deadline - time.monotonic()))
 
     def delays(self) -> Iterator[float]:
         """Yield the wait before the second try, the third, and so on: ``tries`` - 1 of them."""
-        for turn in range(self.tries - 1):
-            whole = min(self.longest_delay, self.first_delay * 2.0**turn)
+        for number in range(self.tries - 1):
+            whole = min(self.longest_delay, self.first_delay * 2.0**number)
             yield whole * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
 
     def run(self, attempt: Callable[[], T], stop: threading.Event, on_retry: Callable[[], None]) -> T:

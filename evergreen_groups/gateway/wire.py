@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NoReturn, Protocol, runtime_checkable
+
+_SURROGATES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\.", re.DOTALL
+)
+"""A pair of surrogates, a single one, or another escape; only the second is six characters long."""
+_ONE_ESCAPE = 6
 
 
 @runtime_checkable
@@ -21,6 +28,9 @@ def loads(text: str) -> Any:
 
     Raises ValueError, also for NaN and infinities, which are not JSON, and for nesting that is too deep.
     """
+    if "\\ud" in text or "\\uD" in text:
+        # Half a pair of surrogates is no letter: it can be written to no file and no terminal.
+        text = _SURROGATES.sub(lambda found: "\\ufffd" if len(found[0]) == _ONE_ESCAPE else found[0], text)
     try:
         # Some amounts are JSON numbers. As floats, 0.10 and 0.20 wouldn't add up to the 0.30 that the ILS says
         # (patrons-063).

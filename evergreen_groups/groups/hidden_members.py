@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -52,7 +53,7 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
     """
     answer = gateway.call(_SERVICE, _MEMBERS, TOKEN, list(groups)).value
     try:
-        return frozenset(map(int, answer))
+        return frozenset(map(int, _listed(answer)))
     except (TypeError, ValueError) as error:
         raise DataError(
             "the ILS gave a list of members that holds something else than ids", code="members-broken"
@@ -69,7 +70,7 @@ def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.
-        return {int(entry["usr"]): _money(entry["balance_owed"]) for entry in answer}
+        return {int(entry["usr"]): _money(entry["balance_owed"]) for entry in _listed(answer)}
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
         raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
 
@@ -126,3 +127,10 @@ def _not_asked_for() -> DataError:
         advice="look at the proxy, where there is one: it may have mixed up answers",
         code="members-not-asked-for",
     )
+
+
+def _listed(answer: object) -> list[Any]:
+    """An answer that has to be a list: in a hash or a text nobody would be, which isn't the same as owing nothing."""
+    if not isinstance(answer, list):
+        raise TypeError("not a list")
+    return answer

@@ -140,7 +140,7 @@ class GroupQuery(Protocol):
     """A question about groups that the ILS can answer for a range of group numbers."""
 
     @property
-    def viewable_orgs(self) -> Collection[int]:
+    def visible_orgs(self) -> Collection[int]:
         """The ids of the home libraries whose patrons the account sees; none: all of them."""
 
     def members(self, within: GroupRange) -> Query:
@@ -289,8 +289,8 @@ class GroupSearch:
         return rows
 
     def _visible(self, where: Query) -> Query:
-        if self._query.viewable_orgs:
-            where = {**where, "home_ou": sorted(self._query.viewable_orgs)}
+        if self._query.visible_orgs:
+            where = {**where, "home_ou": sorted(self._query.visible_orgs)}
         return {"deleted": "f", **where}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.ils.accounts import account_of_session, library_of
 
 _COUNT = "open-ils.actor.user.checked_out.count"
 _SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"
@@ -36,17 +37,18 @@ class CirculationCounter:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
-        library = int(session.ws_ou or session.home_ou)
-        settings = gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN).value
+        library = library_of(account_of_session(gateway))
+        result = gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN)
+        settings = result.mapping()
 
         def is_set(name: str) -> bool:
             # Null where nobody has set it at or above the library (settings-015).
-            return bool((settings.get(name) or {}).get("value"))
+            return bool((settings[name] or {}).get("value"))
 
         self._out = ["out", "overdue", "long_overdue"]
-        self._out += [] if is_set(_NO_CLAIMS) else ["claims_returned"]
-        self._out += ["lost"] if is_set(_LOST) else []
+        with result.understood("the values of settings"):
+            self._out += [] if is_set(_NO_CLAIMS) else ["claims_returned"]
+            self._out += ["lost"] if is_set(_LOST) else []
 
     def count(self, patrons: Sequence[int]) -> Iterator[tuple[int, CirculationCounts | None]]:
         """Count for each patron (by id); None where the ILS doesn't say (VIEW_CIRCULATIONS is missing there)."""
@@ -55,10 +57,15 @@ class CirculationCounter:
 
     def _of_patron(self, patron: int) -> CirculationCounts | None:
         # The ILS answers with nothing when VIEW_CIRCULATIONS is missing (patrons-083).
-        answer = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional").value
-        return None if answer is None else self._counted(answer)
+        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional")
+        if result.value is None:
+            return None
+        with result.understood("counts of circulations"):
+            return self._counted(result.mapping())
 
     def _counted(self, answer: Mapping[str, object]) -> CirculationCounts:
+        if "out" not in answer:
+            raise KeyError("out")
         number = {kind: int(str(answer.get(kind) or 0)) for kind in (*self._out, "overdue", "long_overdue", "lost")}
         overdue = number["overdue"] + number["long_overdue"]
         return CirculationCounts(sum(number[kind] for kind in self._out), overdue, number["lost"])

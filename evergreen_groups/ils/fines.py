@@ -43,8 +43,11 @@ def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
     """What the session's own user owes anywhere, None without an open transaction (``patrons-070``)."""
     method = "open-ils.actor.user.fines.summary"
     # An empty payload, for a null result, where nothing is open (patrons-056).
-    answer = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional").value
-    owed: Decimal | None = None if answer is None else gateway.decode(answer).balance_owed
+    result = gateway.call("open-ils.actor", method, TOKEN, id, expect="optional")
+    if result.value is None:
+        return None
+    with result.understood("a summary of fines"):
+        owed: Decimal | None = gateway.decode(result.value).balance_owed
     return owed
 
 

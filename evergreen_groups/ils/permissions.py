@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, MethodNotFoundError, PermissionDeniedError
+from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.ils.accounts import account_of_session
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
@@ -23,12 +24,12 @@ VIEW_USER = "VIEW_USER"
 class Access:
     """Where the account may see patrons.
 
-    ``viewable`` are the ids of the org units whose patrons it sees; ``missing`` stands for the rest, as few org units
-    as possible; ``everywhere`` says that nothing is missing. Any org unit can be somebody's home, a system or the
+    ``visible_orgs`` are the ids of the org units whose patrons it sees; ``missing`` stands for the rest, as few org
+    units as possible; ``everywhere`` says that nothing is missing. Any org unit can be somebody's home, a system or the
     consortium as well as a branch, so none may be missing.
     """
 
-    viewable: frozenset[int]
+    visible_orgs: frozenset[int]
     missing: tuple[OrgUnit, ...]
 
     @property
@@ -52,15 +53,15 @@ class Access:
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
-        # has_work_perm_at tells where somebody works with a permission. At the root that settles it; below, it
+        # has_work_perm_at tells where somebody works with a permission. At the root that decides it; below, it
         # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
         if root in granted:
             return cls(frozenset(every), ())
-        session = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value)
+        session = account_of_session(gateway)
         if not missing_at(gateway, session.id, root, [VIEW_USER]):
             return cls(frozenset(every), ())
-        viewable = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
-        if not viewable:
+        visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
+        if not visible_orgs:
             raise PermissionDeniedError(
                 "the account sees no patrons: it has {permission} nowhere",
                 advice="grant it at {root}, or at the libraries to report on",
@@ -71,19 +72,19 @@ class Access:
                 permission=VIEW_USER,
                 org_unit=org_units.root.id,
             )
-        missing = every - viewable
+        missing = every - visible_orgs
         # Where only org units above others are missing, none stands for all below it, and nothing but they themselves
         # can be named: the account still doesn't see everybody.
         named = org_units.tops_of(missing) or [unit for unit in org_units if unit.id in missing]
-        return cls(frozenset(viewable), tuple(named))
+        return cls(frozenset(visible_orgs), tuple(named))
 
 
-def granted_at(gateway: Gateway, permission: str = VIEW_USER) -> list[int]:
+def granted_at(gateway: Gateway) -> list[int]:
     """The highest org units at which the account has the permission through its work org units (``auth-058``).
 
     What it has through its home library isn't in it.
     """
-    return _granted(gateway, [permission])[permission]
+    return _granted(gateway, [VIEW_USER])[VIEW_USER]
 
 
 def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
@@ -93,7 +94,7 @@ def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -
     """
     granted = _granted(gateway, permissions)
     every = frozenset(unit.id for unit in org_units)
-    user = gateway.decode(gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN).value).id
+    user = account_of_session(gateway).id
 
     def held(permission: str) -> frozenset[int]:
         if org_units.root.id in granted[permission]:
@@ -107,45 +108,40 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
     """Those of the permissions that a user (the session's own) doesn't have at an org unit; one call.
 
     Raises:
-        DataError: the answer isn't a list of some of the permissions. Anything else mustn't pass for an empty one.
+        UnexpectedAnswerError: the answer isn't a list of some of the permissions; nothing else may pass for none.
     """
     method = "open-ils.actor.user.perm.check"
-    answer = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions)).value
+    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions))
     # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057, auth-059).
-    if not isinstance(answer, list) or not all(permission in permissions for permission in answer):
-        raise _malformed(method)
-    return frozenset(answer)
+    missing = result.listing()
+    if not all(permission in permissions for permission in missing):
+        raise result.unexpected("a list of permissions that were asked about")
+    return frozenset(missing)
 
 
 def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
     """The highest org units at which the account has each permission through its work org units."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
-    answer = gateway.call("open-ils.actor", method, TOKEN, list(permissions)).value
-    if not isinstance(answer, dict) or not answer:
-        raise _malformed(method)
-    try:
-        # One that isn't named isn't held.
-        return {permission: [_id(org_id) for org_id in _list(answer.get(permission, []))] for permission in permissions}
-    except (TypeError, ValueError):
-        raise _malformed(method) from None
+    result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
+    answer = result.mapping()
+    with result.understood("a list of org units for each permission"):
+        return {permission: [_id(org_id) for org_id in _list(answer[permission])] for permission in permissions}
 
 
 def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
     """Where the permission is missing: in one call, or one for each org unit on a server without that method."""
     method = "open-ils.actor.user.perm.check.multi_org"
     try:
-        answer = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission]).value
+        result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission])
     except MethodNotFoundError:
         verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, [permission]), org_ids)
         return {org_id for org_id, missing in zip(org_ids, verdicts, strict=True) if missing}
-    try:
-        # Pairs of org unit and missing permission (releases-054).
-        pairs = [(_id(org_id), missing) for org_id, missing in _list(answer)]
-    except (TypeError, ValueError):
-        raise _malformed(method) from None
+    # Pairs of org unit and missing permission (releases-054).
+    with result.understood("a list of org units and permissions"):
+        pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
     denied = {org_id for org_id, _missing in pairs}
     if not denied <= set(org_ids) or any(missing != permission for _org_id, missing in pairs):
-        raise _malformed(method)
+        raise result.unexpected("a list of the org units and permissions that were asked about")
     return denied
 
 
@@ -160,12 +156,3 @@ def _id(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise TypeError("not an id")
     return int(value)
-
-
-def _malformed(method: str) -> DataError:
-    return DataError(
-        "{method} gave an answer of another shape than Evergreen's",
-        advice="check that the address is that of an Evergreen, and which release it runs",
-        code="permissions-broken",
-        values={"method": method},
-    )

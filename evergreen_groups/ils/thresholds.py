@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils.permissions import granted_at
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
@@ -26,6 +25,7 @@ _SERVICE = "open-ils.actor"
 _OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 _FOR_ONE = "open-ils.actor.ou_setting.ancestor_default.batch"
+_WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 _VIEW = "VIEW_GROUP_PENALTY_THRESHOLD"
 _FIELDS = ("org_unit", "grp", "penalty", "threshold")
@@ -50,7 +50,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
         DataError: the setting names something else than a penalty's id.
     """
     try:
-        answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, _OVERRIDE).value
+        answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, _OVERRIDE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
     except MethodNotFoundError:
         values = _one_by_one(gateway, [unit.id for unit in org_units])
@@ -65,8 +65,9 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
 
 def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
     def value(org_id: int) -> Any:
-        found = gateway.call(_SERVICE, _FOR_ONE, org_id, [_OVERRIDE], TOKEN).value
-        return (found.get(_OVERRIDE) or {}).get("value")
+        result = gateway.call(_SERVICE, _FOR_ONE, org_id, [_OVERRIDE], TOKEN)
+        with result.understood("the values of settings"):
+            return (result.mapping().get(_OVERRIDE) or {}).get("value")
 
     return dict(zip(org_ids, gateway.map(value, org_ids), strict=True))
 
@@ -130,7 +131,10 @@ class ThresholdReader:
     def __init__(self, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]) -> None:
         self._gateway = gateway
         self._thresholds = Thresholds((), penalties, org_units, profiles)
-        permitted = granted_at(gateway, _VIEW)
+        result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW])
+        permitted = result.mapping().get(_VIEW) or []
+        if not isinstance(permitted, list):
+            raise result.unexpected("a list of org units for each permission")
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
         # missed makes somebody's limit another.
         self._complete = org_units.root.id in permitted
@@ -153,7 +157,9 @@ class ThresholdReader:
         """
         if not self._complete and home_library not in self._libraries:
             # The permission counts at the library asked about: refused for any other than one's own (settings-024).
-            records = self._gateway.decode(self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library).value)
-            self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
+            result = self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library)
+            with result.understood("a list of thresholds"):
+                records = self._gateway.decode(result.listing())
+                self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
             self._libraries.add(home_library)
         return self._thresholds.find(profile, home_library)

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import OrgUnits, granted_at
+from evergreen_groups.ils import OrgUnits, account_of_session, granted_at
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.settings import PolicySettings
 
 # Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
-# summary itself. So a change is noticed within five minutes. Fines and penalties are never kept, and pcrud checks each
-# row again in any case.
+# summary itself. So a change is noticed within five minutes. Fines and penalties are never cached, and pcrud checks
+# each row again in any case.
 SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""
 
@@ -25,8 +25,8 @@ SECONDS = 300.0
 class ReferenceData:
     """Reads such things when they are first needed, and again after a while. Safe to share between threads.
 
-    One object may serve many sessions; what depends on a session's permissions is kept for each, under a digest of its
-    token. ``clock`` gives seconds that only ever grow.
+    One object may serve many sessions; what depends on a session's permissions is cached for each, under a digest of
+    its token. ``clock`` gives seconds that only ever grow.
     """
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,8 +48,7 @@ class ReferenceData:
         def read() -> int:
             # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session
             # alive.
-            answer = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, None, 1).value
-            return int(gateway.decode(answer).id)
+            return int(account_of_session(gateway, prolong=False).id)
 
         return self._users.get(_key(gateway), read)
 

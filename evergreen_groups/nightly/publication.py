@@ -12,7 +12,7 @@ from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import render_bytes
 from evergreen_groups.report import Report, by_library, libraries
-from evergreen_groups.state import LATEST, create, new_edition
+from evergreen_groups.state import LATEST, new_edition
 
 DEFAULT_FORMATS = ("html", "csv", "json")
 
@@ -42,7 +42,7 @@ def publish(
     Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
     date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
     removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
-    ``progress`` is told of each file.
+    ``progress`` is called for each file.
 
     Raises:
         BusyError: another run is writing there.
@@ -61,11 +61,11 @@ def publish(
             files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
                 progress("writing files", position, len(parts) * len(formats))
-                with create(edition / name) as stream:
+                with edition.create(name) as stream:
                     render_bytes(part, format, stream, details=details, bom=bom)
             entries.append(IndexedLibrary(library, part, files))
         progress("writing files", len(parts) * len(formats), len(parts) * len(formats))
-        with create(edition / INDEX) as stream:
+        with edition.create(INDEX) as stream:
             write_index(report, entries, stream)
     return Publication(
         directory=directory / day.isoformat(),

@@ -1,16 +1,16 @@
-"""Who is blocked, as a table for a terminal, and as JSON for programs."""
+"""Who is over the limit, as a table for a terminal, and as JSON for programs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import amount, plain_amount
+from evergreen_groups.render.json_documents import group_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.wording import hidden_members, limit_words
+from evergreen_groups.render.wording import describe_limit, hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupCheck
@@ -43,7 +43,7 @@ _COLUMNS = (
     TextColumn("Library"),
     TextColumn("Own fines", right=True),
     TextColumn("Limit", least=10),
-    TextColumn("Blocked"),
+    TextColumn("Over the limit"),
 )
 
 
@@ -53,8 +53,8 @@ def _row(member: Member) -> list[Cell]:
         printable(member.barcode or "no card"),
         printable(member.library),
         amount(member.own_fines),
-        limit_words(member.limit),
-        "blocked" if member.over_limit else "free",
+        describe_limit(member.limit),
+        "yes" if member.over_limit else "no",
     )
     return [Cell(text) for text in texts]
 
@@ -80,14 +80,9 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
         "blocked": check.over_limit,
         "complete": check.complete,
         "patrons": [_patron(check, member) for member in check.checked],
-        "group": group.number,
-        "group_fines": plain_amount(group.combined_fines),
-        "group_fines_are": "for information only",
-        "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
+        **group_document(group),
     }
-    json.dump(document, stream, indent=2, ensure_ascii=False)
-    stream.write("\n")
+    write_json_document(document, stream)
 
 
 def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from typing import TextIO
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from evergreen_groups.doctor import Diagnosis, Finding, Verdict
+from evergreen_groups.render.json_documents import write_json_document
 from evergreen_groups.render.safe_text import printable
 
 SCHEMA = "evergreen-groups/diagnosis/1"
@@ -84,5 +84,4 @@ def write_diagnosis_json(diagnosis: Diagnosis, stream: TextIO) -> None:
             for finding in diagnosis.findings
         ],
     }
-    json.dump(document, stream, indent=2, ensure_ascii=False)
-    stream.write("\n")
+    write_json_document(document, stream)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import NOTHING, amount, plain_amount
+from evergreen_groups.render.json_documents import group_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.wording import counted, hidden_members, limit_words
+from evergreen_groups.render.wording import counted, describe_limit, hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -32,7 +32,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.write(f"Group {group.number}: {counted(group.member_count, 'member')}\n\n")
     stream.writelines(_lines(columns, rows, sums))
     stream.write(f"\nGroup fines: {amount(group.combined_fines)}, for information only.\n")
-    stream.write(f"Blocked by the rule, for their own fines alone: {_rule(details)}.\n")
+    stream.write(f"Over the limit, by their own fines alone: {_rule(details)}.\n")
     if not group.complete:
         stream.write(hidden_members(group, "the group fines") + "\n")
 
@@ -40,7 +40,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
 def _rule(details: GroupDetails) -> str:
     if details.limit is None:
         return "who is marked, each by the limit for their profile and library (check says which)"
-    return f"who owes {limit_words(details.limit)}"
+    return f"who owes {describe_limit(details.limit)}"
 
 
 def _columns(width: int) -> list[TextColumn]:
@@ -111,18 +111,13 @@ def write_json(details: GroupDetails, stream: TextIO) -> None:
     document = {
         "schema": SCHEMA,
         "gateway": details.gateway,
-        "group": group.number,
-        "group_fines": plain_amount(group.combined_fines),
-        "group_fines_are": "for information only",
+        **group_document(group),
         "complete": group.complete,
-        "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
         "limit": None if details.limit is None else limit_document(details.limit),
         "totals": _items(details.all_circulations),
         "members": [_member(details, member) for member in group.members],
     }
-    json.dump(document, stream, indent=2, ensure_ascii=False)
-    stream.write("\n")
+    write_json_document(document, stream)
 
 
 def _items(counts: CirculationCounts | None) -> dict[str, int] | None:

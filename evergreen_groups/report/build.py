@@ -66,7 +66,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         min_total=criteria.min_total,
         more_than_one=criteria.min_members > 1,
         home_orgs=home_orgs,
-        viewable_orgs=() if access.everywhere else access.viewable,
+        visible_orgs=() if access.everywhere else access.visible_orgs,
     )
     reader = GroupReader(gateway, org_units, access, _limits(gateway, criteria, policy, org_units))
     groups = GroupSearch(gateway, high_fines, progress).run(reader.complete)
@@ -81,7 +81,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         left_out_count=len(left_out),
         left_out=tuple(left_out),
         org_units=tuple(org_units),
-        hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.viewable),
+        hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
     )
 
 
@@ -104,7 +104,7 @@ def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
 
 
 def _choose(groups: Sequence[Group], criteria: Criteria) -> tuple[list[Group], list[Group]]:
-    """The groups that meet the criteria, the worst ``top`` of them, in the order asked for; and those left out.
+    """The groups that meet the criteria, the highest ``top`` of them, in the order asked for; and those left out.
 
     The criteria are looked at once more because a balance may have changed since the ILS did its sums.
     """
@@ -129,6 +129,6 @@ def _notes(access: Access, listed: Sequence[Group]) -> list[str]:
         )
     if not access.everywhere:
         notes.append(
-            f"Groups with no member in sight are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
+            f"Groups with no visible member are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
         )
     return notes

@@ -19,7 +19,7 @@ from evergreen_groups.errors import HistoryError
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report.comparison import Listing, Run, compare
 from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
-from evergreen_groups.state import HistoryFile, make_state_directory
+from evergreen_groups.state import HistoryFile, believed_since, make_state_directory
 
 FILE_NAME = "history.sqlite3"
 KEEP_DAYS = 400
@@ -81,6 +81,13 @@ class History:
         with file.errors_named(), file.transaction():
             self._write(file.database, report)
 
+    def _forget(self, database: Connection, now: datetime, new: int | None) -> None:
+        """Remove the runs that are too old, but none on the word of a clock that is years ahead of the last one."""
+        times = [datetime.fromisoformat(at) for (at,) in database.execute("SELECT at FROM runs WHERE id <> ?", (new,))]
+        since = believed_since(times, now, "of the history")
+        too_old = now - timedelta(days=self._keep_days)
+        database.execute("DELETE FROM runs WHERE at < ? AND at >= ? AND id <> ?", (_text(too_old), _text(since), new))
+
     def close(self) -> None:
         """Close the file, if it was opened."""
         if self._opened is not None:
@@ -131,8 +138,7 @@ class History:
             "INSERT INTO listings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(new, *_row(one)) for one in Run.of(report).listings],
         )
-        too_old = _text(report.generated_at - timedelta(days=self._keep_days))
-        database.execute("DELETE FROM runs WHERE at < ? AND id <> ?", (too_old, new))
+        self._forget(database, report.generated_at, new)
         database.execute("DELETE FROM series WHERE id NOT IN (SELECT series FROM runs)")
 
 
@@ -190,7 +196,7 @@ def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
 
 
 def _read(database: Connection, run: int, at: datetime) -> Run:
-    (unseen,) = database.execute("SELECT unseen FROM runs WHERE id = ?", (run,)).fetchone()
+    (hidden,) = database.execute("SELECT unseen FROM runs WHERE id = ?", (run,)).fetchone()
     rows = database.execute(
         "SELECT number, combined_fines, certain, member_count, members, library, libraries FROM listings WHERE run = ?",
         (run,),
@@ -209,7 +215,7 @@ def _read(database: Connection, run: int, at: datetime) -> Run:
             )
             for number, fines, certain, member_count, members, library, libraries in rows
         ),
-        frozenset(json.loads(unseen)),
+        frozenset(json.loads(hidden)),
     )
 
 

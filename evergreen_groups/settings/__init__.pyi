@@ -8,6 +8,8 @@ from .declaration import declared as declared
 from .declaration import declared_sections as declared_sections
 from .declaration import value_of as value_of
 from .declaration import with_values as with_values
+from .kind import Kind as Kind
+from .kind import NotAllowedError as NotAllowedError
 from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
 from .passwords import mail_password as mail_password
 from .passwords import secret_of as secret_of
@@ -20,6 +22,4 @@ from .sections import Settings as Settings
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of
 from .toml import first_file as first_file
-from .values import Kind as Kind
 from .values import Network as Network
-from .values import NotAllowedError as NotAllowedError

@@ -78,9 +78,10 @@ def _read(path: Path) -> dict[str, Any]:
             code="configuration-unreadable",
             values={"path": path, "reason": error.strerror},
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of bad syntax, of a number of thousands of digits, of deep nesting
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
         raise ConfigurationError(
-            "{path}: not valid TOML: {reason}", code="configuration-invalid", values={"path": path, "reason": error}
+            "{path}: not valid TOML: {reason}", code="configuration-invalid", values={"path": path, "reason": reason}
         ) from error
 
 

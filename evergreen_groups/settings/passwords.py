@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,7 +110,8 @@ def _secret_in(setting: Setting, path: Path, *, must_be_private: bool) -> str:
     where = {"what": secret_of(setting).name, "path": path}
     try:
         with path.open(encoding="utf-8") as stream:
-            mode = stat.S_IMODE(path.stat().st_mode)
+            # The very file that is read, whatever has that name by now.
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             if must_be_private and mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise ConfigurationError(
                     "{what} file {path} is open to everybody",

@@ -25,7 +25,7 @@ _EXAMPLE_HEAD = """\
 # ~/.config/evergreen-groups/config.toml) and uncomment what you need; what is commented out shows the default, or an
 # example where there is none.
 #
-# Every setting can also come from the environment: EVERGREEN_GROUPS_<SECTION>_<KEY>, for example
+# Every setting can also come from the environment: EVERGREEN_GROUPS_, its section, _ and its key, for example
 # EVERGREEN_GROUPS_REPORT_MIN_TOTAL=40.00. The environment outweighs this file. docs/settings.md has what each takes.
 """
 _FIRST_HEAD = """\

@@ -1,4 +1,4 @@
-"""What a setting may be: each :class:`Kind` takes a value from TOML, the environment or the command line.
+"""What settings may be: the kinds of values, each taken from TOML, the environment or the command line.
 
 Written here rather than left to msgspec or attrs with cattrs: those convert numbers, truth values and words, a few
 lines of this module, and report a bad value as a sentence without fields. Addresses, networks, limits, recipients and
@@ -8,62 +8,24 @@ templates would be functions of ours all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from string import Formatter
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
 from evergreen_groups.policy import Comparison, LimitRule
+from evergreen_groups.settings.kind import Kind, NotAllowedError
 
 Network = IPv4Network | IPv6Network
-Value = TypeVar("Value")
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LOCAL_PART, _DOMAIN = (re.compile(rf"{part}(\.{part})*") for part in (_WORD, _LABEL))
-
-
-class NotAllowedError(ValueError):
-    """A value that a setting doesn't take; the message says what is allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[Value]):
-    """A kind of value.
-
-    ``name`` stands for it in ``--help``; ``allowed`` says what it takes, after "it takes"; ``read`` gives the value in
-    its real type, or raises ValueError, or NotAllowedError to say more. ``choices`` are the words, where it is one of
-    some; ``several``: an option of it may be repeated; ``empty`` is how TOML writes that there is nothing in it.
-
-    >>> whole_number(1, 600)("60")
-    60
-    """
-
-    name: str
-    allowed: str
-    read: Callable[[object], Value]
-    choices: tuple[str, ...] = ()
-    several: bool = False
-    empty: str = "[]"
-
-    def __call__(self, value: object) -> Value:
-        """The value in its real type.
-
-        Raises:
-            NotAllowedError: it isn't allowed; the message says what is.
-        """
-        try:
-            return self.read(value)
-        except NotAllowedError:
-            raise
-        except (ValueError, ArithmeticError):
-            raise NotAllowedError(self.allowed) from None
 
 
 def whole_number(lowest: int, highest: int, name: str = "number") -> Kind[int]:
@@ -165,7 +127,13 @@ def _networks(value: object) -> tuple[Network, ...]:
 
 
 def _path(value: object) -> Path:
-    return Path(_text(value)).expanduser()
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user, or no home directory
+        raise NotAllowedError(f"{PATH.allowed} (there is no home directory for {text.partition('/')[0]})") from None
 
 
 def _existing_file(value: object) -> Path:

@@ -1,8 +1,9 @@
 from . import run_status as run_status
+from .ages import believed_since as believed_since
 from .database import HistoryFile as HistoryFile
 from .database import opened as opened
 from .dated_directory import LATEST as LATEST
-from .dated_directory import create as create
+from .dated_directory import Edition as Edition
 from .dated_directory import new_edition as new_edition
 from .directory import changes_lock as changes_lock
 from .directory import find_cache_directory as find_cache_directory
@@ -13,6 +14,11 @@ from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
 from .files import writing_in as writing_in
 from .lock import Holder as Holder
+from .own_files import directory_of as directory_of
+from .own_files import is_own as is_own
+from .own_files import listed_directory as listed_directory
+from .own_files import names_in as names_in
+from .own_files import open_own as open_own
 from .run_status import RunOutcome as RunOutcome
 from .run_status import RunStatus as RunStatus
 from .run_status import was_killed as was_killed

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from evergreen_groups.errors import HistoryError, StateError
+from evergreen_groups.state.connection import ANEW, StateConnection
 from evergreen_groups.state.directory import make_state_directory
+from evergreen_groups.state.own_files import directory_of, open_own, refuse_what_is_not_own
 
 _VERSION = 1
 _SCHEMA = (
@@ -27,7 +29,6 @@ _SCHEMA = (
     " combined_fines TEXT NOT NULL, certain INTEGER NOT NULL, member_count INTEGER NOT NULL, members TEXT NOT NULL,"
     " library TEXT NOT NULL, libraries TEXT NOT NULL, PRIMARY KEY (run, number)) WITHOUT ROWID",
 )
-_ANEW = "move it away to begin a new one"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "make room on the disk",
     sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
@@ -64,7 +65,8 @@ class HistoryFile:
     def _make_private(self) -> None:
         """SQLite gives the files beside it the same mode."""
         try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            with directory_of(self._path) as parent:
+                descriptor = open_own(self._path.name, os.O_CREAT | os.O_RDWR, parent)
             try:
                 # A file that was there before has the mode that somebody gave it; it names patrons.
                 os.fchmod(descriptor, 0o600)
@@ -79,33 +81,25 @@ class HistoryFile:
             ) from error
 
     def _prepare(self) -> None:
-        # WAL lets readers read while a run writes; FULL, for what a run has published must not be lost to a power cut.
-        self.database.execute("PRAGMA journal_mode=WAL")
-        self.database.execute("PRAGMA synchronous=FULL")
-        self.database.execute("PRAGMA foreign_keys=ON")
-        if self._version() == 0:
+        _set_up(self.database)
+        if _version(self.database) == 0:
             with self.transaction():
-                if self._version() == 0:  # nobody else made the tables meanwhile
+                if _version(self.database) == 0:  # nobody else made the tables meanwhile
                     self._make_tables()
-        if self._version() != _VERSION:
+        version = _version(self.database)
+        if version != _VERSION:
             raise HistoryError(
-                "the history {path} was written by another release",
-                advice=_ANEW,
+                "the history {path} was written by another release, in its format {version}",
+                advice="use that release, or move it away to begin a new one",
                 code="history-of-another-release",
-                values={"path": self._path},
+                values={"path": self._path, "version": version},
             )
-
-    def _version(self) -> int:
-        (version,) = self.database.execute("PRAGMA user_version").fetchone()
-        return int(version)
 
     def _make_tables(self) -> None:
         # Some other program's database is left as it is.
         (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if others:
-            raise HistoryError(
-                "{path} isn't a history", advice=_ANEW, code="not-a-history", values={"path": self._path}
-            )
+            raise HistoryError("{path} isn't a history", advice=ANEW, code="not-a-history", values={"path": self._path})
         for statement in _SCHEMA:
             self.database.execute(statement)
         self.database.execute(f"PRAGMA user_version={_VERSION}")
@@ -142,7 +136,7 @@ class HistoryFile:
         except (ValueError, TypeError, ArithmeticError) as error:
             raise HistoryError(
                 "the history {path} holds something it never wrote",
-                advice=_ANEW,
+                advice=ANEW,
                 code="history-broken",
                 values={"path": self._path},
             ) from error
@@ -158,7 +152,7 @@ class HistoryFile:
             )
         return HistoryError(
             "the history {path} can't be used ({reason})",
-            advice=_ADVICE.get(code, _ANEW),
+            advice=_ADVICE.get(code, ANEW),
             values={"path": self._path, "reason": error},
         )
 
@@ -167,61 +161,104 @@ class HistoryFile:
         self.database.close()
 
 
-def opened(directory: Path, name: str, what: str, schema: str, tables: Iterable[str]) -> sqlite3.Connection:
+def opened(
+    directory: Path, name: str, what: str, schema: str, tables: Collection[str], *, version: int
+) -> StateConnection:
     """Open ``NAME.sqlite3``, made where it isn't there, readable by its owner alone; every statement is a transaction.
 
-    ``schema`` makes the ``tables``; ``what`` is what an error calls the file. What has been written is on disk. Several
-    threads and processes may do so at once.
+    ``schema`` makes the ``tables``, in the format ``version``; ``what`` is what an error calls the file. What has been
+    written is on disk. Several threads and processes may do so at once.
 
     Raises:
-        StateError: the file is something else, or broken, or can't be made.
+        StateError: the file is something else, or broken, or of a newer release, or can't be made.
         ConfigurationError: the directory can't be made.
     """
     path = make_state_directory(directory) / f"{name}.sqlite3"
     script = schema + "".join(_only_grows(table, what) for table in tables)
+    values = {"what": what, "path": path}
+
+    def prepare(database: sqlite3.Connection) -> None:
+        database.executescript(script + f"PRAGMA user_version={version};")
+
     try:
-        if not path.exists():
-            _make(path, script)
-        return _prepared(path, script)
+        _make_whole(path, prepare)
+        _refuse_what_is_not_own(path)
+        # Seconds: writes here take milliseconds, so ten of them mean that something holds the file.
+        database = sqlite3.connect(path, isolation_level=None, timeout=10, factory=StateConnection)
+        database.what, database.path = what, path
+        try:
+            _set_up(database)
+            found = _version(database)
+            if not found:
+                _refuse_what_has_no_tables(database, tables)
+            if found <= version:
+                prepare(database)
+                return database
+        except BaseException:
+            database.close()
+            raise
     except (sqlite3.DatabaseError, OSError) as error:
         raise StateError(
             "the {what} {path} can't be used ({reason})",
-            advice=_ANEW,
+            advice=ANEW,
             code="database-unusable",
-            values={"what": what, "path": path, "reason": error},
+            values={**values, "reason": getattr(error, "strerror", None) or error},
         ) from error
+    database.close()
+    raise StateError(
+        "the {what} {path} was written by a newer release, in its format {version}",
+        advice="use that release",
+        code="state-of-newer-release",
+        values={**values, "version": found},
+    )
 
 
-def _make(path: Path, script: str) -> None:
-    """Put a new file in place, whole, unless somebody else was faster.
+def _make_whole(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    """Put a new file in place, whole, unless there is one already or somebody else is faster.
 
-    The file itself is never opened here: closing it would give up the locks that SQLite holds on it in other threads.
+    A file that is there is never opened here: closing it would give up the locks that SQLite holds on it in other
+    threads.
     """
+    if os.path.lexists(path):
+        return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600 from the start
     os.close(handle)
     try:
-        _prepared(Path(temporary), script).close()
+        with closing(sqlite3.connect(temporary, isolation_level=None, timeout=10)) as database:
+            _set_up(database)
+            prepare(database)
         with suppress(FileExistsError):
             os.link(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _prepared(path: Path, script: str) -> sqlite3.Connection:
-    """Connect, and make what isn't there yet."""
-    # Seconds: writes here take milliseconds, so ten of them mean that something holds the file.
-    database = sqlite3.connect(path, isolation_level=None, timeout=10)
-    try:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=FULL")
-        database.execute("PRAGMA foreign_keys=ON")
-        # FULL: on disk when a statement returns. A step is written down before its request is sent, and a power cut in
-        # between must not undo the first of the two.
-        database.executescript(script)
-    except sqlite3.DatabaseError:
-        database.close()
-        raise
-    return database
+def _refuse_what_is_not_own(path: Path) -> None:
+    with directory_of(path) as parent:
+        found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
+        refuse_what_is_not_own(found, parent)
+    if not found.st_size:  # it is made whole, so something has cut it off
+        raise sqlite3.DatabaseError("it is empty, which it never is")
+
+
+def _refuse_what_has_no_tables(database: sqlite3.Connection, tables: Collection[str]) -> None:
+    """A file without a version is one of the first release's, or not one of ours at all."""
+    there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not there & set(tables):
+        raise sqlite3.DatabaseError("it is another database")
+
+
+def _set_up(database: sqlite3.Connection) -> None:
+    # WAL lets readers read while somebody writes. FULL: on disk when a statement returns, for what a run has published
+    # must not be lost to a power cut, and a step is written down before its request is sent.
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute("PRAGMA foreign_keys=ON")
+
+
+def _version(database: sqlite3.Connection) -> int:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _only_grows(table: str, what: str) -> str:

@@ -13,9 +13,11 @@ link was taken away. The next run removes it.
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
@@ -23,8 +25,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.state.files import sync_directory, writing_in
+from evergreen_groups.state.ages import believed_since
+from evergreen_groups.state.files import writing_in
 from evergreen_groups.state.lock import hold
+from evergreen_groups.state.own_files import listed_directory, names_in, own_directory, sync
+
+log = logging.getLogger("evergreen_groups.state")
 
 LATEST = "latest"
 _STORE = ".editions"
@@ -32,110 +38,136 @@ _LOCK = "lock"
 _NEW_LINK = "link"
 
 
+class Edition:
+    """A directory that is being filled. It is an open one: whatever happens to its name meanwhile, files land in it."""
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self.name = name
+        self._descriptor = descriptor
+
+    def create(self, name: str) -> BinaryIO:
+        """Create a file that only its owner may read.
+
+        Raises:
+            FileExistsError: there is one by that name.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(name, flags, 0o600, dir_fd=self._descriptor), "wb")
+
+    def to_disk(self) -> None:
+        """Have everything on disk before anything leads to it."""
+        for name in names_in(self._descriptor):
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._descriptor)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync(self._descriptor)
+
+
 @contextmanager
-def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> Iterator[Path]:
+def new_edition(directory: Path, day: date, *, keep_days: int | None = None) -> Iterator[Edition]:
     """Give an empty directory that becomes ``directory/<day>`` and ``directory/latest`` when the block ends.
 
     Until then both lead where they led before, and when the block raises, or the process is killed, they still do.
     What was there for the same day is replaced. With ``keep_days`` the links older than that many days are removed,
-    with their editions. Directories that are made here can be entered by their owner alone.
+    with their editions, but none on the word of a clock that is years ahead of the last run. Directories that are made
+    here can be entered by their owner alone.
 
     Raises:
         BusyError: another process is writing an edition there.
-        ConfigurationError: it can't be written there, or something else stands where the links would.
+        ConfigurationError: it can't be written there, or something else stands where the links or editions would.
     """
-    store = directory / _STORE
     with writing_in(directory):
-        for made in (directory, store):
-            made.mkdir(mode=0o700, exist_ok=True)
-    with hold(store / _LOCK, f"is writing to {directory}"), writing_in(directory):
-        _refuse_what_is_in_the_way(directory / LATEST, directory / day.isoformat())
-        _sweep(directory)
-        try:
-            # A name of its own for each run, for a second one on the same day must not write into what is being read.
-            edition = Path(tempfile.mkdtemp(prefix=f"{day}.", dir=store))
+        directory.mkdir(mode=0o700, exist_ok=True)
+        with (
+            listed_directory(directory) as top,
+            own_directory(_STORE, top) as store,
+            hold(directory / _STORE / _LOCK, f"is writing to {directory}", directory=store),
+        ):
+            yield from _filled(directory, top, store, day, keep_days)
+
+
+def _filled(directory: Path, top: int, store: int, day: date, keep_days: int | None) -> Iterator[Edition]:
+    for name in (LATEST, day.isoformat()):
+        _refuse_what_is_in_the_way(directory / name, top)
+    _sweep(top, store)
+    try:
+        # A name of its own for each run, for a second one on the same day must not write into what is being read.
+        name = f"{day}.{secrets.token_hex(4)}"
+        with own_directory(name, store) as descriptor:
+            edition = Edition(name, descriptor)
             yield edition
-            _to_disk(edition)
-            _point(store, directory / day.isoformat(), f"{_STORE}/{edition.name}")
-        except BaseException:  # an interrupt as well must leave nothing behind
-            with suppress(OSError):
-                _sweep(directory)
-            raise
-        # After the date's own link, which it leads through.
-        _point(store, directory / LATEST, day.isoformat())
-        if keep_days is not None:
-            _take_away_links(directory, day - timedelta(days=keep_days))
-        _sweep(directory)
+            edition.to_disk()
+        sync(store)
+        _point(store, top, day.isoformat(), f"{_STORE}/{name}")
+    except BaseException:  # an interrupt as well must leave nothing behind
+        with suppress(OSError):
+            _sweep(top, store)
+        raise
+    # After the date's own link, which it leads through.
+    _point(store, top, LATEST, day.isoformat())
+    if keep_days is not None:
+        _take_away_links(directory, top, day, keep_days)
+    _sweep(top, store)
 
 
-def create(path: Path) -> BinaryIO:
-    """Create a file that only its owner may read.
-
-    Raises:
-        FileExistsError: there is one by that name.
-    """
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-
-
-def _refuse_what_is_in_the_way(*links: Path) -> None:
-    for link in links:
-        if link.exists() and not link.is_symlink():
-            raise ConfigurationError(
-                "{path} is in the way: a link is to be there",
-                advice="move it elsewhere or name another directory",
-                code="link-in-the-way",
-                values={"path": link},
-            )
+def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
+    try:
+        found = os.stat(link.name, dir_fd=top, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISLNK(found.st_mode):
+        raise ConfigurationError(
+            "{path} is in the way: a link is to be there",
+            advice="move it elsewhere or name another directory",
+            code="link-in-the-way",
+            values={"path": link},
+        )
 
 
-def _to_disk(edition: Path) -> None:
-    """Have everything of an edition on disk before anything leads to it."""
-    for path in edition.iterdir():
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    sync_directory(edition)
-    sync_directory(edition.parent)
-
-
-def _point(store: Path, link: Path, target: str) -> None:
+def _point(store: int, top: int, link: str, target: str) -> None:
     """Let a link lead to ``target`` in one step."""
-    new = store / _NEW_LINK
     # A link can't be changed, but replaced: readers never find none.
-    new.symlink_to(target)
-    new.replace(link)
-    sync_directory(link.parent)
+    os.symlink(target, _NEW_LINK, dir_fd=store)
+    os.replace(_NEW_LINK, link, src_dir_fd=store, dst_dir_fd=top)
+    sync(top)
 
 
-def _take_away_links(directory: Path, before: date) -> None:
-    """Remove the links of dates up to ``before``; whatever else lies in the directory is left alone."""
-    for link, _edition in list(_dated(directory)):
-        if date.fromisoformat(link.name) <= before:
-            link.unlink()
+def _take_away_links(directory: Path, top: int, day: date, keep_days: int) -> None:
+    """Remove the links of dates ``keep_days`` or more before ``day``; whatever else is in the directory is left alone.
+
+    Nothing that is older than a gap of years is removed, and dates to come are told: a clock was wrong then.
+    """
+    days = [date.fromisoformat(link) for link, _edition in _dated(top)]
+    since = believed_since(days, day, f"of {directory}")
+    for one in days:
+        if since <= one <= day - timedelta(days=keep_days):
+            os.unlink(one.isoformat(), dir_fd=top)
+        elif one > day + timedelta(days=1):
+            log.error("%s is of a day to come: a clock was wrong; remove it", directory / one.isoformat())
 
 
-def _sweep(directory: Path) -> None:
+def _sweep(top: int, store: int) -> None:
     """Remove every edition that no date leads to, and a link that was never put in its place."""
-    store = directory / _STORE
-    kept = {edition for _link, edition in _dated(directory)} | {_LOCK}
-    for path in store.iterdir():
-        if path.name in kept:
+    in_use = {edition for _link, edition in _dated(top)} | {_LOCK}
+    for name in names_in(store):
+        if name in in_use:
             continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+        if stat.S_ISDIR(os.stat(name, dir_fd=store, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, dir_fd=store)
         else:
-            path.unlink()
+            os.unlink(name, dir_fd=store)
 
 
-def _dated(directory: Path) -> Iterator[tuple[Path, str]]:
+def _dated(top: int) -> Iterator[tuple[str, str]]:
     """The links of this module's making that have a date for their name, with the name of the edition."""
-    for link in directory.iterdir():
+    for name in names_in(top):
         try:
-            date.fromisoformat(link.name)
-            target = link.readlink()
+            if date.fromisoformat(name).isoformat() != name:
+                continue
+            target = Path(os.readlink(name, dir_fd=top))
         except (ValueError, OSError):  # another name, or not a link
             continue
         if target.parent == Path(_STORE):
-            yield link, target.name
+            yield name, target.name

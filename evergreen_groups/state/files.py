@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO, cast
 
 from evergreen_groups.errors import ConfigurationError, DiskError
+from evergreen_groups.state.own_files import directory_of, is_own, names_in, open_own, sync
 
 _ADVICE = {
     errno.ENOENT: "create the directory or name another {kind}",
@@ -26,6 +27,7 @@ _ADVICE = {
     errno.ENAMETOOLONG: "name it shorter",
 }
 _UNFINISHED = ".part"
+_LONGEST_NAME = 255
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
 
@@ -54,71 +56,72 @@ def write_bytes_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacing(path: Path, *, binary: bool) -> Iterator[IO[str] | IO[bytes]]:
-    try:
-        handle, temporary = _beside(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            yield stream
-            stream.flush()
-            # Before the name leads to it: after a power cut an empty file would stand there, whole by all appearances.
-            os.fsync(stream.fileno())
-            _move(temporary, path)
-    except BaseException as error:  # an interrupt as well must leave nothing behind
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and (error.errno in _DISK_ERRORS or error.filename == str(temporary)):
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(directory_of(path))
+            handle, temporary = _beside(path, directory)
+        except OSError as error:
             raise _cannot_write(path, error) from error
-        raise
+        try:
+            with os.fdopen(handle, "wb") if binary else os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+                yield stream
+                stream.flush()
+                # Before the name leads to it: after a power cut an empty file would stand there and look whole.
+                os.fsync(stream.fileno())
+                _move(temporary, path.name, directory)
+        except BaseException as error:  # an interrupt as well must leave nothing behind
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=directory)
+            if isinstance(error, OSError) and (error.errno in _DISK_ERRORS or error.filename == temporary):
+                raise _cannot_write(path, error) from error
+            raise
 
 
-def _beside(path: Path) -> tuple[int, Path]:
-    """Create the temporary file (``mkstemp`` gives it mode 0600), locked for as long as it is being written."""
+def _beside(path: Path, directory: int) -> tuple[int, str]:
+    """Create the temporary file (mode 0600) in ``directory``, locked for as long as it is being written."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file")
-    # A name has at most 255 bytes, mkstemp's own letters and the ending among them.
+    # A name has at most 255 bytes, the random letters and the ending among them.
     prefix = f".{path.name[:100]}."
-    _remove_abandoned(path.parent, prefix)
+    _remove_abandoned(directory, prefix)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     while True:
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=_UNFINISHED, dir=path.parent)
+        name = f"{prefix}{secrets.token_hex(6)}{_UNFINISHED}"
+        handle = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, directory)
         with suppress(OSError):  # a disk without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
-            return handle, Path(name)
+            return handle, name
         os.close(handle)  # somebody took it for abandoned before it was locked
 
 
-def _remove_abandoned(directory: Path, prefix: str) -> None:
-    """Remove temporary files that nobody is writing any more: their process was killed."""
+def _remove_abandoned(directory: int, prefix: str) -> None:
+    """Remove temporary files of this user's that nobody is writing any more: their process was killed."""
     with suppress(OSError):  # a directory that can't be listed can be written in all the same
-        abandoned = [path for path in directory.iterdir() if _is_temporary(path.name, prefix)]
-        for path in abandoned:
-            with suppress(BlockingIOError), path.open("rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+        for name in names_in(directory):
+            if not _is_temporary(name, prefix) or not is_own(name, directory):
+                continue
+            with suppress(OSError):
+                handle = open_own(name, os.O_RDONLY, directory)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(name, dir_fd=directory)
+                finally:
+                    os.close(handle)
 
 
 def _is_temporary(name: str, prefix: str) -> bool:
     return name.startswith(prefix) and name.endswith(_UNFINISHED)
 
 
-def _move(temporary: Path, path: Path) -> None:
+def _move(temporary: str, name: str, directory: int) -> None:
     """Put the finished file in its place, and the directory's new entry on disk where the system lets us."""
     # On the same disk, so it happens in one step; readers have the old file or the new one.
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Put a directory's entries on disk, where the system lets us."""
-    with suppress(OSError):
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    sync(directory)
 
 
 @contextmanager

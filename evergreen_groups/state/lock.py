@@ -1,7 +1,7 @@
 """A lock between processes, with a note of who holds it.
 
 The kernel's lock on the file decides, and the kernel lets go of it when the process ends, however it ends. The note in
-the file is for people, and is taken out again by a run that ends in order: a note that is left tells of one that was
+the file is for people, and is taken out again by a run that ends in order: a note that is left shows one that was
 killed.
 """
 
@@ -12,12 +12,13 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
+from evergreen_groups.state.own_files import directory_of, open_own
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = "the state directory must belong to the user who runs this"
@@ -53,18 +54,20 @@ class Holder:
 
 
 @contextmanager
-def hold(file: Path, doing: str, patience: float = 0.0) -> Iterator[Holder]:
+def hold(file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
 
-    ``patience`` is how many seconds to wait for whoever holds it.
+    ``timeout`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
+    it is in, where that has been opened already.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
-        ConfigurationError: the file can't be opened, or lies on a disk without locks.
+        ConfigurationError: the file can't be opened, isn't this user's own, or lies on a disk without locks.
     """
     try:
         # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
+            descriptor = open_own(file.name, os.O_RDWR | os.O_CREAT, parent)
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
@@ -74,7 +77,7 @@ def hold(file: Path, doing: str, patience: float = 0.0) -> Iterator[Holder]:
         ) from error
     try:
         try:
-            if not _locked(descriptor, patience):
+            if not _locked(descriptor, timeout):
                 raise BusyError(
                     "another run {doing} ({holder})",
                     values={"doing": doing, "holder": _described(_noted(descriptor))},
@@ -103,8 +106,12 @@ def holder_of(file: Path) -> Holder | None:
         ConfigurationError: the file can't be read.
     """
     try:
-        with file.open("rb") as stream:
-            return _noted(stream.fileno())
+        with directory_of(file) as parent:
+            descriptor = open_own(file.name, os.O_RDONLY, parent, anybodys=True)
+        try:
+            return _noted(descriptor)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -116,15 +123,15 @@ def holder_of(file: Path) -> Holder | None:
         ) from error
 
 
-def _locked(descriptor: int, patience: float) -> bool:
-    """Try to lock until ``patience`` is at its end; the kernel's own waiting knows no limit."""
-    ends = time.monotonic() + patience
+def _locked(descriptor: int, timeout: float) -> bool:
+    """Try to lock until ``timeout`` is at its end; the kernel's own waiting knows no limit."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             # A lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= ends:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(_PAUSE)
         else:
@@ -143,8 +150,11 @@ def _note(descriptor: int, holder: Holder | None) -> None:
 def _noted(descriptor: int) -> Holder | None:
     try:
         note = json.loads(os.pread(descriptor, _NOTE_LIMIT, 0))
-        return Holder(note["pid"], datetime.fromisoformat(note["since"]).astimezone(), note.get("start_tick"))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        since = datetime.fromisoformat(note["since"]).astimezone()
+        if not isinstance(note["pid"], int):
+            return None
+        return Holder(note["pid"], since, note.get("start_tick"))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 

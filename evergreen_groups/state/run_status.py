@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state.directory import REPORT_LOCK, make_state_directory
 from evergreen_groups.state.files import write_atomically
 from evergreen_groups.state.lock import Holder, holder_of
+from evergreen_groups.state.own_files import directory_of, open_own
 
 FILE_NAME = "status.json"
 _VERSION = 1
@@ -83,15 +85,19 @@ def read(directory: Path) -> RunStatus | None:
     """
     path = directory / FILE_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with (
+            directory_of(path) as parent,
+            os.fdopen(open_own(path.name, os.O_RDONLY, parent, anybodys=True), encoding="utf-8") as stream,
+        ):
+            content = json.load(stream, parse_constant=_refuse)
         return RunStatus(
             outcome=RunOutcome(content["outcome"]),
             started=datetime.fromisoformat(content["started"]).astimezone(),
             finished=datetime.fromisoformat(content["finished"]).astimezone(),
-            exit_code=int(content["exit_code"]),
-            error=content["error"],
-            groups=content["groups"],
-            members=content["members"],
+            exit_code=_number(content["exit_code"]),
+            error=None if content["error"] is None else str(content["error"]),
+            groups=None if content["groups"] is None else _number(content["groups"]),
+            members=None if content["members"] is None else _number(content["members"]),
         )
     except FileNotFoundError:
         return None
@@ -102,13 +108,23 @@ def read(directory: Path) -> RunStatus | None:
             code="status-not-read",
             values={"path": path, "reason": error.strerror},
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise StateError(
             "{path} is damaged",
             advice="the next run writes it anew",
             code="status-damaged",
             values={"path": path},
         ) from error
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not a whole number")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def under_way(directory: Path) -> Holder | None:

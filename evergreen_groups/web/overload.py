@@ -1,4 +1,8 @@
-"""A circuit breaker: while the gateway is dead, requests are refused at once rather than each waiting for it."""
+"""What keeps requests from waiting in vain, or asking the ILS too much: they are refused, with a time to come back.
+
+:class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already, and :class:`RateLimit`
+whoever asks too often.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,10 @@ from typing import NamedTuple
 
 from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
 from evergreen_groups.web.problems import ProblemError, unreachable
+
+# A bound on memory: whoever makes up keys without end pushes out the oldest.
+MOST_KEYS = 10_000
+"""How many keys a rate limit remembers; those that asked the longest time ago are forgotten first."""
 
 
 class BreakerState(Enum):
@@ -34,18 +42,18 @@ class RequestOutcome(NamedTuple):
 class Breaker:
     """Counts failures in a row; after ``failures`` of them it opens for ``pause`` seconds, then lets one through.
 
-    It also refuses while ``most_waiting`` are under way that each began longer than ``patience`` seconds ago: a gateway
-    that accepts and never answers would hold every thread before the first failure is known. ``clock`` gives seconds.
-    Safe to share between threads.
+    It also refuses while ``most_waiting`` are under way that each began longer than ``slow_after`` seconds ago: a
+    gateway that accepts and never answers would hold every thread before the first failure is known. ``clock`` gives
+    seconds. Safe to share between threads.
     """
 
     def __init__(
-        self, clock: Callable[[], float], *, failures: int, most_waiting: int, patience: float, pause: float
+        self, clock: Callable[[], float], *, failures: int, most_waiting: int, slow_after: float, pause: float
     ) -> None:
         self._clock = clock
         self._failures = failures
         self._most_waiting = most_waiting
-        self._patience = patience
+        self._slow_after = slow_after
         self._pause = pause
         self._lock = threading.Lock()
         self._in_a_row = 0
@@ -94,8 +102,8 @@ class Breaker:
                 if self._probe is not None or now < self._open_until:
                     raise unreachable(self._open_until - now)
                 self._probe = ticket
-            elif sum(now - began >= self._patience for began in self._began.values()) >= self._most_waiting:
-                raise _too_many_wait(self._patience)
+            elif sum(now - began >= self._slow_after for began in self._began.values()) >= self._most_waiting:
+                raise _too_many_wait(self._slow_after)
             self._began[ticket] = now
 
     def _leave(self, ticket: object, answered: bool | None) -> None:
@@ -126,11 +134,6 @@ def _is_dead(error: GatewayError) -> bool:
         return error.status >= 500
     # A refusal is an answer too: the gateway lives.
     return isinstance(error, TransportError)
-
-
-# A bound on memory: whoever makes up keys without end pushes out the oldest.
-MOST_KEYS = 10_000
-"""How many keys are remembered; those that asked the longest time ago are forgotten first."""
 
 
 class RateLimit:
@@ -181,21 +184,46 @@ class RateLimit:
             )
 
 
-class Turns:
-    """Lets ``places`` requests in at a time; another waits ``patience`` seconds for its turn. Safe between threads.
+class Patience:
+    """Remembers who was told to come again later, and tells who does. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._from: OrderedDict[str, float] = OrderedDict()  # when each key may come again
+
+    def comes_again(self, key: str, seconds: float) -> bool:
+        """Whether the key was told to wait, and has; one that comes for the first time is to wait ``seconds``."""
+        with self._lock:
+            now = self._clock()
+            due = self._from.setdefault(key, now + seconds)
+            if len(self._from) > MOST_KEYS:
+                self._from.popitem(last=False)
+            return now >= due
+
+    def give_up(self, key: str) -> None:
+        """Let the key come again no more: waiting has shown that there is nothing to wait for."""
+        with self._lock:
+            if key in self._from:
+                self._from[key] = float("inf")
+
+
+class Slots:
+    """Lets ``slots`` requests in at a time; another waits ``timeout`` seconds for one (None:
+    for as long as it takes). Safe between threads.
 
     A semaphore wouldn't do: whoever has just left gets in again there before those who wait.
     """
 
-    def __init__(self, places: int, *, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, slots: int, *, timeout: float | None) -> None:
+        self._timeout = timeout
         self._lock = threading.Lock()
-        self._free = places
+        self._free = slots
         self._waiting: deque[threading.Event] = deque()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Have a place for what is done inside.
+        """Have a slot for what is done inside.
 
         Raises:
             ProblemError: 503, none became free in time; nothing was done.
@@ -211,19 +239,19 @@ class Turns:
             if self._free:
                 self._free -= 1
                 return
-            turn = threading.Event()
-            self._waiting.append(turn)
-        if turn.wait(self._patience):
+            granted = threading.Event()
+            self._waiting.append(granted)
+        if granted.wait(self._timeout):
             return
         with self._lock:
-            if turn.is_set():  # in the last moment
+            if granted.is_set():  # in the last moment
                 return
-            self._waiting.remove(turn)
-        raise _too_many_wait(self._patience)
+            self._waiting.remove(granted)
+        raise _too_many_wait(self._timeout or 0.0)
 
     def _go(self) -> None:
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().set()  # the place is handed on
+                self._waiting.popleft().set()  # the slot is handed on
             else:
                 self._free += 1

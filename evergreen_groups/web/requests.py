@@ -1,4 +1,7 @@
-"""Where a request comes from, also behind a proxy."""
+"""What a request says of itself: the address it comes from, its origin and token, and the ids and barcodes in its path.
+
+All of it is whatever somebody sends, so each is read strictly, and refused where it can't be right.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,18 @@ if TYPE_CHECKING:
 
 Address = IPv4Address | IPv6Address
 
+LARGEST_ID = 2**31 - 1
+"""Evergreen's ids and group numbers are PostgreSQL integers."""
+
+LONGEST_BARCODE = 64
+
+COOKIE = "eg.auth.token"
+"""What both staff clients call the token; ``eg.auth.token.oc`` and ``.provisional`` are others."""
+
+_ID = re.compile(r"[1-9][0-9]{0,9}")
+_BARCODE = re.compile(r"[0-9A-Za-z.$+_-]+")
+# Evergreen's own are 32 hexadecimal digits; what could break out of a log or a header never gets further.
+_TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 _SIGNS_OF_A_PROXY = ("Forwarded", "Via", "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Real-IP")
 
 
@@ -81,15 +96,6 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
         raise ProblemError(403, "This is for pages of the staff client's own origin only.", code="another-origin")
 
 
-LARGEST_ID = 2**31 - 1
-"""Evergreen's ids and group numbers are PostgreSQL integers."""
-
-LONGEST_BARCODE = 64
-
-_ID = re.compile(r"[1-9][0-9]{0,9}")
-_BARCODE = re.compile(r"[0-9A-Za-z.$+_-]+")
-
-
 def record_id(text: str) -> int:
     """Read an id.
 
@@ -120,13 +126,6 @@ def barcode(text: str) -> str:
             values={"most": LONGEST_BARCODE},
         )
     return text
-
-
-COOKIE = "eg.auth.token"
-"""What both staff clients call it; ``eg.auth.token.oc`` and ``.provisional`` are others."""
-
-# Evergreen's own are 32 hexadecimal digits; what could break out of a log or a header never gets further.
-_TOKEN = re.compile(r"[0-9A-Za-z_-]{16,128}")
 
 
 def token_of(headers: Headers) -> str:

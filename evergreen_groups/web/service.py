@@ -1,4 +1,11 @@
-"""What one process of the service shares between its requests."""
+"""What one process of the service shares between its requests.
+
+All of it is in that process's memory, and nothing is shared with another: who was admitted a moment ago, how often
+each session and address has asked (:class:`Admission`), limits and their reference data, whether the gateway answers
+(:class:`Breaker`) and who waits for it (:class:`Slots`). So of several instances, each allows ``[serve] rate_limit``
+and ``[serve] threads`` for itself, and finds out for itself that the gateway is dead. Nothing else is lost with a
+process: what has to outlive it is in the state directory, such as the audit trail of events and the journal.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +25,7 @@ from evergreen_groups.settings import Settings, passwords, values
 from evergreen_groups.state import find_cache_directory, find_state_directory
 from evergreen_groups.web import problems
 from evergreen_groups.web.authorization import Admission, Caller
-from evergreen_groups.web.overload import Breaker, Turns
+from evergreen_groups.web.overload import Breaker, Slots
 from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
 
 EXTENSION = "evergreen-groups"
@@ -27,7 +34,7 @@ EXTENSION = "evergreen-groups"
 # more of all of these.
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
-_PATIENCE_SECONDS = 3.0
+_WAIT_SECONDS = 3.0
 _EVENTS_AT_ONCE = (
     3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
 )
@@ -44,7 +51,7 @@ class DeskRequest:
 
 
 class Service:
-    """Gateways, admission, turns and breakers. Safe to share between threads."""
+    """Gateways, admission, slots and breakers. Safe to share between threads."""
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.settings = settings
@@ -56,13 +63,13 @@ class Service:
         self.admission = Admission(clock, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
-        self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, patience=_PATIENCE_SECONDS, pause=10.0)
-        self.turns = Turns(threads, patience=_PATIENCE_SECONDS)
+        self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
+        self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
         # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
-        self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, patience=0.0, pause=10.0)
+        self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
     @contextmanager
     def desk(self, request: Request) -> Iterator[DeskRequest]:
@@ -75,7 +82,7 @@ class Service:
         address = neighbourhood(self.address_of(request))
         gateway = self.gateway.acting_as(token_of(request.headers)).within(self.settings.serve.timeout)
         try:
-            with self.breaker.watching(), self.turns.taken():
+            with self.breaker.watching(), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
                 yield DeskRequest(caller, self._client(gateway, f"user {caller.user}"))
         except EvergreenGroupsError as error:

@@ -20,10 +20,11 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this directory, where this file has the room's name
+# In place of this directory, where this file has the room's name.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from reckoning.minimal import minimal  # noqa: E402
-from reckoning.populations import population  # noqa: E402
+from reckoning.populations import Content, population  # noqa: E402
 from reckoning.product import JOBS, Product, product  # noqa: E402
 
 
@@ -34,7 +35,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first population's seed")
     parser.add_argument("--show", type=int, default=20, help="how many differing seeds of each job to name")
     parser.add_argument("--job", choices=JOBS, action="append", help="only this one; repeatable")
-    parser.add_argument("--seed", type=int, action="append", help="only this population, with its differences; repeatable")
+    parser.add_argument(
+        "--seed", type=int, action="append", help="only this population, with its differences; repeatable"
+    )
     parser.add_argument("--minimise", action="store_true", help="with --seed: leave out what doesn't matter")
     parser.add_argument("--dump", type=Path, help="with --seed: write the population to this file")
     given = parser.parse_args()
@@ -53,8 +56,7 @@ def _one(subject: Product, seed: int, given: argparse.Namespace) -> int:
         found = subject.differences(content, job)
         shown = content
         if found and given.minimise:
-            kind = _kind(found[0])
-            shown = minimal(content, lambda smaller, job=job: kind in map(_kind, subject.differences(smaller, job)))
+            shown = _minimal(subject, content, job, _kind(found[0]))
             found = subject.differences(shown, job)
         if found:
             status = 1
@@ -66,9 +68,15 @@ def _one(subject: Product, seed: int, given: argparse.Namespace) -> int:
     return status
 
 
+def _minimal(subject: Product, content: Content, job: str, kind: str) -> Content:
+    """The population without what a difference of that kind doesn't need."""
+    return minimal(content, lambda smaller: kind in map(_kind, subject.differences(smaller, job)))
+
+
 def _kind(difference: str) -> str:
-    """Where in a document a difference is, whatever the numbers."""
-    return re.sub(r"\d+", "#", ":".join(difference.split(":")[:2]) if difference[0].isdigit() or difference[:3] in ("sum", "dec") else difference.split(":")[0])
+    """Where in a document a difference is, whatever the numbers; of an error which one."""
+    place = difference.split(" instead of ", maxsplit=1)[0]
+    return re.sub(r"\d+", "#", re.split(r": (?:[-\[{\"\d]|true|false|null|an answer|open-ils)", place)[0])
 
 
 def _many(subject: Product, given: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from support.gateways import client_of, gateway_of
 
 from evergreen_groups.changes import JournalStep, StepState, clock
 from evergreen_groups.client import Client
+from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
@@ -348,3 +349,217 @@ def test_a_lost_answer_is_cleared_up_where_reads_are_behind(tmp_path: Path) -> N
         assert client.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
         assert client.moves.plan_remove(["20000000001053"]).apply().done
         assert (proxy.seen.count(UPDATE), proxy.seen.count(NEW_GROUP)) == (1, 1)
+
+
+# -- answers that aren't what was asked for ----------------------------------------------------------------------------
+
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+
+
+def another(patron: int, admin: Gateway) -> object:
+    """Somebody else's record, as an answer that came twice would be taken for this one."""
+    return admin.call("open-ils.actor", RETRIEVE, TOKEN, patron).value
+
+
+@pytest.mark.parametrize("odd", ["somebody else", "a list", "a text"])
+def test_a_record_that_is_not_the_patrons_changes_nothing(
+    mover: Client, proxy: FaultProxy, admin: Gateway, odd: str
+) -> None:
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    answer = {"somebody else": another(1001, admin), "a list": [1], "a text": "x"}[odd]
+    proxy.answer = lambda call: answer if call.method == RETRIEVE else None
+    outcome = plan.apply()
+    assert [step.state for step in outcome.steps] == [StepState.NOT_DONE]
+    assert "something else than the patron" in outcome.steps[0].reason
+    assert UPDATE not in proxy.seen
+
+
+def test_a_record_that_is_not_the_patrons_tells_nothing_afterwards(
+    mover: Client, proxy: FaultProxy, admin: Gateway
+) -> None:
+    plan = mover.moves.plan_move([CARD, "20000000001053"], to=OTHERS_CARD)
+    answer = another(1001, admin)
+    proxy.answer = lambda call: answer if call.method == RETRIEVE and UPDATE in proxy.seen else None
+    first, second = plan.apply().steps
+    assert (first.state, second.state) == (StepState.SENDING, StepState.NOT_DONE)
+    assert mover.moves.recover() == []
+    proxy.answer = lambda call: None
+    assert [step.state for step in mover.moves.recover()] == [StepState.DONE]
+
+
+@pytest.mark.parametrize("members", [None, "1052", {"1052": 1}])
+def test_members_that_are_no_list_tell_nothing(mover: Client, proxy: FaultProxy, members: object) -> None:
+    proxy.garble = lambda call: (
+        EMPTY
+        if call.method == NEW_GROUP
+        else {"payload": [members], "status": 200}
+        if call.method.startswith("open-ils.actor.usergroup.members.retrieve.auth")
+        else None
+    )
+    (step,) = mover.moves.plan_remove([CARD]).apply().steps
+    assert step.state is StepState.SENDING
+    assert mover.moves.recover() == []
+    proxy.garble = lambda call: None
+    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
+
+
+@pytest.mark.parametrize("odd", [None, "", 7, [], {"__c": "au", "__p": []}, {"__c": "ac", "__p": [1] * 80}])
+def test_an_answer_that_is_not_the_patron_written_is_no_yes(
+    mover: Client, proxy: FaultProxy, admin: Gateway, odd: object
+) -> None:
+    proxy.garble = lambda call: {"payload": [odd], "status": 200} if call.method == UPDATE else None
+    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    assert outcome.done
+    assert record_of(admin).usrgroup == OTHER
+    assert proxy.seen.count(UPDATE) == 1
+
+
+def test_a_yes_without_a_change_is_a_failure(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    """Evergreen answers so where the record isn't marked as changed."""
+    written = admin.call("open-ils.actor", "open-ils.actor.user.fleshed.retrieve", TOKEN, PATRON).value
+    proxy.answer = lambda call: written if call.method == UPDATE else None
+    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    assert (step.state, step.reason) == (StepState.FAILED, "the ILS accepted the change and wrote nothing")
+
+
+def test_somebody_who_moves_them_on_at_once_is_named(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    proxy.before_answer = lambda call: move_as_staff(admin, 1010) if call.method in (UPDATE, NEW_GROUP) else None
+    moved = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps[0]
+    assert (moved.state, moved.reason) == (StepState.FAILED, "sent, but it is 1010 now; somebody else changed it too")
+
+
+def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
+) -> None:
+    hidden = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
+    proxy.answer = lambda call: hidden if call.method == RETRIEVE and UPDATE in proxy.seen else None
+    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    assert step.state is StepState.SENDING
+    assert "can't see this patron" in step.reason
+    proxy.answer = lambda call: None
+    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
+
+
+def test_a_refusal_after_an_unclear_answer_leaves_the_first_open(mover: Client, proxy: FaultProxy) -> None:
+    refused = {
+        "ilsevent": "5000",
+        "textcode": "PERM_FAILURE",
+        "ilsperm": "UPDATE_USER",
+        "ilspermloc": "4",
+        "desc": "No",
+    }
+
+    def decide(call: Call) -> Fault:
+        first = call.method == UPDATE and proxy.seen.count(UPDATE) == 1
+        return Fault.HELD_REQUEST if first else Fault.NONE
+
+    proxy.decide = decide
+    proxy.answer = lambda call: refused if call.method == UPDATE else None
+    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    assert step.state is StepState.SENDING
+    assert proxy.seen.count(UPDATE) == 2
+    proxy.let_go()
+    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
+
+
+def test_an_account_that_is_deleted_while_its_move_is_on_its_way_is_not_moved_again(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    def decide(call: Call) -> Fault:
+        if call.method == UPDATE:
+            sandbox._store.update("au", PATRON, {"deleted": "t"})
+        return Fault.HELD_REQUEST if call.method == UPDATE else Fault.NONE
+
+    proxy.decide = decide
+    (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    assert step.state is StepState.SENDING
+    assert proxy.seen.count(UPDATE) == 1
+
+
+def test_no_connection_at_all_is_tried_again_and_sends_nothing_twice(
+    mover: Client, admin: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has left this machine, so nothing can come in late."""
+    call = Gateway.call
+    tries: list[str] = []
+
+    def unreachable_once(gateway: Gateway, service: str, method: str, *params: object, **options: object) -> object:
+        tries.append(method)
+        if method == NEW_GROUP and tries.count(NEW_GROUP) == 1:
+            raise UnreachableError("no connection", service=service, method=method)
+        return call(gateway, service, method, *params, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Gateway, "call", unreachable_once)
+    assert mover.moves.plan_remove([CARD]).apply().done
+    assert tries.count(NEW_GROUP) == 2
+    assert record_of(admin).usrgroup == 1100
+
+
+def test_a_removal_that_landed_and_was_changed_later_is_not_ours_to_tell(
+    mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, hours=-2)
+    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
+    mover.moves.plan_remove([CARD]).apply()
+    monkeypatch.undo()
+    admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # staff do the same, hours later
+    (recovered,) = mover.moves.recover()
+    assert recovered.state is StepState.FAILED
+    assert "somebody else has written the record since" in recovered.reason
+    assert mover.moves.plan_undo(1).draft.steps == ()
+
+
+def test_a_mark_as_lead_is_recovered_like_a_move(
+    mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, hours=-2)
+    proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
+    mover.moves.plan_lead(CARD).apply()
+    monkeypatch.undo()
+    changed = record_of(admin).replace(master_account=True, passwd=None).to_wire(changed=True)
+    admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
+    (recovered,) = mover.moves.recover()
+    assert recovered.state is StepState.FAILED
+    assert recovered.reason.startswith("changed as it was meant, but somebody else")
+
+
+def test_a_clock_that_was_wrong_does_not_hold_a_patron_for_years(
+    mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at(monkeypatch, days=26_000)
+    proxy.decide = only(NEW_GROUP, Fault.DROP_REQUEST)
+    mover.moves.plan_remove([CARD]).apply()
+    monkeypatch.undo()
+    proxy.decide = lambda call: Fault.NONE
+    assert [step.state for step in mover.moves.recover()] == [StepState.NOT_DONE]
+    assert mover.moves.plan_remove([CARD]).apply().done
+
+
+def test_a_later_run_that_made_the_change_is_not_counted_twice(
+    mover: Client, proxy: FaultProxy, admin: Gateway, tmp_path: Path
+) -> None:
+    proxy.decide = only(UPDATE, Fault.DROP_REQUEST)
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    proxy.decide = lambda call: Fault.NONE
+    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    (recovered,) = mover.moves.recover()
+    assert (recovered.state, recovered.reason) == (
+        StepState.NOT_DONE,
+        "it never came in; a later run made the same change",
+    )
+    assert [entry.steps[0].state for entry in mover.moves.entries()] == [StepState.DONE, StepState.NOT_DONE]
+
+
+def test_a_move_by_staff_that_recovery_saw_is_named_when_the_removal_overwrites_it(
+    mover: Client, proxy: FaultProxy, admin: Gateway
+) -> None:
+    proxy.decide = only(NEW_GROUP, Fault.HELD_REQUEST)
+    mover.moves.plan_remove([CARD]).apply()
+    move_as_staff(admin, OTHER)
+    assert mover.moves.recover() == []
+    assert mover.moves.recover() == []
+    (seen,) = mover.moves.open_steps()
+    assert seen.value == OTHER
+    proxy.let_go()
+    (recovered,) = mover.moves.recover()
+    assert f"somebody else had moved them to group {OTHER}" in recovered.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -24,14 +25,13 @@ import pytest
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
 from support.web_caller import API, bearer, session
-from waitress.adjustments import Adjustments
 
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import Server
-from evergreen_groups.web.server import Channel
+from evergreen_groups.web.server import LARGEST_HEADERS, SPARE_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SUMMARY = f"{API}/patrons/1001/summary"
-MOST = Adjustments().outbuf_high_watermark
 
 
 class Application:
@@ -50,6 +49,7 @@ class Application:
 
     def __init__(self) -> None:
         self.begun, self.let = threading.Event(), threading.Event()
+        self.at_work, self.most_at_work, self._lock = 0, 0, threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -59,17 +59,22 @@ class Application:
             start("200 OK", [("Content-Length", "40000000")])
             return (b"x" * 1_000_000 for _ in range(40))
         if path == "/slow":
+            with self._lock:
+                self.at_work += 1
+                self.most_at_work = max(self.most_at_work, self.at_work)
             self.begun.set()
             self.let.wait(20)
+            with self._lock:
+                self.at_work -= 1
         body = b"x" * 8_000_000 if path == "/large" else environ.get("HTTP_X_FORWARDED_FOR", path).encode()
         start("200 OK", [("Content-Length", str(len(body)))])
         return [body]
 
 
 @contextmanager
-def running(application: WSGIApplication, grace: float = 20) -> Iterator[tuple[Server, list[bool]]]:
+def running(application: WSGIApplication, grace: float = 20, threads: int = 8) -> Iterator[tuple[Server, list[bool]]]:
     """A server at work in a thread, and what its ``run`` gave back, once it has ended."""
-    server, finished = Server(application, ServeSettings(port=0)), list[bool]()
+    server, finished = Server(application, ServeSettings(port=0, threads=threads)), list[bool]()
     thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
     thread.start()
     try:
@@ -146,13 +151,59 @@ def test_the_app_is_told_what_a_proxy_said() -> None:
         assert asked.getresponse().read() == b"192.0.2.7"
 
 
+def test_a_header_that_only_looks_like_a_proxy_s_is_left_out() -> None:
+    headers = {"X_Forwarded_For": "127.0.0.1", "X-Forwarded-For": "192.0.2.7", "x_forwarded-For": "127.0.0.2"}
+    with running(Application()) as (server, _), connected(server.url) as asked:
+        asked.request("GET", "/", headers=headers)
+        answer = asked.getresponse()
+        assert answer.read() == b"192.0.2.7"
+        assert answer.headers["Server"] == "evergreen-groups"  # and no version of anything
+
+
+def test_clients_that_send_slowly_keep_nobody_waiting() -> None:
+    with running(Application()) as (server, finished), contextlib.ExitStack() as stack:
+        parts = urlsplit(server.url)
+        for _ in range(200):
+            slow = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=20))
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: x")
+        asked = stack.enter_context(connected(server.url))
+        asked.request("GET", "/quick")
+        assert asked.getresponse().read() == b"/quick"
+    assert finished == [True]
+
+
+def test_no_more_requests_are_at_work_than_may_be_and_the_rest_wait() -> None:
+    application = Application()
+    with running(application, threads=2) as (server, _), contextlib.ExitStack() as stack:
+        asked = [stack.enter_context(connected(server.url)) for _ in range(40)]
+        for one in asked:
+            one.request("GET", "/slow")
+        while application.at_work < 2 + SPARE_REQUESTS:
+            assert application.begun.wait(20)
+        application.let.set()
+        assert [one.getresponse().read() for one in asked] == [b"/slow"] * 40
+    assert application.most_at_work == 2 + SPARE_REQUESTS
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [({"X-Long": "x" * (LARGEST_HEADERS - 200)}, True), ({"X-Long": "x" * LARGEST_HEADERS}, False)],
+)
+def test_headers_have_a_limit(headers: dict[str, str], allowed: bool) -> None:
+    with running(Application()) as (server, _), connected(server.url) as asked:
+        asked.request("GET", "/", headers=headers)
+        assert asked.getresponse().status == (200 if allowed else 413)
+
+
 def test_no_address_gets_into_the_log_when_the_app_breaks_down(caplog: pytest.LogCaptureFixture) -> None:
     with running(Application()) as (server, _), connected(server.url) as asked:
         asked.request("GET", "/broken/20000000001001")
         answer = asked.getresponse()
         assert answer.status == 500
         assert b"RuntimeError" not in answer.read()
-    assert [record.levelno for record in caplog.records if record.name == "waitress"] == [logging.ERROR]
+    assert [record.levelno for record in caplog.records if record.name == "evergreen_groups.web.server"] == [
+        logging.ERROR
+    ]
     assert "20000000001001" not in caplog.text
 
 
@@ -270,20 +321,6 @@ def test_a_large_answer_comes_whole(path: str) -> None:
             assert len(asked.getresponse().read()) == {"/large": 8_000_000, "/larger": 40_000_000}[path]
 
 
-@pytest.mark.parametrize(
-    ("requests", "waiting", "will_close", "writable"),
-    [(1, 0, False, False), (1, 10, False, False), (1, MOST, False, True), (0, 10, False, True), (1, 10, True, True)],
-)
-def test_the_main_loop_leaves_an_answer_to_the_thread_that_gives_it(
-    requests: int, waiting: int, will_close: bool, writable: bool
-) -> None:
-    """Else it would turn without a pause meanwhile. At ``MOST`` bytes the thread waits for the loop."""
-    channel = Channel.__new__(Channel)
-    channel.adj, channel.requests, channel.total_outbufs_len = Adjustments(), [None] * requests, waiting
-    channel.will_close, channel.close_when_flushed = will_close, False
-    assert channel.writable() is writable
-
-
 def test_any_number_of_instances_answer_the_same_session(serve: Command, sandbox: Sandbox) -> None:
     token = session(sandbox.url, username="harbor_desk")
     with (
@@ -321,7 +358,7 @@ def test_nothing_configured(tmp_path: Path) -> None:
     assert one_line(done.stderr)
 
 
-@pytest.mark.parametrize("missing", ["flask", "waitress"])
+@pytest.mark.parametrize("missing", ["flask", "cheroot"])
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None\nfrom evergreen_groups.cli import main\nmain(['serve'])"
     environ = {**os.environ, "HOME": str(tmp_path)}

@@ -134,7 +134,7 @@ def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: t
             "Exit status 5: login refused",
         ),
         (RunOutcome.FAILED, exit_status.DEADLINE, "DeadlineError", "Exit status 9: not done before the deadline"),
-        (RunOutcome.PARTIAL, exit_status.UNSENT, None, "Exit status 8: done, but a mail could not be sent"),
+        (RunOutcome.PARTIAL, exit_status.UNSENT, None, "Exit status 8: written, but a mail could not be sent"),
         (
             RunOutcome.FAILED,
             99,

@@ -61,7 +61,7 @@ def test_where_nothing_is_seen_at_the_beginning_and_the_end(sandbox: Sandbox) ->
                 assert found
             assert list(gateway.pcrud.pages("au", {"home_ou": MILL}, page_size=50)) == []
             assert list(gateway.pcrud.pages("au", {"home_ou": 777}, page_size=50)) == []
-            query = HighFines(NOTHING, viewable_orgs=[11])
+            query = HighFines(NOTHING, visible_orgs=[11])
             assert GroupSearch(gateway, query).highest_group() > 0
     finally:
         with sandbox._store.transaction() as connection:

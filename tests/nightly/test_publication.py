@@ -98,7 +98,7 @@ def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
     assert page.findtext(".//title") == f"Groups with high combined fines: BR2, {DAY}"
     assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
-        "with a member at home at BR2 or below; highest combined fines first"
+        "with a member whose home library is BR2 or below; highest combined fines first"
     )
     summary = openpyxl.load_workbook(published.directory / "BR2.xlsx")["Summary"]
     assert summary["A1"].value == "Groups with high combined fines: BR2"
@@ -157,6 +157,20 @@ def test_older_days_stay_unless_it_is_said_how_long(tmp_path: Path) -> None:
     assert str((tmp_path / "latest").readlink()) == days[4]
 
 
+def test_a_clock_that_is_decades_ahead_for_a_night_throws_nothing_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for days in range(3):
+        publish(later(days), tmp_path, ("csv",), keep_days=3)
+    publish(later(26_000), tmp_path, ("csv",), keep_days=3)
+    assert "was a clock wrong?" in caplog.text
+    kept = [day_of(later(number)).isoformat() for number in (0, 1, 2, 26_000)]
+    assert editions(tmp_path) == kept
+    publish(later(3), tmp_path, ("csv",), keep_days=3)
+    assert editions(tmp_path) == sorted({*kept, day_of(later(3)).isoformat()} - {kept[0]})
+    assert f"{tmp_path / kept[3]} is of a day to come: a clock was wrong; remove it" in caplog.text
+
+
 def test_a_day_whose_link_was_taken_away_is_removed_by_the_next_run(tmp_path: Path) -> None:
     publish(report(), tmp_path, ("csv",))
     (tmp_path / DAY).unlink()
@@ -202,7 +216,8 @@ def test_a_disk_that_takes_no_more_leaves_the_old_edition(tmp_path: Path, format
 def test_an_edition_that_is_broken_off_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     def write() -> None:
         with new_edition(tmp_path, day_of(report())) as edition:
-            (edition / "half").write_text("half")
+            with edition.create("half") as stream:
+                stream.write(b"half")
             raise error
 
     with pytest.raises(type(error)) as caught:
@@ -322,7 +337,7 @@ def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
     assert index(tmp_path).xpath("//h2/text()")[1:] == ["Sums", "The last 30 runs", "Libraries"]
 
 
-def test_the_index_marks_libraries_out_of_sight(tmp_path: Path) -> None:
+def test_the_index_marks_hidden_libraries(tmp_path: Path) -> None:
     publish(replace(tree_report(), hidden_libraries=frozenset({"BR9"})), tmp_path, ("html",))
     [row] = [row for row in index(tmp_path).xpath("//tbody/tr/th") if "this account can't see" in row.text_content()]
     assert row.xpath("string(.//bdi)") == "BR9"

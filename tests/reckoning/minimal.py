@@ -32,36 +32,41 @@ def _holds(content: Content, still_there: Callable[[Content], bool]) -> bool:
 
 def _smaller(content: Content) -> Iterator[Content]:
     """The content with one thing less, in many ways."""
-    for place in (content, content.get("_before", {})):
-        for name in _CLASSES:
-            for index in range(len(place.get(name, ()))):
-                yield _changed(content, place is content, lambda rows, name=name, index=index: rows[name].pop(index))
-        for index in range(len(place.get("au", ()))):
-            for key, value in (("pref_family_name", None), ("deleted", "f"), ("juvenile", "f"), ("dob", None)):
-                if place["au"][index].get(key, value) != value:
-                    yield _changed(content, place is content, lambda rows, i=index, k=key: rows["au"][i].pop(k))
-    question = content["_question"]
-    for index in range(len(question["policy"]["limits"])):
-        yield _changed(content, True, lambda rows, index=index: rows["_question"]["policy"]["limits"].pop(index))
-    for index in range(len(question["check"]) if len(question["check"]) > 1 else 0):
-        yield _changed(content, True, lambda rows, index=index: rows["_question"]["check"].pop(index))
-    for path, value in (
-        (("policy", "limit"), "5.00"),
-        (("policy", "comparison"), "exceeds"),
-        (("report", "orgs"), []),
-        (("report", "top"), None),
-        (("report", "sort"), "total"),
-        (("report", "min_members"), 1),
-        (("audit", "orgs"), []),
-    ):
-        if question[path[0]][path[1]] != value:
-            yield _changed(content, True, lambda rows, path=path, value=value: _put(rows["_question"], path, value))
+    yield from _fewer_rows(content, present=True)
+    yield from _fewer_rows(content, present=False)
+    yield from _simpler_question(content)
     for org in {unit["id"] for unit in content["aou"]} - _used(content):
         yield {**content, "aou": [unit for unit in content["aou"] if unit["id"] != org]}
 
 
-def _put(question: dict[str, Any], path: tuple[str, str], value: Any) -> None:
-    question[path[0]][path[1]] = value
+def _fewer_rows(content: Content, *, present: bool) -> Iterator[Content]:
+    """Without one row, now or at the run before, or with somebody who has less to them."""
+    place = content if present else content.get("_before", {})
+    for name in _CLASSES:
+        for index in range(len(place.get(name, ()))):
+            yield _changed(content, present, lambda rows, name=name, index=index: rows[name].pop(index))
+    for index, person in enumerate(place.get("au", ())):
+        for key, value in (("pref_family_name", None), ("deleted", "f"), ("juvenile", "f"), ("dob", None)):
+            if person.get(key, value) != value:
+                yield _changed(content, present, lambda rows, index=index, key=key: rows["au"][index].pop(key))
+
+
+def _simpler_question(content: Content) -> Iterator[Content]:
+    """With one thing less asked for."""
+    question = content["_question"]
+    for index in range(len(question["policy"]["limits"])):
+        yield _changed(content, True, lambda rows, index=index: rows["_question"]["policy"]["limits"].pop(index))
+    for section, key, value in (
+        ("policy", "limit", "5.00"),
+        ("policy", "comparison", "exceeds"),
+        ("report", "orgs", []),
+        ("report", "top", None),
+        ("report", "sort", "total"),
+        ("report", "min_members", 1),
+        ("audit", "orgs", []),
+    ):
+        if question[section][key] != value:
+            yield {**content, "_question": {**question, section: {**question[section], key: value}}}
 
 
 def _changed(content: Content, present: bool, change: Callable[[Content], Any]) -> Content:

@@ -92,6 +92,7 @@ def population(chance: Random) -> Content:
     maker.penalties()
     maker.question()
     maker.before()
+    maker.even()
     return maker.content
 
 
@@ -188,7 +189,7 @@ class _Maker:
         root = self.orgs[0]
         works = self.some(self.orgs, 3) or [chance.choice(self.orgs)]
         perms = [["STAFF_LOGIN", works[0], 0]]
-        if self.often(0.9):
+        if self.often(0.95):
             depth = chance.randint(0, self.levels - 1)
             perms += [["VIEW_USER", work, depth] for work in works]
             whole = self.often(0.6)
@@ -214,7 +215,9 @@ class _Maker:
         homes = self.orgs if self.often(0.5) else chance.sample(self.orgs, min(2, len(self.orgs)))
         for id in sorted(chance.sample(range(1000, 1040), count)):
             group = groups[0] if large else chance.choice(groups) if self.often(0.85) else id
-            self._person(id, str(id), profile=chance.choice((2, 11, 11, 12, 13)), home=chance.choice(homes), group=group)
+            self._person(
+                id, str(id), profile=chance.choice((2, 11, 11, 12, 13)), home=chance.choice(homes), group=group
+            )
             self._details(self.content["au"][-1])
         for person in self.content["au"]:
             for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
@@ -277,7 +280,7 @@ class _Maker:
                     "usr": chance.choice(self.content["au"])["id"],
                     "standing_penalty": chance.choice((1, 1, 1, 2, 20, 25, 25, *_CUSTOM)),
                     "org_unit": chance.choice(self.orgs),
-                    "staff": chance.choice((None, None, 3)),
+                    "staff": chance.choice((None, None, 3, 2)),
                     "stop_date": chance.choice((None, None, None, LONG_AGO, YEARS_AHEAD)),
                 }
             )
@@ -320,18 +323,11 @@ class _Maker:
         """The run before: some owed otherwise, were in other groups, or weren't seen by the account."""
         chance, earlier = self.chance, copy.deepcopy({name: self.content[name] for name in ("au", "mbts")})
         groups = sorted({person["usrgroup"] for person in earlier["au"]})
+        renumbered = chance.choice(groups) if self.often(0.2) else None
         for person in earlier["au"]:
-            if self.often(0.25):
-                person["usrgroup"] = chance.choice((*groups, 777))
-            if person["id"] >= 1000 and self.often(0.1):
-                person["deleted"] = "t" if person["deleted"] == "f" else "f"
-            if person["id"] >= 1000 and self.often(0.1):
-                person["home_ou"] = chance.choice(self.orgs)
-        if self.often(0.2):
-            renumbered = chance.choice(groups)
-            for person in earlier["au"]:
-                if person["usrgroup"] == renumbered:
-                    person["usrgroup"] = 778
+            self._otherwise(person, groups)
+            if person["usrgroup"] == renumbered:
+                person["usrgroup"] = 778
         for row in earlier["mbts"]:
             if self.often(0.3):
                 row["balance_owed"] = row["total_owed"] = chance.choice(_AMOUNTS)
@@ -341,6 +337,31 @@ class _Maker:
             others = [[name, work, depth if name == "VIEW_USER" else old] for name, work, old in perms]
             earlier["staff_permissions"] = {"asker": {"password": PASSWORD, "type": "staff", "perms": others}}
         self.content["_before"] = earlier
+
+    def even(self) -> None:
+        """Somebody who owes nothing in all: a fine at the own library, and as large a credit somewhere else."""
+        debtors = {row["usr"] for row in self.content["mbts"]}
+        others = [person for person in self.content["au"] if person["id"] not in debtors]
+        if not others or not self.often(0.5):
+            return
+        person, amount = self.chance.choice(others), self.chance.choice(("5.01", "12.50", "40.00"))
+        self.content["_question"]["check"] = [person["id"]]
+        for place, owed in ((person["home_ou"], amount), (self.chance.choice(self.orgs), f"-{amount}")):
+            self.transaction += 1
+            common = {"id": self.transaction, "usr": person["id"], "xact_finish": None}
+            sums = {"total_owed": owed, "balance_owed": owed, "xact_type": "grocery"}
+            self.content["mg"].append({**common, "billing_location": place})
+            self.content["mbts"].append({**common, **sums})
+            self.content["_before"]["mbts"].append({**common, **sums})
+
+    def _otherwise(self, person: Row, groups: Sequence[int]) -> None:
+        """What was otherwise with one person."""
+        if self.often(0.25):
+            person["usrgroup"] = self.chance.choice((*groups, 777))
+        if person["id"] >= 1000 and self.often(0.1):
+            person["deleted"] = "t" if person["deleted"] == "f" else "f"
+        if person["id"] >= 1000 and self.often(0.1):
+            person["home_ou"] = self.chance.choice(self.orgs)
 
 
 def _unit(id: int, level: int, parent: int | None) -> Row:

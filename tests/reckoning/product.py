@@ -10,26 +10,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reckoning.auditing import audit
 from reckoning.changes import changes
+from reckoning.desk import check, decision, summary
 from reckoning.library import Content, Library
 from reckoning.populations import PASSWORD, earlier
-from reckoning.reckoning import Document, audit, check, decision, may_refuse, report, summary
+from reckoning.reckoning import Document, may_refuse, report
 
 from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.client import Client
-from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit
 from evergreen_groups.render.report import render
-from evergreen_groups.report import Criteria, History, look_up_cleared
+from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import load
 
-JOBS = ("report", "audit", "check", "summary", "comparison")
+JOBS = ("comparison", "report", "audit", "check", "summary")
+"""What is judged; the comparison first, which begins with another data set."""
 
-Refusal = EvergreenGroupsError
+REFUSALS = (PermissionDeniedError, NotFoundError, DataError)
+"""Errors that may be right; any other is a difference, whatever the account may see."""
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Product:
     runs: int = 0
     _loaded: Content | None = None
     _client: Client | None = None
+    _made: Report | None = None
 
     def differences(self, content: Content, job: str) -> list[str]:
         """Where the product's answer for one of ``JOBS`` isn't what was reckoned: where in the document, and how."""
@@ -53,8 +58,15 @@ class Product:
     def client(self, content: Content) -> Client:
         """The jobs, over a sandbox that holds this data set, in a session of the account that asks."""
         if self._client is None or self._loaded is not content:
-            self._client, self._loaded = self._logged_in(content), content
+            self._client, self._loaded, self._made = self._logged_in(content), content, None
         return self._client
+
+    def report(self, content: Content) -> Report:
+        """The report over this data set, made once as long as no other is loaded."""
+        client = self.client(content)
+        if self._made is None:
+            self._made = client.report(_criteria(client, content))
+        return self._made
 
     def _logged_in(self, content: Content) -> Client:
         self.sandbox.load(content)
@@ -107,11 +119,11 @@ def _criteria(client: Client, content: Content) -> Criteria:
 
 
 def _report(product: Product, content: Content) -> Iterator[str]:
-    client, library = product.client(content), Library(content)
+    library = Library(content)
 
     def answer() -> Document:
         stream = io.StringIO()
-        render(client.report(_criteria(client, content)), "json", stream)
+        render(product.report(content), "json", stream)
         return _read(stream)
 
     for said, expected in _judged(answer, report(library), may_refuse(library, "report")):
@@ -120,7 +132,7 @@ def _report(product: Product, content: Content) -> Iterator[str]:
         else:
             yield from differences(said, expected)
             if bool(said["notes"]) == library.sees_everything:
-                yield f"notes: {said['notes']}, and the account {'sees' if library.sees_everything else 'does not see'} everybody"
+                yield f"notes: {len(said['notes'])}; does the account see everybody? {library.sees_everything}"
 
 
 def _audit(product: Product, content: Content) -> Iterator[str]:
@@ -182,14 +194,13 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
     product.runs += 1
     with History(product.directory, f"{product.sandbox.url}/{product.runs}") as history:
         try:
-            client = product.client(earlier(content))
-            history.record(client.report(_criteria(client, content)))
-        except Refusal:
-            return  # judged elsewhere
+            history.record(product.report(earlier(content)))
+        except EvergreenGroupsError:
+            return  # the report's own affair
         client = product.client(content)
 
         def answer() -> Document:
-            made = client.report(_criteria(client, content))
+            made = product.report(content)
             made = look_up_cleared(client.gateway, replace(made, changes=history.compare(made)))
             stream = io.StringIO()
             render(made, "json", stream)
@@ -224,9 +235,9 @@ def _judged(
     """The answer and what was reckoned, or a sentence in place of the former where one of them is an error."""
     try:
         said = answer()
-    except Refusal as error:
-        if expected is not None and not may_refuse:
-            yield f"{type(error).__name__}: {error}", expected
+    except EvergreenGroupsError as error:
+        if not isinstance(error, REFUSALS) or (expected is not None and not may_refuse):
+            yield f"{type(error).__name__}: {error}", {}
         return
     if expected is None:
         yield "an answer where there is none to give", {}

@@ -191,7 +191,7 @@ def test_report_check_and_summary_say_that_they_do(owed: list[tuple[int, str]], 
     agrees(asked, content, "report", "check", "summary")
 
 
-def _net_zero_unseen() -> Content:
+def _net_zero_hidden() -> Content:
     """Somebody who reaches the threshold of BR1 there and has a credit at BR2, for who may not see transactions."""
     content = consortium(permissions=("VIEW_USER", "VIEW_GROUP_PENALTY_THRESHOLD"), limit="ils")
     threshold(content, BR1, "10.00")
@@ -202,11 +202,11 @@ def _net_zero_unseen() -> Content:
 
 @pytest.mark.parametrize("job", ["report", "check", "summary"])
 def test_transactions_that_cannot_be_seen_are_not_taken_for_none(job: str, asked: Product) -> None:
-    agrees(asked, _net_zero_unseen(), job)
+    agrees(asked, _net_zero_hidden(), job)
 
 
 def test_the_audit_does_not_call_a_block_stale_on_data_that_it_cannot_see(asked: Product) -> None:
-    content = _net_zero_unseen()
+    content = _net_zero_hidden()
     block(content, 1001, 1, BR1)
     agrees(asked, content, "audit")
 

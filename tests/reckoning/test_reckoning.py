@@ -13,9 +13,12 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from reckoning import changes, library, populations, reckoning
+from reckoning import auditing, changes, desk, library, populations, reckoning
 from reckoning.populations import population
 from reckoning.product import JOBS, Product
+
+APART = (library, reckoning, auditing, desk, changes, populations)
+"""The modules that reckon, and make what is reckoned from."""
 
 over_made_up_consortia = settings(
     max_examples=200,
@@ -26,7 +29,9 @@ over_made_up_consortia = settings(
 )
 
 
-@pytest.mark.parametrize("module", [library, reckoning, changes, populations], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [library, reckoning, auditing, desk, changes, populations], ids=lambda module: module.__name__
+)
 def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
     """A fault of the product's would be made a second time, and seen by nobody."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")  # type: ignore[attr-defined]

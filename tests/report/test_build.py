@@ -45,7 +45,7 @@ def balance_owed(gateway: Gateway, group: int) -> Decimal:
     return sum((Decimal(entry["balance_owed"]) for entry in answer), Decimal("0.00"))
 
 
-def test_the_groups_over_the_threshold_worst_first(staff: Gateway) -> None:
+def test_the_groups_over_the_threshold_highest_first(staff: Gateway) -> None:
     report = build_report(staff, Criteria())
     totals = [group.combined_fines for group in report.groups]
     assert totals == sorted(totals, reverse=True)
@@ -101,7 +101,7 @@ def test_who_is_over_the_limit_depends_on_own_fines_alone(staff: Gateway) -> Non
 
 def test_the_groups_that_the_rule_is_about(staff: Gateway) -> None:
     report = build_report(staff, Criteria())
-    assert report.totals.groups_nobody_over_limit == 3  # 1001, 1002 and 1005
+    assert report.totals.groups_without_member_over_limit == 3  # 1001, 1002 and 1005
 
 
 def test_the_lead_and_who_stands_for_one(staff: Gateway) -> None:
@@ -134,7 +134,7 @@ def test_an_unknown_org_unit_is_an_error_that_names_those_there_are(staff: Gatew
         build_report(staff, Criteria(orgs=("NOWHERE",)))
 
 
-def test_top_keeps_the_worst_whatever_the_order(staff: Gateway) -> None:
+def test_top_keeps_the_highest_whatever_the_order(staff: Gateway) -> None:
     worst = numbers(build_report(staff, Criteria(top=3)))
     by_name = build_report(staff, Criteria(top=3, sort="name"))
     assert set(numbers(by_name)) == set(worst)

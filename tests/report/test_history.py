@@ -90,7 +90,7 @@ def test_everything_about_a_group_survives(directory: Path) -> None:
     assert {change.joined_count + change.left_count for change in found.by_group.values()} == {0}
 
 
-def test_what_was_out_of_sight_is_remembered(directory: Path) -> None:
+def test_hidden_libraries_are_remembered(directory: Path) -> None:
     record(directory, replace(report(), hidden_libraries=frozenset({"BR1"})))
     [change] = compare(directory, report("30.00", night=1)).by_group.values()
     assert (change.kind, change.certain) == (ChangeKind.NEW, False)
@@ -171,6 +171,18 @@ def test_a_run_after_a_long_pause_still_has_one_to_compare_with(directory: Path)
     assert compare(directory, report("31.00", night=900)).since == TONIGHT
     record(directory, report("31.00", night=900))
     assert recorded_runs(directory) == 1
+
+
+def test_a_clock_that_is_decades_ahead_for_a_night_throws_nothing_away(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(directory, *[report("30.00", night=night) for night in range(3)], keep_days=5)
+    for wrong in (26_000, 26_001):
+        record(directory, report("30.00", night=wrong), keep_days=5)
+        assert "was a clock wrong?" in caplog.text
+    assert recorded_runs(directory) == 5
+    record(directory, report("30.00", night=7), keep_days=5)
+    assert recorded_runs(directory) == 4, "what is too old by the right clock goes, what is to come stays"
 
 
 def test_a_clock_that_was_set_back_does_not_change_which_run_was_the_last(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""A proxy between a client and the sandbox that loses, holds back or watches requests, as a bad network would."""
+"""A proxy between a client and the sandbox that loses, holds back, repeats, alters or watches what goes through it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
+from http import HTTPStatus
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +26,48 @@ class Fault(Enum):
     LATE_ANSWER = "the server carries it out, and answers after the client has given up"
     LATE_REQUEST = "it reaches the server after the client has given up"
     HELD_REQUEST = "the client loses the connection, and it reaches the server when the test lets it go"
+    REQUEST_TWICE = "the server carries it out twice, and the first answer comes back"
+    REQUEST_REPEATED = "the server carries it out twice, and the second answer comes back"
+    ANSWER_TWICE = "its answer comes a second time, as that of the connection's next request"
+    ANSWERS_BEHIND = "from here on, each request on this connection gets the answer of the one before"
+
+
+_UNANSWERED = (Fault.DROP_REQUEST, Fault.HELD_REQUEST, Fault.LATE_REQUEST)
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """What goes back to the client: ``length`` bytes are announced, those of the body unless given.
+
+    Where more are announced than there are, the connection is closed in the middle.
+    """
+
+    body: bytes
+    status: int = 200
+    content_type: str = "text/plain"
+    length: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, envelope: object) -> HttpAnswer:
+        """An answer of the gateway with this body."""
+        return cls(json.dumps(envelope).encode())
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it ends before it is whole."""
+        return self.length is not None and self.length > len(self.body)
+
+    def to_bytes(self) -> bytes:
+        """As it goes over the wire."""
+        length = len(self.body) if self.length is None else self.length
+        headers = [("Content-Type", self.content_type), ("Content-Length", str(length)), *self.headers]
+        try:
+            phrase = HTTPStatus(self.status).phrase
+        except ValueError:
+            phrase = "Unknown"
+        lines = [f"HTTP/1.1 {self.status} {phrase}", *(f"{name}: {value}" for name, value in headers), "", ""]
+        return "\r\n".join(lines).encode() + self.body
 
 
 class Call:
@@ -38,15 +82,41 @@ class Call:
 
 
 Decide = Callable[[Call], Fault]
+_Request = tuple[str, str, bytes, str | None]
+"""Method, path and body of an HTTP request, and the tag of the answer that the client has already."""
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """One connection of a client. ``waiting`` is an answer that is sent before that of the next request."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    proxy: FaultProxy
+    waiting = b""
+    is_behind = False
+    remembers = 0
+
+    def do_POST(self) -> None:
+        self.proxy.handle(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+
+    def do_GET(self) -> None:
+        self.proxy.handle(self, b"")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 class FaultProxy:
     """Forwards to ``target``.
 
-    ``decide`` says what happens to a request. ``refuse`` gives the status and the debug text of one that the server is
-    to refuse, ``answer`` a result in place of the server's, ``nothing`` says which are to have none. ``garble`` gives
-    what is sent instead of the server's answer to a request that it did carry out: an envelope. ``before_answer`` is
-    called when the server has answered and the client doesn't know yet, ``answered`` after that.
+    ``decide`` says on which way a request and its answer go. What is answered is the server's, unless one of these says
+    otherwise (None: it doesn't). Instead of asking the server, ``refuse`` gives the status and the debug text of a
+    refusal, ``answer`` a result, ``instead`` a whole HTTP answer, and ``nothing`` says which requests are to have no
+    result. What the server did carry out is answered with the envelope that ``garble`` gives, or with what ``alter``
+    makes of its answer.
+
+    ``carried_out`` is called when the server has answered, ``before_answer`` when the client is to know, ``answered``
+    after that.
     """
 
     def __init__(self, target: str) -> None:
@@ -55,103 +125,124 @@ class FaultProxy:
         self.refuse: Callable[[Call], tuple[int, str] | None] = lambda call: None
         self.answer: Callable[[Call], object | None] = lambda call: None
         self.nothing: Callable[[Call], bool] = lambda call: False
+        self.instead: Callable[[Call], HttpAnswer | None] = lambda call: None
         self.garble: Callable[[Call], dict[str, object] | None] = lambda call: None
+        self.alter: Callable[[Call, HttpAnswer], HttpAnswer | None] = lambda call, answer: None
+        self.carried_out: Callable[[Call, HttpAnswer], None] = lambda call, answer: None
         self.before_answer: Callable[[Call], None] = lambda call: None
         self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
         self.seen: list[str] = []
-        self._held: list[tuple[str, str, bytes]] = []
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_POST(self) -> None:
-                proxy.handle(self, self.rfile.read(int(self.headers.get("Content-Length") or 0)))
-
-            def do_GET(self) -> None:
-                proxy.handle(self, b"")
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._held: list[_Request] = []
+        self.forgotten = 0
+        connection = type("Connection", (_Connection,), {"proxy": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), connection)
         self.server.daemon_threads = True
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
 
-    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+    def handle(self, request: _Connection, body: bytes) -> None:
         call = Call(body)
         self.seen.append(call.method)
         fault = self.decide(call)
-        if fault is Fault.DROP_REQUEST:
+        sent = (request.command, request.path, body, request.headers.get("If-None-Match"))
+        if fault in _UNANSWERED:
+            if fault is Fault.HELD_REQUEST:
+                self._held.append(sent)
+            elif fault is Fault.LATE_REQUEST:
+                _wait_for_the_client_to_go(request.connection)
+                self._forward(*sent)
             _hang_up(request)
             return
-        if fault is Fault.HELD_REQUEST:
-            self._held.append((request.command, request.path, body))
-            _hang_up(request)
-            return
-        if fault is Fault.LATE_REQUEST:
-            _wait_for_the_client_to_go(request.connection)
-            self._forward(request.command, request.path, body)
-            _hang_up(request)
-            return
-        status = 200
-        refusal, instead = self.refuse(call), self.answer(call)
-        if refusal is not None:
-            content_type, answer = _made_up({"payload": [], "debug": refusal[1], "status": refusal[0]})
-        elif instead is not None or self.nothing(call):
-            content_type, answer = _made_up({"payload": [] if instead is None else [instead], "status": 200})
-        else:
-            status, content_type, answer = self._forward(request.command, request.path, body)
-            if (envelope := self.garble(call)) is not None:
-                content_type, answer = _made_up(envelope)
+        answer = self._made_up(call) or self._from_the_server(call, sent, fault)
         self.before_answer(call)
         if fault is Fault.LATE_ANSWER:
             _wait_for_the_client_to_go(request.connection)
-        if fault is not Fault.NONE:
+        if fault in (Fault.DROP_ANSWER, Fault.LATE_ANSWER):
             _hang_up(request)
             return
-        request.send_response(status)
-        request.send_header("Content-Type", content_type)
-        request.send_header("Content-Length", str(len(answer)))
-        request.end_headers()
-        request.wfile.write(answer)
-        request.wfile.flush()
+        _send(request, answer, fault)
         self.answered(call)
+
+    def _made_up(self, call: Call) -> HttpAnswer | None:
+        """An answer without the server."""
+        refusal, result = self.refuse(call), self.answer(call)
+        if refusal is not None:
+            return HttpAnswer.of({"payload": [], "debug": refusal[1], "status": refusal[0]})
+        if result is not None or self.nothing(call):
+            return HttpAnswer.of({"payload": [] if result is None else [result], "status": 200})
+        return self.instead(call)
+
+    def _from_the_server(self, call: Call, sent: _Request, fault: Fault) -> HttpAnswer:
+        answer = self._forward(*sent)
+        if fault is Fault.REQUEST_TWICE:
+            self._forward(*sent)
+        elif fault is Fault.REQUEST_REPEATED:
+            answer = self._forward(*sent)
+        if (envelope := self.garble(call)) is not None:
+            return HttpAnswer.of(envelope)
+        return self.alter(call, answer) or answer
+
+    def forget(self) -> None:
+        """Let each connection have the answers to its own requests again."""
+        self.forgotten += 1
 
     def let_go(self) -> None:
         """Hand on the requests that were held."""
         while self._held:
             self._forward(*self._held.pop(0))
 
-    def _forward(self, command: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+    def _forward(self, command: str, path: str, body: bytes, known: str | None) -> HttpAnswer:
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = HTTPConnection(self.target.hostname or "", self.target.port, timeout=30)
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
+        if known is not None:
+            headers["If-None-Match"] = known
         connection.request(command, path, body or None, headers)
-        answer = connection.getresponse()
-        content = answer.read()
+        response = connection.getresponse()
+        content = response.read()
         self._idle.append(connection)
-        return answer.status, answer.headers.get("Content-Type", ""), content
+        tag = response.headers.get("ETag")
+        content_type = response.headers.get("Content-Type", "")
+        answer = HttpAnswer(content, response.status, content_type, headers=(("ETag", tag),) if tag else ())
+        self.carried_out(Call(body), answer)
+        return answer
 
     def close(self) -> None:
         for connection in self._idle:
             connection.close()
 
 
-def _made_up(envelope: dict[str, object]) -> tuple[str, bytes]:
-    return "text/plain", json.dumps(envelope).encode()
+def _send(request: _Connection, answer: HttpAnswer, fault: Fault) -> None:
+    """Send an answer, or what is to come before it on this connection."""
+    if request.remembers != request.proxy.forgotten:
+        request.remembers, request.waiting, request.is_behind = request.proxy.forgotten, b"", False
+    waiting, request.waiting = request.waiting, b""
+    content = answer.to_bytes()
+    request.is_behind |= fault is Fault.ANSWERS_BEHIND
+    if request.is_behind:
+        request.waiting = content
+        content = waiting or content
+    else:
+        request.waiting = content if fault is Fault.ANSWER_TWICE else b""
+        content = waiting + content
+    try:
+        request.wfile.write(content)
+        request.wfile.flush()
+        if answer.cut_off:
+            _hang_up(request)
+    except ConnectionError:  # the client has not waited for it
+        request.close_connection = True
 
 
-def _hang_up(request: BaseHTTPRequestHandler) -> None:
+def _hang_up(request: _Connection) -> None:
     request.close_connection = True
-    request.connection.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):  # the client may have done so already
+        request.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _wait_for_the_client_to_go(connection: socket.socket) -> None:

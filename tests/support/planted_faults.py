@@ -7,10 +7,11 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from support.fault_proxy import Call, FaultProxy
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.installation import Installation
 
 from evergreen_groups.doctor import Verdict
@@ -74,7 +75,7 @@ def a_password_that_its_group_can_change(house: Installation, proxy: FaultProxy,
     house.password.chmod(0o660)
 
 
-@planted("pushdown", FAILED, "sees not a single patron", "see who is at home")
+@planted("pushdown", FAILED, "sees not a single patron", "see whose home library")
 def libraries_without_patrons(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     with sandbox._store.transaction() as connection:
         connection.execute("UPDATE au SET deleted = 1 WHERE id > 1000")
@@ -179,24 +180,18 @@ def a_method_that_dies(house: Installation, proxy: FaultProxy, sandbox: Sandbox)
 
 @planted("idl", FAILED, "in place of the IDL", "check the gateway's address")
 def an_idl_that_a_proxy_replaces(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    page = 200, "text/html", b"<html><body>Please log in</body></html>"
-    forward = proxy._forward
-    proxy._forward = lambda command, path, body: (  # type: ignore[method-assign]  # another answer for one address
-        page if path.startswith("/reports/") else forward(command, path, body)
-    )
+    page = HttpAnswer(b"<html><body>Please log in</body></html>", content_type="text/html")
+    proxy.instead = lambda call: None if call.method else page
 
 
 @planted("idl", FAILED, "it lacks au.master_account", "fm_IDL.xml")
 def an_idl_without_a_field(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    forward = proxy._forward
+    def narrowed(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method:
+            return None
+        return replace(answer, body=answer.body.replace(b'name="master_account"', b'name="main_account"'))
 
-    def narrowed(command: str, path: str, body: bytes) -> tuple[int, str, bytes]:
-        status, content_type, content = forward(command, path, body)
-        if path.startswith("/reports/"):
-            content = content.replace(b'name="master_account"', b'name="main_account"')
-        return status, content_type, content
-
-    proxy._forward = narrowed  # type: ignore[method-assign]  # another answer for one address
+    proxy.alter = narrowed
 
 
 @planted("methods", FAILED, "usergroup.new is not offered; it is needed for changes", "release")
@@ -238,12 +233,12 @@ def hidden_libraries(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -
 
 
 @planted("permission.VIEW_CIRCULATIONS", WARNING, "show can't count items out", "grant VIEW_CIRCULATIONS")
-def items_out_of_sight(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def hidden_items(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     revoke(sandbox, "VIEW_CIRCULATIONS")
 
 
 @planted("permission.VIEW_USER_TRANSACTIONS", FAILED, "needed to know where fines are owed", "grant")
-def transactions_out_of_sight(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def hidden_transactions(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[policy]\nlimit = "ils"\n'
     revoke(sandbox, "VIEW_USER_TRANSACTIONS")
 

@@ -22,11 +22,11 @@ from evergreen_groups.policy import LimitRule
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ServeSettings, Settings
 from evergreen_groups.web import PREFIX, service
-from evergreen_groups.web.overload import Breaker, BreakerState, Turns
+from evergreen_groups.web.overload import Breaker, BreakerState, Slots
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.server import SPARE_THREADS
+from evergreen_groups.web.server import SPARE_REQUESTS
 
-PAUSE, PATIENCE, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
+PAUSE, SLOW_AFTER, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
 DEAD = [
     UnreachableError("no connection"),
     TimedOutError("no answer"),
@@ -38,7 +38,7 @@ NEITHER = [ProblemError(400, "a bad id"), ZeroDivisionError()]
 
 
 def breaker_of(clock: Clock) -> Breaker:
-    return Breaker(clock, failures=FAILURES, most_waiting=MOST_WAITING, patience=PATIENCE, pause=PAUSE)
+    return Breaker(clock, failures=FAILURES, most_waiting=MOST_WAITING, slow_after=SLOW_AFTER, pause=PAUSE)
 
 
 def use(breaker: Breaker, error: Exception | None = None) -> bool:
@@ -123,7 +123,7 @@ def test_requests_that_wait_long_keep_others_from_joining_them() -> None:
         for _ in range(MOST_WAITING):
             waiting.enter_context(breaker.watching())
         assert use(breaker), "they have only begun"
-        clock.now += PATIENCE
+        clock.now += SLOW_AFTER
         assert not use(breaker)
         assert breaker.state is BreakerState.CLOSED
     assert use(breaker)
@@ -150,37 +150,37 @@ def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[objec
             shut_until = 0.0
 
 
-class TestTurns:
+class TestSlots:
     def test_as_many_at_once_as_there_are_places(self) -> None:
-        turns = Turns(2, patience=0.01)
-        with turns.taken(), turns.taken():
-            with pytest.raises(ProblemError) as refused, turns.taken():
+        slots = Slots(2, timeout=0.01)
+        with slots.taken(), slots.taken():
+            with pytest.raises(ProblemError) as refused, slots.taken():
                 pass
             assert (refused.value.status, refused.value.retry_after) == (503, 0.01)
-        with turns.taken(), turns.taken():
+        with slots.taken(), slots.taken():
             pass
 
     def test_whoever_has_waited_comes_before_whoever_comes_again(self) -> None:
-        turns, entered = Turns(1, patience=30), []
+        slots, entered = Slots(1, timeout=30), []
 
         def come(name: str) -> None:
-            with turns.taken():
+            with slots.taken():
                 entered.append(name)
 
         with ThreadPoolExecutor(2) as pool:
-            with turns.taken():
+            with slots.taken():
                 waiting = []
                 for name in ("first", "second"):
                     waiting.append(pool.submit(come, name))
-                    while len(turns._waiting) < len(waiting):
+                    while len(slots._waiting) < len(waiting):
                         threading.Event().wait(0.001)
             come("again")
         assert entered == ["first", "second", "again"]
 
     def test_a_place_is_given_back_whatever_happens(self) -> None:
-        turns = Turns(1, patience=0.01)
+        slots = Slots(1, timeout=0.01)
         for _ in range(3):
-            with pytest.raises(ZeroDivisionError), turns.taken():
+            with pytest.raises(ZeroDivisionError), slots.taken():
                 raise ZeroDivisionError
 
 
@@ -284,7 +284,7 @@ class TestGatewayTrouble:
         self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """None of them has waited long yet."""
-        monkeypatch.setattr(service, "_PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr(service, "_WAIT_SECONDS", 0.1)
         serve = ServeSettings(port=0, threads=2, timeout=30)
         app = make_app(settings_of(proxy.url, serve=serve))
         arrived, let_go = threading.Semaphore(0), threading.Event()
@@ -294,7 +294,7 @@ class TestGatewayTrouble:
             let_go.wait(30)
             return Fault.NONE
 
-        many = 3 * SPARE_THREADS
+        many = 3 * SPARE_REQUESTS
         with served(app, serve) as url, ThreadPoolExecutor(many) as pool:
 
             def ask() -> int:

@@ -19,7 +19,7 @@ from evergreen_groups.cli import (
     standard_output,
     with_given,
 )
-from evergreen_groups.formats import AUDIT_FORMATS, format_of_file
+from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _help() -> str:
         "List what stands in the ILS and doesn't fit the rule that only own fines block a member.\n\n"
         f"\b\n{listed}\n\n"
         f"With --fix the ILS recalculates the penalties of {fixed}, after showing whose and asking. Blocks that "
-        "were set by hand are never removed."
+        "staff set are never removed."
     )
 
 
@@ -47,7 +47,7 @@ def _help() -> str:
     "orgs",
     multiple=True,
     metavar="SHORTNAME",
-    help="Only patrons at home here or below, and groups with a member at home there. Repeatable.",
+    help="Only patrons of this home library or below, and groups with a member of it. Repeatable.",
 )
 @setting_options("audit")
 @output_options
@@ -75,11 +75,12 @@ def audit_command(
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
     session: Invocation = context.obj
+    format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     criteria = AuditCriteria(orgs=orgs, limit=one_limit(with_given(context, session.settings)))
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, output_format or format_of_file(output, AUDIT_FORMATS) or "table", output)
+        _write(audit, format_name, output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
@@ -121,8 +122,8 @@ def _status(outcome: Recalculations) -> int:
     from evergreen_groups.changes import StepState
 
     if outcome.stopped is not None:
-        logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
-        return exit_status.for_error(outcome.stopped)
+        logs.emit(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
+        return exit_status.for_interruption(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
     failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)
     return max(statuses, default=exit_status.FAILED if failed else exit_status.DONE)

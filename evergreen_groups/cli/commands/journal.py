@@ -7,9 +7,11 @@ import sys
 
 import click
 
+from evergreen_groups.cli import ENTRY_NUMBER
+
 
 @click.command("journal")
-@click.argument("entry", type=click.IntRange(min=1), required=False)
+@click.argument("entry", type=ENTRY_NUMBER, required=False)
 def journal_command(entry: int | None) -> None:
     """List the changes made from this machine, the latest first, or show ENTRY with each of its steps."""
     from contextlib import closing

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.cli import one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import FILE_FORMATS, format_of_file, output_format
+from evergreen_groups.formats import FILE_FORMATS, format_for, format_of_file, output_format
 from evergreen_groups.nightly import ReportOptions, Target
 from evergreen_groups.report import Criteria
 
@@ -47,7 +47,7 @@ def _target(context: click.Context, settings: Settings) -> Target:
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
     details, bom = given["details"], given["bom"]
     if not split:
-        name = given["format"] or format_of_file(path) or configured.format
+        name = format_for(path, given["format"], configured.format)
         chosen_format = output_format(name)
         if chosen_format.binary and path is None:
             raise ConfigurationError(

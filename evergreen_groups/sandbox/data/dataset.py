@@ -45,9 +45,11 @@ def read(path: Path | None) -> dict[str, Any]:
             code="dataset-not-read",
             values={"path": path, "reason": error.strerror},
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(
-            "dataset {path} is not JSON: {reason}", code="dataset-not-json", values={"path": path, "reason": error}
+            "dataset {path} is not JSON: {reason}",
+            code="dataset-not-json",
+            values={"path": path, "reason": error if isinstance(error, ValueError) else "nested too deeply"},
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("au"), list):
         raise ConfigurationError(
@@ -65,7 +67,15 @@ def load(connection: sqlite3.Connection, path: Path | None, patrons: int = 0) ->
         ConfigurationError: the file can't be read, or a row doesn't fit its class.
     """
     content = read(path)
-    fill(connection, content)
+    try:
+        fill(connection, content)
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, sqlite3.Error) as error:
+        raise ConfigurationError(
+            "dataset {path} has another shape than it should ({reason})",
+            advice="compare it with the built-in one",
+            code="dataset-of-another-shape",
+            values={"path": path or "(built in)", "reason": type(error).__name__},
+        ) from error
     if patrons:
         population.add(connection, patrons)
         set_sequences(connection, {})

@@ -1,4 +1,8 @@
-"""The sandbox's state: an SQLite database with a table for each class of the IDL."""
+"""The sandbox's state: an SQLite database with a table for each class of the IDL.
+
+It is one module because a store is one object: reading, writing, sequences and passwords share its connections
+and its one lock.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,22 @@ import json
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.sandbox.database import schema
-from evergreen_groups.sandbox.database.classes import StoredClass, idl_classes
+from evergreen_groups.sandbox.database.classes import idl_classes
 from evergreen_groups.sandbox.database.functions import register
 from evergreen_groups.sandbox.database.replica import Replica
+from evergreen_groups.sandbox.database.statements import stored_values, where_clause
 from evergreen_groups.sandbox.database.trees import OrgTree, ProfileTree
-from evergreen_groups.sandbox.database.values import TO_WIRE, to_storage
+from evergreen_groups.sandbox.database.values import TO_WIRE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 Row = dict[str, Any]
 POSITIONS = "positions"
@@ -195,6 +202,8 @@ class Store:
         for name in ("orgs", "profiles"):  # read anew when they are next needed
             self.__dict__.pop(name, None)
         self.orgs  # noqa: B018 - the SQL function org_walk needs them while a query runs
+        if self.replica is not None:
+            self.replica.catch_up()
 
     def close(self) -> None:
         """Close the database, and delete it where it is a temporary one."""
@@ -225,7 +234,7 @@ class Store:
             BadValueError: a value doesn't fit its field.
         """
         known = idl_classes()[class_id]
-        conditions, parameters = _conditions(known, where or {})
+        conditions, parameters = where_clause(known, where or {})
         names = ", ".join(f'"{item.name}"' for item in known.columns)
         order = order_by or f'_position, "{known.primary}"'
         statement = f"SELECT {names} FROM {class_id}{conditions} ORDER BY {order}"
@@ -251,7 +260,7 @@ class Store:
         """
         known = idl_classes()[class_id]
         with self.transaction() as connection:
-            stored = _stored(known, values)
+            stored = stored_values(known, values)
             if stored.get(known.primary) is None:
                 stored[known.primary] = self.next_value(known.sequence or known.table)
             stored["_position"] = self.next_value(POSITIONS)
@@ -271,7 +280,7 @@ class Store:
         """
         known = idl_classes()[class_id]
         with self.transaction() as connection:
-            stored = _stored(known, changes)
+            stored = stored_values(known, changes)
             stored["_position"] = self.next_value(POSITIONS)
             names = ", ".join(f'"{name}" = ?' for name in stored)
             connection.execute(
@@ -312,23 +321,3 @@ class Store:
         """Give an account another password."""
         with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO passwords VALUES (?, ?)", [user_id, password])
-
-
-def _stored(known: StoredClass, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: to_storage(known.by_name[name].kind, value) for name, value in values.items()}
-
-
-def _conditions(known: StoredClass, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    conditions: list[str] = []
-    parameters: list[Any] = []
-    for name, value in where.items():
-        kind = known.by_name[name].kind
-        if value is None:
-            conditions.append(f'"{name}" IS NULL')
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            conditions.append(f'"{name}" IN ({", ".join("?" * len(value))})')
-            parameters.extend(to_storage(kind, item) for item in value)
-        else:
-            conditions.append(f'"{name}" = ?')
-            parameters.append(to_storage(kind, value))
-    return (" WHERE " + " AND ".join(conditions) if conditions else ""), parameters

@@ -1,4 +1,4 @@
-"""Logging in and out: ``open-ils.auth``, after Evergreen's ``oils_auth.c`` and ``oils_auth_internal.c``.
+"""Logging in: ``open-ils.auth``, after Evergreen's ``oils_auth.c`` and ``oils_auth_internal.c``.
 
 A wrong password, an unknown or deleted user, a barred one and one without the permission all get the same answer;
 only who has the right password learns that card or account is inactive (``auth-016`` to ``auth-024``).
@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from hashlib import md5, sha256
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.sandbox.database import Row, Store, wire_object
-from evergreen_groups.sandbox.services.ils_events import EventAnswer, c_event, no_session
+from evergreen_groups.sandbox.services.ils_events import EventAnswer, c_event
 from evergreen_groups.sandbox.services.library_settings import setting_value
 from evergreen_groups.sandbox.services.permissions import allowed
 from evergreen_groups.sandbox.services.registry import CallContext, Failure, method, method_exception
 
 if TYPE_CHECKING:
-    from evergreen_groups.sandbox.services.sessions import SandboxSession
+    from evergreen_groups.sandbox.database import Row, Store
 
 SERVICE = "open-ils.auth"
 SEED_SECONDS = 30
@@ -220,8 +219,8 @@ def login(context: CallContext, arguments: Any = None) -> dict[str, Any]:
 
 def _seed(context: CallContext, user: Row | None, identifier: str, nonce: str, *, barcode: bool) -> str:
     seed = _salt(user["id"]) if user else "x"
-    kept = (user["id"] if user else None, barcode)
-    context.sessions.cache.put("seed", identifier + nonce, kept, SEED_SECONDS)
+    cached = (user["id"] if user else None, barcode)
+    context.sessions.cache.put("seed", identifier + nonce, cached, SEED_SECONDS)
     return seed
 
 
@@ -264,12 +263,12 @@ def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
     )
     if identifier is None:
         raise _identity_missing(context)
-    kept = context.sessions.cache.get("seed", identifier + credentials.nonce)
-    if kept is None:
+    cached = context.sessions.cache.get("seed", identifier + credentials.nonce)
+    if cached is None:
         raise method_exception(
             "No authentication seed found. open-ils.auth.authenticate.init must be called first", 404
         )
-    user_id, found_by_barcode = kept
+    user_id, found_by_barcode = cached
     user = store.row("au", user_id) if user_id is not None else None
     if user is None:
         context.sessions.cache.pop("seed", identifier + credentials.nonce)
@@ -284,49 +283,3 @@ def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
     if not _attempt(context, identifier, verified):
         raise _failed()
     return _finish(context, user, credentials, obstacle)
-
-
-SERVICE = "open-ils.auth"
-
-
-def _user(session: SandboxSession) -> dict[str, Any]:
-    """The user as at the login, with workstation and its org unit as text, and an empty password."""
-    workstation = None if session.workstation is None else str(session.workstation)
-    return wire_object("au", session.user, {"ws_ou": str(session.work_org), "wsid": workstation, "passwd": ""})
-
-
-def _is_set(value: Any) -> bool:
-    """Whether an option is given: a text or number other than 0; true doesn't count."""
-    text = scalar_text(value)
-    return text is not None and text != "0"
-
-
-@method(SERVICE, "open-ils.auth.session.retrieve")
-def retrieve(context: CallContext, token: Any = None, full: Any = None, unprolonged: Any = None) -> dict[str, Any]:
-    """The user of a session; with ``full`` in a hash beside the idle time; ``unprolonged`` doesn't begin that anew."""
-    session = context.sessions.find(scalar_text(token), prolong=not _is_set(unprolonged))
-    if session is None:
-        raise no_session()
-    return {"authtime": session.authtime, "userobj": _user(session)} if _is_set(full) else _user(session)
-
-
-@method(SERVICE, "open-ils.auth.session.delete")
-def delete(context: CallContext, token: Any = None) -> str | None:
-    """End a session and return its token, whether there was one or not (``auth-044``)."""
-    text = scalar_text(token)
-    context.sessions.close(text)
-    return text
-
-
-@method(SERVICE, "open-ils.auth.session.reset_timeout")
-def reset_timeout(context: CallContext, token: Any = None, reload_user: Any = None) -> dict[str, Any] | None:
-    """Begin a session's idle time anew, and read its user again if asked to; the payload is the time left."""
-    text = scalar_text(token)
-    if text is None:
-        return None
-    session = context.sessions.find(text)
-    if session is None:
-        raise no_session()
-    if isinstance(reload_user, int | float) and not isinstance(reload_user, bool) and reload_user:
-        session.user = context.requestor(session)
-    return c_event("SUCCESS", payload=context.sessions.remaining(session))

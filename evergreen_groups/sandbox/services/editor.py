@@ -111,10 +111,7 @@ class Editor:
         Raises:
             Event: DATABASE_UPDATE_FAILED.
         """
-        known = idl_classes()[class_id]
-        key = _key(known, sent)
-        if key is None or self.store.row(class_id, key) is None:
-            raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
+        known, key = self._stored(class_id, sent)
         values = {
             item.name: _sql_value(item, sent.get(item.name)) for item in known.columns if item.name != known.primary
         }
@@ -134,11 +131,16 @@ class Editor:
         Raises:
             Event: DATABASE_UPDATE_FAILED.
         """
+        _known, key = self._stored(class_id, sent)
+        self.store.delete(class_id, key)
+
+    def _stored(self, class_id: str, sent: Mapping[str, Any]) -> tuple[StoredClass, Any]:
+        """The class of an object and the key of its row, which has to be there."""
         known = idl_classes()[class_id]
         key = _key(known, sent)
         if key is None or self.store.row(class_id, key) is None:
             raise self._failure(known, sent, "Invalid object or insufficient permissions", 400)
-        self.store.delete(class_id, key)
+        return known, key
 
     def _failure(self, known: StoredClass, sent: Mapping[str, Any], message: str, status: int) -> EventAnswer:
         payload = {"__c": known.id, "__p": [sent.get(name) for name in (*(f.name for f in known.fields), *FLAGS)]}

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from support.gateways import gateway_of
 
-from evergreen_groups.errors import ConfigurationError, MethodNotFoundError, ProtocolError, ServerError
+from evergreen_groups.errors import ConfigurationError, MethodNotFoundError, ServerError, ServiceNotFoundError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services import releases
@@ -82,7 +82,7 @@ def test_methods_that_came_later_are_absent(house: ExitStack) -> None:
 
 def test_on_xmpp_a_missing_service_is_a_transport_error(house: ExitStack) -> None:
     older = gateway(house, "admin", differences=["xmpp"])
-    with pytest.raises(ProtocolError) as caught:
+    with pytest.raises(ServiceNotFoundError) as caught:
         older.call("open-ils.nowhere", "open-ils.nowhere.there")
     assert "Internal Server Error : Transport Error" in caught.value.raw
 

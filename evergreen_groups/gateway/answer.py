@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from evergreen_groups.errors import (
     CollisionError,
@@ -20,7 +16,6 @@ from evergreen_groups.errors import (
     NotJSONError,
     PermissionDeniedError,
     ProtocolError,
-    RequestTooLargeError,
     ServerError,
     ServiceNotFoundError,
     TimedOutError,
@@ -28,13 +23,13 @@ from evergreen_groups.errors import (
     UnexpectedAnswerError,
 )
 from evergreen_groups.gateway import wire
+from evergreen_groups.gateway.result import Expect, Result
 
 if TYPE_CHECKING:
-    from evergreen_groups.errors import CallNames
+    from evergreen_groups.gateway.call import Call
 
-Expect = Literal["one", "optional", "many"]
-"""How many results a method promises: exactly one, one or nothing (``null`` isn't sent), or any number."""
 
+_MOST_VALUES = 2_000_000
 _NO_SESSION_NUMBER = 1001
 # On Redis the bus says so itself (errors-001); on XMPP the message comes back undelivered (3.12/releases-060).
 _NO_SERVICE = re.compile(r"osrfServiceException *:|Internal Server Error *: *Transport Error")
@@ -42,23 +37,6 @@ _SESSION_OVER = "the session has ended, or there never was one"
 _LOG_IN = "log in again"
 _CHECK_ADDRESS = "check the address"
 _URL = "gateway.url"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Result:
-    """What a call gave.
-
-    ``value`` is the result itself (``expect="one"``), the result or None (``"optional"``), or the list of all
-    results (``"many"``), in wire form: numbers with a point are ``Decimal``, fieldmapper objects are not decoded yet.
-    ``raw`` is the beginning of the answer's text with tokens blanked; ``size`` is the answer's length in bytes.
-    """
-
-    value: Any
-    raw: str
-    size: int
-
-    def __repr__(self) -> str:
-        return f"Result({self.size} bytes)"
 
 
 class Answer:
@@ -100,7 +78,7 @@ class Answer:
         if expect != "many":
             value = payload[0] if payload else None
         self._raise_events(value)
-        return Result(value, self._raw, len(self._body))
+        return Result(value, self._raw, len(self._body), self._call)
 
     def _payload(self) -> list[Any]:
         envelope = self._envelope()
@@ -114,6 +92,7 @@ class Answer:
         return payload
 
     def _envelope(self) -> dict[str, Any]:
+        self._refuse_what_would_fill_the_memory()
         try:
             text = self._body.decode("utf-8")
             envelope = wire.loads(text)
@@ -145,6 +124,17 @@ class Answer:
         if not isinstance(envelope, dict):
             self._fail_as_no_gateway()
         return envelope
+
+    def _refuse_what_would_fill_the_memory(self) -> None:
+        """Each value of a few bytes takes a hundred once it is read, so a small answer of many isn't small."""
+        if len(self._body) > _MOST_VALUES and sum(map(self._body.count, b",[{")) > _MOST_VALUES:
+            self._fail(
+                UnexpectedAnswerError,
+                "the answer has over {most:,} values",
+                advice="ask for less at once",
+                code="answer-of-too-many-values",
+                values={"most": _MOST_VALUES},
+            )
 
     def _fail_as_no_gateway(self) -> NoReturn:
         self._fail(
@@ -257,54 +247,3 @@ def _looks_cut_off(text: str, error: ValueError) -> bool:
         return False
     # An answer cut off by a proxy has HTTP 200 as well. It is worth another try, a wrong address isn't.
     return not stripped.endswith("}") or error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-
-
-# Forms of about 90 kB got stuck now and then (10,000 ids while other calls were under way): the service logs a JSON
-# error and 408 comes after 60 s. This stays well away from there.
-REQUEST_LIMIT = 32_000
-"""A request's body stays below this many bytes; real gateways can get stuck on larger ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The name of what is asked, without its parameters: those may hold patron data and tokens."""
-
-    service: str
-    method: str
-
-    def __str__(self) -> str:
-        return self.method or "the IDL"
-
-    @property
-    def names(self) -> CallNames:
-        """What an error says of it."""
-        return {"service": self.service, "method": self.method, "asked": str(self)}
-
-
-IDL_CALL = Call("", "")
-"""Stands for fetching the IDL, which is no method."""
-
-
-def form(call: Call, parameters: Sequence[object], *, locale: str | None, timeout: float) -> bytes:
-    """Encode a call as a form: each parameter a JSON text, a blank as %20.
-
-    The gateway doesn't take ``+`` for a blank. ``timeout`` is in seconds, rounded up: the gateway reads it with
-    ``atoi`` (``osrf_json_gateway.c``). Raises RequestTooLargeError from ``REQUEST_LIMIT`` on.
-    """
-    fields = [("service", call.service), ("method", call.method)]
-    fields += [("param", wire.dumps(parameter)) for parameter in parameters]
-    # Left out, the gateway waits its own 60 s and holds a child of the service for that long.
-    fields.append(("timeout", str(max(1, math.ceil(timeout)))))
-    if locale is not None:
-        fields.append(("locale", locale))
-    # A plus sign reaches the JSON parser as it is, and what doesn't parse is taken as null without a word
-    # (errors-013): it looks like bad parameters, not like bad encoding.
-    body = urlencode(fields, quote_via=quote, safe="").encode("ascii")
-    if len(body) >= REQUEST_LIMIT:
-        raise RequestTooLargeError(
-            "the request would be {size:,} bytes, and the gateway is only safe below {limit:,}",
-            advice="ask in smaller portions",
-            values={"size": len(body), "limit": REQUEST_LIMIT},
-            **call.names,
-        )
-    return body

@@ -207,3 +207,11 @@ def test_http_408_is_a_timeout():
 def test_raw_is_cut_to_a_sane_length():
     assert len(ask(results("x" * 100_000)).raw) == 4000
     assert len(refusal(raw(http("x" * 100_000)), NotJSONError).raw) == 4000
+
+
+def test_half_a_letter_is_replaced():
+    """A single surrogate can be written to no file and no terminal; pairs and escaped backslashes are left alone."""
+    body = r'{"payload":["\ud800 \\ud800 \ud83d\ude00 \uDC00x"],"status":200}'
+    with Server(otherwise=raw(http(body))) as server, connect(server) as gateway:
+        value = gateway.call("open-ils.actor", "opensrf.system.echo").value
+    assert value == "\ufffd \\ud800 \U0001f600 \ufffdx"

@@ -1,0 +1,127 @@
+"""The IDL's datatypes: what a field's wire value is as a Python value, and the other way round."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from evergreen_groups.errors import DataError
+
+_CENT = Decimal("0.01")
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
+TRUE = ("t", "true", "1", 1)
+FALSE = ("f", "false", "0", "", 0)
+
+
+def encode(value: Any, datatype: str) -> Any:
+    """Return the wire form of a value of a field. Raises TypeError for a type that no field holds."""
+    if isinstance(value, bool):
+        # Never JSON's own: false matches nothing in a condition (pcrud-011).
+        return "t" if value else "f"
+    if isinstance(value, Decimal):
+        return str(value.quantize(_CENT) if datatype == "money" else value)
+    if isinstance(value, date):
+        return _encode_date(value)
+    if value is not None and not isinstance(value, int | str):
+        raise TypeError(f"a field can't hold {type(value).__name__}")
+    return value
+
+
+def _encode_date(value: date) -> str:
+    if not isinstance(value, datetime):
+        return value.isoformat()
+    if value.tzinfo is None:
+        raise TypeError("a timestamp needs a time zone")
+    return value.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _wrong(class_id: str, name: str, what: str) -> DataError:
+    return DataError(
+        "the field {field} of a {name} is not {what}",
+        code="field-broken",
+        values={"field": name, "name": class_id, "what": what},
+    )
+
+
+def _decode_text(value: Any, _class_id: str, _name: str) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+# Ids come as numbers from pcrud, as text from usergroup.new (usergroup-new-001), patron search (patrons-085) and
+# full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
+def _decode_id(value: Any, _class_id: str, _name: str) -> Any:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    return value
+
+
+def _decode_integer(value: Any, class_id: str, name: str) -> int:
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    raise _wrong(class_id, name, "a whole number")
+
+
+def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
+    try:
+        number = Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        raise _wrong(class_id, name, "a number") from None
+    if not number.is_finite():
+        raise _wrong(class_id, name, "a number")
+    return number
+
+
+def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
+    try:
+        # "0.0" is an open circulation without bills (groups-026), "0.00" one that is paid up (groups-008): one amount.
+        return _decode_number(value, class_id, name).quantize(_CENT)
+    except InvalidOperation:
+        raise _wrong(class_id, name, "an amount of money") from None
+
+
+def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
+    if value in TRUE:
+        return True
+    if value in FALSE:
+        return False
+    raise _wrong(class_id, name, "a boolean")
+
+
+def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
+    try:
+        if _DATE.fullmatch(value):
+            return date.fromisoformat(value)
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _wrong(class_id, name, "a time") from None
+    if moment.tzinfo is None:
+        raise _wrong(class_id, name, "a time with its zone")
+    return moment
+
+
+_DECODERS: dict[str, Callable[[Any, str, str], Any]] = {
+    "text": _decode_text,
+    "interval": _decode_text,
+    "int": _decode_integer,
+    "number": _decode_number,
+    "float": _decode_number,
+    "money": _decode_money,
+    "bool": _decode_boolean,
+    "timestamp": _decode_timestamp,
+}
+"""How the datatypes are decoded; those of ids and links (``id``, ``link``, ``org_unit``) have :func:`_decode_id`."""
+
+AS_IT_COMES: dict[Callable[[Any, str, str], Any], type] = {_decode_text: str, _decode_id: int, _decode_integer: int}
+"""The type, by decoder, of wire values that the decoder gives back as they are."""
+
+
+def decoder_of(datatype: str) -> Callable[[Any, str, str], Any]:
+    """Return what decodes a field's wire value, given the value, the class's id and the field's name."""
+    return _DECODERS.get(datatype, _decode_id)

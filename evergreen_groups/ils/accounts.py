@@ -1,0 +1,38 @@
+"""Whose session it is."""
+
+from __future__ import annotations
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import TOKEN, Gateway, Record
+
+
+def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
+    """The account (``au``) that the session belongs to; one call.
+
+    ``prolong`` False keeps the look from counting as use of the session (``oils_auth.c``, oilsAuthSessionRetrieve).
+
+    Raises:
+        UnexpectedAnswerError: the answer is no account.
+    """
+    more = () if prolong else (None, 1)
+    result = gateway.call("open-ils.auth", "open-ils.auth.session.retrieve", TOKEN, *more)
+    with result.understood("an account"):
+        account = gateway.decode(result.value)
+    if not isinstance(account, Record) or account.class_id != "au" or not isinstance(account.id, int):
+        raise result.unexpected("an account")
+    return account
+
+
+def library_of(account: Record) -> int:
+    """The org unit at which the account of a session works (``aou.id``): its workstation's, or its home library.
+
+    A session without a workstation has its home library there (``auth-015``), one with a workstation that one's
+    library, as text (``auth-004``).
+
+    Raises:
+        DataError: the account says neither.
+    """
+    try:
+        return int(account.ws_ou or account.home_ou)
+    except (TypeError, ValueError, AttributeError):
+        raise DataError("the ILS doesn't say where the account works", code="no-workplace") from None

@@ -1,0 +1,95 @@
+"""Thousands of runs over a bad network, and a table of how they ended.
+
+    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2]
+
+Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
+is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again. Ends with status 1 if anything
+was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+# In place of this directory, where this file has the name of a package.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from faults.one_run import Runner  # noqa: E402
+from faults.verdict import Ending  # noqa: E402
+from faults.world import World  # noqa: E402
+
+COLUMNS = {
+    "wrong number": (Ending.WRONG_NUMBER,),
+    "foreign write": (Ending.WRITE,),
+    "untrue journal": (Ending.UNTRUE,),
+    "traceback": (Ending.TRACEBACK,),
+    "other": (Ending.BAD_ERROR, Ending.NOT_REPEATED, Ending.SLOW),
+    "error": (Ending.ERROR,),
+    "right": (Ending.RIGHT,),
+}
+
+Outcome = tuple[str, Ending, str, str]
+"""Kind of fault (empty: none befell it), ending, cause and description of one run."""
+
+_runners: list[Runner] = []
+
+
+def start() -> None:
+    """Make the world of one process."""
+    _runners.append(Runner(World()))
+
+
+def make(seed: int) -> Outcome:
+    """One run."""
+    verdict = _runners[0].run(seed)
+    return (
+        verdict.kind.name if verdict.hit else "",
+        verdict.ending,
+        verdict.cause,
+        "" if verdict.ending.is_well else str(verdict),
+    )
+
+
+def table(outcomes: dict[str, Counter[Ending]]) -> str:
+    """A line for each kind of fault and one for all."""
+    lines = [f"{'kind of fault':38} {'runs':>6} " + " ".join(f"{name:>14}" for name in COLUMNS)]
+    total: Counter[Ending] = Counter()
+    for counted in outcomes.values():
+        total.update(counted)
+    for name, counted in [*sorted(outcomes.items()), ("all", total)]:
+        sums = (sum(counted[ending] for ending in endings) for endings in COLUMNS.values())
+        lines.append(f"{name:38} {counted.total():>6} " + " ".join(f"{number:>14}" for number in sums))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Make the runs that the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    seeds = range(options.seed, options.seed + options.runs)
+    outcomes: dict[str, Counter[Ending]] = defaultdict(Counter)
+    causes: Counter[str] = Counter()
+    started = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(min(options.jobs, options.runs), start) as pool:
+        for kind, ending, cause, description in pool.imap_unordered(make, seeds, chunksize=4):
+            outcomes[kind or "(none befell it)"][ending] += 1
+            if description:
+                causes[cause] += 1
+                print(description, end="\n\n", flush=True)
+    print(table(outcomes))
+    for cause, number in causes.most_common():
+        print(f"{number:>6}  {cause}")
+    print(f"{options.runs} runs in {time.perf_counter() - started:.0f} s")
+    return 1 if causes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

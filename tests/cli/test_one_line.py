@@ -1,0 +1,276 @@
+"""Whatever is wrong with a machine, its files or its command line: one line that says what to do, no traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.command import Command, one_line
+from support.fault_proxy import fault_proxy
+from support.gateway_server import Server, http, raw
+
+from evergreen_groups import exit_status
+from evergreen_groups.changes import Journal
+from evergreen_groups.cli import application
+from evergreen_groups.errors import StateError
+from evergreen_groups.sandbox import Sandbox
+
+DIGITS = "9" * 5000
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path, "http://127.0.0.1:9")
+
+
+def configured(command: Command, text: str) -> None:
+    command.config.write_text(text, encoding="utf-8")
+    for name in [name for name in command.environ if name.startswith("EVERGREEN_GROUPS_GATEWAY")]:
+        del command.environ[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[report]\nmin_total = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        (f"[report]\nmin_members = {DIGITS}", "not valid TOML"),
+        ('[report]\noutput = "~no-such-user/x.csv"', "there is no home directory for ~no-such-user"),
+        ('[report]\noutput = "a\\u0000b.csv"', "isn't allowed; it takes a path"),
+        ("[report]\nmin_total = 1e999999999", "isn't allowed"),
+        ('[gateway]\nurl = "http://["', "isn't allowed"),
+    ],
+)
+def test_a_configuration(command: Command, text: str, says: str) -> None:
+    configured(command, text)
+    done = command("report")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("undo", "9223372036854775808"),
+        ("journal", "9223372036854775808"),
+        ("undo", DIGITS),
+        ("report", "--min-total", DIGITS),
+        ("report", "--top", DIGITS),
+        ("report", "--min-total", "1e999999999"),
+        ("status", "--max-age", DIGITS),
+    ],
+)
+def test_a_number(command: Command, words: tuple[str, ...]) -> None:
+    done = command(*words)
+    assert done.returncode == exit_status.USAGE
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("report", "--output", "today.doc"), ("audit", "--output", "today")])
+def test_a_file_with_an_unknown_ending(command: Command, tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = command(*words)
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert ".csv, .json, .html" in done.stderr
+    assert "say which with --format" in done.stderr
+    assert not list(tmp_path.glob("today*"))
+
+
+@pytest.mark.parametrize("content", ['{"au": [1]}', '{"au": [], "ac": 3}', '{"au": [{"id": 1e400}]}', "[" * 5000])
+def test_a_dataset(command: Command, tmp_path: Path, content: str) -> None:
+    dataset = tmp_path / "families.json"
+    dataset.write_text(content)
+    done = command("sandbox", "--port", "0", "--dataset", str(dataset))
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert str(dataset) in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"outcome": "done", "started": "2026-08-14T00:00:00+00:00", "finished": "2026-08-14T00:00:00+00:00", '
+        '"exit_code": Infinity, "error": null, "groups": 1, "members": 1}',
+        '{"outcome": "done", "started": "0001-01-01T00:00:00+14:00", "finished": "9999-12-31T23:59:59-14:00", '
+        '"exit_code": 0, "error": null, "groups": 1, "members": 1}',
+        '{"outcome": "done", "started": "2026-08-14T00:00:00+00:00", "finished": "2026-08-14T00:00:00+00:00", '
+        '"exit_code": 0, "error": null, "groups": "many", "members": 1}',
+        "[" * 100_000,
+        f'{{"exit_code": {DIGITS}}}',
+    ],
+)
+def test_a_damaged_status(command: Command, tmp_path: Path, content: str) -> None:
+    (tmp_path / "status.json").write_text(content)
+    done = command("status", "--state-directory", str(tmp_path))
+    assert done.returncode == exit_status.FAILED
+    assert one_line(done.stderr)
+    assert "is damaged; the next run writes it anew" in done.stderr
+
+
+@pytest.mark.parametrize("note", ['{"pid": Infinity, "since": "2026-08-14T00:00:00+00:00"}', '{"pid": "../1"}', "["])
+def test_a_damaged_note_in_a_lock(command: Command, tmp_path: Path, note: str) -> None:
+    (tmp_path / "report.lock").write_text(note)
+    done = command("status", "--state-directory", str(tmp_path))
+    assert (done.returncode, done.stderr) == (exit_status.STALE, "")
+
+
+def test_a_redirect_to_nowhere(tmp_path: Path) -> None:
+    moved = raw(http("", status=302, headers={"Location": "http://["}))
+    with Server(otherwise=moved) as server:
+        done = Command(tmp_path, server.url)("report")
+    assert done.returncode == exit_status.UNREACHABLE
+    assert one_line(done.stderr)
+    assert "it points to an address that can't be read" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("-v",), ("--log-format", "json")])
+def test_what_a_server_says_is_obeyed_by_no_terminal(tmp_path: Path, words: tuple[str, ...]) -> None:
+    said = "\x1b]0;title\x07\x1b[2Jred\u202e\u2066\x9b31m\x00 end\nevergreen-groups: all is well"
+    refusal = {"ilsevent": "1", "textcode": f"BAD{said}", "desc": said}
+    with Sandbox() as sandbox, fault_proxy(sandbox.url) as proxy:
+        proxy.answer = lambda call: refusal if call.method == "open-ils.auth.login" else None
+        done = Command(tmp_path, proxy.url)(*words, "check", "20000000001007")
+    assert done.returncode == exit_status.LOGIN
+    assert "title" in done.stderr
+    assert "end evergreen-groups: all is well" in done.stderr
+    assert all(letter.isprintable() or letter == "\n" for letter in done.stderr)
+
+
+class TestStandardStreams:
+    @pytest.fixture
+    def shell(self, command: Command) -> Run:
+        def run(words: str, more: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+            line = " ".join(command.arguments()) + f" --sandbox {words}"
+            return subprocess.run(
+                ["/bin/sh", "-c", line],
+                env={**command.environ, **(more or {})},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+
+        return run
+
+    @pytest.mark.parametrize("words", ["show 20000000001007", "report --no-history", "audit --format json"])
+    def test_a_closed_standard_output_is_told(self, shell: Run, words: str) -> None:
+        done = shell(f"{words} >&-")
+        assert done.returncode == exit_status.FAILED
+        assert one_line(done.stderr)
+
+    def test_and_nothing_that_should_go_there_gets_into_a_file(self, shell: Run, tmp_path: Path) -> None:
+        done = shell(f"report --no-history --output {tmp_path}/report.json >&-")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads((tmp_path / "report.json").read_text())["groups"]
+
+    def test_a_closed_standard_error(self, shell: Run) -> None:
+        assert shell("show 20000000001007 2>&-").returncode == 0
+        assert shell("show nobody 2>&-").returncode == exit_status.FAILED
+
+    def test_a_closed_standard_input(self, shell: Run) -> None:
+        done = shell("move 20000000001052 --to 20000000001007 <&-")
+        assert done.returncode == exit_status.INTERRUPTED
+        assert "Traceback" not in done.stderr
+
+    def test_a_full_disk_behind_standard_output(self, shell: Run) -> None:
+        done = shell("show 20000000001007 >/dev/full")
+        assert (done.returncode, one_line(done.stderr)) == (exit_status.FAILED, True)
+        assert "No space left on device" in done.stderr
+
+    @pytest.mark.parametrize("words", ["show 20000000001007", "report --no-history", "check 20000000001007", "doctor"])
+    def test_letters_that_it_does_not_know(self, shell: Run, words: str) -> None:
+        done = shell(words, {"PYTHONIOENCODING": "ascii"})
+        assert "Traceback" not in done.stderr
+        assert done.stdout
+
+
+class TestTheJournal:
+    @pytest.fixture
+    def moved(self, sandbox: Sandbox, tmp_path: Path) -> Iterator[Command]:
+        with Sandbox() as own:
+            command = Command(tmp_path, own.url)
+            assert command("move", "20000000001052", "--to", "20000000001007", "--yes").returncode == 0
+            yield command
+
+    def test_a_damaged_page(self, moved: Command, tmp_path: Path) -> None:
+        (path,) = tmp_path.rglob("journal.sqlite3")
+        content = bytearray(path.read_bytes())
+        content[4096:] = b"\x55" * (len(content) - 4096)
+        path.write_bytes(content)
+        for words in (
+            ("journal",),
+            ("undo", "1", "--yes"),
+            ("move", "20000000001052", "--to", "20000000001007", "--yes"),
+        ):
+            done = moved(*words)
+            assert done.returncode == exit_status.FAILED, words
+            assert one_line(done.stderr), words
+            assert f"the journal {path} can't be used" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("table", "column", "value"),
+        [("entries", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("events", "state", "'lost'")],
+    )
+    def test_what_was_never_written(self, moved: Command, tmp_path: Path, table: str, column: str, value: str) -> None:
+        (path,) = tmp_path.rglob("journal.sqlite3")
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"DROP TRIGGER {table}_update")
+            database.execute(f"UPDATE {table} SET {column} = {value}")
+        done = moved("journal")
+        assert done.returncode == exit_status.FAILED
+        assert one_line(done.stderr)
+        assert "holds something it never wrote; move it away" in done.stderr
+
+    def test_a_disk_that_is_full_in_the_middle_of_a_plan(self, tmp_path: Path) -> None:
+        with closing(Journal(tmp_path)) as journal:
+            (pages,) = journal._database.execute("PRAGMA page_count").fetchone()
+            journal._database.execute(f"PRAGMA max_page_count={pages}")
+            steps = [(patron, "usrgroup", 1, 2) for patron in range(9999)]
+            with pytest.raises(StateError, match=r"can't be used .* make room on the disk"):
+                journal.begin("https://ils.example", "me", "move", steps)
+
+
+class TestTheUnforeseen:
+    NAME = "Ada Lovelace 20000000001007"
+
+    @pytest.fixture(autouse=True)
+    def broken(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        def fail(*_anything: object, **_more: object) -> None:
+            raise ZeroDivisionError(self.NAME)
+
+        monkeypatch.setattr("evergreen_groups.state.find_state_directory", fail)
+        yield
+        logging.basicConfig(level=logging.WARNING, force=True)
+        logging.getLogger("evergreen_groups").setLevel(logging.NOTSET)
+
+    def test_one_line_with_a_number(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert application.run(["status"]) == exit_status.FAILED
+        said = capsys.readouterr().err
+        assert one_line(said)
+        assert "something unforeseen went wrong (report " in said
+        assert "ZeroDivisionError" not in said
+
+    def test_the_log_has_the_place_and_not_the_words(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert application.run(["-v", "status"]) == exit_status.FAILED
+        said = capsys.readouterr().err
+        first, second = said.splitlines()
+        number = first.partition("(report ")[2].partition(")")[0]
+        assert len(number) == 8
+        assert f"report {number}: ZeroDivisionError at " in second
+        assert "evergreen_groups.cli.commands.status:" in second
+        assert self.NAME not in said
+
+    def test_as_events(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert application.run(["--log-format", "json", "status"]) == exit_status.FAILED
+        said = capsys.readouterr().err
+        first, second = map(json.loads, said.splitlines())
+        assert first["code"] == "unforeseen"
+        assert "ZeroDivisionError at " in second["message"]
+        assert self.NAME not in said

@@ -1,0 +1,196 @@
+"""What can be made of a gateway's true answer: other rows, other amounts, somebody else's record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from support.fault_proxy import Call, HttpAnswer
+
+from evergreen_groups.sandbox.database import idl_classes
+
+Result = Any
+
+ABSENCE_IS_AN_ANSWER = (
+    "open-ils.pcrud.search.mous.",  # who owes nothing has no row
+    "open-ils.pcrud.search.mbts.",
+    "open-ils.pcrud.search.mobts.",
+    "open-ils.pcrud.search.ausp.",  # who has no penalty
+    "open-ils.pcrud.search.au.",  # whom the account can't see, and who isn't what was searched for
+    "open-ils.pcrud.search.ac.",
+    "open-ils.pcrud.search.aua.",
+    "open-ils.actor.usergroup.members.balance_owed",
+    "open-ils.actor.usergroup.members.retrieve",
+    "open-ils.actor.user.has_work_perm_at",
+    "open-ils.actor.user.perm.check",
+)
+"""Methods whose answer without a row can't be told from a true one by whoever asks: nothing is left out of theirs."""
+
+AMOUNT_FIELDS = {"mous": "balance_owed", "mbts": "balance_owed", "mobts": "balance_owed", "pgpt": "threshold"}
+
+
+@dataclass
+class Bank:
+    """What true answers have been seen: rows by class, and the bodies of those of the same run."""
+
+    rows: dict[str, list[Result]] = field(default_factory=dict)
+    earlier: list[bytes] = field(default_factory=list)
+
+    def learn(self, answer: HttpAnswer) -> None:
+        """Take in the rows of an answer."""
+        result = result_of(answer)
+        for row in result if isinstance(result, list) else [result]:
+            if isinstance(row, dict) and row.get("__c"):
+                known = self.rows.setdefault(row["__c"], [])
+                if row not in known:
+                    known.append(row)
+
+
+def result_of(answer: HttpAnswer) -> Result:
+    """The result in an answer of the gateway, None where there is none."""
+    try:
+        envelope = json.loads(answer.body)
+    except ValueError:
+        return None
+    payload = envelope.get("payload") if isinstance(envelope, dict) else None
+    return payload[0] if isinstance(payload, list) and payload else None
+
+
+def with_result(result: Result) -> HttpAnswer:
+    """An answer of the gateway with this result."""
+    return HttpAnswer.of({"payload": [result], "status": 200})
+
+
+def is_rows(result: Result) -> bool:
+    """Whether a result is a list of things."""
+    return isinstance(result, list) and bool(result)
+
+
+def _key(class_id: str) -> int:
+    known = idl_classes()[class_id]
+    return known.positions[known.primary]
+
+
+def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank: Bank) -> list[Result] | None:
+    """Rows with something about them that isn't right; None where that can't be."""
+    if "missing" in how and call.method.startswith(ABSENCE_IS_AN_ANSWER):
+        return None
+    return ROWS[how](chance, deepcopy(rows), chance.randrange(len(rows)), bank)
+
+
+def _added(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    other = _another_row(chance, rows, bank, same=True)
+    return None if other is None else [*rows[:place], other, *rows[place:]]
+
+
+def _of_another_class(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    other = _another_row(chance, rows, bank, same=False)
+    return None if other is None else [*rows[:place], other, *rows[place + 1 :]]
+
+
+def _cut_short(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
+    row = rows[place]
+    if not (isinstance(row, dict) and row.get("__p")):
+        return None
+    del row["__p"][chance.randrange(len(row["__p"])) :]
+    return rows
+
+
+ROWS: dict[str, Callable[[Random, list[Result], int, Bank], list[Result] | None]] = {
+    "one that wasn't asked for": _added,
+    "one of another class": _of_another_class,
+    "one with the id of another": lambda chance, rows, place, bank: _renumbered(chance, rows, place),
+    "the last missing": lambda chance, rows, place, bank: rows[:-1],
+    "one missing": lambda chance, rows, place, bank: rows[:place] + rows[place + 1 :],
+    "half of them missing": lambda chance, rows, place, bank: rows[: len(rows) // 2],
+    "one twice": lambda chance, rows, place, bank: [*rows, rows[place]],
+    "in reverse": lambda chance, rows, place, bank: rows[::-1],
+    "null among them": lambda chance, rows, place, bank: [*rows[:place], None, *rows[place:]],
+    "a number among them": lambda chance, rows, place, bank: [
+        *rows[:place],
+        7 if isinstance(rows[0], dict | list) else 99_999,
+        *rows[place:],
+    ],
+    "text among them": lambda chance, rows, place, bank: [*rows[:place], "x", *rows[place:]],
+    "one cut short": _cut_short,
+    "ids as text": lambda chance, rows, place, bank: (
+        [str(row) for row in rows] if all(isinstance(row, int) for row in rows) else None
+    ),
+}
+"""Ways in which rows aren't right."""
+
+
+def _another_row(chance: Random, rows: list[Result], bank: Bank, *, same: bool) -> Result | None:
+    """A row of a true answer to another question, of the ``same`` class or another one."""
+    first = rows[0]
+    if isinstance(first, int):
+        return 1001 + chance.randrange(52) if same else None
+    class_id = first.get("__c") if isinstance(first, dict) else None
+    if class_id is None:
+        return None
+    classes = [class_id] if same else sorted(set(bank.rows) - {class_id})
+    keys = {_value(row, _key(class_id)) for row in rows}
+    found = [
+        row
+        for name in classes
+        for row in bank.rows.get(name, ())
+        if name != class_id or _value(row, _key(name)) not in keys
+    ]
+    return deepcopy(chance.choice(found)) if found else None
+
+
+def _renumbered(chance: Random, rows: list[Result], place: int) -> list[Result] | None:
+    """A row that says it is about somebody or something else that was asked for as well, or wasn't."""
+    row = rows[place]
+    number: int = chance.choice([1001 + chance.randrange(52), 99_999])
+    if isinstance(row, dict) and row.get("__p") and row["__c"] in idl_classes():
+        position = _key(row["__c"])
+        if position >= len(row["__p"]):
+            return None
+        row["__p"][position] = number
+    elif isinstance(row, dict) and "usr" in row:
+        row["usr"] = number
+    else:
+        return None
+    return rows
+
+
+def _value(row: Result, position: int) -> Result:
+    values = row.get("__p") if isinstance(row, dict) else None
+    return values[position] if values and position < len(values) else None
+
+
+def another_record(chance: Random, result: Result, bank: Bank) -> Result | None:
+    """Somebody else's record in place of one."""
+    if not (isinstance(result, dict) and result.get("__c") in idl_classes()):
+        return None
+    position = _key(result["__c"])
+    others = [
+        row
+        for row in bank.rows.get(result["__c"], ())
+        if _value(row, position) not in (None, _value(result, position)) and len(row["__p"]) >= len(result["__p"]) // 2
+    ]
+    return deepcopy(chance.choice(others)) if others else None
+
+
+def altered_amount(chance: Random, call: Call, result: Result, value: object, bank: Bank) -> Result | None:
+    """The result with one balance or threshold in it put to ``value``; None where it has none."""
+    places: list[tuple[Any, Any]] = []
+    for row in result if isinstance(result, list) else [result]:
+        if not isinstance(row, dict):
+            continue
+        if "balance_owed" in row:
+            places.append((row, "balance_owed"))
+        elif row.get("__c") in AMOUNT_FIELDS and row.get("__p"):
+            position = idl_classes()[row["__c"]].positions[AMOUNT_FIELDS[row["__c"]]]
+            if position < len(row["__p"]) and row["__p"][position] is not None:
+                places.append((row["__p"], position))
+    if not places:
+        return None
+    holder, key = chance.choice(places)
+    holder[key] = value
+    return result

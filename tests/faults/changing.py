@@ -1,0 +1,314 @@
+"""What writes: changes to groups and recalculations, each against the stores and against what the journal says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from faults.reading import Clean, Reading
+from faults.verdict import Ending, Judgement, judge_form
+from faults.world import Injection, Ran, Rows, World
+from support.gateways import PASSWORD, client_of
+
+from evergreen_groups.changes import PENALTIES, Journal, JournalEntry, JournalStep, StepState
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.gateway import Credentials
+
+NEW = "a new group"
+_MAY_DIFFER = {"last_xact_id", "last_update_time", "_position"}
+_FIELDS = ("usrgroup", "master_account")
+
+Plan = Mapping[tuple[int, str], Any]
+"""What is to become of a patron's field: the value that it is to have, ``NEW``, or the penalties in force."""
+
+
+@dataclass(frozen=True)
+class CleanChange(Clean):
+    """What a change does without faults: what it changes, and how many groups it makes."""
+
+    plan: Plan
+    groups_made: int
+
+
+def _barcode(patron: int) -> str:
+    return f"2000000000{patron}"
+
+
+class Changing(Reading):
+    """A command that changes something; ``first`` is one that is run before it, without faults."""
+
+    def __init__(self, *words: str, first: Sequence[str] = (), rows: Sequence[str] = ()) -> None:
+        super().__init__("consortium_staff", *words)
+        self._first = tuple(first)
+        self._rows = tuple(rows)
+
+    def _prepare(self, world: World) -> Path:
+        """A directory in which everything before the faults has been done."""
+        world.account = self.account
+        directory = world.fresh(cache=world.directory / "cache")
+        if self._rows:
+            (directory / "batch.csv").write_text("\n".join(("action,barcode,target", *self._rows)) + "\n")
+        if self._first:
+            ran = world.command(directory, *self._first, "--yes")
+            assert ran.status == 0, ran.errors + ran.escaped
+        return directory
+
+    def _run(self, world: World, directory: Path) -> Ran:
+        words = [str(directory / word) if word.endswith(".csv") else word for word in self.words]
+        return world.command(directory, *words, "--yes")
+
+    def clean(self, world: World) -> CleanChange:
+        """What it does without faults."""
+        directory = self._prepare(world)
+        before, groups = world.stores(), world.groups_made()
+        with world.watched() as traffic:
+            ran = self._run(world, directory)
+        assert ran.status == 0, f"{self}: {ran.errors} {ran.output} {ran.escaped}"
+        if not (world.directory / "cache").exists():
+            shutil.copytree(directory / "cache", world.directory / "cache")
+        plan = changes(world, before, world.stores(), groups)
+        assert plan, f"{self} changes nothing"
+        made = world.groups_made() - groups
+        return CleanChange(0, None, tuple(traffic.answers), directory, directory, plan, made)
+
+    def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
+        """Run it with faults, then recover, and take it back or complete it; judge after each."""
+        assert isinstance(clean, CleanChange)
+        judgement = Judgement()
+        directory = self._prepare(world)
+        course = _Course(world, directory, clean.plan, judgement, clean.groups_made)
+        with world.faults(injections, chance) as traffic:
+            ran = self._run(world, directory)
+            doubled = traffic.new_groups
+        course.doubled = doubled
+        judge_form(ran, judgement, endings=frozenset({0}), talks=self.name == "audit")
+        course.judge("afterwards")
+        if ran.status == 0 and not course.is_complete:
+            judgement.add(Ending.UNTRUE, f"exit status 0, but not all is done: {course.left}")
+        if chance.random() < 0.3:
+            course.recover("recovered at once")
+        world.proxy.let_go()
+        course.judge("once all has come in", journal=False)
+        world.later()
+        course.recover("recovered")
+        if course.open_steps:
+            judgement.add(Ending.UNTRUE, f"still open: {course.open_steps}")
+        if chance.random() < 0.5:
+            course.complete(self, directory)
+        elif self._can_be_undone:
+            course.undo()
+        shutil.rmtree(directory)
+        return judgement
+
+    @property
+    def _can_be_undone(self) -> bool:
+        return self.name != "audit"
+
+
+class _Course:
+    """What happens to the stores and the journal from the faults on."""
+
+    def __init__(self, world: World, directory: Path, plan: Plan, judgement: Judgement, groups: int) -> None:
+        self._world = world
+        self._directory = directory
+        self._plan = plan
+        self._judgement = judgement
+        self._groups_due = groups
+        self._before = world.stores()
+        self._groups = world.groups_made()
+        self._former_entries = {entry.id for entry in self._entries()}
+        self.doubled = 0
+        world.updates.clear()
+
+    def _entries(self) -> list[JournalEntry]:
+        state = self._directory / "state"
+        if not (state / "journal.sqlite3").exists():
+            return []
+        with closing(Journal(state)) as journal:
+            return journal.entries(self._world.proxy.url)
+
+    @property
+    def _steps(self) -> list[JournalStep]:
+        return [step for entry in self._entries() if entry.id not in self._former_entries for step in entry.steps]
+
+    @property
+    def open_steps(self) -> list[str]:
+        """The steps whose outcome isn't known."""
+        return [f"{step.patron} {step.field}: {step.reason}" for step in self._steps if step.state is StepState.SENDING]
+
+    @property
+    def _now(self) -> dict[tuple[int, str], Any]:
+        return changes(self._world, self._before, self._world.stores(), self._groups)
+
+    @property
+    def left(self) -> list[tuple[int, str]]:
+        """What isn't as it was to be."""
+        now = self._now
+        return [place for place, value in self._plan.items() if now.get(place) != value]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is as it was to be."""
+        return not self.left
+
+    def judge(self, when: str, *, journal: bool = True) -> None:
+        """Whether nothing else was written, and the journal says what is so."""
+        add, now = self._judgement.add, self._now
+        for place, value in now.items():
+            if self._plan.get(place) != value:
+                add(Ending.WRITE, f"{when}: {place} became {value}, planned was {self._plan.get(place)}")
+        strange = foreign(self._world, self._before, self._world.stores(), {patron for patron, _ in now})
+        if strange:
+            add(Ending.WRITE, f"{when}: {strange[:3]}")
+        made = self._world.groups_made() - self._groups
+        if made > self._groups_due + self.doubled:
+            add(Ending.WRITE, f"{when}: {made} groups made, planned were {self._groups_due}")
+        planned = Counter(patron for patron, field in self._plan if self._plan[patron, field] is not NEW)
+        for patron, times in Counter(self._world.updates).items():
+            if times > planned[patron]:
+                add(Ending.WRITE, f"{when}: {patron} written {times} times, planned were {planned[patron]}")
+        if journal:
+            self._judge_journal(when, now)
+
+    def _judge_journal(self, when: str, now: Mapping[tuple[int, str], Any]) -> None:
+        stored = self._stored()
+        for step in self._steps:
+            place = (step.patron, step.field)
+            is_changed = place in now
+            if step.state is StepState.DONE:
+                if step.field == PENALTIES:
+                    is_true = now.get(place) == self._plan.get(place)
+                else:
+                    is_true = stored[place] == step.value and is_changed
+            else:
+                is_true = step.state is StepState.SENDING or not is_changed
+            if not is_true:
+                said = f"{step.state.value} ({step.value}, {step.reason})"
+                self._judgement.add(Ending.UNTRUE, f"{when}: {place} is {stored.get(place)}, the journal says {said}")
+
+    def _stored(self) -> dict[tuple[int, str], Any]:
+        rows = self._world.stores()["au"]
+        names = self._world.columns("au")
+        return {(int(str(key)), name): int(row[names.index(name)]) for key, row in rows.items() for name in _FIELDS}
+
+    def recover(self, when: str) -> None:
+        """Look up what is open over a connection that is well."""
+        try:
+            with self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway:
+                client_of(gateway, self._directory).moves.recover()
+        except EvergreenGroupsError as error:
+            self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")
+        self.judge(when)
+
+    def complete(self, change: Changing, directory: Path) -> None:
+        """The same command again does what is left, where nothing came to stand against it."""
+        ran = change._run(self._world, directory)
+        if ran.escaped:
+            self._judgement.add(Ending.TRACEBACK, f"again: {ran.escaped[-1000:]}")
+        self._groups_due += sum(value is NEW for value in self._plan.values())  # a removal is one from any group
+        now = self._now
+        for place, value in self._plan.items():
+            if now.get(place) != value:
+                self._judgement.add(
+                    Ending.UNTRUE, f"again: {place} is {now.get(place)}, not {value}; {ran.output[-300:]}"
+                )
+
+    def undo(self) -> None:
+        """Taking it back restores what the journal has as done, and touches nothing else."""
+        entries = [entry for entry in self._entries() if entry.id not in self._former_entries]
+        self._world.updates.clear()
+        for entry in entries:
+            ran = self._world.command(self._directory, "undo", str(entry.id), "--yes")
+            if ran.escaped or ran.status != 0:
+                self._judgement.add(Ending.UNTRUE, f"undo: exit status {ran.status}, {ran.errors}{ran.escaped[-800:]}")
+        left = self._now
+        if left:
+            self._judgement.add(Ending.UNTRUE, f"undo left {left}")
+
+
+def credentials(world: World) -> Any:
+    """Those of the account that acts."""
+    return Credentials(username=world.account, password=PASSWORD)
+
+
+def changes(world: World, before: Rows, after: Rows, groups: int) -> dict[tuple[int, str], Any]:
+    """What differs in groups, leads and penalties; ``groups`` is the number of the first group that was new."""
+    names = world.columns("au")
+    found: dict[tuple[int, str], Any] = {}
+    for key, row in after["au"].items():
+        for name in _FIELDS:
+            value, former = row[names.index(name)], before["au"][key][names.index(name)]
+            if value != former:
+                found[int(str(key)), name] = NEW if name == "usrgroup" and value >= groups else int(value)
+    was, now = penalties(world, before), penalties(world, after)
+    for patron in {*was, *now}:
+        if was.get(patron) != now.get(patron):
+            found[patron, PENALTIES] = now.get(patron, frozenset())
+    return found
+
+
+def penalties(world: World, rows: Rows) -> dict[int, frozenset[tuple[Any, ...]]]:
+    """The penalties in force, by patron, without what tells one row from the same set again."""
+    names = world.columns("ausp")
+    found: dict[int, set[tuple[Any, ...]]] = {}
+    for row in rows["ausp"].values():
+        values = dict(zip(names, row, strict=True))
+        if values["stop_date"] is None:
+            found.setdefault(values["usr"], set()).add(
+                (values["standing_penalty"], values["org_unit"], values["staff"])
+            )
+    return {patron: frozenset(kinds) for patron, kinds in found.items()}
+
+
+def foreign(world: World, before: Rows, after: Rows, patrons: set[int]) -> list[str]:
+    """What differs beside groups, leads and penalties; of ``patrons``, what comes with every change isn't told."""
+    found = []
+    for table in after:
+        if table in ("ausp", "aum", "about"):
+            continue
+        names = world.columns(table)
+        for key in {**before[table], **after[table]}:
+            was, now = before[table].get(key), after[table].get(key)
+            if was == now:
+                continue
+            if was is None or now is None:
+                found.append(f"{table} {key} {'is new' if was is None else 'is gone'}")
+                continue
+            for name, one, other in zip(names, was, now, strict=True):
+                known = table == "au" and (name in _FIELDS or (name in _MAY_DIFFER and key in patrons))
+                if one != other and not known:
+                    found.append(
+                        f"{table} {key}: {name} {json.dumps(one, default=str)} became {json.dumps(other, default=str)}"
+                    )
+    return found
+
+
+CHANGES: tuple[Changing, ...] = (
+    Changing("move", _barcode(1052), "--to", _barcode(1007)),
+    Changing("move", _barcode(1052), _barcode(1053), "--to", _barcode(1007)),
+    Changing("remove", _barcode(1052)),
+    Changing("remove", _barcode(1052), _barcode(1028), "--lead"),
+    Changing("merge", "--from", _barcode(1043), "--to", _barcode(1047)),
+    Changing("lead", _barcode(1002)),
+    Changing("lead", _barcode(1001), "--off"),
+    Changing(
+        "batch",
+        "batch.csv",
+        rows=(
+            f"move,{_barcode(1052)},{_barcode(1007)}",
+            f"remove,{_barcode(1028)},",
+            f"lead,{_barcode(1013)},on",
+            f"merge,{_barcode(1043)},{_barcode(1047)}",
+        ),
+    ),
+    Changing("undo", "1", first=("move", _barcode(1052), _barcode(1053), "--to", _barcode(1007))),
+    Changing("undo", "1", first=("remove", _barcode(1052))),
+    Changing("audit", "--fix"),
+)

@@ -1,0 +1,97 @@
+"""The web service: what it answers a session over a bad network, and whom it lets in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import traceback
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+from faults.reading import Clean, Reading, plain
+from faults.verdict import Ending, Judgement, judge_form
+from faults.world import Injection, Ran, World
+from flask import Flask
+from support.web_caller import API, Clock, bearer, client_of, session, settings_of
+
+from evergreen_groups.settings import ServeSettings
+from evergreen_groups.web import close, create_app, service
+
+
+class Panel(Reading):
+    """A request of a session: a staff account's, or a patron's own, which isn't let in."""
+
+    def __init__(self, account: str, address: str, **login: str) -> None:
+        super().__init__(account, "panel", address)
+        self._login = login or {"username": account}
+
+    def _app(self, world: World, directory: Path) -> Flask:
+        environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
+        settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
+        with patch.object(service, "Gateway", world.gateway):
+            app = create_app(settings, environ, clock=Clock())
+        app.testing = True
+        app.error_handler_spec[None][None].pop(Exception)  # what it is for is to be seen here
+        return app
+
+    def _ask(self, app: Flask, token: str) -> Ran:
+        try:
+            answer = client_of(app).get(f"{API}/{self.words[1]}", headers=bearer(token))
+        except Exception:
+            return Ran(1, "", "", 0.0, traceback.format_exc())
+        if answer.status_code == 200:
+            return Ran(0, answer.get_data(as_text=True), "", 0.0)
+        document = answer.get_json(force=True, silent=True)
+        is_problem = isinstance(document, dict) and document.get("status") == answer.status_code
+        return Ran(
+            1, "", f"evergreen-groups: {answer.status_code}" if is_problem else answer.get_data(as_text=True), 0.0
+        )
+
+    def clean(self, world: World) -> Clean:
+        """What it answers without faults; None for whoever isn't let in."""
+        directory = world.fresh()
+        app = self._app(world, directory)
+        token = session(world.sandbox.url, **self._login)
+        self._ask(app, token)
+        close(app)
+        app = self._app(world, directory)
+        with world.watched() as traffic:
+            ran = self._ask(app, token)
+        close(app)
+        document = plain(json.loads(ran.output)) if ran.output else None
+        return Clean(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
+
+    def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
+        """Ask with faults, and once more without: whoever isn't let in stays out, and nothing malformed is kept."""
+        judgement = Judgement()
+        directory = world.fresh(cache=clean.cache if chance.random() < 0.7 else None)
+        app = self._app(world, directory)
+        token = session(world.sandbox.url, **self._login)
+        before = world.stores()
+        with world.faults(injections, chance):
+            ran = self._ask(app, token)
+        self._judge_answer(ran, clean, judgement)
+        self._judge_answer(self._ask(app, token), clean, judgement, afterwards=True)
+        if world.stores() != before:
+            judgement.add(Ending.WRITE, "something was written")
+        close(app)
+        shutil.rmtree(directory)
+        return judgement
+
+    def _judge_answer(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+        if clean.document is not None:
+            self._judge(ran, clean, judgement, afterwards=afterwards)
+            return
+        judge_form(ran, judgement, endings=frozenset())
+        if ran.output:
+            judgement.add(Ending.WRONG_NUMBER, "somebody was let in")
+
+
+PANELS: tuple[Panel, ...] = (
+    *(Panel(account, "patrons/1026/summary") for account in ("consortium_staff", "admin", "north_manager")),
+    Panel("harbor_desk", "patrons/1015/summary"),
+    Panel("consortium_staff", "patrons/1053/block"),
+    Panel("harbor_desk", "groups/1001"),
+    Panel("a patron", "patrons/1015/summary", username="20000000001001", type="opac"),
+)

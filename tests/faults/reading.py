@@ -1,0 +1,210 @@
+"""What reads: the report, the audit, show, check and the panel's summary, each against what it says without faults."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from faults.verdict import Ending, Judgement, judge_form
+from faults.world import PASSWORD, Exchange, Injection, Ran, World
+
+from evergreen_groups import exit_status, hooks
+from evergreen_groups.client import Client
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.gateway import Credentials
+
+_VOLATILE = {"generated_at", "gateway", "since", "trend"}
+_RECORDS = {"report"}
+"""What keeps something for its next run."""
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A run without faults: what it says, how it ends, the calls it takes, and what it leaves behind."""
+
+    status: int
+    document: Any
+    exchanges: tuple[Exchange, ...]
+    state: Path
+    cache: Path
+
+
+class Reading:
+    """A command that reads, in the name of an account."""
+
+    def __init__(self, account: str, *words: str) -> None:
+        self.account = account
+        self.words = words
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.words)} as {self.account}"
+
+    @property
+    def name(self) -> str:
+        """What it is in the table."""
+        return self.words[0]
+
+    def _run(self, world: World, directory: Path) -> Ran:
+        return world.command(directory, *self.words, "--format", "json")
+
+    def clean(self, world: World) -> Clean:
+        """What it does without faults, the second time."""
+        directory = world.fresh()
+        world.account = self.account
+        self._run(world, directory)
+        with world.watched() as traffic:
+            ran = self._run(world, directory)
+        assert not ran.escaped, ran.escaped
+        assert ran.output, f"{self}: {ran.errors}"
+        return Clean(
+            ran.status, plain(json.loads(ran.output)), tuple(traffic.answers), directory / "state", directory / "cache"
+        )
+
+    def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
+        """Run it with faults, and judge."""
+        judgement = Judgement()
+        cached = chance.random() < 0.7
+        again = chance.random() < (0.5 if self.name in _RECORDS else 0.2)
+        directory = world.fresh(state=clean.state, cache=clean.cache if cached else None)
+        world.account = self.account
+        before = world.stores()
+        with world.faults(injections, chance):
+            ran = self._run(world, directory)
+        self._judge(ran, clean, judgement)
+        if world.stores() != before:
+            judgement.add(Ending.WRITE, "something was written")
+        if again:
+            self._judge(self._run(world, directory), clean, judgement, afterwards=True)
+        shutil.rmtree(directory)
+        return judgement
+
+    def _judge(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+        judge_form(ran, judgement, endings=frozenset({clean.status}))
+        if ran.escaped:
+            return
+        document = None
+        if ran.output.strip():
+            try:
+                document = plain(json.loads(ran.output))
+            except ValueError:
+                judgement.add(Ending.BAD_ERROR, f"output that is no document: {ran.output[:200]}")
+                return
+        if document == clean.document and (ran.status == clean.status or not afterwards):
+            return
+        if document is None and ran.status != 0 and ran.errors.strip() and not afterwards:
+            judgement.add(Ending.ERROR, ran.errors)
+            return
+        if document is not None and not afterwards and is_shown_as_incomplete(clean.document, document, ran.status):
+            judgement.add(Ending.ERROR, "shown as incomplete")
+            return
+        when = "the next run: " if afterwards else ""
+        judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {difference(clean.document, document)}")
+
+
+class Hook(Reading):
+    """One of the functions for programs, in the name of an account."""
+
+    def __init__(self, account: str, name: str, call: Callable[[Client], Any]) -> None:
+        super().__init__(account, name)
+        self._call = call
+
+    def _gateway(self, world: World, directory: Path) -> Any:
+        credentials = Credentials(username=self.account, password=PASSWORD)
+        return world.gateway(world.proxy.url, credentials=credentials, cache_directory=directory / "cache")
+
+    def _ask(self, client: Client) -> Ran:
+        try:
+            document = hooks.as_json(self._call(client))
+        except EvergreenGroupsError as error:
+            return Ran(1, "", f"evergreen-groups: {error}", 0.0)
+        except Exception:  # whatever it is, it should have been one of the errors
+            return Ran(1, "", "", 0.0, traceback.format_exc())
+        return Ran(0, json.dumps(document), "", 0.0)
+
+    def _run(self, world: World, directory: Path) -> Ran:
+        with self._gateway(world, directory) as gateway:
+            return self._ask(Client(gateway, account=self.account, state_directory=directory / "state"))
+
+    def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
+        """Ask with faults, and once more without: nothing malformed may have been kept."""
+        judgement = Judgement()
+        cached = chance.random() < 0.7
+        directory = world.fresh(cache=clean.cache if cached else None)
+        before = world.stores()
+        with self._gateway(world, directory) as gateway:
+            client = Client(gateway, account=self.account, state_directory=directory / "state")
+            with world.faults(injections, chance):
+                ran = self._ask(client)
+            self._judge(ran, clean, judgement)
+            self._judge(self._ask(client), clean, judgement, afterwards=True)
+        if world.stores() != before:
+            judgement.add(Ending.WRITE, "something was written")
+        shutil.rmtree(directory)
+        return judgement
+
+
+def plain(document: Any) -> Any:
+    """A document without what differs from run to run."""
+    if isinstance(document, dict):
+        return {name: plain(value) for name, value in document.items() if name not in _VOLATILE}
+    if isinstance(document, list):
+        return [plain(value) for value in document]
+    return document
+
+
+def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
+    """Whether a document that isn't as it should be says so itself, wherever it isn't."""
+    if not isinstance(document, dict):
+        return False
+    if "groups" in document:
+        others = [group for group in document["groups"] if group not in right["groups"]]
+        there = {group["group"] for group in document["groups"]}
+        none_is_missing = there == {group["group"] for group in right["groups"]}
+        return none_is_missing and status == exit_status.INCOMPLETE and not any(group["complete"] for group in others)
+    return document.get("complete") is False
+
+
+def difference(right: Any, wrong: Any, path: str = "") -> str:
+    """Where two documents differ first."""
+    if isinstance(right, dict) and isinstance(wrong, dict):
+        for name in {**right, **wrong}:
+            if right.get(name) != wrong.get(name):
+                return difference(right.get(name), wrong.get(name), f"{path}.{name}")
+    if isinstance(right, list) and isinstance(wrong, list):
+        if len(right) != len(wrong):
+            return f"{path}: {len(right)} became {len(wrong)}"
+        for place, (one, other) in enumerate(zip(right, wrong, strict=True)):
+            if one != other:
+                return difference(one, other, f"{path}[{place}]")
+    return f"{path}: {str(right)[:80]} became {str(wrong)[:80]}"
+
+
+ACCOUNTS = ("consortium_staff", "admin", "north_manager", "harbor_desk")
+
+READINGS: tuple[Reading, ...] = (
+    *(Reading(account, "report") for account in ACCOUNTS),
+    Reading("consortium_staff", "report", "--org", "NORTH", "--min-total", "10"),
+    *(Reading(account, "audit") for account in ACCOUNTS[:3]),
+    *(Reading(account, "show", "--user", "1026") for account in ACCOUNTS[:3]),
+    Reading("harbor_desk", "show", "--user", "1015"),
+    Reading("consortium_staff", "show", "20000000001019"),
+    Reading("consortium_staff", "show", "--group", "1008"),
+    *(Reading(account, "check", "--user", "1026", "--all-members") for account in ACCOUNTS[:3]),
+    Reading("consortium_staff", "check", "20000000001001"),
+    Reading("harbor_desk", "check", "20000000001001", "--all-members"),
+    *(Hook(account, "patron summary", lambda client: hooks.patron_summary(client, 1026)) for account in ACCOUNTS[:3]),
+    Hook("harbor_desk", "patron summary", lambda client: hooks.patron_summary(client, 1015)),
+    Hook("consortium_staff", "group summary", lambda client: hooks.group_summary(client, 1008)),
+    Hook("consortium_staff", "block decision", lambda client: hooks.block_decision(client, 1053)),
+    Hook(
+        "consortium_staff",
+        "block decision",
+        lambda client: hooks.block_decision_by_barcode(client, "20000000001001"),
+    ),
+)

@@ -1,0 +1,290 @@
+"""What a run with faults takes place in: a sandbox, the proxy before it, and the command in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+from faults.answers import Bank, result_of
+from faults.kinds import Kind
+from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
+from support.gateways import PASSWORD
+
+from evergreen_groups import connect
+from evergreen_groups.changes import clock
+from evergreen_groups.cli.application import run
+from evergreen_groups.gateway import Gateway, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.database import idl_classes
+from evergreen_groups.settings import load
+
+QUICK = RetryPolicy(tries=4, first_delay=0.0005, longest_delay=0.001, total_seconds=20.0)
+UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
+LOGIN = "open-ils.auth.login"
+WRITES = (UPDATE, NEW_GROUP, RECALCULATE)
+VOLATILE_TABLES = ("sequences", "sqlite_stat1", "sqlite_sequence")
+_LATER = timedelta(hours=2)
+
+Exchange = tuple[Call, HttpAnswer]
+Rows = dict[str, dict[object, tuple[Any, ...]]]
+
+
+@dataclass(frozen=True)
+class Injection:
+    """A fault at the ``at``-th call of a run, and at the ``times`` - 1 after it (of ``method`` alone, where given)."""
+
+    kind: Kind
+    at: int
+    times: int
+    method: str | None = None
+
+    def __str__(self) -> str:
+        which = f" of {self.method}" if self.method else ""
+        return f"{self.kind} at call {self.at}{which}, {self.times} times"
+
+
+@dataclass
+class Ran:
+    """What a command said and how it ended. ``escaped`` is the traceback of what it should have caught."""
+
+    status: int
+    output: str
+    errors: str
+    seconds: float
+    escaped: str = ""
+
+
+@dataclass
+class Traffic:
+    """What went through while faults were at work."""
+
+    injections: list[Injection] = field(default_factory=list)
+    chance: Random = field(default_factory=Random)
+    calls: list[str] = field(default_factory=list)
+    answers: list[Exchange] = field(default_factory=list)
+    """What was answered, where that is to be learnt from."""
+    new_groups: int = 0
+    """How many requests for a new group the network has doubled."""
+
+
+def _patron_of(call: Call) -> int:
+    return int(call.parameters[1]["__p"][idl_classes()["au"].positions["id"]])
+
+
+class World:
+    """A sandbox in its fresh state for each run, with clean answers to compare with."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="evergreen-faults-")))
+        self.sandbox = self._stack.enter_context(Sandbox())
+        self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
+        self.bank = Bank()
+        self.traffic = Traffic()
+        self.seconds, self.grace, self.at_once = 20.0, 5.0, 1
+        self.now = datetime.now(UTC)
+        self.account = "consortium_staff"
+        self.hit: list[str] = []
+        """The methods of the calls that a fault befell, the IDL as an empty one."""
+        self.strays: list[str] = []
+        """Tracebacks of other threads."""
+        self.updates: list[int] = []
+        """Whose records the server has written, once for each time."""
+        self._learning = False
+        self._local = threading.local()  # each connection of the proxy has a thread
+        self.proxy.decide = self._decide
+        self.proxy.instead = self._instead
+        self.proxy.alter = self._alter
+        self.proxy.carried_out = self._carried_out
+        self._stack.enter_context(patch.object(connect, "Gateway", self.gateway))
+        self._stack.enter_context(patch.object(clock, "now", lambda: self.now))
+        self._stack.enter_context(patch.object(threading, "excepthook", self._stray))
+        self._made = 0
+
+    def close(self) -> None:
+        """End it all."""
+        self._stack.close()
+
+    def gateway(self, url: str, **options: Any) -> Gateway:
+        """A gateway that doesn't wait long."""
+        quick = {"timeout": self.seconds, "grace": self.grace, "concurrency": self.at_once, "retries": QUICK}
+        return Gateway(url, **{**options, **quick})
+
+    def _stray(self, problem: Any) -> None:
+        self.strays.append("".join(traceback.format_exception(problem.exc_value)))
+
+    # What becomes of a request.
+
+    def _decide(self, call: Call) -> Fault:
+        traffic = self.traffic
+        traffic.calls.append(call.method)
+        number = len(traffic.calls)
+        found = Fault.NONE
+        self._local.due = None
+        for place, injection in enumerate(traffic.injections):
+            if number < injection.at or injection.times <= 0 or injection.method not in (None, call.method):
+                continue
+            traffic.injections[place] = Injection(injection.kind, injection.at, injection.times - 1, injection.method)
+            if injection.kind.delivery is not None:
+                found = injection.kind.delivery
+                self.hit.append(call.method)
+                doubled = found in (Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED)
+                traffic.new_groups += doubled and call.method == NEW_GROUP
+            else:
+                self._local.due = injection
+            break
+        return found
+
+    def _instead(self, call: Call) -> HttpAnswer | None:
+        """The faulty answer to what the server isn't to carry out."""
+        due = self._local.due
+        if due is None:
+            return None
+        done = due.kind.carried_out
+        if done is None:
+            done = call.method not in WRITES or self.traffic.chance.random() < 0.6
+        return None if done else self._altered(due, call, HttpAnswer(b""))
+
+    def _alter(self, call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        return None if self._local.due is None else self._altered(self._local.due, call, answer)
+
+    def _altered(self, injection: Injection, call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        assert injection.kind.alter is not None
+        altered = injection.kind.alter(self.traffic.chance, call, answer, self.bank)
+        if altered is not None:
+            self.hit.append(call.method)
+        return altered
+
+    def _carried_out(self, call: Call, answer: HttpAnswer) -> None:
+        result = result_of(answer) if call.method == UPDATE else None
+        if isinstance(result, dict) and result.get("__c") == "au":
+            self.updates.append(_patron_of(call))
+        if self._learning:
+            self.bank.learn(answer)
+            self.traffic.answers.append((call, answer))
+        elif call.method:
+            self.bank.earlier.append(answer.body)
+
+    @contextmanager
+    def faults(self, injections: list[Injection], chance: Random) -> Iterator[Traffic]:
+        """Let these happen in the block."""
+        self.traffic = Traffic(list(injections), chance)
+        self.bank.earlier.clear()
+        try:
+            yield self.traffic
+        finally:
+            self.traffic = Traffic()
+            self.proxy.forget()
+
+    @contextmanager
+    def watched(self) -> Iterator[Traffic]:
+        """Keep the calls of the block and their answers, without faults, and learn from them."""
+        self.traffic = Traffic()
+        self._learning = True
+        try:
+            yield self.traffic
+        finally:
+            self.traffic = Traffic()
+            self._learning = False
+
+    # What is run.
+
+    def fresh(self, *, state: Path | None = None, cache: Path | None = None) -> Path:
+        """Put the sandbox back and give a directory for one run, with copies of a state and a cache in it."""
+        self.sandbox.reset()
+        self.now = datetime.now(UTC)
+        self._made += 1
+        directory = self.directory / f"run{self._made}"
+        directory.mkdir()
+        for source, name in ((state, "state"), (cache, "cache")):
+            if source is not None and source.exists():
+                shutil.copytree(source, directory / name)
+        return directory
+
+    def later(self) -> None:
+        """Let enough time pass that what was sent can't come in any more."""
+        self.now += _LATER
+
+    @contextmanager
+    def surroundings(self, directory: Path) -> Iterator[None]:
+        """The environment that a command finds."""
+        environ = {
+            "HOME": str(directory),
+            "COLUMNS": "80",
+            "EVERGREEN_GROUPS_GATEWAY_URL": self.proxy.url,
+            "EVERGREEN_GROUPS_GATEWAY_USERNAME": self.account,
+            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+            "STATE_DIRECTORY": str(directory / "state"),
+            "CACHE_DIRECTORY": str(directory / "cache"),
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("EVERGREEN_", "XDG_"))}
+        with (
+            patch.dict(os.environ, {**kept, **environ}, clear=True),
+            patch.object(load, "SYSTEM_FILE", directory / "no-configuration"),
+        ):
+            yield
+
+    def command(self, directory: Path, *words: str) -> Ran:
+        """Run the command in this process."""
+        output, errors = io.StringIO(), io.StringIO()
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        escaped, status = "", 1
+        began = time.monotonic()
+        with (
+            self.surroundings(directory),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+        ):
+            try:
+                status = run(list(words))
+            except SystemExit as leaving:
+                status = leaving.code if isinstance(leaving.code, int) else 1
+            except Exception:
+                escaped = traceback.format_exc()
+        seconds = time.monotonic() - began
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        if self.strays:
+            escaped += "".join(self.strays)
+            self.strays.clear()
+        return Ran(status, output.getvalue(), errors.getvalue(), seconds, escaped)
+
+    def stores(self) -> Rows:
+        """Everything that the sandbox has stored, by table and key."""
+        connection = self.sandbox._store.read()
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found: Rows = {}
+        for table in tables:
+            if table not in VOLATILE_TABLES:
+                rows = connection.execute(f'SELECT * FROM "{table}"')
+                names = [column[0] for column in rows.description]
+                key = names.index("id") if "id" in names else None
+                found[table] = {(row if key is None else row[key]): row for row in rows}
+        return found
+
+    def columns(self, table: str) -> list[str]:
+        """The names of a table's columns."""
+        found = self.sandbox._store.read().execute(f'SELECT * FROM "{table}" LIMIT 0')
+        return [column[0] for column in found.description]
+
+    def groups_made(self) -> int:
+        """The number that the next new group gets."""
+        rows = self.sandbox._store.read().execute("SELECT next FROM sequences WHERE name = 'actor.usr_usrgroup_seq'")
+        return int(rows.fetchone()[0])

@@ -1,0 +1,131 @@
+"""What the audit must say of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from reckoning.library import Library, Row, moment
+from reckoning.reckoning import Document, by_fines, member, money, name
+
+UNUSUAL_SIZE = 10
+LONG_EXPIRED = timedelta(days=3 * 365)
+
+
+def audit(library: Library) -> Document | None:
+    """The audit's document, None where the account sees nobody of those asked for."""
+    chosen = library.named(library.question["audit"]["orgs"])
+    homes = (chosen or set(library.orgs)) & library.visible_orgs
+    if not homes:
+        return None
+    people = [
+        finding
+        for patron in library.patrons.values()
+        if patron["home_ou"] in homes
+        for finding in _findings(library, patron)
+    ]
+    kinds = ["over-limit-not-blocked", "blocked-not-over-limit", "blocked-for-family", "blocked-by-hand"]
+    people.sort(key=lambda it: (kinds.index(it["kind"]), -Decimal(it["member"]["own_fines"]), it["member"]["id"]))
+    groups = [
+        found
+        for number, members in sorted(library.groups().items())
+        if not chosen or any(patron["home_ou"] in chosen for patron in members)
+        for found in _accidental(library, number, members)
+    ]
+    counts = {kind: sum(finding["kind"] == kind for finding in people) for kind in kinds}
+    return {
+        "complete": library.sees_everything,
+        "counts": {**counts, "accidental-group": len(groups)},
+        "people": people,
+        "groups": groups,
+    }
+
+
+def _findings(library: Library, patron: Row) -> Iterable[Document]:
+    """What there is to say of one person's blocks."""
+    in_force = library.in_force(patron["id"])
+    blocking = [row for row in in_force if library.blocks(row["standing_penalty"])]
+    for_fines = [row for row in blocking if library.for_fines(row["standing_penalty"], patron["home_ou"])]
+    finding = {"group": patron["usrgroup"], "member": member(library, patron), "group_fines": None}
+    if library.over(patron):
+        if not for_fines:
+            yield {"kind": "over-limit-not-blocked", **finding, "blocks": []}
+        return
+    if stale := [_block(library, row) for row in for_fines if row.get("staff") is None]:
+        yield {"kind": "blocked-not-over-limit", **finding, "blocks": stale}
+    if by_hand := [_block(library, row) for row in blocking if row.get("staff") is not None]:
+        together = library.combined(library.groups()[patron["usrgroup"]])
+        of_others = library.limit(patron).over(together) and together > library.owes(patron["id"])
+        kind = "blocked-for-family" if of_others else "blocked-by-hand"
+        yield {"kind": kind, **finding, "group_fines": money(together), "blocks": by_hand}
+
+
+def _block(library: Library, row: Row) -> Document:
+    return {
+        "id": row["id"],
+        "penalty": library.penalties[row["standing_penalty"]]["name"],
+        "org_unit": library.shortname(row["org_unit"]),
+        "by_hand": row.get("staff") is not None,
+    }
+
+
+def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterable[Document]:
+    """What makes a group of two and more look accidental."""
+    visible = by_fines(library, filter(library.visible, members))
+    if len(members) < 2 or not visible:
+        return
+    reasons = []
+    leads = [patron for patron in visible if patron["master_account"] == "t"]
+    if len(leads) > 1:
+        reasons.append(f"It has {len(leads)} leads.")
+    for lead in sorted(leads, key=lambda patron: int(patron["id"])):
+        if lead.get("expire_date") and moment(lead["expire_date"]) < datetime.now(UTC) - LONG_EXPIRED:
+            reasons.append(f"The account of its lead {name(lead)} expired on {moment(lead['expire_date']):%Y-%m-%d}.")
+    if len(visible) == len(members):
+        if not leads:
+            deleted = [row for row in library.people.values() if row["deleted"] == "t" and library.visible(row)]
+            gone = any(row["usrgroup"] == number and row["master_account"] == "t" for row in deleted)
+            reasons.append("Its lead is deleted." if gone else "It has no lead.")
+        reasons.extend(
+            f"{name(stranger)} shares neither surname nor address nor home library with another adult."
+            for stranger in _strangers(library, members)
+        )
+    if len(members) >= UNUSUAL_SIZE:
+        reasons.append(f"It is unusually large: {len(members)} members.")
+    if reasons:
+        shown = ("id", "barcode", "name", "library", "own_fines", "group_lead")
+        yield {
+            "kind": "accidental-group",
+            "group": number,
+            "member_count": len(members),
+            "hidden_member_count": len(members) - len(visible),
+            "combined_fines": money(library.combined(members)),
+            "reasons": sorted(reasons),
+            "members": [{key: member(library, patron)[key] for key in shown} for patron in visible],
+        }
+
+
+def _strangers(library: Library, members: Sequence[Row]) -> list[Row]:
+    """The adults who have nothing in common with another adult of the group."""
+    adults = [patron for patron in members if _adult(patron)]
+    return [
+        one
+        for one in adults
+        if len(adults) > 1 and not any(_related(library, one, other) for other in adults if other is not one)
+    ]
+
+
+def _adult(patron: Row) -> bool:
+    """Whether somebody is grown up; birthdays in data sets are far from eighteen years ago."""
+    born = patron.get("dob")
+    return patron["juvenile"] == "f" and (born is None or int(born[:4]) < datetime.now(UTC).year - 18)
+
+
+def _related(library: Library, one: Row, other: Row) -> bool:
+    def addresses(patron: Row) -> set[tuple[str, ...]]:
+        rows = [row for row in library.rows("aua") if row["usr"] == patron["id"]]
+        return {tuple("".join(row[part].split()).casefold() for part in ("street1", "post_code")) for row in rows}
+
+    surnames = [patron["family_name"].strip().casefold() for patron in (one, other)]
+    return surnames[0] == surnames[1] or one["home_ou"] == other["home_ou"] or bool(addresses(one) & addresses(other))

@@ -1,0 +1,110 @@
+"""What the check and the hooks must say of a data set."""
+
+from __future__ import annotations
+
+from reckoning.library import NOTHING, Library, Row
+from reckoning.reckoning import Document, money, name
+
+
+def check(library: Library, patron_id: int) -> Document | None:
+    """The document about everybody in a patron's group, None where the patron is deleted or not seen."""
+    patron = library.patrons.get(patron_id)
+    if patron is None or not library.visible(patron):
+        return None
+    members = library.groups()[patron["usrgroup"]]
+    hidden = [one for one in members if not library.visible(one)]
+    patrons = [
+        _checked(library, one) for one in sorted(filter(library.visible, members), key=lambda one: int(one["id"]))
+    ]
+    return {
+        "blocked": any(one["blocked"] for one in patrons),
+        "complete": not hidden,
+        "patrons": patrons,
+        "group": patron["usrgroup"],
+        "group_fines": money(library.combined(members)),
+        "hidden_member_count": len(hidden),
+        "hidden_fines": money(library.combined(hidden)),
+    }
+
+
+def _checked(library: Library, patron: Row) -> Document:
+    limit, counted, over = library.limit(patron), library.counted(patron), library.over(patron)
+    recorded = [_recorded(library, patron, row) for row in library.in_force(patron["id"])]
+    for_fines = [one for one in recorded if one["for_fines"] and one["blocks"]]
+    others = [one for one in recorded if not one["for_fines"] and one["blocks"]]
+    return {
+        "id": patron["id"],
+        "name": name(patron),
+        "barcode": library.cards.get(patron.get("card")),
+        "library": library.shortname(patron["home_ou"]),
+        "own_fines": money(library.owes(patron["id"])),
+        "counted_fines": money(counted),
+        "limit": {**limit.document(), "origin": limit.origin},
+        "blocked": over,
+        "over_by": money(max(counted - limit.amount, NOTHING) if over and limit.amount is not None else NOTHING),
+        "recorded": recorded,
+        "difference_count": len(others) + (not for_fines if over else len(for_fines)),
+    }
+
+
+def _recorded(library: Library, patron: Row, row: Row) -> Document:
+    penalty = row["standing_penalty"]
+    return {
+        "penalty": library.penalties[penalty]["name"],
+        "library": library.shortname(row["org_unit"]),
+        "for_fines": library.for_fines(penalty, patron["home_ou"]),
+        "by_hand": row.get("staff") is not None,
+        "blocks": library.blocks(penalty),
+    }
+
+
+def summary(library: Library, patron_id: int) -> Document | None:
+    """The hooks' document about a patron and the group, None where the patron is deleted or not seen."""
+    patron = library.patrons.get(patron_id)
+    if patron is None or not library.visible(patron):
+        return None
+    members = library.groups()[patron["usrgroup"]]
+    visible = [one for one in members if library.visible(one)]
+    visible.sort(key=lambda one: (one["master_account"] != "t", name(one).casefold(), one["id"]))
+    hidden = [one for one in members if not library.visible(one)]
+    leads = [one["id"] for one in visible if one["master_account"] == "t"]
+    return {
+        "patron": patron_id,
+        "barcode": library.cards.get(patron.get("card")),
+        "show": len(members) > 1,
+        "own_fines": money(library.owes(patron_id)),
+        "blocked": library.over(patron),
+        "limit": library.limit(patron).document()["amount"],
+        "group": patron["usrgroup"],
+        "group_fines": money(library.combined(members)),
+        "lead": min(leads, default=None),
+        "hidden_members": {"count": len(hidden), "fines": money(library.combined(hidden))},
+        "members": [
+            {
+                "id": one["id"],
+                "name": name(one),
+                "barcode": library.cards.get(one.get("card")),
+                "library": library.shortname(one["home_ou"]),
+                "own_fines": money(library.owes(one["id"])),
+                "limit": library.limit(one).document()["amount"],
+                "blocked": library.over(one),
+                "group_lead": one["master_account"] == "t",
+            }
+            for one in visible
+        ],
+    }
+
+
+def decision(library: Library, patron_id: int) -> Document | None:
+    """The hooks' document about whether somebody is blocked, as :func:`summary`; the account may ask of itself."""
+    patron = library.patrons.get(patron_id)
+    if patron is None or not (library.visible(patron) or library.is_asking(patron)):
+        return None
+    limit = library.limit(patron).document()
+    return {
+        "patron": patron_id,
+        "blocked": library.over(patron),
+        "own_fines": money(library.counted(patron)),
+        "limit": limit["amount"],
+        "comparison": limit["comparison"],
+    }

@@ -1,0 +1,71 @@
+"""Another data set in a sandbox that is running."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import ConfigurationError, NoSessionError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.sandbox import Sandbox
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """The families built in, all at home at one library, which is the only one."""
+    text = resources.files("evergreen_groups.sandbox.data").joinpath("families.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    found["aou"] = [{**found["aou"][0], "id": 11, "shortname": "ALONE"}]
+    found["au"] = [{**row, "home_ou": 11} for row in found["au"]]
+    found["staff_permissions"]["consortium_staff"]["perms"] = [["STAFF_LOGIN", 11, 0], ["VIEW_USER", 11, 0]]
+    return found
+
+
+def shortnames(gateway: Gateway) -> list[str]:
+    return [unit.shortname for unit in gateway.pcrud.search("aou", {"id": {"<>": None}})]
+
+
+def patrons(gateway: Gateway) -> int:
+    return len(gateway.pcrud.search("au", {"home_ou": 11}, select=("id",)))
+
+
+def test_what_is_loaded_takes_the_place_of_what_was_there(content: dict[str, Any]) -> None:
+    with Sandbox() as sandbox, gateway_of(sandbox.url, "consortium_staff") as gateway:
+        assert len(shortnames(gateway)) > 1
+        sandbox.load(content)
+        assert shortnames(gateway) == ["ALONE"]
+        assert patrons(gateway) == len(content["au"])  # permissions are those of the new tree
+        assert sandbox.accounts["consortium_staff"].password == "sandbox"
+
+
+def test_reset_returns_to_what_was_loaded(content: dict[str, Any]) -> None:
+    with Sandbox() as sandbox:
+        sandbox.load(content)
+        sandbox._store.update("aou", 11, {"shortname": "OTHER"})
+        sandbox.reset()
+        with gateway_of(sandbox.url, "consortium_staff") as gateway:
+            assert shortnames(gateway) == ["ALONE"]
+
+
+def test_sessions_end(content: dict[str, Any]) -> None:
+    with Sandbox() as sandbox, gateway_of(sandbox.url, "admin") as admin:
+        view = admin.acting_as(admin.token)
+        sandbox.load(content)
+        with pytest.raises(NoSessionError):
+            shortnames(view)
+
+
+def test_what_does_not_fit_leaves_what_was_there(content: dict[str, Any]) -> None:
+    content["au"][0]["home_ou"] = "elsewhere"
+    with Sandbox() as sandbox:
+        with pytest.raises(ConfigurationError):
+            sandbox.load(content)
+        with gateway_of(sandbox.url, "consortium_staff") as gateway:
+            assert "HARBOR" in shortnames(gateway)
+        sandbox.reset()
+        with gateway_of(sandbox.url, "consortium_staff") as gateway:
+            assert "HARBOR" in shortnames(gateway)

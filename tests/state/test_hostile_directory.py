@@ -1,0 +1,181 @@
+"""In a directory that others can write to, nobody's file is truncated, deleted or waited for because of its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import pytest
+
+from evergreen_groups.errors import ConfigurationError, HistoryError, StateError
+from evergreen_groups.state import HistoryFile, new_edition, opened, run_status, write_atomically
+from evergreen_groups.state.lock import hold, holder_of
+
+DAY = date(2026, 8, 14)
+NOBODY = 65534
+Plant = Callable[[Path, Path], None]
+
+
+def symbolic_link(place: Path, victim: Path) -> None:
+    place.symlink_to(victim)
+
+
+def hard_link(place: Path, victim: Path) -> None:
+    place.hardlink_to(victim)
+
+
+def pipe(place: Path, _victim: Path) -> None:
+    os.mkfifo(place)
+
+
+def somebody_elses(place: Path, _victim: Path) -> None:
+    if os.geteuid():
+        pytest.skip("takes root, to give a file away")
+    place.touch()
+    os.chown(place, NOBODY, NOBODY)
+
+
+PLANTS = pytest.mark.parametrize("plant", [symbolic_link, hard_link, pipe, somebody_elses])
+
+
+@pytest.fixture(autouse=True)
+def in_time() -> Iterator[None]:
+    """What would wait for a pipe fails instead."""
+
+    def expired(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A file of somebody's, outside."""
+    file = tmp_path / "outside" / "precious"
+    file.parent.mkdir()
+    file.write_text('{"pid": 1, "since": "2026-08-14T00:00:00+00:00"}')
+    file.chmod(0o644)
+    return file
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    directory.chmod(0o777)
+    return directory
+
+
+def unharmed(victim: Path) -> bool:
+    return victim.read_text().startswith('{"pid": 1') and victim.stat().st_mode & 0o777 == 0o644
+
+
+@PLANTS
+def test_a_lock(shared: Path, victim: Path, plant: Plant) -> None:
+    lock = shared / "some.lock"
+    plant(lock, victim)
+    with pytest.raises(ConfigurationError, match="cannot open") as caught, hold(lock, "is busy"):
+        pass
+    assert caught.value.code == "lock-not-opened"
+    assert unharmed(victim)
+
+
+@pytest.mark.parametrize("plant", [symbolic_link, pipe])
+def test_who_holds_a_lock(shared: Path, victim: Path, plant: Plant) -> None:
+    plant(shared / "some.lock", victim)
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        holder_of(shared / "some.lock")
+
+
+@PLANTS
+def test_something_that_looks_abandoned(shared: Path, victim: Path, plant: Plant) -> None:
+    planted = shared / ".report.csv.x.part"
+    plant(planted, victim)
+    with write_atomically(shared / "report.csv") as stream:
+        stream.write("new")
+    assert (shared / "report.csv").read_text() == "new"
+    assert os.path.lexists(planted)
+    assert unharmed(victim)
+
+
+def test_a_directory_that_is_exchanged_while_it_is_written_in(shared: Path, victim: Path) -> None:
+    """What was begun in the one directory doesn't end in the other."""
+    inside, away = shared / "reports", shared / "away"
+    inside.mkdir()
+    with write_atomically(inside / "precious") as stream:
+        inside.rename(away)
+        inside.symlink_to(victim.parent)
+        stream.write("new")
+    assert (away / "precious").read_text() == "new"
+    assert unharmed(victim)
+
+
+def publish(directory: Path) -> None:
+    with new_edition(directory, DAY) as edition, edition.create("index.html") as stream:
+        stream.write(b"names of patrons")
+
+
+def test_editions_are_kept_in_no_other_directory(shared: Path, victim: Path) -> None:
+    (shared / ".editions").symlink_to(victim.parent)
+    with pytest.raises(ConfigurationError, match="cannot write"):
+        publish(shared)
+    assert unharmed(victim)
+    assert [path.name for path in victim.parent.iterdir()] == ["precious"]
+
+
+def test_nor_in_somebody_elses(shared: Path) -> None:
+    if os.geteuid():
+        pytest.skip("takes root, to give a directory away")
+    (shared / ".editions").mkdir()
+    os.chown(shared / ".editions", NOBODY, NOBODY)
+    with pytest.raises(ConfigurationError, match="it belongs to another user"):
+        publish(shared)
+    assert not list((shared / ".editions").iterdir())
+
+
+def test_nor_in_one_that_everybody_can_write_to(shared: Path) -> None:
+    (shared / ".editions").mkdir()
+    (shared / ".editions").chmod(0o777)
+    with pytest.raises(ConfigurationError, match="everybody can write to it"):
+        publish(shared)
+
+
+def test_editions_go_where_they_were_begun(shared: Path, victim: Path) -> None:
+    with new_edition(shared, DAY) as edition:
+        (shared / ".editions").rename(shared / "moved")
+        (shared / ".editions").symlink_to(victim.parent)
+        with edition.create("index.html") as stream:
+            stream.write(b"names of patrons")
+    assert [path.name for path in victim.parent.iterdir()] == ["precious"]
+
+
+@PLANTS
+def test_the_history(shared: Path, victim: Path, plant: Plant) -> None:
+    plant(shared / "history.sqlite3", victim)
+    with pytest.raises(HistoryError, match="can't be opened"):
+        HistoryFile(shared / "history.sqlite3", 1.0)
+    assert unharmed(victim)
+
+
+@PLANTS
+def test_the_journal(shared: Path, victim: Path, plant: Plant) -> None:
+    plant(shared / "journal.sqlite3", victim)
+    with pytest.raises(StateError, match="can't be used"):
+        opened(shared, "journal", "journal", "CREATE TABLE entries (id);", ["entries"], version=1)
+    assert unharmed(victim)
+
+
+@pytest.mark.parametrize("plant", [pipe])
+def test_the_status(shared: Path, victim: Path, plant: Plant) -> None:
+    plant(shared / run_status.FILE_NAME, victim)
+    with pytest.raises(ConfigurationError, match="cannot read"):
+        run_status.read(shared)
