@@ -15,12 +15,12 @@ from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import (
     Group,
     GroupReader,
+    GroupSearch,
     Member,
     MembershipReader,
     Patron,
     PatronAccount,
     PatronRow,
-    RangeSearch,
     read_accounts,
 )
 from evergreen_groups.progress import Progress, silent
@@ -66,7 +66,7 @@ class AccidentalGroupSearch:
             homes=homes,
             visible_orgs=() if self._access.everywhere else self._access.visible_orgs,
         )
-        return list(RangeSearch(self._gateway, query, self._progress).pushed_down(self._examine))
+        return GroupSearch(self._gateway, query, self._progress).run(self._examine)
 
     def _examine(self, rows: Sequence[PatronRow]) -> list[GroupFinding]:
         """Say of whole groups why each looks accidental, and leave out those that don't after all."""

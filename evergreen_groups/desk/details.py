@@ -81,7 +81,7 @@ class DetailsReader:
         if not group.member_count:
             raise not_visible("nobody is in group {group}", code="group-empty", values={"group": number})
         limits = Limits.read(self._gateway, self._policy, self._reader.org_units)
-        group = decided(self._gateway, limits, group)
+        group = decided(self._gateway, limits, group, found.own_fines)
         circulations: dict[int, CirculationCounts | None] = {}
         for patron, counts in CirculationCounter(self._gateway).count([member.id for member in group.members]):
             circulations[patron] = counts

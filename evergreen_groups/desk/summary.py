@@ -23,7 +23,6 @@ from evergreen_groups.groups import (
 )
 from evergreen_groups.ils import read_fines_of_oneself, read_own_fines
 from evergreen_groups.limits import ReferenceData, decide_all
-from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Decision
 
 _DECIDING = ("id", "profile", "home_ou")
@@ -116,16 +115,18 @@ class SummaryReader:
 
     def _decided(self, patron: Record) -> BlockDecision:
         limit = self._reference.limits(self._gateway).limit_for(patron.profile, patron.home_ou)
-        own_fines = {patron.id: self._own_fines(patron.id)}
+        owed = self._own_fines(patron.id)
+        own_fines = {} if owed is None else {patron.id: owed}
         decision = decide_all(self._gateway, {patron.id: limit}, own_fines)[patron.id]
         return BlockDecision(decision.over_limit, decision.own_balance, decision.limit, patron=patron.id)
 
-    def _own_fines(self, id: int) -> Decimal:
+    def _own_fines(self, id: int) -> Decimal | None:
+        """What somebody owes, None without an open transaction."""
         owed = read_own_fines(self._gateway, [id]).get(id)
         # Whoever has no VIEW_USER doesn't see the own balance in pcrud (pcrud-056), but gets it here (patrons-070).
         if owed is None and self._reference.user(self._gateway) == id:
             owed = read_fines_of_oneself(self._gateway, id)
-        return NOTHING if owed is None else owed
+        return owed
 
     def _summary(self, found: VisiblePatrons) -> Group:
         balances, hidden = self._balances(found)

@@ -85,7 +85,7 @@ def _offered(asked: Gateway, method: Method) -> bool:
 
 
 def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The ILS's database adds up groups' fines itself; otherwise all debtors are read."""
+    """The ILS's database adds up groups' fines itself, as the report and the audit need it to."""
     asked = subject.gateway
     everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
     fines = HighFines(
@@ -106,9 +106,9 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         asked.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
-        yield line.warning(
-            "the server refuses it, so the report reads all debtors page by page",
-            "nothing, where that is quick enough; a newer release takes it",
+        yield line.failed(
+            "the server refuses it, and there is no report without it",
+            "look into the log of open-ils.pcrud, and which release it is: 3.11 and newer take it",
             code="query-refused",
         )
     except (TimedOutError, UnexpectedAnswerError):

@@ -12,7 +12,6 @@ from evergreen_groups.ils import OrgUnits, held_at
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
 
-_MOST_PROFILES = 10_000
 _MOST_NAMED = 8
 _GRANT = "grant {permission} with depth 0, and {root} as a working location"
 
@@ -118,7 +117,7 @@ def _some(names: Sequence[str]) -> str:
 def _application_permissions(subject: Subject) -> dict[str, list[str]]:
     """The permissions for changing patrons, each with the profiles that it is for (``pgt.application_perm``)."""
     fields = ("id", "name", "application_perm")
-    rows = subject.gateway.pcrud.search_columns("pgt", fields, {"id": {"<>": None}}, limit=_MOST_PROFILES)
+    rows = subject.gateway.pcrud.all_columns("pgt", fields)
     found: dict[str, list[str]] = {}
     for _id, name, permission in rows:
         if permission:

@@ -163,7 +163,7 @@ class Gateway:
     def _view(self) -> Gateway:
         view = copy.copy(self)
         view._origin = self
-        view.pcrud = Pcrud(view)
+        view.pcrud = Pcrud(view, self.pcrud)
         return view
 
     def login(self) -> None:

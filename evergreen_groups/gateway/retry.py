@@ -14,6 +14,7 @@ from typing import TypeVar
 from evergreen_groups.errors import (
     CutOffError,
     HTTPStatusError,
+    ServerError,
     ServiceNotFoundError,
     TimedOutError,
     TransportError,
@@ -63,7 +64,7 @@ class RetryPolicy:
         while True:
             try:
                 return attempt()
-            except TransportError as error:
+            except (TransportError, ServerError) as error:
                 delay = next(delays, None)
                 if delay is None or not may_pass(error):
                     raise
@@ -73,8 +74,12 @@ class RetryPolicy:
                 on_retry()
 
 
-def may_pass(error: TransportError) -> bool:
+def may_pass(error: TransportError | ServerError) -> bool:
     """Say whether the same request may well succeed a little later."""
+    # A method that dies may do so because of a database or another service that is away for a moment. Nobody can tell
+    # that from a query that it will never take, which costs a few seconds more then.
+    if isinstance(error, ServerError):
+        return True
     # A refusal (4xx) stays one; 5xx is what a proxy says while the server behind it restarts.
     if isinstance(error, HTTPStatusError):
         return error.status >= 500

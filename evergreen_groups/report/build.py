@@ -69,7 +69,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
     reader = GroupReader(gateway, org_units, access, _limits(gateway, criteria, policy, org_units))
-    groups, pushed_down = GroupSearch(gateway, high_fines, progress).run(reader.complete)
+    groups = GroupSearch(gateway, high_fines, progress).run(reader.complete)
     listed, left_out = _choose(groups, criteria)
     return Report(
         generated_at=generated_at,
@@ -77,7 +77,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         criteria=criteria,
         groups=tuple(listed),
         totals=Totals.of(listed),
-        notes=tuple(_notes(access, listed, pushed_down)),
+        notes=tuple(_notes(access, listed)),
         left_out_count=len(left_out),
         left_out=tuple(left_out),
         org_units=tuple(org_units),
@@ -119,7 +119,7 @@ def _choose(groups: Sequence[Group], criteria: Criteria) -> tuple[list[Group], l
     return sorted(meeting[:count], key=_SORT_KEYS[criteria.sort]), meeting[count:]
 
 
-def _notes(access: Access, listed: Sequence[Group], pushed_down: bool) -> list[str]:
+def _notes(access: Access, listed: Sequence[Group]) -> list[str]:
     notes = []
     incomplete = sum(not group.complete for group in listed)
     if incomplete:
@@ -131,8 +131,4 @@ def _notes(access: Access, listed: Sequence[Group], pushed_down: bool) -> list[s
         notes.append(
             f"Groups with no visible member are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
         )
-    if not pushed_down:
-        notes.append("The ILS refused the combined query, so all debtors were read page by page.")
-        if not access.everywhere:
-            notes.append("Groups whose fines are owed mostly by hidden members may be missing.")
     return notes

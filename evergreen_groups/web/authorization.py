@@ -7,13 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import account_of_session, library_of
+from evergreen_groups.ils import account_of_session, library_of, missing_at
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.overload import RateLimit, RetryTimes
 from evergreen_groups.web.problems import ProblemError
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -107,10 +110,7 @@ def _ask(gateway: Gateway) -> Caller:
 
 
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
-    method = "open-ils.actor.user.perm.check"
     try:
-        denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).listing()
+        return missing_at(gateway, user, org_unit, permissions)
     except PermissionDeniedError:
         return frozenset(permissions)
-    # perm.check lists what is missing (auth-057, auth-059).
-    return frozenset(str(permission) for permission in denied)

@@ -149,6 +149,9 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "the card given for Haddad, Noor is not active" in map(describe_warning, old_card.warnings)
     deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
     assert "the account of Kowalczyk, Jadwiga is deleted" in map(describe_warning, deleted.warnings)
+    # They don't count as a member, neither before nor after.
+    assert all(group.members_before == group.after for group in deleted.groups)
+    assert all(group.total_before == group.total_after for group in deleted.groups)
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     barred = record.replace(barred=True, passwd=None).to_wire(changed=True)

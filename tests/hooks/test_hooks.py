@@ -248,7 +248,12 @@ def test_hidden_members_who_join_between_two_calls_are_in_the_total(sandbox: San
     assert (group.combined_fines, group.member_count, group.hidden_fines) == (Decimal("37.10"), 8, Decimal("9.00"))
 
 
-@pytest.mark.parametrize("answer", [{"no": "list"}, [{"usr": 1001}], [{"usr": 1001, "balance_owed": "lots"}], "x"])
+UNREAL = [[{"usr": 1001, "balance_owed": amount}] for amount in ("NaN", "sNaN", "Infinity", "-Infinity")]
+
+
+@pytest.mark.parametrize(
+    "answer", [{"no": "list"}, [{"usr": 1001}], [{"usr": 1001, "balance_owed": "lots"}], "x", *UNREAL]
+)
 def test_balances_that_make_no_sense_are_an_error(sandbox: Sandbox, proxy: FaultProxy, answer: object) -> None:
     join(sandbox, 1012, 1001)
     proxy.answer = lambda call: answer if call.method == BALANCES else None

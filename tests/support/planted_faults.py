@@ -204,8 +204,8 @@ def an_old_server_without_a_method(house: Installation, proxy: FaultProxy, sandb
     proxy.refuse = lambda call: NO_METHOD if call.method.endswith("perm.check.multi_org") else None
 
 
-@planted("pushdown", WARNING, "reads all debtors page by page", "newer release")
-def an_old_server_without_pushdown(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+@planted("pushdown", FAILED, "there is no report without it", "3.11 and newer")
+def a_server_without_pushdown(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     def refuse(call: Call) -> tuple[int, str] | None:
         combined = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in json.dumps(call.parameters)
         return (500, "osrfMethodException : Severe query error") if combined else None
