@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Call
 
 
+_MOST_VALUES = 2_000_000
 _NO_SESSION_NUMBER = 1001
 # On Redis the bus says so itself (errors-001); on XMPP the message comes back undelivered (3.12/releases-060).
 _NO_SERVICE = re.compile(r"osrfServiceException *:|Internal Server Error *: *Transport Error")
@@ -91,6 +92,7 @@ class Answer:
         return payload
 
     def _envelope(self) -> dict[str, Any]:
+        self._refuse_what_would_fill_the_memory()
         try:
             text = self._body.decode("utf-8")
             envelope = wire.loads(text)
@@ -122,6 +124,17 @@ class Answer:
         if not isinstance(envelope, dict):
             self._fail_as_no_gateway()
         return envelope
+
+    def _refuse_what_would_fill_the_memory(self) -> None:
+        """Each value of a few bytes takes a hundred once it is read, so a small answer of many isn't small."""
+        if len(self._body) > _MOST_VALUES and sum(map(self._body.count, b",[{")) > _MOST_VALUES:
+            self._fail(
+                UnexpectedAnswerError,
+                "the answer has over {most:,} values",
+                advice="ask for less at once",
+                code="answer-of-too-many-values",
+                values={"most": _MOST_VALUES},
+            )
 
     def _fail_as_no_gateway(self) -> NoReturn:
         self._fail(

@@ -17,6 +17,7 @@ from evergreen_groups.errors import (
     ConfigurationError,
     UnexpectedAnswerError,
 )
+from evergreen_groups.gateway import body
 from evergreen_groups.gateway.connection import Adapter, Exchange, StaleConnectionError, current_exchange
 from evergreen_groups.gateway.failures import causes_of, explained, refusal, root_of
 
@@ -33,11 +34,10 @@ log = logging.getLogger("evergreen_groups.gateway")
 
 # The largest answer that is meant to come is the IDL, 1.1 MB. What is fifty times that isn't ours, and mustn't fill
 # the memory.
-ANSWER_LIMIT = 64 * 1024 * 1024
+ANSWER_LIMIT = 16 * 1024 * 1024
 """An answer with a larger body, in bytes, is refused while it is still being read."""
 
 _CA_BUNDLE = "gateway.ca_bundle"
-_PORTION = 256 * 1024
 _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 
@@ -108,46 +108,50 @@ class Transport:
         self._pool.close()
 
     def post(
-        self, call: Call, body: bytes, seconds: float, *, fresh: bool = False, until: float | None = None
+        self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
     ) -> Reply:
         """Post a form and return the answer, which must have come whole ``seconds`` after the request was sent.
 
-        ``fresh`` uses a new connection, for this request alone; ``until`` is a time of the monotonic clock by which
+        ``fresh`` uses a new connection, for this request alone; ``deadline`` is a time of the monotonic clock by which
         everything must be over, waiting for a connection included. Raises a TransportError, or
         UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
         """
         request = self._form.copy()
-        request.prepare_body(body, None)
+        request.prepare_body(form, None)
         if not fresh:
-            return self._send(call, request, seconds, until)
+            return self._send(call, request, seconds, deadline)
         # A write has a connection of its own: had a pooled one been closed under it, nobody could say whether it was
         # done.
         request.headers["Connection"] = "close"
         with self._new_session(1) as session:
-            return self._exchange(session, call, request, seconds, until, last=True)
+            return self._exchange(session, call, request, seconds, deadline, last=True)
 
     def get(
-        self, call: Call, url: str, seconds: float, headers: Mapping[str, str], until: float | None = None
+        self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
     ) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
-        return self._send(call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds, until)
+        return self._send(
+            call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
+        )
 
     def _new_session(self, size: int) -> requests.Session:
         session = requests.Session()
+        session.auth = _nothing_added
+        session.headers["Accept-Encoding"] = body.ACCEPTED
         adapter = Adapter(size)
         session.mount("https://", adapter)
         session.mount("http://", adapter)
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
-    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, until: float | None) -> Reply:
+    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, deadline: float | None) -> Reply:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:
-                return self._exchange(self._pool, call, request, seconds, until)
+                return self._exchange(self._pool, call, request, seconds, deadline)
             except StaleConnectionError:
                 self._statistics.retry()
-        return self._exchange(self._pool, call, request, seconds, until, last=True)
+        return self._exchange(self._pool, call, request, seconds, deadline, last=True)
 
     def _exchange(
         self,
@@ -155,11 +159,11 @@ class Transport:
         call: Call,
         request: requests.PreparedRequest,
         seconds: float,
-        until: float | None,
+        deadline: float | None,
         *,
         last: bool = False,
     ) -> Reply:
-        exchange = Exchange(seconds, self._stop, until)
+        exchange = Exchange(seconds, self._stop, deadline)
         seconds = exchange.left(seconds)
         adapter = session.get_adapter(self._address.base)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()
@@ -175,7 +179,7 @@ class Transport:
                 proxies=self._environment["proxies"],
             )
             with closing(response):
-                body = self._read(response, call)
+                content = self._read(response, call)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             log.debug("%s %s failed after %.3f s", call.service, call, time.monotonic() - began)
             stale = next((cause for cause in causes_of(error) if isinstance(cause, StaleConnectionError)), None)
@@ -197,29 +201,31 @@ class Transport:
             call,
             response.status_code,
             time.monotonic() - began,
-            len(body),
+            len(content),
         )
-        return self._checked(response, call, body)
+        return self._checked(response, call, content)
 
     def _read(self, response: requests.Response, call: Call) -> bytes:
-        body = bytearray()
         try:
-            while portion := response.raw.read(_PORTION, decode_content=True):
-                body += portion
-                if len(body) > ANSWER_LIMIT:
-                    raise UnexpectedAnswerError(
-                        "the answer is over {megabytes} MB",
-                        advice="ask for less at once",
-                        code="answer-too-large",
-                        values={"megabytes": ANSWER_LIMIT // 1024**2},
-                        **call.names,
-                    )
+            return body.read(response.raw, ANSWER_LIMIT)
+        except body.TooLargeError:
+            raise UnexpectedAnswerError(
+                "the answer is over {megabytes} MB",
+                advice="ask for less at once",
+                code="answer-too-large",
+                values={"megabytes": ANSWER_LIMIT // 1024**2},
+                **call.names,
+            ) from None
         finally:
             self._statistics.answer(response.raw.tell())
-        return bytes(body)
 
-    def _checked(self, response: requests.Response, call: Call, body: bytes) -> Reply:
+    def _checked(self, response: requests.Response, call: Call, content: bytes) -> Reply:
         status = response.status_code
         if 200 <= status < 300 or (status == 304 and not _CONDITIONS.isdisjoint(response.request.headers)):
-            return Reply(status, response.headers, body)
-        raise refusal(response, call, self._redactor.raw(body), self._address.base)
+            return Reply(status, response.headers, content)
+        raise refusal(response, call, self._redactor.raw(content), self._address.base)
+
+
+def _nothing_added(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """In place of the name and password that requests takes from ``~/.netrc``, which aren't for this program."""
+    return request

@@ -1,4 +1,4 @@
-"""Tells a monitoring service that a run has ended, as healthchecks.io and its like want it: by calling an address."""
+"""Reports the end of a run to a monitoring service, as healthchecks.io and its like want it: by calling an address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def call(url: str, *, well: bool) -> None:
     try:
         with (
             Deadline(_SECONDS),
-            requests.get(url if well else f"{url}/fail", timeout=_SECONDS, stream=True) as response,
+            requests.get(
+                url if well else f"{url}/fail", timeout=_SECONDS, stream=True, auth=lambda request: request
+            ) as response,  # with auth, nothing is taken from ~/.netrc
         ):
             status = response.status_code
     except (requests.RequestException, DeadlineError) as error:

@@ -1,4 +1,4 @@
-"""What keeps requests from waiting in vain, or from asking the ILS too much: they are refused, and told when to return.
+"""What keeps requests from waiting in vain, or asking the ILS too much: they are refused, with a time to come back.
 
 :class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already, and :class:`RateLimit`
 whoever asks too often.
@@ -182,6 +182,30 @@ class RateLimit:
             raise ProblemError(
                 429, "{refusal}", code="too-many-requests", values={"refusal": self._refusal}, retry_after=seconds
             )
+
+
+class RetryTimes:
+    """When each key that was refused for now may be tried again. Safe to share between threads."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._from: OrderedDict[str, float] = OrderedDict()
+
+    def is_due(self, key: str, seconds: float) -> bool:
+        """Whether the key's time has come; one that is new is to wait ``seconds``."""
+        with self._lock:
+            now = self._clock()
+            due = self._from.setdefault(key, now + seconds)
+            if len(self._from) > MOST_KEYS:
+                self._from.popitem(last=False)
+            return now >= due
+
+    def give_up(self, key: str) -> None:
+        """Put the key off for good: waiting has shown that there is nothing to wait for."""
+        with self._lock:
+            if key in self._from:
+                self._from[key] = float("inf")
 
 
 class Slots:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Command, one_line
+from support.fault_proxy import fault_proxy
 from support.gateway_server import Server, http, raw
 
 from evergreen_groups import exit_status
@@ -127,6 +128,19 @@ def test_a_redirect_to_nowhere(tmp_path: Path) -> None:
     assert done.returncode == exit_status.UNREACHABLE
     assert one_line(done.stderr)
     assert "it points to an address that can't be read" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("-v",), ("--log-format", "json")])
+def test_what_a_server_says_is_obeyed_by_no_terminal(tmp_path: Path, words: tuple[str, ...]) -> None:
+    said = "\x1b]0;title\x07\x1b[2Jred\u202e\u2066\x9b31m\x00 end\nevergreen-groups: all is well"
+    refusal = {"ilsevent": "1", "textcode": f"BAD{said}", "desc": said}
+    with Sandbox() as sandbox, fault_proxy(sandbox.url) as proxy:
+        proxy.answer = lambda call: refusal if call.method == "open-ils.auth.login" else None
+        done = Command(tmp_path, proxy.url)(*words, "check", "20000000001007")
+    assert done.returncode == exit_status.LOGIN
+    assert "title" in done.stderr
+    assert "end evergreen-groups: all is well" in done.stderr
+    assert all(letter.isprintable() or letter == "\n" for letter in done.stderr)
 
 
 class TestStandardStreams:

@@ -3,6 +3,8 @@
 import gzip
 import threading
 import time
+import tracemalloc
+import zlib
 from contextlib import contextmanager
 
 import pytest
@@ -80,7 +82,6 @@ LASTING = {
     "says 404": http_error(404),
     "says 403": http_error(403),
     "says 404 in the body": says(404),
-    "says 500 in the body": says(500),
     "redirects": raw(http("", status=301, headers={"Location": "/elsewhere"})),
     "answers twice": results(1, 2),
     "answers nothing where one result was due": results(),
@@ -109,6 +110,22 @@ class TestFailuresThatMayPass:
                 call(gateway, write=True)
             assert len(server.requests) == 1
         assert caught.value.sent
+
+
+class TestAMethodThatDies:
+    """It may have died of something that passes, and says so in the body of an HTTP 200."""
+
+    def test_a_read_is_tried_again(self):
+        with Server([says(500), says(503), results("good")]) as server, connect(server, **SHORT) as gateway:
+            assert call(gateway) == "good"
+            assert len(server.requests) == 3
+
+    @pytest.mark.parametrize(("write", "tries"), [(False, QUICK.tries), (True, 1)])
+    def test_then_it_is_an_error_that_says_what_the_server_said(self, write, tries):
+        with Server(otherwise=says(500)) as server, connect(server, **SHORT) as gateway:
+            with pytest.raises(ServerError, match="status 500, osrfMethodException"):
+                call(gateway, write=write)
+            assert len(server.requests) == tries
 
 
 @pytest.mark.parametrize("write", [False, True])
@@ -370,10 +387,62 @@ class TestAnswers:
         headers = {"Content-Encoding": "gzip"} if packed else {}
         answer = raw(http(gzip.compress(body, 1) if packed else body, headers=headers))
         with Server([answer], results(1)) as server, connect(server) as gateway:
-            with pytest.raises(UnexpectedAnswerError, match="64 MB"):
+            with pytest.raises(UnexpectedAnswerError, match="16 MB"):
                 call(gateway)
             assert len(server.requests) == 1
             assert call(gateway) == 1
+
+    @pytest.mark.parametrize("packing", ["gzip, gzip", "br", "deflate", "x-unknown"])
+    def test_packed_otherwise_than_asked_for(self, packing):
+        packed = gzip.compress(gzip.compress(envelope(1).encode()))
+        answer = raw(http(packed, headers={"Content-Encoding": packing}))
+        with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(NotJSONError):
+            call(gateway)
+        assert server.requests[0].headers["accept-encoding"] == "gzip"
+
+    def test_a_little_that_unpacks_to_very_much_is_given_up_early(self):
+        pack = zlib.compressobj(9, wbits=31)
+        packed = b"".join([*(pack.compress(bytes(2**20)) for _ in range(300)), pack.flush()])
+        assert len(packed) < 400_000
+        answer = raw(http(packed, headers={"Content-Encoding": "gzip"}))
+        with Server(otherwise=answer) as server, connect(server) as gateway:
+            tracemalloc.start()
+            try:
+                with pytest.raises(UnexpectedAnswerError, match="16 MB"):
+                    call(gateway)
+                assert tracemalloc.get_traced_memory()[1] < 4 * 16 * 2**20
+            finally:
+                tracemalloc.stop()
+
+    def test_several_parts_are_read(self):
+        parts = [gzip.compress(part) for part in (b'{"payload":["', b"x" * 300_000, b'"],"status":200}')]
+        answer = raw(http(b"".join(parts), headers={"Content-Encoding": "gzip"}))
+        with Server(otherwise=answer) as server, connect(server) as gateway:
+            assert call(gateway) == "x" * 300_000
+
+    def test_packing_that_ends_in_the_middle(self):
+        packed = gzip.compress(envelope("x" * 1000).encode())[:-20]
+        answer = raw(http(packed, headers={"Content-Encoding": "gzip"}))
+        with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(NotJSONError):
+            call(gateway)
+
+    def test_very_many_tiny_values_are_refused_before_they_are_read(self):
+        answer = raw(http('{"payload":[[' + "[]," * 2_000_000 + '[]]],"status":200}'))
+        with Server(otherwise=answer) as server, connect(server) as gateway:
+            with pytest.raises(UnexpectedAnswerError, match="over 2,000,000 values"):
+                call(gateway)
+            assert len(server.requests) == 1
+
+    def test_nothing_is_taken_from_netrc(self, tmp_path, monkeypatch):
+        netrc = tmp_path / ".netrc"
+        netrc.write_text("default login somebody password secret\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.setattr("evergreen_groups.gateway.address.Address.loopback", False)
+        with Server(otherwise=results(1)) as server, connect(server, allow_plain_http=True) as gateway:
+            call(gateway)
+            gateway.call("a", "b", write=True)
+        assert [request.headers.get("authorization") for request in server.requests] == [None, None]
 
     def test_a_redirect_says_where_it_points_without_query(self):
         there = {"Location": "https://user:pw@other.example/osrf-gateway-v1?token=abc#x"}

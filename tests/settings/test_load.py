@@ -174,6 +174,24 @@ def test_a_password_file_open_to_everybody_is_refused(tmp_path: Path) -> None:
     assert passwords.password(settings, {}) == "secret-word"
 
 
+def test_what_is_checked_is_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody puts a private file in the place of an open one after it has been opened."""
+    file, private = tmp_path / "password", tmp_path / "private"
+    for path, mode in ((file, 0o644), (private, 0o600)):
+        path.write_text("secret")
+        path.chmod(mode)
+    opened = Path.open
+
+    def exchanged(path: Path, *arguments: object, **more: object) -> object:
+        stream = opened(path, *arguments, **more)  # type: ignore[call-overload]  # handed on as it comes
+        private.replace(file)
+        return stream
+
+    monkeypatch.setattr(Path, "open", exchanged)
+    with pytest.raises(ConfigurationError, match="is open to everybody"):
+        passwords.password(GatewaySettings(password_file=file), {})
+
+
 def test_where_the_password_comes_from(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("from systemd\n")
     settings = GatewaySettings()

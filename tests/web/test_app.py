@@ -31,6 +31,7 @@ from support.web_caller import (
     session,
     settings_of,
 )
+from werkzeug.test import TestResponse
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
@@ -206,6 +207,37 @@ class TestRateLimit:
         assert (status(known), status(new)) == (200, 429)
         clock.now += 60
         assert (status(known), status(new)) == (200, 200)
+
+    def test_whoever_has_just_logged_in_gets_in_while_others_make_tokens_up(
+        self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy, clock: Clock
+    ) -> None:
+        """From the same address, and without a pause."""
+        caller = client_of(make_app(settings_of(proxy.url, serve=ServeSettings(rate_limit=30))))
+        new = bearer(session(sandbox.url, username="admin"))
+        made_up = iter(range(10**6))
+
+        def ask(headers: dict[str, str]) -> TestResponse:
+            return caller.get(f"{API}/patrons/1001/block", headers={**headers, "X-Forwarded-For": "203.0.113.5"})
+
+        def others() -> list[int]:
+            return [ask(bearer(f"{next(made_up):032}")).status_code for _ in range(20)]
+
+        others()
+        refused = ask(new)
+        assert refused.status_code == 429
+        again = bearer("f" * 32)
+        assert ask(again).status_code == 429
+        clock.now += float(refused.headers["Retry-After"])
+        others()
+        assert ask(new).status_code == 200
+        assert ask(again).status_code == 401, "it has waited as well, and the ILS was asked"
+        before = len(proxy.seen)
+        clock.now += 2
+        others()
+        seen = len(proxy.seen)
+        assert seen - before <= 1, "what the limit gives back in two seconds"
+        assert ask(again).status_code == 429
+        assert len(proxy.seen) == seen
 
     def test_a_session_that_has_ended_is_counted_as_well(
         self, make_app: MakeApp, sandbox: Sandbox, proxy: FaultProxy
