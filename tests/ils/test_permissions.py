@@ -26,7 +26,7 @@ def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> Non
     proxy.answer = lambda call: answer if call.method == ONE else None
     with (
         gateway_of(proxy.url, "north_manager") as gateway,
-        pytest.raises(UnexpectedAnswerError, match="perm.check"),
+        pytest.raises(UnexpectedAnswerError, match=r"perm\.check"),
     ):
         missing_at(gateway, 1, 1, ["VIEW_USER"])
 
