@@ -8,6 +8,7 @@ whatever one waits for longer than ``TIMEOUT`` seconds counts as having hung.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import io
 import json
 import os
