@@ -41,7 +41,7 @@ _PART_SECONDS = 15.0
 _PARTS = 8
 # More than a consortium has of them. Where so many single groups take too long, it is the ILS that is too slow.
 _MOST_GIANTS = 40
-_MOST_TURNS = 3
+_MOST_REREADINGS = 3
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
 
 
@@ -174,13 +174,13 @@ class GroupSearch:
         """
         portions: list[list[PatronRow]] = []
 
-        def kept() -> Iterator[list[PatronRow]]:
+        def remembered() -> Iterator[list[PatronRow]]:
             for portion in _portions(self._ranges()):
                 portions.append(portion)
                 yield portion
 
-        found = list(self._gateway.map(complete, kept()))
-        for _ in range(_MOST_TURNS):
+        found = list(self._gateway.map(complete, remembered()))
+        for _ in range(_MOST_REREADINGS):
             moved = _in_two_groups(portions)
             if not moved:
                 return list(chain.from_iterable(found))
