@@ -40,6 +40,7 @@ RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
 LOGIN = "open-ils.auth.login"
 WRITES = (UPDATE, NEW_GROUP, RECALCULATE)
 VOLATILE_TABLES = ("sequences", "sqlite_stat1", "sqlite_sequence")
+_MEMORY = Path("/dev/shm")
 _LATER = timedelta(hours=2)
 
 Exchange = tuple[Call, HttpAnswer]
@@ -102,7 +103,8 @@ class World:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="evergreen-faults-")))
+        memory = _MEMORY if _MEMORY.is_dir() else None  # thousands of journals needn't survive the machine
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
         self.sandbox = self._stack.enter_context(Sandbox())
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
         self.bank = Bank()

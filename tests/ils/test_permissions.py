@@ -38,7 +38,7 @@ def test_where_they_are_held(proxy: FaultProxy, answer: object) -> None:
     proxy.answer = lambda call: answer if call.method == WORK else None
     with (
         gateway_of(proxy.url, "north_manager") as gateway,
-        pytest.raises(UnexpectedAnswerError, match="has_work_perm_at"),
+        pytest.raises(UnexpectedAnswerError, match="has_work"),
     ):
         granted_at(gateway)
 
