@@ -6,12 +6,14 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
 from evergreen_groups.errors import DataError, HTTPStatusError
@@ -123,14 +125,14 @@ class IdlCache:
     def load(self, url: str) -> CachedIdl | None:
         """Return what is cached for ``url``, or None."""
         try:
-            with self._path(url).open("rb") as file:
+            with _opened(self._path(url)) as file:
                 heading = json.loads(file.readline(_HEADING_LIMIT))
                 document = file.read(IDL_LIMIT + 1)
             whole = (heading["url"], heading["sha256"]) == (url, hashlib.sha256(document).hexdigest())
             conditions = {str(name): str(value) for name, value in heading["conditions"].items()}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             log.debug("ignoring a broken file in the IDL cache (%s)", type(error).__name__)
             return None
         return CachedIdl(document, conditions) if whole else None
@@ -164,3 +166,16 @@ class IdlCache:
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file of the cache, where it is one: a pipe in its place would be waited for, and a link leads who knows where.
+
+    Raises:
+        OSError: it isn't there, or isn't a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    return os.fdopen(descriptor, "rb")

@@ -1,14 +1,18 @@
-"""The service open-ils.pcrud: reading rows of the ILS's classes, as far as the account may see them."""
+"""The service open-ils.pcrud: reading rows of the ILS's classes, as far as the account may see them.
+
+It is one module because all of it is one class, whose methods share how a query is put and an answer read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import REQUEST_LIMIT
 from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows
+from evergreen_groups.gateway.lists import among, anything_goes, by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
@@ -19,7 +23,6 @@ from evergreen_groups.gateway.paging import (
     both,
     encoded_length,
     first_guess,
-    not_asked_for,
     portions,
     stretches,
     value_at,
@@ -37,8 +40,6 @@ Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
 
 _SERVICE = "open-ils.pcrud"
-# A page this much larger than usual is still far from what gets stuck, and what matches several values seldom fills it.
-_AMPLE = 4
 _SMALL_CLASS = 20_000  # rows: org units, profiles, kinds of penalties, thresholds have fewer nearly everywhere
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
@@ -123,7 +124,7 @@ class Pcrud:
         record = self._records(class_id, [value])[0]
         known = self._gateway.idl(class_id)[class_id]
         if known.primary:
-            _among(known.field(known.primary).position, [id], [value])
+            among(known.field(known.primary).position, [id], [value])
         return record
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
@@ -194,7 +195,7 @@ class Pcrud:
         parts = self._stretches(class_id, where, key, (low, high), concurrency, hidden)
         position = self._gateway.idl(class_id)[class_id].field(key).position
         size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
-        rest_of = _nothing if hidden is None else hidden.rest_of
+        rest_of = nothing_left if hidden is None else hidden.rest_of
         for page in walk(fetch, partial(value_at, position), parts, size, concurrency, rest_of):
             yield self._records(class_id, page.rows, nested=bool(flesh))
 
@@ -247,7 +248,7 @@ class Pcrud:
         size = PageSize(first_guess(known, select))
         position = known.field(field).position
         # Rows without the field that they are about can't be held against the question.
-        asked_for = _anything_goes if select is not None and field not in select else partial(_among, position)
+        asked_for = anything_goes if select is not None and field not in select else partial(among, position)
 
         def ask(portion: list[int | str], limit: int) -> Page:
             page = self._rows(class_id, both(where, [{field: portion}]), options(limit=limit))
@@ -262,7 +263,7 @@ class Pcrud:
 
         def fetch(portion: list[int | str]) -> list[Page]:
             return list(
-                _by_keys(ask, portion, size) if field == known.primary else _in_halves(ask, portion, size, read_one)
+                by_keys(ask, portion, size) if field == known.primary else in_halves(ask, portion, size, read_one)
             )
 
         lists: Iterable[list[int | str]] = portions(values, room)
@@ -321,7 +322,7 @@ class Pcrud:
     def _options(self, class_id: str, *, select: Sequence[str] | None = None, **options: Any) -> dict[str, Any]:
         """Return a search's options in pcrud's form; a ``select`` always names the primary key.
 
-        Without it releases before 3.16 answer 500 as soon as there is a row (``3.12/releases-003``).
+        Without it releases before 3.16 answer 500 as soon as there is a row (``3.12/releases-019``).
         """
         if select is not None:
             primary = self._gateway.idl(class_id)[class_id].primary
@@ -346,52 +347,6 @@ class Pcrud:
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)
-
-
-def _by_keys(ask: Callable[[list[int | str], int], Page], portion: list[int | str], size: PageSize) -> Iterator[Page]:
-    """Yield the rows with these primary keys: no more than there are keys, so hidden ones leave none out."""
-    while portion:
-        count = size.rows
-        page = ask(portion[:count], len(portion[:count]))
-        portion = portion[count:]
-        if page.rows:
-            yield page
-
-
-def _in_halves(
-    ask: Callable[[list[int | str], int], Page],
-    portion: list[int | str],
-    size: PageSize,
-    read_one: Callable[[int | str], Iterator[Page]],
-) -> Iterator[Page]:
-    """Yield the rows with these values, the list cut in halves until the answer to each is whole."""
-    limit = max(_AMPLE * size.rows, len(portion) + 1)
-    page = ask(portion, limit)
-    if len(page.rows) < limit:
-        if page.rows:
-            yield page
-    elif len(portion) > 1:
-        middle = len(portion) // 2
-        yield from _in_halves(ask, portion[:middle], size, read_one)
-        yield from _in_halves(ask, portion[middle:], size, read_one)
-    else:
-        yield from read_one(portion[0])
-
-
-def _among(position: int, portion: Sequence[int | str], rows: Sequence[Any]) -> None:
-    """Raise DataError where rows came whose value wasn't asked for."""
-    asked = set(map(str, portion))
-    if not all(str(value_at(position, row)) in asked for row in rows):
-        raise not_asked_for()
-
-
-def _anything_goes(_portion: Sequence[int | str], _rows: Sequence[Any]) -> None:
-    """There is nothing to hold the rows against."""
-
-
-def _nothing(_stretch: Stretch) -> list[Stretch]:
-    """A short page was the last."""
-    return []
 
 
 def _options(class_id: str, *, order_by: Any, **options: Any) -> dict[str, Any]:

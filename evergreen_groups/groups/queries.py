@@ -109,7 +109,7 @@ class HighFines:
 
 
 def candidates(within: GroupRange, homes: Collection[int], visible_orgs: Collection[int]) -> Query:
-    """The condition on patrons: members of the groups in a range with a member at home at ``homes`` (none: all)."""
+    """The condition on patrons: members of the groups in a range with a member of ``homes`` (none: all)."""
     conditions = within.conditions()
     if homes:
         at_home = {"deleted": "f", "-and": [*within.conditions(), {"home_ou": sorted(homes)}]}

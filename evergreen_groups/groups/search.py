@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerEr
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.patrons import PATRON_FIELDS, PatronRow
 from evergreen_groups.groups.queries import GroupRange, Query
+from evergreen_groups.groups.ranges import GroupRanges
 from evergreen_groups.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -24,99 +24,16 @@ Complete = Callable[[Sequence[PatronRow]], list[Whole]]
 
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
-# Less than a page, so that a range that turns out denser than those before still comes in one answer.
-_WANTED = 3_000
 _PORTION = 2_000
-# As many as are under way at once, for nobody knows beforehand how dense the numbers are.
-_FIRST_WIDTHS = (3_000, 3_000, 10_000)
-# An account of one library waits 2 ms for each row that it may not see (10.5 s for everything in one call): ranges get
-# narrower long before the gateway's 60 s.
-_SLOW_SECONDS = 8.0
-_MOST_GROWTH = 8.0
 # Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,
 # 8,000 of them 157 s. So a range has less than the gateway's 60 s, and its parts half of that, until the group stands
 # alone and is read without sums. In eighths that takes a handful of time-outs, in halves it would be a dozen.
 _RANGE_SECONDS = 30.0
 _PART_SECONDS = 15.0
-_PARTS = 8
 # More than a consortium has of them. Where so many single groups take too long, it is the ILS that is too slow.
 _MOST_GIANTS = 40
-_MOST_TURNS = 3
+_MOST_REREADINGS = 3
 _BY_GROUP = [{"class": "au", "field": "usrgroup"}, {"class": "au", "field": "id"}]
-
-
-class _Ranges:
-    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: about ``_WANTED`` members each.
-
-    From the highest number down, where the groups are dense: numbers are given in sequence, and the first few belong
-    to accounts that came with the system. The ends are open, so that groups made meanwhile belong to a range as well.
-
-    ``searched`` says how many of the numbers up to ``highest`` are done with.
-    """
-
-    def __init__(self, highest: int) -> None:
-        self.highest = highest
-        self.searched = 0
-        self._next: int | None = None
-        self._widest = max(_FIRST_WIDTHS)
-        self._width = self._widest
-        self._seen_width = self._seen_members = 0.0
-        self._memory = 1.0
-        self._lock = threading.Lock()
-
-    def first(self) -> list[GroupRange]:
-        """The ranges to begin with; how wide the others should be is known only after them."""
-        return list(chain.from_iterable(self._cut(width) for width in _FIRST_WIDTHS))
-
-    def others(self) -> Iterator[GroupRange]:
-        """The other ranges, each as wide as seems good when it is taken."""
-        self._memory = 0.5  # from now on, what was seen counts for less the longer ago it was
-        while not self._ended:
-            yield from self._cut(self._width)
-
-    @property
-    def _ended(self) -> bool:
-        return self._next is not None and self._next < 0
-
-    def _cut(self, width: int) -> Iterator[GroupRange]:
-        """Cut off one range below those cut so far, or all that is left where that is little."""
-        if self._ended:
-            return
-        high = self._next
-        low = (self.highest if high is None else high) - width
-        if low <= width // 2:
-            self._next = -1
-            yield GroupRange(None, high)
-        else:
-            self._next = low
-            yield GroupRange(low, high)
-
-    def parts(self, within: GroupRange) -> list[GroupRange]:
-        """Cut a range into ``_PARTS`` or fewer, from the lowest up; none where it is a single group."""
-        low = min(0, self.highest) - 1 if within.low is None else within.low
-        high = self.highest if within.high is None else within.high
-        count = min(_PARTS, high - low)
-        if count < 2:
-            return []
-        edges = [low + (high - low) * part // count for part in range(1, count)]
-        lows, highs = [within.low, *edges], [*edges, within.high]
-        return [GroupRange(*edge) for edge in zip(lows, highs, strict=True)]
-
-    def learn(self, within: GroupRange, members: int, seconds: float) -> None:
-        """Take in how many members a range had and how long finding them took."""
-        width = (self.highest if within.high is None else within.high) - (within.low or 0)
-        with self._lock:
-            self.searched += width
-            if within.low is None:
-                return
-            self._widest = max(self._widest, width)
-            self._seen_width = self._seen_width * self._memory + width
-            self._seen_members = self._seen_members * self._memory + members
-            # From all that was seen, not from the last range alone: one range of newcomers says little about the next.
-            wanted = _WANTED * self._seen_width / max(self._seen_members, 1)
-            if seconds > _SLOW_SECONDS:
-                wanted = min(wanted, width * _SLOW_SECONDS / seconds)
-            self._width = max(1, int(min(wanted, _MOST_GROWTH * self._widest)))
 
 
 def _portions(batches: Iterable[list[PatronRow]]) -> Iterator[list[PatronRow]]:
@@ -174,13 +91,13 @@ class GroupSearch:
         """
         portions: list[list[PatronRow]] = []
 
-        def kept() -> Iterator[list[PatronRow]]:
+        def remembered() -> Iterator[list[PatronRow]]:
             for portion in _portions(self._ranges()):
                 portions.append(portion)
                 yield portion
 
-        found = list(self._gateway.map(complete, kept()))
-        for _ in range(_MOST_TURNS):
+        found = list(self._gateway.map(complete, remembered()))
+        for _ in range(_MOST_REREADINGS):
             moved = _in_two_groups(portions)
             if not moved:
                 return list(chain.from_iterable(found))
@@ -215,7 +132,7 @@ class GroupSearch:
 
     def _ranges(self) -> Iterator[list[PatronRow]]:
         """The members found in one range after the other, the next ones being under way."""
-        ranges = _Ranges(self.highest_group())
+        ranges = GroupRanges(self.highest_group())
 
         def read(within: GroupRange) -> list[PatronRow]:
             started = time.monotonic()
@@ -236,7 +153,7 @@ class GroupSearch:
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 
-    def _range(self, within: GroupRange, ranges: _Ranges) -> list[PatronRow]:
+    def _range(self, within: GroupRange, ranges: GroupRanges) -> list[PatronRow]:
         """All members of one range, in as many pages as it takes, each begun after the last whole group."""
         found: list[PatronRow] = []
         rest = [(within, _RANGE_SECONDS)]

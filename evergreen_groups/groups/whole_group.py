@@ -1,9 +1,9 @@
 """A group's visible members, in one query, together with whether that is everybody.
 
 Rows that the account may not see are missing without a word (``pcrud-034``), but subqueries see everybody
-(``pcrud-141``). So the query asks for one row more, a witness: some patron of another group at the library where all
-members are at home. With the witness among the rows nobody is hidden; without it, somebody may be. Where the members
-are at home at several libraries, that says nothing, unless the account may see patrons at the root.
+(``pcrud-141``). So the query asks for one row more, a witness: some patron of another group with the home library of
+all members. With the witness among the rows nobody is hidden; without it, somebody may be. Where the members
+have several home libraries, that says nothing, unless the account may see patrons at the root.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def _search(
 def _witness(inside: dict[str, Any], outside: dict[str, Any], granted: Collection[int]) -> dict[str, Any]:
     """The query for one patron of another group who is seen if, and only if, every member is.
 
-    That is one at home where all members are: whoever sees one patron of a library sees them all. Where the account
-    may see patrons at the root, it is anybody.
+    That is one with the home library of all members: whoever sees one patron of a library sees them all. Where the
+    account may see patrons at the root, it is anybody.
     """
     roots = {
         "select": {"aou": [{"column": "id", "transform": "actor.org_unit_descendants", "result_field": "id"}]},

@@ -2,12 +2,13 @@
 
 ``python tests/bench/command_lines.py [--lines 1500] [--damaged 1000] [--seed 1]`` prints a table, and what was given
 where something went wrong. It ends with 1 where anything did. All runs are made in this process, against one sandbox;
-whatever one waits for longer than ``PATIENCE`` seconds counts as having hung.
+whatever one waits for longer than ``TIMEOUT`` seconds counts as having hung.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import io
 import json
 import os
@@ -24,6 +25,8 @@ from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NoReturn
 
+import click
+
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does (pythonpath)
 
 from support.gateways import PASSWORD
@@ -32,7 +35,7 @@ from evergreen_groups.cli import application
 from evergreen_groups.cli.application import COMMANDS
 from evergreen_groups.sandbox import Sandbox
 
-PATIENCE = 30
+TIMEOUT = 30
 NEVER_ENDING = {"serve", "sandbox"}
 WORDS = [
     "", " ", "-", "--", "0", "1", "-1", "7", "1.5", "1e999", "1e999999999", "NaN", "Infinity", "-0", "0x10", "१२३",
@@ -80,7 +83,8 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace")
     stdin, sys.stdin = sys.stdin, io.StringIO("")
-    signal.alarm(PATIENCE)
+    signal.alarm(TIMEOUT)
+    faulthandler.dump_traceback_later(TIMEOUT + 4, file=sys.__stderr__)
     try:
         with redirect_stdout(shown), redirect_stderr(said):
             status = application.run(["-v", *words])
@@ -92,12 +96,32 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
         return "traceback", traceback.format_exc(limit=-3)
     finally:
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
         sys.stdin = stdin
     said.seek(0)
     text = said.read()
     if "something unforeseen" in text or "Traceback" in text:
         return "unforeseen", text[-1500:]
     return ("error" if status else "done"), ""
+
+
+def fitting(command: str, chance: random.Random, odd: Sequence[str]) -> list[str]:
+    """Options and arguments that the command has, with odd values for some, and some that fit."""
+    found = application.cli.get_command(click.Context(application.cli), command)
+    assert found is not None
+    good = {"--to": "20000000001007", "--from": "20000000001052", "--user": "1001", "--org": "BR1", "--format": "json"}
+    words = []
+    for parameter in found.params:
+        fits = chance.random() < 0.7
+        if isinstance(parameter, click.Argument):
+            known = ["20000000001052", "20000000001007", "1"]
+            words += [chance.choice(known if fits else odd) for _ in range(1 if chance.random() < 0.9 else 3)]
+        elif parameter.required or chance.random() < 0.2:
+            flag = parameter.opts[0]
+            words.append(flag)
+            if not getattr(parameter, "is_flag", False):
+                words.append(good.get(flag, "3") if fits else chance.choice(odd))
+    return words if chance.random() < 0.9 else [*words, "--yes"]
 
 
 def odd_line(chance: random.Random, directory: Path) -> tuple[list[str], dict[str, str]]:
@@ -114,7 +138,10 @@ def odd_line(chance: random.Random, directory: Path) -> tuple[list[str], dict[st
     before = [chance.choice(OPTIONS + odd)] if chance.random() < 0.1 else []
     if chance.random() < 0.2:
         before += ["--config", str(chance.choice(documents))]
-    rest = [chance.choice(OPTIONS if chance.random() < 0.5 else odd) for _ in range(chance.randrange(6))]
+    if command in COMMANDS and chance.random() < 0.7:
+        rest = fitting(command, chance, odd)
+    else:
+        rest = [chance.choice(OPTIONS if chance.random() < 0.5 else odd) for _ in range(chance.randrange(6))]
     if command == "batch":
         rest.insert(0, str(chance.choice(documents)))
     variables = [

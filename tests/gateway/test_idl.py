@@ -1,6 +1,7 @@
 """The IDL: read safely, asked for sparingly, kept on disk."""
 
 import json
+import os
 import stat
 
 import pytest
@@ -10,6 +11,7 @@ from support.recorded import idl_bytes
 from evergreen_groups.errors import DataError, TransportError
 from evergreen_groups.gateway import RetryPolicy
 from evergreen_groups.gateway.idl import Idl, Link
+from evergreen_groups.gateway.idl_source import IdlCache
 
 RECORDED = idl_bytes()
 BASE = "http://opensrf.org/spec/IDL/base/v1"
@@ -307,3 +309,15 @@ class TestCache:
         file.mkdir()
         fetch(answers, tmp_path, "au")
         assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.mkdir()])
+def test_what_is_no_file_in_the_cache_is_passed_over(tmp_path, plant):
+    """A pipe would be waited for without end."""
+    cache = IdlCache(tmp_path)
+    url = "https://ils.example/idl"
+    cache.save(url, b"<IDL/>", {"ETag": "1"})
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    plant(file)
+    assert cache.load(url) is None

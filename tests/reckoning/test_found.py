@@ -101,6 +101,7 @@ def agrees(asked: Product, content: Content, *jobs: str) -> None:
 
 # an org unit above the libraries that somebody is at home at
 
+
 def _above_the_libraries(**more: Any) -> Content:
     """One patron at home at a branch and one at the consortium, for an account that sees the system alone."""
     content = consortium(works=(SYSTEM,), depth=1, **more)
@@ -154,6 +155,7 @@ def test_report_audit_and_check_ask_what_pcrud_asks(asked: Product) -> None:
 
 # nothing, and open transactions that add up to nothing
 
+
 @pytest.mark.parametrize("job", ["report", "check", "summary"])
 def test_who_has_no_open_transaction_reaches_no_limit(job: str, asked: Product) -> None:
     content = consortium(limit="0.00", comparison="reaches")
@@ -170,9 +172,7 @@ def test_the_audit_lists_blocks_of_who_has_no_open_transaction(staff: int | None
     agrees(asked, content, "audit")
 
 
-@pytest.mark.parametrize(
-    "owed", [[(BR1, "0.00")], [(BR1, "3.00"), (BR2, "-3.00")]], ids=["zero", "net zero"]
-)
+@pytest.mark.parametrize("owed", [[(BR1, "0.00")], [(BR1, "3.00"), (BR2, "-3.00")]], ids=["zero", "net zero"])
 @pytest.mark.parametrize("limit", ["0.00", "ils"])
 def test_open_transactions_that_add_up_to_nothing_reach_it(
     limit: str, owed: list[tuple[int, str]], asked: Product

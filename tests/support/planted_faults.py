@@ -154,7 +154,7 @@ def a_service_that_is_not_public(house: Installation, proxy: FaultProxy, sandbox
     proxy.refuse = lambda call: NO_SERVICE if call.service == "open-ils.pcrud" else None
 
 
-@planted("permission.VIEW_USER", FAILED, "another shape than Evergreen's", "which release")
+@planted("permission.VIEW_USER", FAILED, "a list of org units for each permission", "server's release")
 def an_answer_of_another_shape(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     proxy.answer = lambda call: {} if call.method.endswith("has_work_perm_at.batch") else None
 

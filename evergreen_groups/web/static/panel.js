@@ -15,7 +15,7 @@
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
   const LONGEST = 300000; // ms; whatever the service says
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
-  const REREAD_AFTER = 800; // ms without a change of the client's figures: it blanks them while it loads
+  const REREAD = 800; // ms without a change of the client's figures: it blanks them while it loads
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
   const TEXTS = {
@@ -39,7 +39,7 @@
     .evergreen-groups a[aria-current] { font-weight: bold; }
     .evergreen-groups button { background: none; border: 0; padding: 0; color: inherit; font: inherit;
       text-decoration: underline; cursor: pointer; }
-    .evergreen-groups-visually-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+    .evergreen-groups-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
       white-space: nowrap; }
     .evergreen-groups-even,
     .evergreen-groups[data-state=ready] ~ .PATRON_HAS_BILLS:not(.evergreen-groups),
@@ -159,7 +159,7 @@
       const digits = (text) => String(text).replace(/\D/g, "");
       if (patron.checked || (patron.answer && digits(patron.answer.own_fines) !== digits(page.owed))) ask(patron);
       patron.checked = true;
-    }, REREAD_AFTER, asked);
+    }, REREAD, asked);
   }
 
   let shown = null; // { rows, key }
@@ -181,7 +181,7 @@
     return parts.map((part) => (part.type === "currency" && sign ? sign : part.value)).join("");
   }
 
-  const visuallyHidden = (text) => element("span", "evergreen-groups-visually-hidden", text);
+  const spoken = (text) => element("span", "evergreen-groups-spoken", text);
 
   function address(page, id, tab) {
     return `${page.root}/staff/circ/patron/${encodeURIComponent(id)}/${tab}`;
@@ -199,7 +199,7 @@
     const who = element("span", "evergreen-groups-who", link);
     if (person.group_lead) who.append(" ", element("span", "evergreen-groups-note", "(group lead)"));
     if (person.blocked) {
-      who.append(" ", element("span", "badge badge-danger", "Over the limit", visuallyHidden(" by own fines")));
+      who.append(" ", element("span", "badge badge-danger", "Over the limit", spoken(" by own fines")));
       if (person.limit) who.lastChild.title = `Own fines over the limit of ${money(person.limit, page)}`;
     }
     return line(who, money(person.own_fines, page));
@@ -279,7 +279,7 @@
     const details = element("div", "", members(page, asked.answer), groupLink(page));
     return [
       row(page, "ready", Number(total) > 0, label, money(total, page), note),
-      row(page, "ready", false, visuallyHidden("Group Members"), null, details),
+      row(page, "ready", false, spoken("Group Members"), null, details),
       ...(page.stock ? [element("div", "evergreen-groups-even")] : []), // keeps the stripes in turn
     ];
   }
