@@ -116,11 +116,12 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What report and service cost, and whether figures are right (-- report, serve, servers, reckoning)."""
+    """What report and service cost, and whether figures are right (-- report, serve, servers, reckoning, faults)."""
     small = {
         "report": ["--patrons", "10000"],
         "serve": ["--clients", "50", "--seconds", "15"],
         "reckoning": ["--populations", "500"],
+        "faults": ["--runs", "1000"],
         "servers": [],
     }
     names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]
