@@ -207,7 +207,7 @@ class GatewayError(EvergreenGroupsError):
 class TransportError(GatewayError):
     """No usable answer came back.
 
-    ``sent`` is True when the request may have reached the server, and so may have been carried out: after a write,
+    ``sent`` is True when the request may have reached the server, and so may have been done: after a write,
     read the state back before doing anything else. Where it is False, nothing was done.
     """
 
@@ -324,7 +324,7 @@ class CollisionError(EventError):
     """XACT_COLLISION: the record was changed by somebody else since it was read."""
 
 
-def not_in_sight(message: str, *, code: str, values: Mapping[str, object] = _NOTHING) -> NotFoundError:
+def not_visible(message: str, *, code: str, values: Mapping[str, object] = _NOTHING) -> NotFoundError:
     """The error for a patron or group that was asked for and isn't there, or is hidden."""
     return NotFoundError(
         message,

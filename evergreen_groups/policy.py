@@ -53,10 +53,10 @@ class Decision:
     def explanation(self) -> str:
         """One sentence for a person to read, with the own balance, the limit and the comparison."""
         if self.limit.amount is None:
-            return "Not blocked: there is no limit."
+            return "Not over the limit: there is no limit."
         verb = "exceed" if self.limit.comparison is Comparison.EXCEEDS else "reach"
-        verdict, words = ("Blocked", verb) if self.over_limit else ("Not blocked", f"do not {verb}")
-        return f"{verdict}: own fines of {self.own_balance:.2f} {words} the limit of {self.limit.amount:.2f}."
+        verdict, verb = ("Over the limit", verb) if self.over_limit else ("Not over the limit", f"do not {verb}")
+        return f"{verdict}: own fines of {self.own_balance:.2f} {verb} the limit of {self.limit.amount:.2f}."
 
 
 def decide(own_balance: Decimal, limit: Limit) -> Decision:
@@ -65,7 +65,7 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
     >>> decide(Decimal("5.00"), Limit()).over_limit
     False
     >>> decide(Decimal("5.01"), Limit()).explanation
-    'Blocked: own fines of 5.01 exceed the limit of 5.00.'
+    'Over the limit: own fines of 5.01 exceed the limit of 5.00.'
     >>> decide(Decimal("5.00"), Limit(comparison=Comparison.REACHES)).over_limit
     True
     """
@@ -77,7 +77,7 @@ def decide(own_balance: Decimal, limit: Limit) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """A limit for some patrons: those of a profile, at home at a library, or both (None: any).
+    """A limit for some patrons: those of a profile, of a home library, or both (None: any).
 
     It holds for everything below that profile or library as well. ``amount`` is in the library's currency, None for
     no limit; ``comparison`` None is the one that is configured for everybody.

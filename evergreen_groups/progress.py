@@ -1,4 +1,4 @@
-"""How a long job tells how far it is."""
+"""How a long job reports how far it is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told what is being done and how much of it is done; ``total`` is None while it isn't known."""
+    """Called with what is being done and how much of it is done; ``total`` is None while it isn't known."""
 
     def __call__(self, doing: str, done: int, total: int | None = None) -> None:
         """Take note."""
 
 
 def silent(doing: str, done: int, total: int | None = None) -> None:
-    """Tell nobody."""
+    """Report nothing."""

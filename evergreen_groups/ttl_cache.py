@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-# A key is a session or so: more than a consortium has desks, and a bound on what made-up tokens can fill.
+# A key is a session or so: more than a consortium has desks, and a bound on what invented tokens can fill.
 MOST = 10_000
 """How many values a cache holds; of more than that the oldest go."""
 

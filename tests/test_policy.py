@@ -34,12 +34,12 @@ def test_the_limit(own: str, amount: str, comparison: Comparison, blocked: bool)
 def test_no_limit_blocks_nobody() -> None:
     decision = decide(Decimal("9999.99"), Limit(None))
     assert not decision.over_limit
-    assert decision.explanation == "Not blocked: there is no limit."
+    assert decision.explanation == "Not over the limit: there is no limit."
 
 
 def test_the_explanation_names_both_amounts() -> None:
     decision = decide(Decimal("7.5"), Limit())
-    assert decision.explanation == "Blocked: own fines of 7.50 exceed the limit of 5.00."
+    assert decision.explanation == "Over the limit: own fines of 7.50 exceed the limit of 5.00."
     assert decision.over_by == Decimal("2.50")
 
 

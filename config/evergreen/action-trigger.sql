@@ -40,16 +40,16 @@ SELECT :'secret' ~ '^[A-Za-z0-9_-]{16,}$' AS usable_secret, :'url' ~ '^https?://
 BEGIN;
 
 CREATE TEMPORARY TABLE wanted ON COMMIT DROP AS
-SELECT 'Evergreen groups: ' || told.what AS name, told.hook,
+SELECT 'Evergreen groups: ' || definition.what AS name, definition.hook,
     format(
         E'method post\nurl %s\n<Headers>\n  X-Evergreen-Groups-Secret %s\n</Headers>\ncontent <<END\n'
         'event=[%% event.id %%]&hook=[%% event.event_def.hook.key %%]&patron=[%% %s %%]\nEND\n',
-        :'url', :'secret', told.patron
+        :'url', :'secret', definition.patron
     ) AS template
 FROM (VALUES
     ('a patron exceeds fines', 'penalty.PATRON_EXCEEDS_FINES', 'target.usr'),
     ('a patron was updated', 'au.updated', 'target.id')
-) AS told (what, hook, patron);
+) AS definition (what, hook, patron);
 
 -- Found again by what it does, for it may have been given another name.
 CREATE TEMPORARY TABLE present ON COMMIT DROP AS

@@ -15,12 +15,12 @@ from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import (
     Group,
     GroupReader,
+    GroupSearch,
     Member,
     MembershipReader,
     Patron,
     PatronAccount,
     PatronRow,
-    RangeSearch,
     read_accounts,
 )
 from evergreen_groups.progress import Progress, silent
@@ -59,14 +59,14 @@ class AccidentalGroupSearch:
         self._progress = progress
 
     def run(self, homes: Collection[int]) -> list[GroupFinding]:
-        """All of them with a member at home at ``homes`` (org unit ids, none: everywhere), in no order."""
+        """All of them with a member of the home libraries ``homes`` (ids, none: everywhere), in no order."""
         query = AccidentalGroups(
             unusual_size=UNUSUAL_SIZE,
             long_ago=self._now - LONG_EXPIRED,
             homes=homes,
-            viewable_orgs=() if self._access.everywhere else self._access.viewable,
+            visible_orgs=() if self._access.everywhere else self._access.visible_orgs,
         )
-        return list(RangeSearch(self._gateway, query, self._progress).pushed_down(self._examine))
+        return GroupSearch(self._gateway, query, self._progress).run(self._examine)
 
     def _examine(self, rows: Sequence[PatronRow]) -> list[GroupFinding]:
         """Say of whole groups why each looks accidental, and leave out those that don't after all."""

@@ -41,7 +41,7 @@ def build_audit(
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted_at(gateway))
     # Naming the libraries that the account sees spares the permission function 2 ms for each patron of the others.
-    homes = chosen if access.everywhere else (chosen or access.viewable) & access.viewable
+    homes = chosen if access.everywhere else (chosen or access.visible_orgs) & access.visible_orgs
     if chosen and not homes:
         raise PermissionDeniedError(
             "the account sees no patrons at {places}",
@@ -79,7 +79,7 @@ def build_audit(
         ()
         if access.everywhere
         else (
-            f"Incomplete: the account lacks {VIEW_USER} at {access.missing_names}, so patrons at home there are not "
+            f"Incomplete: the account lacks {VIEW_USER} at {access.missing_names}, so their patrons are not "
             "looked at, and of groups with such members only what the others show.",
         )
     )

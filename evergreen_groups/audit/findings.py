@@ -33,8 +33,8 @@ class FindingKind(Enum):
 
     A kind has a code (the value); ``search``, the function that finds it, as ``module:function``, which is named and
     not imported because searches stand above this module; ``about_groups``, whether it is a :class:`GroupFinding` and
-    not a :class:`PatronFinding`; and ``recalculable``, whether a recalculation by the ILS may settle it. Kinds that are
-    found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
+    not a :class:`PatronFinding`; and ``recalculable``, whether a recalculation by the ILS may resolve it. Kinds
+    that are found together name the same search. ``evergreen_groups.render.audit.wording`` has the words for each.
     """
 
     search: str
@@ -52,15 +52,15 @@ class FindingKind(Enum):
     NOT_OVER = _kind("blocked-not-over-limit", _BLOCKS, recalculable=True)
     """A block for fines that the ILS set itself, and own fines not over the limit."""
     FOR_FAMILY = _kind("blocked-for-family", _BLOCKS)
-    """Blocked by hand, own fines within the limit, the group's over it."""
-    BY_HAND = _kind("blocked-by-hand", _BLOCKS)
-    """Blocked by hand, and neither own fines nor the group's are over the limit: for review only."""
+    """Blocked by staff, own fines within the limit, the group's over it."""
+    BY_STAFF = _kind("blocked-by-hand", _BLOCKS)
+    """Blocked by staff, and neither own fines nor the group's are over the limit: for review only."""
     ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
     """A group that may not belong together."""
 
 
 RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
-"""The kinds that a recalculation by the ILS may settle."""
+"""The kinds that a recalculation by the ILS may resolve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class GroupFinding:
 
 @dataclass(frozen=True, slots=True)
 class AuditCriteria:
-    """What an audit goes over: patrons at home at ``orgs`` (short names; none: everywhere) or below, and their groups.
+    """What an audit goes over: patrons of ``orgs`` (short names; none: everywhere) or below, and their groups.
 
     ``limit`` is the limit of everybody's own fines, None where the policy has different ones for different patrons.
     """

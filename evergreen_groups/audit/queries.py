@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from evergreen_groups.groups import GroupRange, Query, has_member
+from evergreen_groups.groups import GroupRange, Query, candidates, has_member
 from evergreen_groups.policy import Comparison, Limit
 
 # A penalty with a stop date in the future still blocks; archived ones stay in the table (pcrud-072).
@@ -27,13 +27,15 @@ class BlockQuery:
     Of the limits that patrons have, ``lowest`` is the lowest amount (None: nobody has one) and ``highest`` the highest
     (None: somebody has none). Where they differ, or where ``scoped`` says that some count only what is owed at some
     libraries, the answers hold patrons who turn out not to be meant, and everybody who is.
-    ``fines_penalties`` are the ids of the penalties that the ILS sets for fines; ``homes`` (org unit ids, none:
+    ``certain_penalties`` are the ids of the penalties that block for fines whatever the home library,
+    ``possible_penalties`` those that do at some; ``homes`` (org unit ids, none:
     everywhere) are the home libraries of the patrons asked for.
     """
 
     lowest: Limit | None
     highest: Limit | None
-    fines_penalties: Collection[int]
+    certain_penalties: Collection[int]
+    possible_penalties: Collection[int]
     homes: Collection[int] = ()
     scoped: bool = False
 
@@ -43,11 +45,16 @@ class BlockQuery:
             return None
         # The lowest limit finds everybody who is over their own, and some who aren't: those go when it is decided.
         over = _over(self.lowest, without_credits=self.scoped)
-        return self._patrons(_listed("in", over), _listed("not in", self._blocked_for_fines({})))
+        certain = self.certain_penalties
+        blocked = [_listed("not in", _with_penalty(certain, {}))] if certain else []
+        return self._patrons(_listed("in", over), *blocked)
 
-    def not_over(self) -> Query:
-        """With a penalty for fines that staff didn't set, and not over the limit."""
-        return self._patrons(_listed("in", self._blocked_for_fines({"staff": None})), *self._within())
+    def not_over(self) -> Query | None:
+        """With a penalty for fines that staff didn't set, and not over the limit; None where no penalty blocks."""
+        if not self.possible_penalties:
+            return None
+        blocked = _with_penalty(self.possible_penalties, {"staff": None})
+        return self._patrons(_listed("in", blocked), *self._within())
 
     def by_staff(self) -> Query:
         """With a block that staff set, and not over the limit."""
@@ -69,9 +76,11 @@ class BlockQuery:
             return []
         return [_listed("not in", _over(self.highest))]
 
-    def _blocked_for_fines(self, condition: Query) -> Query:
-        penalty = {"standing_penalty": sorted(self.fines_penalties), **condition, **_IN_FORCE}
-        return {"select": {"ausp": ["usr"]}, "from": "ausp", "where": {"+ausp": penalty}}
+
+def _with_penalty(penalties: Collection[int], condition: Query) -> Query:
+    """The ids of patrons with one of these penalties in force for whose row a condition holds."""
+    penalty = {"standing_penalty": sorted(penalties), **condition, **_IN_FORCE}
+    return {"select": {"ausp": ["usr"]}, "from": "ausp", "where": {"+ausp": penalty}}
 
 
 def _over(limit: Limit, *, without_credits: bool = False) -> Query:
@@ -91,14 +100,16 @@ def _over(limit: Limit, *, without_credits: bool = False) -> Query:
         "where": {"+mbts": counted},
         "having": {"+mbts": total},
     }
+    debts: Query = {"xact_finish": None, "balance_owed": {"<>": 0}}
+    conditions: Query = {"-exists": own_fines}
+    if limit.comparison is Comparison.REACHES and not limit.amount:
+        # Open transactions on which nothing is owed reach a limit of nought as well, and without credits any will do.
+        debts = {"xact_finish": None}
+        conditions = {} if without_credits else conditions
     return {
         "select": {"d": ["id"]},
         "from": {"mbts": {"d": {"class": "au", "fkey": "usr", "field": "id"}}},
-        "where": {
-            "+mbts": {"xact_finish": None, "balance_owed": {"<>": 0}},
-            "+d": {"deleted": "f"},
-            "-exists": own_fines,
-        },
+        "where": {"+mbts": debts, "+d": {"deleted": "f"}, **conditions},
     }
 
 
@@ -112,14 +123,14 @@ class AccidentalGroups:
     """Groups that may be accidental, as a query; some of those it finds turn out not to be.
 
     ``unusual_size`` is the number of members from which on a group is unusually large; a lead that expired before
-    ``long_ago`` has expired long since. ``homes`` keeps the groups with a member at home there; ``viewable_orgs``
-    are the home libraries whose patrons the account sees (both: ids, none: everywhere).
+    ``long_ago`` has expired long since. ``homes`` keeps the groups with a member of these home libraries;
+    ``visible_orgs`` are the home libraries whose patrons the account sees (both: ids, none: everywhere).
     """
 
     unusual_size: int
     long_ago: datetime
     homes: Collection[int] = ()
-    viewable_orgs: Collection[int] = ()
+    visible_orgs: Collection[int] = ()
 
     def members(self, within: GroupRange) -> Query:
         """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
@@ -127,9 +138,13 @@ class AccidentalGroups:
             *within.conditions(),
             {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]},
         ]
-        if self.viewable_orgs:
-            conditions.append({"home_ou": sorted(self.viewable_orgs)})
+        if self.visible_orgs:
+            conditions.append({"home_ou": sorted(self.visible_orgs)})
         return {"deleted": "f", "-and": conditions}
+
+    def candidates(self, within: GroupRange) -> Query:
+        """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
+        return candidates(within, self.homes, self.visible_orgs)
 
     def _groups(self, within: GroupRange) -> Query:
         """The groups' numbers: patrons ``d`` who aren't alone in their group and by whom it looks accidental."""

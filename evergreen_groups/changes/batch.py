@@ -124,9 +124,9 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
 def _unknown(lines: Sequence[BatchLine], cards: dict[str, Card]) -> Iterator[str]:
     for line in lines:
         if line.barcode not in cards:
-            yield f"line {line.number}: no patron in sight has this barcode"
+            yield f"line {line.number}: no visible patron has this barcode"
         if line.action in ("move", "merge") and line.target not in cards:
-            yield f"line {line.number}: no patron in sight has the target's barcode"
+            yield f"line {line.number}: no visible patron has the target's barcode"
 
 
 def _steps(

@@ -52,11 +52,11 @@ CREATE INDEX IF NOT EXISTS steps_patron ON steps(patron);
 """
 _NAME = "journal"
 _TABLES = ("entries", "steps", "events", "settled", "left_open", "sendings")
-_SETTLED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
+_LAST_CLOSED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
 
 # So many are looked through at once; a mark after each would make the table as long as the journal.
-SETTLED_AT_ONCE = 500
-"""After so many entries it is written down that they are settled."""
+CLOSED_AT_ONCE = 500
+"""After so many entries it is written down that they are closed."""
 
 
 def journal_path(directory: Path) -> Path:
@@ -181,7 +181,7 @@ class Journal:
             f"""
             SELECT steps.id, entry FROM entries CROSS JOIN steps ON entries.id = entry JOIN events
                 ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
-            WHERE gateway = :gateway AND entries.id > {_SETTLED} AND state = 'sending'
+            WHERE gateway = :gateway AND entries.id > {_LAST_CLOSED} AND state = 'sending'
             UNION
             SELECT steps.id, entry FROM left_open JOIN steps ON steps.id = left_open.step JOIN events
                 ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
@@ -225,7 +225,7 @@ class Journal:
             return _moment(at)
 
     def none_is_open(self, gateway: str, but: Sequence[JournalStep] = ()) -> None:
-        """Write down, now and then, that all entries so far are settled, so that nobody looks at them again.
+        """Write down, now and then, that all entries so far are closed, so that nobody looks at them again.
 
         ``but`` are the steps that are open all the same; they are kept in a list of their own. Only for whoever holds
         the gateway's lock and has begun nothing yet. Without this each event of the ILS would take longer than the one
@@ -235,7 +235,7 @@ class Journal:
             cursor.execute(
                 f"""
                 INSERT INTO settled (gateway, entry) SELECT :gateway, max(id) FROM entries WHERE gateway = :gateway
-                HAVING max(id) >= {_SETTLED} + {SETTLED_AT_ONCE}
+                HAVING max(id) >= {_LAST_CLOSED} + {CLOSED_AT_ONCE}
                 """,  # noqa: S608 - fixed
                 {"gateway": gateway},
             )

@@ -95,14 +95,14 @@ class JournaledChanges:
         return [sent_change(journal, step) for step in journal.open_steps(self._gateway.url)]
 
     @contextmanager
-    def begin(self, patience: float = 0.0) -> Iterator[Journal]:
-        """Hold the gateway's lock for a run, ``patience`` seconds at most waited for, with nothing left open before.
+    def begin(self, timeout: float = 0.0) -> Iterator[Journal]:
+        """Hold the gateway's lock for a run, ``timeout`` seconds at most waited for, with nothing left open before.
 
         Raises:
             BusyError: another run is changing something at the same gateway.
             TransportError: what an interrupted run left open can't be looked up.
         """
-        with self._opened(patience) as journal:
+        with self._opened(timeout) as journal:
             recover(self._gateway, journal)
             yield journal
 
@@ -134,7 +134,7 @@ class JournaledChanges:
         return results, None
 
     @contextmanager
-    def _opened(self, patience: float) -> Iterator[Journal]:
-        lock = changes_lock(self._directory, self._gateway.url, patience)
+    def _opened(self, timeout: float) -> Iterator[Journal]:
+        lock = changes_lock(self._directory, self._gateway.url, timeout)
         with lock, closing(Journal(self._directory)) as journal:
             yield journal

@@ -126,14 +126,14 @@ def _unchanged(change: SentChange, record: Record) -> Landing:
 
 def _as_meant(change: SentChange, record: Record, now: int) -> Landing:
     if _by_somebody_else(change, record):
-        return Landing(StepState.FAILED, reason=_cannot_be_told(change, now))
+        return Landing(StepState.FAILED, reason=_uncertain(change, now))
     return Landing(StepState.DONE, now)
 
 
 def _alone(change: SentChange, record: Record, now: int) -> Landing:
     """A patron who was to get a group of their own is alone in another group than before."""
     if _by_somebody_else(change, record):
-        return Landing(StepState.FAILED, reason=_cannot_be_told(change, now))
+        return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
         return Landing(
             StepState.DONE, now, f"it came in late, after somebody else had moved them to group {change.seen}"
@@ -159,7 +159,7 @@ def _by_somebody_else(change: SentChange, record: Record) -> bool:
     return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
 
 
-def _cannot_be_told(change: SentChange, now: int) -> str:
+def _uncertain(change: SentChange, now: int) -> str:
     where = f"in group {now} now" if change.field == GROUP else "changed as it was meant"
     return f"{where}, but somebody else has written the record since, perhaps this very change"
 

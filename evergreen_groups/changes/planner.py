@@ -45,7 +45,7 @@ class Planner:
         if missing:
             numbers = ", ".join(f"number {position}" for position in missing)
             raise PlanError(
-                "no patron in sight has this barcode: {numbers} of {count} given",
+                "no visible patron has this barcode: {numbers} of {count} given",
                 advice="check the digits, and that the account has VIEW_USER at the patron's home library",
                 code="barcodes-unknown",
                 values={"numbers": numbers, "count": len(barcodes)},
@@ -58,7 +58,7 @@ class Planner:
         return [found[barcode] for barcode in barcodes]
 
     def cards(self, barcodes: Sequence[str]) -> dict[str, Card]:
-        """Look up patrons by card; barcodes that nobody in sight has are left out."""
+        """Look up patrons by card; barcodes of no visible patron are left out."""
         return self._reader.by_barcodes(barcodes)
 
     def move(self, barcodes: Sequence[str], to: str) -> Draft:

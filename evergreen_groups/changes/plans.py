@@ -90,7 +90,7 @@ class PlannedGroup:
 class PlanWarning:
     """Something to look at before agreeing: ``code`` names the case, ``values`` are what it is about, by name.
 
-    :func:`evergreen_groups.render.warning_words` puts it into words.
+    :func:`evergreen_groups.render.describe_warning` makes a sentence of it.
     """
 
     code: str
@@ -119,10 +119,15 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
     joined = sorted({step.after for step in moves if step.after is not None} - set(left))
     found = []
     for number in left + joined:
-        arriving = [step.member for step in moves if step.after == number]
+        arriving = _members([step.member for step in moves if step.after == number])
         staying = (member for member in groups[number].members if member.id not in leaving)
         found.append(PlannedGroup(groups[number], (*staying, *arriving)))
-    return (*found, *(PlannedGroup(None, (step.member,)) for step in moves if step.after is None))
+    return (*found, *(PlannedGroup(None, _members([step.member])) for step in moves if step.after is None))
+
+
+def _members(patrons: Sequence[Member]) -> tuple[Member, ...]:
+    """Those of the patrons who count as members: a deleted one keeps a group's number and isn't one."""
+    return tuple(patron for patron in patrons if not patron.patron.deleted)
 
 
 def warnings_about(

@@ -45,7 +45,7 @@ class Attempt:
     """
 
     state: StepState
-    settled: bool = False
+    resolved: bool = False
     reason: str = ""
     error: EvergreenGroupsError | None = None
 
@@ -54,12 +54,12 @@ class Attempt:
 class Recalculated:
     """What became of one person. ``reason`` says what changed, or why nothing did.
 
-    ``settled`` says that the finding doesn't hold any more; ``state`` is how far the call went.
+    ``resolved`` says that the finding doesn't hold any more; ``state`` is how far the call went.
     """
 
     finding: PatronFinding
     state: StepState
-    settled: bool = False
+    resolved: bool = False
     reason: str = ""
     error: EvergreenGroupsError | None = None
 
@@ -73,7 +73,7 @@ class Recalculations:
 
 
 def recalculable(audit: Audit) -> list[PatronFinding]:
-    """The findings that a recalculation may settle, one for each person."""
+    """The findings that a recalculation may resolve, one for each person."""
     found = {finding.member.id: finding for finding in audit.patrons if finding.kind in RECALCULABLE}
     return list(found.values())
 
@@ -102,30 +102,30 @@ class Recalculator:
             [(finding.member.id, finding.kind is FindingKind.NOT_BLOCKED) for finding in findings], 0.0, progress
         )
         people = (
-            Recalculated(finding, attempt.state, attempt.settled, attempt.reason, attempt.error)
+            Recalculated(finding, attempt.state, attempt.resolved, attempt.reason, attempt.error)
             for finding, attempt in zip(findings, attempts, strict=True)
         )
         return Recalculations(tuple(people), stopped)
 
-    def for_patron(self, patron: int, *, over_limit: bool, patience: float) -> Attempt:
+    def for_patron(self, patron: int, *, over_limit: bool, timeout: float) -> Attempt:
         """Recalculate for one patron, who by the rule is over the limit or isn't.
 
-        ``patience`` is how many seconds to wait while another run changes something at the same gateway.
+        ``timeout`` is how many seconds to wait while another run changes something at the same gateway.
 
         Raises:
             BusyError: it still does.
             GatewayError: the ILS can't be reached, or refuses.
         """
-        (attempt,), _stopped = self._attempts([(patron, over_limit)], patience, silent)
+        (attempt,), _stopped = self._attempts([(patron, over_limit)], timeout, silent)
         if attempt.error is not None:
             raise attempt.error
         return attempt
 
     def _attempts(
-        self, patrons: Sequence[tuple[int, bool]], patience: float, progress: Progress
+        self, patrons: Sequence[tuple[int, bool]], timeout: float, progress: Progress
     ) -> tuple[list[Attempt], GatewayError | None]:
         """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
-        with self._changes.begin(patience) as journal:
+        with self._changes.begin(timeout) as journal:
             reader = PenaltyReader(self._gateway)
             for_fines = read_fines_penalties(self._gateway, reader.org_units)
             counted = dict.fromkeys((patron for patron, _due in patrons), 0)
@@ -234,7 +234,7 @@ class _Recalculation:
         return str(answer) == "1"
 
     def _compared(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
-        """Say what the recalculation changed, and whether that settles the finding."""
+        """Say what the recalculation changed, and whether that resolves the finding."""
         still_there = {row.id for row in after.in_force}
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
             return self._ended(
@@ -242,14 +242,14 @@ class _Recalculation:
             )
         value = set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before.in_force), self._is_blocked(after.in_force)
-        settled = has_block is self._due
+        resolved = has_block is self._due
         if has_block:
             reason = "still blocked" if had_block else "blocked in the ILS now"
         else:
             reason = "not blocked for fines any more" if had_block else "still not blocked"
-        if not settled:
+        if not resolved:
             reason += f": {_OTHERWISE[has_block]}"
-        return self._ended(StepState.DONE, settled=settled, reason=reason, value=value)
+        return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
 
     def _is_blocked(self, rows: Sequence[PenaltyRow]) -> bool:
         kinds = {PATRON_EXCEEDS_FINES, *self._for_fines.values()}
@@ -265,13 +265,13 @@ class _Recalculation:
         self,
         state: StepState,
         *,
-        settled: bool = False,
+        resolved: bool = False,
         reason: str,
         value: int | None = None,
         error: EvergreenGroupsError | None = None,
     ) -> Attempt:
         self._journaled.record(state, value=value, reason=reason)
-        return Attempt(state, settled, reason, error)
+        return Attempt(state, resolved, reason, error)
 
 
 def _refused(gateway: Gateway, error: GatewayError) -> str:

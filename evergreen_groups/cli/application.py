@@ -21,7 +21,7 @@ COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
     "status": "How the last run of the report ended, for monitoring.",
     "show": "Show all members of a patron's group.",
-    "check": "Say who is blocked by their own fines, and why.",
+    "check": "Show who is over the limit with own fines, and why.",
     "doctor": "Say whether everything is right, and what to do.",
     "init": "Set up: ask, try each answer, write the configuration.",
     "audit": "List blocks and groups that don't fit the rule.",
@@ -29,7 +29,7 @@ COMMANDS = {
     "remove": "Give patrons new groups of their own.",
     "merge": "Move everyone of one group into another.",
     "lead": "Mark a patron as group lead, or no longer.",
-    "batch": "Carry out the changes in a CSV file.",
+    "batch": "Make the changes in a CSV file.",
     "journal": "List the changes that were made.",
     "undo": "Take back a change that the journal has.",
     "serve": "Serve group fines to the staff client and to other systems.",
@@ -79,7 +79,7 @@ class _Commands(click.Group):
     help="Configuration file (TOML). Otherwise $EVERGREEN_GROUPS_CONFIG, ~/.config/evergreen-groups/config.toml or "
     "/etc/evergreen-groups/config.toml.",
 )
-@click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with made-up families instead of a gateway.")
+@click.option("--sandbox", is_flag=True, help="Use an embedded sandbox with sample data instead of a gateway.")
 @click.option("-v", "--verbose", count=True, help="Say what is being done; twice: every call.")
 @click.option(
     "--log-format",
@@ -127,17 +127,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _show(problem)
         status = problem.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
+        _emit_error("interrupted")
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
-        _say(str(error), error.code)
+        _emit_error(str(error), error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
         give_up_standard_output()  # whoever read the output has gone (`| head`)
         status = exit_status.FAILED
     except OSError as error:
         give_up_standard_output()  # what is left of it would fail again at exit
-        _say(f"cannot read or write: {error.strerror or type(error).__name__}")
+        _emit_error(f"cannot read or write: {error.strerror or type(error).__name__}")
         status = exit_status.FAILED
     except Exception as error:  # a mistake of ours; nobody is to see a traceback, and what it says may be of patrons
         _report(error)
@@ -145,11 +145,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else exit_status.DONE
 
 
-def _say(message: str, code: str = "") -> None:
+def _emit_error(message: str, code: str = "") -> None:
     """Write one line about an error; ``code`` is for programs."""
     from evergreen_groups.cli import logs
 
-    logs.say(message, error=True, code=code)
+    logs.emit(message, error=True, code=code)
 
 
 def _report(error: Exception) -> None:
@@ -164,6 +164,6 @@ def _show(problem: click.ClickException) -> None:
     from evergreen_groups.cli import logs
 
     if logs.as_json():
-        logs.say(problem.format_message(), error=True)
+        logs.emit(problem.format_message(), error=True)
     else:
         problem.show()

@@ -76,13 +76,13 @@ class Invocation:
         stream.write(rendered.text)
         stream.flush()
 
-    def say(self, message: str, *, error: bool = False) -> None:
+    def emit(self, message: str, *, error: bool = False) -> None:
         """Write a line for people on standard error."""
-        logs.say(message, error=error)
+        logs.emit(message, error=error)
 
     def line(self, message: str, *, error: bool = False) -> str:
-        """The line that :meth:`say` writes, without writing it."""
-        return logs.said(message, error=error)
+        """The line that :meth:`emit` writes, without writing it."""
+        return logs.format_line(message, error=error)
 
     @contextmanager
     def _configured(self) -> Iterator[tuple[Gateway, str]]:
@@ -107,9 +107,9 @@ class Invocation:
 
 
 def _for_the_sandbox(settings: Settings) -> Settings:
-    """Leave out what names libraries, profiles, files and people: made-up families must not take the place of others.
+    """Leave out what names libraries, profiles, files and people: sample data must not take the place of others.
 
-    Nobody is told that the nightly report was made, and who knows the sandbox's passwords doesn't get to see it.
+    Nobody gets a message that the nightly report was made, and who knows the sandbox's passwords doesn't get to see it.
     """
     return replace(
         settings,

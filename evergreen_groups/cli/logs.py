@@ -1,4 +1,4 @@
-"""What is said on standard error: one line an event, as text for people or as JSON for programs that collect logs.
+"""What is written on standard error: one line an event, as text for people or as JSON for programs that collect logs.
 
 Nothing that is logged holds a name, barcode, token or password: whoever logs sees to that.
 """
@@ -21,7 +21,7 @@ _MOST_FRAMES = 30
 
 
 class _OneLine(logging.Formatter):
-    """Text, one line an event; of an exception only its kind and the place, for its words may say too much."""
+    """Text, one line an event; of an exception only its kind and the place, for its message may hold too much."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{record.levelname} {record.name}: {_shown(record.getMessage())}"
@@ -68,16 +68,16 @@ def as_json() -> bool:
     return any(isinstance(handler.formatter, _JsonLine) for handler in logging.getLogger().handlers)
 
 
-def say(message: str, *, error: bool = False, code: str = "") -> None:
-    """Tell the user something on standard error: an error, or what must be known of a result; one line or one event.
+def emit(message: str, *, error: bool = False, code: str = "") -> None:
+    """Write a line for people on standard error: an error, or what must be known of a result.
 
     ``code`` is that of an error, for programs.
     """
-    click.echo(said(message, error=error, code=code), err=True)
+    click.echo(format_line(message, error=error, code=code), err=True)
 
 
-def said(message: str, *, error: bool = False, code: str = "") -> str:
-    """What :func:`say` says."""
+def format_line(message: str, *, error: bool = False, code: str = "") -> str:
+    """What :func:`emit` writes."""
     line = _shown(message)
     if not as_json():
         return f"evergreen-groups: {line}"
@@ -88,13 +88,13 @@ def said(message: str, *, error: bool = False, code: str = "") -> str:
 
 
 def report_unforeseen(error: Exception) -> None:
-    """Tell of a mistake of ours in one line with a number, by which the place is found in the log.
+    """Report a mistake of ours in one line with a number, by which the place is found in the log.
 
-    What the exception says isn't told anywhere: it may be about patrons. The log has its kind and the lines that led
+    What the exception says is written nowhere: it may be about patrons. The log has its kind and the lines that led
     there, as an event where events are JSON, else with ``-v``.
     """
     number = os.urandom(4).hex()
-    say(
+    emit(
         f"something unforeseen went wrong (report {number}); "
         "report it with what -v says about the place, or see the log",
         error=True,
@@ -106,16 +106,16 @@ def report_unforeseen(error: Exception) -> None:
 
 def _way_to(error: BaseException) -> str:
     """The kind of an exception and of what it came from, each with the lines that led there; nothing that they say."""
-    told, seen = [], set()
+    path, seen = [], set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         frames = [
             f"{frame.f_globals.get('__name__', '?')}:{line}" for frame, line in traceback.walk_tb(cause.__traceback__)
         ]
-        told.append(f"{type(cause).__name__} at {' > '.join(frames[-_MOST_FRAMES:]) or '?'}")
+        path.append(f"{type(cause).__name__} at {' > '.join(frames[-_MOST_FRAMES:]) or '?'}")
         cause = cause.__cause__ or cause.__context__
-    return "; from ".join(told)
+    return "; from ".join(path)
 
 
 def _shown(message: str) -> str:

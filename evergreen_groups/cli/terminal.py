@@ -21,7 +21,7 @@ def terminal_width() -> int:
 def terminal_progress(*, quiet: bool, doing: str = "asking the gateway …") -> Iterator[Progress]:
     """Show one line: what is being done, how far it is, about how long it takes; nothing where nobody sees it.
 
-    ``doing`` stands there until it is told more.
+    ``doing`` stands there until more is reported.
     """
     if quiet or not sys.stderr.isatty():
         yield silent

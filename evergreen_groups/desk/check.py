@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import not_in_sight
+from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import Group, Member, MembershipReader, decided
 from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
 from evergreen_groups.limits import Limits
@@ -43,12 +43,13 @@ class GroupCheck:
 
     def is_for_fines(self, member: Member, penalty: Penalty) -> bool:
         """Whether it is the penalty for own fines at the patron's home library."""
-        return penalty.kind.id in self.kinds.for_fines_at(member.patron.home_library.id)
+        return self.kinds.is_for_fines(penalty.kind, member.patron.home_library.id)
 
     def differences(self, member: Member) -> Iterator[str]:
         """Where the ILS blocks a patron otherwise than the rule does, a sentence for each."""
         blocking = [penalty for penalty in self.penalties[member.id] if penalty.kind.blocks]
-        for_fines = [penalty for penalty in blocking if self.is_for_fines(member, penalty)]
+        home_library = member.patron.home_library.id
+        for_fines = [penalty for penalty in blocking if self.kinds.blocks_for_fines(penalty.kind, home_library)]
         if member.over_limit and not for_fines:
             yield "Not blocked for fines in the ILS."
         if not member.over_limit:
@@ -75,24 +76,26 @@ class Checker:
             ConfigurationError: a limit names a profile or library that isn't there.
         """
         found = self._reader.by_barcodes([barcode])
-        if barcode not in found:
-            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
+        if barcode not in found or found[barcode].member.patron.deleted:
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self._check(found[barcode].member, all_members)
 
     def of_user(self, id: int, *, all_members: bool = False) -> GroupCheck:
         """Check the patron with this id, or everybody of that patron's group; raises what :meth:`of_barcode` does."""
         found = self._reader.by_ids([id]).members
-        if id not in found:
-            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
+        # A deleted record is nobody's any more, and nothing is said of it.
+        if id not in found or found[id].patron.deleted:
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._check(found[id], all_members)
 
     def _check(self, member: Member, all_members: bool) -> GroupCheck:
         number, org_units = member.patron.group, self._reader.org_units
-        group = self._reader.by_groups([number]).groups[number]
+        found = self._reader.by_groups([number])
+        group = found.groups[number]
         fines_penalties = read_fines_penalties(self._gateway, org_units)
         limits = Limits.read(self._gateway, self._settings, org_units, fines_penalties)
         checked = group.members if all_members else (member,)
-        checked = decided(self._gateway, limits, Group(number, checked)).members
+        checked = decided(self._gateway, limits, Group(number, checked), found.own_fines).members
         kinds = PenaltyKinds.read(self._gateway, org_units, fines_penalties)
         penalties = kinds.in_force(self._gateway, org_units, [member.id for member in checked])
         return GroupCheck(
@@ -106,5 +109,5 @@ class Checker:
 
 
 def _described(penalty: Penalty) -> str:
-    by_staff = ", set by hand" if penalty.by_staff else ""
+    by_staff = ", set by staff" if penalty.by_staff else ""
     return f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}"

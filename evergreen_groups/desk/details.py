@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import not_in_sight
+from evergreen_groups.errors import not_visible
 from evergreen_groups.groups import Group, MembershipReader, PatronAccount, decided
 from evergreen_groups.ils import CirculationCounter, CirculationCounts
 from evergreen_groups.limits import Limits
@@ -56,7 +56,7 @@ class DetailsReader:
         """
         found = self._reader.by_barcodes([barcode])
         if barcode not in found:
-            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self.of_group(found[barcode].member.patron.group)
 
     def of_user(self, id: int) -> GroupDetails:
@@ -67,7 +67,7 @@ class DetailsReader:
         """
         found = self._reader.by_ids([id]).members
         if id not in found:
-            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self.of_group(found[id].patron.group)
 
     def of_group(self, number: int) -> GroupDetails:
@@ -79,9 +79,9 @@ class DetailsReader:
         found = self._reader.by_groups([number])
         group = found.groups[number]
         if not group.member_count:
-            raise not_in_sight("nobody is in group {group}", code="group-empty", values={"group": number})
+            raise not_visible("nobody is in group {group}", code="group-empty", values={"group": number})
         limits = Limits.read(self._gateway, self._policy, self._reader.org_units)
-        group = decided(self._gateway, limits, group)
+        group = decided(self._gateway, limits, group, found.own_fines)
         circulations: dict[int, CirculationCounts | None] = {}
         for patron, counts in CirculationCounter(self._gateway).count([member.id for member in group.members]):
             circulations[patron] = counts

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from evergreen_groups.errors import not_in_sight
+from evergreen_groups.errors import not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
     Group,
@@ -23,7 +23,6 @@ from evergreen_groups.groups import (
 )
 from evergreen_groups.ils import read_fines_of_oneself, read_own_fines
 from evergreen_groups.limits import ReferenceData, decide_all
-from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Decision
 
 _DECIDING = ("id", "profile", "home_ou")
@@ -73,7 +72,7 @@ class SummaryReader:
         """
         found = visible_around(self._gateway, id, self._reference.granted(self._gateway))
         if found is None:
-            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
 
@@ -85,7 +84,7 @@ class SummaryReader:
         """
         found = visible_in(self._gateway, number, self._reference.granted(self._gateway))
         if not found.patrons:
-            raise not_in_sight("no member of group {group} is in sight", code="group-hidden", values={"group": number})
+            raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found)
 
     def decision(self, id: int) -> BlockDecision:
@@ -97,7 +96,7 @@ class SummaryReader:
         self._gateway.idl("au", "mous")  # in one go
         found = self._gateway.pcrud.search("au", {"id": id, "deleted": "f"}, select=_DECIDING, limit=1)
         if not found:
-            raise not_in_sight("no patron in sight has this id", code="no-patron-with-id")
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._decided(found[0])
 
     def decision_by_barcode(self, barcode: str) -> BlockDecision:
@@ -107,7 +106,7 @@ class SummaryReader:
         cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, flesh=1, flesh_fields={"ac": ["usr"]}, limit=1)
         patron = cards[0].usr if cards else None
         if not isinstance(patron, Record) or patron.deleted:
-            raise not_in_sight("no patron in sight has this barcode", code="no-patron-with-barcode")
+            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
         return self._decided(patron)
 
     def is_deleted(self, id: int) -> bool:
@@ -116,16 +115,18 @@ class SummaryReader:
 
     def _decided(self, patron: Record) -> BlockDecision:
         limit = self._reference.limits(self._gateway).limit_for(patron.profile, patron.home_ou)
-        own_fines = {patron.id: self._own_fines(patron.id)}
+        owed = self._own_fines(patron.id)
+        own_fines = {} if owed is None else {patron.id: owed}
         decision = decide_all(self._gateway, {patron.id: limit}, own_fines)[patron.id]
         return BlockDecision(decision.over_limit, decision.own_balance, decision.limit, patron=patron.id)
 
-    def _own_fines(self, id: int) -> Decimal:
+    def _own_fines(self, id: int) -> Decimal | None:
+        """What somebody owes, None without an open transaction."""
         owed = read_own_fines(self._gateway, [id]).get(id)
-        # Whoever has no VIEW_USER doesn't see the own balance in pcrud (pcrud-056), but is told it here (patrons-070).
+        # Whoever has no VIEW_USER doesn't see the own balance in pcrud (pcrud-056), but gets it here (patrons-070).
         if owed is None and self._reference.user(self._gateway) == id:
             owed = read_fines_of_oneself(self._gateway, id)
-        return NOTHING if owed is None else owed
+        return owed
 
     def _summary(self, found: VisiblePatrons) -> Group:
         balances, hidden = self._balances(found)

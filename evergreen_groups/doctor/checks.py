@@ -14,7 +14,7 @@ from evergreen_groups.errors import EvergreenGroupsError
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
 
-Told = Callable[[Finding], None]
+FindingCallback = Callable[[Finding], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ CHECKS = (
 """All checks. A check stands behind those that it needs."""
 
 
-def _nobody(_finding: Finding) -> None:
-    """Told to nobody."""
+def _ignore(_finding: Finding) -> None:
+    """Pass over a finding."""
 
 
-def run(subject: Subject, told: Told = _nobody, *, only: Collection[str] = ()) -> Diagnosis:
-    """Make all checks, or the ones named in ``only``; ``told`` gets each finding as it is made.
+def run(subject: Subject, on_finding: FindingCallback = _ignore, *, only: Collection[str] = ()) -> Diagnosis:
+    """Make all checks, or the ones named in ``only``; ``on_finding`` gets each finding as it is made.
 
     Raises nothing for what is wrong.
     """
@@ -76,7 +76,7 @@ def run(subject: Subject, told: Told = _nobody, *, only: Collection[str] = ()) -
             if finding.verdict is Verdict.FAILED:
                 obstacles.setdefault(check.name, finding.title)
             findings.append(finding)
-            told(finding)
+            on_finding(finding)
     return Diagnosis(at, subject.url, tuple(findings))
 
 

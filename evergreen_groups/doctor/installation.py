@@ -16,7 +16,7 @@ from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
 from evergreen_groups.settings import Settings, load, passwords
 from evergreen_groups.state import find_state_directory
 
-PATIENCE = 20
+TIMEOUT = 20
 """How many seconds a call may take here: who looks is waiting. The jobs themselves wait as long as is configured."""
 _TWICE = RetryPolicy(tries=2)
 
@@ -80,12 +80,12 @@ class Subject:
 
     @cached_property
     def gateway(self) -> Gateway:
-        """The gateway, asked with little patience. Its IDL is not taken from the disk.
+        """The gateway, asked with a short timeout. Its IDL is not taken from the disk.
 
         Without a password, what needs no login can be asked all the same.
         """
         gateway = self.settings.gateway
-        hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, PATIENCE)))
+        hurried = replace(self.settings, gateway=replace(gateway, timeout=min(gateway.timeout, TIMEOUT)))
         return connect(hurried, self.environ, retries=_TWICE, cached=False, anonymous=not self._has_password)
 
     @property
@@ -101,7 +101,7 @@ class Subject:
         return OrgUnits.read(self.gateway)
 
     @cached_property
-    def viewable(self) -> frozenset[int]:
+    def visible_orgs(self) -> frozenset[int]:
         """The ids of the org units whose patrons the account sees."""
         return held_at(self.gateway, self.org_units, [VIEW_USER])[VIEW_USER]
 

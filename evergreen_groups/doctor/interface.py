@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor.installation import PATIENCE, Subject
+from evergreen_groups.doctor.installation import TIMEOUT, Subject
 from evergreen_groups.doctor.requirements import FIELDS, METHODS, Method
 from evergreen_groups.errors import (
     DataError,
@@ -85,19 +85,19 @@ def _offered(asked: Gateway, method: Method) -> bool:
 
 
 def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """The ILS's database adds up groups' fines itself; otherwise all debtors are read."""
+    """The ILS's database adds up groups' fines itself, as the report and the audit need it to."""
     asked = subject.gateway
-    everywhere = len(subject.viewable) == sum(1 for _unit in subject.org_units)
+    everywhere = len(subject.visible_orgs) == sum(1 for _unit in subject.org_units)
     fines = HighFines(
         min_total=subject.settings.report.min_total,
         more_than_one=True,
-        viewable_orgs=() if everywhere else subject.viewable,
+        visible_orgs=() if everywhere else subject.visible_orgs,
     )
     highest = GroupSearch(asked, fines).highest_group()
     if not highest:
         yield line.failed(
             "the account sees not a single patron",
-            "see who is at home where it has VIEW_USER",
+            "see whose home library is one where it has VIEW_USER",
             code="no-patrons",
         )
         return
@@ -106,9 +106,9 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     try:
         asked.pcrud.search_columns("au", ("id",), query, order_by="id", limit=_RANGE)
     except ServerError:
-        yield line.warning(
-            "the server refuses it, so the report reads all debtors page by page",
-            "nothing, where that is quick enough; a newer release takes it",
+        yield line.failed(
+            "the server refuses it, and there is no report without it",
+            "look into the log of open-ils.pcrud, and which release it is: 3.11 and newer take it",
             code="query-refused",
         )
     except (TimedOutError, UnexpectedAnswerError):
@@ -116,7 +116,7 @@ def pushdown(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "no answer in {seconds} s; the report cuts it in smaller parts",
             "look at the load of the server's database",
             code="query-slow",
-            values={"seconds": PATIENCE},
+            values={"seconds": TIMEOUT},
         )
     else:
         yield line.ok(

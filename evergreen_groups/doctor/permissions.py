@@ -12,19 +12,18 @@ from evergreen_groups.ils import OrgUnits, held_at
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
 
-_MOST_PROFILES = 10_000
 _MOST_NAMED = 8
 _GRANT = "grant {permission} with depth 0, and {root} as a working location"
 
 
 def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """Whose patrons the account sees, and whether it can be told of the others in their groups."""
-    held = subject.viewable
+    """Whose patrons the account sees, and whether it can learn of the others in their groups."""
+    held = subject.visible_orgs
     yield _finding(subject, VIEW_USER, held)
     if held and subject.work_org not in held:
         place = subject.org_units.shortname(subject.work_org)
         yield line.failed(
-            "the account works at {place}, where it lacks it, so the ILS doesn't tell who else is in a group",
+            "the account works at {place}, where it lacks it, so the ILS doesn't show who else is in a group",
             "grant it at {place}, or set a workstation at a library where the account has it",
             code="permission-missing-at-work",
             values={"place": place},
@@ -118,7 +117,7 @@ def _some(names: Sequence[str]) -> str:
 def _application_permissions(subject: Subject) -> dict[str, list[str]]:
     """The permissions for changing patrons, each with the profiles that it is for (``pgt.application_perm``)."""
     fields = ("id", "name", "application_perm")
-    rows = subject.gateway.pcrud.search_columns("pgt", fields, {"id": {"<>": None}}, limit=_MOST_PROFILES)
+    rows = subject.gateway.pcrud.all_columns("pgt", fields)
     found: dict[str, list[str]] = {}
     for _id, name, permission in rows:
         if permission:

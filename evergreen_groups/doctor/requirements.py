@@ -90,7 +90,7 @@ FIELDS: dict[str, frozenset[str]] = {
     "ac": frozenset({"id", "barcode", "active", "usr"}),
     "mous": frozenset({"usr", "balance_owed"}),
     "mbts": frozenset({"usr", "xact_finish", "balance_owed"}),
-    "mobts": frozenset({"usr", "billing_location", "balance_owed"}),
+    "mobts": frozenset({"id", "usr", "billing_location", "balance_owed"}),
     "ausp": frozenset({"id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date"}),
     "csp": frozenset({"id", "name", "block_list"}),
     "pgt": frozenset({"id", "name", "parent", "application_perm"}),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The ILS sends an event once, whatever it is answered: one turned away because of a lock would be lost until the next
 # audit.
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """How long to wait while another run changes something at the same gateway, in seconds, unless less time is left."""
 
 
@@ -92,7 +92,7 @@ class EventHandler:
             return decision.over_limit, False, ""
         left = self._gateway.seconds_left
         attempt = self._recalculator.for_patron(
-            event.patron_id, over_limit=decision.over_limit, patience=PATIENCE if left is None else min(PATIENCE, left)
+            event.patron_id, over_limit=decision.over_limit, timeout=TIMEOUT if left is None else min(TIMEOUT, left)
         )
         if attempt.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(

@@ -59,7 +59,7 @@ class AuditTrail:
     def done(self, event: int, hook: str, patron: int) -> TrailEntry | None:
         """What came of an event that was worked on to its end, None where none was.
 
-        Its id alone doesn't tell: an ILS that is restored from a backup gives out ids again.
+        Its id alone isn't enough: an ILS that is restored from a backup gives out ids again.
         """
         condition = "gateway = ? AND event = ? AND hook = ? AND patron = ? AND done"
         return next(iter(self._read(condition, self._gateway, event, hook, patron)), None)

@@ -33,15 +33,15 @@ class Exchange:
     """One request and its answer: the time that is left for it, and whether it may have reached the server.
 
     The time, ``seconds``, starts when the request has been sent. Setting ``stop`` ends the exchange early, and so does
-    ``until``, a time of the monotonic clock by which everything has to be over, waiting for a connection included.
+    ``deadline``, a time of the monotonic clock by which everything has to be over, waiting for a connection included.
     """
 
-    def __init__(self, seconds: float, stop: threading.Event, until: float | None = None) -> None:
+    def __init__(self, seconds: float, stop: threading.Event, deadline: float | None = None) -> None:
         self.sent = False
         self._seconds = seconds
         self._stop = stop
-        self._until = until
-        self._ends: float | None = None
+        self._deadline = deadline
+        self._expires: float | None = None
 
     def wait(self) -> float:
         """Return how long the next read may block, in seconds.
@@ -51,17 +51,17 @@ class Exchange:
         if self._stop.is_set():
             raise ConnectionAbortedError("stopped")
         now = time.monotonic()
-        if self._ends is None:
-            self._ends = now + self._seconds if self._until is None else min(now + self._seconds, self._until)
-        if now >= self._ends:
+        if self._expires is None:
+            self._expires = now + self._seconds if self._deadline is None else min(now + self._seconds, self._deadline)
+        if now >= self._expires:
             raise TimeoutError("timed out")
-        return min(self._ends - now, _LONGEST_WAIT)
+        return min(self._expires - now, _LONGEST_WAIT)
 
     def left(self, seconds: float) -> float:
         """Return how much of ``seconds`` there is before everything has to be over."""
-        if self._until is None:
+        if self._deadline is None:
             return seconds
-        return min(seconds, max(self._until - time.monotonic(), _SHORTEST_WAIT))
+        return min(seconds, max(self._deadline - time.monotonic(), _SHORTEST_WAIT))
 
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)

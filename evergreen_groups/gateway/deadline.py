@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway.call import Call
 
 
-def seconds_until(until: float | None, call: Call) -> float | None:
+def seconds_left(deadline: float | None, call: Call) -> float | None:
     """How long there is left for a call, in seconds; raises TimedOutError when nothing is."""
-    if until is None:
+    if deadline is None:
         return None
-    left = until - time.monotonic()
+    left = deadline - time.monotonic()
     if left <= 0:
         raise _too_late(call)
     return left
 
 
 @contextmanager
-def held(lock: threading.Lock, until: float | None, call: Call) -> Iterator[None]:
+def held(lock: threading.Lock, deadline: float | None, call: Call) -> Iterator[None]:
     """Hold a lock that another thread may hold for long; raises TimedOutError where it does until it is too late."""
     # -1 is how Lock.acquire spells waiting for ever.
-    left = -1 if until is None else max(0.0, until - time.monotonic())
+    left = -1 if deadline is None else max(0.0, deadline - time.monotonic())
     if not lock.acquire(timeout=left):
         raise _too_late(call)
     try:

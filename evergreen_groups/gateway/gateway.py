@@ -12,7 +12,7 @@ from evergreen_groups.errors import ConfigurationError, NoSessionError, Unreacha
 from evergreen_groups.gateway.address import Address
 from evergreen_groups.gateway.answer import Answer
 from evergreen_groups.gateway.call import IDL_CALL, Call, form
-from evergreen_groups.gateway.deadline import seconds_until
+from evergreen_groups.gateway.deadline import seconds_left
 from evergreen_groups.gateway.idl_source import IdlCache, IdlSource
 from evergreen_groups.gateway.parallel import ordered_map
 from evergreen_groups.gateway.pcrud import Pcrud
@@ -102,7 +102,7 @@ class Gateway:
         self._idl_source = IdlSource(self._address.idl, cache)
         self._closed = False
         self._origin: Gateway | None = None  # what a view shares its connections with
-        self._until: float | None = None
+        self._deadline: float | None = None
         self.pcrud = Pcrud(self)
 
     def __repr__(self) -> str:
@@ -129,12 +129,12 @@ class Gateway:
     @property
     def token(self) -> str:
         """The session's token; logs in where there is none yet."""
-        return self._session.token(self._invoke, self._until)
+        return self._session.token(self._invoke, self._deadline)
 
     @property
     def seconds_left(self) -> float | None:
         """How long :meth:`within` still lets calls begin, in seconds; None where there is no such limit."""
-        return None if self._until is None else max(0.0, self._until - time.monotonic())
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def acting_as(self, token: str) -> Gateway:
         """This gateway in the name of somebody else's session, which is neither renewed nor logged out.
@@ -156,19 +156,19 @@ class Gateway:
         result closes nothing.
         """
         view = self._view()
-        ends = time.monotonic() + seconds
-        view._until = ends if self._until is None else min(self._until, ends)
+        deadline = time.monotonic() + seconds
+        view._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
         return view
 
     def _view(self) -> Gateway:
         view = copy.copy(self)
         view._origin = self
-        view.pcrud = Pcrud(view)
+        view.pcrud = Pcrud(view, self.pcrud)
         return view
 
     def login(self) -> None:
         """Log in now rather than with the first call that needs it. Raises LoginRefusedError when the ILS says no."""
-        self._session.token(self._invoke, self._until)
+        self._session.token(self._invoke, self._deadline)
 
     def logout(self) -> None:
         """End the session on the server, if it was opened here; the next call that needs one logs in again."""
@@ -206,7 +206,7 @@ class Gateway:
         with ``"one"`` is better, for a stream that is cut short looks whole).
 
         A read is repeated when it fails for a reason that may pass. A ``write`` goes out once, on a connection of its
-        own; a TransportError says in ``sent`` whether it may have been carried out. Where the session has ended, it
+        own; a TransportError says in ``sent`` whether it may have been done. Where the session has ended, it
         is renewed and the call repeated, a write as well: an answer of NO_SESSION means that nothing was done.
 
         Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`.
@@ -223,7 +223,7 @@ class Gateway:
             if not self._session.renewable:
                 raise
             log.info("%s %s: the session had ended; logging in again", service, method)
-            token = self._session.renew(token, self._invoke, self._until)
+            token = self._session.renew(token, self._invoke, self._deadline)
             return self._send(call, _with_token(params, token), expect, write, timeout)
 
     def idl(self, *class_ids: str) -> Idl:
@@ -231,7 +231,7 @@ class Gateway:
 
         Raises DataError for a class that the server doesn't have.
         """
-        return self._idl_source.require(class_ids, self._fetch_idl, self._until)
+        return self._idl_source.require(class_ids, self._fetch_idl, self._deadline)
 
     def decode(self, value: Any) -> Any:
         """Return ``value`` with every fieldmapper object in it turned into a Record; gets the classes it needs.
@@ -248,7 +248,7 @@ class Gateway:
         return ordered_map(function, items, self.concurrency)
 
     def _send(self, call: Call, params: Sequence[object], expect: Expect, write: bool, timeout: float | None) -> Result:
-        left = seconds_until(self._until, call)
+        left = seconds_left(self._deadline, call)
         seconds = timeout or self._timeout
         if left is not None:
             seconds = min(seconds, left)
@@ -261,10 +261,10 @@ class Gateway:
         # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
         if write:
             return attempt()
-        return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)
+        return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
 
     def _attempt(self, call: Call, body: bytes, expect: Expect, seconds: float, *, fresh: bool) -> Result:
-        reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, until=self._until)
+        reply = self._transport.post(call, body, seconds + self._grace, fresh=fresh, deadline=self._deadline)
         return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
 
     def _invoke(self, service: str, method: str, *params: object) -> Any:
@@ -278,11 +278,11 @@ class Gateway:
 
     def _fetch_idl(self, url: str, headers: Mapping[str, str]) -> Reply:
         def attempt() -> Reply:
-            return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers, self._until)
+            return self._transport.get(IDL_CALL, url, self._timeout + self._grace, headers, self._deadline)
 
         self._refuse_closed(IDL_CALL)
-        seconds_until(self._until, IDL_CALL)
-        return self._retries.until(self._until).run(attempt, self._transport.stop, self.statistics.retry)
+        seconds_left(self._deadline, IDL_CALL)
+        return self._retries.before(self._deadline).run(attempt, self._transport.stop, self.statistics.retry)
 
     @property
     def _is_closed(self) -> bool:

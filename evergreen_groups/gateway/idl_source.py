@@ -44,24 +44,24 @@ class IdlSource:
         self._cache = cache
         self._idl = Idl()
         self._complete = False
-        self._ends = time.monotonic() + SECONDS
+        self._expires = time.monotonic() + SECONDS
         self._lock = threading.Lock()
 
-    def require(self, class_ids: Iterable[str], fetch: Fetch, until: float | None) -> Idl:
+    def require(self, class_ids: Iterable[str], fetch: Fetch, deadline: float | None) -> Idl:
         """Return the classes known so far, with at least ``class_ids`` among them.
 
         ``fetch`` gets an address with some headers. While another thread does that, this one waits, but not beyond
-        ``until``, a time of the monotonic clock (None: however long that takes).
+        ``deadline``, a time of the monotonic clock (None: however long that takes).
 
         Raises DataError for a class that the server doesn't have, and for an IDL that can't be read, TimedOutError
         when it is too late.
         """
-        with held(self._lock, until, IDL_CALL):
+        with held(self._lock, deadline, IDL_CALL):
             wanted = set(class_ids)
-            if time.monotonic() > self._ends:
+            if time.monotonic() > self._expires:
                 wanted |= set(self._idl)  # somebody may be about to read an answer with them
                 self._idl, self._complete = Idl(), False
-                self._ends = time.monotonic() + SECONDS
+                self._expires = time.monotonic() + SECONDS
             missing = sorted(wanted - set(self._idl))
             if missing and not self._complete:
                 self._narrow(missing, fetch)
@@ -84,9 +84,9 @@ class IdlSource:
             log.debug("the server does not narrow its IDL (%s)", type(error).__name__)
 
     def _get(self, url: str, fetch: Fetch) -> Idl:
-        kept = self._cache.load(url) if self._cache else None
-        known = _parsed(kept.document) if kept else None
-        reply = fetch(url, kept.conditions if kept and known else {})
+        cached = self._cache.load(url) if self._cache else None
+        known = _parsed(cached.document) if cached else None
+        reply = fetch(url, cached.conditions if cached and known else {})
         if known is not None and reply.status == 304:
             return known
         idl = Idl.parse(reply.body)
@@ -123,7 +123,7 @@ class IdlCache:
         self._directory = directory
 
     def load(self, url: str) -> CachedIdl | None:
-        """Return what was kept for ``url``, or None."""
+        """Return what is cached for ``url``, or None."""
         try:
             with _opened(self._path(url)) as file:
                 heading = json.loads(file.readline(_HEADING_LIMIT))

@@ -83,12 +83,29 @@ def first_guess(known: Class, select: Sequence[str] | None) -> int:
 class Stretch:
     """A range of keys that is walked page by page: those above ``after``, up to ``high``; None is no bound.
 
-    ``inclusive`` makes ``after`` itself belong to it.
+    ``inclusive`` makes ``after`` itself belong to it. ``in_windows`` says that pages are narrow ranges of its whole
+    numbers, because a page that is short tells nothing about what comes behind it.
     """
 
     after: Any
     high: Any
     inclusive: bool = False
+    in_windows: bool = False
+
+    def window(self, width: int) -> Stretch:
+        """The first ``width`` keys of it."""
+        return Stretch(self.after, min(self.after + width, self.high))
+
+    def behind(self, key: Any) -> list[Stretch]:
+        """What is left of it behind a key."""
+        return [] if self.high is not None and key >= self.high else [Stretch(key, self.high, False, self.in_windows)]
+
+    def holds(self, key: Any) -> bool:
+        """Whether a key belongs to it; one that isn't a whole number may be sorted in a way of the server's own."""
+        if not isinstance(key, int):
+            return key is not None
+        above = self.after is None or key > self.after or (self.inclusive and key == self.after)
+        return above and (self.high is None or key <= self.high)
 
     def condition(self, key: str) -> list[dict[str, Any]]:
         """Return what the WHERE clause has to say about the key."""
@@ -111,34 +128,44 @@ def walk(
     parts: Iterable[Stretch],
     size: PageSize,
     concurrency: int,
+    rest_of: Callable[[Stretch], list[Stretch]],
 ) -> Iterator[Page]:
     """Yield the pages of all stretches as they come: in key order within each.
 
     ``fetch`` gets the beginning of what is left of a stretch, ``key_of`` the key of a row. A page that is shorter than
-    asked for is the last of its stretch. While the caller deals with one page, the next ones are already under way.
+    asked for is the last of its stretch, unless ``rest_of`` knows better: it gets what lies behind the page. While the
+    caller deals with one page, the next ones are already under way.
+
+    Raises:
+        DataError: a page has rows that weren't asked for.
     """
 
-    def step(stretch: Stretch) -> tuple[Stretch, Page, bool]:
+    def step(stretch: Stretch) -> tuple[Page, list[Stretch]]:
         asked = size.rows
-        page = fetch(stretch, asked)
+        # There are no more rows than keys in a window, so its page is whole however many of them are hidden.
+        part = stretch.window(asked) if stretch.in_windows else stretch
+        page = fetch(part, asked)
         size.learn(page)
-        # Hidden rows don't count towards the limit since 3.16 (pcrud-034), so a short page is the last. Before, they
-        # do (3.12/releases-044: ten asked for, four came): there it holds for accounts that see everybody.
-        return stretch, page, len(page.rows) >= asked
+        keys = [key_of(row) for row in page.rows]
+        if not all(map(part.holds, keys)) or len(set(keys)) < len(keys):
+            raise not_asked_for()
+        if stretch.in_windows:
+            return page, stretch.behind(part.high)
+        if len(keys) >= asked:
+            return page, stretch.behind(keys[-1])
+        return page, rest_of(Stretch(keys[-1], stretch.high) if keys else stretch)
 
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
     waiting = list(reversed(list(parts)))
-    under_way: set[Future[tuple[Stretch, Page, bool]]] = set()
+    under_way: set[Future[tuple[Page, list[Stretch]]]] = set()
     try:
         while waiting or under_way:
             while waiting and len(under_way) < concurrency:
                 under_way.add(executor.submit(step, waiting.pop()))
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in done:
-                stretch, page, more = future.result()
-                if more:
-                    rest = Stretch(key_of(page.rows[-1]), stretch.high)
-                    under_way.add(executor.submit(step, rest))
+                page, rest = future.result()
+                under_way.update(executor.submit(step, stretch) for stretch in rest)
                 if page.rows:
                     yield page
     finally:
@@ -176,6 +203,15 @@ def both(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> d
 def anything(key: str) -> list[dict[str, Any]]:
     """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
+
+
+def not_asked_for() -> DataError:
+    """The error for rows that don't fit the question."""
+    return DataError(
+        "rows came that were not asked for",
+        advice="look at the proxy, where there is one: it may have mixed up answers",
+        code="rows-not-asked-for",
+    )
 
 
 def value_at(position: int, row: Any) -> Any:

@@ -1,13 +1,18 @@
-"""The service open-ils.pcrud: reading rows of the ILS's classes, as far as the account may see them."""
+"""The service open-ils.pcrud: reading rows of the ILS's classes, as far as the account may see them.
+
+It is one module because all of it is one class, whose methods share how a query is put and an answer read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import REQUEST_LIMIT
+from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows
+from evergreen_groups.gateway.lists import among, anything_goes, by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
@@ -35,6 +40,7 @@ Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
 
 _SERVICE = "open-ils.pcrud"
+_SMALL_CLASS = 20_000  # rows: org units, profiles, kinds of penalties, thresholds have fewer nearly everywhere
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
 
@@ -47,8 +53,10 @@ class Pcrud:
     are ServerErrors (``pcrud-159``, ``pcrud-015``, ``pcrud-152``).
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, origin: Pcrud | None = None) -> None:
+        """``origin`` is that of a gateway of which ``gateway`` is a view."""
         self._gateway = gateway
+        self._hidden_rows: HiddenRows = HiddenRows() if origin is None else origin._hidden_rows
 
     def search(  # noqa: PLR0913  # pcrud's own options, by name
         self,
@@ -68,7 +76,7 @@ class Pcrud:
         ``select`` names fields of the class itself; the others are None then, and one that is fleshed must be among
         them (``pcrud-017``). ``order_by`` is one field's name, several, or pcrud's own forms. ``flesh`` is a depth.
         """
-        options = _options(
+        options = self._options(
             class_id,
             select=select,
             order_by=order_by,
@@ -86,17 +94,42 @@ class Pcrud:
         """Return the fields ``names`` of the rows that :meth:`search` finds, decoded, without making records."""
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
-        page = self._rows(class_id, where, _options(class_id, select=names, order_by=order_by, limit=limit))
+        page = self._rows(class_id, where, self._options(class_id, select=names, order_by=order_by, limit=limit))
         return [reader.read(values) for values in values_of_rows(page.rows, class_id)]
+
+    def all_columns(self, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return the fields ``names`` of all rows of a class that is small, and has a whole number as its key ``id``.
+
+        In one call, as long as it is small; it is for classes of which an account sees every row or none.
+        """
+        idl = self._gateway.idl(class_id)
+        reader = ColumnReader(idl[class_id], names, idl)
+        position = idl[class_id].field("id").position
+        options = self._options(class_id, select=names, order_by="id", limit=_SMALL_CLASS)
+        rows: list[Any] = []
+        # A condition that all rows meet: pcrud refuses an empty one (pcrud-159).
+        condition: dict[str, Any] = {"id": {"<>": None}}
+        while True:
+            page = self._rows(class_id, condition, options).rows
+            rows.extend(page)
+            if len(page) < _SMALL_CLASS:
+                return [reader.read(values) for values in values_of_rows(rows, class_id)]
+            condition = {"id": {">": value_at(position, page[-1])}}
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
         value = self._call(f"retrieve.{class_id}", id, expect="optional").value
-        return None if value is None else self._records(class_id, [value])[0]
+        if value is None:
+            return None
+        record = self._records(class_id, [value])[0]
+        known = self._gateway.idl(class_id)[class_id]
+        if known.primary:
+            among(known.field(known.primary).position, [id], [value])
+        return record
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
-        options = _options(class_id, order_by=order_by, limit=limit)
+        options = self._options(class_id, order_by=order_by, limit=limit)
         ids = self._call(f"id_list.{class_id}.atomic", where, options).value
         try:
             return [int(found) for found in ids]
@@ -131,28 +164,39 @@ class Pcrud:
         flesh: int | None = None,
         flesh_fields: Mapping[str, Sequence[str]] | None = None,
         join: Any = None,
+        all_visible: bool = False,
     ) -> Iterator[list[Record]]:
         """Yield all rows, page by page, by ascending ``key``: an indexed field, no value of which occurs twice.
 
         With a ``concurrency`` over 1 (the gateway's, unless given), whole-numbered keys from ``low`` to ``high``
         (looked up where they aren't given) are cut into as many stretches, walked side by side: pages are in order
         within each stretch only. ``page_size`` rows are asked for at first, then as many as make about 1 MB.
+
+        Before 3.16 rows that the account may not see count against a page, so a short one isn't the last; where they
+        are met, whole-numbered keys are gone through in narrow ranges up to the last there is. ``all_visible`` says
+        that ``where`` leaves no hidden rows, which saves asking how the release behaves.
+
+        Raises:
+            DataError: rows came that weren't asked for, or rows may be hidden in a walk along other keys.
         """
         concurrency = concurrency or self._gateway.concurrency
         # A field that isn't selected comes as null (pcrud-001), the key to go on from as well.
         if select is not None and key not in select:
             select = [*select, key]
         options = partial(
-            _options, class_id, select=select, order_by=key, flesh=flesh, flesh_fields=flesh_fields, join=join
+            self._options, class_id, select=select, order_by=key, flesh=flesh, flesh_fields=flesh_fields, join=join
         )
+        source: Any = class_id if join is None else {class_id: join}
+        hidden = None if all_visible else HiddenKeys(self._gateway, self._hidden_rows, source, where, key)
 
         def fetch(stretch: Stretch, limit: int) -> Page:
             return self._rows(class_id, both(where, stretch.condition(key) or anything(key)), options(limit=limit))
 
-        parts = self._stretches(class_id, where, key, (low, high), concurrency)
+        parts = self._stretches(class_id, where, key, (low, high), concurrency, hidden)
         position = self._gateway.idl(class_id)[class_id].field(key).position
         size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
-        for page in walk(fetch, partial(value_at, position), parts, size, concurrency):
+        rest_of = nothing_left if hidden is None else hidden.rest_of
+        for page in walk(fetch, partial(value_at, position), parts, size, concurrency, rest_of):
             yield self._records(class_id, page.rows, nested=bool(flesh))
 
     def by_values(
@@ -198,13 +242,29 @@ class Pcrud:
         order_by: Any,
     ) -> Iterator[Page]:
         known = self._gateway.idl(class_id)[class_id]
-        options = partial(_options, class_id, select=select, order_by=order_by or known.primary or None)
-        fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=LARGEST_PAGE, offset=10**9))
+        options = partial(self._options, class_id, select=select, order_by=order_by or known.primary or None)
+        fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(class_id) - fixed
         size = PageSize(first_guess(known, select))
+        position = known.field(field).position
+        # Rows without the field that they are about can't be held against the question.
+        asked_for = anything_goes if select is not None and field not in select else partial(among, position)
+
+        def ask(portion: list[int | str], limit: int) -> Page:
+            page = self._rows(class_id, both(where, [{field: portion}]), options(limit=limit))
+            size.learn(page)
+            asked_for(portion, page.rows)
+            return page
+
+        def read_one(value: int | str) -> Iterator[Page]:
+            condition = both(where, [{field: [value]}])
+            for records in self.pages(class_id, condition, key=self._key(class_id), select=select, concurrency=1):
+                yield Page([record.to_wire() for record in records], 0)
 
         def fetch(portion: list[int | str]) -> list[Page]:
-            return list(self._all(class_id, both(where, [{field: portion}]), options, size))
+            return list(
+                by_keys(ask, portion, size) if field == known.primary else in_halves(ask, portion, size, read_one)
+            )
 
         lists: Iterable[list[int | str]] = portions(values, room)
         if isinstance(values, Sized) and len(values) <= LARGEST_LIST:
@@ -212,23 +272,22 @@ class Pcrud:
         for pages in self._gateway.map(fetch, lists):
             yield from pages
 
-    def _all(
-        self, class_id: str, where: Where, options: Callable[..., dict[str, Any]], size: PageSize
-    ) -> Iterator[Page]:
-        """Yield everything that matches, a next page only where the one before was full."""
-        offset = 0
-        while True:
-            limit = size.rows
-            page = self._rows(class_id, where, options(limit=limit, offset=offset or None))
-            size.learn(page)
-            if page.rows:
-                yield page
-            if len(page.rows) < limit:
-                return
-            offset += len(page.rows)
+    def _key(self, class_id: str) -> str:
+        primary = self._gateway.idl(class_id)[class_id].primary
+        if not primary:
+            raise DataError(
+                "{name} has no primary key to read it by", code="class-without-key", values={"name": class_id}
+            )
+        return primary
 
     def _stretches(
-        self, class_id: str, where: Where | None, key: str, bounds: tuple[int | None, int | None], concurrency: int
+        self,
+        class_id: str,
+        where: Where | None,
+        key: str,
+        bounds: tuple[int | None, int | None],
+        concurrency: int,
+        hidden: HiddenKeys | None,
     ) -> list[Stretch]:
         """Return the stretches of keys to walk: one, or as many as may be under way at once."""
         low, high = bounds
@@ -236,7 +295,10 @@ class Pcrud:
             return [Stretch(low, high, inclusive=True)]
         low = self._edge(class_id, where, key, "asc", bounds) if low is None else low
         high = self._edge(class_id, where, key, "desc", bounds) if high is None and low is not None else high
-        if low is None or high is None or low > high:
+        if low is None or high is None:
+            # Nothing is there, or the row at one end is hidden.
+            return hidden.rest_of(Stretch(*bounds, inclusive=True)) if hidden is not None else []
+        if low > high:
             return []
         return stretches(low, high, concurrency)
 
@@ -256,6 +318,16 @@ class Pcrud:
                 values={"name": class_id, "key": key},
             )
         return value
+
+    def _options(self, class_id: str, *, select: Sequence[str] | None = None, **options: Any) -> dict[str, Any]:
+        """Return a search's options in pcrud's form; a ``select`` always names the primary key.
+
+        Without it releases before 3.16 answer 500 as soon as there is a row (``3.12/releases-019``).
+        """
+        if select is not None:
+            primary = self._gateway.idl(class_id)[class_id].primary
+            select = [*select, primary] if primary and primary not in select else select
+        return _options(class_id, select=select, **options)
 
     def _rows(self, class_id: str, where: Where, options: Mapping[str, Any]) -> Page:
         result = self._call(f"search.{class_id}.atomic", where, options)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from evergreen_groups.errors import (
     CutOffError,
     HTTPStatusError,
+    ServerError,
     ServiceNotFoundError,
     TimedOutError,
     TransportError,
@@ -41,16 +42,16 @@ class RetryPolicy:
     # Three times the gateway's 60 s: a service that hangs is asked three times, not four.
     total_seconds: float = 180.0
 
-    def until(self, ends: float | None) -> RetryPolicy:
-        """Return this policy with no try that begins after ``ends``, a time of the monotonic clock (None: no end)."""
-        if ends is None:
+    def before(self, deadline: float | None) -> RetryPolicy:
+        """Return this policy with no try that begins after ``deadline``, on the monotonic clock (None: no end)."""
+        if deadline is None:
             return self
-        return replace(self, total_seconds=min(self.total_seconds, ends - time.monotonic()))
+        return replace(self, total_seconds=min(self.total_seconds, deadline - time.monotonic()))
 
     def delays(self) -> Iterator[float]:
         """Yield the wait before the second try, the third, and so on: ``tries`` - 1 of them."""
-        for turn in range(self.tries - 1):
-            whole = min(self.longest_delay, self.first_delay * 2.0**turn)
+        for number in range(self.tries - 1):
+            whole = min(self.longest_delay, self.first_delay * 2.0**number)
             yield whole * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
 
     def run(self, attempt: Callable[[], T], stop: threading.Event, on_retry: Callable[[], None]) -> T:
@@ -63,7 +64,7 @@ class RetryPolicy:
         while True:
             try:
                 return attempt()
-            except TransportError as error:
+            except (TransportError, ServerError) as error:
                 delay = next(delays, None)
                 if delay is None or not may_pass(error):
                     raise
@@ -73,8 +74,12 @@ class RetryPolicy:
                 on_retry()
 
 
-def may_pass(error: TransportError) -> bool:
+def may_pass(error: TransportError | ServerError) -> bool:
     """Say whether the same request may well succeed a little later."""
+    # A method that dies may do so because of a database or another service that is away for a moment. Nobody can tell
+    # that from a query that it will never take, which costs a few seconds more then.
+    if isinstance(error, ServerError):
+        return True
     # A refusal (4xx) stays one; 5xx is what a proxy says while the server behind it restarts.
     if isinstance(error, HTTPStatusError):
         return error.status >= 500

@@ -82,7 +82,7 @@ class Session:
 
     ``invoke``, for a login, makes a call and returns its value; ``end`` does the same, but once and briefly. A
     ``token`` handed in is used as it is, and neither renewed nor logged out. While another thread logs in, one waits,
-    but not beyond ``until``, a time of the monotonic clock (None: however long that takes); then TimedOutError is
+    but not beyond ``deadline``, a time of the monotonic clock (None: however long that takes); then TimedOutError is
     raised.
     """
 
@@ -113,19 +113,19 @@ class Session:
         """Whether a new token can be had when the present one has ended."""
         return self._credentials is not None
 
-    def token(self, invoke: Invoke, until: float | None) -> str:
+    def token(self, invoke: Invoke, deadline: float | None) -> str:
         """Return the token, logging in where there is none yet.
 
         Raises ConfigurationError without credentials, LoginRefusedError when the ILS says no.
         """
-        with held(self._lock, until, _LOGIN):
+        with held(self._lock, deadline, _LOGIN):
             if self._token is None:
                 self._token = self._login(invoke)
             return self._token
 
-    def renew(self, ended: str, invoke: Invoke, until: float | None) -> str:
+    def renew(self, ended: str, invoke: Invoke, deadline: float | None) -> str:
         """Return a token in place of ``ended``; another thread may have fetched it already."""
-        with held(self._lock, until, _LOGIN):
+        with held(self._lock, deadline, _LOGIN):
             if self._token is None or self._token == ended:
                 self._token = None
                 self._token = self._login(invoke)

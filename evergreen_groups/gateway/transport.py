@@ -108,29 +108,31 @@ class Transport:
         self._pool.close()
 
     def post(
-        self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, until: float | None = None
+        self, call: Call, form: bytes, seconds: float, *, fresh: bool = False, deadline: float | None = None
     ) -> Reply:
         """Post a form and return the answer, which must have come whole ``seconds`` after the request was sent.
 
-        ``fresh`` uses a new connection, for this request alone; ``until`` is a time of the monotonic clock by which
+        ``fresh`` uses a new connection, for this request alone; ``deadline`` is a time of the monotonic clock by which
         everything must be over, waiting for a connection included. Raises a TransportError, or
         UnexpectedAnswerError for an answer over ``ANSWER_LIMIT``.
         """
         request = self._form.copy()
         request.prepare_body(form, None)
         if not fresh:
-            return self._send(call, request, seconds, until)
+            return self._send(call, request, seconds, deadline)
         # A write has a connection of its own: had a pooled one been closed under it, nobody could say whether it was
         # done.
         request.headers["Connection"] = "close"
         with self._new_session(1) as session:
-            return self._exchange(session, call, request, seconds, until, last=True)
+            return self._exchange(session, call, request, seconds, deadline, last=True)
 
     def get(
-        self, call: Call, url: str, seconds: float, headers: Mapping[str, str], until: float | None = None
+        self, call: Call, url: str, seconds: float, headers: Mapping[str, str], deadline: float | None = None
     ) -> Reply:
         """Get an address, with the same promises as :meth:`post`."""
-        return self._send(call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds, until)
+        return self._send(
+            call, self._pool.prepare_request(requests.Request("GET", url, dict(headers))), seconds, deadline
+        )
 
     def _new_session(self, size: int) -> requests.Session:
         session = requests.Session()
@@ -142,14 +144,14 @@ class Transport:
         session.trust_env = not self._address.loopback  # proxies from the environment, but none to reach this machine
         return session
 
-    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, until: float | None) -> Reply:
+    def _send(self, call: Call, request: requests.PreparedRequest, seconds: float, deadline: float | None) -> Reply:
         # Each pooled connection can have gone stale, but each only once.
         for _ in range(self._concurrency):
             try:
-                return self._exchange(self._pool, call, request, seconds, until)
+                return self._exchange(self._pool, call, request, seconds, deadline)
             except StaleConnectionError:
                 self._statistics.retry()
-        return self._exchange(self._pool, call, request, seconds, until, last=True)
+        return self._exchange(self._pool, call, request, seconds, deadline, last=True)
 
     def _exchange(
         self,
@@ -157,11 +159,11 @@ class Transport:
         call: Call,
         request: requests.PreparedRequest,
         seconds: float,
-        until: float | None,
+        deadline: float | None,
         *,
         last: bool = False,
     ) -> Reply:
-        exchange = Exchange(seconds, self._stop, until)
+        exchange = Exchange(seconds, self._stop, deadline)
         seconds = exchange.left(seconds)
         adapter = session.get_adapter(self._address.base)  # used directly: no redirects are followed, no cookies kept
         began = time.monotonic()

@@ -17,13 +17,13 @@ from .patrons import read_accounts as read_accounts
 from .queries import GroupRange as GroupRange
 from .queries import HighFines as HighFines
 from .queries import Query as Query
+from .queries import candidates as candidates
 from .queries import has_member as has_member
 from .reader import GroupReader as GroupReader
 from .reader import decide_about as decide_about
 from .reader import decided as decided
 from .reader import make_members as make_members
 from .search import GroupSearch as GroupSearch
-from .search import RangeSearch as RangeSearch
 from .whole_group import VisiblePatrons as VisiblePatrons
 from .whole_group import visible_around as visible_around
 from .whole_group import visible_in as visible_in

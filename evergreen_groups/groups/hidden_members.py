@@ -41,7 +41,7 @@ def find_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> dict[int, 
     for found in gateway.map(lambda batch: dict(_hidden_ids(gateway, batch, visible)), batches):
         missing.update(found)
     incomplete = sorted(missing)
-    fines = gateway.map(lambda group: _fines_of(gateway, group, missing[group]), incomplete)
+    fines = gateway.map(lambda group: _fines_of(gateway, group, missing[group], visible[group]), incomplete)
     return {group: HiddenMembers(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
 
 
@@ -70,9 +70,17 @@ def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.
-        return {int(entry["usr"]): Decimal(str(entry["balance_owed"])).quantize(NOTHING) for entry in _listed(answer)}
+        return {int(entry["usr"]): _money(entry["balance_owed"]) for entry in _listed(answer)}
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
         raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
+
+
+def _money(value: object) -> Decimal:
+    """An amount; raises ArithmeticError for what is none, NaN and infinities among it."""
+    amount = Decimal(str(value))
+    if not amount.is_finite():
+        raise ArithmeticError("not an amount")
+    return amount.quantize(NOTHING)
 
 
 def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
@@ -84,7 +92,12 @@ def _hidden_ids(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> Iterator[tuple[int, frozenset[int]]]:
     """The hidden members of ``groups``, by group: halves the list until it is known whose they are."""
-    hidden = read_member_ids(gateway, groups).difference(*(visible[group] for group in groups))
+    everybody = read_member_ids(gateway, groups)
+    known = frozenset[int]().union(*(visible[group] for group in groups))
+    # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
+    if len(known & everybody) * 2 < len(known):
+        raise _not_asked_for()
+    hidden = everybody - known
     if not hidden:
         return
     if len(groups) == 1:
@@ -96,14 +109,24 @@ def _hidden_ids(
     yield from _hidden_ids(gateway, groups[middle:], visible)
 
 
-def _fines_of(gateway: Gateway, group: int, ids: frozenset[int]) -> Decimal | None:
-    """What the members ``ids`` of a group owe, as far as the ILS says."""
+def _fines_of(gateway: Gateway, group: int, ids: frozenset[int], visible: Set[int]) -> Decimal | None:
+    """What the members ``ids`` of a group owe, as far as the ILS says; ``visible`` are the others."""
     try:
         balances = read_balances(gateway, group)
     # The ids may be had where the balances may not: unknown then, never nought.
     except PermissionDeniedError:
         return None
+    if balances and not balances.keys() & (ids | visible):
+        raise _not_asked_for()
     return total_of(balances, ids)
+
+
+def _not_asked_for() -> DataError:
+    return DataError(
+        "the ILS gave members of other groups than were asked for",
+        advice="look at the proxy, where there is one: it may have mixed up answers",
+        code="members-not-asked-for",
+    )
 
 
 def _listed(answer: object) -> list[Any]:

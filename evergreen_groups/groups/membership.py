@@ -15,6 +15,8 @@ from evergreen_groups.groups.reader import make_members
 from evergreen_groups.ils import OrgUnits, read_own_fines
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from evergreen_groups.gateway import Gateway
 
 _FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
@@ -22,11 +24,15 @@ _FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Patrons with their accounts, by id, and where groups were asked for these, by number; nothing is decided yet."""
+    """Patrons with their accounts, by id, and where groups were asked for these, by number; nothing is decided yet.
+
+    ``own_fines`` has those of the patrons who have an open transaction, be it that they owe 0.00 on it.
+    """
 
     members: Mapping[int, Member]
     accounts: Mapping[int, PatronAccount]
     groups: Mapping[int, Group]
+    own_fines: Mapping[int, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,10 @@ class MembershipReader:
 
     def by_ids(self, ids: Collection[int]) -> Membership:
         """Read patrons by id, deleted ones too; those that the account can't see are left out."""
-        members, accounts = self._members(self._gateway.pcrud.columns_by_values("au", _FIELDS, "id", sorted(ids)))
-        return Membership(members, accounts, {})
+        members, accounts, own_fines = self._members(
+            self._gateway.pcrud.columns_by_values("au", _FIELDS, "id", sorted(ids))
+        )
+        return Membership(members, accounts, {}, own_fines)
 
     def by_groups(self, numbers: Collection[int]) -> Membership:
         """Read whole groups: the visible members, what they owe, and what is hidden.
@@ -80,7 +88,7 @@ class MembershipReader:
             PermissionDeniedError: the account may see no patrons at its own library.
         """
         wanted = sorted(set(numbers))
-        members, accounts = self._members(
+        members, accounts, own_fines = self._members(
             # Deleted patrons keep their group's number and come unless they are excluded (pcrud-009), by "f": JSON's
             # false matches nothing (pcrud-011).
             self._gateway.pcrud.columns_by_values("au", _FIELDS, "usrgroup", wanted, where={"deleted": "f"})
@@ -93,7 +101,7 @@ class MembershipReader:
             self._gateway, {number: {member.id for member in found} for number, found in by_group.items()}
         )
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
-        return Membership(members, accounts, groups)
+        return Membership(members, accounts, groups, own_fines)
 
     def addresses(self, ids: Collection[int]) -> dict[int, frozenset[tuple[str, str]]]:
         """Street and post code of each patron's addresses, written alike, for comparing."""
@@ -109,8 +117,10 @@ class MembershipReader:
                 found.setdefault(record.usr, set()).add((street, post_code))
         return {id: frozenset(addresses) for id, addresses in found.items()}
 
-    def _members(self, batches: Iterable[list[tuple[Any, ...]]]) -> tuple[dict[int, Member], dict[int, PatronAccount]]:
-        """Members and accounts by patron's id, of the ``_FIELDS`` of their records."""
+    def _members(
+        self, batches: Iterable[list[tuple[Any, ...]]]
+    ) -> tuple[dict[int, Member], dict[int, PatronAccount], dict[int, Decimal]]:
+        """Members, accounts and own fines by patron's id, of the ``_FIELDS`` of their records."""
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
         rows: list[tuple[PatronRow, bool]] = []
@@ -129,4 +139,4 @@ class MembershipReader:
             row.patron(barcodes.get(row.card), org_units.unit(row.home_library), deleted=deleted)
             for row, deleted in rows
         ]
-        return {member.id: member for member in make_members(patrons, own_fines, {})}, accounts
+        return {member.id: member for member in make_members(patrons, own_fines, {})}, accounts, own_fines

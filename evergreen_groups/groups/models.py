@@ -153,7 +153,7 @@ class Group:
         return sum(member.over_limit for member in self.members)
 
     @cached_property
-    def nobody_over_limit(self) -> bool:
+    def no_member_over_limit(self) -> bool:
         """Whether the group owes more than one of its members may, although none of them is over the limit.
 
         This is the case the rule is about: a library that blocked by group would block people who owe little. Of a

@@ -20,6 +20,10 @@ class GroupRange(NamedTuple):
     low: int | None
     high: int | None
 
+    def holds(self, group: int) -> bool:
+        """Whether a group belongs to the range."""
+        return (self.low is None or group > self.low) and (self.high is None or group <= self.high)
+
     def conditions(self) -> list[Query]:
         """The range as conditions on ``usrgroup``."""
         found: list[Query] = []
@@ -35,14 +39,14 @@ class HighFines:
     """Groups that together owe ``min_total`` or more, as a query.
 
     ``more_than_one`` leaves out groups of one; ``home_orgs`` (ids, none: everywhere) keeps the groups with a member
-    at home there; ``viewable_orgs`` (ids, none: everywhere) names the home libraries whose patrons the account sees,
+    of these home libraries; ``visible_orgs`` (ids, none: everywhere) are those whose patrons the account sees, named
     so that the database needn't ask for permission to see the others.
     """
 
     min_total: Decimal
     more_than_one: bool = False
     home_orgs: Collection[int] = ()
-    viewable_orgs: Collection[int] = ()
+    visible_orgs: Collection[int] = ()
 
     def members(self, within: GroupRange) -> Query:
         """The condition on patrons (``au``): members of such groups, deleted ones left out."""
@@ -53,9 +57,13 @@ class HighFines:
         conditions = [*within.conditions(), listed]
         # The permission function costs 0.4 to 2 ms for each row it looks at, and says no at the dear end. A list of
         # libraries is looked up before it is called (pushdown-017).
-        if self.viewable_orgs:
-            conditions.append({"home_ou": sorted(self.viewable_orgs)})
+        if self.visible_orgs:
+            conditions.append({"home_ou": sorted(self.visible_orgs)})
         return {"deleted": "f", "-and": conditions}
+
+    def candidates(self, within: GroupRange) -> Query:
+        """The condition on patrons: members of all groups in the range that have a member at ``home_orgs``."""
+        return candidates(within, self.home_orgs, self.visible_orgs)
 
     def _groups(self, within: GroupRange) -> Query:
         debtor: Query = {"deleted": "f"}
@@ -98,6 +106,18 @@ class HighFines:
                 "having": {"+mbts": total},
             }
         }
+
+
+def candidates(within: GroupRange, homes: Collection[int], visible_orgs: Collection[int]) -> Query:
+    """The condition on patrons: members of the groups in a range with a member of ``homes`` (none: all)."""
+    conditions = within.conditions()
+    if homes:
+        at_home = {"deleted": "f", "-and": [*within.conditions(), {"home_ou": sorted(homes)}]}
+        # As a list, looked up once: asked of each member of a giant group, it would go through the group each time.
+        conditions.append({"usrgroup": {"in": {"select": {"au": ["usrgroup"]}, "from": "au", "where": at_home}}})
+    if visible_orgs:
+        conditions.append({"home_ou": sorted(visible_orgs)})
+    return {"deleted": "f", "-and": conditions or [{"id": {"<>": None}}]}
 
 
 def has_member(condition: Query) -> Query:

@@ -13,11 +13,11 @@ from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow, ma
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.limits import LimitFinder, OneLimit, decide_all
 from evergreen_groups.money import NOTHING
-from evergreen_groups.policy import Decision, decide
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils import Access, OrgUnits
+    from evergreen_groups.policy import Decision
 
 
 class GroupReader:
@@ -60,9 +60,11 @@ class GroupReader:
 
     def _members(self, rows: Iterable[PatronRow]) -> list[Member]:
         by_id = {row.id: row for row in rows}
+        need_transactions = self._limits is not None and self._limits.need_transactions
         # By lists of ids, side by side: fleshed cards would be a query for each row.
         readers: tuple[Callable[[], dict[int, Any]], ...] = (
-            lambda: read_own_fines(self._gateway, by_id, debtors_only=True),
+            # Most people have no open transaction, or owe nothing on it: leaving the latter out makes answers smaller.
+            lambda: read_own_fines(self._gateway, by_id, debtors_only=not need_transactions),
             lambda: read_barcodes(self._gateway, by_id.values()),
         )
         own_fines, barcodes = self._gateway.map(lambda read: read(), readers)
@@ -95,18 +97,21 @@ def decide_about(
         PermissionDeniedError: the ILS's thresholds count, and the account may not see them.
     """
     if isinstance(limits, OneLimit):
-        nothing = decide(NOTHING, limits.limit)  # most owe nothing: one decision will do for all of them
+        resolved_for_all = limits.limit_for(0, 0)
+        nothing = resolved_for_all.decide(None)  # most owe nothing: one decision will do for all of them
         return {
-            patron.id: decide(own_fines[patron.id], limits.limit) if patron.id in own_fines else nothing
+            patron.id: resolved_for_all.decide(own_fines[patron.id]) if patron.id in own_fines else nothing
             for patron in patrons
         }
     resolved = {patron.id: limits.limit_for(patron.profile, patron.home_library.id) for patron in patrons}
     return decide_all(gateway, resolved, own_fines)
 
 
-def decided(gateway: Gateway, limits: LimitFinder, group: Group) -> Group:
-    """The group with a decision about each of its visible members; raises what :func:`decide_about` does."""
-    own_fines = {member.id: member.own_fines for member in group.members}
+def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
+    """The group with a decision about each of its visible members; raises what :func:`decide_about` does.
+
+    ``own_fines`` are those of everybody who has an open transaction.
+    """
     patrons: Sequence[Patron] = [member.patron for member in group.members]
     decisions = decide_about(gateway, limits, patrons, own_fines)
     members = tuple(make_members(patrons, own_fines, decisions))

@@ -1,9 +1,9 @@
 """A group's visible members, in one query, together with whether that is everybody.
 
 Rows that the account may not see are missing without a word (``pcrud-034``), but subqueries see everybody
-(``pcrud-141``). So the query asks for one row more, a witness: some patron of another group at a library where the
-account is known to see patrons, and only as long as no member of the group is at home anywhere else. With the witness
-among the rows nobody is hidden; without it, somebody may be.
+(``pcrud-141``). So the query asks for one row more, a witness: some patron of another group with the home library of
+all members. With the witness among the rows nobody is hidden; without it, somebody may be. Where the members
+have several home libraries, that says nothing, unless the account may see patrons at the root.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class VisiblePatrons:
 def visible_around(gateway: Gateway, patron: int, granted: Collection[int]) -> VisiblePatrons | None:
     """The group that a patron is in, None where the patron is deleted, unknown or hidden.
 
-    ``granted`` are org units (ids) at which, and below which, the account may see patrons.
+    ``granted`` are the org units (ids) at which the account works with the permission to see patrons.
 
     Raises:
         DataError: there are more than ``MOST_MEMBERS``.
@@ -80,16 +80,35 @@ def _search(
 
 
 def _witness(inside: dict[str, Any], outside: dict[str, Any], granted: Collection[int]) -> dict[str, Any]:
-    """The query for one patron of another group, while all members are at home at or below ``granted``."""
-    below = {
+    """The query for one patron of another group who is seen if, and only if, every member is.
+
+    That is one with the home library of all members: whoever sees one patron of a library sees them all. Where the
+    account may see patrons at the root, it is anybody.
+    """
+    roots = {
         "select": {"aou": [{"column": "id", "transform": "actor.org_unit_descendants", "result_field": "id"}]},
         "from": "aou",
-        "where": {"id": sorted(granted)},
+        # Below the root, where somebody works with a permission isn't where they have it: who works above the depth of
+        # the permission sees nobody by that. So at the root alone it is believed.
+        "where": {"id": sorted(granted), "parent_ou": None},
     }
-    # Inside a query nobody is hidden (pcrud-141), so this finds the members that the search itself leaves out.
-    elsewhere = _ids({"deleted": "f", "usrgroup": inside, "home_ou": {"not in": below}})
-    visible = {"deleted": "f", "usrgroup": outside, "home_ou": {"in": below}, "-not-exists": elsewhere}
-    return _ids({"id": {"in": {**_ids(visible), "limit": 1}}})
+    # Inside a query nobody is hidden (pcrud-141), so these find the members that the search itself leaves out.
+    homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": inside}}
+    elsewhere = {
+        # Joined, because the first class of a subquery can't have a name of its own, and "au" has to be the witness.
+        "select": {"aou": ["id"]},
+        "from": {"aou": {"m": {"class": "au", "fkey": "id", "field": "home_ou"}}},
+        "where": {
+            "+m": {
+                "deleted": "f",
+                "usrgroup": inside,
+                "-and": [{"home_ou": {"<>": {"+au": "home_ou"}}}, {"home_ou": {"not in": roots}}],
+            }
+        },
+    }
+    somewhere = [{"home_ou": {"in": homes}}, {"home_ou": {"in": roots}}]
+    witness = {"deleted": "f", "usrgroup": outside, "-or": somewhere, "-not-exists": elsewhere}
+    return _ids({"id": {"in": {**_ids(witness), "limit": 1}}})
 
 
 def _ids(where: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def group_summary(client: Client, group: int) -> Group:
 
 
 def block_decision(client: Client, patron_id: int) -> BlockDecision:
-    """Whether a patron is blocked, by their own fines alone; raises what :func:`patron_summary` does."""
+    """Whether a patron is over the limit, by their own fines alone; raises what :func:`patron_summary` does."""
     return client.summaries.decision(patron_id)
 
 
@@ -67,7 +67,7 @@ def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> 
     """Work on an event of the ILS: decide anew about its patron and write that into the audit trail.
 
     With ``recalculate`` the ILS is asked to recalculate the patron's penalties, which is in the journal as well; who
-    has a block that staff set by hand is left out. An event that was worked on before changes nothing and gives the
+    has a block that staff set is left out. An event that was worked on before changes nothing and gives the
     former outcome. To keep to a deadline, give a client whose gateway has one (:meth:`Gateway.within`).
 
     Raises:

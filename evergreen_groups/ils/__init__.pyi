@@ -19,6 +19,7 @@ from .permissions import VIEW_USER as VIEW_USER
 from .permissions import Access as Access
 from .permissions import granted_at as granted_at
 from .permissions import held_at as held_at
+from .permissions import missing_at as missing_at
 from .profiles import Profiles as Profiles
 from .thresholds import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
 from .thresholds import ThresholdReader as ThresholdReader

@@ -56,20 +56,23 @@ def read_fines_within(
 ) -> dict[int, Decimal | None]:
     """What each patron owes within the scope of each, by patron's id; None for no open transaction there.
 
-    ``totals`` are what they owe anywhere. Reads the open transactions (``mobts``) up to 2,000 patrons at a time.
+    ``totals`` are what those with an open transaction owe anywhere. Reads the open transactions (``mobts``) up to 2,000
+    patrons at a time.
 
     Raises:
-        DataError: somebody owes something of which the account may see no transaction (VIEW_USER_TRANSACTIONS).
+        DataError: somebody has open transactions of which the account may see none (VIEW_USER_TRANSACTIONS).
     """
     found: dict[int, list[Transaction]] = {id: [] for id in scopes}
     fields = ("usr", "billing_location", "balance_owed")
     for page in gateway.pcrud.columns_by_values("mobts", fields, "usr", sorted(scopes)):
         for id, place, amount in page:
             found[id].append((place, amount))
-    # Hidden transactions are left out without a word (family-018): who owes and shows none isn't somebody without any.
-    if any(totals.get(id) and not found[id] for id in scopes):
+    # Hidden transactions are left out without a word (family-018): who has a total, be it 0.00, and shows none isn't
+    # somebody without any. Unless the last one was closed between the two looks.
+    suspects = [id for id in scopes if id in totals and not found[id]]
+    if suspects and read_own_fines(gateway, suspects):
         raise DataError(
-            "the account can't see the transactions of everybody who owes something, so what they owe at the "
+            "the account can't see the transactions of everybody who has any, so what they owe at the "
             "libraries that count isn't known",
             advice="give it VIEW_USER_TRANSACTIONS",
             code="transactions-hidden",

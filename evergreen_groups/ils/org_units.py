@@ -22,10 +22,6 @@ class OrgUnit:
     parent: int | None
 
 
-# A search without a limit crawls; this is far above any consortium.
-_MOST_ORG_UNITS = 20_000
-
-
 class OrgUnits:
     """All org units, by id and by short name, with their tree."""
 
@@ -45,15 +41,9 @@ class OrgUnits:
     @classmethod
     def read(cls, gateway: Gateway) -> OrgUnits:
         """Read the tree in one call. Org units are public in Evergreen (``pcrud-084``)."""
-        records = gateway.pcrud.search(
-            "aou",
-            # A condition that all meet: pcrud refuses an empty one (pcrud-159). The methods for the tree nest it
-            # (settings-030), or send every number as text (settings-034).
-            {"id": {"<>": None}},
-            select=("id", "shortname", "name", "parent_ou"),
-            limit=_MOST_ORG_UNITS,
-        )
-        return cls(OrgUnit(unit.id, unit.shortname, unit.name, unit.parent_ou) for unit in records)
+        # The methods for the tree nest it (settings-030), or send every number as text (settings-034).
+        rows = gateway.pcrud.all_columns("aou", ("id", "shortname", "name", "parent_ou"))
+        return cls(OrgUnit(*row) for row in rows)
 
     @property
     def root(self) -> OrgUnit:

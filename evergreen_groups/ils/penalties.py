@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _STOCK = frozenset({PATRON_EXCEEDS_FINES, 2, 3, 4, 5, 30, 35})
 """Evergreen's own penalties that a recalculation sets or removes (``950.data.seed-values.sql``)."""
-_MOST_KINDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class PenaltyKinds:
         """Read them in two calls, or in one where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
         # csp is served to every staff account (pcrud-089).
-        rows = gateway.pcrud.search_columns("csp", fields, {"id": {"<>": None}}, limit=_MOST_KINDS)
+        rows = gateway.pcrud.all_columns("csp", fields)
         kinds = [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows]
         return cls(kinds, read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties)
 
@@ -88,9 +87,32 @@ class PenaltyKinds:
         """The ids of those that a recalculation may set or remove."""
         return self.for_fines | _STOCK
 
-    def for_fines_at(self, home_library: int) -> frozenset[int]:
-        """The ids of those for the fines of patrons with this home library."""
-        return frozenset({PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
+    def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
+        """Whether a kind stands for the fines of patrons with this home library.
+
+        One that another library has in place of the stock one may stand for something else here, such as overdue items:
+        seven settings name penalties, each at any org unit.
+        """
+        return kind.id in {PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)}
+
+    def blocks_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
+        """Whether a kind blocks patrons with this home library for their fines; a mere note blocks nobody."""
+        return bool(kind.blocks) and self.is_for_fines(kind, home_library)
+
+    @property
+    def blocking_for_fines_anywhere(self) -> frozenset[int]:
+        """The ids of those that block for fines at some home library."""
+        return frozenset(id for id in self.for_fines if self._by_id.get(id) is None or self._by_id[id].blocks)
+
+    @property
+    def blocking_for_fines_everywhere(self) -> frozenset[int]:
+        """The ids of those that block for fines whatever the home library."""
+        homes = self._fines_penalties
+        return frozenset(
+            id
+            for id in self.for_fines
+            if id in self._by_id and all(self.blocks_for_fines(self._by_id[id], home) for home in homes)
+        )
 
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
         """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""

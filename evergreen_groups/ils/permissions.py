@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -24,11 +24,12 @@ VIEW_USER = "VIEW_USER"
 class Access:
     """Where the account may see patrons.
 
-    ``viewable`` are the ids of the org units whose patrons it sees; ``missing`` names the rest, as few org units as
-    possible; ``everywhere`` says that nothing is missing.
+    ``visible_orgs`` are the ids of the org units whose patrons it sees; ``missing`` stands for the rest, as few org
+    units as possible; ``everywhere`` says that nothing is missing. Any org unit can be somebody's home, a system or the
+    consortium as well as a branch, so none may be missing.
     """
 
-    viewable: frozenset[int]
+    visible_orgs: frozenset[int]
     missing: tuple[OrgUnit, ...]
 
     @property
@@ -52,15 +53,15 @@ class Access:
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
-        # has_work_perm_at tells where somebody works with a permission. At the root that settles it; below, it
+        # has_work_perm_at tells where somebody works with a permission. At the root that decides it; below, it
         # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
         if root in granted:
             return cls(frozenset(every), ())
         session = account_of_session(gateway)
-        if not _denied(gateway, session.id, root, VIEW_USER):
+        if not missing_at(gateway, session.id, root, [VIEW_USER]):
             return cls(frozenset(every), ())
-        viewable = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
-        if not viewable:
+        visible_orgs = every - _denied_at(gateway, session.id, sorted(every), VIEW_USER)
+        if not visible_orgs:
             raise PermissionDeniedError(
                 "the account sees no patrons: it has {permission} nowhere",
                 advice="grant it at {root}, or at the libraries to report on",
@@ -71,8 +72,11 @@ class Access:
                 permission=VIEW_USER,
                 org_unit=org_units.root.id,
             )
-        missing = every - viewable
-        return cls(frozenset(viewable), tuple(org_units.tops_of(missing)))
+        missing = every - visible_orgs
+        # Where only org units above others are missing, none stands for all below it, and nothing but they themselves
+        # can be named: the account still doesn't see everybody.
+        named = org_units.tops_of(missing) or [unit for unit in org_units if unit.id in missing]
+        return cls(frozenset(visible_orgs), tuple(named))
 
 
 def granted_at(gateway: Gateway) -> list[int]:
@@ -100,19 +104,28 @@ def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -
     return {permission: held(permission) for permission in permissions}
 
 
+def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
+    """Those of the permissions that a user (the session's own) doesn't have at an org unit; one call.
+
+    Raises:
+        UnexpectedAnswerError: the answer isn't a list of some of the permissions; nothing else may pass for none.
+    """
+    method = "open-ils.actor.user.perm.check"
+    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions))
+    # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057, auth-059).
+    missing = result.listing()
+    if not all(permission in permissions for permission in missing):
+        raise result.unexpected("a list of permissions that were asked about")
+    return frozenset(missing)
+
+
 def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
     """The highest org units at which the account has each permission through its work org units."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
     with result.understood("a list of org units for each permission"):
-        return {permission: [int(org_unit) for org_unit in answer[permission]] for permission in permissions}
-
-
-def _denied(gateway: Gateway, user: int, org_unit: int, permission: str) -> bool:
-    answer = gateway.call("open-ils.actor", "open-ils.actor.user.perm.check", TOKEN, user, org_unit, [permission])
-    # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057).
-    return bool(answer.listing())
+        return {permission: [_id(org_id) for org_id in _list(answer[permission])] for permission in permissions}
 
 
 def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
@@ -121,8 +134,25 @@ def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: 
     try:
         result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission])
     except MethodNotFoundError:
-        verdicts = gateway.map(lambda org_id: _denied(gateway, user, org_id, permission), org_ids)
-        return {org_id for org_id, denied in zip(org_ids, verdicts, strict=True) if denied}
+        verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, [permission]), org_ids)
+        return {org_id for org_id, missing in zip(org_ids, verdicts, strict=True) if missing}
     # Pairs of org unit and missing permission (releases-054).
     with result.understood("a list of org units and permissions"):
-        return {int(org_id) for org_id, _permission in result.listing()}
+        pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
+    denied = {org_id for org_id, _missing in pairs}
+    if not denied <= set(org_ids) or any(missing != permission for _org_id, missing in pairs):
+        raise result.unexpected("a list of the org units and permissions that were asked about")
+    return denied
+
+
+def _list(answer: object) -> list[Any]:
+    if not isinstance(answer, list):
+        raise TypeError("not a list")
+    return answer
+
+
+def _id(value: object) -> int:
+    """An id, which is a number or the same as text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError("not an id")
+    return int(value)

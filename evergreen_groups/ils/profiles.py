@@ -10,8 +10,6 @@ from evergreen_groups.errors import ConfigurationError
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
 
-_MOST_PROFILES = 20_000
-
 
 class Profiles:
     """All profiles, by id and by name, with their tree; made of id, name and the id above (None at the root)."""
@@ -25,9 +23,7 @@ class Profiles:
     def read(cls, gateway: Gateway) -> Profiles:
         """Read the tree in one call. Any staff account may (``pgt`` asks for STAFF_LOGIN)."""
         # pcrud-082 has them; a patron's session sees none (pcrud-083).
-        rows = gateway.pcrud.search_columns(
-            "pgt", ("id", "name", "parent"), {"id": {"<>": None}}, order_by="id", limit=_MOST_PROFILES
-        )
+        rows = gateway.pcrud.all_columns("pgt", ("id", "name", "parent"))
         return cls((id, name, parent) for id, name, parent in rows)
 
     def __iter__(self) -> Iterator[int]:

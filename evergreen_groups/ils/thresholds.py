@@ -29,7 +29,6 @@ _WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 _VIEW = "VIEW_GROUP_PENALTY_THRESHOLD"
 _FIELDS = ("org_unit", "grp", "penalty", "threshold")
-_MOST_THRESHOLDS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ class ThresholdReader:
         self._complete = org_units.root.id in permitted
         self._libraries: set[int] = set()
         if self._complete:
-            rows = gateway.pcrud.search_columns("pgpt", _FIELDS, {"id": {"<>": None}}, limit=_MOST_THRESHOLDS)
+            rows = gateway.pcrud.all_columns("pgpt", _FIELDS)
             self._thresholds.add(Threshold(*row) for row in rows)
 
     def reading_with(self, gateway: Gateway) -> ThresholdReader:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import read_fines_within
-from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -20,8 +19,9 @@ def decide_all(
 ) -> dict[int, Decision]:
     """Decide about patrons, by id: no call where all their fines count, otherwise one for up to 2,000 of them.
 
-    ``limits`` has the limit of each, ``own_fines`` what each owes in open transactions anywhere; who isn't in it owes
-    nothing. The ``own_balance`` of a decision are those of the own fines that the limit counts.
+    ``limits`` has the limit of each, ``own_fines`` what each owes in open transactions anywhere; who isn't in it has
+    none, which is another thing than owing 0.00 on them. The ``own_balance`` of a decision are those of the own fines
+    that the limit counts.
 
     Raises:
         DataError: somebody's transactions have to be looked at, and the account may not.
@@ -30,6 +30,6 @@ def decide_all(
     # Nothing is read where all fines count anyway, which is the usual case.
     within = read_fines_within(gateway, scopes, own_fines) if scopes else {}
     return {
-        id: limit.decide(within.get(id, own_fines.get(id, NOTHING)))  # None is a value here: no open transaction
+        id: limit.decide(within.get(id, own_fines.get(id)))  # None is a value here: no open transaction
         for id, limit in limits.items()
     }

@@ -24,24 +24,32 @@ _CONFIGURATION = "configuration"
 class ResolvedLimit:
     """The limit of one patron.
 
-    ``scope`` are the ids of the org units whose transactions count, None for those of everywhere. ``from_ils`` says
-    that the limit is Evergreen's own, which holds nothing against somebody without an open transaction.
+    ``scope`` are the ids of the org units whose transactions count, None for those of everywhere.
     """
 
     limit: Limit
     scope: frozenset[int] | None = None
-    from_ils: bool = False
 
     def decide(self, own_balance: Decimal | None) -> Decision:
         """Decide about someone who owes ``own_balance`` within the scope, None: has no open transaction there."""
-        if own_balance is None and self.from_ils:
-            # Evergreen's sum over no transactions is no amount, which reaches no threshold, not even one of nought.
+        if own_balance is None:
+            # Evergreen's sum over no transactions is no amount, which reaches no threshold, not even one of nought
+            # (actor.calculate_system_penalties). Open ones that add up to nought do reach it. A configured limit means
+            # the same.
             return Decision(False, NOTHING, self.limit)
-        return decide(own_balance or NOTHING, self.limit)
+        return decide(own_balance, self.limit)
 
 
 class LimitFinder(Protocol):
-    """Finds the limit of each patron."""
+    """Finds the limit of each patron.
+
+    ``need_transactions`` says that somebody who owes 0.00 on open transactions may be told from somebody without any:
+    where a limit of 0.00 is over when reached, or where not all transactions count.
+    """
+
+    @property
+    def need_transactions(self) -> bool:
+        """See above."""
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """The limit of a patron with this profile and home library (ids)."""
@@ -53,6 +61,7 @@ class OneLimit:
     def __init__(self, limit: Limit) -> None:
         self.limit = replace(limit, origin=limit.origin or _CONFIGURATION)
         self._resolved = ResolvedLimit(self.limit)
+        self.need_transactions = _is_reached_by_nothing(self.limit.amount, self.limit.comparison)
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
         """The limit."""
@@ -81,6 +90,16 @@ class Limits:
         self._thresholds = thresholds
         self._rules = {self._place(rule): rule for rule in settings.limits}
         self._known: dict[tuple[int, int], ResolvedLimit] = {}
+
+    @property
+    def need_transactions(self) -> bool:
+        """As :class:`LimitFinder` has it."""
+        settings = self._settings
+        if settings.limit == "ils" or _is_reached_by_nothing(settings.limit, settings.comparison):
+            return True
+        return any(
+            _is_reached_by_nothing(rule.amount, rule.comparison or settings.comparison) for rule in settings.limits
+        )
 
     @classmethod
     def read(
@@ -153,20 +172,23 @@ class Limits:
             return ResolvedLimit(Limit(self._settings.limit, self._settings.comparison, _CONFIGURATION))
         found = self._thresholds.find(profile, home_library) if self._thresholds else None
         if found is None or self._profiles is None:
-            return ResolvedLimit(_NO_THRESHOLD, from_ils=True)
+            return ResolvedLimit(_NO_THRESHOLD)
         # Only what was billed in the full path of the threshold's org unit counts (fines-elsewhere-008): 20.00 at
         # another system reach no 5.00 here.
         scope = frozenset(self._org_units.full_path(found.org_unit))
-        # A threshold of nought is reached by having transactions at all, so they have to be looked at themselves.
-        everywhere = found.amount > 0 and len(scope) == sum(1 for _ in self._org_units)
+        everywhere = len(scope) == sum(1 for _ in self._org_units)
         place = self._org_units.shortname(found.org_unit)
         origin = f"ILS: threshold of {self._profiles.name(found.profile)} at {place}"
         return ResolvedLimit(
             # Whatever is configured: Evergreen compares with >= (penalties-update-015: 10.00 at a threshold of 10.00).
             limit=Limit(found.amount, Comparison.REACHES, origin),
             scope=None if everywhere else scope,
-            from_ils=True,
         )
+
+
+def _is_reached_by_nothing(amount: Decimal | None, comparison: Comparison) -> bool:
+    """Whether somebody who owes 0.00 is over a limit, and somebody without an open transaction is not."""
+    return amount is not None and amount <= 0 and comparison is Comparison.REACHES
 
 
 def _rule_origin(rule: LimitRule) -> str:

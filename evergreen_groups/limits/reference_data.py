@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from evergreen_groups.settings import PolicySettings
 
 # Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
-# summary itself. So a change is noticed within five minutes. Fines and penalties are never kept, and pcrud checks each
-# row again in any case.
+# summary itself. So a change is noticed within five minutes. Fines and penalties are never cached, and pcrud checks
+# each row again in any case.
 SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""
 
@@ -25,8 +25,8 @@ SECONDS = 300.0
 class ReferenceData:
     """Reads such things when they are first needed, and again after a while. Safe to share between threads.
 
-    One object may serve many sessions; what depends on a session's permissions is kept for each, under a digest of its
-    token. ``clock`` gives seconds that only ever grow.
+    One object may serve many sessions; what depends on a session's permissions is cached for each, under a digest of
+    its token. ``clock`` gives seconds that only ever grow.
     """
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:

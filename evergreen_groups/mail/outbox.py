@@ -24,13 +24,13 @@ _TOO_LARGE = (452, 552)  # RFC 1870; said at once where the server tells its lim
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How it went: mails sent, kept for the next time, and given up because they had waited too long.
+    """How it went: mails sent, queued for the next time, and given up because they had waited too long.
 
-    ``reason`` says why those that are kept are, without addresses; empty where none are.
+    ``reason`` says why those that are queued are, without addresses; empty where none are.
     """
 
     sent: int
-    kept: int
+    queued: int
     dropped: int = 0
     reason: str = ""
 
@@ -143,12 +143,12 @@ class Mailer:
                 break
             log.info("%s; trying again in %s s", attempt.reason or refused[waiting[0]], pause)
             time.sleep(pause)
-        kept = list(self._spool)
-        for file in kept:
+        queued = list(self._spool)
+        for file in queued:
             if file in refused:
-                log.error("%s is kept: %s", file.name, refused[file])
-        reasons = dict.fromkeys(refused.get(file, reason) for file in kept)
-        return Delivery(sent, len(kept), dropped, "; ".join(filter(None, reasons)))
+                log.error("%s stays queued: %s", file.name, refused[file])
+        reasons = dict.fromkeys(refused.get(file, reason) for file in queued)
+        return Delivery(sent, len(queued), dropped, "; ".join(filter(None, reasons)))
 
     def _try(self, files: Sequence[Path]) -> _Attempt:
         """Send files over one connection; what isn't taken stays in the spool."""

@@ -42,7 +42,7 @@ class Spool:
         return iter(sorted(file for file in self._directory.glob(f"*{_ENDING}") if not file.is_dir()))
 
     def refuse_what_cannot_be_written(self) -> None:
-        """See whether mails can be kept; nothing is made.
+        """See whether mails can be stored; nothing is made.
 
         Raises:
             ConfigurationError: this user can't write there.
@@ -51,7 +51,7 @@ class Spool:
         place = next(place for place in (directory, *directory.parents) if os.path.lexists(place))
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                "mails that wait can't be kept in {directory}, because {place} can't be written to",
+                "mails that wait can't be stored in {directory}, because {place} can't be written to",
                 advice="give it to this user, or set spool in [mail]",
                 setting="mail.spool",
                 code="spool-not-writable",

@@ -24,12 +24,12 @@ class Deadline:
 
     The block's own clean-up then has ``grace`` seconds: to close the gateway and remove temporary files. A block that
     is still there after that, because something doesn't come back at all (a dead network disk, say), is ended
-    together with the process, which writes the line ``last_words`` on standard error. Only for the main thread.
+    together with the process, which writes the line ``message`` on standard error. Only for the main thread.
     """
 
-    def __init__(self, seconds: float, *, grace: float = _GRACE, last_words: str = CUT_OFF) -> None:
+    def __init__(self, seconds: float, *, grace: float = _GRACE, message: str = CUT_OFF) -> None:
         self._seconds = seconds
-        self._last_words = last_words
+        self._message = message
         # A thread beside it, for a signal's handler runs between two steps of Python, and a dead network disk takes
         # none.
         self._last_resort = threading.Timer(seconds + grace, self._end_the_process)
@@ -64,6 +64,6 @@ class Deadline:
         raise _ExpiredError
 
     def _end_the_process(self) -> NoReturn:
-        os.write(2, f"{self._last_words}\n".encode())  # whoever has standard error's lock may never let go of it
+        os.write(2, f"{self._message}\n".encode())  # whoever has standard error's lock may never let go of it
         # Without Python's own end, which waits for threads: waiting is what brought us here.
         os._exit(exit_status.DEADLINE)

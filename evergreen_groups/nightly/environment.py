@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ReportEnvironment(Protocol):
-    """The settings, the places, and how a person is told something; the command line's invocation is one."""
+    """The settings, the places, and the lines for people; the command line's invocation is one."""
 
     @property
     def settings(self) -> Settings:
@@ -40,8 +40,8 @@ class ReportEnvironment(Protocol):
     def write(self, rendered: Rendered) -> None:
         """Write a report to standard output."""
 
-    def say(self, message: str, *, error: bool = False) -> None:
+    def emit(self, message: str, *, error: bool = False) -> None:
         """Write a line for people on standard error."""
 
     def line(self, message: str, *, error: bool = False) -> str:
-        """The line that :meth:`say` writes, without writing it."""
+        """The line that :meth:`emit` writes, without writing it."""

@@ -1,4 +1,4 @@
-"""Tells a monitoring service that a run has ended, as healthchecks.io and its like want it: by calling an address."""
+"""Reports the end of a run to a monitoring service, as healthchecks.io and its like want it: by calling an address."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
-    """The mailer of the configuration; made before a report is read, so that a bad setting is told at once.
+    """The mailer of the configuration; made before a report is read, so that a bad setting is found at once.
 
     Raises:
         ConfigurationError: no server, sender or recipients, or a password that can't be read.
@@ -71,7 +71,7 @@ def _letter(report: Report, settings: MailSettings, places: tuple[str, ...], roo
 
 
 def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The configured link with a word for it, or one for each library or system where it tells them apart."""
+    """The configured link with a label, or one for each library or system where it tells them apart."""
     if link is None:
         return ()
     date = local_time(report.generated_at)[:10]

@@ -27,7 +27,7 @@ class Rendered:
 def write(report: Report, target: Target, width: int, progress: Progress = silent) -> Rendered | None:
     """Write the report to its target, whole or not at all; for standard output give what is to be printed.
 
-    ``progress`` is told of the files of a directory.
+    ``progress`` is called for the files of a directory.
 
     Raises:
         ConfigurationError: it can't be written there.

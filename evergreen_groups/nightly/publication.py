@@ -42,7 +42,7 @@ def publish(
     Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
     date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
     removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
-    ``progress`` is told of each file.
+    ``progress`` is called for each file.
 
     Raises:
         BusyError: another run is writing there.

@@ -79,11 +79,11 @@ class ReportRun:
         try:
             status = self._in_time(directory)
         except BaseException as error:
-            self._tell(directory, started, exit_status.for_exception(error), type(error).__name__)
+            self._publish_status(directory, started, exit_status.for_exception(error), type(error).__name__)
             raise
-        return self._tell(directory, started, status)
+        return self._publish_status(directory, started, status)
 
-    def _tell(self, directory: Path, started: datetime, exit_code: int, error: str | None = None) -> int:
+    def _publish_status(self, directory: Path, started: datetime, exit_code: int, error: str | None = None) -> int:
         """Write the status file and call the healthcheck; give the exit status, which a full disk makes a failure."""
         outcome = RunOutcome.FAILED if error else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE
         totals = self._report.totals if self._report else None
@@ -106,13 +106,13 @@ class ReportRun:
 
             healthcheck.call(url, well=exit_code == exit_status.DONE)
         if problem is not None:
-            self._environment.say(f"the status of this run could not be kept: {problem}", error=True)
+            self._environment.emit(f"the status of this run could not be stored: {problem}", error=True)
         return exit_code
 
     def _in_time(self, directory: Path) -> int:
         self._options = self._choose()
-        last_words = self._environment.line(CUT_OFF, error=True)
-        with Deadline(self._options.deadline, last_words=last_words):
+        message = self._environment.line(CUT_OFF, error=True)
+        with Deadline(self._options.deadline, message=message):
             return self._make(self._options, directory)
 
     def _make(self, options: ReportOptions, directory: Path) -> int:
@@ -120,7 +120,7 @@ class ReportRun:
 
         What settings can get wrong is found before anything is published. The mails are in the spool before the run is
         recorded, so that one that is killed in between loses none. A history that can't be used costs nobody the
-        report; it's told at the end.
+        report; it is reported at the end.
         """
         attach = self._environment.settings.mail.attach
         require((*options.target.formats, *((attach,) if options.mail and attach != "none" else ())))
@@ -199,9 +199,9 @@ class ReportRun:
         log.info("%d mails sent", delivery.sent)
         if delivery.dropped:
             log.error("%d mails were given up: they had waited too long", delivery.dropped)
-        if delivery.kept:
-            log.error("%d mails are kept for the next run: %s", delivery.kept, delivery.reason)
-        return not delivery.kept and not delivery.dropped
+        if delivery.queued:
+            log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
+        return not delivery.queued and not delivery.dropped
 
     def _show(self) -> None:
         """Standard output, and what the reader must know beside it."""
@@ -209,4 +209,4 @@ class ReportRun:
             self._environment.write(self._rendered)
         if self._report and not self._environment.quiet:
             for note in self._report.notes:
-                self._environment.say(note)
+                self._environment.emit(note)

@@ -1,4 +1,4 @@
-from .changes import warning_words as warning_words
+from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
 from .changes import write_entries as write_entries
 from .changes import write_entry as write_entry
@@ -32,12 +32,12 @@ from .wording import CONFIDENTIAL as CONFIDENTIAL
 from .wording import NOTHING_FOUND as NOTHING_FOUND
 from .wording import TITLE as TITLE
 from .wording import counted as counted
-from .wording import incomplete_words as incomplete_words
+from .wording import describe_incomplete as describe_incomplete
+from .wording import describe_limit as describe_limit
+from .wording import explain_no_member_over_limit as explain_no_member_over_limit
 from .wording import information_only as information_only
-from .wording import limit_words as limit_words
 from .wording import listed as listed
 from .wording import local_time as local_time
-from .wording import nobody_words as nobody_words
 from .wording import one_may as one_may
 from .wording import signed as signed
 from .wording import title_of as title_of

@@ -1,4 +1,4 @@
-"""Plans, what became of them, and the journal, in words for a terminal."""
+"""Plans, what became of them, and the journal, as text for a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evergreen_groups.changes import (
     StepState,
 )
 from evergreen_groups.money import amount
-from evergreen_groups.render.audit import HEADINGS, person_heading, person_words
+from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.wording import counted, local_time
 
@@ -53,8 +53,8 @@ WARNINGS = {
 }
 
 
-def warning_words(warning: PlanWarning) -> str:
-    """Put a plan's warning into words; several names are joined."""
+def describe_warning(warning: PlanWarning) -> str:
+    """Describe a plan's warning; several names are joined."""
     values = {
         name: " and ".join(value) if isinstance(value, tuple) else value for name, value in warning.values.items()
     }
@@ -77,7 +77,7 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
         yield "Groups before and after, their fines for information only:"
         for group in draft.groups:
             yield from _group_lines(group)
-    yield from _listed("Look at this before you agree:", map(warning_words, draft.warnings))
+    yield from _listed("Look at this before you agree:", map(describe_warning, draft.warnings))
     yield from _listed("Nothing to do for these:", draft.unchanged)
 
 
@@ -181,7 +181,7 @@ def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str
     yield f"Recalculate the penalties of {counted(len(findings), 'patron')}, as the ILS does at their home libraries:"
     for finding in findings:
         yield f"  {person_heading(finding)}"
-        yield f"    {HEADINGS[finding.kind]}: {person_words(finding)}"
+        yield f"    {HEADINGS[finding.kind]}: {describe_patron_finding(finding)}"
 
 
 def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
@@ -190,8 +190,8 @@ def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
 
 
 def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
-    settled = sum(person.settled for person in outcome.people)
-    yield f"{settled} of {counted(len(outcome.people), 'finding')} settled."
+    resolved = sum(person.resolved for person in outcome.people)
+    yield f"{resolved} of {counted(len(outcome.people), 'finding')} resolved."
     for person in outcome.people:
         yield f"  {person_heading(person.finding)}: {_what(person)}"
 

@@ -1,4 +1,4 @@
-"""Who is blocked, as a table for a terminal, and as JSON for programs."""
+"""Who is over the limit, as a table for a terminal, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evergreen_groups.render.json_documents import group_document, write_json_do
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.wording import hidden_members, limit_words
+from evergreen_groups.render.wording import describe_limit, hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupCheck
@@ -43,7 +43,7 @@ _COLUMNS = (
     TextColumn("Library"),
     TextColumn("Own fines", right=True),
     TextColumn("Limit", least=10),
-    TextColumn("Blocked"),
+    TextColumn("Over the limit"),
 )
 
 
@@ -53,8 +53,8 @@ def _row(member: Member) -> list[Cell]:
         printable(member.barcode or "no card"),
         printable(member.library),
         amount(member.own_fines),
-        limit_words(member.limit),
-        "blocked" if member.over_limit else "free",
+        describe_limit(member.limit),
+        "yes" if member.over_limit else "no",
     )
     return [Cell(text) for text in texts]
 

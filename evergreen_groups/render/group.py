@@ -10,7 +10,7 @@ from evergreen_groups.render.json_documents import group_document, write_json_do
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn
-from evergreen_groups.render.wording import counted, hidden_members, limit_words
+from evergreen_groups.render.wording import counted, describe_limit, hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -32,7 +32,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.write(f"Group {group.number}: {counted(group.member_count, 'member')}\n\n")
     stream.writelines(_lines(columns, rows, sums))
     stream.write(f"\nGroup fines: {amount(group.combined_fines)}, for information only.\n")
-    stream.write(f"Blocked by the rule, for their own fines alone: {_rule(details)}.\n")
+    stream.write(f"Over the limit, by their own fines alone: {_rule(details)}.\n")
     if not group.complete:
         stream.write(hidden_members(group, "the group fines") + "\n")
 
@@ -40,7 +40,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
 def _rule(details: GroupDetails) -> str:
     if details.limit is None:
         return "who is marked, each by the limit for their profile and library (check says which)"
-    return f"who owes {limit_words(details.limit)}"
+    return f"who owes {describe_limit(details.limit)}"
 
 
 def _columns(width: int) -> list[TextColumn]:

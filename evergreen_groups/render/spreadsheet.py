@@ -1,4 +1,4 @@
-"""A sheet of a spreadsheet: columns of real numbers and of texts, under a heading that stays in sight and filters."""
+"""A sheet of a spreadsheet: columns of real numbers and of texts, under a heading that stays visible and filters."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def write_cell(sheet: Any, row: int, column: int, value: Value, form: Any) -> No
 def fill(
     sheet: Any, columns: Sequence[SpreadsheetColumn[Row]], rows: Iterable[Row], formats: Formats, *, frozen: int
 ) -> None:
-    """Write heading and rows; the heading and the first ``frozen`` columns stay in sight.
+    """Write heading and rows; the heading and the first ``frozen`` columns stay visible.
 
     Raises:
         ConfigurationError: there are more rows than a sheet can have.

@@ -19,7 +19,7 @@ from rich.style import Style
 PLAIN = Style()
 GAP = 2
 
-_WORDS = re.compile(r"[^\s-]*-+\s*|[^\s-]+\s*|\s+")
+_PIECES = re.compile(r"[^\s-]*-+\s*|[^\s-]+\s*|\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ EMPTY = Cell("")
 def wrapped(text: str, width: int) -> list[str]:
     """Break ``text`` into lines of at most ``width`` terminal cells, after blanks and hyphens where it can be."""
     lines = [""]
-    for word in _WORDS.findall(text):
+    for word in _PIECES.findall(text):
         if lines[-1] and cell_len(lines[-1] + word.rstrip()) > width:
             lines.append("")
         first, *others = chop_cells(word, width) if cell_len(word.rstrip()) > width else [word]
@@ -83,7 +83,7 @@ class Columns:
         return sum(self.widths[:index]) + GAP * index
 
     def heading(self, style: Style) -> Iterator[Segment]:
-        """The headings, over as many lines as they need, the last words of all on one line."""
+        """The headings, over as many lines as they need, all of them ending on one line."""
         blocks = [wrapped(column.heading, width) for column, width in self._paired()]
         height = max(map(len, blocks))
         for number in range(height):

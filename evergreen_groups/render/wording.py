@@ -1,4 +1,4 @@
-"""What the table and the page say in words, and values as people read them."""
+"""Sentences of the table and the page, and values as people read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TITLE = "Groups with high combined fines"
 CONFIDENTIAL = "Holds names and barcodes of patrons: keep it confidential."
 NOTHING_FOUND = "No group owes that much. There is nothing to list."
 
-_SORT_WORDS = {
+_SORT_ORDERS = {
     "total": "highest combined fines first",
     "members": "most members first",
     "name": "by the name of the lead",
@@ -59,10 +59,10 @@ def listed(criteria: Criteria) -> str:
     """Say in a sentence which groups the report lists, and in which order."""
     words = f"Groups of {criteria.min_members} or more that together owe {amount(criteria.min_total)} or more"
     if criteria.orgs:
-        words += f", with a member at home at {_either(criteria.orgs)} or below"
+        words += f", with a member whose home library is {_either(criteria.orgs)} or below"
     if criteria.top is not None:
         words += f"; at most {criteria.top:,}"
-    return f"{words}; {_SORT_WORDS[criteria.sort]}"
+    return f"{words}; {_SORT_ORDERS[criteria.sort]}"
 
 
 def _either(shortnames: tuple[str, ...]) -> str:
@@ -70,7 +70,7 @@ def _either(shortnames: tuple[str, ...]) -> str:
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def limit_words(limit: Limit) -> str:
+def describe_limit(limit: Limit) -> str:
     """Say which own fines are over the limit: ``more than 5.00``."""
     if limit.amount is None:
         return "none"
@@ -89,10 +89,10 @@ def information_only(limit: Limit | None) -> str:
         )
     if limit.amount is None:
         return rule + "There is no limit for a member's own fines either."
-    return rule + f"A member is over the limit only with own fines of {limit_words(limit)}."
+    return rule + f"A member is over the limit only with own fines of {describe_limit(limit)}."
 
 
-def nobody_words(limit: Limit | None) -> str:
+def explain_no_member_over_limit(limit: Limit | None) -> str:
     """Explain the mark of a group that owes more than one person may, while none of its members does."""
     return f"together they owe more than {one_may(limit)}, but none of them is over the limit"
 
@@ -102,7 +102,7 @@ def one_may(limit: Limit | None) -> str:
     return "one of them may" if limit is None else amount(limit.amount or NOTHING)
 
 
-def incomplete_words(group: Group) -> str:
+def describe_incomplete(group: Group) -> str:
     """Say what is missing of an incomplete group, and whether its total counts it."""
     hidden = group.hidden_member_count
     who = f"{hidden:,} of {group.member_count:,} members can't be seen by this account"

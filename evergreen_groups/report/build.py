@@ -66,10 +66,10 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         min_total=criteria.min_total,
         more_than_one=criteria.min_members > 1,
         home_orgs=home_orgs,
-        viewable_orgs=() if access.everywhere else access.viewable,
+        visible_orgs=() if access.everywhere else access.visible_orgs,
     )
     reader = GroupReader(gateway, org_units, access, _limits(gateway, criteria, policy, org_units))
-    groups, pushed_down = GroupSearch(gateway, high_fines, progress).run(reader.complete)
+    groups = GroupSearch(gateway, high_fines, progress).run(reader.complete)
     listed, left_out = _choose(groups, criteria)
     return Report(
         generated_at=generated_at,
@@ -77,11 +77,11 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         criteria=criteria,
         groups=tuple(listed),
         totals=Totals.of(listed),
-        notes=tuple(_notes(access, listed, pushed_down)),
+        notes=tuple(_notes(access, listed)),
         left_out_count=len(left_out),
         left_out=tuple(left_out),
         org_units=tuple(org_units),
-        hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.viewable),
+        hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
     )
 
 
@@ -104,7 +104,7 @@ def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
 
 
 def _choose(groups: Sequence[Group], criteria: Criteria) -> tuple[list[Group], list[Group]]:
-    """The groups that meet the criteria, the worst ``top`` of them, in the order asked for; and those left out.
+    """The groups that meet the criteria, the highest ``top`` of them, in the order asked for; and those left out.
 
     The criteria are looked at once more because a balance may have changed since the ILS did its sums.
     """
@@ -119,7 +119,7 @@ def _choose(groups: Sequence[Group], criteria: Criteria) -> tuple[list[Group], l
     return sorted(meeting[:count], key=_SORT_KEYS[criteria.sort]), meeting[count:]
 
 
-def _notes(access: Access, listed: Sequence[Group], pushed_down: bool) -> list[str]:
+def _notes(access: Access, listed: Sequence[Group]) -> list[str]:
     notes = []
     incomplete = sum(not group.complete for group in listed)
     if incomplete:
@@ -129,10 +129,6 @@ def _notes(access: Access, listed: Sequence[Group], pushed_down: bool) -> list[s
         )
     if not access.everywhere:
         notes.append(
-            f"Groups with no member in sight are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
+            f"Groups with no visible member are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
         )
-    if not pushed_down:
-        notes.append("The ILS refused the combined query, so all debtors were read page by page.")
-        if not access.everywhere:
-            notes.append("Groups whose fines are owed mostly by members out of sight may be missing.")
     return notes

@@ -1,8 +1,8 @@
 """A report in parts: for each library the groups that concern it.
 
-A group concerns every library where one of its members is at home, and all that stands above these, which is what
-``Criteria.orgs`` means as well. So one group may be in several parts, and sums of parts mustn't be added up. Where
-hidden members are at home isn't known: a library that the account can't see has only the groups that a visible member
+A group concerns the home library of each of its members, and all that stands above these, which is what
+``Criteria.orgs`` means as well. So one group may be in several parts, and sums of parts mustn't be added up. Hidden
+members' home libraries aren't known: a library that the account can't see has only the groups that a visible member
 brings there, and the notes, which every part keeps, name it.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Library:
     """An org unit that gets a part of the report.
 
-    ``name`` is empty where the report doesn't tell it; ``depth`` is how many others of them stand above this one.
+    ``name`` is empty where the report doesn't have it; ``depth`` is how many others of them stand above this one.
     """
 
     shortname: str
@@ -87,7 +87,7 @@ def _at_or_below(upwards: Mapping[str, tuple[str, ...]], shortnames: Collection[
 
 
 def _part(report: Report, groups: Sequence[Group], shortnames: tuple[str, ...], homes: set[str]) -> Report:
-    """The report of these groups, which are those that have a member at home in one of ``homes``."""
+    """The report of these groups, which are those with a member whose home library is one of ``homes``."""
     left_out = tuple(group for group in report.left_out if _homes(group) & homes)
     trend_of = shortnames[0] if len(shortnames) == 1 else None
     changes = report.changes and report.changes.restricted([group.number for group in groups], homes, trend_of)

@@ -75,7 +75,7 @@ class Run:
         return self._sums(self.listings)
 
     def totals_by_org_unit(self, org_units: Collection[OrgUnit]) -> dict[str, RunTotals]:
-        """Sums for each org unit by short name, over the groups with a member at home there or below."""
+        """Sums for each org unit by short name, over the groups with a member whose home library is there or below."""
         above = shortnames_upwards(org_units)
         found: dict[str, list[Listing]] = {}
         for listing in self.listings:
@@ -123,7 +123,7 @@ def compare(previous: Run | None, report: Report) -> Changes:
         since=previous.at,
         by_group=by_group,
         cleared=tuple(change for change in gone if change.kind is ChangeKind.CLEARED),
-        out_of_sight=tuple(change for change in gone if change.kind is ChangeKind.OUT_OF_SIGHT),
+        hidden=tuple(change for change in gone if change.kind is ChangeKind.HIDDEN),
     )
 
 
@@ -164,7 +164,7 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
     fines = sum((one.combined_fines for one in before), NOTHING)
     members = frozenset[int]().union(*(one.members for one in before))
     numbers = sorted(one.group for one in before)
-    in_sight = listing.complete and all(one.complete for one in before)
+    all_visible = listing.complete and all(one.complete for one in before)
     if listing.combined_fines == fines:
         kind = ChangeKind.UNCHANGED
     else:
@@ -177,8 +177,8 @@ def _changed(listing: Listing, before: Sequence[Listing]) -> GroupChange:
         library=listing.library,
         libraries=listing.libraries,
         formerly=() if numbers == [listing.group] else tuple(numbers),
-        joined_count=len(listing.members - members) if in_sight else 0,
-        left_count=len(members - listing.members) if in_sight else 0,
+        joined_count=len(listing.members - members) if all_visible else 0,
+        left_count=len(members - listing.members) if all_visible else 0,
         certain=listing.certain and all(one.certain for one in before),
     )
 
@@ -201,7 +201,7 @@ def _gone(listing: Listing, hidden: frozenset[str]) -> GroupChange:
     """A group that isn't listed any more; nothing is said of one that would be hidden if it were."""
     return GroupChange(
         group=listing.group,
-        kind=ChangeKind.OUT_OF_SIGHT if listing.libraries <= hidden else ChangeKind.CLEARED,
+        kind=ChangeKind.HIDDEN if listing.libraries <= hidden else ChangeKind.CLEARED,
         before=listing.combined_fines,
         after=None,
         library=listing.library,

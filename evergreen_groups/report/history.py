@@ -196,7 +196,7 @@ def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
 
 
 def _read(database: Connection, run: int, at: datetime) -> Run:
-    (unseen,) = database.execute("SELECT unseen FROM runs WHERE id = ?", (run,)).fetchone()
+    (hidden,) = database.execute("SELECT unseen FROM runs WHERE id = ?", (run,)).fetchone()
     rows = database.execute(
         "SELECT number, combined_fines, certain, member_count, members, library, libraries FROM listings WHERE run = ?",
         (run,),
@@ -215,7 +215,7 @@ def _read(database: Connection, run: int, at: datetime) -> Run:
             )
             for number, fines, certain, member_count, members, library, libraries in rows
         ),
-        frozenset(json.loads(unseen)),
+        frozenset(json.loads(hidden)),
     )
 
 

@@ -23,9 +23,9 @@ SORT_ORDERS = ("total", "members", "name", "library")
 class Criteria:
     """What a report lists: groups of ``min_members`` or more that together owe ``min_total`` or more.
 
-    ``orgs`` are short names (none: everywhere); a group is listed when a member is at home there or below. ``top`` is
-    the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the individual limit,
-    None where it isn't the same for everybody.
+    ``orgs`` are short names (none: everywhere); a group is listed when a member's home library is there or below.
+    ``top`` is the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the
+    individual limit, None where it isn't the same for everybody.
     """
 
     min_total: Decimal = Decimal("25.00")
@@ -45,7 +45,7 @@ class Totals:
     owing_count: int
     over_limit_count: int
     combined_fines: Decimal
-    groups_nobody_over_limit: int
+    groups_without_member_over_limit: int
     incomplete_group_count: int
 
     @classmethod
@@ -57,7 +57,7 @@ class Totals:
             owing_count=sum(group.owing_count for group in groups),
             over_limit_count=sum(group.over_limit_count for group in groups),
             combined_fines=sum((group.combined_fines for group in groups), NOTHING),
-            groups_nobody_over_limit=sum(group.nobody_over_limit for group in groups),
+            groups_without_member_over_limit=sum(group.no_member_over_limit for group in groups),
             incomplete_group_count=sum(not group.complete for group in groups),
         )
 
@@ -68,9 +68,9 @@ class Report:
 
     ``generated_at`` is when reading began (aware); ``gateway`` is the address the data came from; ``notes`` are
     sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
-    ``left_out`` are those groups, worst first; ``changes`` is what changed since the run before (None: not compared).
-    ``org_units`` are all that the ILS has (none: not known), which say what is below what; ``hidden_libraries`` are
-    the short names of those whose patrons the account can't see.
+    ``left_out`` are those groups, highest fines first; ``changes`` is what changed since the run before (None: not
+    compared). ``org_units`` are all that the ILS has (none: not known), which say what is below what;
+    ``hidden_libraries`` are the short names of those whose patrons the account can't see.
     """
 
     generated_at: datetime
@@ -99,7 +99,7 @@ class ChangeKind(Enum):
     UNCHANGED = "unchanged"
     CLEARED = "cleared"
     """Was listed, and no longer fits the report: mostly because it paid enough, not necessarily everything."""
-    OUT_OF_SIGHT = "out of sight"
+    HIDDEN = "hidden"
     """Was listed, and the account can't see patrons of its libraries any more: nothing can be said of it."""
 
 
@@ -172,8 +172,8 @@ class Changes:
     ``since`` is when the data of the run before was read; None: there is none, and nothing to compare with.
     ``by_group`` has the listed groups by number, ``cleared`` those no longer listed, the highest former fines first.
     ``trend`` are the last runs' totals, the oldest first and this one last; ``library_trends`` the same for each org
-    unit by short name, over the groups with a member at home there or below. ``out_of_sight`` are former groups that
-    may be as they were, only that the account doesn't see them any more.
+    unit by short name, over the groups with a member whose home library is there or below. ``hidden`` are former groups
+    that may be as they were, only that the account doesn't see them any more.
     """
 
     since: datetime | None
@@ -181,7 +181,7 @@ class Changes:
     cleared: tuple[GroupChange, ...] = ()
     trend: tuple[RunTotals, ...] = ()
     library_trends: Mapping[str, tuple[RunTotals, ...]] = field(default_factory=dict)
-    out_of_sight: tuple[GroupChange, ...] = ()
+    hidden: tuple[GroupChange, ...] = ()
 
     @property
     def compared(self) -> bool:
@@ -190,16 +190,16 @@ class Changes:
 
     @property
     def difference(self) -> Decimal:
-        """By how much the listed groups owe more together than those listed before, as far as they are in sight."""
+        """By how much the listed groups owe more together than those listed before, as far as they are visible."""
         return sum((change.difference for change in (*self.by_group.values(), *self.cleared)), _NOTHING)
 
     def count(self, kind: ChangeKind) -> int:
         """How many groups are of that kind."""
-        every = (*self.by_group.values(), *self.cleared, *self.out_of_sight)
+        every = (*self.by_group.values(), *self.cleared, *self.hidden)
         return sum(change.kind is kind for change in every)
 
     def restricted(self, groups: Iterable[int], libraries: Collection[str], trend_of: str | None = None) -> Changes:
-        """The changes of ``groups``, and of cleared groups that had a member at home in one of ``libraries``.
+        """The changes of ``groups``, and of cleared groups that had a member of one of ``libraries``.
 
         The trend is that of the org unit ``trend_of``. There is none for several of them, because groups with members
         in two would count twice.
@@ -209,7 +209,7 @@ class Changes:
             self,
             by_group={group: self.by_group[group] for group in groups if group in self.by_group},
             cleared=tuple(change for change in self.cleared if change.libraries & wanted),
-            out_of_sight=tuple(change for change in self.out_of_sight if change.libraries & wanted),
+            hidden=tuple(change for change in self.hidden if change.libraries & wanted),
             trend=self.library_trends.get(trend_of, ()) if trend_of is not None else (),
             library_trends={name: trend for name, trend in self.library_trends.items() if name in wanted},
         )

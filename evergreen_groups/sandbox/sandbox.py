@@ -118,7 +118,7 @@ class Sandbox:
         return [barcode for (barcode,) in found]
 
     def how_to_connect(self) -> str:
-        """What to tell whoever starts it: address, logins, a few barcodes, and the configuration."""
+        """What whoever starts it needs to know: address, logins, a few barcodes, and the configuration."""
         width = max(len(account.login) for account in self.accounts.values())
         lines = [f"Sandbox at {self.url} (it keeps state until it ends)", "", "Logins, with their passwords:"]
         for account in self.accounts.values():

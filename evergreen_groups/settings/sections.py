@@ -124,7 +124,8 @@ class PolicySettings:
         v.COMPARISON,
         Comparison.EXCEEDS,
         help='How fines are held against that amount. "exceeds": over the limit, not at it. "reaches": at the limit as '
-        "well, as Evergreen itself does.",
+        "well, as Evergreen itself does. A limit of 0.00 is reached by open transactions that add up to 0.00, and by "
+        "nobody who has none.",
     )
     limits: tuple[LimitRule, ...] = setting(
         v.LIMIT_RULES,

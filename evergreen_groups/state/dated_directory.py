@@ -150,9 +150,9 @@ def _take_away_links(directory: Path, top: int, day: date, keep_days: int) -> No
 
 def _sweep(top: int, store: int) -> None:
     """Remove every edition that no date leads to, and a link that was never put in its place."""
-    kept = {edition for _link, edition in _dated(top)} | {_LOCK}
+    in_use = {edition for _link, edition in _dated(top)} | {_LOCK}
     for name in names_in(store):
-        if name in kept:
+        if name in in_use:
             continue
         if stat.S_ISDIR(os.stat(name, dir_fd=store, follow_symlinks=False).st_mode):
             shutil.rmtree(name, dir_fd=store)

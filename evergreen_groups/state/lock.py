@@ -1,7 +1,7 @@
 """A lock between processes, with a note of who holds it.
 
 The kernel's lock on the file decides, and the kernel lets go of it when the process ends, however it ends. The note in
-the file is for people, and is taken out again by a run that ends in order: a note that is left tells of one that was
+the file is for people, and is taken out again by a run that ends in order: a note that is left shows one that was
 killed.
 """
 
@@ -54,10 +54,10 @@ class Holder:
 
 
 @contextmanager
-def hold(file: Path, doing: str, patience: float = 0.0, *, directory: int | None = None) -> Iterator[Holder]:
+def hold(file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
 
-    ``patience`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
+    ``timeout`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
     it is in, where that has been opened already.
 
     Raises:
@@ -77,7 +77,7 @@ def hold(file: Path, doing: str, patience: float = 0.0, *, directory: int | None
         ) from error
     try:
         try:
-            if not _locked(descriptor, patience):
+            if not _locked(descriptor, timeout):
                 raise BusyError(
                     "another run {doing} ({holder})",
                     values={"doing": doing, "holder": _described(_noted(descriptor))},
@@ -123,15 +123,15 @@ def holder_of(file: Path) -> Holder | None:
         ) from error
 
 
-def _locked(descriptor: int, patience: float) -> bool:
-    """Try to lock until ``patience`` is at its end; the kernel's own waiting knows no limit."""
-    ends = time.monotonic() + patience
+def _locked(descriptor: int, timeout: float) -> bool:
+    """Try to lock until ``timeout`` is at its end; the kernel's own waiting knows no limit."""
+    deadline = time.monotonic() + timeout
     while True:
         try:
             # A lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= ends:
+            if time.monotonic() >= deadline:
                 return False
             time.sleep(_PAUSE)
         else:

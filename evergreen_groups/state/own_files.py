@@ -73,7 +73,7 @@ def own_directory(name: str, parent: int) -> Iterator[int]:
     try:
         descriptor = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
-        raise _said(error) from error
+        raise _described(error) from error
     try:
         found = os.fstat(descriptor)
         _refuse_strangers(found, parent)
@@ -95,7 +95,7 @@ def open_own(name: str, flags: int, parent: int, *, anybodys: bool = False) -> i
     try:
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=parent)
     except OSError as error:
-        raise _said(error) from error
+        raise _described(error) from error
     try:
         refuse_what_is_not_own(os.fstat(descriptor), parent, anybodys=anybodys)
     except BaseException:
@@ -137,6 +137,6 @@ def _refusal(reason: str) -> OSError:
     return PermissionError(errno.EPERM, reason)
 
 
-def _said(error: OSError) -> OSError:
+def _described(error: OSError) -> OSError:
     """The refusal to follow a link, in words."""
     return _refusal("it is a symbolic link") if error.errno == errno.ELOOP else error

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import account_of_session, library_of
+from evergreen_groups.ils import account_of_session, library_of, missing_at
 from evergreen_groups.ttl_cache import TimeToLiveCache
-from evergreen_groups.web.overload import Patience, RateLimit
+from evergreen_groups.web.overload import RateLimit, RetryTimes
 from evergreen_groups.web.problems import ProblemError
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
 
 log = logging.getLogger("evergreen_groups.web")
 
@@ -53,7 +56,7 @@ class Admission:
         self._strangers = RateLimit(clock, per_minute=per_minute, refusal=refusal)
         # Whoever makes tokens up has a new one each time. Somebody who has just logged in behind the same address comes
         # again with theirs after the time that they were told to wait, and is let through to the ILS.
-        self._patient = Patience(clock)
+        self._retry_times = RetryTimes(clock)
         self._second_tries = RateLimit(clock, per_minute=_MORE_FOR_THE_PATIENT * per_minute, refusal=refusal)
 
     def admit(self, gateway: Gateway, address: str) -> Caller:
@@ -84,13 +87,13 @@ class Admission:
             try:
                 self._strangers.check(address)
             except ProblemError as refusal:
-                if not self._patient.comes_again(key, refusal.retry_after or 0.0):
+                if not self._retry_times.is_due(key, refusal.retry_after or 0.0):
                     raise
                 self._second_tries.take(address)
         try:
             return _ask(gateway)
         except NoSessionError:
-            self._patient.give_up(key)
+            self._retry_times.give_up(key)
             with suppress(ProblemError):  # it has been asked for this one already
                 self._strangers.take(address)
             raise
@@ -107,10 +110,7 @@ def _ask(gateway: Gateway) -> Caller:
 
 
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
-    method = "open-ils.actor.user.perm.check"
     try:
-        denied = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, permissions).listing()
+        return missing_at(gateway, user, org_unit, permissions)
     except PermissionDeniedError:
         return frozenset(permissions)
-    # perm.check lists what is missing (auth-057, auth-059).
-    return frozenset(str(permission) for permission in denied)

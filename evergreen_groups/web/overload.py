@@ -1,4 +1,4 @@
-"""What keeps requests from waiting in vain, or from asking the ILS too much: they are refused, and told when to return.
+"""What keeps requests from waiting in vain, or asking the ILS too much: they are refused, with a time to come back.
 
 :class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already, and :class:`RateLimit`
 whoever asks too often.
@@ -184,16 +184,16 @@ class RateLimit:
             )
 
 
-class Patience:
-    """Remembers who was told to come again later, and tells who does. Safe to share between threads."""
+class RetryTimes:
+    """When each key that was refused for now may be tried again. Safe to share between threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._from: OrderedDict[str, float] = OrderedDict()  # when each key may come again
+        self._from: OrderedDict[str, float] = OrderedDict()
 
-    def comes_again(self, key: str, seconds: float) -> bool:
-        """Whether the key was told to wait, and has; one that comes for the first time is to wait ``seconds``."""
+    def is_due(self, key: str, seconds: float) -> bool:
+        """Whether the key's time has come; one that is new is to wait ``seconds``."""
         with self._lock:
             now = self._clock()
             due = self._from.setdefault(key, now + seconds)
@@ -202,7 +202,7 @@ class Patience:
             return now >= due
 
     def give_up(self, key: str) -> None:
-        """Let the key come again no more: waiting has shown that there is nothing to wait for."""
+        """Put the key off for good: waiting has shown that there is nothing to wait for."""
         with self._lock:
             if key in self._from:
                 self._from[key] = float("inf")

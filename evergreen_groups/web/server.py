@@ -156,8 +156,8 @@ def _limited(application: WSGIApplication, slots: Slots) -> WSGIApplication:
     sending slowly: headers have come before, and the app reads a body only of whoever knows the events' secret.
     """
 
-    def application_in_turn(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def limited_application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         with slots.taken():
             return application(environ, start_response)
 
-    return application_in_turn
+    return limited_application

@@ -17,7 +17,7 @@ from evergreen_groups.errors import ConfigurationError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import read_own_fines
 from evergreen_groups.policy import Comparison, Limit, LimitRule, decide
-from evergreen_groups.render.audit import explanation, reason_words
+from evergreen_groups.render.audit import describe_reason, explanation
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.settings import PolicySettings
@@ -41,10 +41,10 @@ def people(audit: Audit) -> dict[FindingKind, list[int]]:
 
 
 def reasons(audit: Audit) -> dict[int, tuple[str, ...]]:
-    return {finding.group.number: tuple(map(reason_words, finding.reasons)) for finding in audit.groups}
+    return {finding.group.number: tuple(map(describe_reason, finding.reasons)) for finding in audit.groups}
 
 
-def block_by_hand(gateway: Gateway, patron: int, penalty: int = STAFF_BLOCK) -> None:
+def block_by_staff(gateway: Gateway, patron: int, penalty: int = STAFF_BLOCK) -> None:
     row = {"usr": patron, "standing_penalty": penalty, "org_unit": 11}
     known = gateway.idl("ausp")["ausp"]
     values: list[object] = [None] * (max(known.positions.values()) + 1)
@@ -64,21 +64,21 @@ def test_the_families_as_they_come(staff: Gateway) -> None:
     assert "stale" in explanation(stale)
 
 
-def test_blocked_by_hand_for_the_family_and_for_another_reason(staff: Gateway, admin: Gateway) -> None:
-    block_by_hand(admin, 1035)  # owes nothing, and the family a lot
-    block_by_hand(admin, 1043)  # has a credit, and the family too
-    block_by_hand(admin, 1040, NOTE)  # a note blocks nothing
-    block_by_hand(admin, 1034)  # over the limit: rightly blocked
+def test_blocked_by_staff_for_the_family_and_for_another_reason(staff: Gateway, admin: Gateway) -> None:
+    block_by_staff(admin, 1035)  # owes nothing, and the family a lot
+    block_by_staff(admin, 1043)  # has a credit, and the family too
+    block_by_staff(admin, 1040, NOTE)  # a note blocks nothing
+    block_by_staff(admin, 1034)  # over the limit: rightly blocked
     audit = build_audit(staff, AuditCriteria())
     (family,) = audit.of_kind(FindingKind.FOR_FAMILY)
     assert family.member.id == 1035
     assert family.member.own_fines <= Decimal("5.00") < (family.group_fines or Decimal(0))
     assert [(block.kind.name, block.by_staff) for block in family.blocks] == [("STAFF_CHR", True)]
-    assert who(audit, FindingKind.BY_HAND) == [1043]
+    assert who(audit, FindingKind.BY_STAFF) == [1043]
 
 
 def test_the_policy_never_sees_what_a_group_owes_together(staff: Gateway, admin: Gateway) -> None:
-    block_by_hand(admin, 1035)  # owes nothing, and the family a lot
+    block_by_staff(admin, 1035)  # owes nothing, and the family a lot
     own = {Decimal("0.00"), *read_own_fines(staff, range(1001, 1054)).values()}
     decided = set()
 
@@ -100,25 +100,25 @@ def test_the_policy_never_sees_what_a_group_owes_together(staff: Gateway, admin:
     ("limit", "kind"),
     [
         (Limit(Decimal("84.35"), Comparison.REACHES), FindingKind.FOR_FAMILY),  # what the family owes together
-        (Limit(Decimal("84.35")), FindingKind.BY_HAND),
+        (Limit(Decimal("84.35")), FindingKind.BY_STAFF),
         (Limit(Decimal("84.34")), FindingKind.FOR_FAMILY),
-        (Limit(None), FindingKind.BY_HAND),
+        (Limit(None), FindingKind.BY_STAFF),
     ],
 )
 def test_blocked_for_the_family_is_who_owes_little_in_a_group_that_owes_more_than_one_may(
     staff: Gateway, admin: Gateway, limit: Limit, kind: FindingKind
 ) -> None:
-    block_by_hand(admin, 1035)
+    block_by_staff(admin, 1035)
     audit = build_audit(staff, AuditCriteria(limit=limit))
     (finding,) = (one for one in audit.patrons if one.member.id == 1035)
     assert finding.kind is kind
     assert finding.member.limit == limit
 
 
-def test_the_ils_own_penalty_set_by_hand_is_a_block_by_hand(staff: Gateway, admin: Gateway) -> None:
-    block_by_hand(admin, 1043, EXCEEDS_FINES)
+def test_the_ils_own_penalty_set_by_staff_is_a_block_by_staff(staff: Gateway, admin: Gateway) -> None:
+    block_by_staff(admin, 1043, EXCEEDS_FINES)
     audit = build_audit(staff, AuditCriteria())
-    assert who(audit, FindingKind.BY_HAND) == [1043]
+    assert who(audit, FindingKind.BY_STAFF) == [1043]
     assert who(audit, FindingKind.NOT_OVER) == [1042]
 
 
@@ -257,7 +257,7 @@ class Oracle:
             FindingKind.NOT_BLOCKED: over - self.for_fines,
             FindingKind.NOT_OVER: (self.for_fines & set(self.living)) - over,
             FindingKind.FOR_FAMILY: family,
-            FindingKind.BY_HAND: within - family,
+            FindingKind.BY_STAFF: within - family,
         }
 
     def accidental(self) -> set[int]:
@@ -315,7 +315,7 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
     assert len(audit.patrons) > 250
     assert {kind: set(who(audit, kind)) for kind in oracle.people()} == oracle.people()
     assert len(who(audit, FindingKind.FOR_FAMILY)) >= 20
-    assert len(who(audit, FindingKind.BY_HAND)) >= 20
+    assert len(who(audit, FindingKind.BY_STAFF)) >= 20
     assert set(reasons(audit)) == oracle.accidental()
     assert any(len(found) == 1 and "unusually large" in found[0] for found in reasons(audit).values())
     said = [reason for found in reasons(audit).values() for reason in found]

@@ -18,7 +18,7 @@ def test_debtors_over_a_limit_are_found_by_the_query_that_was_measured(exchange_
     _token, measured, _options = params(exchange_id)
     over = measured["-and"][2]
     del over["-or"][0]["id"]["in"]["where"]["+d"]["-and"]  # the range of ids of the invented patrons
-    asked = BlockQuery(limit, limit, [1, 101]).not_blocked()
+    asked = BlockQuery(limit, limit, [1, 101], [1, 101]).not_blocked()
     assert json.dumps(asked["-and"][0]) == json.dumps(over)
 
 
@@ -34,7 +34,7 @@ def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, 
     """The recorded ones leave out what has a stop date at all; otherwise they are the same."""
     _token, measured, _options = params(exchange_id)
     [listed, never] = measured["-and"][place]["-or"]
-    asked = query(BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1, 101]))["-and"]
+    asked = query(BlockQuery(Limit(Decimal(5)), Limit(Decimal(5)), [1, 101], [1, 101]))["-and"]
     [ours] = [one["-or"] for one in asked if "ausp" in json.dumps(one)]
     assert ours[1] == never == {"id": {"<": 0}}
     assert list(ours[0]["id"]) == list(listed["id"])

@@ -2,7 +2,7 @@
 
 ``python tests/bench/command_lines.py [--lines 1500] [--damaged 1000] [--seed 1]`` prints a table, and what was given
 where something went wrong. It ends with 1 where anything did. All runs are made in this process, against one sandbox;
-whatever one waits for longer than ``PATIENCE`` seconds counts as having hung.
+whatever one waits for longer than ``TIMEOUT`` seconds counts as having hung.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from evergreen_groups.cli import application
 from evergreen_groups.cli.application import COMMANDS
 from evergreen_groups.sandbox import Sandbox
 
-PATIENCE = 30
+TIMEOUT = 30
 NEVER_ENDING = {"serve", "sandbox"}
 WORDS = [
     "", " ", "-", "--", "0", "1", "-1", "7", "1.5", "1e999", "1e999999999", "NaN", "Infinity", "-0", "0x10", "१२३",
@@ -82,7 +82,7 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace")
     stdin, sys.stdin = sys.stdin, io.StringIO("")
-    signal.alarm(PATIENCE)
+    signal.alarm(TIMEOUT)
     try:
         with redirect_stdout(shown), redirect_stderr(said):
             status = application.run(["-v", *words])

@@ -135,7 +135,7 @@ def test_a_record_that_always_collides_is_given_up(proxy: FaultProxy, admin: Gat
     assert proxy.seen.count(UPDATE) == 3
 
 
-def test_a_gateway_that_goes_away_leaves_the_step_open_and_the_next_run_settles_it(
+def test_a_gateway_that_goes_away_leaves_the_step_open_and_the_next_run_resolves_it(
     proxy: FaultProxy, sandbox: Sandbox, admin: Gateway, tmp_path: Path
 ) -> None:
     gone = False
@@ -154,8 +154,8 @@ def test_a_gateway_that_goes_away_leaves_the_step_open_and_the_next_run_settles_
         assert [step.state for step in outcome.steps] == [StepState.SENDING, StepState.PLANNED]
         assert outcome.stopped is not None
         proxy.decide = lambda call: Fault.NONE
-        (settled,) = client.moves.recover()
-        assert settled.patron == 1052
+        (resolved,) = client.moves.recover()
+        assert resolved.patron == 1052
         (entry,) = client.moves.entries()
         assert [(step.state, step.value) for step in entry.steps] == [(StepState.DONE, 1002), (StepState.PLANNED, None)]
     record = admin.pcrud.retrieve("au", 1052)

@@ -1,4 +1,4 @@
-"""The journal's memory of what is settled: a run looks at what may be open, however long the journal has become."""
+"""The journal's memory of what is closed: a run looks at what may be open, however long the journal has become."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
-from evergreen_groups.changes.journal import SETTLED_AT_ONCE
+from evergreen_groups.changes.journal import CLOSED_AT_ONCE
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Gateway
@@ -51,15 +51,15 @@ def work(journal: Journal) -> int:
 def test_a_long_journal_costs_no_more_than_a_short_one(journal: Journal) -> None:
     costs = []
     for _ in range(3):
-        for _ in range(SETTLED_AT_ONCE):
+        for _ in range(CLOSED_AT_ONCE):
             begin(journal, StepState.SENDING, StepState.DONE)
         costs.append(work(journal))
         journal.none_is_open(HERE)
     assert max(costs) < 1.1 * costs[0]
 
 
-def test_what_is_begun_after_the_settled_ones_is_found(journal: Journal) -> None:
-    for _ in range(SETTLED_AT_ONCE):
+def test_what_is_begun_after_the_closed_ones_is_found(journal: Journal) -> None:
+    for _ in range(CLOSED_AT_ONCE):
         begin(journal, StepState.SENDING, StepState.NOT_DONE)
     journal.none_is_open(HERE)
     begin(journal)
@@ -69,7 +69,7 @@ def test_what_is_begun_after_the_settled_ones_is_found(journal: Journal) -> None
 
 def test_another_gateways_open_steps_are_left_to_its_own_runs(journal: Journal) -> None:
     other = begin(journal, StepState.SENDING, gateway=ELSEWHERE)
-    for _ in range(SETTLED_AT_ONCE):
+    for _ in range(CLOSED_AT_ONCE):
         begin(journal, StepState.SENDING, StepState.DONE)
     journal.none_is_open(HERE)
     assert journal.open_steps(HERE) == []
@@ -77,7 +77,7 @@ def test_another_gateways_open_steps_are_left_to_its_own_runs(journal: Journal) 
 
 
 def test_nothing_is_written_down_for_a_few(journal: Journal) -> None:
-    for _ in range(SETTLED_AT_ONCE - 1):
+    for _ in range(CLOSED_AT_ONCE - 1):
         begin(journal, StepState.DONE)
     journal.none_is_open(HERE)
     assert journal._database.execute("SELECT count(*) FROM settled").fetchone() == (0,)
@@ -88,7 +88,7 @@ def test_what_stays_open_is_found_however_long_the_journal_becomes(journal: Jour
     journal.record_sending(hidden, Sending(datetime.now(UTC), datetime.now(UTC), "seed", "digest"))
     costs = []
     for _ in range(3):
-        for _ in range(SETTLED_AT_ONCE):
+        for _ in range(CLOSED_AT_ONCE):
             begin(journal, StepState.SENDING, StepState.DONE)
         journal.none_is_open(HERE, but=journal.open_steps(HERE))
         costs.append(work(journal))

@@ -12,7 +12,7 @@ from evergreen_groups.changes import StepState
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
-from evergreen_groups.render import warning_words
+from evergreen_groups.render import describe_warning
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import changes_lock
 
@@ -123,7 +123,7 @@ def test_what_is_so_already_is_not_sent(client: Client) -> None:
         (["20000000009999"], 1007, "number 1 of 1"),
         ([barcode(1052), "x"], 1007, "number 2 of 2"),
         ([barcode(1052), barcode(1052)], 1007, "same patron"),
-        ([barcode(1052)], 9999, "no patron in sight"),
+        ([barcode(1052)], 9999, "no visible patron"),
     ],
 )
 def test_bad_barcodes_are_refused_without_being_repeated(
@@ -138,7 +138,7 @@ def test_bad_barcodes_are_refused_without_being_repeated(
 def test_warnings(client: Client, admin: Gateway) -> None:
     def warnings(patrons: list[int], to: int) -> str:
         draft = client.moves.plan_move([barcode(p) for p in patrons], to=barcode(to)).draft
-        return "; ".join(map(warning_words, draft.warnings))
+        return "; ".join(map(describe_warning, draft.warnings))
 
     assert "leads group 1015; 2 stay behind without a lead" in warnings([1051], 1001)
     assert "shares neither surname nor address nor library" in warnings([1039], 1019)
@@ -146,9 +146,12 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "shares neither" not in warnings([1052], 1001)
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
     assert [step.member.id for step in old_card.steps] == [1049]
-    assert "the card given for Haddad, Noor is not active" in map(warning_words, old_card.warnings)
+    assert "the card given for Haddad, Noor is not active" in map(describe_warning, old_card.warnings)
     deleted = client.moves.plan_move([barcode(1031)], to=barcode(1001)).draft
-    assert "the account of Kowalczyk, Jadwiga is deleted" in map(warning_words, deleted.warnings)
+    assert "the account of Kowalczyk, Jadwiga is deleted" in map(describe_warning, deleted.warnings)
+    # They don't count as a member, neither before nor after.
+    assert all(group.members_before == group.after for group in deleted.groups)
+    assert all(group.total_before == group.total_after for group in deleted.groups)
     record = admin.pcrud.retrieve("au", 1052)
     assert record is not None
     barred = record.replace(barred=True, passwd=None).to_wire(changed=True)

@@ -36,7 +36,7 @@ def by_id(people: tuple[Recalculated, ...]) -> dict[int, Recalculated]:
     return {person.finding.member.id: person for person in people}
 
 
-def test_everything_is_settled_and_the_next_audit_finds_nothing(client: Client, sandbox: Sandbox) -> None:
+def test_everything_is_resolved_and_the_next_audit_finds_nothing(client: Client, sandbox: Sandbox) -> None:
     found = findings(client)
     outcome = client.recalculator.recalculate(found)
     assert outcome.stopped is None
@@ -44,7 +44,7 @@ def test_everything_is_settled_and_the_next_audit_finds_nothing(client: Client, 
         "blocked in the ILS now"
     }
     assert by_id(outcome.people)[1042].reason == "not blocked for fines any more"
-    assert all(person.settled and person.state is StepState.DONE for person in outcome.people)
+    assert all(person.resolved and person.state is StepState.DONE for person in outcome.people)
     assert penalties(sandbox, 1030) == [(1, None)]
     assert findings(client) == []
     assert client.recalculator.recalculate([]).people == ()
@@ -74,12 +74,12 @@ def test_what_a_recalculation_does_not_change_is_explained(client: Client, sandb
     outcome = by_id(client.recalculator.recalculate(found).people)
     assert outcome[1036].reason.startswith("not blocked for fines any more: own fines don't reach")
     assert outcome[1045].reason.startswith("still blocked")
-    assert not outcome[1036].settled
-    assert not outcome[1045].settled
-    assert outcome[1030].settled
+    assert not outcome[1036].resolved
+    assert not outcome[1045].resolved
+    assert outcome[1030].resolved
 
 
-def test_a_block_set_by_hand_is_never_at_risk(client: Client, sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_a_block_set_by_staff_is_never_at_risk(client: Client, sandbox: Sandbox, proxy: FaultProxy) -> None:
     with sandbox._store.transaction():
         sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": 1})
@@ -87,7 +87,7 @@ def test_a_block_set_by_hand_is_never_at_risk(client: Client, sandbox: Sandbox, 
     assert outcome[1042].state is StepState.NOT_DONE
     assert "set by staff" in outcome[1042].reason
     assert penalties(sandbox, 1042) == [(1, None), (1, 1)]
-    assert outcome[1030].settled  # a recalculation doesn't touch that kind
+    assert outcome[1030].resolved  # a recalculation doesn't touch that kind
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1)]
 
 
@@ -101,12 +101,12 @@ def test_a_lost_call_is_read_back_and_never_sent_twice(
         outcome = by_id(client.recalculator.recalculate(findings(client)).people)
     assert proxy.seen.count(METHOD) == 4
     landed = fault is Fault.DROP_ANSWER
-    assert outcome[1030].settled == landed
+    assert outcome[1030].resolved == landed
     assert outcome[1030].state is (StepState.DONE if landed else StepState.SENDING)
-    assert all(outcome[id].settled for id in (1034, 1036, 1042))
+    assert all(outcome[id].resolved for id in (1034, 1036, 1042))
 
 
-def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> None:
     cut = False
 
     def decide(call: Call) -> Fault:
@@ -129,15 +129,15 @@ def test_a_run_cut_off_is_settled_by_the_next_one(sandbox: Sandbox, proxy: Fault
             1042: StepState.PLANNED,
         }
         proxy.decide = lambda call: Fault.NONE
-        (settled,) = client.moves.recover()
-        assert settled.patron == 1036
+        (resolved,) = client.moves.recover()
+        assert resolved.patron == 1036
         with closing(Journal(tmp_path / "state")) as journal:
             (entry,) = journal.entries(gateway.url)
         step = next(step for step in entry.steps if step.patron == 1036)
         assert (step.state, step.value) == (StepState.DONE, 1)
         rest = client.recalculator.recalculate(findings(client))
     assert {person.finding.member.id for person in rest.people} == {1034, 1042}
-    assert all(person.settled for person in rest.people)
+    assert all(person.resolved for person in rest.people)
 
 
 def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) 
     for staff in (1, None):
         sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 25, "org_unit": 1, "staff": staff})
     outcome = by_id(client.recalculator.recalculate(findings(client)).people)
-    assert outcome[1030].settled
+    assert outcome[1030].resolved
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1), (25, None)]
 
 
@@ -186,7 +186,7 @@ def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sa
     assert 1030 in {finding.member.id for finding in found}
     sandbox._store.insert("ausp", {"usr": 1036, "standing_penalty": 26, "org_unit": 1, "staff": 1})
     outcome = by_id(client.recalculator.recalculate(found).people)
-    assert outcome[1030].settled
+    assert outcome[1030].resolved
     assert penalties(sandbox, 1030) == [(26, None)]
     assert outcome[1036].state is StepState.NOT_DONE
     assert "set by staff" in outcome[1036].reason
@@ -235,7 +235,7 @@ def test_an_unclear_answer_is_cleared_up_by_reading(
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         outcome = client.recalculator.recalculate(findings(client))
-    assert all(person.settled and person.state is StepState.DONE for person in outcome.people)
+    assert all(person.resolved and person.state is StepState.DONE for person in outcome.people)
     assert proxy.seen.count(METHOD) == 4
 
 
@@ -265,7 +265,7 @@ def test_penalties_are_read_where_they_were_set(account: str, tmp_path: Path) ->
         assert found
         outcome = client.recalculator.recalculate(found)
         assert {person.state for person in outcome.people} == {StepState.DONE}
-        assert all(person.settled for person in outcome.people)
+        assert all(person.resolved for person in outcome.people)
 
 
 RETRIEVE = "open-ils.actor.user.fleshed.retrieve.authoritative"
@@ -283,7 +283,7 @@ def test_a_recalculation_that_cannot_be_read_back_stays_open(
         client = client_of(gateway, tmp_path)
         outcome = by_id(client.recalculator.recalculate(sorted(findings(client), key=lambda it: it.member.id)).people)
         assert outcome[1030].state is StepState.SENDING
-        assert all(outcome[id].settled for id in (1034, 1036, 1042))
+        assert all(outcome[id].resolved for id in (1034, 1036, 1042))
         assert client.moves.recover() == []
         proxy.refuse = lambda call: None
         assert [(step.patron, step.state) for step in client.moves.recover()] == [(1030, StepState.DONE)]
@@ -308,7 +308,7 @@ def test_an_account_that_may_not_look_where_it_works_reads_the_others_way(
     with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
         client = client_of(gateway, tmp_path)
         outcome = client.recalculator.recalculate(findings(client))
-    assert all(person.settled for person in outcome.people)
+    assert all(person.resolved for person in outcome.people)
 
 
 def test_a_patron_who_is_hidden_by_then_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_dry_run_or_a_no_changes_nothing(run: Command) -> None:
 def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     done = run("audit", "--fix", answer="y\n")
     assert done.returncode == 0
-    assert "4 of 4 findings settled." in done.stderr
+    assert "4 of 4 findings resolved." in done.stderr
     again = run("audit", "--fix", "--yes", "--format", "json")
     assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 2]
     assert "Nobody's penalties need to be recalculated." in again.stderr
@@ -146,7 +146,7 @@ def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(proxy: Fault
     )
     done = Command(tmp_path, proxy.url)("audit", "--fix", "--yes")
     assert done.returncode == 1
-    assert "3 of 4 findings settled." in done.stderr
+    assert "3 of 4 findings resolved." in done.stderr
     assert "not known yet: no clear answer came and nothing was changed so far; it may still come in" in done.stderr
 
 

@@ -131,7 +131,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("--config", "/nonexistent.toml", "report"), exit_status.CONFIGURATION, "no configuration file at"),
         (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, "no org unit 'NOWHERE'"),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
-        (("show", "20000000009999"), exit_status.FAILED, "no patron in sight has this barcode"),
+        (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
         (("undo", "3", "--yes"), exit_status.FAILED, "the journal has no entry 3"),
         (("batch", "/nonexistent.csv"), exit_status.CONFIGURATION, "cannot be read"),
     ],
@@ -328,8 +328,8 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
         assert words in done.stderr
     assert one_line(done.stderr)
     unknown = run("batch", batch(BATCH + "move,20000000009998,20000000009999\n"), "--yes")
-    assert "line 6: no patron in sight has this barcode" in unknown.stderr
-    assert "line 6: no patron in sight has the target's barcode" in unknown.stderr
+    assert "line 6: no visible patron has this barcode" in unknown.stderr
+    assert "line 6: no visible patron has the target's barcode" in unknown.stderr
     assert group_of(run, 1052) == 1015
 
 

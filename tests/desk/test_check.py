@@ -148,7 +148,7 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     found = differences(check)
     assert found[1001] == ["Not blocked for fines in the ILS."]
     assert found[1002] == ["Blocked in the ILS: PATRON_EXCEEDS_FINES at LAKELAND."]
-    assert found[1003] == ["Blocked in the ILS for something else: STAFF_CHR at HARBOR, set by hand."]
+    assert found[1003] == ["Blocked in the ILS for something else: STAFF_CHR at HARBOR, set by staff."]
     assert found[1004] == []  # a note blocks nothing
     assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]
     assert check.penalties[1005] == ()
@@ -179,7 +179,7 @@ def test_a_large_group_takes_no_more_calls_than_a_small_one(sandbox: Sandbox, ad
     assert calls == [13, 13]
 
 
-def test_somebody_out_of_sight(sandbox: Sandbox) -> None:
+def test_a_hidden_patron(sandbox: Sandbox) -> None:
     sandbox._store.update("au", 1002, {"home_ou": MILL})
     with gateway_of(sandbox.url, "harbor_desk") as gateway:
         checker = Checker(gateway, FIVE)
@@ -190,20 +190,20 @@ def test_somebody_out_of_sight(sandbox: Sandbox) -> None:
             Decimal("28.10"),
         )
         assert checker.of_user(1001).complete
-        with pytest.raises(NotFoundError, match="no patron in sight has this id"):
+        with pytest.raises(NotFoundError, match="no visible patron has this id"):
             checker.of_user(1002)
 
 
 def test_exit_statuses(run: Command, sandbox: Sandbox) -> None:
     free = run("check", "20000000001001")
     assert (free.returncode, free.stderr) == (exit_status.DONE, "")
-    assert "Not blocked: own fines of 4.90 do not exceed the limit of 5.00." in free.stdout
+    assert "Not over the limit: own fines of 4.90 do not exceed the limit of 5.00." in free.stdout
     assert "Group 1001 owes 28.10 together, for information only." in free.stdout
     assert run("check", "--user", "1013").returncode == exit_status.BLOCKED
     assert run("check", "--user", "1012").returncode == exit_status.DONE
     everybody = run("check", "--user", "1012", "--all-members")
     assert everybody.returncode == exit_status.BLOCKED
-    assert "Blocked: own fines of 31.50 exceed the limit of 5.00." in everybody.stdout
+    assert "Over the limit: own fines of 31.50 exceed the limit of 5.00." in everybody.stdout
     run.environ["EVERGREEN_GROUPS_GATEWAY_USERNAME"] = "harbor_desk"
     sandbox._store.update("au", 1002, {"home_ou": MILL})
     assert run("check", "--user", "1001", "--all-members").returncode == exit_status.INCOMPLETE

@@ -26,7 +26,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.directory import changes_lock
 
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
-OVER, WITHIN, BY_HAND = 1030, 1042, 1053  # over the limit without a block, a stale block, and room for one by hand
+OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit without a block, a stale block, and room for one by staff
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ def test_the_ils_recalculates_where_it_is_asked_to(client: Client, sandbox: Sand
     assert [step.patron for entry in client.moves.entries() for step in entry.steps] == [WITHIN, OVER] * 2
 
 
-def test_a_block_by_hand_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
-    sandbox._store.insert("ausp", {"usr": BY_HAND, "standing_penalty": 1, "org_unit": 1, "staff": 1})
-    before = penalties(sandbox, BY_HAND)
-    assert not hooks.handle_event(client, Event(1, HOOK, BY_HAND), recalculate=True).recalculated
-    assert penalties(sandbox, BY_HAND) == before
+def test_a_block_by_staff_is_left_alone(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox._store.insert("ausp", {"usr": BY_STAFF, "standing_penalty": 1, "org_unit": 1, "staff": 1})
+    before = penalties(sandbox, BY_STAFF)
+    assert not hooks.handle_event(client, Event(1, HOOK, BY_STAFF), recalculate=True).recalculated
+    assert penalties(sandbox, BY_STAFF) == before
     assert "set by staff" in trail(tmp_path, client)[0].reason
 
 
@@ -221,7 +221,7 @@ def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         nonlocal most
-        with changes_lock(tmp_path, "https://ils.example.org", patience=30):
+        with changes_lock(tmp_path, "https://ils.example.org", timeout=30):
             inside.append(number)
             most = max(most, len(inside))
             threading.Event().wait(0.01)

@@ -78,7 +78,7 @@ class Runner:
         judgement = subject.run(world, clean, list(injections), chance)
         world.seconds, world.grace = 20.0, 5.0
         verdict = Verdict(seed, subject, injections, tuple(world.hit), judgement)
-        if _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
+        if clean.is_answered and _ought_to_pass(verdict) and verdict.ending is Ending.ERROR:
             judgement.add(Ending.NOT_REPEATED, "; ".join(detail for _, detail in judgement.found))
         return verdict
 

@@ -19,6 +19,15 @@ from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import close, create_app, service
 
 
+class CleanAnswer(Clean):
+    """An answer of the service without faults."""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the caller is let in."""
+        return self.document is not None
+
+
 class Panel(Reading):
     """A request of a session: a staff account's, or a patron's own, which isn't let in."""
 
@@ -43,10 +52,9 @@ class Panel(Reading):
         if answer.status_code == 200:
             return Ran(0, answer.get_data(as_text=True), "", 0.0)
         document = answer.get_json(force=True, silent=True)
-        is_problem = isinstance(document, dict) and document.get("status") == answer.status_code
-        return Ran(
-            1, "", f"evergreen-groups: {answer.status_code}" if is_problem else answer.get_data(as_text=True), 0.0
-        )
+        if isinstance(document, dict) and document.get("status") == answer.status_code:
+            return Ran(1, "", f"evergreen-groups: {document.get('detail')}", 0.0)
+        return Ran(1, "", answer.get_data(as_text=True), 0.0)
 
     def clean(self, world: World) -> Clean:
         """What it answers without faults; None for whoever isn't let in."""
@@ -60,7 +68,7 @@ class Panel(Reading):
             ran = self._ask(app, token)
         close(app)
         document = plain(json.loads(ran.output)) if ran.output else None
-        return Clean(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
+        return CleanAnswer(ran.status, document, tuple(traffic.answers), directory / "state", directory / "cache")
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
         """Ask with faults, and once more without: whoever isn't let in stays out, and nothing malformed is kept."""

@@ -34,6 +34,11 @@ class Clean:
     state: Path
     cache: Path
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether it isn't refused."""
+        return True
+
 
 class Reading:
     """A command that reads, in the name of an account."""
@@ -96,6 +101,9 @@ class Reading:
                 judgement.add(Ending.BAD_ERROR, f"output that is no document: {ran.output[:200]}")
                 return
         if document == clean.document and (ran.status == clean.status or not afterwards):
+            return
+        if document is None and ran.status == exit_status.INCOMPLETE:
+            judgement.add(Ending.BAD_ERROR, "exit status 7, and nothing was written")
             return
         if document is None and ran.status != 0 and ran.errors.strip() and not afterwards:
             judgement.add(Ending.ERROR, ran.errors)

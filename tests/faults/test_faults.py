@@ -12,7 +12,7 @@ from faults.failing import FAILING
 from faults.one_run import Runner
 from faults.world import World
 
-RUNS, PARTS = 240, 8
+RUNS, PARTS = 200, 8
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from support.gateways import PASSWORD
 
 from evergreen_groups import connect
 from evergreen_groups.changes import clock
+from evergreen_groups.cli import logs
 from evergreen_groups.cli.application import run
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
@@ -39,6 +40,7 @@ RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
 LOGIN = "open-ils.auth.login"
 WRITES = (UPDATE, NEW_GROUP, RECALCULATE)
 VOLATILE_TABLES = ("sequences", "sqlite_stat1", "sqlite_sequence")
+_MEMORY = Path("/dev/shm")
 _LATER = timedelta(hours=2)
 
 Exchange = tuple[Call, HttpAnswer]
@@ -87,12 +89,22 @@ def _patron_of(call: Call) -> int:
     return int(call.parameters[1]["__p"][idl_classes()["au"].positions["id"]])
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let nothing be logged where no command has set up logging."""
+    package, handler = logging.getLogger("evergreen_groups"), logging.NullHandler()
+    package.addHandler(handler)
+    yield
+    package.removeHandler(handler)
+
+
 class World:
     """A sandbox in its fresh state for each run, with clean answers to compare with."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="evergreen-faults-")))
+        memory = _MEMORY if _MEMORY.is_dir() else None  # thousands of journals needn't survive the machine
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
         self.sandbox = self._stack.enter_context(Sandbox())
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
         self.bank = Bank()
@@ -103,7 +115,7 @@ class World:
         self.hit: list[str] = []
         """The methods of the calls that a fault befell, the IDL as an empty one."""
         self.strays: list[str] = []
-        """Tracebacks of other threads."""
+        """Tracebacks of other threads, and of what nobody foresaw."""
         self.updates: list[int] = []
         """Whose records the server has written, once for each time."""
         self._learning = False
@@ -112,7 +124,9 @@ class World:
         self.proxy.instead = self._instead
         self.proxy.alter = self._alter
         self.proxy.carried_out = self._carried_out
+        self._stack.enter_context(_quiet())
         self._stack.enter_context(patch.object(connect, "Gateway", self.gateway))
+        self._stack.enter_context(patch.object(logs, "report_unforeseen", self._unforeseen))
         self._stack.enter_context(patch.object(clock, "now", lambda: self.now))
         self._stack.enter_context(patch.object(threading, "excepthook", self._stray))
         self._made = 0
@@ -125,6 +139,9 @@ class World:
         """A gateway that doesn't wait long."""
         quick = {"timeout": self.seconds, "grace": self.grace, "concurrency": self.at_once, "retries": QUICK}
         return Gateway(url, **{**options, **quick})
+
+    def _unforeseen(self, error: Exception) -> None:
+        self.strays.append("".join(traceback.format_exception(error)))
 
     def _stray(self, problem: Any) -> None:
         self.strays.append("".join(traceback.format_exception(problem.exc_value)))

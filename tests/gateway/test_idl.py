@@ -197,7 +197,7 @@ class TestAsking:
         with Server([raw(http(before))], raw(http(after))) as server, connect(server) as gateway:
             assert gateway.idl("au")["au"].positions["id"] == 0
             assert gateway.idl("au")["au"].positions["id"] == 0
-            monkeypatch.setattr(gateway._idl_source, "_ends", 0.0)
+            monkeypatch.setattr(gateway._idl_source, "_expires", 0.0)
             assert gateway.idl()["au"].positions["id"] == 1
             assert [request.path for request in server.requests] == ["/reports/fm_IDL.xml?class=au"] * 2
 

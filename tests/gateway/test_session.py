@@ -23,7 +23,6 @@ from evergreen_groups.errors import (
     LoginRefusedError,
     MethodNotFoundError,
     NoSessionError,
-    ServerError,
     UnexpectedAnswerError,
 )
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
@@ -277,8 +276,8 @@ class TestLogout:
             with connect_as_staff(server) as gateway:
                 call(gateway)
 
-        with Server(otherwise=session_server(says(500))) as server:
-            with pytest.raises(ServerError):
+        with Server(otherwise=session_server(says(404))) as server:
+            with pytest.raises(MethodNotFoundError):
                 work(server)
             assert server.posts == [LOGIN, THING, LOGOUT]
 

@@ -82,7 +82,6 @@ LASTING = {
     "says 404": http_error(404),
     "says 403": http_error(403),
     "says 404 in the body": says(404),
-    "says 500 in the body": says(500),
     "redirects": raw(http("", status=301, headers={"Location": "/elsewhere"})),
     "answers twice": results(1, 2),
     "answers nothing where one result was due": results(),
@@ -111,6 +110,22 @@ class TestFailuresThatMayPass:
                 call(gateway, write=True)
             assert len(server.requests) == 1
         assert caught.value.sent
+
+
+class TestAMethodThatDies:
+    """It may have died of something that passes, and says so in the body of an HTTP 200."""
+
+    def test_a_read_is_tried_again(self):
+        with Server([says(500), says(503), results("good")]) as server, connect(server, **SHORT) as gateway:
+            assert call(gateway) == "good"
+            assert len(server.requests) == 3
+
+    @pytest.mark.parametrize(("write", "tries"), [(False, QUICK.tries), (True, 1)])
+    def test_then_it_is_an_error_that_says_what_the_server_said(self, write, tries):
+        with Server(otherwise=says(500)) as server, connect(server, **SHORT) as gateway:
+            with pytest.raises(ServerError, match="status 500, osrfMethodException"):
+                call(gateway, write=write)
+            assert len(server.requests) == tries
 
 
 @pytest.mark.parametrize("write", [False, True])

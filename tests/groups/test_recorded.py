@@ -39,7 +39,7 @@ def test_a_barcode_is_found_in_its_own_letters_alone():
 def test_the_question_is_the_one_whose_cost_was_measured(exchange_id, total, libraries):
     """The order of its conditions is what makes it quick, so it is compared to the letter."""
     _token, measured, _options = params(exchange_id)
-    asked = HighFines(Decimal(total), viewable_orgs=libraries).members(GroupRange(6000, 6999))
+    asked = HighFines(Decimal(total), visible_orgs=libraries).members(GroupRange(6000, 6999))
     where = asked["-and"][2]["-or"][0]["usrgroup"]["in"]["where"]
     [owes_enough] = where.pop("-and")  # in a list, for others may follow it
     where.update(owes_enough)

@@ -58,7 +58,7 @@ def join(sandbox: Sandbox, patron: int, group: int) -> None:
     sandbox._store.update("au", patron, {"usrgroup": group})
 
 
-def out_of_sight(client: Client, patron: int) -> str:
+def not_visible(client: Client, patron: int) -> str:
     with pytest.raises(NotFoundError) as refused:
         hooks.patron_summary(client, patron)
     return str(refused.value)
@@ -122,7 +122,7 @@ def test_a_block_by_id_and_by_barcode(client: Client, sandbox: Sandbox) -> None:
         "own_fines": "7.50",
         "limit": "5.00",
         "comparison": "exceeds",
-        "explanation": "Blocked: own fines of 7.50 exceed the limit of 5.00.",
+        "explanation": "Over the limit: own fines of 7.50 exceed the limit of 5.00.",
     }
 
 
@@ -134,15 +134,15 @@ def test_no_limit_and_no_barcode(sandbox: Sandbox) -> None:
     assert (summary["barcode"], summary["limit"], summary["members"][0]["barcode"]) == (None, None, None)
 
 
-def test_who_is_not_in_sight_is_told_like_who_is_not_there(sandbox: Sandbox) -> None:
+def test_a_hidden_patron_gives_the_same_error_as_one_who_is_not_there(sandbox: Sandbox) -> None:
     sandbox._store.update("au", 1002, {"deleted": "t"})
     with desk(sandbox.url, "harbor_desk") as client:
-        assert len({out_of_sight(client, patron) for patron in (999_999, 1002, 1012)}) == 1
+        assert len({not_visible(client, patron) for patron in (999_999, 1002, 1012)}) == 1
         for barcode in ("20000000001002", "20000000001012", "nobody's"):
-            with pytest.raises(NotFoundError, match="no patron in sight has this barcode"):
+            with pytest.raises(NotFoundError, match="no visible patron has this barcode"):
                 hooks.block_decision_by_barcode(client, barcode)
         for group in (424_242, 1003):
-            with pytest.raises(NotFoundError, match="in sight"):
+            with pytest.raises(NotFoundError, match="visible"):
                 hooks.group_summary(client, group)
 
 
@@ -248,7 +248,12 @@ def test_hidden_members_who_join_between_two_calls_are_in_the_total(sandbox: San
     assert (group.combined_fines, group.member_count, group.hidden_fines) == (Decimal("37.10"), 8, Decimal("9.00"))
 
 
-@pytest.mark.parametrize("answer", [{"no": "list"}, [{"usr": 1001}], [{"usr": 1001, "balance_owed": "lots"}], "x"])
+UNREAL = [[{"usr": 1001, "balance_owed": amount}] for amount in ("NaN", "sNaN", "Infinity", "-Infinity")]
+
+
+@pytest.mark.parametrize(
+    "answer", [{"no": "list"}, [{"usr": 1001}], [{"usr": 1001, "balance_owed": "lots"}], "x", *UNREAL]
+)
 def test_balances_that_make_no_sense_are_an_error(sandbox: Sandbox, proxy: FaultProxy, answer: object) -> None:
     join(sandbox, 1012, 1001)
     proxy.answer = lambda call: answer if call.method == BALANCES else None
@@ -338,7 +343,7 @@ def test_reference_data_is_kept_for_a_session_and_for_a_while(sandbox: Sandbox) 
         hooks.patron_summary(client, 1001)
         shared = Client(other.gateway, account="admin", reference=reference)
         assert hooks.patron_summary(shared, 1012).member.id == 1012  # not with the other session's sight
-        assert out_of_sight(client, 1012)
+        assert not_visible(client, 1012)
         before = calls(client)
         clock.now += SECONDS + 1
         hooks.patron_summary(client, 1001)

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from support.recorded import gateway_of
+from support.recorded import gateway_of, idl_of, payload
 
 from evergreen_groups.ils import (
     OrgUnits,
@@ -15,6 +15,8 @@ from evergreen_groups.ils import (
     read_own_fines,
     rows_in_force,
 )
+
+ANSWERS = "pcrud-140", "pcrud-141"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,16 @@ def test_where_somebody_works_with_a_permission():
 def test_where_the_permission_is_held(org_units):
     with gateway_of("auth-058", "auth-004", "releases-054", alike=False) as gateway:
         assert held_at(gateway, org_units, ["VIEW_USER"]) == {"VIEW_USER": {4, 8}}
+
+
+def test_pcrud_shows_the_patrons_of_where_the_permission_is_held_and_no_others(org_units):
+    """One question, put by an account that sees everybody and by the one whose permissions are looked up."""
+    with gateway_of("auth-058", "auth-004", "releases-054", alike=False) as gateway:
+        held = held_at(gateway, org_units, ["VIEW_USER"])["VIEW_USER"]
+    places = [idl_of()["au"].field(name).position for name in ("id", "home_ou")]
+    everybody, shown = ({tuple(row["__p"][place] for place in places) for row in payload(id)[0]} for id in ANSWERS)
+    assert shown == {(id, home) for id, home in everybody if home in held}
+    assert 0 < len(shown) < len(everybody)
 
 
 def test_thresholds_above_a_branch_that_pcrud_hides(org_units, profiles):

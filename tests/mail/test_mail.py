@@ -90,7 +90,7 @@ class TestTheServer:
             result = delivered(
                 mailer, [mail_for("a@library.example", moment=recent), mail_for("b@library.example", moment=recent)]
             )
-        assert (result.sent, result.kept, result.reason) == (2, 0, "")
+        assert (result.sent, result.queued, result.reason) == (2, 0, "")
         assert sorted(post.recipients) == ["a@library.example", "b@library.example"]
         assert post.encrypted == [True, True]
         assert list(spool) == []
@@ -122,7 +122,7 @@ class TestTheServer:
         with server(post, certificates, name=name) as port:
             mailer = Mailer(settings_for(port, certificates, **changes), password, spool, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
-        assert (result.sent, result.kept) == (0, 1)
+        assert (result.sent, result.queued) == (0, 1)
         assert words in result.reason
         assert SECRET not in result.reason
         assert "a@library.example" not in result.reason
@@ -133,7 +133,7 @@ class TestTheServer:
         with server(post, None) as port:
             mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
-        assert result.kept == 1
+        assert result.queued == 1
         assert "STARTTLS" in result.reason
         assert post.taken == []
 
@@ -142,7 +142,7 @@ class TestTheServer:
         mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0,))
         first = mail_for("a@library.example", "first night", recent - timedelta(days=1))
         result = delivered(mailer, [first])
-        assert (result.sent, result.kept) == (0, 1)
+        assert (result.sent, result.queued) == (0, 1)
         assert f"localhost:{port}" in result.reason
         (kept,) = spool
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -150,14 +150,14 @@ class TestTheServer:
         post = Post()
         with server(post, certificates, port=port):
             result = delivered(mailer, [mail_for("a@library.example", "second night", recent)])
-        assert (result.sent, result.kept) == (2, 0)
+        assert (result.sent, result.queued) == (2, 0)
         assert post.taken[0]["Message-ID"] == first["Message-ID"]
 
     @pytest.mark.parametrize("later", [1, 2])
     def test_later_is_tried_again_at_once_and_no_is_not(
         self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
     ) -> None:
-        """Why the one that is kept was refused is told, whatever the server said of the other."""
+        """Why the one that stays queued was refused is logged, whatever the server said of the other."""
         post = Post()
         caplog.set_level(logging.ERROR, "evergreen_groups")
         post.refuse = {"gone@library.example": "550 No such mailbox for gone@library.example"}
@@ -166,10 +166,10 @@ class TestTheServer:
         with server(post, certificates) as port:
             result = delivered(Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0, 0)), mails)
         assert post.recipients == ["here@library.example"]
-        assert (result.sent, result.kept) == (1, 1)
+        assert (result.sent, result.queued) == (1, 1)
         assert result.reason == f"mail server localhost:{port} refused a recipient (550)"
-        (kept,) = spool
-        assert caplog.messages == [f"{kept.name} is kept: {result.reason}"]
+        (left,) = spool
+        assert caplog.messages == [f"{left.name} stays queued: {result.reason}"]
 
     @pytest.mark.parametrize(
         ("options", "answers", "what"),
@@ -209,7 +209,7 @@ class TestTheServer:
         with server(post, certificates) as port:
             mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=())
             result = delivered(mailer, [mail_for(name, moment=recent) for name in names])
-        assert (result.sent, result.kept, result.reason) == (3, 0, "")
+        assert (result.sent, result.queued, result.reason) == (3, 0, "")
         assert sorted(set(post.recipients)) == names
 
     def test_a_mail_that_cannot_be_read_holds_up_no_other(
@@ -221,7 +221,7 @@ class TestTheServer:
         waiting.with_name(f"{waiting.name[:16]}-0.eml").symlink_to(tmp_path / "nowhere")  # comes first
         with server(post, certificates) as port:
             result = Mailer(settings_for(port, certificates), SECRET, spool, pauses=()).deliver()
-        assert (result.sent, result.kept) == (1, 1)
+        assert (result.sent, result.queued) == (1, 1)
         assert result.reason == "a mail that waits can't be read (it is a symbolic link)"
 
     def test_a_run_at_its_deadline_does_not_wait_for_a_server_that_has_stopped_to_answer(
@@ -267,7 +267,7 @@ class TestTheSpool:
         post = Post()
         with server(post, certificates) as port:
             result = delivered(Mailer(settings_for(port, certificates), SECRET, spool), [])
-        assert (result.sent, result.kept, result.dropped) == (1, 0, 1)
+        assert (result.sent, result.queued, result.dropped) == (1, 0, 1)
 
     def test_what_a_killed_run_left_is_cleaned_up(self, spool: Spool) -> None:
         spool.add(mail_for("a@library.example"))

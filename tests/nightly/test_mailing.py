@@ -123,7 +123,7 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(
     output = tmp_path / "report.html"
     done = command("--quiet", "report", "--mail", "--output", str(output))
     assert done.returncode == exit_status.UNSENT
-    assert "kept for the next run" in done.stderr  # cron mails what is said, and knows no exit status
+    assert "queued for the next run" in done.stderr  # cron mails what is said, and knows no exit status
     assert "@library.example" not in done.stderr
     assert output.exists()
     post = Post()

@@ -79,5 +79,5 @@ def test_thirty_nights(town_sandbox: Sandbox, tmp_path: Path, seed: int) -> None
                 history.record(report)
             town.recorded()
             sums.append(report.totals.combined_fines)
-    assert seen.pop(ChangeKind.OUT_OF_SIGHT) == 0
+    assert seen.pop(ChangeKind.HIDDEN) == 0
     assert min(seen.values()) > 20, seen

@@ -98,7 +98,7 @@ def test_a_page_says_which_library_it_is_of(tmp_path: Path) -> None:
     assert page.findtext(".//h1") == "Groups with high combined fines: BR2"
     assert page.findtext(".//title") == f"Groups with high combined fines: BR2, {DAY}"
     assert page.xpath("string(//dt[.='Listed']/following-sibling::dd)").endswith(
-        "with a member at home at BR2 or below; highest combined fines first"
+        "with a member whose home library is BR2 or below; highest combined fines first"
     )
     summary = openpyxl.load_workbook(published.directory / "BR2.xlsx")["Summary"]
     assert summary["A1"].value == "Groups with high combined fines: BR2"
@@ -337,7 +337,7 @@ def test_the_index_shows_how_the_sums_went(tmp_path: Path) -> None:
     assert index(tmp_path).xpath("//h2/text()")[1:] == ["Sums", "The last 30 runs", "Libraries"]
 
 
-def test_the_index_marks_libraries_out_of_sight(tmp_path: Path) -> None:
+def test_the_index_marks_hidden_libraries(tmp_path: Path) -> None:
     publish(replace(tree_report(), hidden_libraries=frozenset({"BR9"})), tmp_path, ("html",))
     [row] = [row for row in index(tmp_path).xpath("//tbody/tr/th") if "this account can't see" in row.text_content()]
     assert row.xpath("string(.//bdi)") == "BR9"

@@ -409,7 +409,7 @@ def test_a_run_that_cannot_end_is_cut_off(log_format: str) -> None:
         "import threading\nfrom evergreen_groups.cli import logs\n"
         "from evergreen_groups.nightly.deadline import CUT_OFF, Deadline\n"
         f"logs.configure(verbosity=0, quiet=False, log_format={log_format!r})\n"
-        "with Deadline(0.3, grace=0.3, last_words=logs.said(CUT_OFF, error=True)):\n"
+        "with Deadline(0.3, grace=0.3, message=logs.format_line(CUT_OFF, error=True)):\n"
         "    try:\n        threading.Event().wait(20)\n    finally:\n        threading.Event().wait(20)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

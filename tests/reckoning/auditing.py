@@ -16,7 +16,7 @@ LONG_EXPIRED = timedelta(days=3 * 365)
 def audit(library: Library) -> Document | None:
     """The audit's document, None where the account sees nobody of those asked for."""
     chosen = library.named(library.question["audit"]["orgs"])
-    homes = (chosen or set(library.orgs)) & library.viewable
+    homes = (chosen or set(library.orgs)) & library.visible_orgs
     if not homes:
         return None
     people = [

@@ -73,8 +73,8 @@ def changes(earlier: Library, library: Library, groups: list[Document]) -> Docum
     """The document's ``changes``, with what it says of each of ``groups``, the listed ones, by number."""
     before, now = listed(earlier), listed(library)
     heir = heirs(before, now)
-    unseen = {library.shortname(org) for org in library.orgs if org not in library.viewable}
-    unseen_before = {earlier.shortname(org) for org in earlier.orgs if org not in earlier.viewable}
+    unseen = {library.shortname(org) for org in library.orgs if org not in library.visible_orgs}
+    unseen_before = {earlier.shortname(org) for org in earlier.orgs if org not in earlier.visible_orgs}
     shown = {one["group"] for one in groups}
     by_group = {
         number: _changed(one, [was for old, was in before.items() if heir.get(old) == number])

@@ -66,7 +66,7 @@ class Library:
         self.cards = {row["id"]: row["barcode"] for row in self.rows("ac")}
         self.penalties = {row["id"]: row for row in self.rows("csp")}
         self.account = next(row for row in self.people.values() if row["usrname"] == self.question["account"])
-        self.viewable = self.orgs_with("VIEW_USER")
+        self.visible_orgs = self.orgs_with("VIEW_USER")
 
     def rows(self, class_id: str) -> list[Row]:
         """The rows of a class, with the data set's defaults."""
@@ -130,16 +130,16 @@ class Library:
     @property
     def sees_everything(self) -> bool:
         """Whether the account sees patrons at each org unit that may be somebody's home: at every one."""
-        return self.viewable == set(self.orgs)
+        return self.visible_orgs == set(self.orgs)
 
     @property
     def may_count(self) -> bool:
         """Whether the ILS tells the account of members that it doesn't see: VIEW_USER at its own home library."""
-        return self.sees_everything or self.account["home_ou"] in self.viewable
+        return self.sees_everything or self.account["home_ou"] in self.visible_orgs
 
     def visible(self, patron: Row) -> bool:
         """Whether the account sees somebody."""
-        return patron["home_ou"] in self.viewable
+        return patron["home_ou"] in self.visible_orgs
 
     def is_asking(self, patron: Row) -> bool:
         """Whether somebody is the account itself, which sees its own record whatever its permissions."""

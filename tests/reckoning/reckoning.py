@@ -77,7 +77,7 @@ def listed_groups(
 
 def report(library: Library) -> Document | None:
     """The report's document, None where the account sees nobody."""
-    if not library.viewable:
+    if not library.visible_orgs:
         return None
     criteria = library.question["report"]
     found = listed_groups(
@@ -162,7 +162,7 @@ def may_refuse(library: Library, what: str) -> bool:
         library.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD"),
         library.orgs_with("VIEW_USER_TRANSACTIONS"),
     )
-    if what == "audit" and library.question["policy"]["limit"] == "ils" and not library.viewable <= thresholds:
+    if what == "audit" and library.question["policy"]["limit"] == "ils" and not library.visible_orgs <= thresholds:
         return True  # which limits there are is asked beforehand, of every library
     by_ils = [patron for patron in about if library.limit(patron).origin.startswith("ILS")]
     return any(

@@ -45,7 +45,6 @@ def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
     assert not {"importlib", "subprocess"} & imported
 
 
-@pytest.mark.xfail(reason="the causes are those of test_found.py")
 @over_made_up_consortia
 @given(seed=st.integers(1, 2**32))
 def test_what_is_said_is_what_was_reckoned(seed: int, asked: Product) -> None:

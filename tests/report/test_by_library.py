@@ -233,7 +233,7 @@ def test_a_part_is_the_report_for_that_library(sandbox: Sandbox, account: str, s
             assert (parts[shortname].groups, parts[shortname].totals) == (alone.groups, alone.totals)
 
 
-def test_a_library_out_of_sight_has_a_part_that_says_so(sandbox: Sandbox) -> None:
+def test_a_hidden_library_has_a_part_that_says_so(sandbox: Sandbox) -> None:
     with gateway_of(sandbox.url, "north_manager") as gateway:
         part = by_library(build_report(gateway, Criteria()))["MILL"]
     assert part.groups == ()

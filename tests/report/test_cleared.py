@@ -97,7 +97,7 @@ def test_nothing_is_said_of_groups_that_the_account_no_longer_sees(
     assert 0 < len(seen) < len(FORMER)
     assert report.hidden_libraries == {"LAKELAND", "NORTH", "PINE", "VALLEY", "MILL", "BUS", "ELM"}
     assert cleared(report) == {}
-    assert {change.group for change in report.changes.out_of_sight} == set(FORMER) - seen
+    assert {change.group for change in report.changes.hidden} == set(FORMER) - seen
     assert report.changes.difference == 0
 
 

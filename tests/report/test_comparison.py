@@ -32,7 +32,7 @@ def families(groups: Mapping[int, int], owed: Mapping[int, str]) -> Families:
 
 
 def report(groups: Families, hidden: Mapping[int, tuple[int, str | None]] | None = None) -> Report:
-    """A report of these families; ``hidden`` says of a group how many are out of sight and what they owe."""
+    """A report of these families; ``hidden`` says of a group how many are hidden and what they owe."""
     found = []
     for number, owed in groups.items():
         members = tuple(member(patron, f"Patron {patron}", amount) for patron, amount in owed.items())
@@ -190,7 +190,7 @@ def test_hidden_fines_that_are_known_are_compared() -> None:
     assert (change.kind, change.certain, change.left_count) == (ChangeKind.UNCHANGED, True, 0)
 
 
-def test_a_group_whose_members_in_sight_are_others_may_still_be_the_same() -> None:
+def test_a_group_whose_visible_members_are_others_may_still_be_the_same() -> None:
     before = report({1: {10: "30.00"}}, hidden={1: (1, "0.00")})
     assert kinds(compare(Run.of(before), report({1: {11: "30.00"}}, hidden={1: (1, "0.00")}))) == {
         1: ChangeKind.UNCHANGED
@@ -199,20 +199,20 @@ def test_a_group_whose_members_in_sight_are_others_may_still_be_the_same() -> No
     assert kinds(compare(Run.of(before), moved)) == {1: ChangeKind.NEW, 2: ChangeKind.UNCHANGED}
 
 
-def test_groups_at_libraries_out_of_sight_are_not_cleared_and_those_that_come_into_sight_not_certain() -> None:
+def test_groups_at_hidden_libraries_are_not_cleared_and_those_that_become_visible_not_certain() -> None:
     here = Group(1, (member(10, "A", "30.00", library="BR1"), member(11, "B", "0.00", library="BR2")))
     there = Group(2, (member(20, "C", "40.00", library="BR2"),))
     whole, part = report_of((there, here)), replace(report_of((here,)), hidden_libraries=frozenset({"BR2"}))
     less = compare(Run.of(whole), part)
     assert less.cleared == ()
-    assert [(change.group, change.before) for change in less.out_of_sight] == [(2, Decimal("40.00"))]
-    assert less.count(ChangeKind.OUT_OF_SIGHT) == 1
+    assert [(change.group, change.before) for change in less.hidden] == [(2, Decimal("40.00"))]
+    assert less.count(ChangeKind.HIDDEN) == 1
     assert less.difference == 0
     more = compare(Run.of(part), whole)
     assert kinds(more) == {1: ChangeKind.UNCHANGED, 2: ChangeKind.NEW}
     assert [change.certain for change in more.by_group.values()] == [False, True]
     paid = compare(Run.of(whole), replace(report_of(()), hidden_libraries=frozenset({"BR2"})))
-    assert [change.group for change in paid.cleared] == [1]  # a member of it is in sight
+    assert [change.group for change in paid.cleared] == [1]  # a member of it is visible
 
 
 def test_totals_of_an_org_unit_count_each_group_once() -> None:

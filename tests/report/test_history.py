@@ -90,7 +90,7 @@ def test_everything_about_a_group_survives(directory: Path) -> None:
     assert {change.joined_count + change.left_count for change in found.by_group.values()} == {0}
 
 
-def test_what_was_out_of_sight_is_remembered(directory: Path) -> None:
+def test_hidden_libraries_are_remembered(directory: Path) -> None:
     record(directory, replace(report(), hidden_libraries=frozenset({"BR1"})))
     [change] = compare(directory, report("30.00", night=1)).by_group.values()
     assert (change.kind, change.certain) == (ChangeKind.NEW, False)

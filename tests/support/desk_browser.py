@@ -19,7 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from evergreen_groups.sandbox import Sandbox
 
-PATIENCE = 30
+TIMEOUT = 30
 CLIENTS = {"Angular": "/eg2/en-US/staff/circ/patron", "AngularJS": "/eg/staff/circ/patron"}
 
 # What can be seen of the panel. The patron whose panel it is: the member marked as current.
@@ -69,7 +69,7 @@ class Gate:
         gate = self.held.get(path)
         if gate is not None:
             self.arrived.set()
-            gate.wait(PATIENCE)
+            gate.wait(TIMEOUT)
         return self.app(environ, start_response)
 
     @contextmanager
@@ -127,7 +127,7 @@ class Desk:
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait for something true, and give it back."""
-        return WebDriverWait(self.browser, PATIENCE, poll_frequency=0.03).until(lambda _: condition())
+        return WebDriverWait(self.browser, TIMEOUT, poll_frequency=0.03).until(lambda _: condition())
 
     def panel_of(self, patron: int) -> Any:
         """The panel, as soon as it's that patron's."""
@@ -211,7 +211,7 @@ def chromium() -> Iterator[Chrome]:
         options.add_argument(option)
     options.add_argument("--window-size=1500,1000")
     browser = Chrome(options, Service(shutil.which("chromedriver") or "chromedriver"))
-    browser.set_script_timeout(PATIENCE)
+    browser.set_script_timeout(TIMEOUT)
     try:
         yield browser
     finally:

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "evergreen_groups"
 PAGE = REPOSITORY / "docs" / "errors.md"
 
-MAKERS = {"not_in_sight": "NotFoundError"}
+MAKERS = {"not_visible": "NotFoundError"}
 """Functions that make an error of a class; what they are given is what the class is given."""
 PASSING_ON = {"_fail"}
 """Methods that are given the class first, and then what the class is given."""

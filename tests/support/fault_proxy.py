@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -106,6 +107,13 @@ class _Connection(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients who hang up in the middle: that is what they are to do."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # handed on as it comes
+
+
 class FaultProxy:
     """Forwards to ``target``.
 
@@ -136,7 +144,7 @@ class FaultProxy:
         self._held: list[_Request] = []
         self.forgotten = 0
         connection = type("Connection", (_Connection,), {"proxy": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), connection)
+        self.server = _Server(("127.0.0.1", 0), connection)
         self.server.daemon_threads = True
 
     @property

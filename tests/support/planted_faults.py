@@ -75,7 +75,7 @@ def a_password_that_its_group_can_change(house: Installation, proxy: FaultProxy,
     house.password.chmod(0o660)
 
 
-@planted("pushdown", FAILED, "sees not a single patron", "see who is at home")
+@planted("pushdown", FAILED, "sees not a single patron", "see whose home library")
 def libraries_without_patrons(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     with sandbox._store.transaction() as connection:
         connection.execute("UPDATE au SET deleted = 1 WHERE id > 1000")
@@ -154,7 +154,7 @@ def a_service_that_is_not_public(house: Installation, proxy: FaultProxy, sandbox
     proxy.refuse = lambda call: NO_SERVICE if call.service == "open-ils.pcrud" else None
 
 
-@planted("permission.VIEW_USER", FAILED, "another shape than Evergreen's", "which release")
+@planted("permission.VIEW_USER", FAILED, "a list of org units for each permission", "server's release")
 def an_answer_of_another_shape(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     proxy.answer = lambda call: {} if call.method.endswith("has_work_perm_at.batch") else None
 
@@ -204,8 +204,8 @@ def an_old_server_without_a_method(house: Installation, proxy: FaultProxy, sandb
     proxy.refuse = lambda call: NO_METHOD if call.method.endswith("perm.check.multi_org") else None
 
 
-@planted("pushdown", WARNING, "reads all debtors page by page", "newer release")
-def an_old_server_without_pushdown(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+@planted("pushdown", FAILED, "there is no report without it", "3.11 and newer")
+def a_server_without_pushdown(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     def refuse(call: Call) -> tuple[int, str] | None:
         combined = call.method == "open-ils.pcrud.search.au.atomic" and "-exists" in json.dumps(call.parameters)
         return (500, "osrfMethodException : Severe query error") if combined else None
@@ -233,12 +233,12 @@ def hidden_libraries(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -
 
 
 @planted("permission.VIEW_CIRCULATIONS", WARNING, "show can't count items out", "grant VIEW_CIRCULATIONS")
-def items_out_of_sight(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def hidden_items(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     revoke(sandbox, "VIEW_CIRCULATIONS")
 
 
 @planted("permission.VIEW_USER_TRANSACTIONS", FAILED, "needed to know where fines are owed", "grant")
-def transactions_out_of_sight(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def hidden_transactions(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[policy]\nlimit = "ils"\n'
     revoke(sandbox, "VIEW_USER_TRANSACTIONS")
 

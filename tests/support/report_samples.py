@@ -69,7 +69,7 @@ def report_of(
         owing_count=sum(group.owing_count for group in groups),
         over_limit_count=sum(group.over_limit_count for group in groups),
         combined_fines=sum((group.combined_fines for group in groups), Decimal("0.00")),
-        groups_nobody_over_limit=sum(group.nobody_over_limit for group in groups),
+        groups_without_member_over_limit=sum(group.no_member_over_limit for group in groups),
         incomplete_group_count=sum(not group.complete for group in groups),
     )
     return Report(GENERATED_AT, GATEWAY, criteria, groups, totals, tuple(notes), left_out_count)

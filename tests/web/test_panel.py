@@ -212,14 +212,14 @@ def test_an_ended_session(desk: Desk, client: str) -> None:
     assert desk.shown_stock_row()
 
 
-def settle_sooner(desk: Desk) -> None:
+def reread_sooner(desk: Desk) -> None:
     """Have the panel wait less for the client's figures to come to rest, and let them."""
     desk.run(
-        "const wait = setTimeout; window.settled = 0; window.setTimeout = (work, ms, ...rest) => ms !== 800 ? "
-        "wait(work, ms, ...rest) : wait((...given) => { work(...given); window.settled += 1; }, 200, ...rest)"
+        "const wait = setTimeout; window.reread = 0; window.setTimeout = (work, ms, ...rest) => ms !== 800 ? "
+        "wait(work, ms, ...rest) : wait((...given) => { work(...given); window.reread += 1; }, 200, ...rest)"
     )
     desk.click("[data-tab=refresh]")
-    desk.until(lambda: desk.run("return window.settled") == 1)
+    desk.until(lambda: desk.run("return window.reread") == 1)
 
 
 def test_an_account_that_may_not_see_the_patron(desk: Desk) -> None:
@@ -235,7 +235,7 @@ def test_a_refusal_is_not_for_ever(desk: Desk) -> None:
     """Another operator may be at the desk when the client loads its amounts anew."""
     desk.open("Angular", "1017/checkout")
     desk.panel_of(1017)
-    settle_sooner(desk)
+    reread_sooner(desk)
     desk.run(
         "window.real = fetch; window.fetch = async (place, ...more) => "
         "String(place).endsWith('/summary') ? new Response('', { status: 403 }) : real(place, ...more)"
@@ -247,7 +247,7 @@ def test_a_refusal_is_not_for_ever(desk: Desk) -> None:
     desk.panel_of(1017)
 
 
-def test_members_out_of_sight(desk: Desk) -> None:
+def test_hidden_members(desk: Desk) -> None:
     desk.log_in(session(desk.sandbox.url, username="north_manager"))
     desk.open("Angular", "1026/checkout")
     panel = desk.panel_of(1026)
@@ -299,7 +299,7 @@ def test_a_move_is_read_again_when_the_client_loads_its_amounts_anew(desk: Desk)
     desk.panel_of(1017)
     desk.shows("$3.10")
     before = desk.gate.count(1017)
-    settle_sooner(desk)
+    reread_sooner(desk)
     caller = Caller(desk.sandbox.url)
     caller.body("open-ils.actor", "open-ils.actor.usergroup.new", caller.token("admin"), 1018, True)
     assert desk.gate.count(1017) == before

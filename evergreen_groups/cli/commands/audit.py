@@ -37,7 +37,7 @@ def _help() -> str:
         "List what stands in the ILS and doesn't fit the rule that only own fines block a member.\n\n"
         f"\b\n{listed}\n\n"
         f"With --fix the ILS recalculates the penalties of {fixed}, after showing whose and asking. Blocks that "
-        "were set by hand are never removed."
+        "staff set are never removed."
     )
 
 
@@ -47,7 +47,7 @@ def _help() -> str:
     "orgs",
     multiple=True,
     metavar="SHORTNAME",
-    help="Only patrons at home here or below, and groups with a member at home there. Repeatable.",
+    help="Only patrons of this home library or below, and groups with a member of it. Repeatable.",
 )
 @setting_options("audit")
 @output_options
@@ -122,7 +122,7 @@ def _status(outcome: Recalculations) -> int:
     from evergreen_groups.changes import StepState
 
     if outcome.stopped is not None:
-        logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
+        logs.emit(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
         return exit_status.for_interruption(outcome.stopped)
     statuses = [exit_status.for_error(person.error) for person in outcome.people if person.error is not None]
     failed = any(person.state in (StepState.FAILED, StepState.SENDING) for person in outcome.people)

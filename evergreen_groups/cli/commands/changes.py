@@ -54,10 +54,10 @@ def _recover(client: Client) -> None:
 
     ended = client.moves.recover()
     if ended:
-        logs.say(f"{counted(len(ended), 'open change')} of earlier runs looked up: `journal` tells what became of it.")
+        logs.emit(f"{counted(len(ended), 'open change')} of earlier runs looked up: `journal` shows what became of it.")
     left = client.moves.open_steps()
     if left:
-        logs.say(
+        logs.emit(
             f"{counted(len(left), 'earlier change')} still open: the request may come in late, or this account can't "
             "see the patron."
         )
@@ -66,7 +66,7 @@ def _recover(client: Client) -> None:
 def _status(outcome: PlanOutcome) -> int:
     """Done; or the status of what ended it; or the first step's that failed for lack of a permission; or failed."""
     if outcome.stopped is not None:
-        logs.say(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
+        logs.emit(f"{outcome.stopped}; the same command carries on where it stopped", error=True)
         return exit_status.for_interruption(outcome.stopped)
     if outcome.done:
         return exit_status.DONE
@@ -125,7 +125,7 @@ def lead_command(session: Invocation, barcode: str, off: bool, yes: bool, dry_ru
 @_agreement
 @click.pass_obj
 def batch_command(session: Invocation, file: Path, yes: bool, dry_run: bool) -> int:
-    """Carry out the changes in a CSV FILE with the columns action,barcode,target.
+    """Make the changes in a CSV FILE with the columns action,barcode,target.
 
     \b
     move,BARCODE,TARGET     into the group of the patron with barcode TARGET

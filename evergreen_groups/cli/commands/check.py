@@ -24,10 +24,10 @@ from evergreen_groups.settings import values
 def check_command(
     session: Invocation, barcode: str | None, user: int | None, all_members: bool, output_format: str
 ) -> int:
-    """Say whether the patron with BARCODE is blocked by their own fines, by which limit, and what the ILS has recorded.
+    """Show whether the patron with BARCODE is over the limit with own fines, which limit that is, and the ILS's blocks.
 
-    What the group owes together is shown for information only; it blocks nobody. Exit status 0: free; 10: blocked, or
-    with --all-members, somebody is.
+    What the group owes together is shown for information only; it blocks nobody. Exit status 0: not over
+    the limit; 10: over it, or with --all-members, somebody is.
     """
     if (barcode is None) == (user is None):
         raise click.UsageError("give a barcode or --user: one of them")

@@ -49,11 +49,11 @@ def examine(subject: Subject, *, as_json: bool = False, quiet: bool = False) -> 
         color = stream.isatty() and not os.environ.get("NO_COLOR")
         writer = DiagnosisWriter(stream, width=terminal_width(), color=color)
 
-        def told(finding: Finding) -> None:
+        def on_finding(finding: Finding) -> None:
             if not quiet or finding.verdict in (Verdict.WARNING, Verdict.FAILED):
                 writer.finding(finding)
 
-        diagnosis = run(subject, told)
+        diagnosis = run(subject, on_finding)
         if not quiet:
             writer.end(diagnosis)
     stream.flush()

@@ -80,7 +80,7 @@ def _write(target: Path, text: str, secrets: Mapping[Path, str], *, force: bool,
     for file, content in [*((file, f"{secret}\n") for file, secret in secrets.items()), (target, text)]:
         with write_atomically(file) as stream:
             stream.write(content)
-        logs.say(f"written: {file}")
+        logs.emit(f"written: {file}")
 
 
 def _examine(session: Invocation, target: Path) -> int:

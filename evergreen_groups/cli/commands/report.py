@@ -11,7 +11,11 @@ from evergreen_groups.settings import values
 
 @click.command("report")
 @setting_options("report")
-@click.option("--top", type=Checked(values.whole_number(1, 1_000_000)), help="Only this many, the worst ones.")
+@click.option(
+    "--top",
+    type=Checked(values.whole_number(1, 1_000_000)),
+    help="Only this many, the highest.",
+)
 @click.option("--sort", type=click.Choice(SORT_ORDERS), default="total", show_default=True, help="Order of the groups.")
 @click.option("--details/--no-details", default=True, show_default=True, help="With or without the members.")
 @click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
@@ -33,7 +37,7 @@ def report_command(
     healthcheck_url: str | None,
     **_options: object,
 ) -> int:
-    """List the groups whose members together owe --min-total or more, worst first.
+    """List the groups whose members together owe --min-total or more, highest combined fines first.
 
     The combined fines are for information only: they block nobody. Members are marked who are over the limit by their
     own fines. Each group is shown with what changed since the last run.
@@ -45,7 +49,7 @@ def report_command(
         raise click.UsageError("--no-history only looks: it goes with neither --mail nor --split library.")
     session: Invocation = context.obj
     if mail and session.use_sandbox:
-        raise click.UsageError("--sandbox has made-up families: it doesn't go with --mail.")
+        raise click.UsageError("--sandbox has sample data: it doesn't go with --mail.")
     run = ReportRun(
         session, lambda: chosen(context, session.settings), recorded=history, healthcheck_url=healthcheck_url
     )

@@ -36,7 +36,7 @@ from evergreen_groups.settings import values
     help="Keep the data in this SQLite file; otherwise it is gone at the end.",
 )
 def sandbox_command(port: int, dataset: Path | None, patrons: int, database: Path | None) -> None:
-    """Serve a sandbox: a gateway that behaves like Evergreen's, with made-up families, on this machine only.
+    """Serve a sandbox: a gateway that behaves like Evergreen's, with sample data, on this machine only.
 
     It keeps state, sessions and permissions, so everything this command does can be tried on it. Stop it with Ctrl-C.
     """

@@ -62,7 +62,7 @@ def _sandbox(settings: Settings) -> Iterator[tuple[Sandbox, Settings, Mapping[st
 
 
 def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
-    """What tells of the sandbox, and opens its demo desk, once the address of the service is known."""
+    """What prints the sandbox's addresses, and opens its demo desk, once the address of the service is known."""
 
     def announce(service_url: str) -> None:
         click.echo(sandbox.how_to_connect())
@@ -77,7 +77,7 @@ def _announced(sandbox: Sandbox, *, demo_desk: bool) -> Callable[[str], None]:
 
 
 def _serve(settings: Settings, environ: Mapping[str, str], opened: Callable[[str], None] | None = None) -> int:
-    """Serve until a signal comes; the exit status. ``opened`` is told the root of the service's address."""
+    """Serve until a signal comes; the exit status. ``opened`` is called with the root of the service's address."""
     try:
         from evergreen_groups.web import PREFIX, Server, close, create_app
     except ModuleNotFoundError as missing:

@@ -23,7 +23,7 @@ def show_command(
 ) -> None:
     """Show all members of the group of the patron with BARCODE.
 
-    Each one's own fines, items out, overdue and lost, and who is blocked by own fines; under it the sums, and the group
+    Each one's own fines, items out, overdue and lost, and who is over the limit; under it the sums, and the group
     fines, for information only.
     """
     if sum(given is not None for given in (barcode, user, group)) != 1:

@@ -51,7 +51,7 @@ def status_command(max_hours: int, as_json: bool, state_directory: Path | None) 
 
 
 class StatusReading:
-    """What the state directory tells, and what to make of it."""
+    """What the state directory shows, and what to make of it."""
 
     def __init__(self, last: RunStatus | None, holder: Holder | None, max_age: timedelta) -> None:
         self._last = last

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount
 from evergreen_groups.render import harmless
-from evergreen_groups.render.audit.wording import block_words, explanation, reason_words
+from evergreen_groups.render.audit.wording import describe_penalty, describe_reason, explanation
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -39,14 +39,14 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
     for finding in audit.patrons:
         number = str(finding.member.patron.group)
         fines = "" if finding.group_fines is None else plain_amount(finding.group_fines)
-        blocks = harmless("; ".join(map(block_words, finding.blocks)))
+        blocks = harmless("; ".join(map(describe_penalty, finding.blocks)))
         reason = harmless(explanation(finding))
         yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
         for member in group.members:
-            reasons = harmless(" ".join(map(reason_words, found.reasons)))
+            reasons = harmless(" ".join(map(describe_reason, found.reasons)))
             yield [found.kind.value, str(group.number), *_member(member), fines, "", reasons]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import plain_amount
-from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO, explanation, reason_words
+from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO, describe_reason, explanation
 from evergreen_groups.render.report import limit_document, member_document, text
 
 if TYPE_CHECKING:
@@ -70,6 +70,6 @@ def _group(finding: GroupFinding) -> dict[str, Any]:
         "member_count": group.member_count,
         "hidden_member_count": group.hidden_member_count,
         "combined_fines": None if group.hidden_fines is None else plain_amount(group.combined_fines),
-        "reasons": [reason_words(reason) for reason in finding.reasons],
+        "reasons": [describe_reason(reason) for reason in finding.reasons],
         "members": [member_document(member) for member in group.members],
     }

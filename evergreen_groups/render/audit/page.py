@@ -10,11 +10,11 @@ from evergreen_groups.render.audit.wording import (
     NOTHING_FOUND,
     TITLE,
     WHAT_TO_DO,
-    block_words,
+    describe_penalty,
+    describe_reason,
     explanation,
     kinds_found,
     looked_at,
-    reason_words,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write_page(audit: Audit, stream: TextIO) -> None:
         what_to_do=WHAT_TO_DO,
         audit_nothing_found=NOTHING_FOUND,
         looked_at=looked_at,
-        block_words=block_words,
+        describe_penalty=describe_penalty,
         explanation=explanation,
-        reason_words=reason_words,
+        describe_reason=describe_reason,
     )

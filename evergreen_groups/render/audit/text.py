@@ -11,10 +11,10 @@ from evergreen_groups.render.audit.wording import (
     NOTHING_FOUND,
     TITLE,
     WHAT_TO_DO,
-    group_words,
+    describe_group_finding,
+    describe_patron_finding,
     kinds_found,
     looked_at,
-    person_words,
 )
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def person_heading(finding: PatronFinding) -> str:
 
 def _person(finding: PatronFinding) -> Iterator[str]:
     yield f"  {person_heading(finding)}"
-    yield f"    {person_words(finding)}"
+    yield f"    {describe_patron_finding(finding)}"
 
 
 def _group(finding: GroupFinding) -> Iterator[str]:
     group = finding.group
-    yield f"  Group {group.number}: {group_words(finding)}"
+    yield f"  Group {group.number}: {describe_group_finding(finding)}"
     names = "; ".join(f"{printable(member.name)}, {printable(member.library)}" for member in group.members)
-    hidden = f"; {group.hidden_member_count} more out of sight" if group.hidden_member_count else ""
+    hidden = f"; {group.hidden_member_count} hidden" if group.hidden_member_count else ""
     yield f"    {names}{hidden}"

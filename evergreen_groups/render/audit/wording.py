@@ -1,4 +1,4 @@
-"""What the audit says in words: a heading for each kind of finding, and what to do about it."""
+"""The audit's sentences: a heading for each kind of finding, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import amount
-from evergreen_groups.render import limit_words, printable
+from evergreen_groups.render import describe_limit, printable
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Reason
@@ -18,8 +18,8 @@ NOTHING_FOUND = "Nothing found."
 HEADINGS = {
     FindingKind.NOT_BLOCKED: "Over the limit, not blocked in the ILS",
     FindingKind.NOT_OVER: "Blocked for fines in the ILS, not over the limit",
-    FindingKind.FOR_FAMILY: "Blocked by hand, probably for the family's fines",
-    FindingKind.BY_HAND: "Blocked by hand within the limit, for review",
+    FindingKind.FOR_FAMILY: "Blocked by staff, probably for the family's fines",
+    FindingKind.BY_STAFF: "Blocked by staff within the limit, for review",
     FindingKind.ACCIDENTAL: "Groups that look accidental",
 }
 WHAT_TO_DO = {
@@ -31,7 +31,7 @@ WHAT_TO_DO = {
     FindingKind.FOR_FAMILY: (
         "Nobody is to be blocked for the fines of others. Ask whoever set the block, and remove it in the staff client."
     ),
-    FindingKind.BY_HAND: "Look whether the block still has a reason.",
+    FindingKind.BY_STAFF: "Look whether the block still has a reason.",
     FindingKind.ACCIDENTAL: (
         "The members see each other's fines. Take those out who don't belong: evergreen-groups remove BARCODE."
     ),
@@ -55,14 +55,14 @@ REASONS = {
 }
 
 
-def reason_words(reason: Reason) -> str:
+def describe_reason(reason: Reason) -> str:
     """Put a reason into a sentence."""
     return REASONS[reason.code].format_map(reason.values)
 
 
 def explanation(finding: PatronFinding) -> str:
     """Why somebody was found, and which limit counted where there are several."""
-    sentence = reason_words(finding.reason)
+    sentence = describe_reason(finding.reason)
     if not finding.limits_differ:
         return sentence
     decision = finding.member.decided
@@ -74,30 +74,30 @@ def explanation(finding: PatronFinding) -> str:
 
 def looked_at(criteria: AuditCriteria) -> str:
     """Say whom the audit went over, and against which limit."""
-    where = f" at home at {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
-    limit = "as configured for each" if criteria.limit is None else limit_words(criteria.limit)
+    where = f" with home library {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
+    limit = "as configured for each" if criteria.limit is None else describe_limit(criteria.limit)
     return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
 
 
-def block_words(block: Penalty) -> str:
-    """Describe a penalty: ``STAFF_CHR at BR1, by hand, since 2026-11-02``."""
-    by_hand = ", by hand" if block.by_staff else ""
+def describe_penalty(block: Penalty) -> str:
+    """Describe a penalty: ``STAFF_CHR at BR1, by staff, since 2026-11-02``."""
+    by_staff = ", by staff" if block.by_staff else ""
     since = f", since {block.set_date:%Y-%m-%d}" if block.set_date else ""
-    return printable(f"{block.kind.name} at {block.org_unit.shortname}{by_hand}{since}")
+    return printable(f"{block.kind.name} at {block.org_unit.shortname}{by_staff}{since}")
 
 
-def person_words(finding: PatronFinding) -> str:
+def describe_patron_finding(finding: PatronFinding) -> str:
     """The finding's own amounts, reason and blocks, in a line."""
     words = [f"own fines {amount(finding.member.own_fines)}"]
     if finding.group_fines is not None:
         words.append(f"the group's {amount(finding.group_fines)}")
-    blocks = "".join(f" {block_words(block)}." for block in finding.blocks)
+    blocks = "".join(f" {describe_penalty(block)}." for block in finding.blocks)
     return f"{', '.join(words)}. {explanation(finding)}{blocks}"
 
 
-def group_words(finding: GroupFinding) -> str:
+def describe_group_finding(finding: GroupFinding) -> str:
     """How many members a group has and why it is listed, in a line."""
-    return f"{finding.group.member_count} members. {printable(' '.join(map(reason_words, finding.reasons)))}"
+    return f"{finding.group.member_count} members. {printable(' '.join(map(describe_reason, finding.reasons)))}"
 
 
 def kinds_found(audit: Audit) -> list[FindingKind]:

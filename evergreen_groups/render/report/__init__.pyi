@@ -1,6 +1,6 @@
 from . import workbook as workbook
 from .change_wording import CLEARED as CLEARED
-from .change_wording import CLEARED_WORDS as CLEARED_WORDS
+from .change_wording import CLEARED_EXPLANATION as CLEARED_EXPLANATION
 from .change_wording import cleared_lead as cleared_lead
 from .change_wording import cleared_now as cleared_now
 from .change_wording import cleared_remarks as cleared_remarks

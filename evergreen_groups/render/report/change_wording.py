@@ -1,4 +1,4 @@
-"""What changed since the run before, in words and figures for people."""
+"""What changed since the run before, in sentences and figures for people."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from evergreen_groups.money import amount
 from evergreen_groups.render import counted, local_time, printable
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
-UNCERTAIN = "not certain: what members out of sight owe, or owed, is not known"
+UNCERTAIN = "not certain: what hidden members owe, or owed, is not known"
 CLEARED = "No longer listed"
-CLEARED_WORDS = "They were in the report before and don't fit it any more, mostly because enough was paid."
+CLEARED_EXPLANATION = "They were in the report before and don't fit it any more, mostly because enough was paid."
 
 
 def compared(report: Report) -> Changes | None:

@@ -92,7 +92,7 @@ def _group_cells(group: Group) -> list[str]:
         plain_amount(group.combined_fines),
         plain_amount(group.highest_own_fines),
         str(group.over_limit_count),
-        _truth(group.nobody_over_limit),
+        _truth(group.no_member_over_limit),
         _truth(group.complete),
         str(group.hidden_member_count),
         "" if group.hidden_fines is None else plain_amount(group.hidden_fines),

@@ -109,7 +109,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "Members", f"{totals.member_count:,}, {totals.owing_count:,} of them owe"
     yield "Combined fines", amount(totals.combined_fines)
     yield "Members over the limit", f"{totals.over_limit_count:,}"
-    yield "Groups with none over it", f"{totals.groups_nobody_over_limit:,}"
+    yield "Groups, none over the limit", f"{totals.groups_without_member_over_limit:,}"
     if totals.incomplete_group_count:
         yield "Incomplete groups", f"{totals.incomplete_group_count:,} (not every member can be seen)"
     if report.changes is not None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "evergreen-groups/report/1"
 
+_COUNT_NAMES = {ChangeKind.HIDDEN: "out_of_sight"}  # other names than the kinds' own, kept within a version
+
 _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -82,7 +84,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
         "owing_count": totals.owing_count,
         "over_limit_count": totals.over_limit_count,
         "combined_fines": plain_amount(totals.combined_fines),
-        "groups_nobody_over_limit": totals.groups_nobody_over_limit,
+        "groups_nobody_over_limit": totals.groups_without_member_over_limit,
         "incomplete_group_count": totals.incomplete_group_count,
     }
 
@@ -90,7 +92,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
 def _changes(changes: Changes) -> dict[str, Any]:
     return {
         "since": changes.since.isoformat(timespec="seconds") if changes.since else None,
-        "counts": {kind.name.lower(): changes.count(kind) for kind in ChangeKind},
+        "counts": {_COUNT_NAMES.get(kind, kind.value): changes.count(kind) for kind in ChangeKind},
         "difference": plain_amount(changes.difference),
         "cleared": [_cleared(change) for change in changes.cleared],
         "trend": [_run(totals) for totals in changes.trend],
@@ -150,7 +152,7 @@ def _group(group: Group, change: GroupChange | None, details: bool) -> dict[str,
         "combined_fines": plain_amount(group.combined_fines),
         "highest_own_fines": plain_amount(group.highest_own_fines),
         "over_limit_count": group.over_limit_count,
-        "nobody_over_limit": group.nobody_over_limit,
+        "nobody_over_limit": group.no_member_over_limit,
         "complete": group.complete,
         "hidden_member_count": group.hidden_member_count,
         "hidden_fines": _amount_or_null(group.hidden_fines),

@@ -22,18 +22,18 @@ from evergreen_groups.render import (
     TITLE,
     Columns,
     counted,
-    incomplete_words,
+    describe_incomplete,
+    explain_no_member_over_limit,
     information_only,
     listed,
     local_time,
-    nobody_words,
     printable,
     signed,
     wrapped,
 )
 from evergreen_groups.render.report.change_wording import (
     CLEARED,
-    CLEARED_WORDS,
+    CLEARED_EXPLANATION,
     change_sentence,
     compared,
     counts,
@@ -122,14 +122,14 @@ def _print_head(console: Console, report: Report) -> None:
     console.print()
     facts = {
         "Listed": listed(report.criteria),
-        "Data of": local_time(report.generated_at),
+        "Data as of": local_time(report.generated_at),
         "Gateway": printable(report.gateway),
     }
     for label, fact in facts.items():
-        first, *others = wrapped(fact, console.width - 9)
-        console.print(f"{label:9}{first}", soft_wrap=True)
+        first, *others = wrapped(fact, console.width - 12)
+        console.print(f"{label:12}{first}", soft_wrap=True)
         for line in others:
-            console.print(f"{'':9}{line}", soft_wrap=True)
+            console.print(f"{'':12}{line}", soft_wrap=True)
     console.print()
 
 
@@ -137,9 +137,9 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     """The heading, the groups and the sums, set in columns."""
     layout = layout_for(width, details)
     changes = compared(report)
-    words_of = change_sentence
+    describe_change = change_sentence
     if changes and width >= WIDE:
-        layout, words_of = with_changes(layout, changes), remarks
+        layout, describe_change = with_changes(layout, changes), remarks
 
     def rows(group: Group) -> Iterator[Row]:
         yield layout.group(group)
@@ -155,7 +155,7 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     for number, group in enumerate(report.groups):
         if number and details:
             yield Segment.line()
-        changed = words_of(changes.by_group.get(group.number)) if changes else ""
+        changed = describe_change(changes.by_group.get(group.number)) if changes else ""
         yield from _group(group, rows(group), changed, columns)
     yield from line
     yield from columns.row(sums)
@@ -168,13 +168,13 @@ def _group(group: Group, rows: Iterable[Row], changed: str, columns: Columns) ->
         if number == 0 and changed:
             yield from _across(changed, columns, FAINT)
     if not group.complete:
-        yield from _across(incomplete_words(group), columns, REMARKABLE)
+        yield from _across(describe_incomplete(group), columns, REMARKABLE)
 
 
-def _across(words: str, columns: Columns, style: Style) -> Iterator[Segment]:
+def _across(sentence: str, columns: Columns, style: Style) -> Iterator[Segment]:
     """Say something about the group above, across the columns."""
     indent = columns.start(1) + MEMBER_INDENT
-    for text in wrapped(words, columns.width - indent):
+    for text in wrapped(sentence, columns.width - indent):
         yield Segment(" " * indent)
         yield Segment(text, style)
         yield Segment.line()
@@ -188,16 +188,16 @@ def _print_changes(console: Console, changes: Changes | None) -> None:
     console.print(Text.assemble((f"Changes {since(changes)}", BOLD), words))
     if changes.cleared:
         console.print()
-        console.print(Text.assemble((CLEARED, BOLD), f". {CLEARED_WORDS}"))
+        console.print(Text.assemble((CLEARED, BOLD), f". {CLEARED_EXPLANATION}"))
         console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
 
 
 def _print_foot(console: Console, report: Report) -> None:
     notes: list[str | Text] = []
     totals = report.totals
-    if totals.groups_nobody_over_limit:
-        groups = counted(totals.groups_nobody_over_limit, "group")
-        notes.append(f"nobody: in {groups}, {nobody_words(report.criteria.limit)}.")
+    if totals.groups_without_member_over_limit:
+        groups = counted(totals.groups_without_member_over_limit, "group")
+        notes.append(f"none: in {groups}, {explain_no_member_over_limit(report.criteria.limit)}.")
     if console.width < WIDE and not all(group.lead.group_lead for group in report.groups):
         notes.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
     if totals.incomplete_group_count:

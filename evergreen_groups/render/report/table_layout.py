@@ -70,8 +70,8 @@ def _wide_columns(details: bool) -> tuple[TextColumn, ...]:
 
 def _wide_group(group: Group) -> Row:
     remarks = [] if group.lead.group_lead else ["no group lead"]
-    if group.nobody_over_limit:
-        remarks.append("nobody over the limit")
+    if group.no_member_over_limit:
+        remarks.append("no member over the limit")
     return [
         Cell(str(group.number), BOLD),
         _name(group.lead, BOLD),
@@ -184,8 +184,8 @@ def _over(member: Member) -> Cell:
 
 
 def _over_count(group: Group) -> Cell:
-    if group.nobody_over_limit:
-        return Cell("nobody", REMARKABLE)
+    if group.no_member_over_limit:
+        return Cell("none", REMARKABLE)
     return Cell(f"{group.over_limit_count:,}", OVER if group.over_limit_count else Style.null())
 
 

@@ -20,9 +20,9 @@ from evergreen_groups.render import (
     SpreadsheetColumn,
     Value,
     cell_text,
+    describe_limit,
     fill,
     information_only,
-    limit_words,
     listed,
     local_time,
     title_of,
@@ -121,13 +121,13 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
             lambda group: "over" if group.over_limit_count else "",
         ),
         SpreadsheetColumn(
-            "Nobody over the limit",
+            "No member over the limit",
             "text",
-            lambda group: _yes_or_no(group.nobody_over_limit),
-            lambda group: "notable" if group.nobody_over_limit else "",
+            lambda group: _yes_or_no(group.no_member_over_limit),
+            lambda group: "notable" if group.no_member_over_limit else "",
         ),
         SpreadsheetColumn(
-            "Members out of sight",
+            "Hidden members",
             "number",
             lambda group: group.hidden_member_count or None,
             lambda group: "" if group.complete else "notable",
@@ -163,7 +163,9 @@ def _change_columns(changes: Changes) -> list[SpreadsheetColumn[Group]]:
 
 def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
     """The members' columns, with the limit of each where that isn't the same for everybody."""
-    limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn("Limit", "text", lambda row: limit_words(row.member.limit))
+    limit: SpreadsheetColumn[MemberRow] = SpreadsheetColumn(
+        "Limit", "text", lambda row: describe_limit(row.member.limit)
+    )
     return [
         SpreadsheetColumn("Group", "id", lambda row: row.group.number),
         SpreadsheetColumn("Name", "text", lambda row: row.member.name),
@@ -217,7 +219,7 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     """Label, kind and value of each line of the summary; without a label, an empty line."""
     totals = report.totals
     yield "Listed", "text", listed(report.criteria)
-    yield "Time of the data", "text", local_time(report.generated_at)
+    yield "Data as of", "text", local_time(report.generated_at)
     yield "Gateway", "text", report.gateway
     yield "", "text", None
     yield "Groups", "number", totals.group_count
@@ -225,11 +227,11 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield "Members who owe", "number", totals.owing_count
     yield "Combined fines", "money", totals.combined_fines
     yield "Members over the limit", "number", totals.over_limit_count
-    yield "Groups with nobody over it", "number", totals.groups_nobody_over_limit
+    yield "Groups with no member over the limit", "number", totals.groups_without_member_over_limit
     yield "Incomplete groups", "number", totals.incomplete_group_count
     if (changes := compared(report)) and changes.since:
         yield "", "text", None
-        yield "Compared with the data of", "text", local_time(changes.since)
+        yield "Compared with data as of", "text", local_time(changes.since)
         for kind in ChangeKind:
             yield f"Groups {kind.value}", "number", changes.count(kind)
         yield "Difference", "change", changes.difference

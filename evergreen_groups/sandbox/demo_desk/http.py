@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPException
 from importlib.resources import files
 from urllib.parse import urlsplit
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 _ONE_HOP = {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 _BY_SERVER = {"date", "server"}
 
@@ -27,7 +27,7 @@ class Forwarder:
 
     def forward(self, request: Request) -> ForwardedAnswer:
         """The server's answer; 503 in HTML, as Apache gives it, where there is none."""
-        connection = HTTPConnection(self._address, timeout=PATIENCE)
+        connection = HTTPConnection(self._address, timeout=TIMEOUT)
         try:
             connection.request(request.command, request.target, request.body or None, self._headers(request))
             answer = connection.getresponse()
@@ -42,9 +42,9 @@ class Forwarder:
 
     @staticmethod
     def _headers(request: Request) -> dict[str, str]:
-        kept = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
-        former = kept.pop("x-forwarded-for", "")
-        return kept | {
+        passed_on = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
+        former = passed_on.pop("x-forwarded-for", "")
+        return passed_on | {
             "x-forwarded-for": f"{former}, {request.peer}" if former else request.peer,
             "x-forwarded-host": request.headers.get("host", ""),
         }

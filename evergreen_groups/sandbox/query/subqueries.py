@@ -171,7 +171,7 @@ def _grouped(frame: Frame, sql: str, columns: _Columns, having: Expression | Non
     names = ", ".join(quoted(f"column {index}") for index in range(len(columns.parts)))
     head = ", ".join(f"{item.sql} AS {quoted(f'column {index}')}" for index, item in enumerate(columns.expressions))
     rest = sql[len(", ".join(columns.parts)) :]
-    return f"SELECT {names} FROM (SELECT {head}, ({having.sql}) AS _kept{rest}) WHERE _kept"
+    return f"SELECT {names} FROM (SELECT {head}, ({having.sql}) AS _matches{rest}) WHERE _matches"
 
 
 def _order(frame: Frame, node: Any, aliases: list[str]) -> str:

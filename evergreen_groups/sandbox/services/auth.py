@@ -219,8 +219,8 @@ def login(context: CallContext, arguments: Any = None) -> dict[str, Any]:
 
 def _seed(context: CallContext, user: Row | None, identifier: str, nonce: str, *, barcode: bool) -> str:
     seed = _salt(user["id"]) if user else "x"
-    kept = (user["id"] if user else None, barcode)
-    context.sessions.cache.put("seed", identifier + nonce, kept, SEED_SECONDS)
+    cached = (user["id"] if user else None, barcode)
+    context.sessions.cache.put("seed", identifier + nonce, cached, SEED_SECONDS)
     return seed
 
 
@@ -263,12 +263,12 @@ def complete(context: CallContext, arguments: Any = None) -> dict[str, Any]:
     )
     if identifier is None:
         raise _identity_missing(context)
-    kept = context.sessions.cache.get("seed", identifier + credentials.nonce)
-    if kept is None:
+    cached = context.sessions.cache.get("seed", identifier + credentials.nonce)
+    if cached is None:
         raise method_exception(
             "No authentication seed found. open-ils.auth.authenticate.init must be called first", 404
         )
-    user_id, found_by_barcode = kept
+    user_id, found_by_barcode = cached
     user = store.row("au", user_id) if user_id is not None else None
     if user is None:
         context.sessions.cache.pop("seed", identifier + credentials.nonce)

@@ -1,6 +1,6 @@
 """Methods that bill and take money: ``open-ils.circ.money.*``, after ``OpenILS/Application/Circ/Money.pm``.
 
-What the database's triggers do there is done here by hand: the summary of a transaction (``mbts``) is kept up.
+What the database's triggers do there is done here in Python: the summary of a transaction (``mbts``) is kept up.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def set_finish(store: Store, transaction_id: int, finish: str | None) -> None:
         store.update(kind, transaction_id, {"xact_finish": finish})
 
 
-def settle(context: CallContext, transaction_id: int) -> None:
-    """Close a transaction on which nothing is owed, unless the item is still out; open one that isn't settled.
+def close_if_paid(context: CallContext, transaction_id: int) -> None:
+    """Close a transaction on which nothing is owed, unless the item is still out; open one on which something is.
 
     Source: ``AppUtils::check_open_xact``.
     """
@@ -89,7 +89,7 @@ def create_grocery(context: CallContext, token: Any = None, sent: Any = None) ->
         shared = ("id", "usr", "xact_start", "xact_finish")
         summary = dict.fromkeys(("total_owed", "total_paid", "balance_owed"), "0.00")
         editor.store.insert("mbts", {**summary, **{n: grocery[n] for n in shared}, "xact_type": "grocery"})
-        settle(context, transaction_id)
+        close_if_paid(context, transaction_id)
         return transaction_id
 
 
@@ -122,7 +122,7 @@ def create_billing(context: CallContext, token: Any = None, sent: Any = None) ->
             }
             add_to_summary(editor.store, transaction_id, last, owed=Decimal(billing["amount"]), paid=Decimal(0))
         recalculate(editor.store, transaction["usr"], transaction_org(editor.store, transaction_id))
-        settle(context, transaction_id)
+        close_if_paid(context, transaction_id)
         return billing_id
 
 

@@ -47,7 +47,7 @@ def _visibility(context: CallContext, token: Any) -> Visibility:
 
 
 class Reader:
-    """Carries out searches for one account, fleshing included (``doFieldmapperSearch``)."""
+    """Answers searches for one account, fleshing included (``doFieldmapperSearch``)."""
 
     def __init__(self, context: CallContext, visibility: Visibility) -> None:
         self._connection = context.store.read()
@@ -210,9 +210,9 @@ def _register(known: StoredClass) -> None:
 
     def listing(context: CallContext, *given: Any) -> Iterator[Any]:
         token, where, options, *_ = (*given, _MISSING, _MISSING, None)[: max(3, len(given))]
-        kept = {name: value for name, value in _options(options).items() if name not in ("flesh", "flesh_fields")}
-        kept["select"] = {known.id: [known.primary]}
-        for item in _found(context, known, token, where, kept):
+        unfleshed = {name: value for name, value in _options(options).items() if name not in ("flesh", "flesh_fields")}
+        unfleshed["select"] = {known.id: [known.primary]}
+        for item in _found(context, known, token, where, unfleshed):
             yield item["__p"][-1]
 
     def retrieving(context: CallContext, token: Any = None, key: Any = None, options: Any = None) -> Iterator[Any]:

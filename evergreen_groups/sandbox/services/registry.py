@@ -1,4 +1,4 @@
-"""The methods that the sandbox's services offer, and how a call is carried out.
+"""The methods that the sandbox's services offer, and how a call is run.
 
 A module registers its methods with :func:`method`; :func:`dispatch` finds one and turns what it returns, yields or
 raises into payload items or a :class:`Failure`, as OpenSRF's C and Perl servers do.

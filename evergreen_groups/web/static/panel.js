@@ -11,11 +11,11 @@
   window.evergreenGroupsPanel = true;
 
   const PATRONS = new URL("api/v1/patrons/", script.src).href;
-  const PATIENCE = 15000; // ms for one answer
+  const TIMEOUT = 15000; // ms for one answer
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
   const LONGEST = 300000; // ms; whatever the service says
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
-  const SETTLE = 800; // ms without a change of the client's figures: it blanks them while it loads
+  const REREAD = 800; // ms without a change of the client's figures: it blanks them while it loads
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
   const TEXTS = {
@@ -39,7 +39,7 @@
     .evergreen-groups a[aria-current] { font-weight: bold; }
     .evergreen-groups button { background: none; border: 0; padding: 0; color: inherit; font: inherit;
       text-decoration: underline; cursor: pointer; }
-    .evergreen-groups-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
+    .evergreen-groups-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
       white-space: nowrap; }
     .evergreen-groups-even,
     .evergreen-groups[data-state=ready] ~ .PATRON_HAS_BILLS:not(.evergreen-groups),
@@ -76,9 +76,9 @@
     const owed = words(row && row.children[1]);
     const card = grid.querySelector(":scope > .patron-summary-divider:not([ng-class])");
     const id = addressed || titled;
-    const settled = row && owed && id === titled && !grid.closest(".ng-hide");
+    const loaded = row && owed && id === titled && !grid.closest(".ng-hide");
     return {
-      client: "angularjs", root, id, fines: settled ? row : null, owed, card: words(card && card.children[1]),
+      client: "angularjs", root, id, fines: loaded ? row : null, owed, card: words(card && card.children[1]),
       stock: grid.querySelector(':scope > .row[ng-if*="group_balance_owed"] > :first-child'),
       groupTab: "#patron-fixed-tabs",
     };
@@ -111,7 +111,7 @@
     if (patron.control) return;
     clearTimeout(patron.timer);
     patron.control = new AbortController();
-    const limit = setTimeout(() => patron.control.abort(), PATIENCE);
+    const limit = setTimeout(() => patron.control.abort(), TIMEOUT);
     let answer = null;
     let problem = "down";
     let wait = 0;
@@ -157,9 +157,9 @@
     clearTimeout(asked.check);
     asked.check = setTimeout((patron) => {
       const digits = (text) => String(text).replace(/\D/g, "");
-      if (patron.settled || (patron.answer && digits(patron.answer.own_fines) !== digits(page.owed))) ask(patron);
-      patron.settled = true;
-    }, SETTLE, asked);
+      if (patron.checked || (patron.answer && digits(patron.answer.own_fines) !== digits(page.owed))) ask(patron);
+      patron.checked = true;
+    }, REREAD, asked);
   }
 
   let shown = null; // { rows, key }
@@ -181,7 +181,7 @@
     return parts.map((part) => (part.type === "currency" && sign ? sign : part.value)).join("");
   }
 
-  const unseen = (text) => element("span", "evergreen-groups-unseen", text);
+  const spoken = (text) => element("span", "evergreen-groups-spoken", text);
 
   function address(page, id, tab) {
     return `${page.root}/staff/circ/patron/${encodeURIComponent(id)}/${tab}`;
@@ -199,7 +199,7 @@
     const who = element("span", "evergreen-groups-who", link);
     if (person.group_lead) who.append(" ", element("span", "evergreen-groups-note", "(group lead)"));
     if (person.blocked) {
-      who.append(" ", element("span", "badge badge-danger", "Blocked", unseen(" by own fines")));
+      who.append(" ", element("span", "badge badge-danger", "Over the limit", spoken(" by own fines")));
       if (person.limit) who.lastChild.title = `Own fines over the limit of ${money(person.limit, page)}`;
     }
     return line(who, money(person.own_fines, page));
@@ -279,7 +279,7 @@
     const details = element("div", "", members(page, asked.answer), groupLink(page));
     return [
       row(page, "ready", Number(total) > 0, label, money(total, page), note),
-      row(page, "ready", false, unseen("Group Members"), null, details),
+      row(page, "ready", false, spoken("Group Members"), null, details),
       ...(page.stock ? [element("div", "evergreen-groups-even")] : []), // keeps the stripes in turn
     ];
   }

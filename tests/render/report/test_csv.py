@@ -54,7 +54,7 @@ def test_one_row_for_each_member() -> None:
     for row, (group, one) in zip(read, members, strict=True):
         assert row["group"] == str(group.number)
         assert Decimal(row["combined_fines"]) == group.combined_fines
-        assert row["nobody_over_limit"] == str(group.nobody_over_limit).lower()
+        assert row["nobody_over_limit"] == str(group.no_member_over_limit).lower()
         assert row["lead_name"] == group.lead.name
         assert row["member_id"] == str(one.id)
         assert row["member_name"] == one.name

@@ -157,7 +157,7 @@ def test_facts_notes_and_marks() -> None:
     assert texts(tree.xpath("//section[@class='notes']//li")) == [INCOMPLETE_NOTE, TOP_NOTE]
     assert texts(tree.xpath("//tfoot/tr/*")) == ["Total, 5 groups", "19", "13", "1,396.99", "", "7"]
     rows = {row[0].text: row for row in tree.xpath("//table[@id='groups']/tbody/tr[1]")}
-    assert rows["902"][7].text_content() == "nobody"
+    assert rows["902"][7].text_content() == "none"
     assert rows["1187"][7].text_content() == "2"
     assert "they owe 6.40, which is counted" in rows["2240"][1].text_content()
     assert "not known and not counted" in rows["31007"][1].text_content()
@@ -208,7 +208,7 @@ def test_cleared_groups_have_a_section() -> None:
     [section] = page(changed_report()).xpath("//section[@aria-labelledby='cleared']")
     assert [texts(list(row)) for row in section.xpath(".//tbody/tr")] == [
         ["611", "Featherstonehaugh, Hildegard Maria", "BR1", "1,260.10", "3.00", "now group 612; now 3 members"],
-        ["17", "", "BR1", "26.10", "not known", "not certain: what members out of sight owe, or owed, is not known"],
+        ["17", "", "BR1", "26.10", "not known", "not certain: what hidden members owe, or owed, is not known"],
     ]
     assert not section.xpath(".//details")
 

@@ -70,13 +70,13 @@ def test_groups() -> None:
         "Combined fines": 1289.35,
         "Highest own fines": 1204.5,
         "Over the limit": 2,
-        "Nobody over the limit": "no",
-        "Members out of sight": None,
+        "No member over the limit": "no",
+        "Hidden members": None,
         "Fines of those": None,
     }
     assert [group["Group"] for group in groups] == [1187, 902, 2240, 85, 31007]
-    assert [group["Nobody over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
-    assert [group["Members out of sight"] for group in groups] == [None, None, 2, None, 1]
+    assert [group["No member over the limit"] for group in groups] == ["no", "yes", "no", "no", "no"]
+    assert [group["Hidden members"] for group in groups] == [None, None, 2, None, 1]
     assert [is_marked(cell) for cell in column(workbook(sample_report())["Groups"], "Combined fines")] == [
         *[False] * 4,
         True,

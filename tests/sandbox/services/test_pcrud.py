@@ -30,7 +30,7 @@ def rows(caller: Caller, account: str, class_id: str, where: Any, options: Any =
     return [values(item) for item in answer["payload"][0]]
 
 
-def test_rows_out_of_sight_are_left_out_of_everything(caller: Caller) -> None:
+def test_hidden_rows_are_left_out_of_everything(caller: Caller) -> None:
     everyone = caller.ids("admin", "au", FAMILY)
     assert len(everyone) == 3
     seen = [row["id"] for row in rows(caller, "north_manager", "au", FAMILY) if row["home_ou"] == 12]

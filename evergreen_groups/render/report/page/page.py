@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.render import title_of, write_template
-from evergreen_groups.render.report import CLEARED, CLEARED_WORDS, cleared_lead, cleared_now, cleared_remarks, remarks
+from evergreen_groups.render.report import (
+    CLEARED,
+    CLEARED_EXPLANATION,
+    cleared_lead,
+    cleared_now,
+    cleared_remarks,
+    remarks,
+)
 from evergreen_groups.render.report.page.charts import group_bars
 from evergreen_groups.render.report.page.shared_values import shared_values
 
@@ -28,7 +35,7 @@ def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
         remarks=remarks,
         cleared=report.changes.cleared if report.changes else (),
         cleared_heading=CLEARED,
-        cleared_words=CLEARED_WORDS,
+        cleared_explanation=CLEARED_EXPLANATION,
         cleared_lead=cleared_lead,
         cleared_now=cleared_now,
         cleared_remarks=cleared_remarks,

@@ -96,7 +96,7 @@ def transaction(context: CallContext, token: Any = None, transaction_id: Any = N
 def negative_balance(
     context: CallContext, token: Any = None, org_unit: Any = None, options: Any = None
 ) -> Iterator[dict[str, Any]]:
-    """Patrons at home at these org units whose open transactions sum to less than nothing, by id."""
+    """Patrons of these home libraries whose open transactions sum to less than nothing, by id."""
     editor = Editor(context, token)
     editor.require("VIEW_USER", org_unit)
     wanted = options if isinstance(options, dict) else {}

@@ -43,7 +43,7 @@ def _message(editor: Editor, user_id: Any, message: dict[str, Any]) -> int | Non
 @method(SERVICE, "open-ils.actor.user.penalty.apply")
 @method(SERVICE, "open-ils.actor.user.note.apply")
 def apply(context: CallContext, token: Any = None, sent: Any = None, message: Any = None) -> int:
-    """Set a penalty by hand, with a note where there is one, and return the row's id; twice makes two rows."""
+    """Set a penalty as staff do, with a note where there is one, and return the row's id; twice makes two rows."""
     with context.store.transaction():
         editor = Editor(context, token)
         penalty = argument_of("ausp", sent)

@@ -201,9 +201,11 @@ def recalculate(store: Store, user_id: int, context_org: int | None, only: Seque
         wanted = [pair for pair in wanted if pair[1] in chosen]
     stale = {row["id"]: row for row in present}
     for org_unit, penalty in wanted:
-        kept = next((r for r in stale.values() if (r["org_unit"], r["standing_penalty"]) == (org_unit, penalty)), None)
-        if kept is not None:
-            del stale[kept["id"]]
+        standing = next(
+            (r for r in stale.values() if (r["org_unit"], r["standing_penalty"]) == (org_unit, penalty)), None
+        )
+        if standing is not None:
+            del stale[standing["id"]]
             continue
         values = {"usr": user_id, "org_unit": org_unit, "standing_penalty": penalty}
         store.insert("ausp", {**values, "set_date": timestamp_text(now())})

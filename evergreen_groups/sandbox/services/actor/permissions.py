@@ -1,4 +1,4 @@
-"""Methods that tell who may do what where, after ``OpenILS/Application/Actor.pm``."""
+"""Methods that say who may do what where, after ``OpenILS/Application/Actor.pm``."""
 
 from __future__ import annotations
 

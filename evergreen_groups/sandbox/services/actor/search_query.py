@@ -188,7 +188,7 @@ def _sort_fields(sort: Any) -> list[str]:
 
 
 def _patrons(store: Store, org_units: list[int], *, inactive: bool) -> Iterator[Row]:
-    """The patrons at home there, one after the other: a large library system has too many to hold at once."""
+    """The patrons of these home libraries, one after the other: a large library system has too many to hold at once."""
     columns = [(item.name, TO_WIRE[item.kind]) for item in idl_classes()["au"].columns]
     names = ", ".join(f'"{name}"' for name, _ in columns)
     marks = ", ".join("?" * len(org_units)) or "NULL"
@@ -212,7 +212,7 @@ def find_patrons(
     limit: Any = None,
     offset: Any = None,
 ) -> list[int] | None:
-    """The ids of the patrons that fit, at home below an org unit; None where the search asks for nothing known.
+    """The ids of the patrons that fit, of an org unit and below; None where the search asks for nothing known.
 
     Raises:
         Die: the search is one that the database refuses.

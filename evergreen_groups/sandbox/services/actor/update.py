@@ -105,7 +105,7 @@ def write_user(editor: Editor, patron: dict[str, Any]) -> None:
     patron.update(_stored(editor, patron["id"], "id"), ischanged=None, passwd=None)
 
 
-def _settle_address_penalty(editor: Editor, patron: Mapping[str, Any]) -> None:
+def _update_address_penalty(editor: Editor, patron: Mapping[str, Any]) -> None:
     """Set or remove the penalty for invalid addresses."""
     if isinstance(patron["home_ou"], dict | list):
         raise Die("Can't use an undefined value as an ARRAY reference at OpenILS/Application/AppUtils.pm.")
@@ -148,7 +148,7 @@ def update_patron(context: CallContext, token: Any = None, sent: Any = None) -> 
         if is_true(patron["ischanged"]):
             write_user(editor, patron)
         end_bad_contact_penalties(editor, stored, patron)
-        _settle_address_penalty(editor, patron)
+        _update_address_penalty(editor, patron)
         return fleshed_user(editor, stored["id"], list(BY_BARCODE))
 
 

@@ -1,0 +1,103 @@
+"""Walking past rows that the account may not see, on releases where they count against ``limit``.
+
+Before 3.16 the server looks at ``limit`` rows and then leaves out the hidden ones (``3.12/releases-044``: ten were
+asked for, four came), so a page that is short, or empty, says nothing about what comes behind it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.errors import DataError, MethodNotFoundError
+from evergreen_groups.gateway.paging import Stretch, anything, both
+from evergreen_groups.gateway.session import TOKEN
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.gateway import Gateway
+
+_LARGEST_KEY = 2**63 - 1  # a bigint
+
+
+class HiddenRows:
+    """Whether a server's hidden rows count against ``limit``: asked once, when it first matters."""
+
+    def __init__(self) -> None:
+        self._count: bool | None = None
+        self._lock = threading.Lock()
+
+    def count(self, gateway: Gateway) -> bool:
+        """Whether they count. The same release that put the check into the SQL brought pcrud's ``count``."""
+        with self._lock:
+            if self._count is None:
+                try:
+                    gateway.call("open-ils.pcrud", "open-ils.pcrud.count.aou", TOKEN, {"id": 1})
+                    self._count = False
+                except MethodNotFoundError:
+                    self._count = True  # 3.12/releases-059
+            return self._count
+
+
+class HiddenKeys:
+    """What is left of a walk along ``key`` behind a page that is short, in ranges so narrow that none can be cut."""
+
+    def __init__(
+        self, gateway: Gateway, rows: HiddenRows, source: Any, where: Mapping[str, Any] | None, key: str
+    ) -> None:
+        """``source`` is a class's id, or with others that it is joined to, as in a query's ``from``."""
+        self._gateway = gateway
+        self._rows = rows
+        self._source = source
+        self._where = where
+        self._key = key
+
+    def rest_of(self, stretch: Stretch) -> list[Stretch]:
+        """The stretch, to be walked in windows; nothing where the page was the last.
+
+        Raises:
+            DataError: there are more rows, and the keys aren't whole numbers.
+        """
+        if not self._rows.count(self._gateway) or not self._exists(stretch.condition(self._key)):
+            return []
+        after, high = stretch.after, stretch.high
+        if not all(bound is None or isinstance(bound, int) for bound in (after, high)):
+            raise self._not_walkable()
+        if after is None:
+            if self._exists([{self._key: {"<": 0}}]):  # nobody knows where to begin
+                raise self._not_walkable()
+            after = -1
+        elif stretch.inclusive:
+            after -= 1
+        return [Stretch(after, self._highest(after) if high is None else high, in_windows=True)]
+
+    def _highest(self, after: int) -> int:
+        """A key that none is above, at most twice as far away as the highest there is."""
+        step = 1024
+        while self._exists([{self._key: {">": after + step}}]):
+            step *= 2
+            if step > _LARGEST_KEY:
+                raise self._not_walkable()
+        return after + step
+
+    def _exists(self, conditions: list[dict[str, Any]]) -> bool:
+        """Whether there is a row for which the conditions hold, be it hidden.
+
+        Conditions inside a query aren't filtered by permission (``pcrud-141``), and org units are everybody's to see.
+        """
+        class_id = self._source if isinstance(self._source, str) else next(iter(self._source))
+        found = {
+            "select": {class_id: [self._key]},
+            "from": self._source,
+            "where": both(self._where, conditions or anything(self._key)),
+        }
+        rows = self._gateway.pcrud.search("aou", {"parent_ou": None, "-exists": found}, select=["id"], limit=1)
+        return bool(rows)
+
+    def _not_walkable(self) -> DataError:
+        return DataError(
+            "rows that the account may not see can't be passed over along {key}",
+            advice="walk along the primary key, or name the home libraries that the account sees",
+            code="hidden-rows-in-the-way",
+            values={"key": self._key},
+        )

@@ -1,0 +1,93 @@
+"""Cutting all group numbers into ranges that the ILS answers one by one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from itertools import chain
+
+from evergreen_groups.groups.queries import GroupRange
+
+# Less than a page, so that a range that turns out denser than those before still comes in one answer.
+_WANTED = 3_000
+# As many as are under way at once, for nobody knows beforehand how dense the numbers are.
+_FIRST_WIDTHS = (3_000, 3_000, 10_000)
+# An account of one library waits 2 ms for each row that it may not see (10.5 s for everything in one call): ranges get
+# narrower long before the gateway's 60 s.
+_SLOW_SECONDS = 8.0
+_MOST_GROWTH = 8.0
+_PARTS = 8
+
+
+class GroupRanges:
+    """Cuts all group numbers into ranges as wide as earlier ones showed to be good: about ``_WANTED`` members each.
+
+    From the highest number down, where the groups are dense: numbers are given in sequence, and the first few belong
+    to accounts that came with the system. The ends are open, so that groups made meanwhile belong to a range as well.
+
+    ``searched`` says how many of the numbers up to ``highest`` are done with.
+    """
+
+    def __init__(self, highest: int) -> None:
+        self.highest = highest
+        self.searched = 0
+        self._next: int | None = None
+        self._widest = max(_FIRST_WIDTHS)
+        self._width = self._widest
+        self._seen_width = self._seen_members = 0.0
+        self._memory = 1.0
+        self._lock = threading.Lock()
+
+    def first(self) -> list[GroupRange]:
+        """The ranges to begin with; how wide the others should be is known only after them."""
+        return list(chain.from_iterable(self._cut(width) for width in _FIRST_WIDTHS))
+
+    def others(self) -> Iterator[GroupRange]:
+        """The other ranges, each as wide as seems good when it is taken."""
+        self._memory = 0.5  # from now on, what was seen counts for less the longer ago it was
+        while not self._ended:
+            yield from self._cut(self._width)
+
+    @property
+    def _ended(self) -> bool:
+        return self._next is not None and self._next < 0
+
+    def _cut(self, width: int) -> Iterator[GroupRange]:
+        """Cut off one range below those cut so far, or all that is left where that is little."""
+        if self._ended:
+            return
+        high = self._next
+        low = (self.highest if high is None else high) - width
+        if low <= width // 2:
+            self._next = -1
+            yield GroupRange(None, high)
+        else:
+            self._next = low
+            yield GroupRange(low, high)
+
+    def parts(self, within: GroupRange) -> list[GroupRange]:
+        """Cut a range into ``_PARTS`` or fewer, from the lowest up; none where it is a single group."""
+        low = min(0, self.highest) - 1 if within.low is None else within.low
+        high = self.highest if within.high is None else within.high
+        count = min(_PARTS, high - low)
+        if count < 2:
+            return []
+        edges = [low + (high - low) * part // count for part in range(1, count)]
+        lows, highs = [within.low, *edges], [*edges, within.high]
+        return [GroupRange(*edge) for edge in zip(lows, highs, strict=True)]
+
+    def learn(self, within: GroupRange, members: int, seconds: float) -> None:
+        """Take in how many members a range had and how long finding them took."""
+        width = (self.highest if within.high is None else within.high) - (within.low or 0)
+        with self._lock:
+            self.searched += width
+            if within.low is None:
+                return
+            self._widest = max(self._widest, width)
+            self._seen_width = self._seen_width * self._memory + width
+            self._seen_members = self._seen_members * self._memory + members
+            # From all that was seen, not from the last range alone: one range of newcomers says little about the next.
+            wanted = _WANTED * self._seen_width / max(self._seen_members, 1)
+            if seconds > _SLOW_SECONDS:
+                wanted = min(wanted, width * _SLOW_SECONDS / seconds)
+            self._width = max(1, int(min(wanted, _MOST_GROWTH * self._widest)))

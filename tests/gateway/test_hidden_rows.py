@@ -1,0 +1,106 @@
+"""Reading whole classes and lists on releases where rows that the account may not see count against ``limit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.fault_proxy import fault_proxy
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
+from evergreen_groups.money import NOTHING
+from evergreen_groups.sandbox import Sandbox
+
+OLD = "3.12"
+NEW = None
+MILL = 21
+
+
+@pytest.fixture(scope="module", params=[OLD, NEW], ids=["3.12", "newest"])
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with Sandbox(patrons=2_000, release=request.param) as sandbox:
+        yield sandbox
+
+
+def visible(sandbox: Sandbox, account: str) -> set[int]:
+    """The patrons whom an account sees, straight from the data."""
+    homes = {"harbor_desk": "(11)", "north_manager": "(2, 11, 12)", "admin": "(SELECT id FROM aou)"}[account]
+    return {id for (id,) in sandbox._store.read().execute(f"SELECT id FROM au WHERE home_ou IN {homes}")}
+
+
+@pytest.mark.parametrize("account", ["harbor_desk", "north_manager", "admin"])
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("page_size", [3, 200])
+def test_every_row_that_is_seen_once(sandbox: Sandbox, account: str, concurrency: int, page_size: int) -> None:
+    if page_size == 3:
+        page_size = 40 if account == "admin" else 60
+    with gateway_of(sandbox.url, account) as gateway:
+        pages = gateway.pcrud.pages("au", select=["home_ou"], page_size=page_size, concurrency=concurrency)
+        found = [record.id for page in pages for record in page]
+    assert len(found) == len(set(found))
+    # Somebody sees themselves, wherever they are at home.
+    assert visible(sandbox, account) <= set(found)
+    assert len(set(found) - visible(sandbox, account)) <= 1
+
+
+def test_where_nothing_is_seen_at_the_beginning_and_the_end(sandbox: Sandbox) -> None:
+    """All that are seen stand between many that aren't."""
+    with sandbox._store.transaction() as connection:
+        homes = dict(connection.execute("SELECT id, home_ou FROM au").fetchall())
+        ids = sorted(id for id in homes if id > 1000)
+        low, high = ids[len(ids) // 3], ids[2 * len(ids) // 3]
+        connection.execute("UPDATE au SET home_ou = ? WHERE id > ? OR id BETWEEN 1000 AND ?", [MILL, high, low])
+    try:
+        with gateway_of(sandbox.url, "harbor_desk") as gateway:
+            for concurrency in (1, 3):
+                pages = gateway.pcrud.pages("au", {"id": {">": 1000}}, page_size=50, concurrency=concurrency)
+                found = {record.id for page in pages for record in page}
+                assert found == {id for id in visible(sandbox, "harbor_desk") if id > 1000}
+                assert found
+            assert list(gateway.pcrud.pages("au", {"home_ou": MILL}, page_size=50)) == []
+            assert list(gateway.pcrud.pages("au", {"home_ou": 777}, page_size=50)) == []
+            query = HighFines(NOTHING, visible_orgs=[11])
+            assert GroupSearch(gateway, query).highest_group() > 0
+    finally:
+        with sandbox._store.transaction() as connection:
+            connection.executemany("UPDATE au SET home_ou = ? WHERE id = ?", [(home, id) for id, home in homes.items()])
+
+
+def test_lists_of_values(sandbox: Sandbox) -> None:
+    with gateway_of(sandbox.url, "harbor_desk") as gateway, gateway_of(sandbox.url, "admin") as admin:
+        seen = sorted(visible(sandbox, "harbor_desk"))
+        everybody = sorted(visible(sandbox, "admin"))
+        rows = gateway.pcrud.columns_by_values("au", ("usrgroup",), "id", everybody)
+        groups = sorted({group for row in rows for (group,) in row})
+        for class_id, field, values in (("mous", "usr", everybody), ("au", "usrgroup", groups), ("ausp", "usr", seen)):
+            found = [row for page in gateway.pcrud.columns_by_values(class_id, (field,), field, values) for row in page]
+            whole = [row for page in admin.pcrud.by_values(class_id, field, values) for row in page]
+            if class_id == "au":
+                whole = [row for row in whole if row.home_ou == 11]
+            if class_id == "mous":
+                whole = [row for row in whole if row.usr in seen]
+            assert sorted(found) == sorted((row[field],) for row in whole)
+            assert found
+
+
+def test_keys_that_are_no_numbers_are_an_error_and_no_smaller_answer() -> None:
+    with (
+        Sandbox(release=OLD) as sandbox,
+        gateway_of(sandbox.url, "harbor_desk") as gateway,
+        pytest.raises(DataError, match="walk along the primary key"),
+    ):
+        list(gateway.pcrud.pages("ac", key="barcode", concurrency=1, page_size=5))
+
+
+def test_how_the_release_behaves_is_asked_once() -> None:
+    with Sandbox() as sandbox, fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "harbor_desk") as gateway:
+        for _ in range(3):
+            list(gateway.within(60).pcrud.pages("au"))
+        assert sum(".count." in method for method in proxy.seen) == 1
+
+
+def test_a_range_holds_its_upper_end_alone() -> None:
+    assert [number for number in range(6) if GroupRange(1, 4).holds(number)] == [2, 3, 4]
+    assert GroupRange(None, None).holds(-5)

@@ -1,0 +1,57 @@
+"""Where the account sees patrons: only a whole answer of the right shape says that nothing is missing."""
+
+from __future__ import annotations
+
+import pytest
+from support.fault_proxy import FaultProxy
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import UnexpectedAnswerError
+from evergreen_groups.ils import Access, OrgUnits, granted_at, missing_at
+
+ONE, SEVERAL = "open-ils.actor.user.perm.check", "open-ils.actor.user.perm.check.multi_org"
+WORK = "open-ils.actor.user.has_work_perm_at.batch"
+MALFORMED = [{}, "", 0, False, "VIEW_USER", {"VIEW_USER": []}, ["SOMETHING_ELSE"], [None], [[]]]
+
+
+@pytest.mark.parametrize("answer", [*MALFORMED, [["VIEW_USER", 5]], [[5]], [[999, "VIEW_USER"]], [[5, "UPDATE_USER"]]])
+def test_where_permissions_are_missing(proxy: FaultProxy, answer: object) -> None:
+    proxy.answer = lambda call: answer if call.method == SEVERAL else None
+    with gateway_of(proxy.url, "north_manager") as gateway, pytest.raises(UnexpectedAnswerError, match="multi_org"):
+        Access.read(gateway, OrgUnits.read(gateway), granted_at(gateway))
+
+
+@pytest.mark.parametrize("answer", MALFORMED)
+def test_which_permissions_are_missing(proxy: FaultProxy, answer: object) -> None:
+    proxy.answer = lambda call: answer if call.method == ONE else None
+    with (
+        gateway_of(proxy.url, "north_manager") as gateway,
+        pytest.raises(UnexpectedAnswerError, match=r"perm\.check"),
+    ):
+        missing_at(gateway, 1, 1, ["VIEW_USER"])
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, "", [], {"VIEW_USER": {}}, {"VIEW_USER": ""}, {"VIEW_USER": [None]}, {"VIEW_USER": [True]}]
+)
+def test_where_they_are_held(proxy: FaultProxy, answer: object) -> None:
+    proxy.answer = lambda call: answer if call.method == WORK else None
+    with (
+        gateway_of(proxy.url, "north_manager") as gateway,
+        pytest.raises(UnexpectedAnswerError, match="has_work"),
+    ):
+        granted_at(gateway)
+
+
+@pytest.mark.parametrize("units", [(1,), (1, 10)])
+def test_only_org_units_above_the_libraries_are_missing(proxy: FaultProxy, units: tuple[int, ...]) -> None:
+    """They can be somebody's home as well, so the account doesn't see everybody, and is told what it lacks."""
+    with gateway_of(proxy.url, "north_manager") as gateway:
+        org_units = OrgUnits.read(gateway)
+        above = [unit for unit in org_units if len(org_units.with_descendants(unit.id)) > 1][: len(units)]
+        answer = [[unit.id, "VIEW_USER"] for unit in above]
+        proxy.answer = lambda call: answer if call.method == SEVERAL else None
+        access = Access.read(gateway, org_units, granted_at(gateway))
+    assert not access.everywhere
+    assert access.missing_names == ", ".join(unit.shortname for unit in above)
+    assert not access.visible_orgs & {unit.id for unit in above}

@@ -1,0 +1,149 @@
+"""The words of the field, throughout: in names, messages, options' help, templates, documents and pages.
+
+What a librarian or a programmer would have to have explained is listed here, with what to say instead. Names that are
+out in the world already (of JSON and CSV, of tables on disk) stay as they are, each with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from support.repository import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = REPOSITORY / "evergreen_groups"
+READ = ("*.py", "*.pyi", "*.html", "*.txt", "*.js", "*.css", "*.json", "*.md", "*.toml", "*.conf", "*.service", "*.sql")
+PLACES = ("evergreen_groups", "docs", "config", "README.md", "CONTRIBUTING.md", "SECURITY.md")
+"""The changelog isn't among them: it has the former names, for whoever looks for them."""
+
+TERMS = {
+    r"(in|out of|out_of|into)[ _]sight": "visible, hidden",
+    r"unseen|viewable": "visible, hidden",
+    r"patience": "timeout, deadline",
+    r"settl(e[sd]?|ing)": "recover, resolve, closed",
+    r"carr(y|ied|ies|ying)[ _]out": "apply, make, send",
+    r"by[ _-]hand": "by staff, manually",
+    r"made-up": "sample data, invented",
+    r"at home (at|in|there|here|below|or)": "home library",
+    r"nobody[ _]over": "no member over the limit",
+    r"nobody is over": "no member over the limit",
+    r"the worst|worst (first|groups|ones)": "highest combined fines",
+    r"data of\b(?! the run)": "data as of",
+}
+"""What isn't said, anywhere, and what is."""
+
+NAMES = {
+    r"tells?|told|says?|said": "warn, report, format, describe, emit",
+    r"words(?=_)|(?<=_)words": "describe, format",
+    r"kept": "cached, queued, stored",
+    r"turns?": "attempt, slot",
+    r"worst": "highest",
+}
+"""Words that English can't do without, but that say too little as a name or a part of one."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A place where a term stays: the file, what stands there, and why."""
+
+    file: str
+    text: str
+    reason: str
+
+
+EXCEPTIONS = (
+    Accepted("render/report/report.schema.json", '"out_of_sight"', "a name in the report's JSON"),
+    Accepted("render/report/report.schema.json", '"groups_nobody_over_limit"', "a name in the report's JSON"),
+    Accepted("render/report/report.schema.json", '"nobody_over_limit"', "a name in the report's JSON"),
+    Accepted("render/report/json.py", '"out_of_sight"', "a name in the report's JSON"),
+    Accepted("render/report/json.py", '"groups_nobody_over_limit"', "a name in the report's JSON"),
+    Accepted("render/report/json.py", '"nobody_over_limit"', "a name in the report's JSON"),
+    Accepted("render/report/csv.py", '"nobody_over_limit"', "a column of the report's CSV"),
+    Accepted("render/check.py", '"by_hand"', "a name in the check's JSON"),
+    Accepted("render/audit/json.py", '"by_hand"', "a name in the audit's JSON"),
+    Accepted("audit/findings.py", '"blocked-by-hand"', "a kind's code in the audit's JSON and CSV"),
+    Accepted("report/history.py", "at, unseen)", "a column on disk"),
+    Accepted("report/history.py", "SELECT unseen", "a column on disk"),
+    Accepted("state/database.py", " unseen TEXT", "a column on disk"),
+    Accepted("changes/journal.py", "TABLE IF NOT EXISTS settled (", "a table on disk"),
+    Accepted("changes/journal.py", "settled_gateway ON settled(gateway", "an index on disk"),
+    Accepted("changes/journal.py", '"settled"', "a table on disk"),
+    Accepted("changes/journal.py", "FROM settled WHERE settled.gateway", "a table on disk"),
+    Accepted("changes/journal.py", "INSERT INTO settled", "a table on disk"),
+)
+
+
+def texts() -> list[str]:
+    """The files that people read or that make what they read, by their paths from the root."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PLACES],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [name for name in listed.stdout.split("\n") if any(name.endswith(kind[1:]) for kind in READ)]
+
+
+def without_exceptions(name: str, content: str) -> str:
+    for one in EXCEPTIONS:
+        if name == f"evergreen_groups/{one.file}":
+            content = content.replace(one.text, "")
+    return content
+
+
+def test_terms() -> None:
+    found = []
+    for name in texts():
+        content = without_exceptions(name, (REPOSITORY / name).read_text(encoding="utf-8"))
+        # A sentence may go on in the next line, of a string, a comment or a page.
+        flat = re.sub(r'"?\s*\n[\s#*/]*(f?")?', " ", content)
+        for term, instead in TERMS.items():
+            found += [
+                f"{name}: {match[0]!r} (say: {instead})"
+                for match in re.finditer(rf"(?<![A-Za-z])(?:{term})(?![A-Za-z])", flat, re.IGNORECASE)
+            ]
+    assert not found, "\n".join(found)
+
+
+def test_names() -> None:
+    found = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for name in names(ast.parse(file.read_text(encoding="utf-8"))):
+            found += [
+                f"{file.relative_to(REPOSITORY)}: {name} (say: {instead})"
+                for term, instead in NAMES.items()
+                if re.search(rf"(?i)(?:^|_)(?:{term})(?=_|$)", name)
+            ]
+    assert not found, "\n".join(found)
+
+
+def names(tree: ast.Module) -> Iterator[str]:
+    """All that a module names: functions, classes, parameters, attributes and variables."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+@pytest.mark.parametrize("exception", EXCEPTIONS, ids=lambda one: f"{one.file}: {one.text}")
+def test_an_exception_is_still_needed(exception: Accepted) -> None:
+    assert exception.text in (PACKAGE / exception.file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_says_what_to_say(term: str) -> None:
+    """What is recommended must not be what is found."""
+    assert not re.search(rf"(?<![A-Za-z])(?:{term})(?![A-Za-z])", TERMS[term], re.IGNORECASE)
