@@ -116,13 +116,14 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What report and service cost, and whether figures are right (-- report, serve, servers, reckoning, faults)."""
+    """What things cost, and whether figures are right (-- report, serve, servers, reckoning, command_lines, faults)."""
     small = {
         "report": ["--patrons", "10000"],
         "serve": ["--clients", "50", "--seconds", "15"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
         "servers": [],
+        "command_lines": ["--lines", "300", "--damaged", "200"],
     }
     names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]
     options = [one for one in session.posargs if one not in names]

@@ -72,8 +72,8 @@ class Result:
     def unexpected(self, due: str) -> UnexpectedAnswerError:
         """The error for a value of another shape than is ``due``."""
         return UnexpectedAnswerError(
-            "the answer is not {due}",
-            advice="look at the server's release, and into its log",
+            "the answer has another shape than Evergreen's: it is not {due}",
+            advice="look which release the server runs, and into its log",
             code="answer-of-another-shape",
             values={"due": due},
             raw=self.raw,

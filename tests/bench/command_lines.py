@@ -8,7 +8,6 @@ whatever one waits for longer than ``TIMEOUT`` seconds counts as having hung.
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import io
 import json
 import os
@@ -84,7 +83,6 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
     shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace")
     stdin, sys.stdin = sys.stdin, io.StringIO("")
     signal.alarm(TIMEOUT)
-    faulthandler.dump_traceback_later(TIMEOUT + 4, file=sys.__stderr__)
     try:
         with redirect_stdout(shown), redirect_stderr(said):
             status = application.run(["-v", *words])
@@ -96,7 +94,6 @@ def ended(words: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str]:
         return "traceback", traceback.format_exc(limit=-3)
     finally:
         signal.alarm(0)
-        faulthandler.cancel_dump_traceback_later()
         sys.stdin = stdin
     said.seek(0)
     text = said.read()
