@@ -1,0 +1,48 @@
+"""Who judges the runs sees what isn't right: foreign writes, numbers that differ, and errors in a form of their own."""
+
+from __future__ import annotations
+
+from faults.reading import difference, is_shown_as_incomplete
+from faults.stores import NEW, Stores
+from faults.verdict import Ending, Judgement, judge_form
+from faults.world import Ran
+
+from evergreen_groups.sandbox import Sandbox
+
+
+def test_changes_are_told_from_foreign_writes(sandbox: Sandbox) -> None:
+    store = sandbox._store
+    before = Stores.of(sandbox)
+    with store.transaction():
+        store.update("au", 1052, {"usrgroup": store.next_value("actor.usr_usrgroup_seq")})
+        store.update("au", 1053, {"usrgroup": 1002, "day_phone": "555-0199"})
+    after = Stores.of(sandbox)
+    assert after.changes_since(before) == {(1052, "usrgroup"): NEW, (1053, "usrgroup"): 1002}
+    assert any("au 1053: day_phone" in text for text in after.foreign_since(before))
+    assert after.next_group == before.next_group + 1
+
+
+def test_only_what_says_so_is_incomplete() -> None:
+    group = {"group": 1, "combined_fines": "30.00", "complete": True}
+    right = {"groups": [group]}
+    less = {**group, "combined_fines": "20.00"}
+    assert not is_shown_as_incomplete(right, {"groups": [less]}, 7)
+    assert not is_shown_as_incomplete(right, {"groups": []}, 7)
+    assert not is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 0)
+    assert is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 7)
+    assert difference(right, {"groups": [less]}) == ".groups[0].combined_fines: 30.00 became 20.00"
+
+
+def test_an_error_has_one_form() -> None:
+    def ending(ran: Ran) -> Ending:
+        judgement = Judgement()
+        judge_form(ran, judgement, endings=frozenset({0}))
+        return judgement.ending
+
+    assert ending(Ran(0, "{}", "", 0.1)) is Ending.RIGHT
+    assert ending(Ran(4, "", "evergreen-groups: no answer\n", 0.1)) is Ending.ERROR
+    assert ending(Ran(4, "", "", 0.1)) is Ending.BAD_ERROR
+    assert ending(Ran(4, "", "something else\n", 0.1)) is Ending.BAD_ERROR
+    assert ending(Ran(3, "", "evergreen-groups: no such setting\n", 0.1)) is Ending.BAD_ERROR
+    assert ending(Ran(1, "", "evergreen-groups: unforeseen\n", 0.1, "Traceback …")) is Ending.TRACEBACK
+    assert ending(Ran(0, "{}", "", 100.0)) is Ending.SLOW
