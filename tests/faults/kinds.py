@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from faults.answers import (
+    ABSENCE_IS_AN_ANSWER,
     ROWS,
     Bank,
     altered_amount,
@@ -210,6 +211,8 @@ AMOUNTS: dict[str, object] = {
 
 def _earlier(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:
     others = [body for body in bank.earlier if body != answer.body]
+    if call.method.startswith(ABSENCE_IS_AN_ANSWER):
+        others = [body for body in others if result_of(HttpAnswer(body)) != []]
     return HttpAnswer(chance.choice(others)) if others and call.method else None
 
 
