@@ -21,7 +21,15 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings, load
 from evergreen_groups.web import close, create_app
 
-LONG = ("test_killed_runs.py", "test_property.py", "test_faults.py", "test_panel.py", "test_main.py", "test_nights.py")
+LONG = (
+    "test_killed_runs.py",
+    "test_reckoning.py",
+    "test_property.py",
+    "test_faults.py",
+    "test_panel.py",
+    "test_main.py",
+    "test_nights.py",
+)
 """Files that take the longest. They come first, so that no worker still has one when the others are done."""
 
 hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
