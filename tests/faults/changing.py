@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -91,6 +92,10 @@ class Changing(Reading):
             judgement.add(Ending.UNTRUE, f"exit status 0, but not all is done: {course.left}")
         if chance.random() < 0.3:
             course.recover("recovered at once")
+        elif chance.random() < 0.3:
+            again = [Injection(it.kind, chance.randint(1, 5), it.times) for it in injections]
+            with world.faults(again, chance):
+                course.recover("recovered with the same faults", may_fail=True)
         world.proxy.let_go()
         course.judge("once all has come in", journal=False)
         world.later()
@@ -192,13 +197,16 @@ class _Course:
                 said = f"{step.state.value} ({step.value}, {step.reason})"
                 self._judgement.add(Ending.UNTRUE, f"{when}: {place} became {now.get(place)}, the journal says {said}")
 
-    def recover(self, when: str) -> None:
-        """Look up what is open over a connection that is well."""
+    def recover(self, when: str, *, may_fail: bool = False) -> None:
+        """Look up what is open, as the next run does first."""
         try:
             with self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway:
                 client_of(gateway, self._directory).moves.recover()
         except EvergreenGroupsError as error:
-            self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")
+            if not may_fail:
+                self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")
+        except Exception:
+            self._judgement.add(Ending.TRACEBACK, f"{when}: {traceback.format_exc()[-1500:]}")
         self.judge(when)
 
     def complete(self, change: Changing, directory: Path) -> None:

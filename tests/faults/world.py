@@ -98,13 +98,13 @@ def _quiet() -> Iterator[None]:
 
 
 class World:
-    """A sandbox in its fresh state for each run, with clean answers to compare with."""
+    """A sandbox in its fresh state for each run, with clean answers to compare with; ``release`` is what it is like."""
 
-    def __init__(self) -> None:
+    def __init__(self, release: str | None = None) -> None:
         self._stack = ExitStack()
         memory = _MEMORY if _MEMORY.is_dir() else None  # thousands of journals needn't survive the machine
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
-        self.sandbox = self._stack.enter_context(Sandbox())
+        self.sandbox = self._stack.enter_context(Sandbox(release=release))
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
         self.bank = Bank()
         self.traffic = Traffic()
