@@ -116,11 +116,12 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- report, serve, servers, reckoning, command_lines)."""
+    """What things cost, and whether figures are right (-- report, serve, servers, reckoning, command_lines, faults)."""
     small = {
         "report": ["--patrons", "10000"],
         "serve": ["--clients", "50", "--seconds", "15"],
         "reckoning": ["--populations", "500"],
+        "faults": ["--runs", "1000"],
         "servers": [],
         "command_lines": ["--lines", "300", "--damaged", "200"],
     }

@@ -21,11 +21,26 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings, load
 from evergreen_groups.web import close, create_app
 
+LONG = (
+    "test_killed_runs.py",
+    "test_reckoning.py",
+    "test_property.py",
+    "test_faults.py",
+    "test_panel.py",
+    "test_main.py",
+    "test_nights.py",
+)
+"""Files that take the longest. They come first, so that no worker still has one when the others are done."""
+
 hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
 hypothesis.settings.load_profile("suite")
 
 # Where the suite is run in the background of a shell script, it ignores Ctrl-C, and so would the commands it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Thousands of runs over a bad network, and a table of how they ended.
 
-    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2]
+    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12]
 
 Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
 is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again. Ends with status 1 if anything
@@ -39,9 +39,9 @@ Outcome = tuple[str, Ending, str, str]
 _runners: list[Runner] = []
 
 
-def start() -> None:
+def start(release: str | None) -> None:
     """Make the world of one process."""
-    _runners.append(Runner(World()))
+    _runners.append(Runner(World(release)))
 
 
 def make(seed: int) -> Outcome:
@@ -73,12 +73,13 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--release", help="which release the sandbox is like, if not the latest")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.runs)
     outcomes: dict[str, Counter[Ending]] = defaultdict(Counter)
     causes: Counter[str] = Counter()
     started = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(min(options.jobs, options.runs), start) as pool:
+    with multiprocessing.get_context("spawn").Pool(min(options.jobs, options.runs), start, (options.release,)) as pool:
         for kind, ending, cause, description in pool.imap_unordered(make, seeds, chunksize=4):
             outcomes[kind or "(none befell it)"][ending] += 1
             if description:

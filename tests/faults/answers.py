@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ ABSENCE_IS_AN_ANSWER = (
     "open-ils.pcrud.search.au.",  # whom the account can't see, and who isn't what was searched for
     "open-ils.pcrud.search.ac.",
     "open-ils.pcrud.search.aua.",
+    "open-ils.pcrud.search.csp.",  # what the ILS has no penalty for
+    "open-ils.actor.settings.value_for_all_orgs",  # where nothing is set
     "open-ils.actor.usergroup.members.balance_owed",
     "open-ils.actor.usergroup.members.retrieve",
     "open-ils.actor.user.has_work_perm_at",
@@ -76,10 +79,21 @@ def _key(class_id: str) -> int:
 
 
 def altered_rows(how: str, chance: Random, call: Call, rows: list[Result], bank: Bank) -> list[Result] | None:
-    """Rows with something about them that isn't right; None where that can't be."""
+    """Rows with something about them that isn't right; None where that can't be, or nobody could tell."""
     if "missing" in how and call.method.startswith(ABSENCE_IS_AN_ANSWER):
         return None
-    return ROWS[how](chance, deepcopy(rows), chance.randrange(len(rows)), bank)
+    place = chance.randrange(len(rows))
+    if how in ("one that wasn't asked for", "one with the id of another") and not _is_asked_for(rows[place], call):
+        return None
+    return ROWS[how](chance, deepcopy(rows), place, bank)
+
+
+def _is_asked_for(row: Result, call: Call) -> bool:
+    """Whether the question names whom the row is about."""
+    number = row.get("usr") if isinstance(row, dict) else None
+    if isinstance(row, dict) and row.get("__c") in idl_classes():
+        number = _value(row, _key(row["__c"]))
+    return number is not None and re.search(rf"\b{number}\b", json.dumps(call.parameters[1:])) is not None
 
 
 def _added(chance: Random, rows: list[Result], place: int, bank: Bank) -> list[Result] | None:
@@ -127,8 +141,6 @@ ROWS: dict[str, Callable[[Random, list[Result], int, Bank], list[Result] | None]
 def _another_row(chance: Random, rows: list[Result], bank: Bank, *, same: bool) -> Result | None:
     """A row of a true answer to another question, of the ``same`` class or another one."""
     first = rows[0]
-    if isinstance(first, int):
-        return 1001 + chance.randrange(52) if same else None
     class_id = first.get("__c") if isinstance(first, dict) else None
     if class_id is None:
         return None

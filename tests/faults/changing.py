@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,19 +13,16 @@ from random import Random
 from typing import Any
 
 from faults.reading import Clean, Reading
+from faults.stores import NEW, Place, Stores
 from faults.verdict import Ending, Judgement, judge_form
-from faults.world import Injection, Ran, Rows, World
+from faults.world import Injection, Ran, World
 from support.gateways import PASSWORD, client_of
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalEntry, JournalStep, StepState
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.gateway import Credentials
 
-NEW = "a new group"
-_MAY_DIFFER = {"last_xact_id", "last_update_time", "_position"}
-_FIELDS = ("usrgroup", "master_account")
-
-Plan = Mapping[tuple[int, str], Any]
+Plan = Mapping[Place, Any]
 """What is to become of a patron's field: the value that it is to have, ``NEW``, or the penalties in force."""
 
 
@@ -67,15 +64,16 @@ class Changing(Reading):
     def clean(self, world: World) -> CleanChange:
         """What it does without faults."""
         directory = self._prepare(world)
-        before, groups = world.stores(), world.groups_made()
+        before = world.stores()
         with world.watched() as traffic:
             ran = self._run(world, directory)
         assert ran.status == 0, f"{self}: {ran.errors} {ran.output} {ran.escaped}"
         if not (world.directory / "cache").exists():
             shutil.copytree(directory / "cache", world.directory / "cache")
-        plan = changes(world, before, world.stores(), groups)
+        after = world.stores()
+        plan = after.changes_since(before)
         assert plan, f"{self} changes nothing"
-        made = world.groups_made() - groups
+        made = after.next_group - before.next_group
         return CleanChange(0, None, tuple(traffic.answers), directory, directory, plan, made)
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
@@ -94,6 +92,10 @@ class Changing(Reading):
             judgement.add(Ending.UNTRUE, f"exit status 0, but not all is done: {course.left}")
         if chance.random() < 0.3:
             course.recover("recovered at once")
+        elif chance.random() < 0.3:
+            again = [Injection(it.kind, chance.randint(1, 5), it.times) for it in injections]
+            with world.faults(again, chance):
+                course.recover("recovered with the same faults", may_fail=True)
         world.proxy.let_go()
         course.judge("once all has come in", journal=False)
         world.later()
@@ -122,7 +124,6 @@ class _Course:
         self._judgement = judgement
         self._groups_due = groups
         self._before = world.stores()
-        self._groups = world.groups_made()
         self._former_entries = {entry.id for entry in self._entries()}
         self.doubled = 0
         world.updates.clear()
@@ -144,11 +145,11 @@ class _Course:
         return [f"{step.patron} {step.field}: {step.reason}" for step in self._steps if step.state is StepState.SENDING]
 
     @property
-    def _now(self) -> dict[tuple[int, str], Any]:
-        return changes(self._world, self._before, self._world.stores(), self._groups)
+    def _now(self) -> dict[Place, Any]:
+        return self._world.stores().changes_since(self._before)
 
     @property
-    def left(self) -> list[tuple[int, str]]:
+    def left(self) -> list[Place]:
         """What isn't as it was to be."""
         now = self._now
         return [place for place, value in self._plan.items() if now.get(place) != value]
@@ -160,51 +161,52 @@ class _Course:
 
     def judge(self, when: str, *, journal: bool = True) -> None:
         """Whether nothing else was written, and the journal says what is so."""
-        add, now = self._judgement.add, self._now
+        stores = self._world.stores()
+        now = stores.changes_since(self._before)
         for place, value in now.items():
             if self._plan.get(place) != value:
-                add(Ending.WRITE, f"{when}: {place} became {value}, planned was {self._plan.get(place)}")
-        strange = foreign(self._world, self._before, self._world.stores(), {patron for patron, _ in now})
+                self._wrong(f"{when}: {place} became {value}, planned was {self._plan.get(place)}")
+        strange = stores.foreign_since(self._before)
         if strange:
-            add(Ending.WRITE, f"{when}: {strange[:3]}")
-        made = self._world.groups_made() - self._groups
+            self._wrong(f"{when}: {strange[:3]}")
+        made = stores.next_group - self._before.next_group
         if made > self._groups_due + self.doubled:
-            add(Ending.WRITE, f"{when}: {made} groups made, planned were {self._groups_due}")
-        planned = Counter(patron for patron, field in self._plan if self._plan[patron, field] is not NEW)
+            self._wrong(f"{when}: {made} groups made, planned were {self._groups_due}")
+        planned = Counter(patron for (patron, _field), value in self._plan.items() if value is not NEW)
         for patron, times in Counter(self._world.updates).items():
             if times > planned[patron]:
-                add(Ending.WRITE, f"{when}: {patron} written {times} times, planned were {planned[patron]}")
+                self._wrong(f"{when}: {patron} written {times} times, planned were {planned[patron]}")
         if journal:
-            self._judge_journal(when, now)
+            self._judge_journal(when, stores, now)
 
-    def _judge_journal(self, when: str, now: Mapping[tuple[int, str], Any]) -> None:
-        stored = self._stored()
+    def _wrong(self, detail: str) -> None:
+        self._judgement.add(Ending.WRITE, detail)
+
+    def _judge_journal(self, when: str, stores: Stores, now: Plan) -> None:
         for step in self._steps:
             place = (step.patron, step.field)
-            is_changed = place in now
-            if step.state is StepState.DONE:
-                if step.field == PENALTIES:
-                    is_true = now.get(place) == self._plan.get(place)
-                else:
-                    is_true = stored[place] == step.value and is_changed
+            if step.state is StepState.SENDING:
+                continue
+            if step.state is not StepState.DONE:
+                is_true = place not in now
+            elif step.field == PENALTIES:
+                is_true = now.get(place) == self._plan.get(place)
             else:
-                is_true = step.state is StepState.SENDING or not is_changed
+                is_true = place in now and stores.value(*place) == step.value
             if not is_true:
                 said = f"{step.state.value} ({step.value}, {step.reason})"
-                self._judgement.add(Ending.UNTRUE, f"{when}: {place} is {stored.get(place)}, the journal says {said}")
+                self._judgement.add(Ending.UNTRUE, f"{when}: {place} became {now.get(place)}, the journal says {said}")
 
-    def _stored(self) -> dict[tuple[int, str], Any]:
-        rows = self._world.stores()["au"]
-        names = self._world.columns("au")
-        return {(int(str(key)), name): int(row[names.index(name)]) for key, row in rows.items() for name in _FIELDS}
-
-    def recover(self, when: str) -> None:
-        """Look up what is open over a connection that is well."""
+    def recover(self, when: str, *, may_fail: bool = False) -> None:
+        """Look up what is open, as the next run does first."""
         try:
             with self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway:
                 client_of(gateway, self._directory).moves.recover()
         except EvergreenGroupsError as error:
-            self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")
+            if not may_fail:
+                self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")
+        except Exception:
+            self._judgement.add(Ending.TRACEBACK, f"{when}: {traceback.format_exc()[-1500:]}")
         self.judge(when)
 
     def complete(self, change: Changing, directory: Path) -> None:
@@ -236,58 +238,6 @@ class _Course:
 def credentials(world: World) -> Any:
     """Those of the account that acts."""
     return Credentials(username=world.account, password=PASSWORD)
-
-
-def changes(world: World, before: Rows, after: Rows, groups: int) -> dict[tuple[int, str], Any]:
-    """What differs in groups, leads and penalties; ``groups`` is the number of the first group that was new."""
-    names = world.columns("au")
-    found: dict[tuple[int, str], Any] = {}
-    for key, row in after["au"].items():
-        for name in _FIELDS:
-            value, former = row[names.index(name)], before["au"][key][names.index(name)]
-            if value != former:
-                found[int(str(key)), name] = NEW if name == "usrgroup" and value >= groups else int(value)
-    was, now = penalties(world, before), penalties(world, after)
-    for patron in {*was, *now}:
-        if was.get(patron) != now.get(patron):
-            found[patron, PENALTIES] = now.get(patron, frozenset())
-    return found
-
-
-def penalties(world: World, rows: Rows) -> dict[int, frozenset[tuple[Any, ...]]]:
-    """The penalties in force, by patron, without what tells one row from the same set again."""
-    names = world.columns("ausp")
-    found: dict[int, set[tuple[Any, ...]]] = {}
-    for row in rows["ausp"].values():
-        values = dict(zip(names, row, strict=True))
-        if values["stop_date"] is None:
-            found.setdefault(values["usr"], set()).add(
-                (values["standing_penalty"], values["org_unit"], values["staff"])
-            )
-    return {patron: frozenset(kinds) for patron, kinds in found.items()}
-
-
-def foreign(world: World, before: Rows, after: Rows, patrons: set[int]) -> list[str]:
-    """What differs beside groups, leads and penalties; of ``patrons``, what comes with every change isn't told."""
-    found = []
-    for table in after:
-        if table in ("ausp", "aum", "about"):
-            continue
-        names = world.columns(table)
-        for key in {**before[table], **after[table]}:
-            was, now = before[table].get(key), after[table].get(key)
-            if was == now:
-                continue
-            if was is None or now is None:
-                found.append(f"{table} {key} {'is new' if was is None else 'is gone'}")
-                continue
-            for name, one, other in zip(names, was, now, strict=True):
-                known = table == "au" and (name in _FIELDS or (name in _MAY_DIFFER and key in patrons))
-                if one != other and not known:
-                    found.append(
-                        f"{table} {key}: {name} {json.dumps(one, default=str)} became {json.dumps(other, default=str)}"
-                    )
-    return found
 
 
 CHANGES: tuple[Changing, ...] = (

@@ -7,7 +7,6 @@ FAILING: frozenset[str] = frozenset(
         "traceback: evergreen_groups/money.py:amount",  # 173
         "traceback: evergreen_groups/policy.py:decide",  # 107
         "wrong number: check, balance true",  # 1
-        "wrong number: check, rows: one with the id of another",  # 22
         "wrong number: group summary, request twice, balance true",  # 143
         "wrong number: report, balance true",  # 31
     }

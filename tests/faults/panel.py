@@ -35,11 +35,11 @@ class Panel(Reading):
         super().__init__(account, "panel", address)
         self._login = login or {"username": account}
 
-    def _app(self, world: World, directory: Path) -> Flask:
+    def _app(self, world: World, directory: Path, clock: Clock) -> Flask:
         environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
         settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
         with patch.object(service, "Gateway", world.gateway):
-            app = create_app(settings, environ, clock=Clock())
+            app = create_app(settings, environ, clock=clock)
         app.testing = True
         app.error_handler_spec[None][None].pop(Exception)  # what it is for is to be seen here
         return app
@@ -59,11 +59,11 @@ class Panel(Reading):
     def clean(self, world: World) -> Clean:
         """What it answers without faults; None for whoever isn't let in."""
         directory = world.fresh()
-        app = self._app(world, directory)
+        app = self._app(world, directory, Clock())
         token = session(world.sandbox.url, **self._login)
         self._ask(app, token)
         close(app)
-        app = self._app(world, directory)
+        app = self._app(world, directory, Clock())
         with world.watched() as traffic:
             ran = self._ask(app, token)
         close(app)
@@ -74,12 +74,15 @@ class Panel(Reading):
         """Ask with faults, and once more without: whoever isn't let in stays out, and nothing malformed is kept."""
         judgement = Judgement()
         directory = world.fresh(cache=clean.cache if chance.random() < 0.7 else None)
-        app = self._app(world, directory)
+        clock = Clock()
+        app = self._app(world, directory, clock)
         token = session(world.sandbox.url, **self._login)
         before = world.stores()
         with world.faults(injections, chance):
             ran = self._ask(app, token)
         self._judge_answer(ran, clean, judgement)
+        if any("PERM_FAILURE" in injection.kind.name for injection in injections):
+            clock.now += 3600.0  # who was refused is for a while
         self._judge_answer(self._ask(app, token), clean, judgement, afterwards=True)
         if world.stores() != before:
             judgement.add(Ending.WRITE, "something was written")

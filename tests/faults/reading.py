@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import PASSWORD, Exchange, Injection, Ran, World
@@ -17,7 +19,8 @@ from faults.world import PASSWORD, Exchange, Injection, Ran, World
 from evergreen_groups import exit_status, hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.gateway import Credentials
+from evergreen_groups.gateway import Credentials, paging, pcrud
+from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}
 _RECORDS = {"report"}
@@ -40,15 +43,27 @@ class Clean:
         return True
 
 
-class Reading:
-    """A command that reads, in the name of an account."""
+@contextmanager
+def small_pages() -> Iterator[None]:
+    """Have what is read by ranges and by lists come in pages of a few rows."""
+    with (
+        patch.dict(GroupSearch.__init__.__kwdefaults__, page=9),
+        patch.object(paging.portions, "__defaults__", (7,)),
+        patch.object(pcrud, "LARGEST_LIST", 7),
+    ):
+        yield
 
-    def __init__(self, account: str, *words: str) -> None:
+
+class Reading:
+    """A command that reads, in the name of an account; in ``small_pages``, what it reads doesn't come in one."""
+
+    def __init__(self, account: str, *words: str, small_pages: bool = False) -> None:
         self.account = account
         self.words = words
+        self._small_pages = small_pages
 
     def __str__(self) -> str:
-        return f"{' '.join(self.words)} as {self.account}"
+        return f"{' '.join(self.words)} as {self.account}{' in small pages' if self._small_pages else ''}"
 
     @property
     def name(self) -> str:
@@ -56,7 +71,8 @@ class Reading:
         return self.words[0]
 
     def _run(self, world: World, directory: Path) -> Ran:
-        return world.command(directory, *self.words, "--format", "json")
+        with small_pages() if self._small_pages else nullcontext():
+            return world.command(directory, *self.words, "--format", "json")
 
     def clean(self, world: World) -> Clean:
         """What it does without faults, the second time."""
@@ -198,7 +214,9 @@ ACCOUNTS = ("consortium_staff", "admin", "north_manager", "harbor_desk")
 READINGS: tuple[Reading, ...] = (
     *(Reading(account, "report") for account in ACCOUNTS),
     Reading("consortium_staff", "report", "--org", "NORTH", "--min-total", "10"),
+    *(Reading(account, "report", "--min-total", "1", small_pages=True) for account in ACCOUNTS),
     *(Reading(account, "audit") for account in ACCOUNTS[:3]),
+    Reading("consortium_staff", "audit", small_pages=True),
     *(Reading(account, "show", "--user", "1026") for account in ACCOUNTS[:3]),
     Reading("harbor_desk", "show", "--user", "1015"),
     Reading("consortium_staff", "show", "20000000001019"),

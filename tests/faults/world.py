@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 from faults.answers import Bank, result_of
 from faults.kinds import Kind
+from faults.stores import Stores
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
 from support.gateways import PASSWORD
 
@@ -39,12 +40,10 @@ UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.ne
 RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
 LOGIN = "open-ils.auth.login"
 WRITES = (UPDATE, NEW_GROUP, RECALCULATE)
-VOLATILE_TABLES = ("sequences", "sqlite_stat1", "sqlite_sequence")
 _MEMORY = Path("/dev/shm")
 _LATER = timedelta(hours=2)
 
 Exchange = tuple[Call, HttpAnswer]
-Rows = dict[str, dict[object, tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,13 @@ def _quiet() -> Iterator[None]:
 
 
 class World:
-    """A sandbox in its fresh state for each run, with clean answers to compare with."""
+    """A sandbox in its fresh state for each run, with clean answers to compare with; ``release`` is what it is like."""
 
-    def __init__(self) -> None:
+    def __init__(self, release: str | None = None) -> None:
         self._stack = ExitStack()
         memory = _MEMORY if _MEMORY.is_dir() else None  # thousands of journals needn't survive the machine
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory("", "evergreen-faults-", memory)))
-        self.sandbox = self._stack.enter_context(Sandbox())
+        self.sandbox = self._stack.enter_context(Sandbox(release=release))
         self.proxy: FaultProxy = self._stack.enter_context(fault_proxy(self.sandbox.url))
         self.bank = Bank()
         self.traffic = Traffic()
@@ -283,25 +282,6 @@ class World:
             self.strays.clear()
         return Ran(status, output.getvalue(), errors.getvalue(), seconds, escaped)
 
-    def stores(self) -> Rows:
-        """Everything that the sandbox has stored, by table and key."""
-        connection = self.sandbox._store.read()
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found: Rows = {}
-        for table in tables:
-            if table not in VOLATILE_TABLES:
-                rows = connection.execute(f'SELECT * FROM "{table}"')
-                names = [column[0] for column in rows.description]
-                key = names.index("id") if "id" in names else None
-                found[table] = {(row if key is None else row[key]): row for row in rows}
-        return found
-
-    def columns(self, table: str) -> list[str]:
-        """The names of a table's columns."""
-        found = self.sandbox._store.read().execute(f'SELECT * FROM "{table}" LIMIT 0')
-        return [column[0] for column in found.description]
-
-    def groups_made(self) -> int:
-        """The number that the next new group gets."""
-        rows = self.sandbox._store.read().execute("SELECT next FROM sequences WHERE name = 'actor.usr_usrgroup_seq'")
-        return int(rows.fetchone()[0])
+    def stores(self) -> Stores:
+        """What the sandbox has stored."""
+        return Stores.of(self.sandbox)
