@@ -73,7 +73,7 @@ class Result:
         """The error for a value of another shape than is ``due``."""
         return UnexpectedAnswerError(
             "the answer has another shape than Evergreen's: it is not {due}",
-            advice="look which release the server runs, and into its log",
+            advice="look at the server's release, and into its log",
             code="answer-of-another-shape",
             values={"due": due},
             raw=self.raw,

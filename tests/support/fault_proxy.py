@@ -140,6 +140,7 @@ class FaultProxy:
         self.before_answer: Callable[[Call], None] = lambda call: None
         self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
+        self._closed = False
         self.seen: list[str] = []
         self._held: list[_Request] = []
         self.forgotten = 0
@@ -214,6 +215,8 @@ class FaultProxy:
         response = connection.getresponse()
         content = response.read()
         self._idle.append(connection)
+        if self._closed:  # the client had given up, and the test is over
+            self.close()
         tag = response.headers.get("ETag")
         content_type = response.headers.get("Content-Type", "")
         answer = HttpAnswer(content, response.status, content_type, headers=(("ETag", tag),) if tag else ())
@@ -221,8 +224,9 @@ class FaultProxy:
         return answer
 
     def close(self) -> None:
-        for connection in self._idle:
-            connection.close()
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _send(request: _Connection, answer: HttpAnswer, fault: Fault) -> None:
