@@ -21,7 +21,7 @@ APART = (library, reckoning, auditing, desk, changes, populations)
 """The modules that reckon, and make what is reckoned from."""
 
 over_made_up_consortia = settings(
-    max_examples=200,
+    max_examples=60,
     derandomize=True,
     database=None,
     phases=[Phase.generate],  # a seed has no smaller one; the bench makes the population itself smaller
