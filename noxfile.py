@@ -63,6 +63,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def long(session: nox.Session) -> None:
+    """The tests that take tens of seconds each: kills at every step, the second reckoning."""
+    python(session, "-m", "pytest", "-m", "long")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Rules of the code and its layout; nothing is changed."""
     python(session, "-m", "ruff", "check", ".")

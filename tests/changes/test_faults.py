@@ -198,6 +198,7 @@ def batch_file(admin: Gateway, path: Path) -> dict[int, int]:
 MOMENTS = ("fetched", "before the request", "before the answer", "after the answer")
 
 
+@pytest.mark.long
 def test_a_batch_that_is_killed_at_every_moment_moves_everyone_once(populated: Sandbox, tmp_path: Path) -> None:
     with gateway_of(populated.url, "admin") as admin, fault_proxy(populated.url) as proxy:
         wanted = batch_file(admin, tmp_path / "batch.csv")

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.gateways import client_of, gateway_of
@@ -46,6 +47,7 @@ def all_fines(admin: Gateway) -> Decimal:
     return sum((record.balance_owed for record in admin.pcrud.search("mous", {"usr": {">": 0}})), Decimal(0))
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plans=st.lists(st.one_of(moves, removals, merges, leads), min_size=1, max_size=5))
 def test_undo_in_reverse_order_restores_everything(plans: list[MakePlan], running_sandbox: Sandbox) -> None:

@@ -28,6 +28,7 @@ def causes() -> set[str]:
     return set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
 def test_runs_with_faults_are_right_or_end_in_an_error(runner: Runner, causes: set[str], part: int) -> None:
     verdicts = [runner.run(seed) for seed in range(part, RUNS, PARTS)]
@@ -35,5 +36,6 @@ def test_runs_with_faults_are_right_or_end_in_an_error(runner: Runner, causes: s
     assert [str(it) for it in verdicts if not it.ending.is_well and it.cause not in FAILING] == []
 
 
+@pytest.mark.long
 def test_what_is_known_to_fail_still_does(causes: set[str]) -> None:
     assert FAILING - causes == set()

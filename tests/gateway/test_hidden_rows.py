@@ -45,6 +45,7 @@ def test_every_row_that_is_seen_once(sandbox: Sandbox, account: str, concurrency
     assert len(set(found) - visible(sandbox, account)) <= 1
 
 
+@pytest.mark.long
 def test_where_nothing_is_seen_at_the_beginning_and_the_end(sandbox: Sandbox) -> None:
     """All that are seen stand between many that aren't."""
     with sandbox._store.transaction() as connection:

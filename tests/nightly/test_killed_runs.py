@@ -141,6 +141,7 @@ def nights(killable: Killable, sandbox: Sandbox, client: Client, place: Path) ->
     return Nights(killable, client, place, sandbox.url)
 
 
+@pytest.mark.long
 def test_killed_at_every_other_step(nights: Nights) -> None:
     steps = nights.run().steps
     stages = set()
@@ -154,6 +155,7 @@ def test_killed_at_every_other_step(nights: Nights) -> None:
     assert stages == {(False, 1, False), (True, 1, False), (True, 2, False), (True, 2, True)}
 
 
+@pytest.mark.long
 def test_killed_while_it_mails(nights: Nights) -> None:
     post, distinct = Post(), []
     with server(post, None) as port:

@@ -55,6 +55,7 @@ def check(report: Report, town: Town) -> Changes:
     return changes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_thirty_nights(town_sandbox: Sandbox, tmp_path: Path, seed: int) -> None:
     chance = Random(seed)

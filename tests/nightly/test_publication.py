@@ -178,6 +178,7 @@ def test_a_day_whose_link_was_taken_away_is_removed_by_the_next_run(tmp_path: Pa
     assert editions(tmp_path) == [day_of(later(1)).isoformat()]
 
 
+@pytest.mark.long
 def test_killed_before_every_step_it_leaves_the_old_or_the_new_and_the_next_run_is_right(tmp_path: Path) -> None:
     script = REPOSITORY / "tests" / "support" / "killed_publication.py"
     done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=False)

@@ -21,7 +21,7 @@ APART = (library, reckoning, auditing, desk, changes, populations)
 """The modules that reckon, and make what is reckoned from."""
 
 over_made_up_consortia = settings(
-    max_examples=60,
+    max_examples=200,
     derandomize=True,
     database=None,
     phases=[Phase.generate],  # a seed has no smaller one; the bench makes the population itself smaller
@@ -45,6 +45,7 @@ def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
     assert not {"importlib", "subprocess"} & imported
 
 
+@pytest.mark.long
 @over_made_up_consortia
 @given(seed=st.integers(1, 2**32))
 def test_what_is_said_is_what_was_reckoned(seed: int, asked: Product) -> None:
