@@ -254,6 +254,13 @@ def echo(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
     return ["\n".join(f"{name}={environ.get(name, '')}" for name in names).encode()]
 
 
+def stop(server: Server) -> None:
+    """Stop a server, and come back when it has stopped: until then it may still take a connection."""
+    server.stop()
+    assert server._stopping
+    server._stopping.join()
+
+
 @contextmanager
 def serving(application: WSGIApplication, port: int = 0) -> Iterator[Server]:
     server = Server(application, ServeSettings(port=port))
@@ -283,14 +290,15 @@ def test_what_a_client_says_of_its_address_does_not_count(peer: str | None, forw
 
 
 def test_the_service_down_and_up_again() -> None:
-    with serving(echo) as server:
-        port = urlsplit(server.url).port or 0
-        with ExitStack() as running, apache(after=configuration(server.url)) as web:
-            assert ask(f"{web}/evergreen-groups/")[0] == 200
-            server.stop()
-            wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 503)
-            running.enter_context(serving(echo, port))
-            wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 200)
+    # A port that is named, as a service's is: on one that the system chose, cheroot doesn't set SO_REUSEADDR, and what
+    # is left of the first one's connections would keep the second away.
+    port = free_port()
+    with serving(echo, port) as server, ExitStack() as running, apache(after=configuration(server.url)) as web:
+        assert ask(f"{web}/evergreen-groups/")[0] == 200
+        stop(server)
+        wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 503)
+        running.enter_context(serving(echo, port))
+        wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 200)
 
 
 def test_a_balancer_goes_on_with_the_instance_that_is_left() -> None:
@@ -301,9 +309,9 @@ def test_a_balancer_goes_on_with_the_instance_that_is_left() -> None:
         rest = "\n".join(line for line in lines if not line.startswith("ProxyPass"))
         with apache(after=balanced + rest) as web:
             assert {ask(f"{web}/evergreen-groups/")[0] for _ in range(10)} == {200}
-            first.stop()
+            stop(first)
             assert {ask(f"{web}/evergreen-groups/")[0] for _ in range(10)} == {200}
-            second.stop()
+            stop(second)
             wait_for(lambda: ask(f"{web}/evergreen-groups/")[0] == 503)
 
 
