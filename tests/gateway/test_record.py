@@ -243,6 +243,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.long
 class TestEveryValue:
     @given(VALUES)
     @settings(max_examples=60)

@@ -98,6 +98,7 @@ thresholds = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     org_parents=trees(ORGS),
