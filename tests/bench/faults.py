@@ -14,6 +14,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter, defaultdict
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 # In place of this directory, where this file has the name of a package.
@@ -40,8 +41,10 @@ _runners: list[Runner] = []
 
 
 def start(release: str | None) -> None:
-    """Make the world of one process."""
-    _runners.append(Runner(World(release)))
+    """Make the world of one process, which ends with it."""
+    world = World(release)
+    Finalize(None, world.close, exitpriority=1)
+    _runners.append(Runner(world))
 
 
 def make(seed: int) -> Outcome:
@@ -85,6 +88,8 @@ def main() -> int:
             if description:
                 causes[cause] += 1
                 print(description, end="\n\n", flush=True)
+        pool.close()
+        pool.join()  # otherwise the processes would be killed, and their files left behind
     print(table(outcomes))
     for cause, number in causes.most_common():
         print(f"{number:>6}  {cause}")
