@@ -85,6 +85,7 @@ def test_items_that_the_account_may_not_see_are_unknown_and_not_none_out(proxy: 
     assert details.all_circulations is None
 
 
+@pytest.mark.long
 def test_a_large_group_takes_one_call_a_member_and_few_others(tmp_path: Path) -> None:
     with (
         Sandbox(patrons=300) as sandbox,

@@ -219,6 +219,7 @@ def test_a_file_that_was_open_to_others_is_closed_to_them(directory: Path) -> No
     assert stat.S_IMODE((directory / FILE_NAME).stat().st_mode) == 0o600
 
 
+@pytest.mark.long
 def test_stays_small(directory: Path) -> None:
     large = large_report()
     record(directory, *[replace(large, generated_at=TONIGHT + timedelta(days=night)) for night in range(3)])
