@@ -69,6 +69,9 @@ def _decode_integer(value: Any, class_id: str, name: str) -> int:
 
 
 def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
+    # Python takes true for 1: a balance of "true" would pass for 1.00.
+    if isinstance(value, bool):
+        raise _wrong(class_id, name, "a number")
     try:
         number = Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
