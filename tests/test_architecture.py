@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.repository import REPOSITORY
-
-PACKAGE = REPOSITORY / "evergreen_groups"
+from support.sources import PACKAGE, syntax_tree
 
 MAY_IMPORT = {
     "__main__": {"cli"},
@@ -83,9 +82,8 @@ def is_room(module: str) -> bool:
     return modules()[module].name == "__init__.py"
 
 
-@cache
 def syntax(module: str) -> ast.Module:
-    return ast.parse(modules()[module].read_text("utf-8"))
+    return syntax_tree(modules()[module])
 
 
 @cache
@@ -186,7 +184,7 @@ def test_rooms_are_entered_by_their_faces() -> None:
 
 @pytest.mark.parametrize("name", sorted(module for module in modules() if is_room(module)))
 def test_a_face_says_what_its_room_is_and_hands_out_what_is_there(name: str) -> None:
-    assert ast.get_docstring(ast.parse(modules()[name].read_text("utf-8")))
+    assert ast.get_docstring(syntax(name))
     for exported, module in exports(name).items():
         code = modules()[module].read_text("utf-8")
         assert module.endswith(f".{exported}") or exported in code, f"{exported} is not in {module}"
@@ -199,7 +197,7 @@ def test_the_top_of_the_package_is_small() -> None:
 def test_a_class_name_stands_once() -> None:
     places = defaultdict(list)
     for module, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(syntax_tree(path)):
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(module)
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
@@ -209,7 +207,7 @@ def test_a_long_module_says_why() -> None:
     for module, path in modules().items():
         text = path.read_text("utf-8")
         if text.count("\n") > 300:
-            assert "one module because" in (ast.get_docstring(ast.parse(text)) or ""), f"{module} is long"
+            assert "one module because" in (ast.get_docstring(syntax_tree(path)) or ""), f"{module} is long"
 
 
 def test_the_tests_mirror_the_rooms() -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.repository import REPOSITORY
+from support.sources import PACKAGE, package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGE = REPOSITORY / "evergreen_groups"
 READ = ("*.py", "*.pyi", "*.html", "*.txt", "*.js", "*.css", "*.json", "*.md", "*.toml", "*.conf", "*.service", "*.sql")
 PLACES = ("evergreen_groups", "docs", "config", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 """The changelog isn't among them: it has the former names, for whoever looks for them."""
@@ -115,8 +115,8 @@ def test_terms() -> None:
 
 def test_names() -> None:
     found = []
-    for file in sorted(PACKAGE.rglob("*.py")):
-        for name in names(ast.parse(file.read_text(encoding="utf-8"))):
+    for file, tree in package().items():
+        for name in names(tree):
             found += [
                 f"{file.relative_to(REPOSITORY)}: {name} (say: {instead})"
                 for term, instead in NAMES.items()

@@ -176,8 +176,9 @@ def portions(values: Iterable[int | str], room: int, largest: int = LARGEST_LIST
     """Cut values, as they are needed, into lists of at most ``largest`` and at most ``room`` bytes in a form."""
     portion: list[int | str] = []
     used = 0
+    comma = len("%2C")
     for value in values:
-        length = encoded_length(value) + len("%2C")
+        length = (len(str(value)) if type(value) is int else encoded_length(value)) + comma
         if portion and (used + length > room or len(portion) >= largest):
             yield portion
             portion, used = [], 0
@@ -189,8 +190,6 @@ def portions(values: Iterable[int | str], room: int, largest: int = LARGEST_LIST
 
 def encoded_length(value: object) -> int:
     """Return how many bytes a value needs in a form."""
-    if type(value) is int:
-        return len(str(value))
     return len(quote(wire.dumps(value), safe=""))
 
 

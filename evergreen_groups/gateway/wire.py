@@ -48,8 +48,6 @@ def dumps(value: object) -> str:
     >>> dumps({"balance_owed": {">=": Decimal("25.00")}})
     '{"balance_owed":{">=":25.00}}'
     """
-    if type(value) is int:  # most of what is sent: lists of ids
-        return str(value)
     match value:
         case None | str() | int() | float():
             return json.dumps(value, allow_nan=False)
@@ -60,7 +58,9 @@ def dumps(value: object) -> str:
         case Mapping():
             return "{" + ",".join(f"{_key(key)}:{dumps(item)}" for key, item in value.items()) + "}"
         case list() | tuple():
-            return "[" + ",".join(map(dumps, value)) + "]"
+            # Most of what is sent is lists of ids, thousands of them.
+            write = str if set(map(type, value)) == {int} else dumps
+            return "[" + ",".join(map(write, value)) + "]"
         case Encodable():
             return dumps(value.to_wire(full=True))
         case _:

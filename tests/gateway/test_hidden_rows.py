@@ -20,7 +20,7 @@ MILL = 21
 
 @pytest.fixture(scope="module", params=[OLD, NEW], ids=["3.12", "newest"])
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    with Sandbox(patrons=2_000, release=request.param) as sandbox:
+    with Sandbox(patrons=700, release=request.param) as sandbox:
         yield sandbox
 
 

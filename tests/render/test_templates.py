@@ -13,12 +13,12 @@ import pytest
 from jinja2 import Environment, UndefinedError, meta, nodes
 from support.report_samples import large_report
 from support.repository import REPOSITORY
+from support.sources import PACKAGE, package
 
 from evergreen_groups.render.report import render
 from evergreen_groups.render.templates import environment
 from evergreen_groups.sandbox.demo_desk import pages
 
-PACKAGE = REPOSITORY / "evergreen_groups"
 ROOMS = {
     PACKAGE / "render": environment,
     PACKAGE / "sandbox" / "demo_desk": pages.environment,
@@ -64,10 +64,6 @@ def texts(tree: ast.AST) -> Iterator[str]:
                 yield node.value.decode("latin-1")
 
 
-def modules() -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
-
-
 @pytest.mark.parametrize("made", ROOMS.values(), ids=["render", "demo_desk"])
 def test_what_is_shown_is_escaped_and_what_is_missing_is_an_error(made: Any) -> None:
     filled: Environment = made()
@@ -102,7 +98,7 @@ def test_no_template_says_that_a_text_is_safe(room: Path) -> None:
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
 def test_every_template_and_asset_is_used(room: Path) -> None:
     """In code a template is called by its name; in other templates it is extended, imported or put in."""
-    used = {text for path, tree in modules().items() if path.is_relative_to(room) for text in texts(tree)}
+    used = {text for path, tree in package().items() if path.is_relative_to(room) for text in texts(tree)}
     for tree in trees(room).values():
         used |= {str(name) for name in meta.find_referenced_templates(tree)}
         used |= {call.args[0].value for call in calls(tree, "asset") if isinstance(call.args[0], nodes.Const)}
@@ -122,7 +118,7 @@ def test_every_macro_and_every_import_is_used(room: Path) -> None:
 def test_html_stands_in_templates_alone() -> None:
     found = [
         f"{path.relative_to(REPOSITORY)}: {text[:60]!r}"
-        for path, tree in modules().items()
+        for path, tree in package().items()
         if path not in READS_HTML
         for text in texts(tree)
         if HTML.search(text)
@@ -138,7 +134,7 @@ def test_the_search_for_html_finds_it_where_it_is_put_together() -> None:
 def test_only_files_of_the_package_are_taken_for_markup() -> None:
     takes = [
         path.relative_to(PACKAGE).as_posix()
-        for path, tree in modules().items()
+        for path, tree in package().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Markup"
     ]
