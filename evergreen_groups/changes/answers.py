@@ -77,9 +77,9 @@ def written(answer: Any, record: Record, field: str) -> Written:
     try:
         values = answer["__p"]
         mark, value = values[positions["last_xact_id"]], values[positions[field]]
-        if answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id):
-            if isinstance(mark, str) and mark and mark != record.last_xact_id:
-                return Written(mark, _number(value))
+        is_theirs = answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id)
+        if is_theirs and isinstance(mark, str) and mark not in ("", record.last_xact_id):
+            return Written(mark, _number(value))
     except (TypeError, KeyError, IndexError, ValueError):
         pass
     raise UnclearAnswer

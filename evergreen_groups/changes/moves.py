@@ -89,8 +89,8 @@ class _Course:
     def _waits_until(self, step: Step) -> datetime | None:
         """Until when an earlier change of the same patron may come in that doesn't go together with this one.
 
-        One that the ILS takes at any time would overwrite this one. One of another field, where it has come in, couldn't
-        be told from somebody else's once this one has changed the record. The same change may be sent again.
+        One that the ILS takes at any time would overwrite this one. One of another field, where it has come in,
+        couldn't be told from somebody else's once this one has changed the record. The same change may be sent again.
         """
         until = [
             change.sending.until

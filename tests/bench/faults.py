@@ -3,8 +3,8 @@
     python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--only writes]
 
 Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
-is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``). Ends with status 1 if anything
-was wrong.
+is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``).
+Ends with status 1 if anything was wrong.
 """
 
 from __future__ import annotations
