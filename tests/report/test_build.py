@@ -338,10 +338,10 @@ def test_a_patron_who_is_moved_while_groups_are_read_counts_once(sandbox: Sandbo
             moved.append(patron)
             store.update("au", patron, {"usrgroup": 1001})
 
-    proxy.answered = move
+    proxy.before_answer = move
     with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
         report = build_report(gateway, Criteria(min_members=1))
-    proxy.answered = lambda call: None
+    proxy.before_answer = lambda call: None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
     assert moved
@@ -364,10 +364,10 @@ def test_a_patron_who_is_moved_into_a_range_that_was_read_counts_once(sandbox: S
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
             store.update("au", patron, {"usrgroup": 60_000, "last_update_time": now})
 
-    proxy.answered = move
+    proxy.before_answer = move
     with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
         report = build_report(gateway, Criteria(min_members=1))
-    proxy.answered = lambda call: None
+    proxy.before_answer = lambda call: None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
     assert moved
