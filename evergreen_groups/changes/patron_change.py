@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.answers import UnclearAnswer, group_number, is_no, never_left, written
+from evergreen_groups.changes.answers import UnclearAnswer, Written, group_number, is_no, never_left, written
 from evergreen_groups.changes.journal_step import StepState
 from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
 from evergreen_groups.changes.patron_record import fields_but, read_patron, value_of
@@ -86,7 +86,7 @@ class PatronChange:
         """Send the change and find out what came of it; None where it has to be tried again."""
         former, self._sent = self._sent, change
         try:
-            return self._put_in(before, change)
+            answer = self._answer(before)
         except CollisionError:
             return self._collided(change, former)
         except GatewayError as error:
@@ -101,25 +101,28 @@ class PatronChange:
                 return None
         except UnclearAnswer:
             pass
+        else:
+            if isinstance(answer, int):
+                return self._removed(before, change, answer)
+            return self._updated(before, answer.last_xact_id)
         return self._cleared_up(change)
 
-    def _put_in(self, before: Record, change: SentChange) -> StepOutcome:
-        """Send the change, and hold what it says against the record.
+    def _answer(self, before: Record) -> Written | int:
+        """Send the change; gives what says yes: the record as it was written, or the new group's number.
 
         Raises:
-            UnclearAnswer: the answer is no yes.
+            UnclearAnswer: it says something else.
             GatewayError: no answer, or one that says no.
         """
         if self._step.after is None:
-            answer = self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
-            return self._removed(before, change, group_number(answer))
+            return group_number(self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value)
         value = self._step.after if self._step.field == GROUP else bool(self._step.after)
         changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
         yes = written(answer, before, self._step.field)
         if yes.value != self._step.after:  # somebody else has written it since
             raise UnclearAnswer
-        return self._updated(before, yes.last_xact_id)
+        return yes
 
     def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome | None:
         """The record has been written since it was read: by somebody else, or by a copy of this very request.
