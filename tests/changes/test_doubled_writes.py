@@ -200,6 +200,25 @@ def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
     assert proxy.seen.count(NEW_GROUP) == 1
 
 
+@pytest.mark.parametrize("landed", [True, False])
+def test_an_old_copy_that_looks_right_is_no_witness(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox, landed: bool
+) -> None:
+    """The patron is to go back to where they were, and what is read back is from when they were there."""
+    sandbox._store.update("au", PATRON, {"last_update_time": "2026-01-05T10:00:00+0000"})
+    old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
+    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    undo = mover.moves.plan_undo(1)
+    proxy.seen.clear()
+    doubled(proxy, UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
+    after_the_write(proxy, UPDATE, old)
+    (outcome,) = undo.apply().steps
+    assert (outcome.state, outcome.reason) == (StepState.SENDING, "what was read back is older than the change")
+    proxy.answer = lambda call: None
+    assert [found.state for found in mover.moves.recover()] == ([StepState.DONE] if landed else [])
+    assert only_step(mover, 2).state is (StepState.DONE if landed else StepState.SENDING)
+
+
 def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     """Such as the write's own: taken for what was read back, it seems changed in every field."""
     plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
