@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import BlockDecision, PatronSummary
+    from evergreen_groups.desk import PatronDecision, PatronSummary
     from evergreen_groups.events import EventOutcome
     from evergreen_groups.groups import Group, Member
 
@@ -40,7 +40,7 @@ def group_summary(group: Group) -> dict[str, Any]:
     return {"version": VERSION, "kind": "group-summary", **_group(group)}
 
 
-def block(decision: BlockDecision) -> dict[str, Any]:
+def block(decision: PatronDecision) -> dict[str, Any]:
     """A decision about one patron."""
     return {
         "version": VERSION,
