@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from functools import cache
+from html.parser import HTMLParser
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request
-from lxml import etree
 
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import PAGE, format_of_file
@@ -66,13 +66,21 @@ def _policy_of(page: bytes) -> str:
     A page of the release before has other digests than this one's, so they can't be worked out anew. What may come in
     no header is no policy.
     """
-    parser = etree.HTMLPullParser(events=("start",), tag="meta")
-    parser.feed(page[:_HEAD])
-    for _event, element in parser.read_events():
-        policy = element.get("content", "").strip()
-        if element.get("http-equiv") == _POLICY and policy and policy.isascii() and policy.isprintable():
-            return policy
-    return _STRICT_POLICY
+    reader = _PolicyReader()
+    reader.feed(page[:_HEAD].decode("utf-8", "replace"))
+    return reader.policy or _STRICT_POLICY
+
+
+class _PolicyReader(HTMLParser):
+    """Finds the policy among the tags of a page; empty where there is none that will do."""
+
+    policy = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "meta" and given.get("http-equiv") == _POLICY and not self.policy:
+            content = (given.get("content") or "").strip()
+            self.policy = content if content.isascii() and content.isprintable() else ""
 
 
 def _report(running: Service, name: str) -> bytes:
