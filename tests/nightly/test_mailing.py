@@ -155,7 +155,7 @@ def test_who_has_nothing_listed_gets_a_mail_if_so_configured(send_empty: bool) -
         recipients=(("BR1", ("a@b.example",)), ("BR2", ("c@d.example",))),
         send_empty=send_empty,
     )
-    groups = [Group(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # at home at BR1
+    groups = [Group(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # home library BR1
     report = replace(report_of(groups), org_units=ORG_UNITS)
     recipients = [str(message["To"]) for message in messages(report, mail)]
     assert recipients == ["a@b.example", *["c@d.example"] * send_empty]

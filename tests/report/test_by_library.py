@@ -176,7 +176,7 @@ def test_changes_are_those_of_the_part() -> None:
 
 @st.composite
 def reports_with_trees(draw: st.DrawFn) -> Report:
-    """Org units below each other in any way, and groups whose members are at home in any of them."""
+    """Org units below each other in any way, and groups whose members have any of them as home library."""
     count = draw(st.integers(1, 8))
     units = [OrgUnit(1, "U1", "", None)]
     for number in range(2, count + 1):

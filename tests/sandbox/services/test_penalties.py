@@ -1,4 +1,4 @@
-"""Penalties and bills in the sandbox: what the thresholds ask for, set by hand, and after money has moved."""
+"""Penalties and bills in the sandbox: what the thresholds ask for, set by staff, and after money has moved."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def closed(class_id: str, **values: Any) -> dict[str, Any]:
 APPLY, REMOVE = "open-ils.actor.user.penalty.apply", "open-ils.actor.user.penalty.remove"
 
 
-def test_a_penalty_by_hand_with_a_note(caller: Caller) -> None:
+def test_a_penalty_by_staff_with_a_note(caller: Caller) -> None:
     penalty = closed("ausp", usr=1002, standing_penalty=25, org_unit=11)
     first, second = call(caller, "admin", APPLY, penalty), call(caller, "admin", APPLY, penalty)
     assert int(second) == int(first) + 1
