@@ -62,9 +62,9 @@ class Admission:
     def admit(self, gateway: Gateway, address: str) -> Caller:
         """The caller with whose token ``gateway`` acts, who asks from ``address``.
 
-        Evergreen's sessions don't keep what they were opened for, so a patron's own is told by its owner's permissions:
-        staff have both. One that still waits for a second factor isn't found at all (``oils_auth_internal.c`` keeps
-        those elsewhere).
+        Evergreen's sessions don't keep what they were opened for, so a patron's own is recognised by its owner's
+        permissions: staff have both. One that still waits for a second factor isn't found at all
+        (``oils_auth_internal.c`` keeps those elsewhere).
 
         Raises:
             NoSessionError: the token is no session's.
