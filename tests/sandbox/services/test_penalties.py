@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.sandbox_caller import Caller
+from support.sandbox_caller import Caller, closed
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import dataset
-from evergreen_groups.sandbox.database import FLAGS, Store, idl_classes
+from evergreen_groups.sandbox.database import Store, idl_classes
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.actor.loans import open_circulations
 from evergreen_groups.sandbox.services.actor.penalty_rules import calculate
@@ -168,11 +168,6 @@ def call(caller: Caller, account: str, name: str, *values: Any) -> Any:
     answer = caller.body(service, name, caller.token(account), *values)
     assert answer["status"] == 200, answer
     return answer["payload"][0]
-
-
-def closed(class_id: str, **values: Any) -> dict[str, Any]:
-    names = [*(item.name for item in idl_classes()[class_id].fields), *FLAGS]
-    return {"__c": class_id, "__p": [values.get(name) for name in names]}
 
 
 APPLY, REMOVE = "open-ils.actor.user.penalty.apply", "open-ils.actor.user.penalty.remove"
