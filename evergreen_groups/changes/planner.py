@@ -19,7 +19,7 @@ from evergreen_groups.changes.plans import (
     group_changes,
     warnings_about,
 )
-from evergreen_groups.errors import PlanError
+from evergreen_groups.errors import PlanError, not_visible
 from evergreen_groups.groups import Card, MembershipReader
 
 if TYPE_CHECKING:
@@ -180,13 +180,17 @@ class Planner:
         """Members with the group and the mark as lead that they have where changes are written.
 
         Where plain reads go to a copy of the database, it may not know yet what is to be taken back.
+
+        Raises:
+            NotFoundError: the account sees one of them, and doesn't any more.
         """
         found = {}
         for id, record in zip(members, self._gateway.map(partial(read_patron, self._gateway), members), strict=True):
-            if record is not None:
-                lead = bool(record.master_account)
-                patron = replace(members[id].patron, group=int(record.usrgroup), group_lead=lead)
-                found[id] = replace(members[id], patron=patron)
+            if record is None:  # pcrud has just shown them: who is only hidden in passing isn't passed over
+                raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": id})
+            lead = bool(record.master_account)
+            patron = replace(members[id].patron, group=int(record.usrgroup), group_lead=lead)
+            found[id] = replace(members[id], patron=patron)
         return found
 
     def draft(

@@ -196,12 +196,19 @@ def test_a_field_that_the_ils_changed_as_well_is_named(mover: Client, proxy: Fau
     assert the_step(mover).reason == "also changed: first_given_name"
 
 
-def test_a_patron_who_is_hidden_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
+def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    assert mover.moves.plan_move(["20000000001012"], to=OTHERS_CARD).apply().done
+    with gateway_of(proxy.url, "north_manager") as gateway:
+        draft = client_of(gateway, tmp_path).moves.plan_undo(1).draft
+    assert (draft.steps, draft.unchanged) == ((), ("patron 1012 can't be seen by the account any more",))
+
+
+def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:
+    """The command would end as if all had been taken back."""
     assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
     proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
-    draft = mover.moves.plan_undo(1).draft
-    assert draft.steps == ()
-    assert draft.unchanged == ("patron 1052 can't be seen by the account any more",)
+    with pytest.raises(NotFoundError, match="patron 1052 can't be read"):
+        mover.moves.plan_undo(1)
 
 
 def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
