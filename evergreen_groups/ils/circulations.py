@@ -43,7 +43,7 @@ class CirculationCounter:
 
         def is_set(name: str) -> bool:
             # Null where nobody has set it at or above the library (settings-015).
-            return bool((settings[name] or {}).get("value"))
+            return settings[name] is not None and bool(settings[name]["value"])
 
         self._out = ["out", "overdue", "long_overdue"]
         with result.understood("the values of settings"):

@@ -50,9 +50,12 @@ class Access:
 
         Raises:
             PermissionDeniedError: the account sees no patron at all.
+            DataError: it works somewhere that isn't among the org units.
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
+        for org_id in granted:
+            org_units.unit(org_id)
         # has_work_perm_at tells where somebody works with a permission. At the root that decides it; below, it
         # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
         if root in granted:
@@ -120,7 +123,7 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
 
 
 def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
-    """The highest org units at which the account has each permission through its work org units."""
+    """The highest org units (ids) at which the account has each permission through its work org units."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()

@@ -17,6 +17,9 @@ from faults.world import LOGIN, WRITES, Exchange, Injection, World
 
 LASTING = 1_000
 
+SUBJECTS: Mapping[str, Sequence[Reading]] = {"reading": (*READINGS, *PANELS), "writing": CHANGES}
+"""What a bad network may befall, by whether it writes."""
+
 
 @dataclass(frozen=True)
 class Verdict:
