@@ -57,7 +57,8 @@ class CirculationCounter:
 
     def _of_patron(self, patron: int) -> CirculationCounts | None:
         # The ILS answers with nothing when VIEW_CIRCULATIONS is missing (patrons-083).
-        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional")
+        # Nor does it say whose counts these are.
+        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)
         if result.value is None:
             return None
         with result.understood("counts of circulations"):
