@@ -97,7 +97,8 @@ class _TimedReader(io.RawIOBase):
         if pending is not None:  # TLS sends more than data, so that there are bytes says nothing
             return bool(pending())
         try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            self._sock.settimeout(0)  # each read sets its own
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
 

@@ -253,7 +253,7 @@ class Gateway:
         """
         return ordered_map(function, items, self.concurrency)
 
-    def _send(  # noqa: PLR0913  # what call() takes
+    def _send(  # what call() takes
         self,
         call: Call,
         params: Sequence[object],

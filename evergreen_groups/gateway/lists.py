@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from evergreen_groups.gateway.paging import Page, PageSize, Stretch
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.paging import Page, PageSize, Stretch
 
 # A page this much larger than usual is still far from what gets stuck, and what matches several values seldom fills it.
 AMPLE = 4

@@ -139,9 +139,7 @@ class Pcrud:
         # (3.12/releases-059).
         count = whole_number(self._call(f"count.{class_id}", where).value)
         if count is None:
-            raise DataError(
-                "the count of {name} rows is not a number", code="count-broken", values={"name": class_id}
-            )
+            raise DataError("the count of {name} rows is not a number", code="count-broken", values={"name": class_id})
         return count
 
     def pages(  # noqa: PLR0913  # likewise

@@ -36,7 +36,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
     }.items()
 }
 """Fields by class in which the ILS has no null: its tables don't allow it, and its balances are sums of such columns
-(Evergreen's ``005.schema.actors.sql``, ``080.schema.money.sql``; none of 3,000 recorded rows has one)."""
+(Evergreen's ``005.schema.actors.sql``, ``080.schema.money.sql``; no row that was recorded has one)."""
 
 _IDS = frozenset({"id", "link", "org_unit", "int"})
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<": lt, "<=": le}
@@ -50,7 +50,7 @@ class Question:
     that hold objects.
     """
 
-    def __init__(  # noqa: PLR0913  # pcrud's own options, by name
+    def __init__(  # pcrud's own options, by name
         self,
         known: Class,
         where: Mapping[str, Any],
@@ -93,7 +93,7 @@ class Question:
         return map(itemgetter(self._class.positions[field]), values)
 
     def _refuse_parts(self, values: list[list[Any]]) -> None:
-        # Real rows end at the last field that was selected, null or not: all 3,700 that were recorded (pcrud-001).
+        # Real rows end at the last field that was selected, null or not (pcrud-001, and all others).
         due = max((self._class.positions[field] for field in self._fields), default=-1) + 1
         if min(map(len, values)) < due:
             raise DataError(
@@ -186,14 +186,14 @@ def _ascending(order_by: Any, known: Class) -> list[str]:
         order_by = order_by.get(known.id) if set(order_by) == {known.id} else None
     if isinstance(order_by, str):
         order_by = [order_by]
-    fields = []
-    for part in order_by if isinstance(order_by, list | tuple) else ():
-        if isinstance(part, Mapping):
-            if part.get("class") != known.id or part.get("direction", "asc") != "asc" or set(part) - _PLAIN_ORDER:
-                return []
-            part = part["field"]
-        fields.append(part)
+    parts = order_by if isinstance(order_by, list | tuple) else ()
+    fields = [_ascending_field(part, known) if isinstance(part, Mapping) else part for part in parts]
     return fields if all(isinstance(field, str) for field in fields) else []
+
+
+def _ascending_field(part: Mapping[str, Any], known: Class) -> Any:
+    plain = part.get("class") == known.id and part.get("direction", "asc") == "asc" and not set(part) - _PLAIN_ORDER
+    return part.get("field") if plain else None
 
 
 _PLAIN_ORDER = {"class", "field", "direction"}

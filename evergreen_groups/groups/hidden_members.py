@@ -99,8 +99,6 @@ def _each_once(ids: list[int]) -> list[int]:
 
 def _money(value: object) -> Decimal:
     """An amount; raises ArithmeticError for what is none, NaN and infinities among it."""
-    if isinstance(value, bool):  # which Python takes for a number in places
-        raise ArithmeticError("not an amount")
     amount = Decimal(str(value))
     if not amount.is_finite():
         raise ArithmeticError("not an amount")

@@ -54,18 +54,18 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
         # Each org unit is there, be it with null (Settings.pm, setting_value_for_all_orgs): one that isn't may well
         # have a penalty of its own.
-        if len(values) < len(answer):
-            raise ValueError("twice")
-        return {unit.id: _penalty(values[unit.id]) for unit in org_units}
+        complete = len(values) == len(answer) and values.keys() >= {unit.id for unit in org_units}
     except MethodNotFoundError:
-        values = _one_by_one(gateway, [unit.id for unit in org_units])
+        values, complete = _one_by_one(gateway, [unit.id for unit in org_units]), True
     except (TypeError, KeyError, ValueError):
+        values, complete = {}, False
+    if not complete:
         raise DataError(
             "the ILS gave no usable values of the setting {name}",
             code="ils-setting-unusable",
             values={"name": _OVERRIDE},
-        ) from None
-    return {org_id: _penalty(value) for org_id, value in values.items()}
+        )
+    return {unit.id: _penalty(values[unit.id]) for unit in org_units}
 
 
 def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:

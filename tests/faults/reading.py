@@ -197,7 +197,9 @@ def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
         return none_is_missing and status == exit_status.INCOMPLETE and not any(group["complete"] for group in others)
     if "hidden_members" in document:
         return bool(document["hidden_members"]["count"])
-    return document.get("complete") is False and status != exit_status.DONE
+    # What somebody has out is null where the ILS doesn't say, and so are the totals.
+    unknown = document.get("complete") is False or document.get("totals", {}) is None
+    return unknown and status != exit_status.DONE
 
 
 def _members(document: Any) -> dict[tuple[str, int], tuple[Any, ...]]:

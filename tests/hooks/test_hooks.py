@@ -229,7 +229,7 @@ def test_what_the_ils_refuses_to_tell_about_hidden_members_is_no_smaller_total(
             hooks.patron_summary(client, 1001)
 
 
-def test_hidden_members_who_leave_between_two_calls_are_in_the_total_of_nobody(sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_hidden_members_who_leave_between_two_calls_are_in_no_total(sandbox: Sandbox, proxy: FaultProxy) -> None:
     owe(sandbox, 1012, (MILL, "9.00"))
     owe(sandbox, 1013)
     join(sandbox, 1013, 1001)

@@ -25,7 +25,8 @@ def show_command(
     """Show all members of the group of the patron with BARCODE.
 
     Each one's own fines, items out, overdue and lost, and who is over the limit; under it the sums, and the group
-    fines, for information only. Exit status 7: shown, but there are members whom the account can't see.
+    fines, for information only. Exit status 7: shown, but the account can't see all members, or
+    what they have out.
     """
     if sum(given is not None for given in (barcode, user, group)) != 1:
         raise click.UsageError("give a barcode, --user or --group: one of them")
@@ -43,4 +44,4 @@ def show_command(
         write_json(details, sys.stdout)
     else:
         write_details(details, sys.stdout, width=terminal_width())
-    return exit_status.DONE if details.group.complete else exit_status.INCOMPLETE
+    return exit_status.DONE if details.complete else exit_status.INCOMPLETE
