@@ -42,8 +42,8 @@ def find_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> dict[int, 
     for found in gateway.map(lambda batch: dict(_hidden_ids(gateway, batch, visible)), batches):
         missing.update(found)
     incomplete = sorted(missing)
-    found = gateway.map(lambda group: _with_fines(gateway, group, missing[group], visible[group]), incomplete)
-    return dict(zip(incomplete, found, strict=True))
+    hidden = gateway.map(lambda group: _with_fines(gateway, group, missing[group], visible[group]), incomplete)
+    return dict(zip(incomplete, hidden, strict=True))
 
 
 def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:

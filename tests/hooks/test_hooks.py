@@ -240,7 +240,7 @@ def test_hidden_members_who_leave_between_two_calls_are_in_no_total(sandbox: San
         if call.method == BALANCES:
             join(sandbox, 1012, 777_000)
 
-    proxy.answered = leaves  # after the answer that has the balance
+    proxy.before_answer = leaves  # before the answer that has the balance goes on
     with desk(proxy.url, "harbor_desk") as client:
         group = hooks.patron_summary(client, 1001).group
     assert (group.combined_fines, group.member_count, group.hidden_fines) == (Decimal("28.10"), 7, Decimal("0.00"))
