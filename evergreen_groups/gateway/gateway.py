@@ -1,4 +1,7 @@
-"""The gateway itself: what programs use."""
+"""The gateway itself: what programs use.
+
+It is one module because all of it is one class, with a method for each thing that a program does.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from evergreen_groups.gateway.paging import (
     walk,
 )
 from evergreen_groups.gateway.record import ColumnReader, Record
-from evergreen_groups.gateway.rows import Question
+from evergreen_groups.gateway.rows import RowQuestion
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Pcrud:
         if value is None:
             return None
         known = self._gateway.idl(class_id)[class_id]
-        question = Question(known, {known.primary: id} if known.primary else {})
+        question = RowQuestion(known, {known.primary: id} if known.primary else {})
         return self._records(class_id, question.answer([value]))[0]
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
@@ -233,7 +233,7 @@ class Pcrud:
         Raises:
             DataError: ``where`` doesn't hold for them, or they aren't rows of the class, whole, and each there once.
         """
-        return self._records(class_id, Question(self._gateway.idl(class_id)[class_id], where).answer(rows))
+        return self._records(class_id, RowQuestion(self._gateway.idl(class_id)[class_id], where).answer(rows))
 
     def _by_values(
         self,
@@ -347,7 +347,7 @@ class Pcrud:
             )
         fleshed = options.get("flesh_fields", {}).get(class_id, ())
         known = self._gateway.idl(class_id)[class_id]
-        question = Question(
+        question = RowQuestion(
             known,
             where,
             select=options.get("select", {}).get(class_id),
@@ -368,7 +368,9 @@ class Pcrud:
                 found = [one for value in values for one in (value if isinstance(value, list) else [value])]
                 objects = [one for one in found if isinstance(one, dict)]
                 # One library is the home of many.
-                Question(self._gateway.idl(field.link.class_id)[field.link.class_id], {}, joined=True).answer(objects)
+                RowQuestion(self._gateway.idl(field.link.class_id)[field.link.class_id], {}, joined=True).answer(
+                    objects
+                )
 
     def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
         """Turn rows into records; ``nested`` where there may be others inside, whose classes have to be got first."""

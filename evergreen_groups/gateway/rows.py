@@ -43,7 +43,7 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {">": gt, ">=": ge, "<"
 _LOOK_AT_PROXY = "look at the proxy, where there is one: it may have mixed up answers"
 
 
-class Question:
+class RowQuestion:
     """One search: what ``where`` asks for of a class, of it the fields of ``select`` (None: all), up to ``limit``.
 
     ``joined`` says that other classes are joined to it, which may bring a row several times; ``fleshed`` are the fields

@@ -73,7 +73,7 @@ class PenaltyKinds:
     def read(
         cls, gateway: Gateway, org_units: OrgUnits, fines_penalties: Mapping[int, int] | None = None
     ) -> PenaltyKinds:
-        """Read them in two calls, or in one where ``fines_penalties`` are known."""
+        """Read them in three calls, or in two where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
         # csp is served to every staff account (pcrud-089).
         rows = gateway.pcrud.all_columns("csp", fields)

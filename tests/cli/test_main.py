@@ -250,7 +250,7 @@ def test_show_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_
     hidden = run("show", "--user", "1026", "--format", "json")
     assert (hidden.returncode, json.loads(hidden.stdout)["hidden_member_count"]) == (exit_status.INCOMPLETE, 1)
     assert run("show", "--user", "1032").returncode == exit_status.DONE
-    assert "Exit status 7" in run("show", "--help").stdout
+    assert "Exit status 7" in " ".join(run("show", "--help").stdout.split())
 
 
 def test_show_says_by_its_status_that_what_is_out_is_not_known(proxy: FaultProxy, tmp_path: Path) -> None:
