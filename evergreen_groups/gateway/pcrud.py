@@ -368,9 +368,8 @@ class Pcrud:
                 found = [one for value in values for one in (value if isinstance(value, list) else [value])]
                 objects = [one for one in found if isinstance(one, dict)]
                 # One library is the home of many.
-                RowQuestion(self._gateway.idl(field.link.class_id)[field.link.class_id], {}, joined=True).answer(
-                    objects
-                )
+                leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
+                RowQuestion(leads_to, {}, joined=True).answer(objects)
 
     def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
         """Turn rows into records; ``nested`` where there may be others inside, whose classes have to be got first."""
