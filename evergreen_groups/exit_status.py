@@ -45,7 +45,7 @@ MEANINGS = {
     UNREACHABLE: "the gateway could not be reached, or gave no usable answer",
     LOGIN: "login refused, or the session was lost",
     PERMISSION: "the account lacks a permission",
-    INCOMPLETE: "written, but incomplete: the account can't see every member of a listed group",
+    INCOMPLETE: "written, but incomplete: the account can't see everything about a listed group",
     UNSENT: "written, but a mail could not be sent: it is queued and goes out with the next run",
     DEADLINE: "not done before the deadline of the run",
     BLOCKED: "checked: somebody is over the limit with own fines",

@@ -33,6 +33,11 @@ class GroupDetails:
     circulations: Mapping[int, CirculationCounts | None]
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing about the group is hidden: neither a member nor what one has out."""
+        return self.group.complete and self.all_circulations is not None
+
+    @property
     def all_circulations(self) -> CirculationCounts | None:
         """Those of all visible members together, None where those of one aren't known."""
         known = [counts for counts in self.circulations.values() if counts is not None]

@@ -15,6 +15,7 @@ from evergreen_groups.groups import (
     VisiblePatrons,
     decide_about,
     make_members,
+    members_not_asked_for,
     read_balances,
     read_member_ids,
     total_of,
@@ -25,7 +26,8 @@ from evergreen_groups.ils import read_fines_of_oneself, read_own_fines
 from evergreen_groups.limits import ReferenceData, decide_all
 from evergreen_groups.policy import Decision
 
-_DECIDING = ("id", "profile", "home_ou")
+_DECIDING = ("id", "profile", "home_ou", "deleted")
+_MOST_REREADINGS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ class SummaryReader:
         visible = {patron.id for patron in found.patrons}
         if found.complete:
             return read_own_fines(self._gateway, visible), frozenset()
-        balances = read_balances(self._gateway, found.group)
-        everybody = balances.keys() | read_member_ids(self._gateway, [found.group])
-        return balances, frozenset(everybody - visible)
+        for _ in range(_MOST_REREADINGS):
+            balances = read_balances(self._gateway, found.group)
+            everybody = read_member_ids(self._gateway, [found.group])
+            # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
+            if everybody >= balances.keys() | visible:
+                return balances, everybody - visible
+        raise members_not_asked_for()

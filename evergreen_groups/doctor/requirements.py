@@ -36,6 +36,10 @@ def _search(class_id: str, purpose: str) -> Method:
     return Method(_PCRUD, f"open-ils.pcrud.search.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
 
 
+def _ids(class_id: str, purpose: str) -> Method:
+    return Method(_PCRUD, f"open-ils.pcrud.id_list.{class_id}.atomic", (NO_TOKEN, {"id": -1}, {"limit": 1}), purpose)
+
+
 METHODS = (
     Method(
         _AUTH, "open-ils.auth.login", ({"username": "-", "password": "-"},), "logging in", "the older pair of methods"
@@ -52,6 +56,10 @@ METHODS = (
     _search("ausp", "check and audit"),
     _search("csp", "check and audit"),
     _search("aua", "audit"),
+    _ids("aou", "everything"),
+    _ids("pgt", "limits that depend on the profile"),
+    _ids("pgpt", "the ILS's own limits"),
+    _ids("csp", "check and audit"),
     Method(
         _PCRUD,
         "open-ils.pcrud.count.aou",

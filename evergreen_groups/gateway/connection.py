@@ -1,6 +1,8 @@
-"""HTTP connections that keep a deadline for the whole answer, and tell when a pooled one had gone stale.
+"""HTTP connections that keep a deadline for the whole answer, and tell when a pooled one can't be used any more.
 
 A read timeout alone is no limit: it starts anew with every byte, so a server that drips would hold a call for ever.
+On a kept-alive connection nothing but its place tells which request an answer is to. So one on which more comes than
+one answer to each request isn't used again, and what came on it last may be to another request.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ _LONGEST_WAIT = 0.5  # how long a read may go on, in seconds, after the gateway 
 
 
 class StaleConnectionError(ConnectionError):
-    """The server had closed a kept-alive connection by the time it was used again; nothing was answered."""
+    """A kept-alive connection was no good any more by the time it was used again.
+
+    The server had closed it, and nothing was answered; or an answer came of which nobody can say to what.
+    """
 
 
 class Exchange:
@@ -38,6 +43,9 @@ class Exchange:
 
     def __init__(self, seconds: float, stop: threading.Event, deadline: float | None = None) -> None:
         self.sent = False
+        self.mixed_up = False
+        """Whether the answer, which has come whole, may be to another request."""
+        self.connection: _WatchedConnection | None = None
         self._seconds = seconds
         self._stop = stop
         self._deadline = deadline
@@ -74,11 +82,29 @@ class _TimedReader(io.RawIOBase):
         self._sock = sock
         self._owner = owner  # closing it gives the socket back
         self._exchange = exchange
+        self._answer_ended = False
 
     def readable(self) -> bool:
         return True
 
+    def end_answer(self) -> None:
+        """Nothing more of what comes belongs to the answer, and nothing more is read."""
+        self._answer_ended = True
+
+    def has_more(self) -> bool:
+        """Whether the server has sent more than the answer, as far as that is known without waiting."""
+        pending = getattr(self._sock, "pending", None)
+        if pending is not None:  # TLS sends more than data, so that there are bytes says nothing
+            return bool(pending())
+        try:
+            self._sock.settimeout(0)  # each read sets its own
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._answer_ended:
+            return 0
         while True:
             self._sock.settimeout(self._exchange.wait())
             try:
@@ -96,29 +122,52 @@ class _TimedResponse(http.client.HTTPResponse):
     """An answer whose bytes are read through :class:`_TimedReader`."""
 
     fp: Any = None  # there even when a signal ends the run before the answer's own beginning has
+    _reader: _TimedReader | None = None
+    _exchange: Exchange | None = None
 
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         exchange = current_exchange.get()
         if exchange is not None:
-            self.fp = io.BufferedReader(_TimedReader(sock, self.fp, exchange))
+            self._exchange = exchange
+            self._reader = _TimedReader(sock, self.fp, exchange)
+            self.fp = io.BufferedReader(self._reader)
+
+    def _close_conn(self) -> None:
+        # Called as soon as the whole answer has been read, before the connection goes back to the pool.
+        reader, self._reader = self._reader, None
+        connection = None if self._exchange is None else self._exchange.connection
+        if reader is not None and connection is not None and self._exchange is not None and not self.will_close:
+            reader.end_answer()
+            if self.fp.peek(1) or reader.has_more():
+                connection.is_mixed_up = True
+                # The first answer on a connection is to the only request that there was.
+                self._exchange.mixed_up = connection.answers > 1
+        super()._close_conn()  # type: ignore[misc]  # http.client's own
 
 
 class _WatchedConnection(HTTPConnection):
-    """A connection that knows how many answers it has carried since it was opened."""
+    """A connection that knows how many ``answers`` it has carried since it was opened, and whether too many came."""
 
     response_class = _TimedResponse
-    _answers = 0
+    answers = 0
+    is_mixed_up = False
 
     def connect(self) -> None:
-        self._answers = 0
+        self.answers, self.is_mixed_up = 0, False
         super().connect()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a pooled connection may be used again; one with bytes to read before anything was asked may not."""
+        return super().is_connected and not self.is_mixed_up
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         exchange = current_exchange.get()
         if exchange is not None:
+            exchange.connection = self
             # Before the first byte rather than after the last: half a request may have been enough.
             exchange.sent = True
         try:
@@ -137,13 +186,13 @@ class _WatchedConnection(HTTPConnection):
             if not isinstance(error, ConnectionAbortedError):
                 self._raise_if_stale(error)
             raise
-        self._answers += 1
+        self.answers += 1
         return answer
 
     def _raise_if_stale(self, error: Exception) -> None:
         # Evergreen's Apache keeps a connection for 1 s and 100 requests (Debian's for 5 s), so a pooled one has often
         # just been closed. One that never carried an answer is no such case: there the server itself went away.
-        if self._answers:
+        if self.answers:
             raise StaleConnectionError("the server had closed this connection") from error
 
 

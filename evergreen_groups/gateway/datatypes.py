@@ -40,7 +40,8 @@ def _encode_date(value: date) -> str:
     return value.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def _wrong(class_id: str, name: str, what: str) -> DataError:
+def wrong_value(class_id: str, name: str, what: str) -> DataError:
+    """The error for a field's value that isn't ``what`` is due."""
     return DataError(
         "the field {field} of a {name} is not {what}",
         code="field-broken",
@@ -48,36 +49,49 @@ def _wrong(class_id: str, name: str, what: str) -> DataError:
     )
 
 
-def _decode_text(value: Any, _class_id: str, _name: str) -> str:
+def whole_number(value: Any) -> int | None:
+    """A whole number, or the same as text; None for anything else, a truth value among it.
+
+    >>> whole_number("247"), whole_number(True), whole_number("7.0")
+    (247, None, None)
+    """
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    return value if type(value) is int else None
+
+
+def _decode_text(value: Any, class_id: str, name: str) -> str:
+    if isinstance(value, dict | list):
+        raise wrong_value(class_id, name, "a text")
     return value if isinstance(value, str) else str(value)
 
 
 # Ids come as numbers from pcrud, as text from usergroup.new (usergroup-new-001), patron search (patrons-085) and
 # full_path (settings-034). A link may lead to a key that is a text, with leading zeros: that stays one.
-def _decode_id(value: Any, _class_id: str, _name: str) -> Any:
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        return int(value)
-    return value
+def _decode_id(value: Any, class_id: str, name: str) -> Any:
+    number = whole_number(value)
+    if number is None and not isinstance(value, str):
+        raise wrong_value(class_id, name, "an id")
+    return value if number is None else number
 
 
 def _decode_integer(value: Any, class_id: str, name: str) -> int:
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        return int(value)
-    raise _wrong(class_id, name, "a whole number")
+    number = whole_number(value)
+    if number is None:
+        raise wrong_value(class_id, name, "a whole number")
+    return number
 
 
 def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
     # Python takes true for 1: a balance of "true" would pass for 1.00.
     if isinstance(value, bool):
-        raise _wrong(class_id, name, "a number")
+        raise wrong_value(class_id, name, "a number")
     try:
         number = Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
-        raise _wrong(class_id, name, "a number") from None
+        raise wrong_value(class_id, name, "a number") from None
     if not number.is_finite():
-        raise _wrong(class_id, name, "a number")
+        raise wrong_value(class_id, name, "a number")
     return number
 
 
@@ -86,15 +100,16 @@ def _decode_money(value: Any, class_id: str, name: str) -> Decimal:
         # "0.0" is an open circulation without bills (groups-026), "0.00" one that is paid up (groups-008): one amount.
         return _decode_number(value, class_id, name).quantize(_CENT)
     except InvalidOperation:
-        raise _wrong(class_id, name, "an amount of money") from None
+        raise wrong_value(class_id, name, "an amount of money") from None
 
 
 def _decode_boolean(value: Any, class_id: str, name: str) -> bool:
-    if value in TRUE:
-        return True
-    if value in FALSE:
-        return False
-    raise _wrong(class_id, name, "a boolean")
+    if isinstance(value, str | int):
+        if value in TRUE:
+            return True
+        if value in FALSE:
+            return False
+    raise wrong_value(class_id, name, "a boolean")
 
 
 def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
@@ -103,9 +118,9 @@ def _decode_timestamp(value: Any, class_id: str, name: str) -> date:
             return date.fromisoformat(value)
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise _wrong(class_id, name, "a time") from None
+        raise wrong_value(class_id, name, "a time") from None
     if moment.tzinfo is None:
-        raise _wrong(class_id, name, "a time with its zone")
+        raise wrong_value(class_id, name, "a time with its zone")
     return moment
 
 

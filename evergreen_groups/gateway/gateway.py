@@ -1,10 +1,14 @@
-"""The gateway itself: what programs use."""
+"""The gateway itself: what programs use.
+
+It is one module because all of it is one class, with a method for each thing that a program does.
+"""
 
 from __future__ import annotations
 
 import copy
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -197,6 +201,7 @@ class Gateway:
         *params: object,
         expect: Expect = "one",
         write: bool = False,
+        apart: bool = False,
         timeout: float | None = None,
     ) -> Result:
         """Call a method and return its result.
@@ -205,6 +210,9 @@ class Gateway:
         promises: ``"one"``, ``"optional"`` (one or nothing), or ``"many"`` (streaming methods; their ``.atomic`` form
         with ``"one"`` is better, for a stream that is cut short looks whole).
 
+        ``apart`` gives a read a connection of its own as well. It is for answers that don't say what they are about,
+        such as a count or an empty list: were answers on a kept-alive connection one behind, nothing would tell.
+
         A read is repeated when it fails for a reason that may pass. A ``write`` goes out once, on a connection of its
         own; a TransportError says in ``sent`` whether it may have been done. Where the session has ended, it
         is renewed and the call repeated, a write as well: an answer of NO_SESSION means that nothing was done.
@@ -212,11 +220,12 @@ class Gateway:
         Raises a GatewayError of one of the kinds in :mod:`evergreen_groups.errors`.
         """
         call = Call(service, method)
+        send = partial(self._send, call, expect=expect, write=write, apart=apart, timeout=timeout)
         if TOKEN not in params:
-            return self._send(call, params, expect, write, timeout)
+            return send(params)
         token = self.token
         try:
-            return self._send(call, _with_token(params, token), expect, write, timeout)
+            return send(_with_token(params, token))
         except NoSessionError:
             # A session ends by idleness, also in the middle of a long run: pcrud answers 401 (auth-043), actor an
             # event (auth-042). Both come before anything is done.
@@ -224,7 +233,7 @@ class Gateway:
                 raise
             log.info("%s %s: the session had ended; logging in again", service, method)
             token = self._session.renew(token, self._invoke, self._deadline)
-            return self._send(call, _with_token(params, token), expect, write, timeout)
+            return send(_with_token(params, token))
 
     def idl(self, *class_ids: str) -> Idl:
         """Return the classes known so far, with at least ``class_ids`` among them.
@@ -247,7 +256,16 @@ class Gateway:
         """
         return ordered_map(function, items, self.concurrency)
 
-    def _send(self, call: Call, params: Sequence[object], expect: Expect, write: bool, timeout: float | None) -> Result:
+    def _send(  # what call() takes
+        self,
+        call: Call,
+        params: Sequence[object],
+        *,
+        expect: Expect = "one",
+        write: bool = False,
+        apart: bool = False,
+        timeout: float | None = None,
+    ) -> Result:
         left = seconds_left(self._deadline, call)
         seconds = timeout or self._timeout
         if left is not None:
@@ -255,7 +273,7 @@ class Gateway:
         body = form(call, params, locale=self._locale, timeout=seconds)
 
         def attempt() -> Result:
-            return self._attempt(call, body, expect, seconds, fresh=write)
+            return self._attempt(call, body, expect, seconds, fresh=write or apart)
 
         self._refuse_closed(call)
         # Its answer may get lost after the work was done: a second usergroup.new would make a second group.
@@ -268,7 +286,7 @@ class Gateway:
         return Answer(call, reply.body, self._redactor.raw(reply.body)).result(expect)
 
     def _invoke(self, service: str, method: str, *params: object) -> Any:
-        return self._send(Call(service, method), params, "one", False, None).value
+        return self._send(Call(service, method), params).value
 
     def _invoke_once(self, service: str, method: str, *params: object) -> Any:
         call = Call(service, method)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError
-from evergreen_groups.gateway.paging import Stretch, anything, both, not_asked_for
+from evergreen_groups.gateway.paging import Stretch, anything, both
+from evergreen_groups.gateway.rows import not_asked_for
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway

@@ -38,13 +38,17 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a class. ``virtual`` ones aren't columns: they are filled by fleshing only."""
+    """One field of a class. ``virtual`` ones aren't columns: they are filled by fleshing only.
+
+    What is in a ``translated`` one comes in the language of the call, and is searched for as it was written.
+    """
 
     name: str
     datatype: str
     position: int
     virtual: bool
     link: Link | None
+    translated: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ def _read_class(element: etree._Element) -> Class:
                 position=position,
                 virtual=field.get(_PERSIST + "virtual") == "true",
                 link=links.get(name),
+                translated=field.get(_PERSIST + "i18n") == "true",
             )
             for position, (name, field) in enumerate(zip(names, described, strict=True))
         ),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from evergreen_groups.gateway.paging import Page, PageSize, Stretch, not_asked_for, value_at
+if TYPE_CHECKING:
+    from evergreen_groups.gateway.paging import Page, PageSize, Stretch
 
 # A page this much larger than usual is still far from what gets stuck, and what matches several values seldom fills it.
 AMPLE = 4
@@ -43,17 +44,6 @@ def in_halves(
         yield from in_halves(ask, portion[middle:], size, cut_off, read_one)
     else:
         yield from read_one(portion[0])
-
-
-def among(position: int, portion: Sequence[int | str], rows: Sequence[Any]) -> None:
-    """Raise DataError where rows came whose value wasn't asked for."""
-    asked = set(map(str, portion))
-    if not all(str(value_at(position, row)) in asked for row in rows):
-        raise not_asked_for()
-
-
-def anything_goes(_portion: Sequence[int | str], _rows: Sequence[Any]) -> None:
-    """There is nothing to hold the rows against."""
 
 
 def nothing_left(_stretch: Stretch) -> list[Stretch]:

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import wire
+from evergreen_groups.gateway.rows import not_asked_for
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.idl import Class
@@ -31,9 +31,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in wire form, with the length in bytes of the answer that they came in."""
+    """The values of rows in wire form, with the length in bytes of the answer that they came in."""
 
-    rows: list[Any]
+    rows: list[list[Any]]
     size: int
 
 
@@ -124,7 +124,7 @@ def stretches(low: int, high: int, count: int) -> list[Stretch]:
 
 def walk(
     fetch: Callable[[Stretch, int], Page],
-    key_of: Callable[[Any], Any],
+    key_of: Callable[[list[Any]], Any],
     parts: Iterable[Stretch],
     size: PageSize,
     concurrency: int,
@@ -147,7 +147,8 @@ def walk(
         page = fetch(part, asked)
         size.learn(page)
         keys = [key_of(row) for row in page.rows]
-        if not all(map(part.holds, keys)) or len(set(keys)) < len(keys):
+        # The keys alone: that rows fit what else was asked for is looked at where they come in (rows.py).
+        if not all(map(part.holds, keys)):
             raise not_asked_for()
         if stretch.in_windows:
             return page, stretch.behind(part.high)
@@ -202,20 +203,3 @@ def both(where: Mapping[str, Any] | None, conditions: list[dict[str, Any]]) -> d
 def anything(key: str) -> list[dict[str, Any]]:
     """A condition that every row meets (``audit-015``): pcrud refuses to go without one (``pcrud-159``)."""
     return [{key: {"<>": None}}]
-
-
-def not_asked_for() -> DataError:
-    """The error for rows that don't fit the question."""
-    return DataError(
-        "rows came that were not asked for",
-        advice="look at the proxy, where there is one: it may have mixed up answers",
-        code="rows-not-asked-for",
-    )
-
-
-def value_at(position: int, row: Any) -> Any:
-    """Return one value of a row in wire form; raises DataError where it has none."""
-    try:
-        return row["__p"][position]
-    except (TypeError, KeyError, IndexError):
-        raise DataError("a row came without the key that it was sorted by", code="row-without-key") from None

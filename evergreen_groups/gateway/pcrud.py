@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import small_classes
 from evergreen_groups.gateway.call import REQUEST_LIMIT
+from evergreen_groups.gateway.datatypes import whole_number
 from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows, more_than
-from evergreen_groups.gateway.lists import among, anything_goes, by_keys, in_halves, nothing_left
+from evergreen_groups.gateway.lists import by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
     LARGEST_PAGE,
@@ -26,14 +29,15 @@ from evergreen_groups.gateway.paging import (
     first_guess,
     portions,
     stretches,
-    value_at,
     walk,
 )
-from evergreen_groups.gateway.record import ColumnReader, Record, values_of_rows
+from evergreen_groups.gateway.record import ColumnReader, Record
+from evergreen_groups.gateway.rows import RowQuestion
 from evergreen_groups.gateway.session import TOKEN
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway
+    from evergreen_groups.gateway.idl import Class
     from evergreen_groups.gateway.result import Result
 
 
@@ -41,7 +45,6 @@ Where = Mapping[str, Any]
 """A condition in Evergreen's JSON query form: ``{"usrgroup": 6001, "deleted": "f"}``."""
 
 _SERVICE = "open-ils.pcrud"
-_SMALL_CLASS = 20_000  # rows: org units, profiles, kinds of penalties, thresholds have fewer nearly everywhere
 _FIRST_FLESHED = 100  # rows; nobody knows beforehand how large fleshed ones are
 _ENVELOPE = 600  # what a form needs besides its parameters, in bytes, with room to spare
 
@@ -96,48 +99,40 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         page = self._rows(class_id, where, self._options(class_id, select=names, order_by=order_by, limit=limit))
-        return [reader.read(values) for values in values_of_rows(page.rows, class_id)]
+        return [reader.read(values) for values in page.rows]
 
     def all_columns(self, class_id: str, names: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return the fields ``names`` of all rows of a class that is small, and has a whole number as its key ``id``.
 
-        In one call, as long as it is small; it is for classes of which an account sees every row or none.
+        In two calls side by side, as long as it is small, the second of which shows that no row is missing; it is for
+        classes of which an account sees every row or none.
+
+        Raises:
+            DataError: rows are missing.
         """
-        idl = self._gateway.idl(class_id)
-        reader = ColumnReader(idl[class_id], names, idl)
-        position = idl[class_id].field("id").position
-        options = self._options(class_id, select=names, order_by="id", limit=_SMALL_CLASS)
-        rows: list[Any] = []
-        # A condition that all rows meet: pcrud refuses an empty one (pcrud-159).
-        condition: dict[str, Any] = {"id": {"<>": None}}
-        while True:
-            page = self._rows(class_id, condition, options).rows
-            rows.extend(page)
-            if len(page) < _SMALL_CLASS:
-                return [reader.read(values) for values in values_of_rows(rows, class_id)]
-            condition = {"id": {">": value_at(position, page[-1])}}
+        return small_classes.all_columns(self, self._gateway.map, class_id, names)
 
     def retrieve(self, class_id: str, id: int | str) -> Record | None:
         """Return the row with a primary key, None where there is none or it is hidden (``pcrud-105``)."""
         value = self._call(f"retrieve.{class_id}", id, expect="optional").value
         if value is None:
             return None
-        record = self._records(class_id, [value])[0]
         known = self._gateway.idl(class_id)[class_id]
-        if known.primary:
-            among(known.field(known.primary).position, [id], [value])
-        return record
+        question = RowQuestion(known, {known.primary: id} if known.primary else {})
+        return self._records(class_id, question.answer([value]))[0]
 
     def id_list(self, class_id: str, where: Where, *, order_by: Any = None, limit: int = 1000) -> list[int]:
         """Return the primary keys of at most ``limit`` rows."""
         options = self._options(class_id, order_by=order_by, limit=limit)
-        ids = self._call(f"id_list.{class_id}.atomic", where, options).value
-        try:
-            return [int(found) for found in ids]
-        except (TypeError, ValueError):
+        found = self._call(f"id_list.{class_id}.atomic", where, options).value
+        ids = list(map(whole_number, found)) if isinstance(found, list) else [None]
+        if None in ids or len(set(ids)) < len(ids) or len(ids) > limit:
             raise DataError(
-                "the list of {name} ids holds something else than ids", code="ids-broken", values={"name": class_id}
-            ) from None
+                "the list of {name} ids holds something else than ids, or one of them twice",
+                code="ids-broken",
+                values={"name": class_id},
+            )
+        return [id for id in ids if id is not None]
 
     def count(self, class_id: str, where: Where) -> int:
         """Return how many rows match and may be seen."""
@@ -194,7 +189,7 @@ class Pcrud:
         position = self._gateway.idl(class_id)[class_id].field(key).position
         size = PageSize(min(page_size, _FIRST_FLESHED) if flesh else page_size)
         rest_of = nothing_left if hidden is None else hidden.rest_of
-        for page in walk(fetch, partial(value_at, position), parts, size, concurrency, rest_of):
+        for page in walk(fetch, itemgetter(position), parts, size, concurrency, rest_of):
             yield self._records(class_id, page.rows, nested=bool(flesh))
 
     def by_values(
@@ -230,7 +225,15 @@ class Pcrud:
         idl = self._gateway.idl(class_id)
         reader = ColumnReader(idl[class_id], names, idl)
         for page in self._by_values(class_id, field, values, where, names, None):
-            yield [reader.read(row) for row in values_of_rows(page.rows, class_id)]
+            yield [reader.read(values) for values in page.rows]
+
+    def checked(self, class_id: str, rows: list[Any], where: Where) -> list[Record]:
+        """Turn whole rows that another service's method gave into records, as if they had been searched for.
+
+        Raises:
+            DataError: ``where`` doesn't hold for them, or they aren't rows of the class, whole, and each there once.
+        """
+        return self._records(class_id, RowQuestion(self._gateway.idl(class_id)[class_id], where).answer(rows))
 
     def _by_values(
         self,
@@ -248,14 +251,10 @@ class Pcrud:
         fixed = encoded_length(both(where, [{field: []}])) + encoded_length(options(limit=10 * LARGEST_PAGE))
         room = REQUEST_LIMIT - _ENVELOPE - len(class_id) - fixed
         size = PageSize(first_guess(known, select))
-        position = known.field(field).position
-        # Rows without the field that they are about can't be held against the question.
-        asked_for = anything_goes if select is not None and field not in select else partial(among, position)
 
         def ask(portion: list[int | str], limit: int) -> Page:
             page = self._rows(class_id, both(where, [{field: portion}]), options(limit=limit))
             size.learn(page)
-            asked_for(portion, page.rows)
             return page
 
         def cut_off(portion: list[int | str], limit: int) -> bool:
@@ -267,7 +266,7 @@ class Pcrud:
         def read_one(value: int | str) -> Iterator[Page]:
             condition = both(where, [{field: [value]}])
             for records in self.pages(class_id, condition, key=self._key(class_id), select=select, concurrency=1):
-                yield Page([record.to_wire() for record in records], 0)
+                yield Page([record.to_wire()["__p"] for record in records], 0)
 
         def fetch(portion: list[int | str]) -> list[Page]:
             return list(
@@ -336,24 +335,48 @@ class Pcrud:
         """
         if select is not None:
             primary = self._gateway.idl(class_id)[class_id].primary
-            select = [*select, primary] if primary and primary not in select else select
+            select = list(dict.fromkeys([*select, primary] if primary else select))
         return _options(class_id, select=select, **options)
 
     def _rows(self, class_id: str, where: Where, options: Mapping[str, Any]) -> Page:
+        """The rows that an answer has, held against the question; raises DataError where they don't fit it."""
         result = self._call(f"search.{class_id}.atomic", where, options)
         if not isinstance(result.value, list):
             raise DataError(
                 "a search for {name} gave something else than a list", code="rows-not-a-list", values={"name": class_id}
             )
-        return Page(result.value, result.size)
+        fleshed = options.get("flesh_fields", {}).get(class_id, ())
+        known = self._gateway.idl(class_id)[class_id]
+        question = RowQuestion(
+            known,
+            where,
+            select=options.get("select", {}).get(class_id),
+            limit=options["limit"],
+            order_by=options.get("order_by"),
+            joined="join" in options,
+            fleshed=fleshed,
+        )
+        rows = question.answer(result.value)
+        self._check_fleshed(known, rows, fleshed)
+        return Page(rows, result.size)
 
-    def _records(self, class_id: str, rows: list[Any], *, nested: bool = False) -> list[Record]:
+    def _check_fleshed(self, known: Class, rows: list[list[Any]], names: Sequence[str]) -> None:
+        """Hold the objects in rows' fields against the classes that their links lead to."""
+        for field in [known.field(name) for name in names if name in known.positions]:  # others are ignored (pcrud-164)
+            if field.link is not None and not field.link.through:
+                values = [row[field.position] for row in rows if len(row) > field.position]
+                found = [one for value in values for one in (value if isinstance(value, list) else [value])]
+                objects = [one for one in found if isinstance(one, dict)]
+                # One library is the home of many.
+                leads_to = self._gateway.idl(field.link.class_id)[field.link.class_id]
+                RowQuestion(leads_to, {}, joined=True).answer(objects)
+
+    def _records(self, class_id: str, rows: list[list[Any]], *, nested: bool = False) -> list[Record]:
         """Turn rows into records; ``nested`` where there may be others inside, whose classes have to be got first."""
         if nested:
             self._gateway.decode(rows)
         idl = self._gateway.idl(class_id)
-        known = idl[class_id]
-        return [Record(known, values, idl) for values in values_of_rows(rows, class_id)]
+        return [Record(idl[class_id], values, idl) for values in rows]
 
     def _call(self, name: str, *parameters: Any, expect: Any = "one") -> Result:
         return self._gateway.call(_SERVICE, f"{_SERVICE}.{name}", TOKEN, *parameters, expect=expect)

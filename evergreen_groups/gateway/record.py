@@ -7,10 +7,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decoder_of, encode
+from evergreen_groups.gateway.datatypes import AS_IT_COMES, FALSE, TRUE, decoder_of, encode, wrong_value
 
 if TYPE_CHECKING:
-    from evergreen_groups.gateway.idl import Class, Idl
+    from evergreen_groups.gateway.idl import Class, Idl, Link
 
 _set = object.__setattr__  # records refuse their own
 
@@ -46,7 +46,7 @@ class Record:
         position = self._class.positions.get(name)
         if position is None:
             raise AttributeError(f"class {self._class.id} has no field {name}")
-        # Trailing nulls are cut off: an au with a select ends at the last field selected (pcrud-001).
+        # An au with a select ends at the last field selected (pcrud-001).
         return self._values[position] if position < len(self._values) else None
 
     def __getattr__(self, name: str) -> Any:
@@ -55,9 +55,7 @@ class Record:
         value = self.raw(name)
         if value is None:
             return None
-        if isinstance(value, dict | list):
-            return decode(value, self._idl)
-        return decoder_of(self._class.datatypes[name])(value, self._class.id, name)
+        return _decode_field(value, self._class, name, self._idl)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._class.positions:
@@ -128,6 +126,23 @@ def decode(value: Any, idl: Idl) -> Any:
     if not is_object(value):
         return {key: decode(item, idl) for key, item in value.items()}
     return Record(idl[value["__c"]], value["__p"], idl)
+
+
+def _decode_field(value: Any, known: Class, name: str, idl: Idl) -> Any:
+    """Return a field's value decoded: a plain one by its datatype, what a link leads to as records."""
+    if not isinstance(value, dict | list):
+        return decoder_of(known.datatypes[name])(value, known.id, name)
+    # Only a link holds objects (an amount may be one: circ.billing_total); a hash or a list in another field isn't what
+    # it should be, and mustn't pass for something.
+    items = value if isinstance(value, list) else [value]
+    if _link_of(known, name) is None or not all(map(is_object, items)):
+        raise wrong_value(known.id, name, "of its datatype")
+    return decode(value, idl)
+
+
+def _link_of(known: Class, name: str) -> Link | None:
+    position = known.positions[name]
+    return known.fields[position].link if position < len(known.fields) else None  # the flags have none
 
 
 def is_object(value: object) -> bool:
@@ -231,7 +246,7 @@ class ColumnReader:
 
     def __init__(self, known: Class, names: Iterable[str], idl: Idl) -> None:
         self._names = tuple(names)
-        self._class_id = known.id
+        self._class = known
         self._idl = idl
         positions = [known.field(name).position for name in self._names]
         self._pick: Callable[[list[Any]], tuple[Any, ...]] = (
@@ -254,11 +269,7 @@ class ColumnReader:
             return picked
         row = list(picked)
         for index in indexes:
-            value = row[index]
-            if isinstance(value, dict | list):
-                row[index] = decode(value, self._idl)
-            else:
-                row[index] = self._decoders[index](value, self._class_id, self._names[index])
+            row[index] = _decode_field(row[index], self._class, self._names[index], self._idl)
         return tuple(row)
 
     def _differs(self, index: int, kind: type) -> bool:

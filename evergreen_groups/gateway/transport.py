@@ -180,6 +180,8 @@ class Transport:
             )
             with closing(response):
                 content = self._read(response, call)
+            if exchange.mixed_up:
+                raise StaleConnectionError("more came than one answer to each request")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             log.debug("%s %s failed after %.3f s", call.service, call, time.monotonic() - began)
             stale = next((cause for cause in causes_of(error) if isinstance(cause, StaleConnectionError)), None)

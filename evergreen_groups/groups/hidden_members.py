@@ -16,6 +16,7 @@ _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 # One by one it was 6 to 8 ms a group, for 2,067 groups a good part of a minute; the answer for a hundred is a few kB.
 _GROUPS_AT_ONCE = 100
+_MOST_REREADINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def find_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> dict[int, 
     for found in gateway.map(lambda batch: dict(_hidden_ids(gateway, batch, visible)), batches):
         missing.update(found)
     incomplete = sorted(missing)
-    fines = gateway.map(lambda group: _fines_of(gateway, group, missing[group], visible[group]), incomplete)
-    return {group: HiddenMembers(missing[group], owed) for group, owed in zip(incomplete, fines, strict=True)}
+    hidden = gateway.map(lambda group: _with_fines(gateway, group, missing[group], visible[group]), incomplete)
+    return dict(zip(incomplete, hidden, strict=True))
 
 
 def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
@@ -53,11 +54,12 @@ def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
     """
     answer = gateway.call(_SERVICE, _MEMBERS, TOKEN, list(groups)).value
     try:
-        return frozenset(map(int, _listed(answer)))
+        ids = [_id(id) for id in _listed(answer)]
     except (TypeError, ValueError) as error:
         raise DataError(
             "the ILS gave a list of members that holds something else than ids", code="members-broken"
         ) from error
+    return frozenset(_each_once(ids))
 
 
 def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
@@ -70,9 +72,29 @@ def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
     try:
         # Amounts are texts, "0.0" and "0.00" among them (groups-026, groups-008). Whoever has no open transaction
         # isn't there at all (groups-002), which is nought and not unknown.
-        return {int(entry["usr"]): _money(entry["balance_owed"]) for entry in _listed(answer)}
+        balances = [(_id(entry["usr"]), _money(entry["balance_owed"])) for entry in _listed(answer)]
     except (ArithmeticError, TypeError, ValueError, KeyError) as error:
         raise DataError("the ILS gave a balance that isn't an amount of money", code="balance-broken") from error
+    _each_once([id for id, _owed in balances])
+    return dict(balances)
+
+
+def _id(value: object) -> int:
+    """An id, as a number or as text; raises what reading anything else does."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError("not an id")
+    return int(value)
+
+
+def _each_once(ids: list[int]) -> list[int]:
+    """The ids; raises DataError where one is there twice, for somebody would be counted twice."""
+    if len(set(ids)) < len(ids):
+        raise DataError(
+            "the ILS named the same member twice",
+            advice="look at the proxy, where there is one: it may have mixed up answers",
+            code="member-twice",
+        )
+    return ids
 
 
 def _money(value: object) -> Decimal:
@@ -96,7 +118,7 @@ def _hidden_ids(
     known = frozenset[int]().union(*(visible[group] for group in groups))
     # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
     if len(known & everybody) * 2 < len(known):
-        raise _not_asked_for()
+        raise members_not_asked_for()
     hidden = everybody - known
     if not hidden:
         return
@@ -109,19 +131,23 @@ def _hidden_ids(
     yield from _hidden_ids(gateway, groups[middle:], visible)
 
 
-def _fines_of(gateway: Gateway, group: int, ids: frozenset[int], visible: Set[int]) -> Decimal | None:
-    """What the members ``ids`` of a group owe, as far as the ILS says; ``visible`` are the others."""
-    try:
-        balances = read_balances(gateway, group)
-    # The ids may be had where the balances may not: unknown then, never nought.
-    except PermissionDeniedError:
-        return None
-    if balances and not balances.keys() & (ids | visible):
-        raise _not_asked_for()
-    return total_of(balances, ids)
+def _with_fines(gateway: Gateway, group: int, ids: frozenset[int], visible: Set[int]) -> HiddenMembers:
+    """The hidden members ``ids`` of a group with what they owe, as far as the ILS says; ``visible`` are the others."""
+    for _ in range(_MOST_REREADINGS):
+        try:
+            balances = read_balances(gateway, group)
+        # The ids may be had where the balances may not: unknown then, never nought.
+        except PermissionDeniedError:
+            return HiddenMembers(ids, None)
+        if balances.keys() <= ids | visible:
+            return HiddenMembers(ids, total_of(balances, ids))
+        # Somebody was moved in meanwhile, or what is owed isn't said of the one who owes it.
+        ids = read_member_ids(gateway, [group]) - visible
+    raise members_not_asked_for()
 
 
-def _not_asked_for() -> DataError:
+def members_not_asked_for() -> DataError:
+    """The error for members, or balances, of others than those who belong to a group."""
     return DataError(
         "the ILS gave members of other groups than were asked for",
         advice="look at the proxy, where there is one: it may have mixed up answers",

@@ -45,12 +45,12 @@ def visible_around(gateway: Gateway, patron: int, granted: Collection[int]) -> V
     # In the ILS's own query, so that a desk waits for one call and not for two.
     found = _search(gateway, {"in": its_group}, {"not in": its_group}, granted)
     group = next((record.usrgroup for record in found if record.id == patron), None)
-    return None if group is None else _without_witness(group, found)
+    return None if group is None else _without_witness(group, found, granted)
 
 
 def visible_in(gateway: Gateway, group: int, granted: Collection[int]) -> VisiblePatrons:
     """The group with this number; raises what :func:`visible_around` does."""
-    return _without_witness(group, _search(gateway, {"=": group}, {"<>": group}, granted))
+    return _without_witness(group, _search(gateway, {"=": group}, {"<>": group}, granted), granted)
 
 
 def _search(
@@ -115,15 +115,24 @@ def _ids(where: dict[str, Any]) -> dict[str, Any]:
     return {"select": {"au": ["id"]}, "from": "au", "where": where}
 
 
-def _without_witness(group: int, found: list[Record]) -> VisiblePatrons:
-    """Part the members from the witness."""
+def _without_witness(group: int, found: list[Record], granted: Collection[int]) -> VisiblePatrons:
+    """Part the members from the witness, of whom there is one at most, and only where one was asked for."""
     members = [record for record in found if record.usrgroup == group]
-    return VisiblePatrons(group, tuple(map(_patron, members)), complete=len(members) < len(found))
+    others = len(found) - len(members)
+    if others > (1 if granted else 0):
+        raise DataError(
+            "the ILS gave patrons of other groups than was asked for",
+            advice="look at the proxy, where there is one: it may have mixed up answers",
+            code="groups-not-asked-for",
+        )
+    return VisiblePatrons(group, tuple(map(_patron, members)), complete=bool(others))
 
 
 def _patron(record: Record) -> Patron:
     (values,) = columns([record], *PATRON_FIELDS)
     card, library = record.card, record.home_ou
     barcode = card.barcode if isinstance(card, Record) else None
+    if not isinstance(library, Record):
+        raise DataError("the ILS gave a patron without the home library", code="home-library-missing")
     home_library = OrgUnit(library.id, library.shortname, library.name, library.parent_ou)
     return PatronRow._make(values).patron(barcode, home_library)

@@ -43,7 +43,7 @@ class CirculationCounter:
 
         def is_set(name: str) -> bool:
             # Null where nobody has set it at or above the library (settings-015).
-            return bool((settings[name] or {}).get("value"))
+            return settings[name] is not None and bool(settings[name]["value"])
 
         self._out = ["out", "overdue", "long_overdue"]
         with result.understood("the values of settings"):
@@ -57,7 +57,8 @@ class CirculationCounter:
 
     def _of_patron(self, patron: int) -> CirculationCounts | None:
         # The ILS answers with nothing when VIEW_CIRCULATIONS is missing (patrons-083).
-        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional")
+        # Nor does it say whose counts these are.
+        result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)
         if result.value is None:
             return None
         with result.understood("counts of circulations"):

@@ -47,7 +47,10 @@ def read_fines_of_oneself(gateway: Gateway, id: int) -> Decimal | None:
     if result.value is None:
         return None
     with result.understood("a summary of fines"):
-        owed: Decimal | None = gateway.decode(result.value).balance_owed
+        summary = gateway.decode(result.value)
+        owner, owed = summary.usr, summary.balance_owed
+    if owner != id or not isinstance(owed, Decimal):
+        raise result.unexpected("a summary of this user's fines")
     return owed
 
 

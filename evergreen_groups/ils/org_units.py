@@ -37,10 +37,17 @@ class OrgUnits:
                 setting="gateway.url",
                 code="no-root-org-unit",
             )
+        for unit in self._by_id.values():
+            if unit.parent is not None:
+                self.unit(unit.parent)
 
     @classmethod
     def read(cls, gateway: Gateway) -> OrgUnits:
-        """Read the tree in one call. Org units are public in Evergreen (``pcrud-084``)."""
+        """Read the tree. Org units are public in Evergreen (``pcrud-084``).
+
+        Raises:
+            DataError: some are missing.
+        """
         # The methods for the tree nest it (settings-030), or send every number as text (settings-034).
         rows = gateway.pcrud.all_columns("aou", ("id", "shortname", "name", "parent_ou"))
         return cls(OrgUnit(*row) for row in rows)
@@ -54,11 +61,24 @@ class OrgUnits:
         return iter(self._by_id.values())
 
     def unit(self, org_id: int) -> OrgUnit:
-        """The org unit with this id; one that was added after the tree was read is called ``#ID``."""
-        return self._by_id.get(org_id) or OrgUnit(org_id, f"#{org_id}", "", None)
+        """The org unit with this id.
+
+        Raises:
+            DataError: it isn't among those that the ILS listed. Who belongs there would be left out of what is asked
+                about them, and what counts for them wouldn't be found.
+        """
+        try:
+            return self._by_id[org_id]
+        except (KeyError, TypeError):
+            raise DataError(
+                "the ILS names an org unit {id} that isn't among its org units",
+                advice="try again: it may have been added just now",
+                code="org-unit-missing",
+                values={"id": org_id},
+            ) from None
 
     def shortname(self, org_id: int) -> str:
-        """The short name of an org unit, or ``#ID`` for one that was added after the tree was read."""
+        """The short name of an org unit; raises what :meth:`unit` does."""
         return self.unit(org_id).shortname
 
     def with_descendants(self, org_id: int) -> set[int]:
@@ -72,13 +92,13 @@ class OrgUnits:
         return found
 
     def upwards(self, org_id: int) -> list[int]:
-        """The ids of an org unit and of everything above it, the nearest first."""
+        """The ids of an org unit and of everything above it, the nearest first; raises what :meth:`unit` does."""
         path: list[int] = []
-        current = self._by_id.get(org_id)
+        current: OrgUnit | None = self.unit(org_id)
         while current is not None and current.id not in path:
             path.append(current.id)
             # A ring of parents, a slip of somebody's in the database, mustn't hang the run.
-            current = self._by_id.get(current.parent) if current.parent is not None else None
+            current = self.unit(current.parent) if current.parent is not None else None
         return path
 
     def full_path(self, org_id: int) -> set[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from evergreen_groups.errors import DataError
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class PenaltyKinds:
     def read(
         cls, gateway: Gateway, org_units: OrgUnits, fines_penalties: Mapping[int, int] | None = None
     ) -> PenaltyKinds:
-        """Read them in two calls, or in one where ``fines_penalties`` are known."""
+        """Read them in three calls, or in two where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
         # csp is served to every staff account (pcrud-089).
         rows = gateway.pcrud.all_columns("csp", fields)
@@ -117,16 +118,32 @@ class PenaltyKinds:
         )
 
     def in_force(self, gateway: Gateway, org_units: OrgUnits, patrons: Collection[int]) -> dict[int, list[Penalty]]:
-        """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""
+        """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs.
+
+        Raises:
+            DataError: one is of a kind, or at an org unit, that the ILS didn't list.
+        """
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
         for row in rows_in_force(gateway, patrons):
-            kind = self._by_id.get(row.kind) or PenaltyKind(row.kind, f"#{row.kind}", ())
+            kind = self._kind(row.kind)
             org_unit = org_units.unit(row.org_unit)
             penalty = Penalty(row.id, row.patron, kind, org_unit, row.staff is not None, row.set_date)
             found[row.patron].append(penalty)
         for penalties in found.values():
             penalties.sort(key=lambda penalty: penalty.id)
         return found
+
+    def _kind(self, kind: int) -> PenaltyKind:
+        try:
+            return self._by_id[kind]
+        except KeyError:
+            # What it blocks isn't known, and nothing may pass for a mere note.
+            raise DataError(
+                "the ILS names a kind of penalty {id} that isn't among its kinds",
+                advice="try again: it may have been added just now",
+                code="penalty-kind-missing",
+                values={"id": kind},
+            ) from None
 
 
 def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[PenaltyRow]:

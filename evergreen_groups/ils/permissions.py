@@ -50,9 +50,12 @@ class Access:
 
         Raises:
             PermissionDeniedError: the account sees no patron at all.
+            DataError: it works somewhere that isn't among the org units.
         """
         root = org_units.root.id
         every = {unit.id for unit in org_units}
+        for org_id in granted:
+            org_units.unit(org_id)
         # has_work_perm_at tells where somebody works with a permission. At the root that decides it; below, it
         # misleads about people who work above the permission's depth, so the ILS is asked what pcrud itself asks.
         if root in granted:
@@ -111,7 +114,8 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
         UnexpectedAnswerError: the answer isn't a list of some of the permissions; nothing else may pass for none.
     """
     method = "open-ils.actor.user.perm.check"
-    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions))
+    # It may name nothing at all, neither whom nor where.
+    result = gateway.call("open-ils.actor", method, TOKEN, user, org_unit, list(permissions), apart=True)
     # It lists the permissions that are missing, so an empty list is a yes (auth-053, auth-057, auth-059).
     missing = result.listing()
     if not all(permission in permissions for permission in missing):
@@ -120,7 +124,7 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
 
 
 def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
-    """The highest org units at which the account has each permission through its work org units."""
+    """The highest org units (ids) at which the account has each permission through its work org units."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()
@@ -132,7 +136,7 @@ def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: 
     """Where the permission is missing: in one call, or one for each org unit on a server without that method."""
     method = "open-ils.actor.user.perm.check.multi_org"
     try:
-        result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission])
+        result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission], apart=True)
     except MethodNotFoundError:
         verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, [permission]), org_ids)
         return {org_id for org_id, missing in zip(org_ids, verdicts, strict=True) if missing}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -18,10 +18,17 @@ class Profiles:
         found = list(profiles)
         self._names = {id: name for id, name, _parent in found}
         self._parents = {id: parent for id, _name, parent in found}
+        for parent in self._parents.values():
+            if parent is not None:
+                self._known(parent)
 
     @classmethod
     def read(cls, gateway: Gateway) -> Profiles:
-        """Read the tree in one call. Any staff account may (``pgt`` asks for STAFF_LOGIN)."""
+        """Read the tree. Any staff account may (``pgt`` asks for STAFF_LOGIN).
+
+        Raises:
+            DataError: some are missing.
+        """
         # pcrud-082 has them; a patron's session sees none (pcrud-083).
         rows = gateway.pcrud.all_columns("pgt", ("id", "name", "parent"))
         return cls((id, name, parent) for id, name, parent in rows)
@@ -31,17 +38,31 @@ class Profiles:
         return iter(self._names)
 
     def name(self, profile: int) -> str:
-        """The name of a profile, or ``#ID`` for one that was added after the tree was read."""
-        return self._names.get(profile, f"#{profile}")
+        """The name of a profile.
+
+        Raises:
+            DataError: it isn't among those that the ILS listed; which limit counts for its patrons isn't known then.
+        """
+        return self._names[self._known(profile)]
 
     def upwards(self, profile: int) -> list[int]:
-        """The ids of a profile and of everything above it, the nearest first."""
+        """The ids of a profile and of everything above it, the nearest first; raises what :meth:`name` does."""
         path: list[int] = []
-        current: int | None = profile
-        while current is not None and current in self._parents and current not in path:
+        current: int | None = self._known(profile)
+        while current is not None and current not in path:
             path.append(current)
             current = self._parents[current]
         return path
+
+    def _known(self, profile: int) -> int:
+        if profile not in self._names:
+            raise DataError(
+                "the ILS names a profile {id} that isn't among its profiles",
+                advice="try again: it may have been added just now",
+                code="profile-missing",
+                values={"id": profile},
+            )
+        return profile
 
     def find(self, name: str) -> int:
         """The id of the profile with this name, upper and lower case alike.

@@ -52,22 +52,28 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
     try:
         answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, _OVERRIDE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
+        # Each org unit is there, be it with null (Settings.pm, setting_value_for_all_orgs): one that isn't may well
+        # have a penalty of its own.
+        complete = len(values) == len(answer) and values.keys() >= {unit.id for unit in org_units}
     except MethodNotFoundError:
-        values = _one_by_one(gateway, [unit.id for unit in org_units])
+        values, complete = _one_by_one(gateway, [unit.id for unit in org_units]), True
     except (TypeError, KeyError, ValueError):
+        values, complete = {}, False
+    if not complete:
         raise DataError(
             "the ILS gave no usable values of the setting {name}",
             code="ils-setting-unusable",
             values={"name": _OVERRIDE},
-        ) from None
-    return {unit.id: _penalty(values.get(unit.id)) for unit in org_units}
+        )
+    return {unit.id: _penalty(values[unit.id]) for unit in org_units}
 
 
 def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
     def value(org_id: int) -> Any:
         result = gateway.call(_SERVICE, _FOR_ONE, org_id, [_OVERRIDE], TOKEN)
         with result.understood("the values of settings"):
-            return (result.mapping().get(_OVERRIDE) or {}).get("value")
+            setting = result.mapping()[_OVERRIDE]
+            return None if setting is None else setting["value"]
 
     return dict(zip(org_ids, gateway.map(value, org_ids), strict=True))
 
@@ -130,6 +136,7 @@ class ThresholdReader:
 
     def __init__(self, gateway: Gateway, org_units: OrgUnits, profiles: Profiles, penalties: Mapping[int, int]) -> None:
         self._gateway = gateway
+        self._org_units = org_units
         self._thresholds = Thresholds((), penalties, org_units, profiles)
         result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW])
         permitted = result.mapping().get(_VIEW) or []
@@ -158,8 +165,8 @@ class ThresholdReader:
         if not self._complete and home_library not in self._libraries:
             # The permission counts at the library asked about: refused for any other than one's own (settings-024).
             result = self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library)
-            with result.understood("a list of thresholds"):
-                records = self._gateway.decode(result.listing())
-                self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
+            above = self._org_units.upwards(home_library)
+            records = self._gateway.pcrud.checked("pgpt", result.listing(), {"org_unit": above})
+            self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
             self._libraries.add(home_library)
         return self._thresholds.find(profile, home_library)

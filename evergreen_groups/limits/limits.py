@@ -109,7 +109,7 @@ class Limits:
         org_units: OrgUnits,
         penalties: Mapping[int, int] | None = None,
     ) -> Limits:
-        """Read what the limits depend on: nothing for one amount, one call with rules, four for the ILS's thresholds.
+        """Read what the limits depend on: nothing for one amount, two calls with rules, six for the ILS's thresholds.
 
         ``penalties`` are those of :func:`evergreen_groups.ils.thresholds.read_fines_penalties`, read unless given.
 

@@ -53,7 +53,7 @@ class ReferenceData:
         return self._users.get(_key(gateway), read)
 
     def limits(self, gateway: Gateway) -> LimitFinder:
-        """The limits of own fines: no call for one amount, two with rules, five and more for the ILS's thresholds.
+        """The limits of own fines: no call for one amount, four with rules, eight and more for the ILS's thresholds.
 
         Raises:
             ConfigurationError: a rule names a profile or library that isn't there.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.command import Command, one_line
-from support.fault_proxy import Call, Fault, fault_proxy
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import PASSWORD
 from support.repository import REPOSITORY
 
@@ -243,6 +243,20 @@ def test_show(run: Command) -> None:
     by_group = json.loads(run("show", "--group", "1003", "--format", "json").stdout)
     assert by_user == by_group
     assert {member["id"]: member["blocked"] for member in by_group["members"]} == {1012: False, 1013: True, 1014: False}
+
+
+def test_show_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_path: Path) -> None:
+    run = Command(tmp_path, sandbox.url, "north_manager")
+    hidden = run("show", "--user", "1026", "--format", "json")
+    assert (hidden.returncode, json.loads(hidden.stdout)["hidden_member_count"]) == (exit_status.INCOMPLETE, 1)
+    assert run("show", "--user", "1032").returncode == exit_status.DONE
+    assert "Exit status 7" in " ".join(run("show", "--help").stdout.split())
+
+
+def test_show_says_by_its_status_that_what_is_out_is_not_known(proxy: FaultProxy, tmp_path: Path) -> None:
+    proxy.nothing = lambda call: call.method == "open-ils.actor.user.checked_out.count"  # VIEW_CIRCULATIONS is missing
+    done = Command(tmp_path, proxy.url)("show", "20000000001013", "--format", "json")
+    assert (done.returncode, json.loads(done.stdout)["totals"]) == (exit_status.INCOMPLETE, None)
 
 
 def group_of(run: Command, user: int) -> int:

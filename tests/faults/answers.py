@@ -25,7 +25,6 @@ ABSENCE_IS_AN_ANSWER = (
     "open-ils.pcrud.search.ac.",
     "open-ils.pcrud.search.aua.",
     "open-ils.pcrud.search.csp.",  # what the ILS has no penalty for
-    "open-ils.actor.settings.value_for_all_orgs",  # where nothing is set
     "open-ils.actor.usergroup.members.balance_owed",
     "open-ils.actor.usergroup.members.retrieve",
     "open-ils.actor.user.has_work_perm_at",

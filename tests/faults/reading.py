@@ -183,15 +183,38 @@ def plain(document: Any) -> Any:
 
 
 def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
-    """Whether a document that isn't as it should be says so itself, wherever it isn't."""
-    if not isinstance(document, dict):
+    """Whether a document that isn't as it should be says so itself, wherever it isn't.
+
+    Members are missing from it, or hidden ones are more or less than there are; of those who are there, what is said is
+    true.
+    """
+    if not isinstance(document, dict) or not _members(document).items() <= _members(right).items():
         return False
     if "groups" in document:
         others = [group for group in document["groups"] if group not in right["groups"]]
         there = {group["group"] for group in document["groups"]}
         none_is_missing = there == {group["group"] for group in right["groups"]}
         return none_is_missing and status == exit_status.INCOMPLETE and not any(group["complete"] for group in others)
-    return document.get("complete") is False
+    if "hidden_members" in document:
+        return bool(document["hidden_members"]["count"])
+    # What somebody has out is null where the ILS doesn't say, and so are the totals.
+    unknown = document.get("complete") is False or document.get("totals", {}) is None
+    return unknown and status != exit_status.DONE
+
+
+def _members(document: Any) -> dict[tuple[str, int], tuple[Any, ...]]:
+    """What a document says of people: what they owe, and whether they're over the limit, by where they stand."""
+    found = {}
+    waiting = [("", document)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, list):
+            waiting += [(place, item) for item in value]
+        elif isinstance(value, dict):
+            waiting += [(f"{place}.{name}", item) for name, item in value.items()]
+            if "own_fines" in value and "id" in value:
+                found[place, value["id"]] = tuple(value.get(name) for name in ("own_fines", "over_limit", "blocked"))
+    return found
 
 
 def difference(right: Any, wrong: Any, path: str = "") -> str:

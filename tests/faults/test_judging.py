@@ -30,7 +30,20 @@ def test_only_what_says_so_is_incomplete() -> None:
     assert not is_shown_as_incomplete(right, {"groups": []}, 7)
     assert not is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 0)
     assert is_shown_as_incomplete(right, {"groups": [{**less, "complete": False}]}, 7)
+    assert not is_shown_as_incomplete({"complete": True}, {"complete": False}, 0)
     assert difference(right, {"groups": [less]}) == ".groups[0].combined_fines: 30.00 became 20.00"
+
+
+def test_what_is_incomplete_is_true_of_those_who_are_there() -> None:
+    def document(owed: str, hidden: int) -> dict[str, object]:
+        members = [{"id": 1, "own_fines": owed, "blocked": False}]
+        return {"hidden_members": {"count": hidden, "fines": "0.00"}, "members": members}
+
+    right = document("3.00", 1)
+    assert is_shown_as_incomplete(right, document("3.00", 2), 0)
+    assert is_shown_as_incomplete(right, {**document("3.00", 2), "members": []}, 0)
+    assert not is_shown_as_incomplete(right, document("2.00", 2), 0)
+    assert not is_shown_as_incomplete(right, document("3.00", 0), 0)
 
 
 def test_an_error_has_one_form() -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.gateway_server import TOKEN, Server, connect, envelope, http, raw, results, says, session_server
-from support.recorded import idl_bytes
+from support.recorded import idl_bytes, idl_of
 
 from evergreen_groups.errors import DataError, PermissionDeniedError, ServerError
 from evergreen_groups.gateway import RetryPolicy
 from evergreen_groups.gateway.paging import Page, PageSize, encoded_length, portions, stretches
 from evergreen_groups.gateway.parallel import ordered_map
+from evergreen_groups.gateway.rows import NEVER_NULL
 
 IDL = idl_bytes()
 
@@ -47,7 +48,7 @@ class Table:
         if "desc" in json.dumps(options["order_by"]):
             found = found[::-1]
         offset = options.get("offset", 0)
-        body = envelope([self.wire(row) for row in found[offset : offset + options["limit"]]])
+        body = envelope([self.wire(row, options) for row in found[offset : offset + options["limit"]]])
         with self.lock:
             self.searches.append((where, options))
             self.sizes.append(len(body))
@@ -63,11 +64,14 @@ class Table:
         compare = {">": operator.gt, ">=": operator.ge, "<=": operator.le, "<>": operator.ne}[sign]
         return [row for row in rows if compare(row[field], bound)]
 
-    def wire(self, row):
-        values = [None] * (max(self.position.values()) + 1)
-        values[0] = "x" * self.padding
+    def wire(self, row, options):
+        known = idl_of()[self.class_id]
+        values = [1 if field.name in NEVER_NULL[self.class_id] else None for field in known.fields]
+        values[known.field({"au": "suffix", "mous": "total_paid"}[self.class_id]).position] = "x" * self.padding
         for field, position in self.position.items():
             values[position] = row[field]
+        selected = options.get("select", {}).get(self.class_id, known.positions)
+        values = values[: max(known.positions[field] for field in selected) + 1]  # as real ones end (pcrud-001)
         return {"__c": self.class_id, "__p": values}
 
 

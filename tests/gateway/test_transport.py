@@ -258,6 +258,46 @@ class TestConnections:
             assert sorted(gateway.map(lambda _: call(gateway), range(3))) == [0, 1, 2]
             assert sorted(gateway.map(lambda _: call(gateway), range(3))) == [3, 4, 5]
 
+    def test_an_answer_that_came_twice_is_not_the_next_requests(self):
+        """The second comes before the true one, as from a proxy that sends again what it thinks was lost."""
+        twice = raw(http(envelope("first")) + http(envelope("second")))
+        with Server([results("first"), twice, results("second")]) as server, connect(server) as gateway:
+            assert [call(gateway), call(gateway)] == ["first", "second"]
+            assert [request.connection for request in server.requests] == [0, 0, 1]
+
+    def test_what_lies_behind_an_answer_is_nobodys(self):
+        with Server([raw(GOOD + http(envelope("behind"))), results("next")]) as server, connect(server) as gateway:
+            assert [call(gateway), call(gateway)] == ["good", "next"]
+            assert [request.connection for request in server.requests] == [0, 1]
+
+    def test_what_lies_behind_a_large_answer_is_still_on_its_way(self):
+        large = http(envelope("x" * 3_000_000))
+        with Server([raw(large + http(envelope("behind"))), results("next")]) as server, connect(server) as gateway:
+            assert [len(call(gateway)), call(gateway)] == [3_000_000, "next"]
+            assert [request.connection for request in server.requests] == [0, 1]
+
+    def test_what_comes_while_nobody_asks_is_nobodys(self):
+        come = threading.Event()
+
+        def later(line, request):
+            line.send(GOOD)
+            come.wait()
+            line.send(http(envelope("late")))
+            sent.set()
+
+        sent = threading.Event()
+        with Server([later, results("next")]) as server, connect(server) as gateway:
+            assert call(gateway) == "good"
+            come.set()
+            sent.wait()
+            assert call(gateway) == "next"
+            assert [request.connection for request in server.requests] == [0, 1]
+
+    def test_an_answer_with_more_behind_it_is_not_asked_for_for_ever(self):
+        with Server(otherwise=raw(GOOD + GOOD)) as server, connect(server) as gateway:
+            assert [call(gateway), call(gateway)] == ["good", "good"]  # each alone on its connection
+            assert len(server.requests) == 2
+
     def test_a_fresh_connection_that_is_hung_up_on_is_a_failure(self):
         with Server(otherwise=hang_up) as server, connect(server, retries=RetryPolicy(tries=1)) as gateway:
             with pytest.raises(CutOffError):

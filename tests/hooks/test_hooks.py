@@ -229,23 +229,21 @@ def test_what_the_ils_refuses_to_tell_about_hidden_members_is_no_smaller_total(
             hooks.patron_summary(client, 1001)
 
 
-def test_hidden_members_who_join_between_two_calls_are_in_the_total(sandbox: Sandbox, proxy: FaultProxy) -> None:
+def test_hidden_members_who_leave_between_two_calls_are_in_no_total(sandbox: Sandbox, proxy: FaultProxy) -> None:
     owe(sandbox, 1012, (MILL, "9.00"))
     owe(sandbox, 1013)
     join(sandbox, 1013, 1001)
 
-    def joins(call: Call) -> None:
-        if call.method == BALANCES:
-            join(sandbox, 1012, 1001)
+    join(sandbox, 1012, 1001)
 
     def leaves(call: Call) -> None:
         if call.method == BALANCES:
             join(sandbox, 1012, 777_000)
 
-    proxy.refuse, proxy.before_answer = joins, leaves  # before the request goes on, and before its answer does
+    proxy.before_answer = leaves  # before the answer that has the balance goes on
     with desk(proxy.url, "harbor_desk") as client:
         group = hooks.patron_summary(client, 1001).group
-    assert (group.combined_fines, group.member_count, group.hidden_fines) == (Decimal("37.10"), 8, Decimal("9.00"))
+    assert (group.combined_fines, group.member_count, group.hidden_fines) == (Decimal("28.10"), 7, Decimal("0.00"))
 
 
 UNREAL = [[{"usr": 1001, "balance_owed": amount}] for amount in ("NaN", "sNaN", "Infinity", "-Infinity")]

@@ -145,7 +145,7 @@ def test_the_threshold_and_where_it_is_from(sandbox: Sandbox) -> None:
         before = gateway.statistics.calls
         limits = Limits.read(gateway, ILS, org_units)
         child, adult = limits.limit_for(CHILD, MILL), limits.limit_for(ADULT, MILL)
-        assert gateway.statistics.calls - before == 4
+        assert gateway.statistics.calls - before == 6
     assert child.limit == Limit(Decimal("2.00"), Comparison.REACHES)
     assert child.limit.origin == "ILS: threshold of Child at VALLEY"
     assert child.scope == {1, 3, 21, 22, 23}

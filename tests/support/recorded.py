@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from support.gateway_server import TOKEN, Line, Request, Server, connect, http, raw
+from support.gateway_server import TOKEN, Line, Request, Server, connect, http, raw, results
 from support.repository import REPOSITORY
 
 from evergreen_groups.gateway import Gateway, RetryPolicy
@@ -104,14 +104,25 @@ def is_call(exchange_id: str) -> bool:
 def gateway_of(*exchange_ids: str, alike: bool = True) -> Iterator[Gateway]:
     """A gateway that gives these answers one after the other, each to its own method, and the IDL of their release.
 
-    ``alike`` insists on the parameters as well.
+    ``alike`` insists on the parameters as well. Ids that are asked for beside rows, from the last one down, are those
+    of the rows.
     """
     release = release_of(exchange_ids[0])
     waiting = list(exchange_ids)
 
+    def ids_beside(class_id: str) -> list[int]:
+        position = idl_of(release)[class_id].positions["id"]
+        search = f"open-ils.pcrud.search.{class_id}.atomic"
+        answers = [payload(exchange_id)[0] for exchange_id in exchange_ids if method(exchange_id) == search]
+        return sorted((row["__p"][position] for rows in answers for row in rows), reverse=True)
+
     def answer(line: Line, request: Request) -> None:
         if request.method == "GET":
             raw(http(idl_bytes(release)))(line, request)
+            return
+        beside = request.osrf_method not in map(method, exchange_ids)
+        if beside and request.osrf_method.startswith("open-ils.pcrud.id_list."):
+            results(ids_beside(request.osrf_method.split(".")[3]))(line, request)
             return
         if request.osrf_method == "open-ils.pcrud.count.aou" and (
             not waiting or method(waiting[0]) != request.osrf_method

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from evergreen_groups import exit_status
 from evergreen_groups.cli import Checked, Invocation
 from evergreen_groups.settings import values
 
@@ -20,11 +21,12 @@ _NUMBER = Checked(values.whole_number(1, 2**31 - 1))
 @click.pass_obj
 def show_command(
     session: Invocation, barcode: str | None, user: int | None, group: int | None, output_format: str
-) -> None:
+) -> int:
     """Show all members of the group of the patron with BARCODE.
 
     Each one's own fines, items out, overdue and lost, and who is over the limit; under it the sums, and the group
-    fines, for information only.
+    fines, for information only. Exit status 7: shown, but the account can't see all members, or
+    what they have out.
     """
     if sum(given is not None for given in (barcode, user, group)) != 1:
         raise click.UsageError("give a barcode, --user or --group: one of them")
@@ -42,3 +44,4 @@ def show_command(
         write_json(details, sys.stdout)
     else:
         write_details(details, sys.stdout, width=terminal_width())
+    return exit_status.DONE if details.complete else exit_status.INCOMPLETE
