@@ -15,6 +15,7 @@ from evergreen_groups import connect
 from evergreen_groups.errors import HistoryError
 from evergreen_groups.report import history
 from evergreen_groups.settings import passwords
+from evergreen_groups.state import refuse_another_users_database
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
@@ -185,7 +186,15 @@ def databases(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 def _database(path: Path, line: FindingMaker) -> Finding | None:
     """What is wrong with an SQLite file, None where nothing is."""
-    mode = path.stat().st_mode
+    try:
+        mode = refuse_another_users_database(path).st_mode
+    except OSError as error:
+        return line.failed(
+            "{path} can't be opened: {reason}",
+            "give it to this user, or move it away to begin anew",
+            code="database-not-opened",
+            values={"path": path, "reason": error.strerror},
+        )
     if mode & _OTHERS:
         return line.failed(
             "{path} can be read by everybody ({mode})",

@@ -10,6 +10,9 @@ from typing import Any, Self
 from evergreen_groups.errors import EvergreenGroupsError, StateError
 
 ANEW = "move it away to begin a new one"
+BESIDE = ("-wal", "-shm", "-journal")
+"""What the names of the files that SQLite keeps beside another end with. It writes into what it finds there, deletes
+it, and waits for ever for a pipe."""
 _ADVICE = {
     sqlite3.SQLITE_FULL: "make room on the disk",
     sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
