@@ -24,6 +24,11 @@ _ADVICE = {
 _PRIMARY_CODE = 0xFF
 
 
+def advice_for(error: BaseException) -> str:
+    """What to do about an error of SQLite's or the system's."""
+    return _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE, ANEW)
+
+
 class StateConnection(sqlite3.Connection):
     """A connection whose statements, and what is read of their rows, raise StateError in place of SQLite's errors."""
 
@@ -51,10 +56,9 @@ class StateConnection(sqlite3.Connection):
         except EvergreenGroupsError:
             raise
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
             raise StateError(
                 "the {what} {path} can't be used ({reason})",
-                advice=_ADVICE.get(code, ANEW),
+                advice=advice_for(error),
                 code="database-unusable",
                 values={"what": self.what, "path": self.path, "reason": error},
             ) from error

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from evergreen_groups.errors import HistoryError, StateError
-from evergreen_groups.state.connection import ANEW, BESIDE, StateConnection
+from evergreen_groups.state.connection import ANEW, BESIDE, StateConnection, advice_for
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.own_files import directory_of, open_own, refuse_beside, refuse_what_is_not_own
 
@@ -201,7 +201,7 @@ def opened(
     except (sqlite3.DatabaseError, OSError) as error:
         raise StateError(
             "the {what} {path} can't be used ({reason})",
-            advice=ANEW,
+            advice=advice_for(error),
             code="database-unusable",
             values={**values, "reason": getattr(error, "strerror", None) or error},
         ) from error

@@ -205,9 +205,7 @@ def test_a_slow_gateway_is_a_warning(installation: Installation, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["journal.sqlite3", "history.sqlite3-journal", "history.sqlite3-wal"])
-def test_nothing_is_opened_that_is_not_the_accounts_own(
-    installation: Installation, tmp_path: Path, name: str
-) -> None:
+def test_nothing_is_opened_that_is_not_the_accounts_own(installation: Installation, tmp_path: Path, name: str) -> None:
     """A pipe would be waited for without end, and SQLite writes into what another name leads to."""
     precious = tmp_path / "precious"
     precious.write_text("precious")
