@@ -68,7 +68,7 @@ def dumps(value: object) -> str:
 
 
 def _without_halves(text: str) -> str:
-    """JSON in which half a pair of surrogates is U+FFFD: it is no letter, and can be written to no file and terminal."""
+    """JSON in which half a pair of surrogates is U+FFFD: no letter, it can be written to no file and no terminal."""
     if "\\ud" not in text and "\\uD" not in text:
         return text
     return _SURROGATES.sub(lambda found: "\\ufffd" if len(found[0]) == _ONE_ESCAPE else found[0], text)
