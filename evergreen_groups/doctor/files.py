@@ -15,6 +15,7 @@ from evergreen_groups import connect
 from evergreen_groups.errors import HistoryError
 from evergreen_groups.report import history
 from evergreen_groups.settings import passwords
+from evergreen_groups.state import refuse_another_users_database
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
@@ -177,15 +178,18 @@ def databases(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not found:
         yield line.ok("none yet: the first run makes them")
         return
-    troubles = [trouble for path in found if (trouble := _database(path, line)) is not None]
+    troubles = [trouble for path in found if (trouble := _trouble(path, line)) is not None]
     yield from troubles
     if not troubles:
         yield line.ok("{names}: whole", values={"names": ", ".join(path.name for path in found)})
 
 
-def _database(path: Path, line: FindingMaker) -> Finding | None:
-    """What is wrong with an SQLite file, None where nothing is."""
-    mode = path.stat().st_mode
+def _trouble(path: Path, line: FindingMaker) -> Finding | None:
+    """What is wrong with an SQLite file, None where nothing is. It isn't opened unless it is this account's own."""
+    try:
+        mode = refuse_another_users_database(path).st_mode
+    except OSError as error:
+        return _not_opened(path, error.strerror, line)
     if mode & _OTHERS:
         return line.failed(
             "{path} can be read by everybody ({mode})",
@@ -193,6 +197,20 @@ def _database(path: Path, line: FindingMaker) -> Finding | None:
             code="database-open",
             values={"path": path, "mode": _octal(mode)},
         )
+    return _damage(path, line)
+
+
+def _not_opened(path: Path, reason: object, line: FindingMaker) -> Finding:
+    return line.failed(
+        "{path} can't be opened: {reason}",
+        "give it to this user, or move it away to begin anew",
+        code="database-not-opened",
+        values={"path": path, "reason": reason},
+    )
+
+
+def _damage(path: Path, line: FindingMaker) -> Finding | None:
+    """What SQLite finds wrong in a file."""
     try:
         # Not "ro": that would leave SQLite's two files beside it behind.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)) as database:
@@ -205,12 +223,7 @@ def _database(path: Path, line: FindingMaker) -> Finding | None:
                 code="database-busy",
                 values={"path": path},
             )
-        return line.failed(
-            "{path} can't be opened: {reason}",
-            "give it to this user, or move it away to begin anew",
-            code="database-not-opened",
-            values={"path": path, "reason": error},
-        )
+        return _not_opened(path, error, line)
     except sqlite3.DatabaseError as error:
         return line.failed(
             "{path} is damaged: {reason}", _A_COPY, code="database-damaged", values={"path": path, "reason": error}

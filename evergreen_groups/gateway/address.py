@@ -6,6 +6,8 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+import requests
+
 from evergreen_groups.errors import ConfigurationError
 
 GATEWAY_PATH = "/osrf-gateway-v1"
@@ -31,7 +33,8 @@ class Address:
         try:
             parts = urlsplit(url.strip())
             host, _port = parts.hostname or "", parts.port
-        except ValueError:
+            _refuse_host(host)
+        except (ValueError, requests.RequestException):
             raise ConfigurationError(
                 "the gateway's address can't be read",
                 advice="give it as https://host",
@@ -93,3 +96,9 @@ class Address:
                 code="not-encrypted",
                 values={"address": self.base},
             )
+
+
+def _refuse_host(host: str) -> None:
+    """Have requests look at a host's name now; what it refuses only when something is sent is an ``OSError`` there."""
+    if host and ":" not in host:
+        requests.PreparedRequest().prepare_url(f"https://{host}", None)

@@ -28,9 +28,7 @@ def loads(text: str) -> Any:
 
     Raises ValueError, also for NaN and infinities, which are not JSON, and for nesting that is too deep.
     """
-    if "\\ud" in text or "\\uD" in text:
-        # Half a pair of surrogates is no letter: it can be written to no file and no terminal.
-        text = _SURROGATES.sub(lambda found: "\\ufffd" if len(found[0]) == _ONE_ESCAPE else found[0], text)
+    text = _without_halves(text)
     try:
         # Some amounts are JSON numbers. As floats, 0.10 and 0.20 wouldn't add up to the 0.30 that the ILS says
         # (patrons-063).
@@ -49,7 +47,9 @@ def dumps(value: object) -> str:
     '{"balance_owed":{">=":25.00}}'
     """
     match value:
-        case None | str() | int() | float():
+        case str():
+            return _without_halves(json.dumps(value))
+        case None | int() | float():
             return json.dumps(value, allow_nan=False)
         case Decimal():
             if not value.is_finite():
@@ -65,6 +65,13 @@ def dumps(value: object) -> str:
             return dumps(value.to_wire(full=True))
         case _:
             raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+def _without_halves(text: str) -> str:
+    """JSON in which half a pair of surrogates is U+FFFD: no letter, it can be written to no file and no terminal."""
+    if "\\ud" not in text and "\\uD" not in text:
+        return text
+    return _SURROGATES.sub(lambda found: "\\ufffd" if len(found[0]) == _ONE_ESCAPE else found[0], text)
 
 
 def _key(key: object) -> str:

@@ -83,7 +83,7 @@ def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> st
     """The environment's, or what the configured file holds, or systemd's credential; None where none of them is."""
     secret = secret_of(setting)
     if secret.variable and environ.get(secret.variable):
-        return environ[secret.variable]
+        return _text(setting, environ[secret.variable])
     found = _from_file(setting, getattr(settings, setting.name), environ)
     if found is not None and len(found) < secret.shortest:
         raise ConfigurationError(
@@ -94,6 +94,22 @@ def _found(setting: Setting, settings: object, environ: Mapping[str, str]) -> st
             values={"what": secret.name, "section": setting.section, "shortest": secret.shortest},
         )
     return found
+
+
+def _text(setting: Setting, value: str) -> str:
+    """The value of the variable: what isn't UTF-8 in the environment comes as half letters, which can't be sent."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        secret = secret_of(setting)
+        raise ConfigurationError(
+            "the {what} in ${variable} is not UTF-8 text",
+            advice="set it anew",
+            setting=setting.key,
+            code="secret-not-text",
+            values={"what": secret.name, "variable": secret.variable},
+        ) from None
+    return value
 
 
 def _from_file(setting: Setting, file: Path | None, environ: Mapping[str, str]) -> str | None:

@@ -2,6 +2,7 @@ from . import run_status as run_status
 from .ages import believed_since as believed_since
 from .database import HistoryFile as HistoryFile
 from .database import opened as opened
+from .database import refuse_another_users_database as refuse_another_users_database
 from .dated_directory import LATEST as LATEST
 from .dated_directory import Edition as Edition
 from .dated_directory import new_edition as new_edition

@@ -10,6 +10,9 @@ from typing import Any, Self
 from evergreen_groups.errors import EvergreenGroupsError, StateError
 
 ANEW = "move it away to begin a new one"
+BESIDE = ("-wal", "-shm", "-journal")
+"""What the names of the files that SQLite keeps beside another end with. It writes into what it finds there, deletes
+it, and waits for ever for a pipe."""
 _ADVICE = {
     sqlite3.SQLITE_FULL: "make room on the disk",
     sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
@@ -19,6 +22,11 @@ _ADVICE = {
     sqlite3.SQLITE_CANTOPEN: "allow this user to write it and in its directory",
 }
 _PRIMARY_CODE = 0xFF
+
+
+def advice_for(error: BaseException) -> str:
+    """What to do about an error of SQLite's or the system's."""
+    return _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE, ANEW)
 
 
 class StateConnection(sqlite3.Connection):
@@ -48,10 +56,9 @@ class StateConnection(sqlite3.Connection):
         except EvergreenGroupsError:
             raise
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
             raise StateError(
                 "the {what} {path} can't be used ({reason})",
-                advice=_ADVICE.get(code, ANEW),
+                advice=advice_for(error),
                 code="database-unusable",
                 values={"what": self.what, "path": self.path, "reason": error},
             ) from error

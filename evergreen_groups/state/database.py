@@ -10,9 +10,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from evergreen_groups.errors import HistoryError, StateError
-from evergreen_groups.state.connection import ANEW, StateConnection
+from evergreen_groups.state.connection import ANEW, BESIDE, StateConnection, advice_for
 from evergreen_groups.state.directory import make_state_directory
-from evergreen_groups.state.own_files import directory_of, open_own, refuse_what_is_not_own
+from evergreen_groups.state.own_files import directory_of, open_own, refuse_beside, refuse_what_is_not_own
 
 _VERSION = 1
 _SCHEMA = (
@@ -66,6 +66,7 @@ class HistoryFile:
         """SQLite gives the files beside it the same mode."""
         try:
             with directory_of(self._path) as parent:
+                refuse_beside(self._path.name, BESIDE, parent)
                 descriptor = open_own(self._path.name, os.O_CREAT | os.O_RDWR, parent)
             try:
                 # A file that was there before has the mode that somebody gave it; it names patrons.
@@ -200,7 +201,7 @@ def opened(
     except (sqlite3.DatabaseError, OSError) as error:
         raise StateError(
             "the {what} {path} can't be used ({reason})",
-            advice=ANEW,
+            advice=advice_for(error),
             code="database-unusable",
             values={**values, "reason": getattr(error, "strerror", None) or error},
         ) from error
@@ -234,11 +235,21 @@ def _make_whole(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> No
 
 
 def _refuse_what_is_not_own(path: Path) -> None:
+    if not refuse_another_users_database(path).st_size:  # it is made whole, so something has cut it off
+        raise sqlite3.DatabaseError("it is empty, which it never is")
+
+
+def refuse_another_users_database(path: Path) -> os.stat_result:
+    """See that an SQLite file, and those that SQLite keeps beside it, are this user's own; nothing is opened.
+
+    Raises:
+        OSError: one of them is something else; it says what.
+    """
     with directory_of(path) as parent:
         found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
         refuse_what_is_not_own(found, parent)
-    if not found.st_size:  # it is made whole, so something has cut it off
-        raise sqlite3.DatabaseError("it is empty, which it never is")
+        refuse_beside(path.name, BESIDE, parent)
+    return found
 
 
 def _refuse_what_has_no_tables(database: sqlite3.Connection, tables: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -111,6 +111,20 @@ def is_own(name: str, parent: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def refuse_beside(name: str, endings: Iterable[str], parent: int) -> None:
+    """Raise an ``OSError`` that names the first of the files beside ``name`` that isn't such a file.
+
+    One that isn't there is well.
+    """
+    for ending in endings:
+        try:
+            refuse_what_is_not_own(os.stat(name + ending, dir_fd=parent, follow_symlinks=False), parent)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _refusal(f"beside it is {name}{ending}: {error.strerror}") from error
 
 
 def refuse_what_is_not_own(found: os.stat_result, parent: int, *, anybodys: bool = False) -> None:

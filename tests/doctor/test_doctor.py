@@ -204,6 +204,18 @@ def test_a_slow_gateway_is_a_warning(installation: Installation, monkeypatch: py
     assert (warning.check, "ms for a simple call" in warning.found) == ("time", True)
 
 
+@pytest.mark.parametrize("name", ["journal.sqlite3", "history.sqlite3-journal", "history.sqlite3-wal"])
+def test_nothing_is_opened_that_is_not_the_accounts_own(installation: Installation, tmp_path: Path, name: str) -> None:
+    """A pipe would be waited for without end, and SQLite writes into what another name leads to."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    precious.chmod(0o600)
+    (database(installation, 0o600).parent / name).hardlink_to(precious)
+    found = [finding.found for finding in only(installation.examined(), FAILED)]
+    assert any("it has another name as well" in one and name in one for one in found)
+    assert precious.read_text() == "precious"
+
+
 def test_a_database_in_use_is_a_warning(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "_BUSY_SECONDS", 0)
     with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:

@@ -392,6 +392,12 @@ class TestRequests:
                 gateway.call("open-ils.actor", "open-ils.actor.thing", value)
             assert server.requests == []
 
+    def test_half_a_letter_is_sent_as_it_would_be_read(self):
+        """A command line that isn't UTF-8 has such; a server breaks down over them."""
+        with Server(otherwise=results(1)) as server, connect(server) as gateway:
+            gateway.call("open-ils.actor", "open-ils.actor.thing", {"barcode": ["\udcff\\udcff\U0001f600"]})
+            assert server.requests[0].params == [{"barcode": ["\ufffd\\udcff\U0001f600"]}]
+
     @pytest.mark.parametrize("suffix", ["", "/", "/osrf-gateway-v1", "/osrf-gateway-v1/"])
     def test_the_address_may_name_the_gateway_itself(self, suffix):
         with Server(otherwise=results(1)) as server, Gateway(server.url + suffix) as gateway:

@@ -38,6 +38,7 @@ def test_no_amount_is_not_nought() -> None:
         ("a\r\nb\tc\u2028d", "a b c d"),
         ("\x1b[31m\x9b2J\x00\x7f", "\ufffd[31m\ufffd2J\ufffd\ufffd"),
         ("\u202egnp.exe\u2066", "gnp.exe"),
+        ("\u200fa\u200e(1)\u061c", "a(1)"),
         ("half \ud83d", "half \ufffd"),
         ("שלום 田中 e\u0301", "שלום 田中 e\u0301"),
     ],

@@ -211,6 +211,14 @@ def test_a_useless_password_file(tmp_path: Path, content: bytes, message: str) -
         passwords.password(GatewaySettings(password_file=path), dict(os.environ, EVERGREEN_GROUPS_PASSWORD=""))
 
 
+def test_a_password_variable_that_is_no_text() -> None:
+    """What isn't UTF-8 in the environment is handed on as half letters, which can't be sent."""
+    environ = {"EVERGREEN_GROUPS_PASSWORD": os.fsdecode(b"na\xefve-secret")}
+    with pytest.raises(ConfigurationError, match=r"\$EVERGREEN_GROUPS_PASSWORD is not UTF-8 text") as caught:
+        passwords.password(GatewaySettings(), environ)
+    assert "secret" not in str(caught.value).replace("set", "")
+
+
 @pytest.mark.parametrize(
     ("text", "origin"),
     [

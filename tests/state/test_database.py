@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from evergreen_groups.changes import Journal
 from evergreen_groups.errors import StateError
 from evergreen_groups.events.log import AuditTrail
+from evergreen_groups.state import opened
 
 FILES: dict[str, Callable[[Path], Journal | AuditTrail]] = {
     "journal": Journal,
@@ -28,6 +30,19 @@ def failure(directory: Path, name: str) -> StateError:
     with pytest.raises(StateError) as caught:
         FILES[name](directory)
     return caught.value
+
+
+def test_no_room_to_make_one_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to move away then, and moving a journal away would lose what is open in it."""
+
+    def full(*_anything: object) -> NoReturn:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr("evergreen_groups.state.database._make_whole", full)
+    with pytest.raises(StateError, match="make room on the disk"):
+        opened(tmp_path, "journal", "journal", "CREATE TABLE entries (id);", ["entries"], version=1)
 
 
 def test_it_says_which_format_it_has(tmp_path: Path, name: str) -> None:

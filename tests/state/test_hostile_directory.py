@@ -174,6 +174,34 @@ def test_the_journal(shared: Path, victim: Path, plant: Plant) -> None:
     assert unharmed(victim)
 
 
+BESIDE = pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+
+
+@PLANTS
+@BESIDE
+def test_what_sqlite_keeps_beside_the_history(shared: Path, victim: Path, plant: Plant, ending: str) -> None:
+    """SQLite writes into what it finds under these names, and deletes it."""
+    planted = shared / f"history.sqlite3{ending}"
+    plant(planted, victim)
+    with pytest.raises(HistoryError, match="can't be opened") as caught:
+        HistoryFile(shared / "history.sqlite3", 1.0)
+    assert planted.name in str(caught.value)
+    assert os.path.lexists(planted)
+    assert unharmed(victim)
+
+
+@PLANTS
+@BESIDE
+def test_what_sqlite_keeps_beside_the_journal(shared: Path, victim: Path, plant: Plant, ending: str) -> None:
+    planted = shared / f"journal.sqlite3{ending}"
+    plant(planted, victim)
+    with pytest.raises(StateError, match="can't be used") as caught:
+        opened(shared, "journal", "journal", "CREATE TABLE entries (id);", ["entries"], version=1)
+    assert planted.name in str(caught.value)
+    assert os.path.lexists(planted)
+    assert unharmed(victim)
+
+
 @pytest.mark.parametrize("plant", [pipe])
 def test_the_status(shared: Path, victim: Path, plant: Plant) -> None:
     plant(shared / run_status.FILE_NAME, victim)
