@@ -139,7 +139,7 @@ class _OnlyWhatRuns(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST:
-        checking = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        checking = ast.unparse(node.test).removeprefix("not ") == "TYPE_CHECKING"
         return ast.Pass() if checking else self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:

@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,9 @@ from operators import mutants_of
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
-PRELOADED = ("requests", "urllib3", "flask", "cheroot", "lxml.etree", "jinja2", "rich", "click", "pytest")
+PRELOADED = ("hypothesis", "hypothesis.strategies", "requests", "urllib3", "flask", "cheroot", "lxml.etree", "jinja2", "rich", "click", "pytest")
 """What takes long to import and isn't ours: it is there already in whatever process runs the tests."""
+PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
 
 
 @dataclass
@@ -99,8 +101,8 @@ def run_tests(copy: Path, stage: str, timeout: float, *, mutated: bool) -> int |
             sys.dont_write_bytecode = mutated
             sys.path[:0] = [str(copy)]
             os.environ["PYTHONPATH"] = str(copy)
-            options = ["-n", "0", "-x", "-p", "no:cacheprovider"]
-            status = int(importlib.import_module("pytest").main([*options, *stage.split()]))
+            options = ["-n", "0", "-x", "-p", "no:cacheprovider", "-W", PRELOADED_WARNING]
+            status = int(importlib.import_module("pytest").main([*options, *shlex.split(stage)]))
         except BaseException:
             traceback.print_exc()
         finally:
