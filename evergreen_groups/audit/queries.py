@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from evergreen_groups.groups import GroupRange, Query, candidates, has_member
+from evergreen_groups.groups import Groups, Query, candidates, has_member
 from evergreen_groups.policy import Comparison, Limit
 
 # A penalty with a stop date in the future still blocks; archived ones stay in the table (pcrud-072).
@@ -132,7 +132,7 @@ class AccidentalGroups:
     homes: Collection[int] = ()
     visible_orgs: Collection[int] = ()
 
-    def members(self, within: GroupRange) -> Query:
+    def members(self, within: Groups) -> Query:
         """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
         conditions: list[Query] = [
             *within.conditions(),
@@ -142,11 +142,11 @@ class AccidentalGroups:
             conditions.append({"home_ou": sorted(self.visible_orgs)})
         return {"deleted": "f", "-and": conditions}
 
-    def candidates(self, within: GroupRange) -> Query:
+    def candidates(self, within: Groups) -> Query:
         """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
         return candidates(within, self.homes, self.visible_orgs)
 
-    def _groups(self, within: GroupRange) -> Query:
+    def _groups(self, within: Groups) -> Query:
         """The groups' numbers: patrons ``d`` who aren't alone in their group and by whom it looks accidental."""
         patron: Query = {"deleted": "f"}
         if within.conditions():

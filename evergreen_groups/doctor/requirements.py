@@ -52,6 +52,13 @@ METHODS = (
     _search("ausp", "check and audit"),
     _search("csp", "check and audit"),
     _search("aua", "audit"),
+    Method(
+        _PCRUD,
+        "open-ils.pcrud.count.aou",
+        (NO_TOKEN, {"id": -1}),
+        "everything",
+        "a look for hidden rows behind each short answer",
+    ),
     Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
@@ -85,7 +92,9 @@ METHODS = (
 )
 
 FIELDS: dict[str, frozenset[str]] = {
-    "au": frozenset(PATRON_FIELDS) | frozenset(ACCOUNT_FIELDS) | {"deleted", "passwd", "last_xact_id"},
+    "au": frozenset(PATRON_FIELDS)
+    | frozenset(ACCOUNT_FIELDS)
+    | {"deleted", "passwd", "last_xact_id", "last_update_time"},
     "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
     "ac": frozenset({"id", "barcode", "active", "usr"}),
     "mous": frozenset({"usr", "balance_owed"}),

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError
-from evergreen_groups.gateway.paging import Stretch, anything, both
-from evergreen_groups.gateway.session import TOKEN
+from evergreen_groups.gateway.paging import Stretch, anything, both, not_asked_for
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway.gateway import Gateway
@@ -32,11 +31,26 @@ class HiddenRows:
         with self._lock:
             if self._count is None:
                 try:
-                    gateway.call("open-ils.pcrud", "open-ils.pcrud.count.aou", TOKEN, {"id": 1})
+                    found = gateway.pcrud.count("aou", {"id": 1})
+                    if found not in (0, 1):
+                        raise not_asked_for()
                     self._count = False
                 except MethodNotFoundError:
                     self._count = True  # 3.12/releases-059
             return self._count
+
+
+def more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, Any], field: str) -> bool:
+    """Whether a condition holds for more than this many rows of a class, hidden ones among them.
+
+    Conditions inside a query aren't filtered by permission (``pcrud-141``), and org units are everybody's to see.
+    ``source`` is a class's id, or with others that it is joined to, as in a query's ``from``; it has the ``field``.
+    """
+    class_id = source if isinstance(source, str) else next(iter(source))
+    found = {"select": {class_id: [field]}, "from": source, "where": where}
+    if number:
+        found |= {"limit": 1, "offset": number}
+    return bool(gateway.pcrud.search("aou", {"parent_ou": None, "-exists": found}, select=["id"], limit=1))
 
 
 class HiddenKeys:
@@ -81,18 +95,9 @@ class HiddenKeys:
         return after + step
 
     def _exists(self, conditions: list[dict[str, Any]]) -> bool:
-        """Whether there is a row for which the conditions hold, be it hidden.
-
-        Conditions inside a query aren't filtered by permission (``pcrud-141``), and org units are everybody's to see.
-        """
-        class_id = self._source if isinstance(self._source, str) else next(iter(self._source))
-        found = {
-            "select": {class_id: [self._key]},
-            "from": self._source,
-            "where": both(self._where, conditions or anything(self._key)),
-        }
-        rows = self._gateway.pcrud.search("aou", {"parent_ou": None, "-exists": found}, select=["id"], limit=1)
-        return bool(rows)
+        """Whether there is a row for which the conditions hold, be it hidden."""
+        where = both(self._where, conditions or anything(self._key))
+        return more_than(0, self._gateway, self._source, where, self._key)
 
     def _not_walkable(self) -> DataError:
         return DataError(

@@ -25,18 +25,22 @@ def in_halves(
     ask: Callable[[list[int | str], int], Page],
     portion: list[int | str],
     size: PageSize,
+    cut_off: Callable[[list[int | str], int], bool],
     read_one: Callable[[int | str], Iterator[Page]],
 ) -> Iterator[Page]:
-    """Yield the rows with these values, the list cut in halves until the answer to each is whole."""
+    """Yield the rows with these values, the list cut in halves until the answer to each is whole.
+
+    ``cut_off`` tells whether an answer with fewer rows than ``limit`` may still lack some.
+    """
     limit = max(AMPLE * size.rows, len(portion) + 1)
     page = ask(portion, limit)
-    if len(page.rows) < limit:
+    if len(page.rows) < limit and not cut_off(portion, limit):
         if page.rows:
             yield page
     elif len(portion) > 1:
         middle = len(portion) // 2
-        yield from in_halves(ask, portion[:middle], size, read_one)
-        yield from in_halves(ask, portion[middle:], size, read_one)
+        yield from in_halves(ask, portion[:middle], size, cut_off, read_one)
+        yield from in_halves(ask, portion[middle:], size, cut_off, read_one)
     else:
         yield from read_one(portion[0])
 

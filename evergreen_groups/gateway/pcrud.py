@@ -5,13 +5,14 @@ It is one module because all of it is one class, whose methods share how a query
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway.call import REQUEST_LIMIT
-from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows
+from evergreen_groups.gateway.hidden_rows import HiddenKeys, HiddenRows, more_than
 from evergreen_groups.gateway.lists import among, anything_goes, by_keys, in_halves, nothing_left
 from evergreen_groups.gateway.paging import (
     LARGEST_LIST,
@@ -143,12 +144,9 @@ class Pcrud:
         # Neither this nor retrieve has an .atomic form (pcrud-100, pcrud-113); before 3.16 there is no count at all
         # (3.12/releases-059).
         count = self._call(f"count.{class_id}", where).value
-        try:
-            return int(count)
-        except (TypeError, ValueError):
-            raise DataError(
-                "the count of {name} rows is not a number", code="count-broken", values={"name": class_id}
-            ) from None
+        if not re.fullmatch(r"\d{1,18}", str(count), re.ASCII):
+            raise DataError("the count of {name} rows is not a number", code="count-broken", values={"name": class_id})
+        return int(count)
 
     def pages(  # noqa: PLR0913  # likewise
         self,
@@ -208,13 +206,15 @@ class Pcrud:
         where: Where | None = None,
         select: Sequence[str] | None = None,
         order_by: Any = None,
+        unique: bool = False,
     ) -> Iterator[list[Record]]:
         """Yield the rows whose ``field`` is among ``values``, in lists that follow the order of the values.
 
         The values are taken as they are needed and cut so that a request names at most 2,000 of them and stays under
-        32 kB; several requests are under way at once. A value that occurs twice may bring its rows twice.
+        32 kB; several requests are under way at once. A value that occurs twice may bring its rows twice. ``unique``
+        says that no two rows have the same value, as with the primary key: then no answer can lack rows unnoticed.
         """
-        for page in self._by_values(class_id, field, values, where, select, order_by):
+        for page in self._by_values(class_id, field, values, where, select, order_by, unique=unique):
             yield self._records(class_id, page.rows)
 
     def columns_by_values(
@@ -240,6 +240,8 @@ class Pcrud:
         where: Where | None,
         select: Sequence[str] | None,
         order_by: Any,
+        *,
+        unique: bool = False,
     ) -> Iterator[Page]:
         known = self._gateway.idl(class_id)[class_id]
         options = partial(self._options, class_id, select=select, order_by=order_by or known.primary or None)
@@ -256,6 +258,12 @@ class Pcrud:
             asked_for(portion, page.rows)
             return page
 
+        def cut_off(portion: list[int | str], limit: int) -> bool:
+            condition = both(where, [{field: portion}])
+            return self._hidden_rows.count(self._gateway) and more_than(
+                limit, self._gateway, class_id, condition, field
+            )
+
         def read_one(value: int | str) -> Iterator[Page]:
             condition = both(where, [{field: [value]}])
             for records in self.pages(class_id, condition, key=self._key(class_id), select=select, concurrency=1):
@@ -263,7 +271,9 @@ class Pcrud:
 
         def fetch(portion: list[int | str]) -> list[Page]:
             return list(
-                by_keys(ask, portion, size) if field == known.primary else in_halves(ask, portion, size, read_one)
+                by_keys(ask, portion, size)
+                if unique or field == known.primary
+                else in_halves(ask, portion, size, cut_off, read_one)
             )
 
         lists: Iterable[list[int | str]] = portions(values, room)

@@ -15,6 +15,7 @@ from .patrons import PatronAccount as PatronAccount
 from .patrons import PatronRow as PatronRow
 from .patrons import read_accounts as read_accounts
 from .queries import GroupRange as GroupRange
+from .queries import Groups as Groups
 from .queries import HighFines as HighFines
 from .queries import Query as Query
 from .queries import candidates as candidates

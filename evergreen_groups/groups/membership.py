@@ -64,7 +64,7 @@ class MembershipReader:
         cards = {
             record.barcode: record
             # Each barcode once: a value that is named in two lists brings its rows twice.
-            for batch in self._gateway.pcrud.by_values("ac", "barcode", list(dict.fromkeys(barcodes)))
+            for batch in self._gateway.pcrud.by_values("ac", "barcode", list(dict.fromkeys(barcodes)), unique=True)
             for record in batch
         }
         found = self.by_ids({card.usr for card in cards.values()})

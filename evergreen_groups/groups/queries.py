@@ -33,6 +33,32 @@ class GroupRange(NamedTuple):
             found.append({"usrgroup": {"<=": self.high}})
         return found
 
+    def after(self, group: int) -> GroupRange:
+        """What is left of the range behind a group."""
+        return GroupRange(group, self.high)
+
+
+class GroupList(NamedTuple):
+    """Some group numbers, ascending."""
+
+    numbers: tuple[int, ...]
+
+    def holds(self, group: int) -> bool:
+        """Whether a group is in the list."""
+        return group in self.numbers
+
+    def conditions(self) -> list[Query]:
+        """The list as conditions on ``usrgroup``."""
+        return [{"usrgroup": list(self.numbers)}]
+
+    def after(self, group: int) -> GroupList:
+        """What is left of the list behind a group."""
+        return GroupList(tuple(number for number in self.numbers if number > group))
+
+
+Groups = GroupRange | GroupList
+"""The groups that a query is asked about."""
+
 
 @dataclass(frozen=True, slots=True)
 class HighFines:
@@ -48,7 +74,7 @@ class HighFines:
     home_orgs: Collection[int] = ()
     visible_orgs: Collection[int] = ()
 
-    def members(self, within: GroupRange) -> Query:
+    def members(self, within: Groups) -> Query:
         """The condition on patrons (``au``): members of such groups, deleted ones left out."""
         # Without the alternative that is never true, PostgreSQL turns the `in` into a semi-join and asks for permission
         # first, on every patron of the range: over 60 s and a 408 for an ordinary account. With it the `in` is a hashed
@@ -61,11 +87,11 @@ class HighFines:
             conditions.append({"home_ou": sorted(self.visible_orgs)})
         return {"deleted": "f", "-and": conditions}
 
-    def candidates(self, within: GroupRange) -> Query:
+    def candidates(self, within: Groups) -> Query:
         """The condition on patrons: members of all groups in the range that have a member at ``home_orgs``."""
         return candidates(within, self.home_orgs, self.visible_orgs)
 
-    def _groups(self, within: GroupRange) -> Query:
+    def _groups(self, within: Groups) -> Query:
         debtor: Query = {"deleted": "f"}
         if within.conditions():
             debtor["-and"] = within.conditions()
@@ -108,7 +134,7 @@ class HighFines:
         }
 
 
-def candidates(within: GroupRange, homes: Collection[int], visible_orgs: Collection[int]) -> Query:
+def candidates(within: Groups, homes: Collection[int], visible_orgs: Collection[int]) -> Query:
     """The condition on patrons: members of the groups in a range with a member of ``homes`` (none: all)."""
     conditions = within.conditions()
     if homes:

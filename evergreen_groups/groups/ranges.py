@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from evergreen_groups.groups.queries import GroupRange
+from evergreen_groups.groups.queries import GroupList, GroupRange, Groups
 
 # Less than a page, so that a range that turns out denser than those before still comes in one answer.
 _WANTED = 3_000
@@ -65,8 +65,10 @@ class GroupRanges:
             self._next = low
             yield GroupRange(low, high)
 
-    def parts(self, within: GroupRange) -> list[GroupRange]:
-        """Cut a range into ``_PARTS`` or fewer, from the lowest up; none where it is a single group."""
+    def parts(self, within: Groups) -> Sequence[Groups]:
+        """Cut groups into ``_PARTS`` or fewer, from the lowest up; none where it is a single one."""
+        if isinstance(within, GroupList):
+            return _parts_of_list(within)
         low = min(0, self.highest) - 1 if within.low is None else within.low
         high = self.highest if within.high is None else within.high
         count = min(_PARTS, high - low)
@@ -91,3 +93,10 @@ class GroupRanges:
             if seconds > _SLOW_SECONDS:
                 wanted = min(wanted, width * _SLOW_SECONDS / seconds)
             self._width = max(1, int(min(wanted, _MOST_GROWTH * self._widest)))
+
+
+def _parts_of_list(groups: GroupList) -> list[GroupList]:
+    numbers = groups.numbers
+    length = max(1, -(-len(numbers) // _PARTS))
+    cut = [GroupList(numbers[start : start + length]) for start in range(0, len(numbers), length)]
+    return cut if len(cut) > 1 else []

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, groupby
 from typing import Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
+from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.patrons import PATRON_FIELDS, PatronRow
-from evergreen_groups.groups.queries import GroupRange, Query
+from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
 from evergreen_groups.groups.ranges import GroupRanges
 from evergreen_groups.progress import Progress, silent
 
@@ -25,6 +27,8 @@ Complete = Callable[[Sequence[PatronRow]], list[Whole]]
 PAGE = 4_000
 """The most members in one answer: about 1.7 MB."""
 _PORTION = 2_000
+# Group numbers that are read again in one call: they stand in the query three times, in some 15 kB.
+_LIST = 500
 # Sums over one giant group, a school's or an institution's, grow with the square of its debtors: 2,000 of them 13.7 s,
 # 8,000 of them 157 s. So a range has less than the gateway's 60 s, and its parts half of that, until the group stands
 # alone and is read without sums. In eighths that takes a handful of time-outs, in halves it would be a dozen.
@@ -60,10 +64,10 @@ class GroupQuery(Protocol):
     def visible_orgs(self) -> Collection[int]:
         """The ids of the home libraries whose patrons the account sees; none: all of them."""
 
-    def members(self, within: GroupRange) -> Query:
+    def members(self, within: Groups) -> Query:
         """The condition on patrons (``au``): all visible members of such groups in a range."""
 
-    def candidates(self, within: GroupRange) -> Query:
+    def candidates(self, within: Groups) -> Query:
         """The same without sums: it holds for those, and for members of other groups in the range."""
 
 
@@ -89,20 +93,34 @@ class GroupSearch:
             TimedOutError: the ILS is too slow, whatever is asked.
             DataError: patrons were moved from group to group all the while.
         """
+        ranges = GroupRanges(self.highest_group())
         portions: list[list[PatronRow]] = []
+        changed = ChangedPatrons(self._gateway, self._visible({}))
+        changes: list[dict[int, int]] = []
 
-        def remembered() -> Iterator[list[PatronRow]]:
-            for portion in _portions(self._ranges()):
+        def jobs() -> Iterator[Callable[[], list[Whole]]]:
+            for portion in _portions(self._batches(ranges)):
                 portions.append(portion)
-                yield portion
+                yield partial(complete, portion)
+            # When all ranges have been read, and while the last portions are still being made something of.
+            yield look
 
-        found = list(self._gateway.map(complete, remembered()))
+        def look() -> list[Whole]:
+            changes.append(changed.groups())
+            return []
+
+        found = list(self._gateway.map(lambda job: job(), jobs()))
+        found.pop()  # what looking gave
         for _ in range(_MOST_REREADINGS):
-            moved = _in_two_groups(portions)
+            moved = _in_two_groups(portions) | _elsewhere(portions, changes.pop())
             if not moved:
                 return list(chain.from_iterable(found))
-            logger.info("patrons were moved while groups were read; reading %d groups again", len(moved))
-            self._read_again(moved, portions, found, complete)
+            logger.info("patrons were changed while groups were read; reading %d groups again", len(moved))
+            self._read_again(moved, ranges, portions, found, complete)
+            changes.append(changed.groups())
+        if not _in_two_groups(portions):
+            # Records are changed all the time on a busy day. Those of the last moment count as they were just before.
+            return list(chain.from_iterable(found))
         raise DataError(
             "patrons were moved from group to group all the while that groups were read",
             advice="try again later",
@@ -112,6 +130,7 @@ class GroupSearch:
     def _read_again(
         self,
         groups: Collection[int],
+        ranges: GroupRanges,
         portions: list[list[PatronRow]],
         found: list[list[Whole]],
         complete: Complete[Whole],
@@ -122,17 +141,14 @@ class GroupSearch:
             if len(rest) < len(portion):
                 portions[place] = rest
                 found[place] = complete(rest) if rest else []
-        batches = self._gateway.pcrud.columns_by_values(
-            "au", PATRON_FIELDS, "usrgroup", sorted(groups), where=self._visible({})
-        )
-        rows = sorted(map(PatronRow._make, chain.from_iterable(batches)), key=lambda patron: (patron.group, patron.id))
-        if rows:
-            portions.append(rows)
-            found.append(complete(rows))
+        numbers = sorted(groups)
+        lists = [GroupList(tuple(numbers[at : at + _LIST])) for at in range(0, len(numbers), _LIST)]
+        for portion in _portions(self._gateway.map(lambda within: self._range(within, ranges), lists)):
+            portions.append(portion)
+            found.append(complete(portion))
 
-    def _ranges(self) -> Iterator[list[PatronRow]]:
+    def _batches(self, ranges: GroupRanges) -> Iterator[list[PatronRow]]:
         """The members found in one range after the other, the next ones being under way."""
-        ranges = GroupRanges(self.highest_group())
 
         def read(within: GroupRange) -> list[PatronRow]:
             started = time.monotonic()
@@ -153,10 +169,10 @@ class GroupSearch:
         found = self._gateway.pcrud.search("au", where, select=("id", "usrgroup"), order_by=order, limit=1)
         return found[0].usrgroup if found else 0
 
-    def _range(self, within: GroupRange, ranges: GroupRanges) -> list[PatronRow]:
+    def _range(self, within: Groups, ranges: GroupRanges) -> list[PatronRow]:
         """All members of one range, in as many pages as it takes, each begun after the last whole group."""
         found: list[PatronRow] = []
-        rest = [(within, _RANGE_SECONDS)]
+        rest: list[tuple[Groups, float]] = [(within, _RANGE_SECONDS)]
         while rest:
             part, seconds = rest.pop()
             try:
@@ -180,10 +196,10 @@ class GroupSearch:
             last = page[-1].group
             whole = [patron for patron in page if patron.group != last]
             found.extend(whole or self._read_by_id(self._visible({"usrgroup": last})))
-            rest.append((GroupRange(whole[-1].group if whole else last, part.high), seconds))
+            rest.append((part.after(whole[-1].group if whole else last), seconds))
         return found
 
-    def _giant(self, within: GroupRange) -> list[PatronRow]:
+    def _giant(self, within: Groups) -> list[PatronRow]:
         """The members of a group for which the ILS can't do the sums in time, whatever they owe."""
         rows = self._read_by_id(self._query.candidates(within))
         return sorted(rows, key=lambda patron: (patron.group, patron.id))
@@ -195,7 +211,7 @@ class GroupSearch:
         )
         return [PatronRow(*row) for page in pages for row in columns(page, *PATRON_FIELDS)]
 
-    def _search(self, within: GroupRange, seconds: float) -> list[PatronRow]:
+    def _search(self, within: Groups, seconds: float) -> list[PatronRow]:
         pcrud = self._gateway.within(seconds).pcrud
         where = self._query.members(within)
         rows = list(
@@ -209,6 +225,18 @@ class GroupSearch:
         if self._query.visible_orgs:
             where = {**where, "home_ou": sorted(self._query.visible_orgs)}
         return {"deleted": "f", **where}
+
+
+def _elsewhere(portions: Iterable[Sequence[PatronRow]], changed: Mapping[int, int]) -> set[int]:
+    """The groups that patrons were found in and have left, or are in and weren't found in.
+
+    Somebody who was moved from a range not yet read into one already read is found in neither.
+    """
+    if not changed:
+        return set()
+    left = {p.group for portion in portions for p in portion if changed.get(p.id, p.group) != p.group}
+    found = {p.id for portion in portions for p in portion if changed.get(p.id) == p.group}
+    return left | {group for id, group in changed.items() if id not in found}
 
 
 def _in_two_groups(portions: Iterable[Sequence[PatronRow]]) -> set[int]:

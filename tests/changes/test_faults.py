@@ -206,7 +206,7 @@ def test_a_batch_that_is_killed_at_every_moment_moves_everyone_once(populated: S
         for after, moment in enumerate(MOMENTS):
             assert _run_killed(proxy, tmp_path, moment, after=9 * after) == -signal.SIGKILL, moment
         proxy.decide = lambda call: Fault.NONE
-        proxy.answered = lambda call: None
+        proxy.before_answer = lambda call: None
         assert _run(proxy, tmp_path) == 0
         sent = proxy.seen.count(UPDATE)
         assert _run(proxy, tmp_path) == 0
@@ -249,7 +249,7 @@ def _run_killed(proxy: FaultProxy, directory: Path, moment: str, *, after: int) 
             kill(call, UPDATE)
 
     proxy.decide = decide
-    proxy.answered = answered
+    proxy.before_answer = answered
     process = _start(proxy, directory)
     return process.wait(timeout=60)
 

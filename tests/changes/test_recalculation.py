@@ -204,7 +204,7 @@ def test_a_block_that_staff_set_during_the_run_is_left_alone(
             if call.method == METHOD and call.parameters[1] == 1030:
                 sandbox._store.insert("ausp", {"usr": 1042, "standing_penalty": 1, "org_unit": 1, "staff": 1})
 
-        proxy.answered = answered
+        proxy.before_answer = answered
         outcome = by_id(client.recalculator.recalculate(found).people)
     assert outcome[1042].state is StepState.NOT_DONE
     assert (1, 1) in penalties(sandbox, 1042)
@@ -212,7 +212,7 @@ def test_a_block_that_staff_set_during_the_run_is_left_alone(
 
 def test_the_penalty_is_named(client: Client, proxy: FaultProxy, tmp_path: Path) -> None:
     sent: list[list[object]] = []
-    proxy.answered = lambda call: sent.append(call.parameters[1:]) if call.method == METHOD else None
+    proxy.before_answer = lambda call: sent.append(call.parameters[1:]) if call.method == METHOD else None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         client_of(gateway, tmp_path).recalculator.recalculate(findings(client))
     assert sorted(sent) == [[id, "PATRON_EXCEEDS_FINES"] for id in (1030, 1034, 1036, 1042)]

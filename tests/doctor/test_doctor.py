@@ -63,7 +63,7 @@ def test_nothing_is_changed_and_no_secret_is_shown(
 ) -> None:
     caplog.set_level("DEBUG")
     calls: list[Call] = []
-    proxy.answered = calls.append
+    proxy.before_answer = calls.append
     before = sandbox._store.rows("au", {}), sandbox._store.rows("ausp", {})
     installation.changes = True
     diagnosis = installation.examined()
@@ -111,10 +111,11 @@ def test_a_login_that_is_tried_for_the_catalog_is_logged_out(
     installation: Installation, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
     an_account_without_staff_login(installation, proxy, sandbox)
-    tokens = []
-    proxy.answered = lambda call: tokens.append(call.parameters[0]) if call.method.endswith("session.delete") else None
+    calls: list[Call] = []
+    proxy.before_answer = calls.append
     installation.examined()
-    assert len(set(tokens) - {NO_TOKEN}) == 1
+    ended = {call.parameters[0] for call in calls if call.method.endswith("session.delete")}
+    assert len(ended - {NO_TOKEN}) == 1
 
 
 def test_plain_http_that_is_meant_is_a_warning(tmp_path: Path) -> None:

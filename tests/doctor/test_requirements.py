@@ -32,7 +32,7 @@ def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
     sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
     seen: list[Call] = []
     with fault_proxy(sandbox.url) as proxy:
-        proxy.answered = seen.append
+        proxy.before_answer = seen.append
         for account in ("consortium_staff", "north_manager"):
             with gateway_of(proxy.url, account) as gateway:
                 by_ils = Client(gateway, account=account, policy=PolicySettings(limit="ils"), state_directory=tmp_path)

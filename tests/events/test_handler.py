@@ -168,7 +168,7 @@ def test_an_event_waits_its_turn(client: Client, tmp_path: Path) -> None:
 
 def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
-    hurried = client_of(client.gateway.within(0.3), tmp_path)
+    hurried = client_of(client.gateway.within(1.0), tmp_path)
     began = time.monotonic()
     with changes_lock(tmp_path / "state", client.gateway.url), pytest.raises(BusyError):
         hooks.handle_event(hurried, Event(1, HOOK, OVER), recalculate=True)

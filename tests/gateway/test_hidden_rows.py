@@ -9,6 +9,8 @@ from support.fault_proxy import fault_proxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError
+from evergreen_groups.gateway.lists import AMPLE
+from evergreen_groups.gateway.paging import LARGEST_LIST
 from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 from evergreen_groups.money import NOTHING
 from evergreen_groups.sandbox import Sandbox
@@ -16,6 +18,8 @@ from evergreen_groups.sandbox import Sandbox
 OLD = "3.12"
 NEW = None
 MILL = 21
+COPIES = 10_000
+"""Ids below those of the made-up patrons, above those of the families."""
 
 
 @pytest.fixture(scope="module", params=[OLD, NEW], ids=["3.12", "newest"])
@@ -84,6 +88,33 @@ def test_lists_of_values(sandbox: Sandbox) -> None:
                 whole = [row for row in whole if row.usr in seen]
             assert sorted(found) == sorted((row[field],) for row in whole)
             assert found
+
+
+def test_a_list_with_more_hidden_rows_than_an_answer_takes(sandbox: Sandbox) -> None:
+    """Those that may be seen stand behind them, in the table and so in what the server looks at."""
+    copies = 3 * AMPLE * LARGEST_LIST
+    with sandbox._store.transaction() as connection:
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(au)")]
+        [hidden, *_] = [id for (id,) in connection.execute("SELECT id FROM au WHERE home_ou = ?", [MILL])]
+        seen = sorted(visible(sandbox, "harbor_desk"))[-3:]
+        named = ", ".join(f'"{name}"' for name in columns)
+        values = ", ".join({"id": "n", "usrname": "'copy-' || n"}.get(name, f'"{name}"') for name in columns)
+        connection.execute(
+            f"WITH RECURSIVE copy(n) AS (SELECT {COPIES} UNION ALL SELECT n + 1 FROM copy WHERE n < {COPIES + copies}) "
+            f"INSERT INTO au ({named}) SELECT {values} FROM au, copy WHERE id = ?",
+            [hidden],
+        )
+        [group] = connection.execute("SELECT usrgroup FROM au WHERE id = ?", [hidden]).fetchone()
+        former = [connection.execute("SELECT usrgroup, id FROM au WHERE id = ?", [id]).fetchone() for id in seen]
+        connection.executemany("UPDATE au SET usrgroup = ? WHERE id = ?", [(group, id) for id in seen])
+    try:
+        with gateway_of(sandbox.url, "harbor_desk") as gateway:
+            pages = gateway.pcrud.columns_by_values("au", ("id", "usrgroup"), "usrgroup", [group, 999_999])
+            assert sorted(id for page in pages for id, _ in page) == seen
+    finally:
+        with sandbox._store.transaction() as connection:
+            connection.execute(f"DELETE FROM au WHERE id BETWEEN {COPIES} AND {COPIES + copies}")
+            connection.executemany("UPDATE au SET usrgroup = ? WHERE id = ?", former)
 
 
 def test_keys_that_are_no_numbers_are_an_error_and_no_smaller_answer() -> None:

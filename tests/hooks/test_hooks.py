@@ -242,7 +242,7 @@ def test_hidden_members_who_join_between_two_calls_are_in_the_total(sandbox: San
         if call.method == BALANCES:
             join(sandbox, 1012, 777_000)
 
-    proxy.refuse, proxy.answered = joins, leaves  # before the request goes on, and after its answer
+    proxy.refuse, proxy.before_answer = joins, leaves  # before the request goes on, and before its answer does
     with desk(proxy.url, "harbor_desk") as client:
         group = hooks.patron_summary(client, 1001).group
     assert (group.combined_fines, group.member_count, group.hidden_fines) == (Decimal("37.10"), 8, Decimal("9.00"))

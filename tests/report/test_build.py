@@ -1,6 +1,7 @@
 """The nightly report on the sandbox: exact, complete or marked as incomplete, and cheap."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -337,14 +338,40 @@ def test_a_patron_who_is_moved_while_groups_are_read_counts_once(sandbox: Sandbo
             moved.append(patron)
             store.update("au", patron, {"usrgroup": 1001})
 
-    proxy.answered = move
+    proxy.before_answer = move
     with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
         report = build_report(gateway, Criteria(min_members=1))
-    proxy.answered = lambda call: None
+    proxy.before_answer = lambda call: None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
     assert moved
     assert [group.number for group in report.groups for member in group.members if member.id == patron] == [1001]
+
+
+def test_a_patron_who_is_moved_into_a_range_that_was_read_counts_once(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    """Neither in the range of their former group, which is read later, nor in that of their new one are they found."""
+    store, patron, debtor = sandbox._store, 1002, 1007
+    store.update("au", debtor, {"usrgroup": 60_000})
+    owe(sandbox, debtor, (HARBOR, "90.00"))
+    owe(sandbox, patron, (HARBOR, "30.00"))
+    former = store.rows("au", {"id": patron})[0]["usrgroup"]
+    moved: list[int] = []
+
+    def move(call: Call) -> None:
+        if is_combined(call) and range_of(call).holds(60_000) and not moved:
+            assert not range_of(call).holds(former)
+            moved.append(patron)
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+            store.update("au", patron, {"usrgroup": 60_000, "last_update_time": now})
+
+    proxy.before_answer = move
+    with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
+        report = build_report(gateway, Criteria(min_members=1))
+    proxy.before_answer = lambda call: None
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
+    assert moved
+    assert [group.number for group in report.groups for member in group.members if member.id == patron] == [60_000]
 
 
 def test_patrons_who_are_moved_all_the_while_are_an_error(

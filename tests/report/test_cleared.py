@@ -111,7 +111,9 @@ def test_it_costs_the_same_for_any_number_of_groups(sandbox: Sandbox, staff: Gat
             if group in (1002, FORMER[-2]):
                 report = tonight(gateway, sandbox, tmp_path)
                 proxy.seen.clear()
-                counts.append((len(cleared(look_up_cleared(gateway, report))), len(proxy.seen)))
+                found = cleared(look_up_cleared(gateway, report))
+                # How the release deals with hidden rows is asked once, whatever is looked up.
+                counts.append((len(found), sum(".count." not in method for method in proxy.seen)))
         proxy.seen.clear()
         unchanged = replace(report, changes=None)
         assert look_up_cleared(gateway, unchanged) is unchanged

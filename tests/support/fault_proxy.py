@@ -123,8 +123,8 @@ class FaultProxy:
     result. What the server did carry out is answered with the envelope that ``garble`` gives, or with what ``alter``
     makes of its answer.
 
-    ``carried_out`` is called when the server has answered, ``before_answer`` when the client is to know, ``answered``
-    after that.
+    ``carried_out`` is called when the server has answered, ``before_answer`` when the client is to know: nothing is
+    called after that, when the client may be done already and the test be looking at what was called.
     """
 
     def __init__(self, target: str) -> None:
@@ -138,7 +138,6 @@ class FaultProxy:
         self.alter: Callable[[Call, HttpAnswer], HttpAnswer | None] = lambda call, answer: None
         self.carried_out: Callable[[Call, HttpAnswer], None] = lambda call, answer: None
         self.before_answer: Callable[[Call], None] = lambda call: None
-        self.answered: Callable[[Call], None] = lambda call: None
         self._idle: list[HTTPConnection] = []
         self._closed = False
         self.seen: list[str] = []
@@ -173,7 +172,6 @@ class FaultProxy:
             _hang_up(request)
             return
         _send(request, answer, fault)
-        self.answered(call)
 
     def _made_up(self, call: Call) -> HttpAnswer | None:
         """An answer without the server."""

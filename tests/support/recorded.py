@@ -113,6 +113,13 @@ def gateway_of(*exchange_ids: str, alike: bool = True) -> Iterator[Gateway]:
         if request.method == "GET":
             raw(http(idl_bytes(release)))(line, request)
             return
+        if request.osrf_method == "open-ils.pcrud.count.aou" and (
+            not waiting or method(waiting[0]) != request.osrf_method
+        ):
+            # How the release deals with hidden rows is asked before the first list, whatever it is of.
+            found = '{"payload":["1"],"status":200}' if release == CURRENT else body("3.12/releases-059")
+            raw(http(found))(line, request)
+            return
         exchange_id = waiting.pop(0) if waiting else ""
         if not exchange_id or request.osrf_method != method(exchange_id):
             wrong.append(f"{request.osrf_method} came, not that of {exchange_id or 'anything more'}")
