@@ -133,9 +133,7 @@ class TestWhose:
         (BALANCES, [{"usr": 1012, "balance_owed": "much"}], "balance-broken"),
     ],
 )
-def test_answers_of_another_shape(
-    sandbox: Sandbox, proxy: FaultProxy, method: str, answer: object, code: str
-) -> None:
+def test_answers_of_another_shape(sandbox: Sandbox, proxy: FaultProxy, method: str, answer: object, code: str) -> None:
     sandbox._store.update("au", 1012, {"usrgroup": 1001})
     proxy.answer = lambda call: answer if call.method == method else None
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(EvergreenGroupsError) as told:

@@ -8,7 +8,7 @@ import pytest
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, rows_in_force, set_by_ils
+from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, PenaltyRow, penalties, rows_in_force, set_by_ils
 from evergreen_groups.sandbox import Sandbox
 
 STOCK, OWN, NOTE, UNKNOWN = (
@@ -107,3 +107,9 @@ class TestInForce:
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
         assert set_by_ils(rows) == 2
+
+    def test_they_are_in_the_order_of_their_ids(self, admin: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]
+        monkeypatch.setattr(penalties, "rows_in_force", lambda gateway, patrons: iter(rows))
+        found = kinds_of({}).in_force(admin, OrgUnits.read(admin), [PATRON])
+        assert [penalty.id for penalty in found[PATRON]] == [7, 8, 9]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, UnexpectedAnswerError
-from evergreen_groups.ils import OrgUnits, Profiles, ThresholdReader, read_fines_penalties
+from evergreen_groups.ils import OrgUnit, OrgUnits, Profiles, ThresholdReader, Thresholds, read_fines_penalties
+from evergreen_groups.ils.thresholds import Threshold
 from evergreen_groups.sandbox import Sandbox
 
 OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
@@ -31,9 +34,7 @@ def test_settings_of_another_shape_are_an_error(proxy: FaultProxy, answer: objec
     ("answer", "penalty"),
     [({}, 1), ({OVERRIDE: None}, 1), ({OVERRIDE: {"value": None}}, 1), ({OVERRIDE: {"value": '"101"'}}, 101)],
 )
-def test_an_org_unit_without_the_setting_has_the_stock_penalty(
-    proxy: FaultProxy, answer: object, penalty: int
-) -> None:
+def test_an_org_unit_without_the_setting_has_the_stock_penalty(proxy: FaultProxy, answer: object, penalty: int) -> None:
     proxy.refuse = lambda call: (404, "Method not found") if FOR_ALL in call.method else None
     proxy.answer = lambda call: answer if FOR_ONE in call.method else None
     with gateway_of(proxy.url, "consortium_staff") as gateway:
@@ -78,3 +79,22 @@ def test_thresholds_of_another_shape_are_an_error(proxy: FaultProxy, answer: obj
         reader = ThresholdReader(gateway, OrgUnits.read(gateway), Profiles.read(gateway), {})
         with pytest.raises(UnexpectedAnswerError):
             reader.find(ADULT, HARBOR)
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        ([(11, 2, 1)], (11, 2)),
+        ([(11, 1, 1), (11, 2, 1)], (11, 2)),
+        ([(11, 1, 1), (1, 2, 1)], (11, 1)),  # all profiles at one org unit before the next above
+        ([(1, 1, 1)], (1, 1)),
+        ([(11, 2, 101)], None),  # another penalty's
+        ([(12, 2, 1), (11, 3, 1)], None),  # a neighbour's, and a profile's below
+    ],
+)
+def test_the_nearest_threshold_counts(places: list[tuple[int, int, int]], found: tuple[int, int] | None) -> None:
+    units = OrgUnits(OrgUnit(id, f"ORG{id}", "", parent) for id, parent in ((1, None), (11, 1), (12, 1)))
+    profiles = Profiles([(1, "Everyone", None), (2, "Adult", 1), (3, "Teacher", 2)])
+    rows = [Threshold(*place, Decimal("5.00")) for place in places]
+    nearest = Thresholds(rows, {}, units, profiles).find(2, 11)
+    assert (None if nearest is None else (nearest.org_unit, nearest.profile)) == found

@@ -31,7 +31,19 @@ from operators import mutants_of
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
-PRELOADED = ("hypothesis", "hypothesis.strategies", "requests", "urllib3", "flask", "cheroot", "lxml.etree", "jinja2", "rich", "click", "pytest")
+PRELOADED = (
+    "hypothesis",
+    "hypothesis.strategies",
+    "requests",
+    "urllib3",
+    "flask",
+    "cheroot",
+    "lxml.etree",
+    "jinja2",
+    "rich",
+    "click",
+    "pytest",
+)
 """What takes long to import and isn't ours: it is there already in whatever process runs the tests."""
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
 

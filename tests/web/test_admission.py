@@ -12,7 +12,7 @@ from support.fault_proxy import FaultProxy
 from support.web_caller import Clock, end_session, session
 
 from evergreen_groups.errors import NoSessionError, UnexpectedAnswerError, UnreachableError
-from evergreen_groups.gateway import Gateway
+from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import overload
 from evergreen_groups.web.authorization import SECONDS, Admission, Caller, may_view_everybody
@@ -212,7 +212,7 @@ class TestTooMany:
     def test_an_ils_that_is_away_counts_against_nobody(
         self, sandbox: Sandbox, plain: Gateway, admission: Admission
     ) -> None:
-        with Gateway("http://127.0.0.1:9") as dead:
+        with Gateway("http://127.0.0.1:9", retries=RetryPolicy(tries=1)) as dead:
             for name in "abcdef":
                 with pytest.raises(UnreachableError):
                     admission.admit(dead.acting_as(name * 32), HERE)
