@@ -12,6 +12,7 @@ from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, 
 from evergreen_groups.changes.patron_change import PatronChange
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome
 from evergreen_groups.changes.planner import Planner
+from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.progress import Progress, silent
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from evergreen_groups.changes.plans import Draft
+    from evergreen_groups.changes.landing import SentChange
+    from evergreen_groups.changes.plans import Draft, Step
     from evergreen_groups.gateway import Gateway
 
 
@@ -44,26 +46,60 @@ class Plan:
         if not steps:
             return PlanOutcome(())
 
-        # A request that the ILS would take at any time overwrites whatever is changed before it comes in.
-        waits: dict[int, datetime] = {}
+        course = _Course(self._gateway)
 
         def apply_step(position: int, journaled: JournaledStep) -> StepOutcome:
-            step = steps[position]
-            waiting = waits.get(step.member.id)
-            outcome = PatronChange(self._gateway, step, journaled, waits_until=waiting).apply()
-            if outcome.sent is not None and not outcome.sent.protected:
-                waits[step.member.id] = outcome.sent.sending.until
-            return outcome
+            return course.apply(steps[position], journaled)
 
         new = [NewStep(step.member.id, step.field, step.before, step.after) for step in steps]
         with self._changes.begin() as journal:
-            open_changes = [it for it in self._changes.open_changes(journal) if it.field != PENALTIES]
-            waits.update((it.patron, it.sending.until) for it in open_changes if it.may_land and not it.protected)
+            course.under_way = [it for it in self._changes.open_changes(journal) if it.field != PENALTIES]
             outcomes, stopped = self._changes.apply(
                 journal, self.draft.action.value, new, apply_step, undoes=self._undoes, progress=progress
             )
         left = (StepOutcome(step, StepState.PLANNED, reason="not begun") for step in steps[len(outcomes) :])
         return PlanOutcome((*outcomes, *left), stopped)
+
+
+class _Course:
+    """The steps of a plan one after another: which of them wait for others.
+
+    ``under_way`` are the requests that may still come in.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.under_way: list[SentChange] = []
+        self._left_behind: set[tuple[int, int | None]] = set()
+
+    def apply(self, step: Step, journaled: JournaledStep) -> StepOutcome:
+        """Apply one step, unless it has to wait."""
+        way = (step.before, step.after)
+        if step.last and way in self._left_behind:
+            reason = "stays until everybody else of the group has moved; the same command carries on"
+            journaled.record(StepState.NOT_DONE, reason=reason)
+            return StepOutcome(step, StepState.NOT_DONE, reason=reason)
+        outcome = PatronChange(self._gateway, step, journaled, waits_until=self._waits_until(step)).apply()
+        if outcome.sent is not None:
+            self.under_way.append(outcome.sent)
+        if step.field == GROUP and outcome.state is not StepState.DONE:
+            self._left_behind.add(way)
+        return outcome
+
+    def _waits_until(self, step: Step) -> datetime | None:
+        """Until when an earlier change of the same patron may come in that doesn't go together with this one.
+
+        One that the ILS takes at any time would overwrite this one. One of another field, where it has come in,
+        couldn't be told from somebody else's once this one has changed the record. The same change may be sent again.
+        """
+        until = [
+            change.sending.until
+            for change in self.under_way
+            if change.patron == step.member.id
+            and change.may_land
+            and (change.field != step.field or not change.protected)
+        ]
+        return max(until, default=None)
 
 
 class Moves:

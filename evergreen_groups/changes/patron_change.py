@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from evergreen_groups.changes.answers import UnclearAnswer, group_number, is_no, never_left, written
 from evergreen_groups.changes.journal_step import StepState
 from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
 from evergreen_groups.changes.patron_record import fields_but, read_patron, value_of
 from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome
 from evergreen_groups.changes.plans import GROUP, Step
 from evergreen_groups.changes.recovery import refusal
-from evergreen_groups.errors import (
-    CollisionError,
-    DataError,
-    EventError,
-    EvergreenGroupsError,
-    GatewayError,
-    RequestTooLargeError,
-    ServiceNotFoundError,
-    TransportError,
-)
+from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
 
 if TYPE_CHECKING:
@@ -32,10 +24,7 @@ if TYPE_CHECKING:
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
-
-
-class UnclearAnswer(Exception):  # noqa: N818 - nobody is told of it: the record is read back instead
-    """A write was answered with neither yes nor no."""
+_HIDDEN_NOW = "sent, but the account can't see this patron any more"
 
 
 class PatronChange:
@@ -65,14 +54,14 @@ class PatronChange:
                 outcome = self._try()
                 if outcome is not None:
                     return outcome
+            if self._sent is not None:
+                return self._open(self._look_up(self._sent))
         except (GatewayError, DataError) as error:
             if self._sent is None:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # What came of it can't be found out now: the step stays open and the next run recovers it.
-            reason = "it was sent, and the connection was lost"
+            reason = "it was sent, and what came of it can't be read"
             return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
-        if self._sent is not None:
-            return self._open(judge(self._gateway, self._sent, read_patron(self._gateway, self._step.member.id)))
         return self._ended(StepState.FAILED, reason=f"{self._last_reason}, {TRIES} times")
 
     def _try(self) -> StepOutcome | None:
@@ -94,29 +83,55 @@ class PatronChange:
         return self._send(before, SentChange(before.id, step.field, step.before, step.after, sending))
 
     def _send(self, before: Record, change: SentChange) -> StepOutcome | None:
-        """Send the change and find out what came of it."""
+        """Send the change and find out what came of it; None where it has to be tried again."""
         former, self._sent = self._sent, change
         try:
-            answer = self._answer(before)
+            return self._put_in(before, change)
         except CollisionError:
-            self._sent = former
-            self._last_reason = "the record was changed by somebody else"
-            return None
-        except (EventError, RequestTooLargeError) as error:
-            self._sent = former
-            if former is None:
-                return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
-            return self._open(judge(self._gateway, former, read_patron(self._gateway, former.patron)))
-        except TransportError as error:
-            if not (error.sent or isinstance(error, ServiceNotFoundError)):  # nothing has left this machine
+            return self._collided(change, former)
+        except GatewayError as error:
+            if is_no(error):
+                self._sent = former
+                if former is None:
+                    return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
+                return self._open(self._look_up(former))
+            if never_left(error):
                 self._sent = former
                 self._last_reason = "there was no connection"
                 return None
-        except (GatewayError, UnclearAnswer):
+        except UnclearAnswer:
             pass
-        else:
-            return self._compared(before, answer)
         return self._cleared_up(change)
+
+    def _put_in(self, before: Record, change: SentChange) -> StepOutcome:
+        """Send the change, and hold what it says against the record.
+
+        Raises:
+            UnclearAnswer: the answer is no yes.
+            GatewayError: no answer, or one that says no.
+        """
+        if self._step.after is None:
+            answer = self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
+            return self._removed(before, change, group_number(answer))
+        value = self._step.after if self._step.field == GROUP else bool(self._step.after)
+        changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
+        answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
+        yes = written(answer, before, self._step.field)
+        if yes.value != self._step.after:  # somebody else has written it since
+            raise UnclearAnswer
+        return self._updated(before, yes.last_xact_id)
+
+    def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome | None:
+        """The record has been written since it was read: by somebody else, or by a copy of this very request.
+
+        A network that sends a request twice may have the second one's answer come back.
+        """
+        landing = self._look_up(change)
+        if landing.state is StepState.DONE:
+            return self._landed(landing)
+        self._sent = former
+        self._last_reason = "the record was changed by somebody else"
+        return None
 
     def _cleared_up(self, change: SentChange) -> StepOutcome | None:
         """Find out by the record what an unclear answer didn't tell; None where it may be sent again.
@@ -124,7 +139,7 @@ class PatronChange:
         Whatever the answer was: a service that fails after it has written answers 500, a bus that loses the answer
         404, and a gateway that has waited too long with nothing.
         """
-        landing = judge(self._gateway, change, read_patron(self._gateway, change.patron))
+        landing = self._look_up(change)
         if landing.state in (StepState.DONE, StepState.FAILED):
             return self._landed(landing)
         if not change.protected:
@@ -134,17 +149,9 @@ class PatronChange:
         self._last_reason = landing.reason
         return None
 
-    def _answer(self, record: Record) -> str | int:
-        """Send; gives what says yes: the ``last_xact_id`` that the record has now, or the new group's number.
-
-        Raises:
-            UnclearAnswer: it says something else.
-        """
-        if self._step.after is None:
-            return _group_number(self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, record.id, write=True).value)
-        value = self._step.after if self._step.field == GROUP else bool(self._step.after)
-        changed = record.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
-        return _last_xact_id(self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value, record)
+    def _look_up(self, change: SentChange) -> Landing:
+        """What the record says of a change."""
+        return judge(self._gateway, change, read_patron(self._gateway, change.patron))
 
     def _obstacle(self, record: Record | None) -> str | None:
         """Why the plan no longer holds for this patron, None where it does."""
@@ -157,21 +164,43 @@ class PatronChange:
             return f"moved meanwhile, to group {now}" if self._step.field == GROUP else "changed meanwhile"
         return None
 
-    def _compared(self, before: Record, answer: str | int) -> StepOutcome:
-        """Hold the record against what it was, after a clear yes: the one field changed, and no other."""
-        after = read_patron(self._gateway, self._step.member.id)
+    def _updated(self, before: Record, last_xact_id: str) -> StepOutcome:
+        """Hold the record against what it was, after a clear yes: the one field changed, and no other.
+
+        ``last_xact_id`` is the mark of the write. Whatever is read back, the change was done.
+        """
+        after, wanted = read_patron(self._gateway, self._step.member.id), self._step.after
+        if after is None:
+            return self._open(Landing(StepState.SENDING, reason=_HIDDEN_NOW))
+        if after.last_xact_id == last_xact_id:
+            return self._compared(before, after)
+        if after.last_xact_id == before.last_xact_id:
+            return self._ended(StepState.DONE, value=wanted, reason="what was read back is older than the change")
         now = value_of(after, self._step.field)
-        if after is None or now is None:
-            return self._open(Landing(StepState.SENDING, reason="sent, but the account can't see this patron any more"))
-        if now == self._step.before and after.last_xact_id == before.last_xact_id:
-            return self._ended(StepState.FAILED, reason="the ILS accepted the change and wrote nothing")
-        if now != (answer if self._step.after is None else self._step.after):
-            return self._ended(StepState.FAILED, reason=f"sent, but it is {now} now; somebody else changed it too")
-        if self._step.after is not None and after.last_xact_id != answer:
+        if now == wanted:
             return self._ended(StepState.DONE, value=now, reason="somebody else changed the record right after")
+        effect = SideEffect(self._step.field, wanted, now)
+        reason = f"it was read back as {now}; somebody else has changed it too"
+        return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
+
+    def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome:
+        """The same for a new group. No mark tells this write from others, and its number is the record's to say."""
+        after = read_patron(self._gateway, self._step.member.id)
+        if after is None:
+            return self._open(Landing(StepState.SENDING, reason=_HIDDEN_NOW))
+        if value_of(after, GROUP) == answer != self._step.before:
+            return self._compared(before, after)
+        landing = judge(self._gateway, change, after)
+        if landing.state is StepState.DONE:
+            reason = f"the ILS answered with group {answer}: the request came in twice, or another answer came back"
+            return self._ended(StepState.DONE, value=landing.value, reason=reason)
+        return self._open(landing)
+
+    def _compared(self, before: Record, after: Record) -> StepOutcome:
+        """Name whatever has changed beside the one field."""
         effects = tuple(side_effects(before, after, self._step.field))
         reason = f"also changed: {', '.join(effect.field for effect in effects)}" if effects else ""
-        return self._ended(StepState.DONE, value=now, reason=reason, effects=effects)
+        return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _found_so(self) -> StepOutcome:
         """Somebody else has made the change since it was planned. Theirs is not ours to take back, says the journal."""
@@ -200,28 +229,6 @@ class PatronChange:
     ) -> StepOutcome:
         self._journaled.record(state, value=value, reason=reason)
         return StepOutcome(self._step, state, value, reason, effects, error)
-
-
-def _group_number(answer: Any) -> int:
-    """The number of a new group, which comes as a text (``usergroup-new-001``)."""
-    text = str(answer)
-    if isinstance(answer, int | str) and text.isascii() and text.isdigit():
-        return int(text)
-    raise UnclearAnswer
-
-
-def _last_xact_id(answer: Any, record: Record) -> str:
-    """What the patron that an update gives back has: the mark of this very write (``xact-collision-002``)."""
-    positions = record._class.positions
-    try:
-        values = answer["__p"]
-        if answer["__c"] == record.class_id and str(values[positions["id"]]) == str(record.id):
-            mark = values[positions["last_xact_id"]]
-            if isinstance(mark, str) and mark:
-                return mark
-    except (TypeError, KeyError, IndexError):
-        pass
-    raise UnclearAnswer
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:

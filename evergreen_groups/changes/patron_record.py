@@ -27,13 +27,16 @@ def read_patron(gateway: Gateway, patron: int) -> Record | None:
     become the password.
 
     Raises:
-        DataError: what came isn't that patron.
+        DataError: what came isn't that patron, or is the answer to something else.
     """
     try:
         answer = gateway.call("open-ils.actor", _RETRIEVE, TOKEN, patron).value
     except (NotFoundError, PermissionDeniedError):
         return None
-    return patron_in(gateway, answer, patron).replace(passwd=None)
+    record = patron_in(gateway, answer, patron)
+    if any(isinstance(value, dict | list) for value in record.to_wire()["__p"]):
+        raise DataError("the ILS gave the patron in another form than was asked for", code="patron-in-another-form")
+    return record.replace(passwd=None)
 
 
 def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:

@@ -125,7 +125,11 @@ class Planner:
                 values={"group": number, "count": group.hidden_member_count},
             )
         to = target.member.patron.group
-        return [Step(member, GROUP, to, read.accounts[member.id]) for member in group.members], []
+        others = [member for member in group.members if member.id != source.member.id]
+        steps = [Step(member, GROUP, to, read.accounts[member.id]) for member in others]
+        # The group is known by this patron alone: moved before the others, the same command would find nothing to do.
+        named = [member for member in group.members if member.id == source.member.id]
+        return [*steps, *(Step(member, GROUP, to, read.accounts[member.id], last=True) for member in named)], []
 
     def lead(self, barcode: str, *, off: bool = False) -> Draft:
         """Plan to make a patron group lead, or no longer."""

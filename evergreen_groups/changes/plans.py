@@ -34,13 +34,15 @@ class Step:
     """One change of one field of one patron.
 
     ``field`` is ``GROUP`` or ``LEAD``; ``after`` is the group to move to (None: a new one of their own), or 0 or 1;
-    ``account`` is the state of the patron's account.
+    ``account`` is the state of the patron's account. Whoever is ``last`` to leave a group stays until all others of the
+    plan who go the same way have gone: by them the rest is found when the plan is made again.
     """
 
     member: Member
     field: str
     after: int | None
     account: PatronAccount
+    last: bool = False
 
     @property
     def before(self) -> int:

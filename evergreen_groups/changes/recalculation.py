@@ -5,27 +5,20 @@ A block that staff set is never removed: whoever has one that a recalculation mi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
+from evergreen_groups.changes.answers import is_no, never_left
 from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.landing import may_come_in, new_sending
 from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
 from evergreen_groups.changes.recovery import refusal
-from evergreen_groups.errors import (
-    DataError,
-    EventError,
-    EvergreenGroupsError,
-    GatewayError,
-    RequestTooLargeError,
-    ServiceNotFoundError,
-    TransportError,
-)
+from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import PATRON_EXCEEDS_FINES, PenaltyRow, read_fines_penalties, rows_in_force, set_by_ils
+from evergreen_groups.ils import PenaltyKinds, rows_in_force, set_by_ils
 from evergreen_groups.progress import Progress, silent
 
 _ACTION = "recalculate"
@@ -33,7 +26,7 @@ _METHOD = "open-ils.actor.user.penalties.update_at_home"
 _PENALTY = "PATRON_EXCEEDS_FINES"
 _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
     True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
-    False: "own fines don't reach the ILS's threshold for this profile and library",
+    False: "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing",
 }
 
 
@@ -127,16 +120,14 @@ class Recalculator:
         """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
         with self._changes.begin(timeout) as journal:
             reader = PenaltyReader(self._gateway)
-            for_fines = read_fines_penalties(self._gateway, reader.org_units)
+            kinds = PenaltyKinds.read(self._gateway, reader.org_units)
             counted = dict.fromkeys((patron for patron, _due in patrons), 0)
             for row in rows_in_force(self._gateway, counted):
                 counted[row.patron] += row.staff is None
 
             def recalculate(position: int, journaled: JournaledStep) -> Attempt:
                 patron, due = patrons[position]
-                return _Recalculation(
-                    self._gateway, journaled, patron, due=due, reader=reader, for_fines=for_fines
-                ).apply()
+                return _Recalculation(self._gateway, journaled, patron, due=due, reader=reader, kinds=kinds).apply()
 
             steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
             attempts, stopped = self._changes.apply(
@@ -149,7 +140,7 @@ class Recalculator:
 class _Recalculation:
     """One recalculation on its way.
 
-    ``due`` is whether the rule has them blocked; ``for_fines`` the penalty that each org unit sets for fines.
+    ``due`` is whether the rule has them blocked.
     """
 
     def __init__(
@@ -160,14 +151,14 @@ class _Recalculation:
         *,
         due: bool,
         reader: PenaltyReader,
-        for_fines: Mapping[int, int],
+        kinds: PenaltyKinds,
     ) -> None:
         self._gateway = gateway
         self._journaled = journaled
         self._patron = patron
         self._due = due
         self._reader = reader
-        self._for_fines = for_fines
+        self._kinds = kinds
 
     def apply(self) -> Attempt:
         """Have it done, once.
@@ -176,11 +167,18 @@ class _Recalculation:
         """
         try:
             before = self._reader.read(self._patron)
-        except (GatewayError, DataError) as error:
-            return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
-        obstacle = self._obstacle(before)
-        if before is None or obstacle:
-            return self._ended(StepState.NOT_DONE, reason=obstacle)
+        except (GatewayError, DataError) as failure:
+            return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
+        if before is None:
+            error = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
+            return self._ended(StepState.NOT_DONE, reason=error.problem, error=error)
+        if self._would_harm(before):
+            reason = "a block of theirs was set by staff, and a recalculation might remove it"
+            return self._ended(StepState.NOT_DONE, reason=reason)
+        return self._have_it_done(before)
+
+    def _have_it_done(self, before: PatronPenalties) -> Attempt:
+        """Send it and find out what came of it."""
         sending = new_sending(self._gateway, other_fields=before.digest)
         self._journaled.record_sending(sending)
         try:
@@ -195,41 +193,26 @@ class _Recalculation:
             return self._open(sending)
         return self._compared(before, after)
 
-    def _obstacle(self, penalties: PatronPenalties | None) -> str:
-        """Why nothing is to be sent; empty where nothing speaks against it."""
-        if penalties is None:
-            return "the account can't see this patron any more"
-        if any(row.staff is not None and row.kind in self._touched(penalties) for row in penalties.in_force):
-            return "a block of theirs was set by staff, and a recalculation might remove it"
-        return ""
-
-    def _touched(self, penalties: PatronPenalties) -> frozenset[int]:
-        """The kinds that a recalculation of the fines' penalty may set or remove, as seen from the home library.
-
-        The stock one is among them where the library has its own in its place (``Penalty.pm``: both ids are let
-        through).
-        """
-        own = self._for_fines.get(penalties.home_library, PATRON_EXCEEDS_FINES)
-        return frozenset({PATRON_EXCEEDS_FINES, own})
+    def _would_harm(self, penalties: PatronPenalties) -> bool:
+        """Whether staff have set a block that a recalculation of the fines' penalty may remove."""
+        touched = self._kinds.for_fines_at(penalties.home_library)
+        return any(row.staff is not None and row.kind in touched for row in penalties.in_force)
 
     def _send(self) -> bool:
         """Ask for it, and say whether the answer is a clear yes.
 
         The penalty is named: without a name everything is recalculated, and what staff have set of a kind that a
-        library has put in place of the one for overdue items, say, is removed (``penalties-update-022``).
+        library has put in place of the one for overdue items, say, is removed (``penalties-update-022``). There is no
+        release that has this method and takes no name: both came with Evergreen's commit 20a752e24f (3.11).
 
         Raises:
             GatewayError: a clear no, or there was no connection.
         """
         try:
             answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
-        except (EventError, RequestTooLargeError):
-            raise
-        except TransportError as error:
-            if not (error.sent or isinstance(error, ServiceNotFoundError)):
+        except GatewayError as error:
+            if is_no(error) or never_left(error):
                 raise
-            return False
-        except GatewayError:
             return False
         return str(answer) == "1"
 
@@ -241,7 +224,7 @@ class _Recalculation:
                 StepState.FAILED, reason="a block that was set by staff is gone; look at the patron's record"
             )
         value = set_by_ils(after.in_force)
-        had_block, has_block = self._is_blocked(before.in_force), self._is_blocked(after.in_force)
+        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         resolved = has_block is self._due
         if has_block:
             reason = "still blocked" if had_block else "blocked in the ILS now"
@@ -251,9 +234,13 @@ class _Recalculation:
             reason += f": {_OTHERWISE[has_block]}"
         return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
 
-    def _is_blocked(self, rows: Sequence[PenaltyRow]) -> bool:
-        kinds = {PATRON_EXCEEDS_FINES, *self._for_fines.values()}
-        return any(row.kind in kinds and row.staff is None for row in rows)
+    def _is_blocked(self, penalties: PatronPenalties) -> bool:
+        """Whether the ILS has blocked them for fines; staff's own blocks aren't its to take back."""
+        home = penalties.home_library
+        return any(
+            row.staff is None and self._kinds.blocks_for_fines(self._kinds.kind(row.kind), home)
+            for row in penalties.in_force
+        )
 
     def _open(self, sending: Sending) -> Attempt:
         """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""

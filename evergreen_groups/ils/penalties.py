@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
 
-_STOCK = frozenset({PATRON_EXCEEDS_FINES, 2, 3, 4, 5, 30, 35})
-"""Evergreen's own penalties that a recalculation sets or removes (``950.data.seed-values.sql``)."""
-
 
 @dataclass(frozen=True, slots=True)
 class PenaltyKind:
@@ -82,18 +79,22 @@ class PenaltyKinds:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    @property
-    def recalculated(self) -> frozenset[int]:
-        """The ids of those that a recalculation may set or remove."""
-        return self.for_fines | _STOCK
+    def kind(self, id: int) -> PenaltyKind:
+        """The kind with an id; one that isn't among them blocks nothing, as far as is known."""
+        return self._by_id.get(id) or PenaltyKind(id, f"#{id}", ())
 
-    def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
-        """Whether a kind stands for the fines of patrons with this home library.
+    def for_fines_at(self, home_library: int) -> frozenset[int]:
+        """The ids of the kinds that stand for the fines of patrons with this home library.
 
         One that another library has in place of the stock one may stand for something else here, such as overdue items:
-        seven settings name penalties, each at any org unit.
+        seven settings name penalties, each at any org unit. A recalculation that names ``PATRON_EXCEEDS_FINES`` sets
+        and removes these alone (``OpenILS/Utils/Penalty.pm`` lets both ids through; ``penalties-update-022``).
         """
-        return kind.id in {PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)}
+        return frozenset({PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
+
+    def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
+        """Whether a kind stands for the fines of patrons with this home library."""
+        return kind.id in self.for_fines_at(home_library)
 
     def blocks_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
         """Whether a kind blocks patrons with this home library for their fines; a mere note blocks nobody."""
@@ -118,9 +119,8 @@ class PenaltyKinds:
         """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
         for row in rows_in_force(gateway, patrons):
-            kind = self._by_id.get(row.kind) or PenaltyKind(row.kind, f"#{row.kind}", ())
             org_unit = org_units.unit(row.org_unit)
-            penalty = Penalty(row.id, row.patron, kind, org_unit, row.staff is not None, row.set_date)
+            penalty = Penalty(row.id, row.patron, self.kind(row.kind), org_unit, row.staff is not None, row.set_date)
             found[row.patron].append(penalty)
         for penalties in found.values():
             penalties.sort(key=lambda penalty: penalty.id)

@@ -113,7 +113,10 @@ def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
         if step.state is not StepState.DONE:
             yield f"  {printable(step.step.member.name)}: {_why(step)}"
         elif step.step.after is None:
-            yield f"  {printable(step.step.member.name)} is in group {step.value} now"
+            also = f" ({step.reason})" if step.reason and not step.side_effects else ""
+            yield f"  {printable(step.step.member.name)} is in group {step.value} now{also}"
+        elif step.reason and not step.side_effects:
+            yield f"  {printable(step.step.member.name)}: done: {step.reason}"
         for effect in step.side_effects:
             yield (
                 f"  {printable(step.step.member.name)}: {effect.field} changed as well, "

@@ -1,10 +1,10 @@
 """Thousands of runs over a bad network, and a table of how they ended.
 
-    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12]
+    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--only writes]
 
 Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
-is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again. Ends with status 1 if anything
-was wrong.
+is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``).
+Ends with status 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 # In place of this directory, where this file has the name of a package.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from faults.one_run import Runner  # noqa: E402
+from faults.one_run import SUBJECTS, Runner  # noqa: E402
 from faults.verdict import Ending  # noqa: E402
 from faults.world import World  # noqa: E402
 
@@ -40,11 +40,11 @@ Outcome = tuple[str, Ending, str, str]
 _runners: list[Runner] = []
 
 
-def start(release: str | None) -> None:
+def start(release: str | None, only: str) -> None:
     """Make the world of one process, which ends with it."""
     world = World(release)
     Finalize(None, world.close, exitpriority=1)
-    _runners.append(Runner(world))
+    _runners.append(Runner(world, SUBJECTS[only]))
 
 
 def make(seed: int) -> Outcome:
@@ -77,12 +77,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--release", help="which release the sandbox is like, if not the latest")
+    parser.add_argument("--only", choices=SUBJECTS, default="all", help="what is done: reading, writing, or both")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.runs)
     outcomes: dict[str, Counter[Ending]] = defaultdict(Counter)
     causes: Counter[str] = Counter()
     started = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(min(options.jobs, options.runs), start, (options.release,)) as pool:
+    given = (options.release, options.only)
+    with multiprocessing.get_context("spawn").Pool(min(options.jobs, options.runs), start, given) as pool:
         for kind, ending, cause, description in pool.imap_unordered(make, seeds, chunksize=4):
             outcomes[kind or "(none befell it)"][ending] += 1
             if description:

@@ -176,8 +176,12 @@ def test_blocks_that_mean_something_else_stay(client: Client, sandbox: Sandbox) 
     assert sorted(penalties(sandbox, 1030), key=str) == [(1, None), (25, 1), (25, None)]
 
 
+OWN = {"id": 26, "name": "OWES_FINES", "label": "Owes fines", "block_list": "CIRC|HOLD"}
+
+
 def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sandbox: Sandbox) -> None:
     with sandbox._store.transaction():
+        sandbox._store.insert("csp", OWN)
         sandbox._store.insert(
             "aous", {"org_unit": 1, "name": "circ.custom_penalty_override.PATRON_EXCEEDS_FINES", "value": "26"}
         )
@@ -190,6 +194,40 @@ def test_a_librarys_own_penalty_for_fines_is_recalculated_too(client: Client, sa
     assert penalties(sandbox, 1030) == [(26, None)]
     assert outcome[1036].state is StepState.NOT_DONE
     assert "set by staff" in outcome[1036].reason
+
+
+def test_another_librarys_penalty_for_fines_is_none_here(client: Client, sandbox: Sandbox) -> None:
+    """It may stand for overdue items where the patron is at home; the audit doesn't take it for a fines block."""
+    name = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+    with sandbox._store.transaction():
+        sandbox._store.insert("csp", OWN)
+        sandbox._store.insert("aous", {"org_unit": 11, "name": name, "value": "26"})
+        sandbox._store.insert("ausp", {"usr": 1030, "standing_penalty": 26, "org_unit": 1})
+    outcome = by_id(client.recalculator.recalculate(findings(client)).people)
+    assert (outcome[1030].resolved, outcome[1030].reason) == (True, "blocked in the ILS now")
+
+
+def test_a_penalty_that_blocks_nothing_resolves_nothing(client: Client, sandbox: Sandbox) -> None:
+    """Where a library has made the penalty for fines a mere note, nobody is blocked by having it."""
+    found = findings(client)
+    sandbox._store.update("csp", 1, {"block_list": None})
+    outcome = by_id(client.recalculator.recalculate(found).people)
+    assert penalties(sandbox, 1030) == [(1, None)]
+    assert not outcome[1030].resolved
+    assert outcome[1030].reason.startswith("still not blocked: ")
+    assert outcome[1030].reason.endswith("or its penalty blocks nothing")
+
+
+@pytest.mark.parametrize("textcode", ["DATABASE_QUERY_FAILED", "INTERNAL_SERVER_ERROR"])
+def test_an_event_after_a_recalculation_that_landed_does_not_make_it_a_failure(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path, textcode: str
+) -> None:
+    event = {"ilsevent": "", "textcode": textcode, "desc": ""}
+    proxy.garble = lambda call: {"payload": [event], "status": 200} if call.method == METHOD else None
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        outcome = client_of(gateway, tmp_path).recalculator
+        people = outcome.recalculate(findings(client_of(gateway, tmp_path))).people
+    assert all(person.resolved and person.state is StepState.DONE for person in people)
 
 
 def test_a_block_that_staff_set_during_the_run_is_left_alone(

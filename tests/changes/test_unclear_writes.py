@@ -414,18 +414,28 @@ def test_an_answer_that_is_not_the_patron_written_is_no_yes(
     assert proxy.seen.count(UPDATE) == 1
 
 
-def test_a_yes_without_a_change_is_a_failure(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-    """Evergreen answers so where the record isn't marked as changed."""
+def test_a_yes_without_a_change_is_none(
+    mover: Client, proxy: FaultProxy, admin: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evergreen answers so where the record isn't marked as changed; so does an answer that is an earlier one's."""
     written = admin.call("open-ils.actor", "open-ils.actor.user.fleshed.retrieve", TOKEN, PATRON).value
     proxy.answer = lambda call: written if call.method == UPDATE else None
     (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
-    assert (step.state, step.reason) == (StepState.FAILED, "the ILS accepted the change and wrote nothing")
+    assert step.state is StepState.SENDING
+    assert "no clear answer came and nothing was changed so far" in step.reason
+    at(monkeypatch, minutes=30)
+    assert [found.state for found in mover.moves.recover()] == [StepState.NOT_DONE]
 
 
 def test_somebody_who_moves_them_on_at_once_is_named(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
-    proxy.before_answer = lambda call: move_as_staff(admin, 1010) if call.method in (UPDATE, NEW_GROUP) else None
-    moved = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps[0]
-    assert (moved.state, moved.reason) == (StepState.FAILED, "sent, but it is 1010 now; somebody else changed it too")
+    proxy.before_answer = lambda call: move_as_staff(admin, 1010) if call.method == UPDATE else None
+    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    (moved,) = outcome.steps
+    assert (moved.state, moved.value) == (StepState.DONE, OTHER)
+    assert moved.reason == "it was read back as 1010; somebody else has changed it too"
+    assert [(effect.field, effect.before, effect.after) for effect in moved.side_effects] == [("usrgroup", OTHER, 1010)]
+    assert not outcome.done
+    assert mover.moves.plan_undo(1).draft.steps == ()
 
 
 def test_a_patron_who_is_hidden_once_it_is_sent_stays_open(

@@ -23,6 +23,7 @@ from evergreen_groups.policy import Limit, decide
 from evergreen_groups.render.audit import render_audit
 from evergreen_groups.sandbox import Sandbox
 
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 HOSTILE = "=<script>alert('x')</script>\u202e\x1b[31m"
 
 
@@ -148,6 +149,15 @@ def test_a_recalculation_that_came_to_nothing_is_in_the_exit_status(proxy: Fault
     assert done.returncode == 1
     assert "3 of 4 findings resolved." in done.stderr
     assert "not known yet: no clear answer came and nothing was changed so far; it may still come in" in done.stderr
+
+
+def test_a_person_who_could_not_be_seen_by_then_is_in_the_exit_status(proxy: FaultProxy, tmp_path: Path) -> None:
+    hidden = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "4", "desc": "No"}
+    proxy.answer = lambda call: hidden if call.method == RETRIEVE and call.parameters[1] == 1030 else None
+    done = Command(tmp_path, proxy.url)("audit", "--fix", "--yes")
+    assert done.returncode == 1
+    assert "3 of 4 findings resolved." in done.stderr
+    assert "left out: the account can't see this patron any more" in done.stderr
 
 
 def test_whom_a_recalculation_would_harm_is_left_out_and_said(run: Command, sandbox: Sandbox) -> None:

@@ -1,0 +1,318 @@
+"""Requests that the network sends twice, answers that belong to others, and old copies: the journal stays true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.gateways import client_of, gateway_of
+
+from evergreen_groups.changes import JournalStep, StepState
+from evergreen_groups.client import Client
+from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+
+UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
+PATRON, CARD = 1052, "20000000001052"
+HOME, OTHER, OTHERS_CARD = 1015, 1002, "20000000001007"
+LANDED_NEVERTHELESS = ("DATABASE_QUERY_FAILED", "ACTOR_USER_NOT_FOUND", "INTERNAL_SERVER_ERROR", "ITEM_AGE_PROTECTED")
+NOES = ("PERM_FAILURE", "DATABASE_UPDATE_FAILED")
+
+
+@pytest.fixture
+def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    """A client over a network that can go bad."""
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
+def value_of(sandbox: Sandbox, patron: int = PATRON, field: str = "usrgroup") -> int:
+    (row,) = sandbox._store.rows("au", {"id": patron})
+    return int({"t": 1, "f": 0}.get(row[field], row[field]))
+
+
+def only_step(client: Client, entry: int = 1) -> JournalStep:
+    (step,) = client.moves.entry(entry).steps
+    return step
+
+
+def doubled(proxy: FaultProxy, method: str, fault: Fault) -> None:
+    proxy.decide = lambda call: fault if call.method == method else Fault.NONE
+
+
+def event(textcode: str) -> dict[str, object]:
+    return {"payload": [{"ilsevent": "", "textcode": textcode, "desc": "as it comes"}], "status": 200}
+
+
+# -- requests that come in twice ---------------------------------------------------------------------------------------
+
+
+def test_a_move_whose_copy_collides_with_itself_is_done(mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    doubled(proxy, UPDATE, Fault.REQUEST_REPEATED)
+    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    assert outcome.done
+    step = only_step(mover)
+    assert (step.state, step.value) == (StepState.DONE, OTHER)
+    proxy.decide = lambda call: Fault.NONE
+    assert mover.moves.plan_undo(1).apply().done
+    assert value_of(sandbox) == HOME
+
+
+def test_a_mark_as_lead_whose_copy_collides_with_itself_is_done(mover: Client, proxy: FaultProxy) -> None:
+    doubled(proxy, UPDATE, Fault.REQUEST_REPEATED)
+    assert mover.moves.plan_lead(CARD).apply().done
+    step = only_step(mover)
+    assert (step.state, step.value) == (StepState.DONE, 1)
+
+
+def test_a_collision_with_other_changes_is_somebody_elses(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    """They made the same move and more, before ours came in."""
+
+    def decide(call: Call) -> Fault:
+        if call.method == UPDATE and proxy.seen.count(UPDATE) == 1:
+            record = admin.pcrud.retrieve("au", PATRON)
+            assert record is not None
+            changed = record.replace(usrgroup=OTHER, day_phone="555-0100", passwd=None).to_wire(changed=True)
+            admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
+        return Fault.NONE
+
+    proxy.decide = decide
+    outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    assert outcome.done
+    step = only_step(mover)
+    assert (step.state, step.reason) == (StepState.NOT_DONE, "it was so already")
+    assert mover.moves.plan_undo(1).draft.steps == ()
+
+
+@pytest.mark.parametrize("fault", [Fault.REQUEST_TWICE, Fault.REQUEST_REPEATED])
+def test_a_removal_that_came_in_twice_has_the_group_of_the_record(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, fault: Fault
+) -> None:
+    doubled(proxy, NEW_GROUP, fault)
+    (outcome,) = mover.moves.plan_remove([CARD]).apply().steps
+    stored = value_of(sandbox)
+    assert stored == 1101
+    step = only_step(mover)
+    assert (step.state, step.value, outcome.value) == (StepState.DONE, stored, stored)
+    told = "the ILS answered with group 1100: the request came in twice, or another answer came back"
+    assert step.reason == (told if fault is Fault.REQUEST_TWICE else "")
+    proxy.decide = lambda call: Fault.NONE
+    assert mover.moves.plan_undo(1).apply().done
+    assert value_of(sandbox) == HOME
+
+
+@pytest.mark.parametrize("answer", ["7", 0, HOME, "1099"])
+def test_another_number_than_the_records_is_not_believed(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, answer: object
+) -> None:
+    proxy.garble = lambda call: {"payload": [answer], "status": 200} if call.method == NEW_GROUP else None
+    assert mover.moves.plan_remove([CARD]).apply().done
+    step = only_step(mover)
+    assert (step.state, step.value) == (StepState.DONE, value_of(sandbox))
+    assert f"answered with group {answer}" in step.reason
+    assert mover.moves.plan_undo(1).apply().done
+    assert value_of(sandbox) == HOME
+
+
+def test_a_second_group_that_comes_about_later_keeps_undo_away(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, admin: Gateway
+) -> None:
+    assert mover.moves.plan_remove([CARD]).apply().done
+    admin.call("open-ils.actor", NEW_GROUP, TOKEN, PATRON, write=True)  # the copy of the request
+    undo = mover.moves.plan_undo(1)
+    assert undo.draft.steps == ()
+    assert any(f"is now in group {value_of(sandbox)}" in text for text in undo.draft.unchanged)
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("textcode", LANDED_NEVERTHELESS)
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+def test_an_event_after_a_write_that_landed_does_not_make_it_a_failure(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, method: str, textcode: str
+) -> None:
+    proxy.garble = lambda call: event(textcode) if call.method == method else None
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
+    assert plan.apply().done
+    step = only_step(mover)
+    assert (step.state, step.value) == (StepState.DONE, value_of(sandbox))
+    assert proxy.seen.count(method) == 1
+
+
+@pytest.mark.parametrize("textcode", NOES)
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+def test_a_clear_no_is_one(mover: Client, proxy: FaultProxy, method: str, textcode: str) -> None:
+    proxy.answer = lambda call: event(textcode)["payload"][0] if call.method == method else None  # type: ignore[index]
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
+    (outcome,) = plan.apply().steps
+    assert outcome.state is StepState.FAILED
+    assert only_step(mover).state is StepState.FAILED
+    assert proxy.seen.count(method) == 1
+
+
+# -- old copies, and answers to something else -------------------------------------------------------------------------
+
+
+def after_the_write(proxy: FaultProxy, method: str, answer: object) -> None:
+    """Let the record be read as ``answer`` once the write has been sent."""
+    proxy.answer = lambda call: answer if call.method == RETRIEVE and method in proxy.seen else None
+
+
+def test_an_old_copy_does_not_make_a_move_undone(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
+) -> None:
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    after_the_write(proxy, UPDATE, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
+    (outcome,) = plan.apply().steps
+    assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
+    assert outcome.reason == "what was read back is older than the change"
+    proxy.answer = lambda call: None
+    assert mover.moves.plan_undo(1).apply().done
+    assert value_of(sandbox) == HOME
+
+
+def test_a_copy_that_is_older_still_does_not_either(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
+    assert mover.moves.plan_lead(CARD).apply().done
+    proxy.seen.clear()
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    after_the_write(proxy, UPDATE, old)
+    (outcome,) = plan.apply().steps
+    assert (outcome.state, outcome.value) == (StepState.DONE, OTHER)
+
+
+def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
+) -> None:
+    plan = mover.moves.plan_remove([CARD])
+    after_the_write(proxy, NEW_GROUP, admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value)
+    (outcome,) = plan.apply().steps
+    assert outcome.state is StepState.SENDING
+    proxy.answer = lambda call: None
+    (found,) = mover.moves.recover()
+    assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
+    assert proxy.seen.count(NEW_GROUP) == 1
+
+
+def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+    """Such as the write's own: taken for what was read back, it seems changed in every field."""
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    fleshed: list[object] = []
+
+    def carried_out(call: Call, answer: object) -> None:
+        if call.method == UPDATE:
+            found = admin.call("open-ils.actor", "open-ils.actor.user.fleshed.retrieve", TOKEN, PATRON, ["cards"])
+            fleshed.append(found.value)
+
+    proxy.carried_out = carried_out
+    proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == UPDATE else None
+    proxy.answer = lambda call: fleshed[0] if call.method == RETRIEVE and fleshed else None
+    (outcome,) = plan.apply().steps
+    assert outcome.state is StepState.SENDING
+    proxy.answer = lambda call: None
+    (found,) = mover.moves.recover()
+    assert (found.state, found.value) == (StepState.DONE, OTHER)
+
+
+def test_a_last_look_that_fails_leaves_the_step_open(mover: Client, proxy: FaultProxy) -> None:
+    """After the last try, too: the plan goes on, and what was sent isn't lost sight of."""
+    plan = mover.moves.plan_move([CARD, "20000000001053"], to=OTHERS_CARD)
+    mine = []
+
+    def refuse(call: Call) -> tuple[int, str] | None:
+        is_mine = call.method == RETRIEVE and call.parameters[1] == PATRON
+        mine.append(is_mine)
+        return (500, "osrfMethodException :  *** Call to [x] failed") if is_mine and sum(mine) > 6 else None
+
+    proxy.refuse = refuse
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE and _patron(call) == PATRON else Fault.NONE
+    first, second = plan.apply().steps
+    assert (first.state, second.state) == (StepState.SENDING, StepState.DONE)
+
+
+def _patron(call: Call) -> int:
+    return int(call.parameters[1]["__p"][28])
+
+
+# -- several changes of one patron -------------------------------------------------------------------------------------
+
+
+def test_another_field_waits_while_a_change_may_still_come_in(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    """A move that landed unseen would look like somebody else's once the mark as lead has changed the record."""
+    hits = 0
+
+    def refuse(call: Call) -> tuple[int, str] | None:
+        nonlocal hits
+        hits += call.method == RETRIEVE and UPDATE in proxy.seen
+        return (500, "osrfMethodException :  *** Call to [x] failed") if 0 < hits <= 2 else None
+
+    proxy.refuse = refuse
+    proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == UPDATE else None
+    (moved,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+    assert moved.state is StepState.SENDING
+    hits = 0
+    proxy.seen.clear()
+    proxy.refuse = lambda call: (
+        (500, "osrfMethodException :  *** Call to [x] failed") if call.method == RETRIEVE else None
+    )
+    (lead,) = mover.moves.plan_lead(CARD).apply().steps
+    assert lead.state is StepState.NOT_DONE
+    assert "an earlier change of this patron may still come in" in lead.reason
+    proxy.refuse = lambda call: None
+    assert [found.state for found in mover.moves.recover()] == [StepState.DONE]
+    assert mover.moves.plan_lead(CARD).apply().done
+    assert (value_of(sandbox), value_of(sandbox, field="master_account")) == (OTHER, 1)
+
+
+# -- merging -----------------------------------------------------------------------------------------------------------
+
+SOURCE, TARGET = "20000000001043", "20000000001047"
+
+
+def interrupted_at(proxy: FaultProxy, number: int) -> None:
+    """Let the connection be lost with the ``number``-th write."""
+
+    def decide(call: Call) -> Fault:
+        sent = proxy.seen.count(UPDATE)
+        if sent < number:
+            return Fault.NONE
+        return Fault.DROP_REQUEST if sent > number or call.method != UPDATE else Fault.DROP_ANSWER
+
+    proxy.decide = decide
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_same_merge_carries_on_where_it_stopped(sandbox: Sandbox, tmp_path: Path, number: int) -> None:
+    former = value_of(sandbox, 1043)
+    members = [row["id"] for row in sandbox._store.rows("au", {"usrgroup": former})]
+    assert len(members) == 2
+    with fault_proxy(sandbox.url) as proxy, gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        client = client_of(gateway, tmp_path)
+        plan = client.moves.plan_merge(SOURCE, to=TARGET)
+        interrupted_at(proxy, number)
+        assert plan.apply().stopped is not None
+        proxy.decide = lambda call: Fault.NONE
+        client.moves.recover()
+        client.moves.plan_merge(SOURCE, to=TARGET).apply()
+    assert {value_of(sandbox, member) for member in members} == {value_of(sandbox, 1047)}
+
+
+def test_whom_a_merge_is_named_by_stays_until_the_others_have_moved(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    former = value_of(sandbox, 1043)
+    refused = event("PERM_FAILURE")["payload"][0]  # type: ignore[index]
+    proxy.answer = lambda call: refused if call.method == UPDATE and _patron(call) != 1043 else None
+    outcome = mover.moves.plan_merge(SOURCE, to=TARGET).apply()
+    assert [step.state for step in outcome.steps] == [StepState.FAILED, StepState.NOT_DONE]
+    assert "stays until everybody else of the group has moved" in outcome.steps[1].reason
+    assert value_of(sandbox, 1043) == former
+    proxy.answer = lambda call: None
+    assert mover.moves.plan_merge(SOURCE, to=TARGET).apply().done
