@@ -63,7 +63,13 @@ class TestKinds:
         assert kinds.blocking_for_fines_anywhere == anywhere
         assert kinds.blocking_for_fines_everywhere == everywhere
         assert kinds.for_fines == {1, *at.values()}
-        assert kinds.recalculated == {1, 2, 3, 4, 5, 30, 35, *at.values()}
+        assert kinds.for_fines_at(MILL) == {1, at[MILL]}
+        assert kinds.for_fines_at(99) == {1}
+
+    def test_one_that_is_not_known_blocks_nothing(self) -> None:
+        kinds = kinds_of({})
+        assert kinds.kind(OWN.id) == OWN
+        assert kinds.kind(77) == PenaltyKind(77, "#77", ())
 
     def test_they_are_read_in_two_calls_or_one(self, admin: Gateway) -> None:
         org_units = OrgUnits.read(admin)
