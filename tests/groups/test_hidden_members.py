@@ -30,6 +30,7 @@ def test_another_groups_answer(sandbox: Sandbox, proxy: FaultProxy, method: str,
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups") as told:
         find_hidden(gateway, OKONKWO)
     assert told.value.code == "members-not-asked-for"
+    assert "proxy" in told.value.advice
 
 
 def test_somebody_who_was_moved_meanwhile_is_no_error(sandbox: Sandbox, proxy: FaultProxy) -> None:

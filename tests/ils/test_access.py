@@ -111,13 +111,13 @@ def test_a_session_that_is_nobodys(proxy: FaultProxy, answer: object) -> None:
 
 @pytest.mark.parametrize("prolong", [True, False])
 def test_a_look_counts_as_use_unless_it_is_said_not_to(proxy: FaultProxy, prolong: bool) -> None:
-    sent: list[int] = []
+    sent: list[list[object]] = []
     with gateway_of(proxy.url, "north_manager") as gateway:
         assert gateway.token
-        proxy.before_answer = lambda call: sent.append(len(call.parameters)) if call.method == SESSION else None
+        proxy.before_answer = lambda call: sent.append(call.parameters[1:]) if call.method == SESSION else None
         account_of_session(gateway, prolong=prolong)
         assert account_of_session(gateway).home_ou
-    assert sent == [1 if prolong else 3, 1]
+    assert sent == [[] if prolong else [None, 1], []]
 
 
 @pytest.mark.parametrize(
@@ -128,5 +128,6 @@ def test_where_an_account_works(admin: Gateway, workstation: object, home: objec
     if library:
         assert library_of(account) == library
     else:
-        with pytest.raises(DataError, match="where the account works"):
+        with pytest.raises(DataError, match="where the account works") as told:
             library_of(account)
+        assert told.value.code == "no-workplace"
