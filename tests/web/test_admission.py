@@ -11,7 +11,7 @@ import pytest
 from support.fault_proxy import FaultProxy
 from support.web_caller import Clock, end_session, session
 
-from evergreen_groups.errors import NoSessionError, UnexpectedAnswerError, UnreachableError
+from evergreen_groups.errors import HTTPStatusError, NoSessionError, UnexpectedAnswerError, UnreachableError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web import overload
@@ -323,6 +323,13 @@ class TestBreaker:
         with pytest.raises(ProblemError) as refused, breaker.watching():
             pytest.fail("let through")
         assert (refused.value.code, refused.value.retry_after) == ("ils-unreachable", 6.0)
+
+
+    @pytest.mark.parametrize(("status", "answered"), [(404, True), (499, True), (500, False), (502, False)])
+    def test_errors_of_the_server_are_no_answer(self, breaker: Breaker, status: int, answered: bool) -> None:
+        with pytest.raises(HTTPStatusError), breaker.watching():
+            raise HTTPStatusError("no", status=status)
+        assert breaker.last_outcome() == RequestOutcome(0.0, answered)
 
 
 class TestSlots:
