@@ -42,6 +42,14 @@ def test_what_has_nothing_to_read_stays_as_it_is(admin: Gateway) -> None:
     assert limits.reading_with(admin) is limits
 
 
+def test_for_one_amount_nothing_is_read(admin: Gateway) -> None:
+    org_units = OrgUnits.read(admin)
+    before = admin.statistics.calls
+    found = Limits.read(admin, PolicySettings(limit=Decimal("3.00")), org_units).limit_for(ADULT, HARBOR)
+    assert (found.limit, found.limit.origin) == (Limit(Decimal("3.00")), "configuration")
+    assert admin.statistics.calls == before
+
+
 def test_penalties_that_are_known_are_not_asked_for(admin: Gateway) -> None:
     org_units = OrgUnits.read(admin)
     admin.idl("pgt", "pgpt")
