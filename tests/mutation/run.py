@@ -59,6 +59,11 @@ class Tried:
     killed_by: str = ""
     timed_out: bool = False
 
+    @property
+    def name(self) -> str:
+        """What it is called, as ``--only`` takes it."""
+        return f"{self.file} {self.operator} {self.occurrence}"
+
 
 def modules() -> dict[str, dict[str, list[str]]]:
     """What is configured: for each module its files, and the stages of tests, each some files or pytest's options."""
@@ -76,7 +81,7 @@ def chosen(files: Sequence[str], sample: int, seed: int, only: str) -> tuple[int
             lines = difflib.unified_diff(source.splitlines(), mutant.source.splitlines(), file, file, "", "", 0, "")
             tried = Tried(file, mutant.operator, mutant.occurrence, "\n".join([*lines][2:]))
             everyone.append((tried, mutant.source))
-    selected = [it for it in everyone if only in f"{it[0].file} {it[0].operator} {it[0].occurrence}"]
+    selected = [it for it in everyone if only in it[0].name]
     if 0 < sample < len(selected):
         selected = random.Random(seed).sample(selected, sample)
     return len(everyone), selected
@@ -163,8 +168,12 @@ def work(stages: Sequence[str], share: Sequence[tuple[Tried, str]], results: Pat
 
 def try_module(name: str, options: argparse.Namespace) -> str:
     """Try a module's mutants; gives its line of the table."""
-    configured = modules()[name]
+    configured, path = modules()[name], RESULTS / f"{name}.json"
     total, selected = chosen(configured["files"], options.sample, options.seed, options.only)
+    former: dict[str, Tried] = {}
+    if options.survivors:
+        former = {it.name: it for it in (Tried(**each) for each in json.loads(path.read_text("utf-8")))}
+        selected = [it for it in chosen(configured["files"], 0, 0, "")[1] if it[0].name in _survivors(former)]
     print(f"{name}: {len(selected)} of {total} mutants ", end="", flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     parts = [RESULTS / f"{name}-{number}.jsonl" for number in range(options.jobs)]
@@ -183,15 +192,20 @@ def try_module(name: str, options: argparse.Namespace) -> str:
     print()
     if failed:
         sys.exit(1)
-    results = [Tried(**json.loads(line)) for part in parts for line in part.read_text("utf-8").splitlines()]
+    tried = [Tried(**json.loads(line)) for part in parts for line in part.read_text("utf-8").splitlines()]
+    results = list({**former, **{it.name: it for it in tried}}.values())
     for part in parts:
         part.unlink()
-    (RESULTS / f"{name}.json").write_text(json.dumps([asdict(it) for it in results], indent=1), "utf-8")
+    path.write_text(json.dumps([asdict(it) for it in results], indent=1), "utf-8")
     survivors = [it for it in results if not it.killed_by]
     for it in survivors:
-        print(f"survived: {it.file} {it.operator} {it.occurrence}\n{it.diff}\n")
+        print(f"survived: {it.name}\n{it.diff}\n")
     killed, late = len(results) - len(survivors), sum(it.timed_out for it in results)
     return f"{name:12} {total:6} {len(results):6} {killed:6} {late:9} {len(survivors):9}"
+
+
+def _survivors(results: dict[str, Tried]) -> set[str]:
+    return {name for name, tried in results.items() if not tried.killed_by}
 
 
 def main() -> None:
@@ -202,6 +216,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11, help="of that chance")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once")
     parser.add_argument("--only", default="", help="those whose file, operator and number have this in them")
+    parser.add_argument("--survivors", action="store_true", help="those that survived the last time, once more")
     options = parser.parse_args()
     os.nice(10)
     for name in PRELOADED:
