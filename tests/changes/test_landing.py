@@ -420,6 +420,19 @@ class TestRecover:
         (ended,) = recover(gateway, journal)
         assert ended.reason == reason
 
+    def test_what_is_closed_is_not_looked_at_again_and_what_is_open_is(
+        self, journal: Journal, gateway: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("evergreen_groups.changes.journal.CLOSED_AT_ONCE", 1)
+        self.sent(journal, gateway, 1001)
+        self.sent(journal, gateway)
+        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == 1001 else None
+        for _ in range(2):
+            recover(gateway, journal)
+            assert [step.patron for step in journal.open_steps(gateway.url)] == [1001]
+        closed = journal._database.execute("SELECT max(entry) FROM settled WHERE gateway = ?", (gateway.url,))
+        assert closed.fetchone() == (2,)
+
     def test_a_step_of_an_older_release(self, journal: Journal, gateway: Gateway) -> None:
         """It says no more than when its request went out."""
         (step,) = journal.begin(gateway.url, "groups", "move", [(PATRON, "usrgroup", HOME, OTHER)])
