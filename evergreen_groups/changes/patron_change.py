@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.answers import UnclearAnswer, group_number, is_no, never_left, written
+from evergreen_groups.changes.answers import UnclearAnswer, Written, group_number, is_no, never_left, written
 from evergreen_groups.changes.journal_step import StepState
 from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
-from evergreen_groups.changes.patron_record import fields_but, read_patron, value_of
+from evergreen_groups.changes.patron_record import fields_but, is_older, read_patron, value_of
 from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome
 from evergreen_groups.changes.plans import GROUP, Step
 from evergreen_groups.changes.recovery import refusal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
+_OLD_COPY = "what was read back is older than the change"
 _HIDDEN_NOW = "sent, but the account can't see this patron any more"
 
 
@@ -41,6 +42,7 @@ class PatronChange:
         self._journaled = journaled
         self._waits_until = waits_until
         self._sent: SentChange | None = None  # the latest request that may have come in, or may yet
+        self._base: Record | None = None  # what the latest request was made from
         self._last_reason = ""
 
     def apply(self) -> StepOutcome:
@@ -67,7 +69,7 @@ class PatronChange:
     def _try(self) -> StepOutcome | None:
         """One try; None where it has to be tried again."""
         before = read_patron(self._gateway, self._step.member.id)
-        landing = Landing(StepState.NOT_DONE) if self._sent is None else judge(self._gateway, self._sent, before)
+        landing = Landing(StepState.NOT_DONE) if self._sent is None else self._judged(self._sent, before)
         if landing.state in (StepState.DONE, StepState.FAILED):
             return self._landed(landing)
         obstacle = self._obstacle(before)
@@ -76,9 +78,10 @@ class PatronChange:
                 return self._open(landing)
             return self._ended(StepState.NOT_DONE, reason=obstacle or "")
         if value_of(before, self._step.field) == self._step.after:
-            return self._found_so()
+            return self._found_so() if landing.state is StepState.NOT_DONE else self._open(landing)
         sending = sending_of(before, self._step.field, self._gateway)
         self._journaled.record_sending(sending)
+        self._base = before
         step = self._step
         return self._send(before, SentChange(before.id, step.field, step.before, step.after, sending))
 
@@ -86,7 +89,7 @@ class PatronChange:
         """Send the change and find out what came of it; None where it has to be tried again."""
         former, self._sent = self._sent, change
         try:
-            return self._put_in(before, change)
+            answer = self._answer(before)
         except CollisionError:
             return self._collided(change, former)
         except GatewayError as error:
@@ -101,25 +104,26 @@ class PatronChange:
                 return None
         except UnclearAnswer:
             pass
+        else:
+            return self._confirmed(before, change, answer)
         return self._cleared_up(change)
 
-    def _put_in(self, before: Record, change: SentChange) -> StepOutcome:
-        """Send the change, and hold what it says against the record.
+    def _answer(self, before: Record) -> Written | int:
+        """Send the change; gives what says yes: the record as it was written, or the new group's number.
 
         Raises:
-            UnclearAnswer: the answer is no yes.
+            UnclearAnswer: it says something else.
             GatewayError: no answer, or one that says no.
         """
         if self._step.after is None:
-            answer = self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value
-            return self._removed(before, change, group_number(answer))
+            return group_number(self._gateway.call("open-ils.actor", _NEW_GROUP, TOKEN, before.id, write=True).value)
         value = self._step.after if self._step.field == GROUP else bool(self._step.after)
         changed = before.replace(**{self._step.field: value, "passwd": None}).to_wire(changed=True)
         answer = self._gateway.call("open-ils.actor", _UPDATE, TOKEN, changed, write=True).value
         yes = written(answer, before, self._step.field)
         if yes.value != self._step.after:  # somebody else has written it since
             raise UnclearAnswer
-        return self._updated(before, yes.last_xact_id)
+        return yes
 
     def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome | None:
         """The record has been written since it was read: by somebody else, or by a copy of this very request.
@@ -151,7 +155,13 @@ class PatronChange:
 
     def _look_up(self, change: SentChange) -> Landing:
         """What the record says of a change."""
-        return judge(self._gateway, change, read_patron(self._gateway, change.patron))
+        return self._judged(change, read_patron(self._gateway, change.patron))
+
+    def _judged(self, change: SentChange, record: Record | None) -> Landing:
+        """The same for a record that was read: one from before the change says nothing about it."""
+        if record is not None and self._base is not None and is_older(record, self._base):
+            return Landing(StepState.SENDING, reason=_OLD_COPY)
+        return judge(self._gateway, change, record)
 
     def _obstacle(self, record: Record | None) -> str | None:
         """Why the plan no longer holds for this patron, None where it does."""
@@ -164,8 +174,14 @@ class PatronChange:
             return f"moved meanwhile, to group {now}" if self._step.field == GROUP else "changed meanwhile"
         return None
 
+    def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome:
+        """Hold the record against what it was, after a clear yes."""
+        if isinstance(answer, int):
+            return self._removed(before, change, answer)
+        return self._updated(before, answer.last_xact_id)
+
     def _updated(self, before: Record, last_xact_id: str) -> StepOutcome:
-        """Hold the record against what it was, after a clear yes: the one field changed, and no other.
+        """The one field changed, and no other.
 
         ``last_xact_id`` is the mark of the write. Whatever is read back, the change was done.
         """
@@ -175,7 +191,7 @@ class PatronChange:
         if after.last_xact_id == last_xact_id:
             return self._compared(before, after)
         if after.last_xact_id == before.last_xact_id:
-            return self._ended(StepState.DONE, value=wanted, reason="what was read back is older than the change")
+            return self._ended(StepState.DONE, value=wanted, reason=_OLD_COPY)
         now = value_of(after, self._step.field)
         if now == wanted:
             return self._ended(StepState.DONE, value=now, reason="somebody else changed the record right after")
@@ -190,7 +206,7 @@ class PatronChange:
             return self._open(Landing(StepState.SENDING, reason=_HIDDEN_NOW))
         if value_of(after, GROUP) == answer != self._step.before:
             return self._compared(before, after)
-        landing = judge(self._gateway, change, after)
+        landing = self._judged(change, after)
         if landing.state is StepState.DONE:
             reason = f"the ILS answered with group {answer}: the request came in twice, or another answer came back"
             return self._ended(StepState.DONE, value=landing.value, reason=reason)

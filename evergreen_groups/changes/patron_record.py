@@ -51,6 +51,13 @@ def patron_in(gateway: Gateway, answer: object, patron: int) -> Record:
     return record
 
 
+def is_older(record: Record, other: Record) -> bool:
+    """Whether a state of a record is from before another one, as far as the time of its writing tells (in seconds)."""
+    written, later = record.last_update_time, other.last_update_time
+    differs = record.last_xact_id != other.last_xact_id
+    return differs and written is not None and later is not None and bool(written < later)
+
+
 def value_of(record: Record | None, field_name: str) -> int | None:
     """The number in a field that a step changes, None for a patron whom the account can't see."""
     if record is None:

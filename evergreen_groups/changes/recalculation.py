@@ -236,11 +236,8 @@ class _Recalculation:
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
         """Whether the ILS has blocked them for fines; staff's own blocks aren't its to take back."""
-        home = penalties.home_library
-        return any(
-            row.staff is None and self._kinds.blocks_for_fines(self._kinds.kind(row.kind), home)
-            for row in penalties.in_force
-        )
+        blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
+        return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
 
     def _open(self, sending: Sending) -> Attempt:
         """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""

@@ -79,10 +79,6 @@ class PenaltyKinds:
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def kind(self, id: int) -> PenaltyKind:
-        """The kind with an id; one that isn't among them blocks nothing, as far as is known."""
-        return self._by_id.get(id) or PenaltyKind(id, f"#{id}", ())
-
     def for_fines_at(self, home_library: int) -> frozenset[int]:
         """The ids of the kinds that stand for the fines of patrons with this home library.
 
@@ -99,6 +95,11 @@ class PenaltyKinds:
     def blocks_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
         """Whether a kind blocks patrons with this home library for their fines; a mere note blocks nobody."""
         return bool(kind.blocks) and self.is_for_fines(kind, home_library)
+
+    def blocking_for_fines_at(self, home_library: int) -> frozenset[int]:
+        """The ids of those that do."""
+        kinds = (self._by_id.get(id) for id in self.for_fines_at(home_library))
+        return frozenset(kind.id for kind in kinds if kind is not None and kind.blocks)
 
     @property
     def blocking_for_fines_anywhere(self) -> frozenset[int]:
@@ -119,8 +120,9 @@ class PenaltyKinds:
         """The penalties of each of these patrons that haven't been archived, by patron's id, in the order of theirs."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
         for row in rows_in_force(gateway, patrons):
+            kind = self._by_id.get(row.kind) or PenaltyKind(row.kind, f"#{row.kind}", ())
             org_unit = org_units.unit(row.org_unit)
-            penalty = Penalty(row.id, row.patron, self.kind(row.kind), org_unit, row.staff is not None, row.set_date)
+            penalty = Penalty(row.id, row.patron, kind, org_unit, row.staff is not None, row.set_date)
             found[row.patron].append(penalty)
         for penalties in found.values():
             penalties.sort(key=lambda penalty: penalty.id)

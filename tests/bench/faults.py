@@ -1,10 +1,10 @@
 """Thousands of runs over a bad network, and a table of how they ended.
 
-    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--only writes]
+    python tests/bench/faults.py [--runs 10000] [--seed 0] [--jobs 2] [--release 3.12] [--only reading]
 
 Every run is decided by its number, from ``--seed`` on: what is done, in whose name, and what befalls which call. What
-is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``).
-Ends with status 1 if anything was wrong.
+is wrong is printed with the number, and ``--seed NUMBER --runs 1`` makes that run again (with the same ``--only``, for
+that changes what there is to choose from). Ends with status 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Outcome = tuple[str, Ending, str, str]
 _runners: list[Runner] = []
 
 
-def start(release: str | None, only: str) -> None:
+def start(release: str | None, only: str | None) -> None:
     """Make the world of one process, which ends with it."""
     world = World(release)
     Finalize(None, world.close, exitpriority=1)
-    _runners.append(Runner(world, SUBJECTS[only]))
+    _runners.append(Runner(world, SUBJECTS[only]) if only else Runner(world))
 
 
 def make(seed: int) -> Outcome:
@@ -77,14 +77,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--release", help="which release the sandbox is like, if not the latest")
-    parser.add_argument("--only", choices=SUBJECTS, default="all", help="what is done: reading, writing, or both")
+    parser.add_argument("--only", choices=sorted(SUBJECTS), help="what is to be run, if not everything")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.runs)
     outcomes: dict[str, Counter[Ending]] = defaultdict(Counter)
     causes: Counter[str] = Counter()
     started = time.perf_counter()
-    given = (options.release, options.only)
-    with multiprocessing.get_context("spawn").Pool(min(options.jobs, options.runs), start, given) as pool:
+    processes = min(options.jobs, options.runs)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, start, (options.release, options.only)) as pool:
         for kind, ending, cause, description in pool.imap_unordered(make, seeds, chunksize=4):
             outcomes[kind or "(none befell it)"][ending] += 1
             if description:

@@ -11,6 +11,7 @@ from support.gateways import client_of, gateway_of
 
 from evergreen_groups.changes import JournalStep, StepState
 from evergreen_groups.client import Client
+from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
@@ -199,6 +200,25 @@ def test_an_old_copy_leaves_a_removal_open_until_it_is_seen(
     assert proxy.seen.count(NEW_GROUP) == 1
 
 
+@pytest.mark.parametrize("landed", [True, False])
+def test_an_old_copy_that_looks_right_is_no_witness(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox, landed: bool
+) -> None:
+    """The patron is to go back to where they were, and what is read back is from when they were there."""
+    sandbox._store.update("au", PATRON, {"last_update_time": "2026-01-05T10:00:00+0000"})
+    old = admin.call("open-ils.actor", RETRIEVE, TOKEN, PATRON).value
+    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    undo = mover.moves.plan_undo(1)
+    proxy.seen.clear()
+    doubled(proxy, UPDATE, Fault.DROP_ANSWER if landed else Fault.DROP_REQUEST)
+    after_the_write(proxy, UPDATE, old)
+    (outcome,) = undo.apply().steps
+    assert (outcome.state, outcome.reason) == (StepState.SENDING, "what was read back is older than the change")
+    proxy.answer = lambda call: None
+    assert [found.state for found in mover.moves.recover()] == ([StepState.DONE] if landed else [])
+    assert only_step(mover, 2).state is (StepState.DONE if landed else StepState.SENDING)
+
+
 def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
     """Such as the write's own: taken for what was read back, it seems changed in every field."""
     plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
@@ -217,6 +237,43 @@ def test_a_fleshed_record_is_the_answer_to_something_else(mover: Client, proxy: 
     proxy.answer = lambda call: None
     (found,) = mover.moves.recover()
     assert (found.state, found.value) == (StepState.DONE, OTHER)
+
+
+@pytest.mark.parametrize("textcode", ["NO_SESSION", "XACT_COLLISION", "DATABASE_UPDATE_FAILED", "PERM_FAILURE"])
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+def test_a_no_to_the_reading_back_is_none_to_the_write(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, method: str, textcode: str
+) -> None:
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
+    after_the_write(proxy, method, event(textcode)["payload"][0])  # type: ignore[index]
+    (outcome,) = plan.apply().steps
+    assert outcome.state is StepState.SENDING
+    assert proxy.seen.count(method) == 1
+    proxy.answer = lambda call: None
+    (found,) = mover.moves.recover()
+    assert (found.state, found.value) == (StepState.DONE, value_of(sandbox))
+
+
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+def test_no_connection_for_the_reading_back_sends_nothing_again(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    call, sent = Gateway.call, []
+
+    def cut(gateway: Gateway, service: str, name: str, *params: object, **options: object) -> object:
+        if name == RETRIEVE and sent:
+            raise UnreachableError("no connection", service=service, method=name)
+        if name == method:
+            sent.append(name)
+        return call(gateway, service, name, *params, **options)  # type: ignore[arg-type]
+
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
+    monkeypatch.setattr(Gateway, "call", cut)
+    outcome = plan.apply()
+    assert (outcome.steps[0].state, sent) == (StepState.SENDING, [method])
+    assert isinstance(outcome.stopped, UnreachableError)
+    monkeypatch.undo()
+    assert [found.value for found in mover.moves.recover()] == [value_of(sandbox)]
 
 
 def test_a_last_look_that_fails_leaves_the_step_open(mover: Client, proxy: FaultProxy) -> None:

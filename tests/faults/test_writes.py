@@ -1,6 +1,6 @@
 """Changes over a bad network: nothing is written twice or by mistake, and the journal says what is so.
 
-Each run is decided by its number; ``tests/bench/faults.py --only writes --seed N --runs 1`` makes one of them again.
+Each run is decided by its number; ``tests/bench/faults.py --only writing --seed N --runs 1`` makes one of them again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MORE_RUNS, MORE_PARTS = 1_200, 8
 @pytest.fixture(scope="module")
 def runner() -> Iterator[Runner]:
     world = World()
-    yield Runner(world, SUBJECTS["writes"])
+    yield Runner(world, SUBJECTS["writing"])
     world.close()
 
 

@@ -1,0 +1,252 @@
+"""Recovery of what an earlier run left open, and the odd ends of a change: what is told, and that nobody is harmed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
+from support.gateways import client_of, gateway_of
+
+from evergreen_groups.changes import JournalStep, StepState, clock
+from evergreen_groups.changes.answers import is_no, never_left
+from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.client import Client
+from evergreen_groups.errors import (
+    DataError,
+    EventError,
+    GatewayError,
+    LoginRefusedError,
+    NoSessionError,
+    NotFoundError,
+    PermissionDeniedError,
+    RequestTooLargeError,
+    ServerError,
+    ServiceNotFoundError,
+    TimedOutError,
+    TransportError,
+    UnreachableError,
+)
+from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+
+UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
+PATRON, CARD, SECOND_CARD = 1052, "20000000001052", "20000000001053"
+HOME, OTHER, OTHERS_CARD = 1015, 1002, "20000000001007"
+HIDDEN = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": "12", "desc": "No"}
+CALL = {"service": "open-ils.actor", "method": "m"}
+
+
+@pytest.fixture
+def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    """A client over a network that can go bad."""
+    with gateway_of(proxy.url, "consortium_staff", retries=QUICK) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let so much time pass that nothing comes in any more."""
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+
+
+def write_as_staff(admin: Gateway, **changes: object) -> None:
+    record = admin.pcrud.retrieve("au", PATRON)
+    assert record is not None
+    admin.call(
+        "open-ils.actor", UPDATE, TOKEN, record.replace(passwd=None, **changes).to_wire(changed=True), write=True
+    )
+
+
+def the_step(client: Client) -> JournalStep:
+    (step,) = client.moves.entry(1).steps
+    return step
+
+
+# -- recovery ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_looked_up_because_nothing_answers_is_an_error(mover: Client, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    mover.moves.plan_move([CARD, SECOND_CARD], to=OTHERS_CARD).apply()
+    proxy.decide = lambda call: Fault.DROP_REQUEST
+    with pytest.raises(TransportError):
+        mover.moves.recover()
+    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, 1053]
+
+
+def test_a_plan_is_not_begun_where_what_is_open_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    plan = mover.moves.plan_lead(SECOND_CARD)
+    proxy.decide = lambda call: Fault.DROP_REQUEST
+    proxy.seen.clear()
+    with pytest.raises(TransportError):
+        plan.apply()
+    assert UPDATE not in proxy.seen
+    assert [entry.action for entry in mover.moves.entries()] == ["move"]
+
+
+def test_recovery_writes_down_what_it_found_and_why(mover: Client, proxy: FaultProxy) -> None:
+    gone = False
+
+    def decide(call: Call) -> Fault:
+        nonlocal gone
+        lost, gone = gone, gone or call.method == UPDATE
+        return Fault.DROP_REQUEST if lost else Fault.DROP_ANSWER if gone else Fault.NONE
+
+    proxy.decide = decide
+    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().stopped is not None
+    proxy.decide = lambda call: Fault.NONE
+    (found,) = mover.moves.recover()
+    assert (found.state, found.value, found.reason) == (StepState.DONE, OTHER, "found done after an interruption")
+    step = the_step(mover)
+    assert (step.state, step.value, step.reason) == (found.state, found.value, found.reason)
+    assert mover.moves.recover() == []
+
+
+def test_a_step_that_is_still_open_is_recovered_once_and_for_all(
+    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    assert mover.moves.recover() == []
+    assert the_step(mover).state is StepState.SENDING
+    later(monkeypatch)
+    (found,) = mover.moves.recover()
+    assert (found.state, found.reason) == (StepState.NOT_DONE, "it never came in")
+    assert mover.moves.recover() == mover.moves.open_steps() == []
+
+
+def test_a_removal_is_not_taken_for_a_later_one(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them can't be told apart by what they were to do: each makes a new group."""
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == NEW_GROUP else Fault.NONE
+    mover.moves.plan_remove([CARD]).apply()
+    later(monkeypatch)
+    proxy.decide = lambda call: Fault.NONE
+    assert mover.moves.plan_remove([CARD]).apply().done
+    assert [entry.steps[0].state for entry in mover.moves.entries()] == [StepState.DONE, StepState.NOT_DONE]
+
+
+# -- a change that meets with something --------------------------------------------------------------------------------
+
+
+def test_a_change_that_somebody_shut_out_is_made_again_from_the_new_record(
+    mover: Client, proxy: FaultProxy, admin: Gateway, sandbox: Sandbox
+) -> None:
+    """The request was lost, and can't come in any more: it was made from a record that has been changed."""
+
+    def decide(call: Call) -> Fault:
+        if call.method != UPDATE or proxy.seen.count(UPDATE) > 1:
+            return Fault.NONE
+        write_as_staff(admin, day_phone="555-0100")
+        return Fault.DROP_REQUEST
+
+    proxy.decide = decide
+    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    (row,) = sandbox._store.rows("au", {"id": PATRON})
+    assert (row["usrgroup"], row["day_phone"]) == (OTHER, "555-0100")
+    assert (the_step(mover).state, the_step(mover).reason) == (StepState.DONE, "")
+
+
+def test_a_patron_who_is_hidden_before_anything_is_sent_is_left_alone(mover: Client, proxy: FaultProxy) -> None:
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+    proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
+    (step,) = plan.apply().steps
+    assert (step.state, step.reason) == (StepState.NOT_DONE, "the account can't see this patron any more")
+    assert UPDATE not in proxy.seen
+
+
+def test_a_patron_who_is_hidden_once_a_removal_was_sent_stays_open(
+    mover: Client, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    plan = mover.moves.plan_remove([CARD])
+    proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE and NEW_GROUP in proxy.seen else None
+    (step,) = plan.apply().steps
+    assert (step.state, step.reason) == (StepState.SENDING, "sent, but the account can't see this patron any more")
+    proxy.answer = lambda call: None
+    assert [found.value for found in mover.moves.recover()] == [1100]
+
+
+@pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+def test_a_field_that_the_ils_changed_as_well_is_named(mover: Client, proxy: FaultProxy, method: str) -> None:
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != RETRIEVE or method not in proxy.seen:
+            return None
+        envelope = json.loads(answer.body)
+        values = envelope["payload"][0]["__p"]
+        values[values.index("Mireille")] = "Mireille Anne"
+        return HttpAnswer.of(envelope)
+
+    plan = mover.moves.plan_move([CARD], to=OTHERS_CARD) if method == UPDATE else mover.moves.plan_remove([CARD])
+    proxy.alter = alter
+    outcome = plan.apply()
+    assert not outcome.done
+    (step,) = outcome.steps
+    assert step.state is StepState.DONE
+    assert [(it.field, it.before, it.after) for it in step.side_effects] == [
+        ("first_given_name", "Mireille", "Mireille Anne")
+    ]
+    assert the_step(mover).reason == "also changed: first_given_name"
+
+
+def test_a_patron_who_is_hidden_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
+    assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+    proxy.answer = lambda call: HIDDEN if call.method == RETRIEVE else None
+    draft = mover.moves.plan_undo(1).draft
+    assert draft.steps == ()
+    assert draft.unchanged == ("patron 1052 can't be seen by the account any more",)
+
+
+def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    draft = mover.moves.plan_undo(1).draft
+    assert (draft.steps, draft.unchanged) == ((), ("patron 1052: that change isn't known to be done",))
+
+
+# -- the words for a refusal, and which errors are one -----------------------------------------------------------------
+
+
+def test_a_refusal_names_the_library_even_where_it_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
+    lacking = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=12, **CALL)
+    assert refusal(mover.gateway, lacking) == "the account lacks UPDATE_USER at PINE"
+    proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.aou") else None
+    assert refusal(mover.gateway, lacking) == "the account lacks UPDATE_USER at org unit 12"
+    nowhere = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", **CALL)
+    assert refusal(mover.gateway, nowhere) == "the account lacks UPDATE_USER"
+    assert refusal(mover.gateway, EventError("no", textcode="ODD", **CALL)) == "ODD"
+    assert refusal(mover.gateway, ServerError("no", status=500, **CALL)) == "the method failed on the server"
+    assert refusal(mover.gateway, DataError("what came is odd")) == "what came is odd"
+
+
+def event_error(textcode: str) -> EventError:
+    return EventError("no", textcode=textcode, **CALL)
+
+
+@pytest.mark.parametrize(
+    ("error", "no", "stayed"),
+    [
+        (NoSessionError("no", textcode="NO_SESSION", **CALL), True, False),
+        (PermissionDeniedError("no", textcode="PERM_FAILURE", **CALL), True, False),
+        (event_error("XACT_COLLISION"), True, False),
+        (event_error("DATABASE_UPDATE_FAILED"), True, False),
+        (LoginRefusedError("no", textcode="LOGIN_FAILED", **CALL), True, False),
+        (RequestTooLargeError("no", **CALL), True, False),
+        (event_error("DATABASE_QUERY_FAILED"), False, False),
+        (NotFoundError("no", textcode="ACTOR_USER_NOT_FOUND", **CALL), False, False),
+        (ServerError("no", status=500, **CALL), False, False),
+        (UnreachableError("no", **CALL), False, True),
+        (UnreachableError("no", sent=True, **CALL), False, False),
+        (TimedOutError("no", sent=True, **CALL), False, False),
+        (ServiceNotFoundError("no", **CALL), False, False),
+    ],
+)
+def test_which_errors_say_that_nothing_was_written(error: GatewayError, no: bool, stayed: bool) -> None:
+    assert (is_no(error), never_left(error)) == (no, stayed)
