@@ -66,10 +66,10 @@ class TestKinds:
         assert kinds.for_fines_at(MILL) == {1, at[MILL]}
         assert kinds.for_fines_at(99) == {1}
 
-    def test_one_that_is_not_known_blocks_nothing(self) -> None:
-        kinds = kinds_of({})
-        assert kinds.kind(OWN.id) == OWN
-        assert kinds.kind(77) == PenaltyKind(77, "#77", ())
+    def test_what_blocks_at_a_library(self) -> None:
+        kinds = kinds_of({NORTH: NOTE.id, HARBOR: OWN.id, MILL: UNKNOWN.id})
+        found = {home: set(kinds.blocking_for_fines_at(home)) for home in (NORTH, HARBOR, MILL, 99)}
+        assert found == {NORTH: {1}, HARBOR: {1, 101}, MILL: {1}, 99: {1}}
 
     def test_they_are_read_in_two_calls_or_one(self, admin: Gateway) -> None:
         org_units = OrgUnits.read(admin)
