@@ -18,15 +18,17 @@ import nox
 ROOT = Path(__file__).parent
 GENERATED = {
     "docs/cli.md": ("-m", "evergreen_groups.cli.reference"),
+    "docs/errors.md": ("tests/support/error_catalog.py",),
     "docs/settings.md": ("-m", "evergreen_groups.settings.reference"),
     "config/evergreen-groups.toml": ("-m", "evergreen_groups.settings.toml"),
 }
-"""The files that the program itself writes, each with what Python is to run."""
+"""The files that are written from the source, each with what Python is to run."""
 DOCUMENT_TESTS = (
     "tests/test_documents.py",
     "tests/test_tasks.py",
     "tests/test_architecture.py",
     "tests/test_doctests.py",
+    "tests/test_errors.py",
     "tests/test_schedule.py",
     "tests/hooks/test_docs.py",
     "tests/settings/test_declaration.py",

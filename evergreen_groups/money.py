@@ -15,3 +15,8 @@ def amount(value: Decimal) -> str:
 def plain_amount(value: Decimal) -> str:
     """Write money for programs, as ``1234.50``."""
     return f"{value + 0:.2f}"
+
+
+def plain_amount_or_none(value: Decimal | None) -> str | None:
+    """Write money for programs, where there is an amount."""
+    return None if value is None else plain_amount(value)

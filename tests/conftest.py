@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import PASSWORD, client_of, gateway_of
+from support.mail_server import make_certificates
 from support.web_caller import Clock
 
 from evergreen_groups.client import Client
@@ -96,6 +97,12 @@ def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
     """What stands between the sandbox and whoever uses the proxy's address."""
     with fault_proxy(sandbox.url) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def mail_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the certificates of a mail server."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture

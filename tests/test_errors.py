@@ -126,7 +126,7 @@ def test_warnings_and_reasons_have_words_for_exactly_their_values(name: str, wor
 
 
 def test_every_code_is_in_the_docs() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/support/error_catalog.py"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: nox -s docs"
 
 
 # --- Nobody takes an error's words apart ---

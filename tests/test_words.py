@@ -26,7 +26,7 @@ PLACES = ("evergreen_groups", "docs", "config", "README.md", "CONTRIBUTING.md", 
 TERMS = {
     r"(in|out of|out_of|into)[ _]sight": "visible, hidden",
     r"unseen|viewable": "visible, hidden",
-    r"patience": "timeout, deadline",
+    r"patien(ce|t)": "timeout, deadline",
     r"settl(e[sd]?|ing)": "recover, resolve, closed",
     r"carr(y|ied|ies|ying)[ _]out": "apply, make, send",
     r"by[ _-]hand": "by staff, manually",

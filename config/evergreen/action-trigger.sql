@@ -1,4 +1,4 @@
--- Event definitions that tell evergreen-groups about a patron: when Evergreen has set PATRON_EXCEEDS_FINES, and when a
+-- Event definitions that notify evergreen-groups of a patron: when Evergreen has set PATRON_EXCEEDS_FINES, and when a
 -- patron was updated (moved into another group, for example). They are made inactive; docs/serving.md says how to
 -- switch them on.
 --

@@ -18,6 +18,8 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from evergreen_groups.audit.context import Search
     from evergreen_groups.gateway import Gateway
 
@@ -40,18 +42,7 @@ def build_audit(
     org_units = OrgUnits.read(gateway)
     chosen = org_units.named(criteria.orgs)
     access = Access.read(gateway, org_units, granted_at(gateway))
-    # Naming the libraries that the account sees spares the permission function 2 ms for each patron of the others.
-    homes = chosen if access.everywhere else (chosen or access.visible_orgs) & access.visible_orgs
-    if chosen and not homes:
-        raise PermissionDeniedError(
-            "the account sees no patrons at {places}",
-            advice="grant it {permission} there",
-            code="no-patrons-visible-there",
-            values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
-            textcode="PERM_FAILURE",
-            number=5000,
-            permission=VIEW_USER,
-        )
+    homes = _homes(criteria, chosen, access)
     settings = policy or PolicySettings()
     if criteria.limit is not None:
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
@@ -75,15 +66,36 @@ def build_audit(
         progress=progress,
     )
     patrons, groups = _searched(context)
-    notes = (
-        ()
-        if access.everywhere
-        else (
-            f"Incomplete: the account lacks {VIEW_USER} at {access.missing_names}, so their patrons are not "
-            "looked at, and of groups with such members only what the others show.",
+    return Audit(generated_at, gateway.url, criteria, patrons, groups, _notes(access), access.everywhere)
+
+
+def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int]:
+    """The home libraries to look at, by id; none: all of them."""
+    if access.everywhere:
+        return chosen
+    # Naming the libraries that the account sees spares the permission function 2 ms for each patron of the others.
+    homes = access.visible_orgs & chosen if chosen else access.visible_orgs
+    if chosen and not homes:
+        raise PermissionDeniedError(
+            "the account sees no patrons at {places}",
+            advice="grant it {permission} there",
+            code="no-patrons-visible-there",
+            values={"places": ", ".join(criteria.orgs), "permission": VIEW_USER},
+            textcode="PERM_FAILURE",
+            number=5000,
+            permission=VIEW_USER,
         )
+    return homes
+
+
+def _notes(access: Access) -> tuple[str, ...]:
+    """What the audit can't say, because the account doesn't see everybody."""
+    if access.everywhere:
+        return ()
+    return (
+        f"Incomplete: the account lacks {VIEW_USER} at {access.missing_names}, so their patrons are not "
+        "looked at, and of groups with such members only what the others show.",
     )
-    return Audit(generated_at, gateway.url, criteria, patrons, groups, notes, access.everywhere)
 
 
 def _searched(context: SearchContext) -> tuple[tuple[PatronFinding, ...], tuple[GroupFinding, ...]]:

@@ -114,7 +114,7 @@ def _over(limit: Limit, *, without_credits: bool = False) -> Query:
 
 
 def _listed(operator: str, query: Query) -> Query:
-    # The alternative that is never true keeps PostgreSQL from making a join of it: see group_query.
+    # The alternative that is never true keeps PostgreSQL from making a join of it: see groups/queries.py.
     return {"-or": [{"id": {operator: query}}, {"id": {"<": 0}}]}
 
 

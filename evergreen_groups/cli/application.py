@@ -111,7 +111,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command and leave with its exit status (``exit_codes``)."""
+    """Run the command and leave with its exit status (``exit_status``)."""
     prepare_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))

@@ -42,8 +42,8 @@ class PatronSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockDecision(Decision):
-    """The rule's decision about the patron with this id."""
+class PatronDecision(Decision):
+    """The rule's decision, with the id of the patron it is about, for programs that ask about one."""
 
     patron: int
 
@@ -87,7 +87,7 @@ class SummaryReader:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found)
 
-    def decision(self, id: int) -> BlockDecision:
+    def decision(self, id: int) -> PatronDecision:
         """Whether the patron with this id is blocked by their own fines; nothing is read about anybody else.
 
         Raises:
@@ -99,7 +99,7 @@ class SummaryReader:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._decided(found[0])
 
-    def decision_by_barcode(self, barcode: str) -> BlockDecision:
+    def decision_by_barcode(self, barcode: str) -> PatronDecision:
         """The same for the patron with this barcode, exactly as written, on any card of theirs."""
         self._gateway.idl("ac", "au", "mous")
         # Fleshed here: for a single row that is one query more for the ILS and one call less for the desk.
@@ -113,12 +113,12 @@ class SummaryReader:
         """Whether a visible patron has this id and is deleted."""
         return bool(self._gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id",), limit=1))
 
-    def _decided(self, patron: Record) -> BlockDecision:
+    def _decided(self, patron: Record) -> PatronDecision:
         limit = self._reference.limits(self._gateway).limit_for(patron.profile, patron.home_ou)
         owed = self._own_fines(patron.id)
         own_fines = {} if owed is None else {patron.id: owed}
         decision = decide_all(self._gateway, {patron.id: limit}, own_fines)[patron.id]
-        return BlockDecision(decision.over_limit, decision.own_balance, decision.limit, patron=patron.id)
+        return PatronDecision(decision.over_limit, decision.own_balance, decision.limit, patron=patron.id)
 
     def _own_fines(self, id: int) -> Decimal | None:
         """What somebody owes, None without an open transaction."""

@@ -32,7 +32,7 @@ def login(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 
 
 def _refused(subject: Subject, line: FindingMaker, error: LoginRefusedError) -> Finding:
-    """Say why, as far as the ILS can be made to tell: a wrong password and no STAFF_LOGIN look alike to it."""
+    """Say why, as far as the ILS can be made to show it: a wrong password and no STAFF_LOGIN look alike to it."""
     gateway = subject.settings.gateway
     if error.textcode == "WORKSTATION_NOT_FOUND":
         return line.failed(

@@ -1,7 +1,14 @@
 from .address import Address as Address
 from .gateway import Gateway as Gateway
+from .idl import Class as Class
+from .idl import Field as Field
+from .idl import Idl as Idl
+from .idl import Link as Link
+from .pcrud import Pcrud as Pcrud
 from .record import Record as Record
 from .record import columns as columns
+from .result import Result as Result
 from .retry import RetryPolicy as RetryPolicy
 from .session import TOKEN as TOKEN
 from .session import Credentials as Credentials
+from .statistics import Statistics as Statistics

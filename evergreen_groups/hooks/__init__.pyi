@@ -1,7 +1,7 @@
-from .interface import BlockDecision as BlockDecision
 from .interface import Event as Event
 from .interface import EventOutcome as EventOutcome
 from .interface import Group as Group
+from .interface import PatronDecision as PatronDecision
 from .interface import PatronSummary as PatronSummary
 from .interface import as_json as as_json
 from .interface import block_decision as block_decision

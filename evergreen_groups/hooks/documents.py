@@ -6,11 +6,12 @@ strings with two places.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.money import plain_amount, plain_amount_or_none
+
 if TYPE_CHECKING:
-    from evergreen_groups.desk import BlockDecision, PatronSummary
+    from evergreen_groups.desk import PatronDecision, PatronSummary
     from evergreen_groups.events import EventOutcome
     from evergreen_groups.groups import Group, Member
 
@@ -27,9 +28,9 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "patron": member.id,
         "barcode": member.barcode,
         "show": summary.show,
-        "own_fines": _amount(member.own_fines),
+        "own_fines": plain_amount(member.own_fines),
         "blocked": decision.over_limit,
-        "limit": _amount(decision.limit.amount),
+        "limit": plain_amount_or_none(decision.limit.amount),
         **_group(summary.group),
     }
 
@@ -39,15 +40,15 @@ def group_summary(group: Group) -> dict[str, Any]:
     return {"version": VERSION, "kind": "group-summary", **_group(group)}
 
 
-def block(decision: BlockDecision) -> dict[str, Any]:
+def block(decision: PatronDecision) -> dict[str, Any]:
     """A decision about one patron."""
     return {
         "version": VERSION,
         "kind": "block",
         "patron": decision.patron,
         "blocked": decision.over_limit,
-        "own_fines": _amount(decision.own_balance),
-        "limit": _amount(decision.limit.amount),
+        "own_fines": plain_amount(decision.own_balance),
+        "limit": plain_amount_or_none(decision.limit.amount),
         "comparison": decision.limit.comparison.value,
         "explanation": decision.explanation,
     }
@@ -71,9 +72,9 @@ def _group(group: Group) -> dict[str, Any]:
         "group": group.number,
         "for_information_only": True,
         "note": NOTE,
-        "group_fines": _amount(group.combined_fines),
+        "group_fines": plain_amount(group.combined_fines),
         "lead": group.lead.id if group.lead.group_lead else None,
-        "hidden_members": {"count": group.hidden_member_count, "fines": _amount(group.hidden_fines)},
+        "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
         "members": [_member(member) for member in group.members],
     }
 
@@ -84,12 +85,8 @@ def _member(member: Member) -> dict[str, Any]:
         "name": member.name,
         "barcode": member.barcode,
         "library": member.library,
-        "own_fines": _amount(member.own_fines),
-        "limit": _amount(member.limit.amount),
+        "own_fines": plain_amount(member.own_fines),
+        "limit": plain_amount_or_none(member.limit.amount),
         "blocked": member.over_limit,
         "group_lead": member.group_lead,
     }
-
-
-def _amount(value: Decimal | None) -> str | None:
-    return None if value is None else f"{value:.2f}"

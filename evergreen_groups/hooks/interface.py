@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.desk import BlockDecision, PatronSummary
+from evergreen_groups.desk import PatronDecision, PatronSummary
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
 from evergreen_groups.hooks import documents
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from evergreen_groups.client import Client
 
 __all__ = [
-    "BlockDecision",
     "Event",
     "EventOutcome",
     "Group",
+    "PatronDecision",
     "PatronSummary",
     "as_json",
     "block_decision",
@@ -53,12 +53,12 @@ def group_summary(client: Client, group: int) -> Group:
     return client.summaries.of_group(group)
 
 
-def block_decision(client: Client, patron_id: int) -> BlockDecision:
+def block_decision(client: Client, patron_id: int) -> PatronDecision:
     """Whether a patron is over the limit, by their own fines alone; raises what :func:`patron_summary` does."""
     return client.summaries.decision(patron_id)
 
 
-def block_decision_by_barcode(client: Client, barcode: str) -> BlockDecision:
+def block_decision_by_barcode(client: Client, barcode: str) -> PatronDecision:
     """The same for the patron with a barcode."""
     return client.summaries.decision_by_barcode(barcode)
 
@@ -81,14 +81,14 @@ def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> 
     return client.events.handle(event, recalculate=recalculate)
 
 
-def as_json(value: PatronSummary | Group | BlockDecision | EventOutcome) -> dict[str, Any]:
+def as_json(value: PatronSummary | Group | PatronDecision | EventOutcome) -> dict[str, Any]:
     """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
     match value:
         case PatronSummary():
             return documents.patron_summary(value)
         case Group():
             return documents.group_summary(value)
-        case BlockDecision():
+        case PatronDecision():
             return documents.block(value)
         case EventOutcome():
             return documents.event_outcome(value)

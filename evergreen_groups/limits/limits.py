@@ -43,8 +43,8 @@ class ResolvedLimit:
 class LimitFinder(Protocol):
     """Finds the limit of each patron.
 
-    ``need_transactions`` says that somebody who owes 0.00 on open transactions may be told from somebody without any:
-    where a limit of 0.00 is over when reached, or where not all transactions count.
+    ``need_transactions`` says that it may matter whether somebody who owes 0.00 has open transactions: where a limit
+    of 0.00 is over when reached, or where not all transactions count.
     """
 
     @property

@@ -19,7 +19,7 @@ from evergreen_groups.settings import MailSettings, mail_password
 log = logging.getLogger("evergreen_groups.mail")
 
 _PAUSES = (2.0, 10.0, 30.0, 60.0)
-_TOO_LARGE = (452, 552)  # RFC 1870; said at once where the server tells its limit beforehand
+_TOO_LARGE = (452, 552)  # RFC 1870; raised at once where the server names its limit beforehand
 
 
 @dataclass(frozen=True, slots=True)

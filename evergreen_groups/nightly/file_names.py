@@ -21,7 +21,7 @@ def library_file_names(shortnames: Collection[str]) -> dict[str, str]:
     """For each short name one that is safe as the beginning of a file's name, different from all others.
 
     Most stay as they are. In others, unusual characters become underscores, and a few letters that stand for the whole
-    short name are added; so they are to those that differ in capitals alone, which some disks don't tell apart.
+    short name are added; so they are to those that differ in capitals alone, which some disks don't distinguish.
     """
     alike = Counter(shortname.casefold() for shortname in shortnames)
     return {shortname: _file_name(shortname, unique=alike[shortname.casefold()] == 1) for shortname in shortnames}

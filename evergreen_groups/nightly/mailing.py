@@ -71,7 +71,7 @@ def _letter(report: Report, settings: MailSettings, places: tuple[str, ...], roo
 
 
 def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """The configured link with a label, or one for each library or system where it tells them apart."""
+    """The configured link with a label, or one for each library or system where it distinguishes them."""
     if link is None:
         return ()
     date = local_time(report.generated_at)[:10]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import amount, plain_amount
-from evergreen_groups.render.json_documents import group_document, write_json_document
+from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
@@ -88,10 +88,7 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
 def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
     decision = member.decided
     return {
-        "id": member.id,
-        "name": member.name,
-        "barcode": member.barcode,
-        "library": member.library,
+        **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
         "counted_fines": plain_amount(decision.own_balance),
         "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import NOTHING, amount, plain_amount
-from evergreen_groups.render.json_documents import group_document, write_json_document
+from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
 from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn
@@ -127,10 +127,7 @@ def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
 def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
     account = details.accounts[member.id]
     return {
-        "id": member.id,
-        "name": member.name,
-        "barcode": member.barcode,
-        "library": member.library,
+        **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
         "limit": limit_document(member.limit),
         "blocked": member.over_limit,

@@ -1,16 +1,16 @@
-"""What the JSON documents of a group share: its fines, for information only, and how a document is written."""
+"""What the JSON documents of a group share: its fines, for information only, its patrons, and how one is written."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.money import plain_amount
+from evergreen_groups.money import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evergreen_groups.groups import Group
+    from evergreen_groups.groups import Group, Patron
 
 
 def group_document(group: Group) -> dict[str, Any]:
@@ -20,8 +20,13 @@ def group_document(group: Group) -> dict[str, Any]:
         "group_fines": plain_amount(group.combined_fines),
         "group_fines_are": "for information only",
         "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": None if group.hidden_fines is None else plain_amount(group.hidden_fines),
+        "hidden_fines": plain_amount_or_none(group.hidden_fines),
     }
+
+
+def patron_document(patron: Patron) -> dict[str, Any]:
+    """Who a patron is, and the home library."""
+    return {"id": patron.id, "name": patron.name, "barcode": patron.barcode, "library": patron.home_library.shortname}
 
 
 def write_json_document(document: Mapping[str, Any], stream: TextIO) -> None:

@@ -1,6 +1,6 @@
 from . import history as history
 from .build import build_report as build_report
-from .by_library import Library as Library
+from .by_library import ReportedLibrary as ReportedLibrary
 from .by_library import by_library as by_library
 from .by_library import for_libraries as for_libraries
 from .by_library import libraries as libraries

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class ReportedLibrary:
     """An org unit that gets a part of the report.
 
-    ``name`` is empty where the report doesn't have it; ``depth`` is how many others of them stand above this one.
+    ``name`` is empty where the report doesn't have it; ``depth`` is how many others of them stand above this one. It
+    is no :class:`~evergreen_groups.ils.OrgUnit`: members may have a home library of which the report knows the short
+    name alone.
     """
 
     shortname: str
@@ -31,7 +33,7 @@ class Library:
     depth: int
 
 
-def libraries(report: Report) -> tuple[Library, ...]:
+def libraries(report: Report) -> tuple[ReportedLibrary, ...]:
     """The libraries that get a part: each stands before those below it, neighbours are sorted by short name.
 
     They are all org units at or below those that ``report.criteria`` asks for, whether they have groups or not: of
@@ -46,11 +48,11 @@ def libraries(report: Report) -> tuple[Library, ...]:
         if not asked_for or any(above.casefold() in asked_for for above in path)
     }
     ordered = sorted(found.items(), key=lambda item: [above.casefold() for above in reversed(item[1])])
-    known = [Library(name, names[name], sum(above in found for above in path[1:])) for name, path in ordered]
+    known = [ReportedLibrary(name, names[name], sum(above in found for above in path[1:])) for name, path in ordered]
     if upwards and asked_for:
         return tuple(known)
     strangers = {home for group in report.groups for home in _homes(group)} - upwards.keys()
-    return (*known, *[Library(shortname, "", 0) for shortname in sorted(strangers)])
+    return (*known, *[ReportedLibrary(shortname, "", 0) for shortname in sorted(strangers)])
 
 
 def by_library(report: Report) -> dict[str, Report]:

@@ -137,7 +137,7 @@ def _point(store: int, top: int, link: str, target: str) -> None:
 def _take_away_links(directory: Path, top: int, day: date, keep_days: int) -> None:
     """Remove the links of dates ``keep_days`` or more before ``day``; whatever else is in the directory is left alone.
 
-    Nothing that is older than a gap of years is removed, and dates to come are told: a clock was wrong then.
+    Nothing that is older than a gap of years is removed, and dates to come are reported: a clock was wrong then.
     """
     days = [date.fromisoformat(link) for link, _edition in _dated(top)]
     since = believed_since(days, day, f"of {directory}")

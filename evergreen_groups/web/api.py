@@ -39,5 +39,5 @@ def group_summary(group: str) -> Response:
         return _answer(hooks.group_summary(desk.client, requests.record_id(group)))
 
 
-def _answer(value: hooks.PatronSummary | hooks.Group | hooks.BlockDecision) -> Response:
+def _answer(value: hooks.PatronSummary | hooks.Group | hooks.PatronDecision) -> Response:
     return jsonify(hooks.as_json(value))

@@ -25,7 +25,7 @@ STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
 # out within half a minute; the rows themselves are checked by pcrud each time anyway.
 SECONDS = 30.0
 """How long a caller is remembered."""
-_MORE_FOR_THE_PATIENT = 5
+_SECOND_TRIES_FACTOR = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,14 @@ class Admission:
         # Whoever makes tokens up has a new one each time. Somebody who has just logged in behind the same address comes
         # again with theirs after the time that they were told to wait, and is let through to the ILS.
         self._retry_times = RetryTimes(clock)
-        self._second_tries = RateLimit(clock, per_minute=_MORE_FOR_THE_PATIENT * per_minute, refusal=refusal)
+        self._second_tries = RateLimit(clock, per_minute=_SECOND_TRIES_FACTOR * per_minute, refusal=refusal)
 
     def admit(self, gateway: Gateway, address: str) -> Caller:
         """The caller with whose token ``gateway`` acts, who asks from ``address``.
 
-        Evergreen's sessions don't keep what they were opened for, so a patron's own is told by its owner's permissions:
-        staff have both. One that still waits for a second factor isn't found at all (``oils_auth_internal.c`` keeps
-        those elsewhere).
+        Evergreen's sessions don't keep what they were opened for, so a patron's own is recognised by its owner's
+        permissions: staff have both. One that still waits for a second factor isn't found at all
+        (``oils_auth_internal.c`` keeps those elsewhere).
 
         Raises:
             NoSessionError: the token is no session's.

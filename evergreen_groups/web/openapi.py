@@ -15,7 +15,7 @@ SCHEMAS = {
     "Block": "block",
     "EventOutcome": "event-outcome",
 }
-"""The schemas of the answers, by their names in the description: files of ``evergreen_groups/schemas``."""
+"""The schemas of the answers, by their names in the description: files of ``evergreen_groups/hooks/schemas``."""
 
 
 @cache

@@ -84,7 +84,7 @@ class Breaker:
         """
         ticket = object()
         self._enter(ticket)
-        answered: bool | None = None  # an error that isn't ours tells nothing about the gateway
+        answered: bool | None = None  # an error that isn't ours says nothing about the gateway
         try:
             yield
             answered = True
@@ -139,7 +139,7 @@ def _is_dead(error: GatewayError) -> bool:
 class RateLimit:
     """Lets each key make ``per_minute`` requests a minute, a tenth of them at once.
 
-    ``clock`` gives seconds; ``refusal`` is what whoever asks too often is told. Safe to share between threads.
+    ``clock`` gives seconds; ``refusal`` is the answer to whoever asks too often. Safe to share between threads.
     """
 
     def __init__(self, clock: Callable[[], float], *, per_minute: int, refusal: str) -> None:

@@ -76,7 +76,7 @@ def no_session() -> ProblemError:
 
 
 def not_found() -> ProblemError:
-    """What was asked for isn't there, or the session may not see it; the answer doesn't tell which."""
+    """What was asked for isn't there, or the session may not see it; the answer doesn't say which."""
     return ProblemError(404, "There is no such thing, or this session may not see it.", code="not-found")
 
 

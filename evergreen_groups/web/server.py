@@ -38,13 +38,13 @@ TIMEOUT = 10
 """Seconds in which a client has to send something, or to take something."""
 
 GRACE = 35.0
-"""Seconds that running requests have to finish in, unless told otherwise."""
+"""Seconds that running requests have to finish in, unless given otherwise."""
 
 
 class _HeaderReader(HeaderReader):
     """Stricter than cheroot's own.
 
-    Leaves out headers such as ``X_Forwarded_For``, which WSGI can't tell from the ``X-Forwarded-For`` of a proxy.
+    Leaves out headers such as ``X_Forwarded_For``, which are a proxy's ``X-Forwarded-For`` to WSGI.
     """
 
     def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:

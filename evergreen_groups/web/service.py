@@ -89,7 +89,7 @@ class Service:
             raise problems.of_reading(error) from error
 
     def address_of(self, request: Request) -> Address | None:
-        """Where a request comes from, as far as the proxies that are trusted tell."""
+        """Where a request comes from, as far as the proxies that are trusted report it."""
         return client_address(request.remote_addr, request.headers, self.settings.serve.trusted_proxies)
 
     def events_client(self) -> Client:

@@ -243,7 +243,7 @@ class Oracle:
         self.everybody = rows.fetchall()
         self.living = {row[0]: row for row in self.everybody if not row[6]}
         self.for_fines = {usr for (usr,) in read("SELECT usr FROM ausp WHERE standing_penalty = 1 AND staff IS NULL")}
-        self.by_hand = {usr for (usr,) in read("SELECT usr FROM ausp WHERE standing_penalty = 25")}
+        self.by_staff = {usr for (usr,) in read("SELECT usr FROM ausp WHERE standing_penalty = 25")}
         self.expired = {id for (id,) in read("SELECT id FROM au WHERE expire_date < '2020'")}
         self.groups: dict[int, list[tuple[int, ...]]] = defaultdict(list)
         for row in self.living.values():
@@ -251,7 +251,7 @@ class Oracle:
 
     def people(self) -> dict[FindingKind, set[int]]:
         over = {id for id in self.living if self.owed[id] > 500}
-        within = (self.by_hand & set(self.living)) - over
+        within = (self.by_staff & set(self.living)) - over
         family = {id for id in within if sum(self.owed[member[0]] for member in self.groups[self.living[id][1]]) > 500}
         return {
             FindingKind.NOT_BLOCKED: over - self.for_fines,
@@ -286,7 +286,7 @@ def large() -> Iterator[Sandbox]:
 
 
 def plant(sandbox: Sandbox) -> None:
-    """Blocks by hand, a long expired lead and a large group among the many."""
+    """Blocks that staff set, a long expired lead and a large group among the many."""
     store = sandbox._store
     oracle = Oracle(store.read())
     families = sorted(number for number, members in oracle.groups.items() if number > 100_000 and len(members) > 2)

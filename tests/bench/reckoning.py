@@ -1,4 +1,4 @@
-"""The product against a second reckoning, over made-up populations: a table of how often they differ, and where.
+"""The product against a second reckoning, over invented populations: a table of how often they differ, and where.
 
     python tests/bench/reckoning.py [--populations 5000] [--first 1] [--show 20]
     python tests/bench/reckoning.py --seed 4711 [--job audit] [--minimise] [--dump FILE]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.command import Command, one_line
 from support.gateways import PASSWORD
-from support.mail_server import SECRET, Post, free_port, make_certificates, server
+from support.mail_server import SECRET, Post, free_port, server
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
@@ -99,11 +99,6 @@ def command(tmp_path: Path) -> Command:
     return command
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
 def mode(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
 
@@ -142,14 +137,15 @@ def test_all_questions_with_mistakes_on_the_way(sandbox: Sandbox, command: Comma
     assert command("--config", str(file), "report").returncode == exit_status.DONE
 
 
-def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path: Path, certificates: Path) -> None:
+def test_nothing_is_asked_with_yes(sandbox: Sandbox, command: Command, tmp_path: Path, mail_certificates: Path) -> None:
     post = Post()
     command.environ |= {passwords.PASSWORD_VARIABLE: PASSWORD, passwords.MAIL_PASSWORD_VARIABLE: SECRET}
     file = tmp_path / "config.toml"
-    with server(post, certificates) as port:
+    with server(post, mail_certificates) as port:
         done = command(
             "--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff",
-            "--org", "NORTH", "--min-total", "40", "--limit", "ils", "--ca-bundle", str(certificates / "right.pem"),
+            "--org", "NORTH", "--min-total", "40", "--limit", "ils",
+            "--ca-bundle", str(mail_certificates / "right.pem"),
             "--mail-host", "localhost", "--mail-port", str(port), "--mail-username", "groups",
             "--mail-sender", "groups@library.example", "--mail-recipients",
             "*=a@library.example; NORTH=b@library.example",

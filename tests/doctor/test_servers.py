@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.gateway_server import Server, envelope, http, raw
 from support.installation import Installation
-from support.mail_server import SECRET, Post, make_certificates
+from support.mail_server import SECRET, Post
 from support.mail_server import server as mail_server
 
 from evergreen_groups.doctor import Finding, Verdict
@@ -112,11 +112,6 @@ def test_something_else_answers(tmp_path: Path, answer: bytes, cause: str) -> No
     assert (failed.check, rest) == ("gateway", [])
     assert cause in failed.found
     assert failed.advice
-
-
-@pytest.fixture(scope="module")
-def mail_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificates(tmp_path_factory.mktemp("mail"))
 
 
 MAIL = """[mail]

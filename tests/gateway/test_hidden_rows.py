@@ -19,7 +19,7 @@ OLD = "3.12"
 NEW = None
 MILL = 21
 COPIES = 10_000
-"""Ids below those of the made-up patrons, above those of the families."""
+"""Ids below those of the invented patrons, above those of the families."""
 
 
 @pytest.fixture(scope="module", params=[OLD, NEW], ids=["3.12", "newest"])

@@ -119,8 +119,8 @@ def test_a_deadline_ends_a_call_that_hangs():
 
 def test_a_deadline_ends_trying_again():
     # The second try comes after 0.3 to 0.6 seconds, the third would come after 0.9 or more.
-    patient = RetryPolicy(tries=50, first_delay=0.6, longest_delay=60)
-    with Server(otherwise=http_error(503)) as server, connect(server, token=CALLERS, retries=patient) as gateway:
+    often = RetryPolicy(tries=50, first_delay=0.6, longest_delay=60)
+    with Server(otherwise=http_error(503)) as server, connect(server, token=CALLERS, retries=often) as gateway:
         with pytest.raises(HTTPStatusError, match="503"):
             call(gateway.within(0.85))
         assert len(server.requests) == 2

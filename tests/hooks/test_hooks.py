@@ -329,7 +329,7 @@ def test_what_was_read_in_one_request_serves_the_next(sandbox: Sandbox) -> None:
     reference = ReferenceData(policy)
     with gateway_of(sandbox.url, "north_manager") as gateway:
         decisions = []
-        for patron in (1001, 1007):  # at home at different libraries
+        for patron in (1001, 1007):  # with different home libraries
             with gateway.acting_as(gateway.token).within(60) as view:
                 client = Client(view, account="north_manager", policy=policy, reference=reference)
                 decisions.append(hooks.block_decision(client, patron).limit.amount)

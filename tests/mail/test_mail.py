@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.mail_server import SECRET, Post, context_of, free_port, make_certificates, server
+from support.mail_server import SECRET, Post, context_of, free_port, server
 
 from evergreen_groups.errors import ConfigurationError, DeadlineError
 from evergreen_groups.ils import OrgUnit, OrgUnits
@@ -34,16 +34,11 @@ SENDER = "groups@library.example"
 MOMENT = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-def settings_for(port: int, certificates: Path, **changes: object) -> MailSettings:
+def settings_for(port: int, mail_certificates: Path, **changes: object) -> MailSettings:
     values = {
         "host": "localhost",
         "port": port,
-        "ca_bundle": certificates / "right.pem",
+        "ca_bundle": mail_certificates / "right.pem",
         "username": "groups",
         "sender": SENDER,
         "timeout": 5,
@@ -83,10 +78,10 @@ def recent() -> datetime:
 
 
 class TestTheServer:
-    def test_starttls_and_login(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_starttls_and_login(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
         post = Post()
-        with server(post, certificates) as port:
-            mailer = Mailer(settings_for(port, certificates), SECRET, spool)
+        with server(post, mail_certificates) as port:
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool)
             result = delivered(
                 mailer, [mail_for("a@library.example", moment=recent), mail_for("b@library.example", moment=recent)]
             )
@@ -95,13 +90,13 @@ class TestTheServer:
         assert post.encrypted == [True, True]
         assert list(spool) == []
 
-    def test_tls_from_the_start(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_tls_from_the_start(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
         post = Post()
-        tls = context_of(certificates, "right")
+        tls = context_of(mail_certificates, "right")
         options = {"ssl_context": tls, "tls_context": None, "require_starttls": False, "auth_required": False}
         options["auth_require_tls"] = False
-        with server(post, certificates, **options) as port:
-            settings = settings_for(port, certificates, security="tls")
+        with server(post, mail_certificates, **options) as port:
+            settings = settings_for(port, mail_certificates, security="tls")
             assert delivered(Mailer(settings, SECRET, spool), [mail_for("a@library.example", moment=recent)]).sent == 1
         assert post.encrypted == [True]
 
@@ -115,12 +110,12 @@ class TestTheServer:
         ],
     )
     def test_what_a_second_try_would_not_mend(
-        self, certificates: Path, spool: Spool, recent: datetime, changes: dict[str, object], name: str, words: str
+        self, mail_certificates: Path, spool: Spool, recent: datetime, changes: dict[str, object], name: str, words: str
     ) -> None:
         post, changes = Post(), dict(changes)
         password = str(changes.pop("password", SECRET))
-        with server(post, certificates, name=name) as port:
-            mailer = Mailer(settings_for(port, certificates, **changes), password, spool, pauses=(3600,))
+        with server(post, mail_certificates, name=name) as port:
+            mailer = Mailer(settings_for(port, mail_certificates, **changes), password, spool, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert (result.sent, result.queued) == (0, 1)
         assert words in result.reason
@@ -128,18 +123,18 @@ class TestTheServer:
         assert "a@library.example" not in result.reason
         assert post.taken == []
 
-    def test_a_server_without_starttls(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_a_server_without_starttls(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
         post = Post()
         with server(post, None) as port:
-            mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(3600,))
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert result.queued == 1
         assert "STARTTLS" in result.reason
         assert post.taken == []
 
-    def test_down_and_up_again(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_down_and_up_again(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
         port = free_port()
-        mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0,))
+        mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(0,))
         first = mail_for("a@library.example", "first night", recent - timedelta(days=1))
         result = delivered(mailer, [first])
         assert (result.sent, result.queued) == (0, 1)
@@ -148,14 +143,14 @@ class TestTheServer:
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
         post = Post()
-        with server(post, certificates, port=port):
+        with server(post, mail_certificates, port=port):
             result = delivered(mailer, [mail_for("a@library.example", "second night", recent)])
         assert (result.sent, result.queued) == (2, 0)
         assert post.taken[0]["Message-ID"] == first["Message-ID"]
 
     @pytest.mark.parametrize("later", [1, 2])
     def test_later_is_tried_again_at_once_and_no_is_not(
-        self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
+        self, mail_certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
     ) -> None:
         """Why the one that stays queued was refused is logged, whatever the server said of the other."""
         post = Post()
@@ -163,8 +158,8 @@ class TestTheServer:
         post.refuse = {"gone@library.example": "550 No such mailbox for gone@library.example"}
         post.answers = ["451 Later"] * later
         mails = [mail_for(name, moment=recent) for name in ("gone@library.example", "here@library.example")]
-        with server(post, certificates) as port:
-            result = delivered(Mailer(settings_for(port, certificates), SECRET, spool, pauses=(0, 0)), mails)
+        with server(post, mail_certificates) as port:
+            result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(0, 0)), mails)
         assert post.recipients == ["here@library.example"]
         assert (result.sent, result.queued) == (1, 1)
         assert result.reason == f"mail server localhost:{port} refused a recipient (550)"
@@ -181,7 +176,7 @@ class TestTheServer:
     )
     def test_what_is_refused_is_named(
         self,
-        certificates: Path,
+        mail_certificates: Path,
         spool: Spool,
         recent: datetime,
         options: dict[str, object],
@@ -190,37 +185,37 @@ class TestTheServer:
     ) -> None:
         post = Post()
         post.refuse_sender, post.answers = ("553 No" if "sender" in what else None), answers
-        with server(post, certificates, **options) as port:
-            mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=(3600,))
+        with server(post, mail_certificates, **options) as port:
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert result.reason == f"mail server localhost:{port} refused {what}"
 
-    def test_a_server_that_logs_in_in_other_ways(self, certificates: Path, spool: Spool) -> None:
-        with server(Post(), certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:
-            obstacle = Mailer(settings_for(port, certificates), SECRET, spool).obstacle()
+    def test_a_server_that_logs_in_in_other_ways(self, mail_certificates: Path, spool: Spool) -> None:
+        with server(Post(), mail_certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:
+            obstacle = Mailer(settings_for(port, mail_certificates), SECRET, spool).obstacle()
         assert str(obstacle) == f"mail server localhost:{port} takes none of the ways to log in that are known here"
 
     def test_a_server_that_hangs_up_after_some_mails_gets_the_rest(
-        self, certificates: Path, spool: Spool, recent: datetime
+        self, mail_certificates: Path, spool: Spool, recent: datetime
     ) -> None:
         post = Post()
         post.hang_up_after = 1
         names = [f"{name}@library.example" for name in "abc"]
-        with server(post, certificates) as port:
-            mailer = Mailer(settings_for(port, certificates), SECRET, spool, pauses=())
+        with server(post, mail_certificates) as port:
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=())
             result = delivered(mailer, [mail_for(name, moment=recent) for name in names])
         assert (result.sent, result.queued, result.reason) == (3, 0, "")
         assert sorted(set(post.recipients)) == names
 
     def test_a_mail_that_cannot_be_read_holds_up_no_other(
-        self, certificates: Path, spool: Spool, tmp_path: Path, recent: datetime
+        self, mail_certificates: Path, spool: Spool, tmp_path: Path, recent: datetime
     ) -> None:
         post = Post()
         spool.add(mail_for("a@library.example", moment=recent))
         (waiting,) = spool
         waiting.with_name(f"{waiting.name[:16]}-0.eml").symlink_to(tmp_path / "nowhere")  # comes first
-        with server(post, certificates) as port:
-            result = Mailer(settings_for(port, certificates), SECRET, spool, pauses=()).deliver()
+        with server(post, mail_certificates) as port:
+            result = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=()).deliver()
         assert (result.sent, result.queued) == (1, 1)
         assert result.reason == "a mail that waits can't be read (it is a symbolic link)"
 
@@ -242,11 +237,11 @@ class TestTheServer:
         assert len(list(spool)) == 1
 
     def test_nothing_in_the_logs(
-        self, certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture
+        self, mail_certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "evergreen_groups")
         delivered(
-            Mailer(settings_for(free_port(), certificates), SECRET, spool, pauses=(0,)),
+            Mailer(settings_for(free_port(), mail_certificates), SECRET, spool, pauses=(0,)),
             [mail_for("a@library.example", moment=recent)],
         )
         assert "localhost" in caplog.text
@@ -261,12 +256,12 @@ class TestTheSpool:
         spool.add(mail_for("b@library.example"))
         assert len(list(spool)) == 2
 
-    def test_old_mails_are_given_up(self, certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_old_mails_are_given_up(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
         spool.add(mail_for("a@library.example", "long ago", recent - timedelta(days=15)))
         spool.add(mail_for("a@library.example", "lately", recent - timedelta(days=13)))
         post = Post()
-        with server(post, certificates) as port:
-            result = delivered(Mailer(settings_for(port, certificates), SECRET, spool), [])
+        with server(post, mail_certificates) as port:
+            result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, spool), [])
         assert (result.sent, result.queued, result.dropped) == (1, 0, 1)
 
     def test_what_a_killed_run_left_is_cleaned_up(self, spool: Spool) -> None:

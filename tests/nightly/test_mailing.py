@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from support.command import Command
-from support.mail_server import SECRET, Post, free_port, make_certificates, server
+from support.mail_server import SECRET, Post, free_port, server
 from support.report_samples import (
     ORG_UNITS,
     changed_report,
@@ -34,12 +34,7 @@ from evergreen_groups.settings import MailSettings
 SAMPLE = sample_report()
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-def command_with(directory: Path, sandbox: Sandbox, certificates: Path, port: int, more: str = "") -> Command:
+def command_with(directory: Path, sandbox: Sandbox, mail_certificates: Path, port: int, more: str = "") -> Command:
     """The command with a configuration that sends to a server on ``port``; ``more`` are lines of ``[mail]``."""
     command = Command(directory, sandbox.url)
     command.config.write_text(
@@ -47,7 +42,7 @@ def command_with(directory: Path, sandbox: Sandbox, certificates: Path, port: in
 [mail]
 host = "localhost"
 port = {port}
-ca_bundle = "{certificates / "right.pem"}"
+ca_bundle = "{mail_certificates / "right.pem"}"
 username = "groups"
 sender = "groups@library.example"
 {more}
@@ -67,10 +62,12 @@ def plain(message: EmailMessage) -> str:
     return str(part.get_content())
 
 
-def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:
     post = Post()
-    with server(post, certificates) as port:
-        command = command_with(tmp_path, sandbox, certificates, port, 'link = "https://reports.example/{library}.html"')
+    with server(post, mail_certificates) as port:
+        command = command_with(
+            tmp_path, sandbox, mail_certificates, port, 'link = "https://reports.example/{library}.html"'
+        )
         done = command("report", "--mail", "--format", "json")
     assert done.returncode == exit_status.DONE, done.stderr
     assert post.encrypted == [True] * 3
@@ -102,10 +99,10 @@ def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, certificates: P
     assert not others & set(listed)
 
 
-def test_attached_only_with_names(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
+def test_attached_only_with_names(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:
     post = Post()
-    with server(post, certificates) as port:
-        command = command_with(tmp_path, sandbox, certificates, port, 'names_in_mail = true\nattach = "xlsx"')
+    with server(post, mail_certificates) as port:
+        command = command_with(tmp_path, sandbox, mail_certificates, port, 'names_in_mail = true\nattach = "xlsx"')
         done = command("report", "--mail", "--format", "csv")
     assert done.returncode == exit_status.DONE, done.stderr
     for message in post.taken:
@@ -116,10 +113,10 @@ def test_attached_only_with_names(sandbox: Sandbox, certificates: Path, tmp_path
 
 
 def test_a_server_that_is_down_keeps_nothing_from_the_report(
-    sandbox: Sandbox, certificates: Path, tmp_path: Path
+    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path
 ) -> None:
     port = free_port()
-    command = command_with(tmp_path, sandbox, certificates, port, "tries = 1")
+    command = command_with(tmp_path, sandbox, mail_certificates, port, "tries = 1")
     output = tmp_path / "report.html"
     done = command("--quiet", "report", "--mail", "--output", str(output))
     assert done.returncode == exit_status.UNSENT
@@ -127,7 +124,7 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(
     assert "@library.example" not in done.stderr
     assert output.exists()
     post = Post()
-    with server(post, certificates, port=port):
+    with server(post, mail_certificates, port=port):
         done = command("report", "--mail", "--output", str(output))
     assert done.returncode == exit_status.DONE, done.stderr
     assert len(post.taken) == 6
@@ -135,10 +132,10 @@ def test_a_server_that_is_down_keeps_nothing_from_the_report(
 
 
 def test_a_mail_that_was_given_up_is_told_by_the_exit_status(
-    sandbox: Sandbox, certificates: Path, tmp_path: Path
+    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path
 ) -> None:
-    with server(Post(), certificates) as port:
-        command = command_with(tmp_path, sandbox, certificates, port, f'spool = "{tmp_path}/spool"')
+    with server(Post(), mail_certificates) as port:
+        command = command_with(tmp_path, sandbox, mail_certificates, port, f'spool = "{tmp_path}/spool"')
         (tmp_path / "spool").mkdir()
         (tmp_path / "spool" / "20200101T000000Z-0.eml").write_text("To: a@library.example")
         done = command("--quiet", "report", "--mail", "--output", str(tmp_path / "report.html"))
@@ -155,7 +152,7 @@ def test_who_has_nothing_listed_gets_a_mail_if_so_configured(send_empty: bool) -
         recipients=(("BR1", ("a@b.example",)), ("BR2", ("c@d.example",))),
         send_empty=send_empty,
     )
-    groups = [Group(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # at home at BR1
+    groups = [Group(1, (member(10, "N", "30.00"), member(11, "N", "0.00")))]  # home library BR1
     report = replace(report_of(groups), org_units=ORG_UNITS)
     recipients = [str(message["To"]) for message in messages(report, mail)]
     assert recipients == ["a@b.example", *["c@d.example"] * send_empty]
@@ -178,12 +175,12 @@ def test_a_spreadsheet_that_cannot_be_made_is_told_before_anything_is_read(
 
 
 def test_a_report_of_some_libraries_is_not_sent_to_the_others(
-    sandbox: Sandbox, certificates: Path, tmp_path: Path
+    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path
 ) -> None:
     post = Post()
-    with server(post, certificates) as port:
+    with server(post, mail_certificates) as port:
         link = 'link = "https://ils.example/{library}.html"'
-        command = command_with(tmp_path, sandbox, certificates, port, link)
+        command = command_with(tmp_path, sandbox, mail_certificates, port, link)
         done = command("report", "--mail", "--org", "pine")
     assert done.returncode == exit_status.DONE, done.stderr
     assert {str(message["To"]): plain(message).splitlines()[0].partition(": ")[2] for message in post.taken} == {
@@ -206,12 +203,12 @@ def test_a_report_of_some_libraries_is_not_sent_to_the_others(
     ],
 )
 def test_bad_settings_are_told_before_anything_is_read(
-    sandbox: Sandbox, certificates: Path, tmp_path: Path, more: str, word: str
+    sandbox: Sandbox, mail_certificates: Path, tmp_path: Path, more: str, word: str
 ) -> None:
     password = tmp_path / "secret"
     password.write_text(SECRET)
     password.chmod(0o600)
-    command = command_with(tmp_path, sandbox, certificates, 1, more.replace("PASSWORD", str(password)))
+    command = command_with(tmp_path, sandbox, mail_certificates, 1, more.replace("PASSWORD", str(password)))
     del command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"]
     done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_status.CONFIGURATION
@@ -219,8 +216,8 @@ def test_bad_settings_are_told_before_anything_is_read(
     assert not (tmp_path / "report.html").exists()
 
 
-def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, certificates: Path, tmp_path: Path) -> None:
-    command = command_with(tmp_path, sandbox, certificates, free_port())
+def test_an_unknown_library_among_the_recipients(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:
+    command = command_with(tmp_path, sandbox, mail_certificates, free_port())
     command.environ["EVERGREEN_GROUPS_MAIL_RECIPIENTS"] = "NOWHERE=a@library.example"
     done = command("report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_status.CONFIGURATION

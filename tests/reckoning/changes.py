@@ -29,7 +29,7 @@ class Listed:
 
 
 def listed(library: Library) -> dict[int, Listed]:
-    """The groups that met the criteria, whether or not they were among the worst ``top``."""
+    """The groups that met the criteria, whether or not they were among the highest ``top``."""
     criteria = library.question["report"]
     found = {}
     for number, members in listed_groups(
@@ -73,20 +73,20 @@ def changes(earlier: Library, library: Library, groups: list[Document]) -> Docum
     """The document's ``changes``, with what it says of each of ``groups``, the listed ones, by number."""
     before, now = listed(earlier), listed(library)
     heir = heirs(before, now)
-    unseen = {library.shortname(org) for org in library.orgs if org not in library.visible_orgs}
-    unseen_before = {earlier.shortname(org) for org in earlier.orgs if org not in earlier.visible_orgs}
+    hidden = {library.shortname(org) for org in library.orgs if org not in library.visible_orgs}
+    hidden_before = {earlier.shortname(org) for org in earlier.orgs if org not in earlier.visible_orgs}
     shown = {one["group"] for one in groups}
     by_group = {
         number: _changed(one, [was for old, was in before.items() if heir.get(old) == number])
         if number in heir.values()
-        else _new(one, before, certain=not one.libraries <= unseen_before)
+        else _new(one, before, certain=not one.libraries <= hidden_before)
         for number, one in now.items()
         if number in shown
     }
     gone = sorted(
         (was for number, was in before.items() if number not in heir), key=lambda was: (-was.fines, was.number)
     )
-    cleared = [was for was in gone if not was.libraries <= unseen]
+    cleared = [was for was in gone if not was.libraries <= hidden]
     kinds = ["new", "worse", "better", "unchanged"]
     counts = {kind: sum(change["kind"] == kind for change in by_group.values()) for kind in kinds}
     difference = sum((Decimal(change["difference"]) for change in by_group.values()), NOTHING)

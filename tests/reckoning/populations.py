@@ -1,4 +1,4 @@
-"""Made-up consortia, as odd as they may be: data sets for the sandbox, with what is asked of them in ``_question``.
+"""Invented consortia, as odd as they may be: data sets for the sandbox, with what is asked of them in ``_question``.
 
 A population is a dataset of the sandbox's (rows by class), made by chance alone. ``_question`` holds the account that
 asks, the policy, and the criteria of report, audit and check; ``_before`` holds what was otherwise at an earlier run:
@@ -207,7 +207,7 @@ class _Maker:
         self._person(3, "clerk", profile=3, home=root, group=3)
 
     def patrons(self) -> None:
-        """Patrons in a few groups, with what they owe; people at home at systems and the consortium among them."""
+        """Patrons in a few groups, with what they owe; some with a system or the consortium as home library."""
         chance = self.chance
         groups = chance.sample((0, 7, 500, 501, 502, 2999, 3600, 9000, 41_000, 1_000_000), 4)
         large = self.often(0.06)

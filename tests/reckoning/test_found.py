@@ -99,11 +99,11 @@ def agrees(asked: Product, content: Content, *jobs: str) -> None:
     assert not found, "\n".join(found)
 
 
-# an org unit above the libraries that somebody is at home at
+# an org unit above the libraries that is somebody's home library
 
 
 def _above_the_libraries(**more: Any) -> Content:
-    """One patron at home at a branch and one at the consortium, for an account that sees the system alone."""
+    """Home library of one is a branch, of another the consortium; the account sees the system alone."""
     content = consortium(works=(SYSTEM,), depth=1, **more)
     add(content, 1001, BR1, (BR1, "30.00"))
     add(content, 1002, CONS, (BR1, "15.00"))

@@ -1,4 +1,4 @@
-"""The product against a second reckoning of the same data, over made-up consortia.
+"""The product against a second reckoning of the same data, over invented consortia.
 
 ``tests/bench/reckoning.py`` does the same over thousands, and shows a single population by its seed.
 """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from support.report_samples import hostile_texts
 
-from evergreen_groups.money import amount, plain_amount
+from evergreen_groups.money import amount, plain_amount, plain_amount_or_none
 from evergreen_groups.render import counted, listed, printable
 from evergreen_groups.report import Criteria
 
@@ -24,7 +24,11 @@ from evergreen_groups.report import Criteria
 )
 def test_amounts(value: str, people: str, programs: str) -> None:
     assert amount(Decimal(value)) == people
-    assert plain_amount(Decimal(value)) == programs
+    assert plain_amount(Decimal(value)) == plain_amount_or_none(Decimal(value)) == programs
+
+
+def test_no_amount_is_not_nought() -> None:
+    assert plain_amount_or_none(None) is None
 
 
 @pytest.mark.parametrize(

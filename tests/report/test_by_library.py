@@ -19,8 +19,8 @@ from evergreen_groups.report import (
     Changes,
     Criteria,
     GroupChange,
-    Library,
     Report,
+    ReportedLibrary,
     RunTotals,
     build_report,
     by_library,
@@ -92,7 +92,7 @@ def test_libraries_that_were_not_asked_for_get_no_part() -> None:
 
 def test_a_library_that_was_added_after_the_tree_was_read_is_not_lost() -> None:
     report = replace(report_of([Group(1, (member(1, "A", "30.00", library="#77"),))]), org_units=TREE)
-    assert libraries(report)[-1] == Library("#77", "", 0)
+    assert libraries(report)[-1] == ReportedLibrary("#77", "", 0)
     assert numbers(by_library(report)["#77"]) == [1]
 
 
@@ -176,7 +176,7 @@ def test_changes_are_those_of_the_part() -> None:
 
 @st.composite
 def reports_with_trees(draw: st.DrawFn) -> Report:
-    """Org units below each other in any way, and groups whose members are at home in any of them."""
+    """Org units below each other in any way, and groups whose members have any of them as home library."""
     count = draw(st.integers(1, 8))
     units = [OrgUnit(1, "U1", "", None)]
     for number in range(2, count + 1):

@@ -16,7 +16,7 @@ from evergreen_groups.sandbox import Sandbox
 
 @pytest.fixture
 def content() -> dict[str, Any]:
-    """The families built in, all at home at one library, which is the only one."""
+    """The families built in, all with one home library, which is the only one."""
     text = resources.files("evergreen_groups.sandbox.data").joinpath("families.json").read_text("utf-8")
     found: dict[str, Any] = json.loads(text)
     found["aou"] = [{**found["aou"][0], "id": 11, "shortname": "ALONE"}]

@@ -1,6 +1,6 @@
 """Every place where the package says what is wrong, read from its source: errors, findings, warnings and reasons.
 
-``python tests/support/error_catalog.py`` writes ``docs/errors.md`` from it.
+``python tests/support/error_catalog.py`` prints ``docs/errors.md`` from it, and ``nox -s docs`` writes that.
 """
 
 from __future__ import annotations
@@ -315,5 +315,4 @@ def _table(heading: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tupl
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
-    sys.stdout.write(f"written: {PAGE}\n")
+    sys.stdout.write(page())

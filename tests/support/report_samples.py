@@ -177,7 +177,7 @@ def empty_report() -> Report:
 
 
 def large_report(group_count: int = 4000) -> Report:
-    """Families of two to four and some of seven, about eleven members to four groups, worst first."""
+    """Families of two to four and some of seven, about eleven members to four groups, highest combined fines first."""
     groups = []
     patron = 1000
     for number in range(group_count):

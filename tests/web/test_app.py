@@ -272,10 +272,22 @@ class TestReport:
         assert policy.endswith(FRAMES)
         assert f'content="{policy.removesuffix(FRAMES)}"' in answer.text
 
-    def test_a_page_without_a_policy_runs_no_scripts(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
+    @pytest.mark.parametrize(
+        "beginning",
+        [
+            "",
+            '<meta http-equiv="Content-Security-Policy">',
+            '<meta http-equiv="Content-Security-Policy" content=" ">',
+            '<meta http-equiv="Content-Security-Policy" content="script-src *&#13;&#10;X-Other: 1">',
+            '<meta http-equiv="Content-Security-Policy" content="script-src ä">',
+            '<meta name="Content-Security-Policy" content="script-src *">',
+            " " * 5000 + '<meta http-equiv="Content-Security-Policy" content="script-src *">',
+        ],
+    )
+    def test_a_page_without_a_policy_that_will_do_runs_no_scripts(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str], beginning: str
     ) -> None:
-        (tmp_path / "page.html").write_text("<script>alert(1)</script>")
+        (tmp_path / "page.html").write_text(f"{beginning}<script>alert(1)</script>", "utf-8")
         settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "page.html"))
         policy = client_of(make_app(settings)).get(self.ADDRESS, headers=staff).headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy

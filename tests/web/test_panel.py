@@ -177,7 +177,7 @@ def test_the_service_goes_down_and_comes_up(desk: Desk, client: str) -> None:
     desk.service_down()
     desk.go(client, 1017)
     desk.problem("Not available just now.")
-    desk.until(desk.shown_stock_row)  # what the client itself knows stays in sight
+    desk.until(desk.shown_stock_row)  # what the client itself knows stays visible
     desk.service_up()
     with desk.gate.holding(1017):  # or it might come back by itself before the key is pressed
         desk.run("document.querySelector('.evergreen-groups button').focus()")

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.money import plain_amount
+from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import harmless
 from evergreen_groups.render.audit.wording import describe_penalty, describe_reason, explanation
 
@@ -38,7 +38,7 @@ def write_rows(audit: Audit, stream: TextIO) -> None:
 def _rows(audit: Audit) -> Iterator[list[str]]:
     for finding in audit.patrons:
         number = str(finding.member.patron.group)
-        fines = "" if finding.group_fines is None else plain_amount(finding.group_fines)
+        fines = plain_amount_or_none(finding.group_fines) or ""
         blocks = harmless("; ".join(map(describe_penalty, finding.blocks)))
         reason = harmless(explanation(finding))
         yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
-from evergreen_groups.money import plain_amount
+from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO, describe_reason, explanation
 from evergreen_groups.render.report import limit_document, member_document, text
 
@@ -47,7 +47,7 @@ def _patron(finding: PatronFinding) -> dict[str, Any]:
         "group": finding.member.patron.group,
         "member": member_document(finding.member),
         "reason": explanation(finding),
-        "group_fines": None if finding.group_fines is None else plain_amount(finding.group_fines),
+        "group_fines": plain_amount_or_none(finding.group_fines),
         "blocks": [_penalty(block) for block in finding.blocks],
     }
 

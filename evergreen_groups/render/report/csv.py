@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.money import plain_amount
+from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import harmless
 from evergreen_groups.render.report.change_wording import compared
 
@@ -95,7 +95,7 @@ def _group_cells(group: Group) -> list[str]:
         _truth(group.no_member_over_limit),
         _truth(group.complete),
         str(group.hidden_member_count),
-        "" if group.hidden_fines is None else plain_amount(group.hidden_fines),
+        plain_amount_or_none(group.hidden_fines) or "",
     ]
 
 
@@ -108,7 +108,7 @@ def _member_cells(member: Member) -> list[str]:
         plain_amount(member.own_fines),
         _truth(member.over_limit),
         _truth(member.group_lead),
-        "" if member.limit.amount is None else plain_amount(member.limit.amount),
+        plain_amount_or_none(member.limit.amount) or "",
     ]
 
 
@@ -117,7 +117,7 @@ def _change_cells(change: GroupChange | None) -> list[str]:
         return [""] * len(CHANGE_COLUMNS)
     return [
         change.kind.value,
-        "" if change.before is None else plain_amount(change.before),
+        plain_amount_or_none(change.before) or "",
         plain_amount(change.difference),
         " ".join(map(str, change.formerly)),
     ]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
 
-from evergreen_groups.money import plain_amount
+from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def _criteria(criteria: Criteria) -> dict[str, Any]:
 def limit_document(limit: Limit) -> dict[str, Any]:
     """The individual limit; an amount of None is no limit."""
     return {
-        "amount": _amount_or_null(limit.amount),
+        "amount": plain_amount_or_none(limit.amount),
         "comparison": limit.comparison.value,
     }
 
@@ -101,7 +100,7 @@ def _changes(changes: Changes) -> dict[str, Any]:
 
 def _change(change: GroupChange) -> dict[str, Any]:
     return {
-        "before": _amount_or_null(change.before),
+        "before": plain_amount_or_none(change.before),
         "difference": plain_amount(change.difference),
         "formerly": list(change.formerly),
         "joined_count": change.joined_count,
@@ -115,7 +114,7 @@ def _cleared(change: GroupChange) -> dict[str, Any]:
     return {
         "group": change.group,
         "library": change.library,
-        "before": _amount_or_null(change.before),
+        "before": plain_amount_or_none(change.before),
         "certain": change.certain,
         "present": None
         if present is None
@@ -123,7 +122,7 @@ def _cleared(change: GroupChange) -> dict[str, Any]:
             "group": present.group,
             "lead_name": present.lead_name,
             "member_count": present.member_count,
-            "combined_fines": _amount_or_null(present.combined_fines),
+            "combined_fines": plain_amount_or_none(present.combined_fines),
         },
     }
 
@@ -135,10 +134,6 @@ def _run(totals: RunTotals) -> dict[str, Any]:
         "member_count": totals.member_count,
         "combined_fines": plain_amount(totals.combined_fines),
     }
-
-
-def _amount_or_null(value: Decimal | None) -> str | None:
-    return None if value is None else plain_amount(value)
 
 
 def _group(group: Group, change: GroupChange | None, details: bool) -> dict[str, Any]:
@@ -155,7 +150,7 @@ def _group(group: Group, change: GroupChange | None, details: bool) -> dict[str,
         "nobody_over_limit": group.no_member_over_limit,
         "complete": group.complete,
         "hidden_member_count": group.hidden_member_count,
-        "hidden_fines": _amount_or_null(group.hidden_fines),
+        "hidden_fines": plain_amount_or_none(group.hidden_fines),
         "change": None if change is None else {"kind": change.kind.value, **_change(change)},
     }
     if details:

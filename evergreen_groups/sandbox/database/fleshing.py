@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def flesh(store: Store, class_id: str, row: Row, fields: Iterable[Any]) -> dict[str, Any]:
-    """The objects that the row's links lead to, for :func:`~evergreen_groups.sandbox.database.idl_classes.wire_object`.
+    """The objects that the row's links lead to, for :func:`~evergreen_groups.sandbox.database.classes.wire_object`.
 
     Fields that are no links are passed over (``patrons-042``), and so are single links to classes that the sandbox
     doesn't keep; lists of those are empty.

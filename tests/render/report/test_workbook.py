@@ -124,7 +124,7 @@ def test_members_over_the_limit_are_marked() -> None:
 
 
 @pytest.mark.parametrize(("name", "last"), [("Groups", "L6"), ("Members", "H17")])
-def test_headings_stay_in_sight_and_filter(name: str, last: str) -> None:
+def test_headings_stay_visible_and_filter(name: str, last: str) -> None:
     worksheet = workbook(sample_report())[name]
     assert worksheet.freeze_panes == "C2"
     assert worksheet.auto_filter.ref == f"A1:{last}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.sandbox_caller import Caller
+from support.sandbox_caller import Caller, closed
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import FLAGS, idl_classes, parse_object
+from evergreen_groups.sandbox.database import parse_object
 
 
 @pytest.fixture
@@ -31,11 +31,6 @@ def opened(wire: Any) -> dict[str, Any]:
     parsed = parse_object(wire)
     assert parsed is not None, wire
     return parsed[1]
-
-
-def closed(class_id: str, values: dict[str, Any]) -> dict[str, Any]:
-    names = [*(item.name for item in idl_classes()[class_id].fields), *FLAGS]
-    return {"__c": class_id, "__p": [values.get(name) for name in names]}
 
 
 def fetched(caller: Caller, user_id: int) -> dict[str, Any]:
@@ -203,7 +198,8 @@ def test_odd_groups_are_read_as_c_reads_numbers(caller: Caller, sent: Any, kept:
 
 
 @pytest.mark.parametrize(
-    "sent", [None, "au", 5, [], {}, {"__c": "zzz", "__p": []}, closed("au", {"id": 4_999_999}), closed("ac", {"id": 1})]
+    "sent",
+    [None, "au", 5, [], {}, {"__c": "zzz", "__p": []}, closed("au", {"id": 4_999_999}), closed("ac", {"id": 1})],
 )
 def test_what_is_no_known_patron_breaks_the_call(caller: Caller, sent: Any) -> None:
     answer = answer_of(caller, "admin", "patron.update", sent)

@@ -10,7 +10,7 @@ from support.sandbox_caller import Caller
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import idl_classes, parse_object, wire_object
 
-FAMILY = {"usrgroup": 1006}  # at home in PINE and in MILL
+FAMILY = {"usrgroup": 1006}  # home libraries PINE and MILL
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Penalties and bills in the sandbox: what the thresholds ask for, set by hand, and after money has moved."""
+"""Penalties and bills in the sandbox: what the thresholds ask for, set by staff, and after money has moved."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.sandbox_caller import Caller
+from support.sandbox_caller import Caller, closed
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.data import dataset
-from evergreen_groups.sandbox.database import FLAGS, Store, idl_classes
+from evergreen_groups.sandbox.database import Store, idl_classes
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.actor.loans import open_circulations
 from evergreen_groups.sandbox.services.actor.penalty_rules import calculate
@@ -170,15 +170,10 @@ def call(caller: Caller, account: str, name: str, *values: Any) -> Any:
     return answer["payload"][0]
 
 
-def closed(class_id: str, **values: Any) -> dict[str, Any]:
-    names = [*(item.name for item in idl_classes()[class_id].fields), *FLAGS]
-    return {"__c": class_id, "__p": [values.get(name) for name in names]}
-
-
 APPLY, REMOVE = "open-ils.actor.user.penalty.apply", "open-ils.actor.user.penalty.remove"
 
 
-def test_a_penalty_by_hand_with_a_note(caller: Caller) -> None:
+def test_a_penalty_by_staff_with_a_note(caller: Caller) -> None:
     penalty = closed("ausp", usr=1002, standing_penalty=25, org_unit=11)
     first, second = call(caller, "admin", APPLY, penalty), call(caller, "admin", APPLY, penalty)
     assert int(second) == int(first) + 1

@@ -11,7 +11,7 @@ from evergreen_groups.render.report.page.shared_values import shared_values
 from evergreen_groups.report import ChangeKind
 
 if TYPE_CHECKING:
-    from evergreen_groups.report import Library, Report
+    from evergreen_groups.report import Report, ReportedLibrary
 
 _KINDS = (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.CLEARED)
 
@@ -20,7 +20,7 @@ _KINDS = (ChangeKind.NEW, ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.CLEARE
 class IndexedLibrary:
     """A library, its part of the report, and the names of its files by format."""
 
-    library: Library
+    library: ReportedLibrary
     part: Report
     files: Mapping[str, str]
 
