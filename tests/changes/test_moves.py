@@ -63,6 +63,7 @@ class TestOutcome:
         proxy.seen.clear()
         outcome = plan.apply()
         assert (outcome.steps, outcome.stopped, outcome.done) == ((), None, True)
+        assert "Gateway" not in repr(plan)
         assert proxy.seen == []
 
     def test_what_comes_after_an_ils_that_is_away_is_not_begun(self, mover: Client, proxy: FaultProxy) -> None:

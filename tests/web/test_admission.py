@@ -324,7 +324,6 @@ class TestBreaker:
             pytest.fail("let through")
         assert (refused.value.code, refused.value.retry_after) == ("ils-unreachable", 6.0)
 
-
     @pytest.mark.parametrize(("status", "answered"), [(404, True), (499, True), (500, False), (502, False)])
     def test_errors_of_the_server_are_no_answer(self, breaker: Breaker, status: int, answered: bool) -> None:
         with pytest.raises(HTTPStatusError), breaker.watching():
