@@ -15,7 +15,7 @@ from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.patron_change import TRIES, side_effects
 from evergreen_groups.client import Client
-from evergreen_groups.errors import NotFoundError, TransportError
+from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
@@ -123,6 +123,33 @@ class TestOutcome:
         assert (step.state, step.reason) == (StepState.FAILED, "the record was changed by somebody else, 3 times")
         assert proxy.seen.count(UPDATE) == TRIES == 3
         assert record_of(admin).usrgroup == HOME
+
+    @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+    def test_no_connection_time_and_again(self, mover: Client, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+        """Nothing has left this machine, so nothing may still come in."""
+        plan = mover.moves.plan_remove([CARD]) if method == NEW_GROUP else mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        call = Gateway.call
+
+        def unreachable(gateway: Gateway, service: str, called: str, *params: object, **options: object) -> object:
+            if called == method:
+                raise UnreachableError("no connection", service=service, method=called)
+            return call(gateway, service, called, *params, **options)  # type: ignore[arg-type]  # as they come
+
+        monkeypatch.setattr(Gateway, "call", unreachable)
+        (step,) = plan.apply().steps
+        assert (step.state, step.reason) == (StepState.FAILED, "there was no connection, 3 times")
+        assert mover.moves.open_steps() == []
+
+    def test_what_cannot_be_read_back_stays_open(self, mover: Client, proxy: FaultProxy) -> None:
+        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        proxy.decide = lambda call: (
+            Fault.DROP_ANSWER
+            if call.method == UPDATE or (call.method == RETRIEVE and UPDATE in proxy.seen)
+            else Fault.NONE
+        )
+        (step,) = plan.apply().steps
+        assert (step.state, step.reason) == (StepState.SENDING, "it was sent, and what came of it can't be read")
+        assert (step.error is not None, step.sent is not None) == (True, True)
 
     def test_a_change_once_is_tried_again(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
         def decide(call: Call) -> Fault:
