@@ -140,6 +140,12 @@ def benches(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """What the tests don't notice when the code is changed, one thing at a time (-- access, -- policy --sample 0)."""
+    python(session, "tests/mutation/run.py", *session.posargs)
+
+
+@nox.session
 def screenshots(session: nox.Session) -> None:
     """Pictures of the pages in a headless Chromium (-- DIRECTORY, otherwise build/screenshots)."""
     targets = session.posargs or ["build/screenshots"]

@@ -214,7 +214,7 @@ def test_the_tests_mirror_the_rooms() -> None:
     """Each room's tests stand in a folder of the room's name."""
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
     rooms = {room(module) for module in modules() if is_room(module)} - {"__init__"}
-    assert folders - rooms <= {"apache", "bench", "faults", "reckoning", "recorded", "support"}
+    assert folders - rooms <= {"apache", "bench", "faults", "mutation", "reckoning", "recorded", "support"}
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -35,6 +35,11 @@ def test_no_limit_blocks_nobody() -> None:
     decision = decide(Decimal("9999.99"), Limit(None))
     assert not decision.over_limit
     assert decision.explanation == "Not over the limit: there is no limit."
+    assert decision.over_by == Decimal("0.00")
+
+
+def test_limits_are_the_same_wherever_they_come_from() -> None:
+    assert Limit(Decimal("2.00"), origin="configuration") == Limit(Decimal("2.00"), origin="ILS: no threshold")
 
 
 def test_the_explanation_names_both_amounts() -> None:

@@ -1,0 +1,134 @@
+"""What the answer to a write says: yes, no, or neither."""
+
+from __future__ import annotations
+
+import pytest
+
+from evergreen_groups.changes.answers import UnclearAnswer, Written, group_number, is_no, never_left, written
+from evergreen_groups.errors import (
+    CollisionError,
+    EventError,
+    GatewayError,
+    LoginRefusedError,
+    MethodNotFoundError,
+    NoSessionError,
+    PermissionDeniedError,
+    RequestTooLargeError,
+    ServerError,
+    ServiceNotFoundError,
+    TimedOutError,
+    UnreachableError,
+)
+from evergreen_groups.gateway import Gateway, Record
+
+PATRON = 1052
+
+
+@pytest.mark.parametrize(
+    ("error", "no"),
+    [
+        (LoginRefusedError("no", textcode="LOGIN_FAILED"), True),
+        (RequestTooLargeError("no"), True),
+        (NoSessionError("no", textcode="NO_SESSION"), True),
+        (PermissionDeniedError("no", textcode="PERM_FAILURE"), True),
+        (CollisionError("no", textcode="XACT_COLLISION"), True),
+        (EventError("no", textcode="DATABASE_UPDATE_FAILED"), True),
+        (EventError("no", textcode="DATABASE_QUERY_FAILED"), False),
+        (EventError("no", textcode="ACTOR_USER_NOT_FOUND"), False),
+        (ServerError("no"), False),
+        (MethodNotFoundError("no"), False),
+        (TimedOutError("no"), False),
+        (UnreachableError("no"), False),
+    ],
+)
+def test_what_says_that_nothing_was_written(error: GatewayError, no: bool) -> None:
+    assert is_no(error) is no
+
+
+@pytest.mark.parametrize(
+    ("error", "stayed"),
+    [
+        (UnreachableError("no"), True),
+        (UnreachableError("no", sent=True), False),
+        (TimedOutError("no", sent=True), False),
+        (ServiceNotFoundError("no"), False),
+        (ServerError("no"), False),
+        (EventError("no", textcode="PERM_FAILURE"), False),
+    ],
+)
+def test_what_has_not_left_this_machine(error: GatewayError, stayed: bool) -> None:
+    assert never_left(error) is stayed
+
+
+@pytest.mark.parametrize(("answer", "number"), [("1100", 1100), (1100, 1100), ("0", 0)])
+def test_a_groups_number(answer: object, number: int) -> None:
+    assert group_number(answer) == number
+
+
+@pytest.mark.parametrize("answer", [None, "", True, False, -1, "-1", "1.0", 1.0, "x", "٣", "²", [1100], {"1": 1}, " 1"])
+def test_what_is_no_groups_number(answer: object) -> None:
+    with pytest.raises(UnclearAnswer):
+        group_number(answer)
+
+
+@pytest.fixture
+def record(admin: Gateway) -> Record:
+    found = admin.pcrud.retrieve("au", PATRON)
+    assert found is not None
+    return found.replace(last_xact_id="before")
+
+
+def answered(record: Record, **fields: object) -> dict[str, object]:
+    return record.replace(**{"last_xact_id": "after", **fields}).to_wire()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "read"),
+    [
+        ("usrgroup", 1002, 1002),
+        ("usrgroup", "1002", 1002),
+        ("master_account", "t", 1),
+        ("master_account", "f", 0),
+        ("master_account", True, 1),
+        ("master_account", 0, 0),
+    ],
+)
+def test_what_an_update_says(record: Record, field: str, value: object, read: int) -> None:
+    answer = answered(record)
+    answer["__p"][record._class.positions[field]] = value  # type: ignore[index]  # a record's values
+    assert written(answer, record, field) == Written("after", read)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"last_xact_id": "before"},
+        {"last_xact_id": ""},
+        {"last_xact_id": None},
+        {"last_xact_id": 7},
+        {"id": 1053},
+        {"usrgroup": None},
+        {"usrgroup": "x"},
+        {"usrgroup": {"__c": "au", "__p": []}},
+    ],
+)
+def test_what_says_nothing_of_it(record: Record, fields: dict[str, object]) -> None:
+    answer = answered(record)
+    for name, value in fields.items():
+        answer["__p"][record._class.positions[name]] = value  # type: ignore[index]  # a record's values
+    with pytest.raises(UnclearAnswer):
+        written(answer, record, "usrgroup")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, "", 7, [], {}, {"__c": "au"}, {"__c": "au", "__p": []}, {"__p": ["x"] * 80}, {"__c": "au", "__p": {}}],
+)
+def test_what_is_no_record(record: Record, answer: object) -> None:
+    with pytest.raises(UnclearAnswer):
+        written(answer, record, "usrgroup")
+
+
+def test_a_record_of_another_class(record: Record) -> None:
+    with pytest.raises(UnclearAnswer):
+        written({**answered(record), "__c": "ac"}, record, "usrgroup")

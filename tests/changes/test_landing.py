@@ -1,0 +1,448 @@
+"""What became of a change that was sent, told by the record alone: every way in which it can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.fault_proxy import FaultProxy
+from support.gateways import gateway_of
+
+from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
+from evergreen_groups.changes.journal_step import JournalStep, Sending
+from evergreen_groups.changes.landing import (
+    LANDS_WITHIN,
+    Landing,
+    SentChange,
+    judge,
+    judge_penalties,
+    may_come_in,
+    new_sending,
+    sending_of,
+)
+from evergreen_groups.changes.patron_penalties import PatronPenalties
+from evergreen_groups.changes.patron_record import digest_but, read_patron
+from evergreen_groups.changes.recovery import recover, refusal, sent_change
+from evergreen_groups.errors import (
+    DataError,
+    EventError,
+    NoSessionError,
+    PermissionDeniedError,
+    ServerError,
+    UnreachableError,
+)
+from evergreen_groups.gateway import Gateway, Record, RetryPolicy
+from evergreen_groups.ils import PenaltyRow
+from evergreen_groups.sandbox import Sandbox
+
+NOW = datetime(2026, 10, 5, 12, tzinfo=UTC)
+UNTIL = NOW + timedelta(minutes=16)
+PATRON, HOME, OTHER = 1052, 1015, 1002
+MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+LATE, SECOND = timedelta(minutes=16), timedelta(seconds=1)
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    at(monkeypatch, timedelta())
+
+
+def at(monkeypatch: pytest.MonkeyPatch, later: timedelta) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW + later)
+
+
+@pytest.fixture
+def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def record(gateway: Gateway) -> Record:
+    """The patron's, last written before anything here was sent."""
+    found = read_patron(gateway, PATRON)
+    assert found is not None
+    return found.replace(last_xact_id="before", last_update_time=NOW - timedelta(days=1))
+
+
+def change(
+    record: Record, *, field: str = "usrgroup", after: int | None = OTHER, seen: int | None = None, **sending: object
+) -> SentChange:
+    known = {"last_xact_id": "before", "other_fields": digest_but(record, field), **sending}
+    before = HOME if field == "usrgroup" else 0
+    return SentChange(PATRON, field, before, after, Sending(NOW, UNTIL, **known), seen)  # type: ignore[arg-type]
+
+
+class TestTime:
+    @pytest.mark.parametrize(
+        ("later", "may_land"),
+        [
+            (timedelta(minutes=-2) - SECOND, False),  # a clock that was wrong when it was sent
+            (timedelta(minutes=-2), True),
+            (timedelta(), True),
+            (LATE - SECOND, True),
+            (LATE, False),
+            (LATE + SECOND, False),
+        ],
+    )
+    def test_how_long_it_may_come_in(
+        self, monkeypatch: pytest.MonkeyPatch, record: Record, later: timedelta, may_land: bool
+    ) -> None:
+        at(monkeypatch, later)
+        assert change(record).may_land is may_land
+
+    @pytest.mark.parametrize(
+        ("after", "mark", "protected"), [(OTHER, "x", True), (0, "x", True), (None, "x", False), (OTHER, None, False)]
+    )
+    def test_what_the_ils_takes_once_at_most(
+        self, record: Record, after: int | None, mark: str | None, protected: bool
+    ) -> None:
+        assert change(record, after=after, last_xact_id=mark).protected is protected
+
+    def test_what_is_written_down_of_a_request(self, proxy: FaultProxy, record: Record) -> None:
+        with gateway_of(proxy.url, "admin", timeout=90.0) as slow:
+            until = NOW + timedelta(seconds=90) + LANDS_WITHIN
+            assert new_sending(slow) == Sending(NOW, until, None, None)
+            assert new_sending(slow, last_xact_id="", other_fields="x") == Sending(NOW, until, None, "x")
+            sending = sending_of(record, "usrgroup", slow)
+        assert sending == Sending(NOW, until, "before", digest_but(record, "usrgroup"))
+        assert timedelta(minutes=15) == LANDS_WITHIN
+
+    def test_the_words(self) -> None:
+        clock_time = f"{UNTIL.astimezone():%H:%M}"
+        assert may_come_in(UNTIL) == f"it may still come in until {clock_time}, and the next run looks again"
+
+
+class TestJudge:
+    def test_nothing_is_concluded_about_whom_the_account_cannot_see(self, gateway: Gateway, record: Record) -> None:
+        for found in (None, record.replace(usrgroup=None)):
+            landing = judge(gateway, change(record), found)
+            assert (landing.state, landing.value) == (StepState.SENDING, None)
+            assert "can't see this patron" in landing.reason
+
+    @pytest.mark.parametrize(
+        ("after", "mark", "late", "state", "words"),
+        [
+            (OTHER, "before", False, StepState.SENDING, "no clear answer came and nothing was changed so far; it may"),
+            (OTHER, "before", True, StepState.NOT_DONE, "it never came in"),
+            (OTHER, "another", False, StepState.NOT_DONE, "somebody else changed the record first"),
+            (OTHER, "another", True, StepState.NOT_DONE, "somebody else changed the record first"),
+            (None, "another", False, StepState.SENDING, "no clear answer came"),
+            (None, "another", True, StepState.NOT_DONE, "it never came in"),
+        ],
+    )
+    def test_it_is_as_it_was(
+        self,
+        gateway: Gateway,
+        record: Record,
+        monkeypatch: pytest.MonkeyPatch,
+        after: int | None,
+        mark: str,
+        late: bool,
+        state: StepState,
+        words: str,
+    ) -> None:
+        at(monkeypatch, LATE if late else timedelta())
+        landing = judge(gateway, change(record, after=after), record.replace(last_xact_id=mark))
+        assert (landing.state, landing.value) == (state, None)
+        assert landing.reason.startswith(words)
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_it_is_as_it_was_meant(
+        self, gateway: Gateway, record: Record, monkeypatch: pytest.MonkeyPatch, late: bool
+    ) -> None:
+        at(monkeypatch, LATE if late else timedelta())
+        found = record.replace(usrgroup=OTHER, last_xact_id="ours", last_update_time=NOW + SECOND)
+        assert judge(gateway, change(record), found) == Landing(StepState.DONE, OTHER)
+
+    @pytest.mark.parametrize(
+        ("written", "ours"),
+        [
+            (None, True),
+            (UNTIL, True),
+            (UNTIL + timedelta(minutes=2), True),
+            (UNTIL + timedelta(minutes=2, seconds=1), False),
+        ],
+    )
+    def test_what_was_written_after_it_can_have_come_in_is_not_ours(
+        self, gateway: Gateway, record: Record, written: datetime | None, ours: bool
+    ) -> None:
+        landing = judge(gateway, change(record), record.replace(usrgroup=OTHER, last_update_time=written))
+        assert landing.state is (StepState.DONE if ours else StepState.FAILED)
+        assert landing.value == (OTHER if ours else None)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "words"),
+        [("usrgroup", OTHER, f"in group {OTHER} now, but"), ("master_account", 1, "changed as it was meant, but")],
+    )
+    def test_other_fields_that_differ_are_somebody_elses(
+        self, gateway: Gateway, record: Record, field: str, value: int, words: str
+    ) -> None:
+        found = record.replace(day_phone="555-0100", **{field: value})
+        landing = judge(gateway, change(record, field=field, after=value), found)
+        assert (landing.state, landing.value) == (StepState.FAILED, None)
+        assert landing.reason.startswith(words)
+        unknown = change(record, field=field, after=value, other_fields=None)
+        assert judge(gateway, unknown, found).state is StepState.DONE, "an older release wrote nothing down of them"
+
+    @pytest.mark.parametrize(
+        ("after", "mark", "late", "state", "value"),
+        [
+            (OTHER, "before", False, StepState.FAILED, None),
+            (OTHER, None, False, StepState.SENDING, 1010),
+            (OTHER, None, True, StepState.FAILED, None),
+            (None, "before", False, StepState.SENDING, 1010),
+            (None, "before", True, StepState.FAILED, None),
+        ],
+    )
+    def test_somebody_else_has_moved_them(
+        self,
+        gateway: Gateway,
+        record: Record,
+        monkeypatch: pytest.MonkeyPatch,
+        after: int | None,
+        mark: str | None,
+        late: bool,
+        state: StepState,
+        value: int | None,
+    ) -> None:
+        at(monkeypatch, LATE if late else timedelta())
+        landing = judge(gateway, change(record, after=after, last_xact_id=mark), record.replace(usrgroup=1010))
+        assert (landing.state, landing.value) == (state, value)
+        assert landing.reason.startswith("somebody else moved them to group 1010")
+        assert ("may still come in" in landing.reason) is (state is StepState.SENDING)
+
+
+class TestAlone:
+    """A new group's number is the ILS's to choose: whoever is alone in another group than before has one."""
+
+    @pytest.mark.parametrize(
+        ("members", "alone"),
+        [([PATRON], True), ([str(PATRON)], True), ([], True), ([PATRON, 1001], False), ([1001], False)],
+    )
+    def test_alone(
+        self, gateway: Gateway, proxy: FaultProxy, record: Record, members: list[object], alone: bool
+    ) -> None:
+        proxy.answer = lambda call: members if call.method == MEMBERS and call.parameters[1] == 1100 else None
+        landing = judge(gateway, change(record, after=None), record.replace(usrgroup=1100))
+        assert (landing.state is StepState.DONE) is alone
+        assert (landing.value, landing.reason) == (1100, landing.reason if not alone else "")
+
+    def test_after_a_move_by_staff(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
+        proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
+        landing = judge(gateway, change(record, after=None, seen=OTHER), record.replace(usrgroup=1100))
+        assert (landing.state, landing.value) == (StepState.DONE, 1100)
+        assert landing.reason == f"it came in late, after somebody else had moved them to group {OTHER}"
+
+    def test_by_somebody_else(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
+        proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None
+        landing = judge(gateway, change(record, after=None), record.replace(usrgroup=1100, day_phone="555-0100"))
+        assert (landing.state, landing.value) == (StepState.FAILED, None)
+        assert landing.reason.startswith("in group 1100 now, but somebody else")
+
+    def test_a_move_asks_for_nobody(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
+        judge(gateway, change(record), record.replace(usrgroup=1100))
+        assert MEMBERS not in proxy.seen
+
+    @pytest.mark.parametrize("members", ["", {}, "1052"])
+    def test_no_list(self, gateway: Gateway, proxy: FaultProxy, record: Record, members: object) -> None:
+        proxy.answer = lambda call: members if call.method == MEMBERS else None
+        with pytest.raises(DataError) as told:
+            judge(gateway, change(record, after=None), record.replace(usrgroup=1100))
+        assert told.value.code == "members-not-a-list"
+
+
+class TestPenalties:
+    ROWS = tuple(PenaltyRow(id, PATRON, 1, 11, staff, None) for id, staff in ((1, None), (2, None), (3, 7)))
+
+    def sent(self, before: int, digest: str | None) -> SentChange:
+        return SentChange(PATRON, PENALTIES, before, None, Sending(NOW, UNTIL, None, digest))
+
+    @pytest.mark.parametrize(
+        ("before", "known", "done"), [(2, False, False), (3, False, True), (2, True, False), (3, True, False)]
+    )
+    @pytest.mark.parametrize("late", [False, True])
+    def test_others_in_force_than_before(
+        self, monkeypatch: pytest.MonkeyPatch, before: int, known: bool, done: bool, late: bool
+    ) -> None:
+        at(monkeypatch, LATE if late else timedelta())
+        penalties = PatronPenalties(11, self.ROWS)
+        landing = judge_penalties(self.sent(before, penalties.digest if known else None), penalties)
+        if done:
+            assert landing == Landing(StepState.DONE, 2)
+        elif late:
+            assert landing == Landing(StepState.NOT_DONE, reason="it never came in, or changed nothing")
+        else:
+            assert landing == Landing(StepState.SENDING, reason=may_come_in(UNTIL))
+
+    def test_as_many_but_others(self) -> None:
+        landing = judge_penalties(self.sent(2, "of others"), PatronPenalties(11, self.ROWS))
+        assert landing == Landing(StepState.DONE, 2)
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("org_unit", "words"),
+        [(11, "lacks UPDATE_USER at HARBOR"), (999, "lacks UPDATE_USER at org unit 999"), (None, "lacks UPDATE_USER")],
+    )
+    def test_a_permission(self, gateway: Gateway, org_unit: int | None, words: str) -> None:
+        error = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=org_unit)
+        assert refusal(gateway, error) == f"the account {words}"
+
+    def test_a_library_that_cannot_be_read(self, gateway: Gateway, proxy: FaultProxy) -> None:
+        proxy.refuse = lambda call: (404, "Method not found") if "pcrud" in call.method else None
+        error = PermissionDeniedError("no", textcode="PERM_FAILURE", permission="UPDATE_USER", org_unit=11)
+        assert refusal(gateway, error) == "the account lacks UPDATE_USER at org unit 11"
+
+    def test_other_errors(self, gateway: Gateway) -> None:
+        assert refusal(gateway, EventError("no", textcode="DATABASE_UPDATE_FAILED")) == "DATABASE_UPDATE_FAILED"
+        assert refusal(gateway, ServerError("no")) == "the method failed on the server"
+        assert refusal(gateway, DataError("it came to nothing", advice="look", code="x")) == "it came to nothing"
+
+
+class TestRecover:
+    @pytest.fixture
+    def journal(self, tmp_path: Path) -> Iterator[Journal]:
+        with closing(Journal(tmp_path)) as journal:
+            yield journal
+
+    def sent(self, journal: Journal, gateway: Gateway, patron: int = PATRON, after: int | None = OTHER) -> int:
+        """A step whose request went out an hour ago, and isn't told by anything but the field."""
+        (step,) = journal.begin(gateway.url, "groups", "move", [(patron, "usrgroup", HOME, after)])
+        journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW - timedelta(minutes=44)))
+        return step
+
+    def now(self, journal: Journal, entry: int = 1) -> JournalStep:
+        (step,) = journal.entry(entry).steps
+        return step
+
+    def test_found_done(self, journal: Journal, gateway: Gateway, sandbox: Sandbox) -> None:
+        sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
+        self.sent(journal, gateway)
+        (ended,) = recover(gateway, journal)
+        for step in (ended, self.now(journal)):
+            assert (step.state, step.value) == (StepState.DONE, OTHER)
+            assert step.reason == "found done after an interruption"
+        assert recover(gateway, journal) == []
+
+    def test_found_not_done(self, journal: Journal, gateway: Gateway) -> None:
+        self.sent(journal, gateway)
+        (ended,) = recover(gateway, journal)
+        for step in (ended, self.now(journal)):
+            assert (step.state, step.value, step.reason) == (StepState.NOT_DONE, None, "it never came in")
+
+    def test_other_gateways_are_not_looked_at(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
+        (step,) = journal.begin("https://ils.example.org", "groups", "move", [(PATRON, "usrgroup", HOME, OTHER)])
+        journal.record_sending(step, Sending(NOW, UNTIL))
+        assert recover(gateway, journal) == []
+        assert RETRIEVE not in proxy.seen
+
+    def test_one_that_cannot_be_read_stops_nobody(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
+        self.sent(journal, gateway, 1001)
+        self.sent(journal, gateway)
+        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == 1001 else None
+        assert [step.patron for step in recover(gateway, journal)] == [PATRON]
+        assert [step.patron for step in journal.open_steps(gateway.url)] == [1001]
+
+    def test_an_ils_that_is_away_or_a_session_that_has_ended_stops_it(
+        self, journal: Journal, gateway: Gateway, proxy: FaultProxy
+    ) -> None:
+        with Gateway("http://127.0.0.1:9", token="0" * 32, retries=RetryPolicy(tries=1)) as dead:
+            self.sent(journal, dead)
+            with pytest.raises(UnreachableError):
+                recover(dead, journal)
+        with gateway.acting_as("0" * 32) as nobody:
+            self.sent(journal, nobody)
+            with pytest.raises(NoSessionError):
+                recover(nobody, journal)
+        assert self.now(journal).state is self.now(journal, 2).state is StepState.SENDING
+
+    @pytest.mark.parametrize("hidden", [True, False])
+    def test_recalculations(
+        self, journal: Journal, gateway: Gateway, proxy: FaultProxy, hidden: bool, sandbox: Sandbox
+    ) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM ausp")
+        (step,) = journal.begin(gateway.url, "groups", "recalculate", [(PATRON, PENALTIES, 1, None)])
+        journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW))
+        event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 11}
+        proxy.answer = lambda call: event if hidden and call.method == RETRIEVE else None
+        ended = recover(gateway, journal)
+        assert [(it.state, it.value) for it in ended] == ([] if hidden else [(StepState.DONE, 0)])
+
+    def test_a_group_seen_meanwhile_is_remembered_once(
+        self, journal: Journal, gateway: Gateway, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (step,) = journal.begin(gateway.url, "groups", "remove", [(PATRON, "usrgroup", HOME, None)])
+        journal.record_sending(step, Sending(NOW, UNTIL))
+        written: list[tuple[object, ...]] = []
+        record = Journal.record
+
+        def watched(journal: Journal, step: int, state: StepState, **fields: object) -> None:
+            written.append((state, fields["value"], str(fields["reason"])[:12]))
+            record(journal, step, state, **fields)  # type: ignore[arg-type]  # handed on as they come
+
+        monkeypatch.setattr(Journal, "record", watched)
+        for group in (OTHER, OTHER, 1001, HOME):
+            sandbox._store.update("au", PATRON, {"usrgroup": group})
+            assert recover(gateway, journal) == []
+            assert [it.id for it in journal.open_steps(gateway.url)] == [step]
+        assert written == [(StepState.SENDING, group, "somebody els") for group in (OTHER, 1001)]
+        assert self.now(journal).value == 1001
+
+    @pytest.mark.parametrize(
+        ("after", "mark", "again", "reason"),
+        [
+            (OTHER, "x", True, "it never came in; a later run made the same change"),
+            (OTHER, None, True, "found done after an interruption"),
+            (OTHER, "x", False, "found done after an interruption"),
+        ],
+    )
+    def test_what_a_later_run_has_done(
+        self,
+        journal: Journal,
+        gateway: Gateway,
+        sandbox: Sandbox,
+        after: int | None,
+        mark: str | None,
+        again: bool,
+        reason: str,
+    ) -> None:
+        sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
+        ids = [journal.begin(gateway.url, "groups", "move", [(PATRON, "usrgroup", HOME, after)])[0] for _ in range(2)]
+        for step in ids:
+            journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW, mark))
+        journal.record(ids[1], StepState.DONE if again else StepState.FAILED, value=OTHER)
+        (ended,) = recover(gateway, journal)
+        assert ended.reason == reason
+
+    def test_what_is_closed_is_not_looked_at_again_and_what_is_open_is(
+        self, journal: Journal, gateway: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("evergreen_groups.changes.journal.CLOSED_AT_ONCE", 1)
+        self.sent(journal, gateway, 1001)
+        self.sent(journal, gateway)
+        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == 1001 else None
+        for _ in range(2):
+            recover(gateway, journal)
+            assert [step.patron for step in journal.open_steps(gateway.url)] == [1001]
+        closed = journal._database.execute("SELECT max(entry) FROM settled WHERE gateway = ?", (gateway.url,))
+        assert closed.fetchone() == (2,)
+
+    def test_a_step_of_an_older_release(self, journal: Journal, gateway: Gateway) -> None:
+        """It says no more than when its request went out."""
+        (step,) = journal.begin(gateway.url, "groups", "move", [(PATRON, "usrgroup", HOME, OTHER)])
+        journal.record(step, StepState.SENDING, value=1010)
+        (found,) = journal.open_steps(gateway.url)
+        expected = Sending(NOW, NOW + LANDS_WITHIN)
+        assert sent_change(journal, found) == SentChange(PATRON, "usrgroup", HOME, OTHER, expected, 1010)
+
+    def test_a_step_as_the_request_that_it_was(self, journal: Journal, gateway: Gateway) -> None:
+        self.sent(journal, gateway, after=None)
+        (found,) = journal.open_steps(gateway.url)
+        sending = Sending(NOW - timedelta(hours=1), NOW - timedelta(minutes=44))
+        assert sent_change(journal, found) == SentChange(PATRON, "usrgroup", HOME, None, sending)

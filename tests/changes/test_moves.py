@@ -1,0 +1,282 @@
+"""What a plan says when it was applied, and which steps wait for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.fault_proxy import Call, Fault, FaultProxy
+from support.gateways import client_of, gateway_of
+
+from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
+from evergreen_groups.changes.journal_step import Sending
+from evergreen_groups.changes.patron_change import TRIES, side_effects
+from evergreen_groups.client import Client
+from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
+from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+
+UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+PATRON, CARD, ANOTHER, ANOTHERS_CARD = 1052, "20000000001052", 1053, "20000000001053"
+HOME, OTHER, OTHERS_CARD = 1015, 1002, "20000000001007"
+
+
+@pytest.fixture
+def mover(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
+    with gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway:
+        yield client_of(gateway, tmp_path)
+
+
+def record_of(admin: Gateway, patron: int = PATRON) -> Record:
+    record = admin.pcrud.retrieve("au", patron)
+    assert record is not None
+    return record
+
+
+def write(admin: Gateway, patron: int = PATRON, **fields: object) -> None:
+    changed = record_of(admin, patron).replace(passwd=None, **fields).to_wire(changed=True)
+    admin.call("open-ils.actor", UPDATE, TOKEN, changed, write=True)
+
+
+def lost_at(method: str, patron: int, fault: Fault = Fault.DROP_REQUEST) -> object:
+    return lambda call: fault if call.method == method and str(patron) in str(call.parameters) else Fault.NONE
+
+
+class TestOutcome:
+    def test_of_a_move(self, mover: Client) -> None:
+        told: list[tuple[str, int, int]] = []
+        plan = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+        outcome = plan.apply(lambda doing, done, of: told.append((doing, done, of)))
+        assert outcome.done
+        assert outcome.stopped is None
+        assert [(step.state, step.value, step.reason) for step in outcome.steps] == [(StepState.DONE, OTHER, "")] * 2
+        assert [step.step for step in outcome.steps] == list(plan.draft.steps)
+        assert [(step.side_effects, step.error, step.sent) for step in outcome.steps] == [((), None, None)] * 2
+        assert [(done, of) for _doing, done, of in told] == [(1, 2), (2, 2)]
+
+    def test_of_a_plan_without_steps(self, mover: Client, proxy: FaultProxy) -> None:
+        plan = mover.moves.plan_move([CARD], to="20000000001051")
+        proxy.seen.clear()
+        outcome = plan.apply()
+        assert (outcome.steps, outcome.stopped, outcome.done) == ((), None, True)
+        assert "Gateway" not in repr(plan)
+        assert proxy.seen == []
+
+    def test_what_comes_after_an_ils_that_is_away_is_not_begun(self, mover: Client, proxy: FaultProxy) -> None:
+        plan = mover.moves.plan_move([CARD, ANOTHERS_CARD], to=OTHERS_CARD)
+        proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
+        outcome = plan.apply()
+        assert not outcome.done
+        assert isinstance(outcome.stopped, TransportError)
+        assert [step.state for step in outcome.steps] == [StepState.NOT_DONE, StepState.PLANNED]
+        assert outcome.steps[0].error is outcome.stopped
+        assert outcome.steps[1].reason == "not begun"
+        assert outcome.steps[1].step == plan.draft.steps[1]
+        assert [step.state for step in mover.moves.entry(1).steps] == [StepState.NOT_DONE, StepState.PLANNED]
+
+    def test_side_effects_are_named(self, mover: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
+        def also(call: Call) -> None:
+            if call.method == UPDATE:
+                sandbox._store.update("au", PATRON, {"day_phone": "555-0100", "barred": "t"})
+
+        proxy.before_answer = also
+        outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+        assert not outcome.done
+        (step,) = outcome.steps
+        assert (step.state, step.value) == (StepState.DONE, OTHER)
+        assert {effect.field: effect.after for effect in step.side_effects} == {"day_phone": "555-0100", "barred": "t"}
+        assert sorted(step.reason.removeprefix("also changed: ").split(", ")) == ["barred", "day_phone"]
+        assert mover.moves.entry(1).steps[0].reason == step.reason
+
+    def test_fields_that_come_go_or_change(self, admin: Gateway) -> None:
+        before = record_of(admin).replace(day_phone="1", evening_phone=None, other_phone="3", email="a@example.org")
+        after = before.replace(
+            day_phone="2", evening_phone="2", other_phone=None, usrgroup=OTHER, last_xact_id="x", passwd="y"
+        )
+        found = {it.field: (it.before, it.after) for it in side_effects(before, after, "usrgroup")}
+        assert found == {"day_phone": ("1", "2"), "evening_phone": (None, "2"), "other_phone": ("3", None)}
+
+    def test_a_refusal(self, mover: Client, proxy: FaultProxy) -> None:
+        event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "UPDATE_USER", "ilspermloc": 11}
+        proxy.answer = lambda call: event if call.method == UPDATE else None
+        outcome = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+        (step,) = outcome.steps
+        assert (step.state, step.value) == (StepState.FAILED, None)
+        assert step.reason == "the account lacks UPDATE_USER at HARBOR"
+        assert (outcome.stopped, proxy.seen.count(UPDATE)) == (None, 1)
+        assert step.error is not None
+        (written,) = mover.moves.entry(1).steps
+        assert (written.state, written.reason) == (step.state, step.reason)
+
+    def test_records_that_others_change_all_the_while(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+        def decide(call: Call) -> Fault:
+            if call.method == UPDATE:
+                write(admin, day_phone=f"555-010{proxy.seen.count(UPDATE)}")
+            return Fault.NONE
+
+        proxy.decide = decide
+        (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+        assert (step.state, step.reason) == (StepState.FAILED, "the record was changed by somebody else, 3 times")
+        assert proxy.seen.count(UPDATE) == TRIES == 3
+        assert record_of(admin).usrgroup == HOME
+
+    @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+    def test_no_connection_time_and_again(self, mover: Client, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+        """Nothing has left this machine, so nothing may still come in."""
+        plan = mover.moves.plan_remove([CARD]) if method == NEW_GROUP else mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        call = Gateway.call
+
+        def unreachable(gateway: Gateway, service: str, called: str, *params: object, **options: object) -> object:
+            if called == method:
+                raise UnreachableError("no connection", service=service, method=called)
+            return call(gateway, service, called, *params, **options)  # type: ignore[arg-type]  # as they come
+
+        monkeypatch.setattr(Gateway, "call", unreachable)
+        (step,) = plan.apply().steps
+        assert (step.state, step.reason) == (StepState.FAILED, "there was no connection, 3 times")
+        assert mover.moves.open_steps() == []
+
+    def test_what_cannot_be_read_back_stays_open(self, mover: Client, proxy: FaultProxy) -> None:
+        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        proxy.decide = lambda call: (
+            Fault.DROP_ANSWER
+            if call.method == UPDATE or (call.method == RETRIEVE and UPDATE in proxy.seen)
+            else Fault.NONE
+        )
+        (step,) = plan.apply().steps
+        assert (step.state, step.reason) == (StepState.SENDING, "it was sent, and what came of it can't be read")
+        assert (step.error is not None, step.sent is not None) == (True, True)
+
+    def test_a_change_once_is_tried_again(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+        def decide(call: Call) -> Fault:
+            if call.method == UPDATE and proxy.seen.count(UPDATE) == 1:
+                write(admin, day_phone="555-0101")
+            return Fault.NONE
+
+        proxy.decide = decide
+        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        assert (record_of(admin).usrgroup, record_of(admin).day_phone) == (OTHER, "555-0101")
+
+    @pytest.mark.parametrize(
+        ("meanwhile", "reason"),
+        [
+            ({"usrgroup": 1001}, "moved meanwhile, to group 1001"),
+            ({"deleted": "t"}, "the account has been deleted meanwhile"),
+        ],
+    )
+    def test_obstacles(
+        self, mover: Client, proxy: FaultProxy, sandbox: Sandbox, meanwhile: dict[str, object], reason: str
+    ) -> None:
+        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        sandbox._store.update("au", PATRON, meanwhile)
+        (step,) = plan.apply().steps
+        assert (step.state, step.reason, step.sent) == (StepState.NOT_DONE, reason, None)
+        assert UPDATE not in proxy.seen
+
+    def test_a_patron_who_is_hidden_meanwhile(self, mover: Client, proxy: FaultProxy) -> None:
+        plan = mover.moves.plan_move([CARD], to=OTHERS_CARD)
+        event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 11}
+        proxy.answer = lambda call: event if call.method == RETRIEVE else None
+        (step,) = plan.apply().steps
+        assert (step.state, step.reason) == (StepState.NOT_DONE, "the account can't see this patron any more")
+        assert UPDATE not in proxy.seen
+
+    def test_a_deleted_account_may_be_moved_where_it_was_planned_so(self, mover: Client) -> None:
+        assert mover.moves.plan_move(["20000000001031"], to="20000000001001").apply().done
+
+    def test_it_was_so_already(self, mover: Client, proxy: FaultProxy, admin: Gateway) -> None:
+        plan = mover.moves.plan_lead(CARD)
+        write(admin, master_account=True)
+        (step,) = plan.apply().steps
+        assert (step.state, step.value, step.reason) == (StepState.DONE, 1, "it was so already")
+        assert UPDATE not in proxy.seen
+        assert mover.moves.entry(1).steps[0].state is StepState.NOT_DONE
+
+
+class TestWaiting:
+    """A request that may still come in holds up those that don't go together with it."""
+
+    def test_another_patrons_does_not(self, mover: Client, proxy: FaultProxy) -> None:
+        proxy.decide = lost_at(NEW_GROUP, PATRON)  # type: ignore[assignment]
+        assert not mover.moves.plan_remove([CARD]).apply().done
+        assert mover.moves.plan_remove([ANOTHERS_CARD]).apply().done
+
+    def test_the_same_move_may_be_sent_again(self, mover: Client, proxy: FaultProxy) -> None:
+        proxy.decide = lost_at(UPDATE, PATRON)  # type: ignore[assignment]
+        assert not mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        proxy.decide = lambda call: Fault.NONE
+        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+
+    @pytest.mark.parametrize("minutes", [0, 30])
+    def test_until_it_can_no_longer_come_in(
+        self, mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, minutes: int
+    ) -> None:
+        proxy.decide = lost_at(NEW_GROUP, PATRON)  # type: ignore[assignment]
+        (lost,) = mover.moves.plan_remove([CARD]).apply().steps
+        assert lost.sent is not None
+        proxy.decide = lambda call: Fault.NONE
+        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=minutes))
+        (step,) = mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().steps
+        if minutes:
+            assert step.state is StepState.DONE
+            return
+        until = f"{lost.sent.sending.until.astimezone():%H:%M}"
+        assert step.state is StepState.NOT_DONE
+        assert step.reason == f"an earlier change of this patron may still come in until {until}; try again after that"
+        assert UPDATE not in proxy.seen
+
+    def test_within_one_plan(self, mover: Client, proxy: FaultProxy) -> None:
+        proxy.decide = lost_at(NEW_GROUP, PATRON)  # type: ignore[assignment]
+        outcome = mover.moves.plan_remove([CARD, ANOTHERS_CARD], lead=True).apply()
+        states = {(step.step.member.id, step.step.field): step.state for step in outcome.steps}
+        assert states == {
+            (PATRON, "usrgroup"): StepState.SENDING,
+            (PATRON, "master_account"): StepState.NOT_DONE,
+            (ANOTHER, "usrgroup"): StepState.DONE,
+            (ANOTHER, "master_account"): StepState.DONE,
+        }
+
+    def test_recalculations_hold_up_nobody(self, mover: Client, tmp_path: Path) -> None:
+        with closing(Journal(tmp_path / "state")) as journal:
+            (step,) = journal.begin(mover.gateway.url, "groups", "recalculate", [(PATRON, PENALTIES, 0, None)])
+            journal.record_sending(step, Sending(clock.now(), clock.now() + timedelta(minutes=16)))
+        assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
+        assert [it.id for it in mover.moves.open_steps()] == [step]
+
+
+def test_an_entry_of_another_gateway(mover: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    with gateway_of(sandbox.url, "consortium_staff") as other:
+        elsewhere = client_of(other, tmp_path)
+        with pytest.raises(NotFoundError) as told:
+            elsewhere.moves.plan_undo(1)
+        assert elsewhere.moves.entries() == []
+        assert elsewhere.moves.open_steps() == []
+        assert elsewhere.moves.entry(1).gateway == mover.gateway.url
+    assert told.value.code == "entry-of-another-gateway"
+    assert told.value.values == {"entry": 1, "gateway": mover.gateway.url}
+    assert told.value.textcode == "ENTRY_NOT_FOUND"
+
+
+def test_an_undo_says_what_it_undoes(mover: Client) -> None:
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    assert mover.moves.plan_undo(1).apply().done
+    assert [(entry.id, entry.undoes, entry.action) for entry in mover.moves.entries()] == [
+        (2, 1, "undo"),
+        (1, None, "move"),
+    ]
+
+
+def test_what_is_open_is_listed_until_it_is_recovered(
+    mover: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.decide = lost_at(NEW_GROUP, PATRON)  # type: ignore[assignment]
+    mover.moves.plan_remove([CARD]).apply()
+    assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+    assert [step.state for step in mover.moves.recover()] == [StepState.NOT_DONE]
+    assert mover.moves.open_steps() == []

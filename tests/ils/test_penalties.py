@@ -1,0 +1,121 @@
+"""Which kinds of penalties stand for fines and block, where; and which standing penalties are in force."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.gateways import gateway_of
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, PenaltyRow, penalties, rows_in_force, set_by_ils
+from evergreen_groups.sandbox import Sandbox
+
+STOCK, OWN, NOTE, UNKNOWN = (
+    PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC", "HOLD")),
+    PenaltyKind(101, "OWN_FINES", ("CIRC",)),
+    PenaltyKind(102, "NOTE_OF_FINES", ()),
+    PenaltyKind(103, "UNKNOWN", ("CIRC",)),
+)
+STAFF_BLOCK = PenaltyKind(25, "STAFF_C", ("CIRC",))
+KNOWN = (STOCK, OWN, NOTE, STAFF_BLOCK)
+NORTH, HARBOR, MILL = 2, 11, 21
+PATRON = 1012
+
+
+def kinds_of(at: dict[int, int]) -> PenaltyKinds:
+    return PenaltyKinds(KNOWN, at)
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        ("kind", "home", "for_fines", "blocks"),
+        [
+            (STOCK, MILL, True, True),
+            (STOCK, HARBOR, True, True),  # from before the library had its own
+            (OWN, HARBOR, True, True),
+            (OWN, MILL, False, False),
+            (NOTE, NORTH, True, False),
+            (STAFF_BLOCK, HARBOR, False, False),
+            (OWN, 99, False, False),
+            (STOCK, 99, True, True),
+        ],
+    )
+    def test_what_stands_for_fines_where(self, kind: PenaltyKind, home: int, for_fines: bool, blocks: bool) -> None:
+        kinds = kinds_of({NORTH: NOTE.id, HARBOR: OWN.id, MILL: STOCK.id})
+        assert kinds.is_for_fines(kind, home) is for_fines
+        assert kinds.blocks_for_fines(kind, home) is blocks
+
+    @pytest.mark.parametrize(
+        ("at", "anywhere", "everywhere"),
+        [
+            ({NORTH: 1, MILL: 1}, {1}, {1}),
+            ({NORTH: 101, MILL: 1}, {1, 101}, {1}),
+            ({NORTH: 101, MILL: 101}, {1, 101}, {1, 101}),
+            ({NORTH: 102, MILL: 102}, {1}, {1}),  # a note blocks nobody
+            ({NORTH: 103, MILL: 103}, {1, 103}, {1}),  # nobody knows whether that one does
+        ],
+    )
+    def test_what_blocks_anywhere_and_everywhere(
+        self, at: dict[int, int], anywhere: set[int], everywhere: set[int]
+    ) -> None:
+        kinds = kinds_of(at)
+        assert kinds.blocking_for_fines_anywhere == anywhere
+        assert kinds.blocking_for_fines_everywhere == everywhere
+        assert kinds.for_fines == {1, *at.values()}
+        assert kinds.for_fines_at(MILL) == {1, at[MILL]}
+        assert kinds.for_fines_at(99) == {1}
+
+    def test_what_blocks_at_a_library(self) -> None:
+        kinds = kinds_of({NORTH: NOTE.id, HARBOR: OWN.id, MILL: UNKNOWN.id})
+        found = {home: set(kinds.blocking_for_fines_at(home)) for home in (NORTH, HARBOR, MILL, 99)}
+        assert found == {NORTH: {1}, HARBOR: {1, 101}, MILL: {1}, 99: {1}}
+
+    def test_they_are_read_in_two_calls_or_one(self, admin: Gateway) -> None:
+        org_units = OrgUnits.read(admin)
+        admin.idl("csp")
+        before = admin.statistics.calls
+        kinds = PenaltyKinds.read(admin, org_units)
+        assert (admin.statistics.calls - before, kinds.for_fines) == (2, {1})
+        given = PenaltyKinds.read(admin, org_units, {HARBOR: 101})
+        assert (admin.statistics.calls - before, given.for_fines) == (3, {1, 101})
+        assert len(kinds) == len(given) == 6
+
+
+def insert(sandbox: Sandbox, kind: int, *, staff: int | None = None, stop: timedelta | None = None) -> int:
+    stop_date = None if stop is None else (datetime.now(UTC) + stop).isoformat()
+    values = {"usr": PATRON, "standing_penalty": kind, "org_unit": HARBOR, "staff": staff, "stop_date": stop_date}
+    return sandbox._store.insert("ausp", {**values, "set_date": "2026-10-01T10:00:00+0000"})
+
+
+@pytest.fixture
+def cleared(sandbox: Sandbox) -> Sandbox:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM ausp")
+    return sandbox
+
+
+class TestInForce:
+    def test_neither_archived_nor_others(self, cleared: Sandbox) -> None:
+        first = insert(cleared, 25, staff=1)
+        insert(cleared, 1, stop=timedelta(minutes=-5))
+        ends_soon, unknown = insert(cleared, 1, stop=timedelta(minutes=5)), insert(cleared, 77)
+        with gateway_of(cleared.url, "consortium_staff") as gateway:
+            org_units = OrgUnits.read(gateway)
+            found = PenaltyKinds.read(gateway, org_units).in_force(gateway, org_units, [PATRON, 1013])
+            rows = list(rows_in_force(gateway, [PATRON]))
+        assert found[1013] == []
+        assert [penalty.id for penalty in found[PATRON]] == [first, ends_soon, unknown]
+        assert [penalty.kind.id for penalty in found[PATRON]] == [25, 1, 77]
+        assert [penalty.by_staff for penalty in found[PATRON]] == [True, False, False]
+        assert found[PATRON][1].kind.blocks
+        assert found[PATRON][2].kind == PenaltyKind(77, "#77", ())
+        assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
+        assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
+        assert set_by_ils(rows) == 2
+
+    def test_they_are_in_the_order_of_their_ids(self, admin: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]
+        monkeypatch.setattr(penalties, "rows_in_force", lambda gateway, patrons: iter(rows))
+        found = kinds_of({}).in_force(admin, OrgUnits.read(admin), [PATRON])
+        assert [penalty.id for penalty in found[PATRON]] == [7, 8, 9]

@@ -1,0 +1,100 @@
+"""The settings and permissions that thresholds hang on, in whatever shape they come."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from support.fault_proxy import FaultProxy
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import DataError, UnexpectedAnswerError
+from evergreen_groups.ils import OrgUnit, OrgUnits, Profiles, ThresholdReader, Thresholds, read_fines_penalties
+from evergreen_groups.ils.thresholds import Threshold
+from evergreen_groups.sandbox import Sandbox
+
+OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+FOR_ALL, FOR_ONE = "value_for_all_orgs", "ou_setting.ancestor_default.batch"
+RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
+HARBOR, ADULT = 11, 11
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[{}], ["a text"], [None], [{"org_unit": "x", "summary": {"value": 1}}], [{"org_unit": 1, "summary": None}]],
+)
+def test_settings_of_another_shape_are_an_error(proxy: FaultProxy, answer: object) -> None:
+    proxy.answer = lambda call: answer if FOR_ALL in call.method else None
+    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
+        read_fines_penalties(gateway, OrgUnits.read(gateway))
+    assert (told.value.code, told.value.values) == ("ils-setting-unusable", {"name": OVERRIDE})
+
+
+@pytest.mark.parametrize(
+    ("answer", "penalty"),
+    [({}, 1), ({OVERRIDE: None}, 1), ({OVERRIDE: {"value": None}}, 1), ({OVERRIDE: {"value": '"101"'}}, 101)],
+)
+def test_an_org_unit_without_the_setting_has_the_stock_penalty(proxy: FaultProxy, answer: object, penalty: int) -> None:
+    proxy.refuse = lambda call: (404, "Method not found") if FOR_ALL in call.method else None
+    proxy.answer = lambda call: answer if FOR_ONE in call.method else None
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        assert set(read_fines_penalties(gateway, OrgUnits.read(gateway)).values()) == {penalty}
+
+
+def test_a_setting_that_names_no_penalty_is_told_with_its_name(sandbox: Sandbox) -> None:
+    sandbox._store.insert("aous", {"name": OVERRIDE, "org_unit": 2, "value": '"fines"'})
+    with gateway_of(sandbox.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
+        read_fines_penalties(gateway, OrgUnits.read(gateway))
+    assert (told.value.code, told.value.values) == ("ils-setting-without-penalty", {"name": OVERRIDE})
+    assert told.value.advice == "correct it in the ILS"
+
+
+@pytest.mark.parametrize(("held", "asked"), [([1], 0), ([], 1), (None, 1), ([HARBOR], 1)])
+def test_who_may_see_all_thresholds_is_asked_first(proxy: FaultProxy, held: object, asked: int) -> None:
+    """Where the account hasn't the permission everywhere, each home library is asked about, once."""
+    permission = {"VIEW_GROUP_PENALTY_THRESHOLD": held}
+    proxy.answer = lambda call: permission if "has_work_perm_at" in call.method else None
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        org_units = OrgUnits.read(gateway)
+        reader = ThresholdReader(gateway, org_units, Profiles.read(gateway), {})
+        for _ in range(2):
+            found = reader.find(ADULT, HARBOR)
+            assert found is not None
+            assert (found.org_unit, str(found.amount)) == (1, "5.01")
+    assert proxy.seen.count(RANGED) == asked
+
+
+@pytest.mark.parametrize("held", ["1", {"1": 1}, 1])
+def test_an_answer_about_permissions_that_is_no_list_is_an_error(proxy: FaultProxy, held: object) -> None:
+    permission = {"VIEW_GROUP_PENALTY_THRESHOLD": held}
+    proxy.answer = lambda call: permission if "has_work_perm_at" in call.method else None
+    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(UnexpectedAnswerError):
+        ThresholdReader(gateway, OrgUnits.read(gateway), Profiles.read(gateway), {})
+
+
+@pytest.mark.parametrize("answer", [["x"], [None], [{"amount": 5}], "x"])
+def test_thresholds_of_another_shape_are_an_error(proxy: FaultProxy, answer: object) -> None:
+    proxy.answer = lambda call: answer if call.method == RANGED else None
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        reader = ThresholdReader(gateway, OrgUnits.read(gateway), Profiles.read(gateway), {})
+        with pytest.raises(UnexpectedAnswerError):
+            reader.find(ADULT, HARBOR)
+
+
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        ([(11, 2, 1)], (11, 2)),
+        ([(11, 1, 1), (11, 2, 1)], (11, 2)),
+        ([(11, 1, 1), (1, 2, 1)], (11, 1)),  # all profiles at one org unit before the next above
+        ([(1, 1, 1)], (1, 1)),
+        ([(11, 2, 101)], None),  # another penalty's
+        ([(12, 2, 1), (11, 3, 1)], None),  # a neighbour's, and a profile's below
+    ],
+)
+def test_the_nearest_threshold_counts(places: list[tuple[int, int, int]], found: tuple[int, int] | None) -> None:
+    units = OrgUnits(OrgUnit(id, f"ORG{id}", "", parent) for id, parent in ((1, None), (11, 1), (12, 1)))
+    profiles = Profiles([(1, "Everyone", None), (2, "Adult", 1), (3, "Teacher", 2)])
+    rows = [Threshold(*place, Decimal("5.00")) for place in places]
+    nearest = Thresholds(rows, {}, units, profiles).find(2, 11)
+    assert (None if nearest is None else (nearest.org_unit, nearest.profile)) == found

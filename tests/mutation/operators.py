@@ -1,0 +1,158 @@
+"""What is changed in a module, one thing at a time: cosmic-ray's operators, and three of ours that it lacks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.operator import Operator
+from cosmic_ray.plugins import get_operator
+from parso.python.tree import Keyword
+
+COSMIC_RAY = (
+    *(f"ReplaceComparisonOperator_{one}_{other}" for one, other in (
+        ("Lt", "LtE"), ("LtE", "Lt"), ("Gt", "GtE"), ("GtE", "Gt"),
+        ("Eq", "NotEq"), ("NotEq", "Eq"), ("Is", "IsNot"), ("IsNot", "Is"),
+    )),
+    *(f"ReplaceBinaryOperator_{one}_{other}" for one, other in (
+        ("Add", "Sub"), ("Sub", "Add"), ("Mul", "FloorDiv"), ("Div", "Mul"), ("FloorDiv", "Mul"), ("Mod", "Mul"),
+        ("BitOr", "BitAnd"), ("BitAnd", "BitOr"), ("Pow", "Mul"),
+    )),
+    "ReplaceUnaryOperator_USub_UAdd", "ReplaceUnaryOperator_Delete_Not",
+    "AddNot", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr", "ReplaceOrWithAnd",
+    "ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ExceptionReplacer", "NumberReplacer", "RemoveDecorator",
+    "ZeroIterationForLoop",
+)  # fmt: skip
+"""One neighbour for each operator: cosmic-ray would put each of a dozen others in its place, all killed by one test."""
+
+
+class Mutant(NamedTuple):
+    """A module with one thing changed: ``source`` is all of it."""
+
+    operator: str
+    occurrence: int
+    source: str
+
+
+class RemoveStatement(Operator):
+    """A statement that is there for what it does is left out: a call, a raise, a change of something that exists."""
+
+    def mutation_positions(self, node: Any) -> Iterator[Any]:
+        if node.type == "simple_stmt" and _acts(node.children[0]):
+            yield node.start_pos, node.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        first = node.children[0]
+        node.children[0] = Keyword("pass", first.start_pos, prefix=first.get_first_leaf().prefix)
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        return ()
+
+
+class ReturnNone(Operator):
+    """Nothing is given back instead of something."""
+
+    def mutation_positions(self, node: Any) -> Iterator[Any]:
+        if node.type == "return_stmt" and node.children[1].get_code().strip() != "None":
+            yield node.start_pos, node.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        node.children[1] = Keyword("None", node.children[1].start_pos, prefix=" ")
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        return ()
+
+
+class RemoveKeywordArgument(Operator):
+    """An argument that is given by name is left to its default."""
+
+    def mutation_positions(self, node: Any) -> Iterator[Any]:
+        for child in _named_arguments(node):
+            yield child.start_pos, child.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        child = _named_arguments(node)[index]
+        place = node.children.index(child)
+        last = place + 1 < len(node.children) and node.children[place + 1] == ","
+        del node.children[place : place + 1 + last]
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        return ()
+
+
+OURS = {one.__name__: one for one in (RemoveStatement, ReturnNone, RemoveKeywordArgument)}
+
+
+def mutants_of(source: str) -> list[Mutant]:
+    """All mutants of a module, but for those that differ from it only in what Python doesn't run."""
+    meaning, found, sources = _meaning(source), [], set()
+    for name in (*COSMIC_RAY, *OURS):
+        operator = OURS[name]() if name in OURS else get_operator(f"core/{name}")()
+        places = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(get_ast(source)))
+        for occurrence in range(places):
+            changed = mutate_code(source, operator, occurrence)
+            if changed is None or changed in sources or _meaning(changed) == meaning:
+                continue
+            sources.add(changed)
+            found.append(Mutant(name, occurrence, changed))
+    return found
+
+
+def _acts(node: Any) -> bool:
+    if node.type == "expr_stmt":
+        changes = node.children[1].get_code().strip() != "="
+        return node.children[1].type != "annassign" and (changes or node.children[0].type in ("atom_expr", "power"))
+    return node.type in ("atom_expr", "power", "raise_stmt", "del_stmt", "yield_expr")
+
+
+def _named_arguments(node: Any) -> list[Any]:
+    if node.type not in ("arglist", "trailer"):
+        return []
+    return [it for it in node.children if it.type == "argument" and it.children[1] == "="]
+
+
+class _OnlyWhatRuns(ast.NodeTransformer):
+    """Takes out what has no part in what a module does: annotations, what stands there for mypy, docstrings.
+
+    And that data classes are frozen and have slots, which keeps programmers from mistakes and memory small.
+    """
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Name("annotation")
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        checking = ast.unparse(node.test).removeprefix("not ") == "TYPE_CHECKING"
+        return ast.Pass() if checking else self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == "dataclass":
+            node.keywords = [one for one in node.keywords if one.arg not in ("slots", "frozen")]
+        return self.generic_visit(node)
+
+
+def _meaning(source: str) -> str:
+    try:
+        return ast.dump(_OnlyWhatRuns().visit(ast.parse(source)))
+    except SyntaxError:
+        return source

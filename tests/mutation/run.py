@@ -1,0 +1,229 @@
+"""Mutation testing: changes one thing in a module, runs the tests that are to prove it, and tells what no test noticed.
+
+What belongs to a module, and the tests that prove it, the quickest first, stand in ``pyproject.toml`` under
+``tool.evergreen-groups.mutants``. The checkout stays as it is: each process has a copy of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import importlib
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from operators import mutants_of
+
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "build" / "mutants"
+SHORTEST_TIMEOUT = 30.0
+PRELOADED = (
+    "hypothesis",
+    "hypothesis.strategies",
+    "requests",
+    "urllib3",
+    "flask",
+    "cheroot",
+    "lxml.etree",
+    "jinja2",
+    "rich",
+    "click",
+    "pytest",
+)
+"""What takes long to import and isn't ours: it is there already in whatever process runs the tests."""
+PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
+
+
+@dataclass
+class Tried:
+    """A mutant and what became of it; ``killed_by`` is the stage whose tests noticed, empty where none did."""
+
+    file: str
+    operator: str
+    occurrence: int
+    diff: str
+    killed_by: str = ""
+    timed_out: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called, as ``--only`` takes it."""
+        return f"{self.file} {self.operator} {self.occurrence}"
+
+
+def modules() -> dict[str, dict[str, list[str]]]:
+    """What is configured: for each module its files, and the stages of tests, each some files or pytest's options."""
+    configured = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    found: dict[str, dict[str, list[str]]] = configured["tool"]["evergreen-groups"]["mutants"]
+    return found
+
+
+def chosen(files: Sequence[str], sample: int, seed: int, only: str) -> tuple[int, list[tuple[Tried, str]]]:
+    """How many mutants there are, and those that are tried, each with its source."""
+    everyone = []
+    for file in files:
+        source = (REPOSITORY / file).read_text("utf-8")
+        for mutant in mutants_of(source):
+            lines = difflib.unified_diff(source.splitlines(), mutant.source.splitlines(), file, file, "", "", 0, "")
+            tried = Tried(file, mutant.operator, mutant.occurrence, "\n".join([*lines][2:]))
+            everyone.append((tried, mutant.source))
+    selected = [it for it in everyone if only in it[0].name]
+    if 0 < sample < len(selected):
+        selected = random.Random(seed).sample(selected, sample)
+    return len(everyone), selected
+
+
+@contextlib.contextmanager
+def copied() -> Iterator[Path]:
+    """A copy of the checkout for a while."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    with TemporaryDirectory(prefix="evergreen-groups-mutants-") as directory:
+        copy = Path(directory)
+        for name in filter(None, listed.stdout.split("\0")):
+            if (REPOSITORY / name).is_file():
+                (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(REPOSITORY / name, copy / name)
+        yield copy
+
+
+def run_tests(copy: Path, stage: str, timeout: float, *, mutated: bool) -> int | None:
+    """Run a stage's tests in a process of their own; gives pytest's exit status, None where they took too long."""
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.setsid()
+            output = os.open(copy / "mutants.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.chdir(copy)
+            # The file changes within a second and keeps its size, so compiled code would pass for the new one's.
+            sys.dont_write_bytecode = mutated
+            sys.path[:0] = [str(copy)]
+            os.environ["PYTHONPATH"] = str(copy)
+            options = ["-n", "0", "-x", "-p", "no:cacheprovider", "-W", PRELOADED_WARNING]
+            status = int(importlib.import_module("pytest").main([*options, *shlex.split(stage)]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    ends = time.monotonic() + timeout
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            # Servers and commands that a mutant left behind.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > ends:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(0.02)
+
+
+def work(stages: Sequence[str], share: Sequence[tuple[Tried, str]], results: Path) -> None:
+    """Try some mutants one after another, each in the same copy, and write down what became of them."""
+    with copied() as copy, results.open("w", encoding="utf-8") as written:
+        timeouts = []
+        for stage in stages:
+            began = time.monotonic()
+            if run_tests(copy, stage, 600.0, mutated=False) != 0:
+                sys.exit(f"without a mutant, the tests fail already: {stage}\n{(copy / 'mutants.log').read_text()}")
+            timeouts.append(max(SHORTEST_TIMEOUT, 5 * (time.monotonic() - began)))
+        for tried, source in share:
+            file = copy / tried.file
+            original = file.read_text("utf-8")
+            for cached in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
+                cached.unlink()
+            file.write_text(source, "utf-8")
+            for stage, timeout in zip(stages, timeouts, strict=True):
+                status = run_tests(copy, stage, timeout, mutated=True)
+                if status != 0:
+                    tried.killed_by, tried.timed_out = stage, status is None
+                    break
+            file.write_text(original, "utf-8")
+            print(json.dumps(asdict(tried)), file=written, flush=True)
+            print("." if tried.killed_by else "S", end="", flush=True)
+
+
+def try_module(name: str, options: argparse.Namespace) -> str:
+    """Try a module's mutants; gives its line of the table."""
+    configured, path = modules()[name], RESULTS / f"{name}.json"
+    total, selected = chosen(configured["files"], options.sample, options.seed, options.only)
+    former: dict[str, Tried] = {}
+    if options.survivors:
+        former = {it.name: it for it in (Tried(**each) for each in json.loads(path.read_text("utf-8")))}
+        selected = [it for it in chosen(configured["files"], 0, 0, "")[1] if it[0].name in _survivors(former)]
+    print(f"{name}: {len(selected)} of {total} mutants ", end="", flush=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    parts = [RESULTS / f"{name}-{number}.jsonl" for number in range(options.jobs)]
+    workers = []
+    for number, part in enumerate(parts):
+        worker = os.fork()
+        if worker == 0:
+            try:
+                work(configured["tests"], selected[number :: options.jobs], part)
+            except SystemExit as failure:
+                print(failure, file=sys.stderr, flush=True)
+                os._exit(1)
+            os._exit(0)
+        workers.append(worker)
+    failed = [worker for worker in workers if os.waitpid(worker, 0)[1]]
+    print()
+    if failed:
+        sys.exit(1)
+    tried = [Tried(**json.loads(line)) for part in parts for line in part.read_text("utf-8").splitlines()]
+    results = list({**former, **{it.name: it for it in tried}}.values())
+    for part in parts:
+        part.unlink()
+    path.write_text(json.dumps([asdict(it) for it in results], indent=1), "utf-8")
+    survivors = [it for it in results if not it.killed_by]
+    for it in survivors:
+        print(f"survived: {it.name}\n{it.diff}\n")
+    killed, late = len(results) - len(survivors), sum(it.timed_out for it in results)
+    return f"{name:12} {total:6} {len(results):6} {killed:6} {late:9} {len(survivors):9}"
+
+
+def _survivors(results: dict[str, Tried]) -> set[str]:
+    return {name for name, tried in results.items() if not tried.killed_by}
+
+
+def main() -> None:
+    """Try the mutants of the modules that are named, or of all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", help=f"of {', '.join(modules())}; all unless given")
+    parser.add_argument("--sample", type=int, default=100, help="try so many of a module, chosen by chance; 0: all")
+    parser.add_argument("--seed", type=int, default=11, help="of that chance")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at once")
+    parser.add_argument("--only", default="", help="those whose file, operator and number have this in them")
+    parser.add_argument("--survivors", action="store_true", help="those that survived the last time, once more")
+    options = parser.parse_args()
+    os.nice(10)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    lines = [try_module(name, options) for name in options.modules or modules()]
+    print("module         there  tried killed (too late) survived", *lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

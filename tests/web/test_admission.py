@@ -1,0 +1,378 @@
+"""Who is admitted: staff, remembered for a while; and how those who make tokens up are kept from the ILS."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from support.fault_proxy import FaultProxy
+from support.web_caller import Clock, end_session, session
+
+from evergreen_groups.errors import HTTPStatusError, NoSessionError, UnexpectedAnswerError, UnreachableError
+from evergreen_groups.gateway import Gateway, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import overload
+from evergreen_groups.web.authorization import SECONDS, Admission, Caller, may_view_everybody
+from evergreen_groups.web.overload import Breaker, RateLimit, RequestOutcome, RetryTimes, Slots
+from evergreen_groups.web.problems import ProblemError
+
+HERE, THERE = "203.0.113.5", "203.0.113.6"
+CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"
+PER_MINUTE = 30  # three at once, then one in two seconds
+
+
+@pytest.fixture
+def plain(proxy: FaultProxy) -> Iterator[Gateway]:
+    with Gateway(proxy.url) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def admission(clock: Clock) -> Admission:
+    return Admission(clock, per_minute=PER_MINUTE)
+
+
+class TestCaller:
+    def test_staff_are_admitted_and_remembered(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
+    ) -> None:
+        token = session(sandbox.url, username="harbor_desk")
+        caller = admission.admit(plain.acting_as(token), HERE)
+        row = sandbox._store.row("au", caller.user)
+        assert row is not None
+        assert (row["usrname"], caller.lacks) == ("harbor_desk", frozenset())
+        asked = len(proxy.seen)
+        clock.now += SECONDS - 1
+        assert admission.admit(plain.acting_as(token), HERE) == caller
+        assert len(proxy.seen) == asked
+        clock.now += 1
+        assert admission.admit(plain.acting_as(token), HERE) == caller
+        assert len(proxy.seen) == asked + 2
+
+    def test_the_look_does_not_prolong_the_session(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
+    ) -> None:
+        sent: list[int] = []
+        proxy.before_answer = lambda call: sent.append(len(call.parameters)) if call.method == SESSION else None
+        admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
+        assert sent == [3]
+
+    @pytest.mark.parametrize("lacks", [["STAFF_LOGIN"], ["VIEW_USER"], ["VIEW_USER", "STAFF_LOGIN"]])
+    def test_both_permissions_are_needed(
+        self,
+        sandbox: Sandbox,
+        proxy: FaultProxy,
+        plain: Gateway,
+        admission: Admission,
+        lacks: list[str],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        proxy.answer = lambda call: lacks if call.method == CHECK else None
+        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
+        with caplog.at_level(logging.INFO, "evergreen_groups.web"):
+            for _ in range(2):  # the second time by what is remembered
+                with pytest.raises(ProblemError) as refused:
+                    admission.admit(gateway, HERE)
+                assert (refused.value.status, refused.value.code) == (403, "staff-only")
+        assert caplog.messages[-1] == f"the session lacks the permission {' and '.join(sorted(lacks))}"
+
+    def test_who_may_not_even_ask_has_none_of_them(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
+    ) -> None:
+        event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 1}
+        proxy.answer = lambda call: event if call.method == CHECK else None
+        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
+        with pytest.raises(ProblemError) as refused:
+            admission.admit(gateway, HERE)
+        assert refused.value.status == 403
+        assert not may_view_everybody(gateway, Caller(1, frozenset()), 1)
+
+    @pytest.mark.parametrize("answer", [{}, "", 0, False])
+    def test_no_answer_is_no_yes(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, answer: object
+    ) -> None:
+        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
+        proxy.answer = lambda call: answer if call.method == CHECK else None
+        with pytest.raises(UnexpectedAnswerError):
+            admission.admit(gateway, HERE)
+        proxy.answer = lambda call: None
+        assert admission.admit(gateway, HERE).user, "what can't be used isn't remembered"
+
+    @pytest.mark.parametrize(("account", "everybody"), [("consortium_staff", True), ("north_manager", False)])
+    def test_who_may_see_everybody(
+        self, sandbox: Sandbox, plain: Gateway, admission: Admission, account: str, everybody: bool
+    ) -> None:
+        gateway = plain.acting_as(session(sandbox.url, username=account))
+        assert may_view_everybody(gateway, admission.admit(gateway, HERE), 1) is everybody
+
+    def test_permissions_count_where_the_account_works(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
+    ) -> None:
+        asked: list[object] = []
+        proxy.before_answer = lambda call: asked.append(call.parameters[2:]) if call.method == CHECK else None
+        admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
+        assert asked == [[11, ["STAFF_LOGIN", "VIEW_USER"]]]
+
+
+class TestTooMany:
+    def refused(self, admission: Admission, gateway: Gateway, token: str, address: str = HERE) -> ProblemError:
+        with pytest.raises(ProblemError) as refusal:
+            admission.admit(gateway.acting_as(token), address)
+        return refusal.value
+
+    def strangers(self, admission: Admission, gateway: Gateway, names: str, address: str = HERE) -> None:
+        """Those that are no session's, and are found out by asking."""
+        for name in names:
+            with pytest.raises(NoSessionError):
+                admission.admit(gateway.acting_as(name * 32), address)
+
+    def test_of_one_session(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
+    ) -> None:
+        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
+        for _ in range(3):
+            admission.admit(gateway, HERE)
+        refusal = self.refused(admission, plain, gateway.token)
+        assert (refusal.status, refusal.retry_after) == (429, pytest.approx(2.0))
+        assert "in this session" in str(refusal)
+        clock.now += 2
+        admission.admit(gateway, HERE)
+
+    def test_from_one_address(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
+    ) -> None:
+        known, new = (session(sandbox.url, username=name) for name in ("harbor_desk", "consortium_staff"))
+        admission.admit(plain.acting_as(known), HERE)
+        self.strangers(admission, plain, "abc")
+        asked = len(proxy.seen)
+        refusal = self.refused(admission, plain, new)
+        assert (refusal.status, refusal.retry_after) == (429, pytest.approx(2.0))
+        assert "without a session" in str(refusal)
+        assert len(proxy.seen) == asked, "the ILS isn't asked"
+        self.strangers(admission, plain, "d", THERE)
+        clock.now += SECONDS
+        self.strangers(admission, plain, "efg")
+        assert admission.admit(plain.acting_as(known), HERE).user, "who has been here gets in, though forgotten"
+
+    def test_whoever_waits_as_told_is_let_through(
+        self, sandbox: Sandbox, plain: Gateway, admission: Admission, clock: Clock
+    ) -> None:
+        new = session(sandbox.url, username="harbor_desk")
+        self.strangers(admission, plain, "abc")
+        wait = self.refused(admission, plain, new).retry_after or 0.0
+        clock.now += wait / 2
+        assert self.refused(admission, plain, new).status == 429
+        clock.now += wait / 2
+        self.strangers(admission, plain, "d")
+        assert admission.admit(plain.acting_as(new), HERE).user
+
+    def test_waiting_helps_once_where_there_is_no_session(
+        self, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
+    ) -> None:
+        self.strangers(admission, plain, "abc")
+        self.refused(admission, plain, "f" * 32)
+        clock.now += 2
+        self.strangers(admission, plain, "df")
+        clock.now += 1
+        asked = len(proxy.seen)
+        assert self.refused(admission, plain, "f" * 32).status == 429
+        assert len(proxy.seen) == asked
+
+    def test_those_who_wait_are_counted_too(
+        self, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
+    ) -> None:
+        """Five times as many as others: 15 at once."""
+        self.strangers(admission, plain, "abc")
+        tokens = [f"{number:032}" for number in range(16)]
+        for token in tokens:
+            self.refused(admission, plain, token)
+        clock.now += 2
+        self.strangers(admission, plain, "d")
+        asked = len(proxy.seen)
+        for token in tokens[:15]:
+            with pytest.raises(NoSessionError):
+                admission.admit(plain.acting_as(token), HERE)
+        assert len(proxy.seen) == asked + 15
+        assert self.refused(admission, plain, tokens[15]).status == 429
+        assert len(proxy.seen) == asked + 15
+
+    def test_a_session_that_has_ended_counts_as_none(
+        self, sandbox: Sandbox, plain: Gateway, admission: Admission
+    ) -> None:
+        token = session(sandbox.url, username="harbor_desk")
+        end_session(sandbox.url, token)
+        for _ in range(3):
+            with pytest.raises(NoSessionError):
+                admission.admit(plain.acting_as(token), HERE)
+        assert self.refused(admission, plain, "a" * 32).status == 429
+
+    def test_an_ils_that_is_away_counts_against_nobody(
+        self, sandbox: Sandbox, plain: Gateway, admission: Admission
+    ) -> None:
+        with Gateway("http://127.0.0.1:9", retries=RetryPolicy(tries=1)) as dead:
+            for name in "abcdef":
+                with pytest.raises(UnreachableError):
+                    admission.admit(dead.acting_as(name * 32), HERE)
+        assert admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE).user
+
+
+class TestRateLimit:
+    @pytest.mark.parametrize(("per_minute", "at_once"), [(1, 1), (10, 1), (20, 2), (120, 12)])
+    def test_a_tenth_at_once_and_one_at_least(self, per_minute: int, at_once: int) -> None:
+        clock = Clock()
+        limit = RateLimit(clock, per_minute=per_minute, refusal="Wait.")
+        for _ in range(at_once):
+            limit.take("one")
+        with pytest.raises(ProblemError, match=r"^Wait\.$") as refused:
+            limit.take("one")
+        assert refused.value.code == "too-many-requests"
+        assert refused.value.retry_after == pytest.approx(60 / per_minute)
+
+    def test_pauses_are_not_saved_up(self) -> None:
+        clock = Clock()
+        limit = RateLimit(clock, per_minute=20, refusal="Wait.")
+        limit.take("one")
+        clock.now += 600
+        for _ in range(2):
+            limit.take("one")
+        with pytest.raises(ProblemError):
+            limit.take("one")
+
+    def test_who_came_last_is_forgotten_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(overload, "MOST_KEYS", 2)
+        limit = RateLimit(Clock(), per_minute=10, refusal="Wait.")
+        for key in ("one", "two"):
+            limit.take(key)
+        with pytest.raises(ProblemError):
+            limit.take("one")
+        limit.take("three")  # which forgets the second
+        limit.take("two")
+        with pytest.raises(ProblemError):
+            limit.check("two")
+        with pytest.raises(ProblemError):
+            limit.check("three")
+
+
+class TestRetryTimes:
+    def test_a_time_is_set_once_and_put_off_for_good(self) -> None:
+        clock = Clock()
+        times = RetryTimes(clock)
+        assert not times.is_due("one", 5.0)
+        clock.now += 4
+        assert not times.is_due("one", 0.0)
+        clock.now += 1
+        assert times.is_due("one", 5.0)
+        times.give_up("one")
+        clock.now += 10**9
+        assert not times.is_due("one", 0.0)
+
+    def test_one_that_has_not_to_wait_is_due(self) -> None:
+        times = RetryTimes(Clock())
+        times.give_up("one")
+        assert times.is_due("one", 0.0), "a key that was never here can't be put off"
+
+    def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(overload, "MOST_KEYS", 3)
+        clock = Clock()
+        times = RetryTimes(clock)
+        for key in "abcd":
+            times.is_due(key, 5.0)
+        assert list(times._from) == ["b", "c", "d"]
+
+
+class TestBreaker:
+    @pytest.fixture
+    def breaker(self, clock: Clock) -> Breaker:
+        return Breaker(clock, failures=2, most_waiting=2, slow_after=3.0, pause=10.0)
+
+    def test_the_last_outcome_and_how_long_ago_it_was(self, breaker: Breaker, clock: Clock) -> None:
+        assert breaker.last_outcome() is None
+        with breaker.watching():
+            clock.now += 2
+        clock.now += 1
+        assert breaker.last_outcome() == RequestOutcome(1.0, True)
+        with pytest.raises(UnreachableError), breaker.watching():
+            raise UnreachableError("no connection")
+        assert breaker.last_outcome() == RequestOutcome(0.0, False)
+        with pytest.raises(ZeroDivisionError), breaker.watching():
+            raise ZeroDivisionError
+        assert breaker.last_outcome() == RequestOutcome(0.0, False)
+
+    def test_too_many_that_wait(self, breaker: Breaker, clock: Clock) -> None:
+        with ExitStack() as waiting:
+            waiting.enter_context(breaker.watching())
+            clock.now += 2.9
+            waiting.enter_context(breaker.watching())
+            clock.now += 0.1
+            with breaker.watching():
+                pass
+            clock.now += 2.9
+            with pytest.raises(ProblemError) as refused, breaker.watching():
+                pytest.fail("let through")
+        assert (refused.value.status, refused.value.code) == (503, "too-many-waiting")
+        assert refused.value.retry_after == 3.0
+
+    def test_how_long_it_is_still_open(self, breaker: Breaker, clock: Clock) -> None:
+        for _ in range(2):
+            with pytest.raises(UnreachableError), breaker.watching():
+                raise UnreachableError("no connection")
+        clock.now += 4
+        with pytest.raises(ProblemError) as refused, breaker.watching():
+            pytest.fail("let through")
+        assert (refused.value.code, refused.value.retry_after) == ("ils-unreachable", 6.0)
+
+    @pytest.mark.parametrize(("status", "answered"), [(404, True), (499, True), (500, False), (502, False)])
+    def test_errors_of_the_server_are_no_answer(self, breaker: Breaker, status: int, answered: bool) -> None:
+        with pytest.raises(HTTPStatusError), breaker.watching():
+            raise HTTPStatusError("no", status=status)
+        assert breaker.last_outcome() == RequestOutcome(0.0, answered)
+
+
+class TestSlots:
+    def test_who_waits_gets_the_slot_that_is_left(self) -> None:
+        slots = Slots(1, timeout=None)
+        entered: list[str] = []
+
+        def enter(name: str) -> None:
+            with slots.taken():
+                entered.append(name)
+
+        with slots.taken():
+            threads = []
+            for name in ("first", "second"):
+                threads.append(self.waiting(slots, enter, name))
+            assert entered == []
+        for thread in threads:
+            thread.join(10)
+        assert entered == ["first", "second"]
+        assert slots._free == 1
+
+    @staticmethod
+    def waiting(slots: Slots, enter: Callable[[str], None], name: str) -> threading.Thread:
+        """A thread that has come and waits."""
+        before = len(slots._waiting)
+        thread = threading.Thread(target=enter, args=(name,), daemon=True)
+        thread.start()
+        while len(slots._waiting) == before:
+            pass
+        return thread
+
+    def test_who_has_waited_in_vain_is_refused_and_takes_nothing(self) -> None:
+        slots = Slots(2, timeout=0.01)
+        with slots.taken(), slots.taken():
+            with pytest.raises(ProblemError) as refused, slots.taken():
+                pytest.fail("let in")
+            assert (refused.value.status, refused.value.code) == (503, "too-many-waiting")
+            assert refused.value.retry_after == 0.01
+            assert not slots._waiting
+        with slots.taken(), slots.taken():
+            pass
+
+    def test_a_slot_comes_back_whatever_happens(self) -> None:
+        slots = Slots(1, timeout=0.01)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError), slots.taken():
+                raise ZeroDivisionError
