@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.gateways import gateway_of
 
+from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.ils import OrgUnits, PenaltyKind, PenaltyKinds, PenaltyRow, penalties, rows_in_force, set_by_ils
 from evergreen_groups.sandbox import Sandbox
@@ -71,14 +72,14 @@ class TestKinds:
         found = {home: set(kinds.blocking_for_fines_at(home)) for home in (NORTH, HARBOR, MILL, 99)}
         assert found == {NORTH: {1}, HARBOR: {1, 101}, MILL: {1}, 99: {1}}
 
-    def test_they_are_read_in_two_calls_or_one(self, admin: Gateway) -> None:
+    def test_they_are_read_in_three_calls_or_two(self, admin: Gateway) -> None:
         org_units = OrgUnits.read(admin)
         admin.idl("csp")
         before = admin.statistics.calls
         kinds = PenaltyKinds.read(admin, org_units)
-        assert (admin.statistics.calls - before, kinds.for_fines) == (2, {1})
+        assert (admin.statistics.calls - before, kinds.for_fines) == (3, {1})
         given = PenaltyKinds.read(admin, org_units, {HARBOR: 101})
-        assert (admin.statistics.calls - before, given.for_fines) == (3, {1, 101})
+        assert (admin.statistics.calls - before, given.for_fines) == (5, {1, 101})
         assert len(kinds) == len(given) == 6
 
 
@@ -99,20 +100,27 @@ class TestInForce:
     def test_neither_archived_nor_others(self, cleared: Sandbox) -> None:
         first = insert(cleared, 25, staff=1)
         insert(cleared, 1, stop=timedelta(minutes=-5))
-        ends_soon, unknown = insert(cleared, 1, stop=timedelta(minutes=5)), insert(cleared, 77)
+        ends_soon = insert(cleared, 1, stop=timedelta(minutes=5))
         with gateway_of(cleared.url, "consortium_staff") as gateway:
             org_units = OrgUnits.read(gateway)
             found = PenaltyKinds.read(gateway, org_units).in_force(gateway, org_units, [PATRON, 1013])
             rows = list(rows_in_force(gateway, [PATRON]))
         assert found[1013] == []
-        assert [penalty.id for penalty in found[PATRON]] == [first, ends_soon, unknown]
-        assert [penalty.kind.id for penalty in found[PATRON]] == [25, 1, 77]
-        assert [penalty.by_staff for penalty in found[PATRON]] == [True, False, False]
+        assert [penalty.id for penalty in found[PATRON]] == [first, ends_soon]
+        assert [penalty.kind.id for penalty in found[PATRON]] == [25, 1]
+        assert [penalty.by_staff for penalty in found[PATRON]] == [True, False]
         assert found[PATRON][1].kind.blocks
-        assert found[PATRON][2].kind == PenaltyKind(77, "#77", ())
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
-        assert set_by_ils(rows) == 2
+        assert set_by_ils(rows) == 1
+
+    def test_a_kind_that_is_not_among_the_ils_s_is_an_error(self, cleared: Sandbox) -> None:
+        insert(cleared, 77)
+        with gateway_of(cleared.url, "consortium_staff") as gateway:
+            org_units = OrgUnits.read(gateway)
+            kinds = PenaltyKinds.read(gateway, org_units)
+            with pytest.raises(DataError, match="77"):
+                kinds.in_force(gateway, org_units, [PATRON])
 
     def test_they_are_in_the_order_of_their_ids(self, admin: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [PenaltyRow(id, PATRON, 25, HARBOR, None, None) for id in (9, 7, 8)]
