@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
-from support.fault_proxy import Call, FaultProxy
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, TimedOutError
@@ -16,6 +17,7 @@ from evergreen_groups.groups import GroupRange, GroupSearch, HighFines, PatronRo
 from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.queries import GroupList
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.sandbox.database import idl_classes
 
 SLOW = 408, "Timeout Error : Request Timeout"
 ONCE = RetryPolicy(tries=1)
@@ -130,11 +132,18 @@ def test_so_many_groups_may_take_too_long(
     assert len(giant) == 6
 
 
-def test_rows_of_other_groups_are_an_error(staff: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GroupRange, "holds", lambda within, group: group != 1003)
-    with pytest.raises(DataError, match="other groups") as told:
-        GroupSearch(staff, QUERY).run(list)
-    assert told.value.code == "groups-not-asked-for"
+def test_rows_of_other_groups_are_an_error(proxy: FaultProxy) -> None:
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        envelope = json.loads(answer.body) if is_combined(call) else {"payload": [[]]}
+        if not envelope["payload"][0]:
+            return None
+        envelope["payload"][0][0]["__p"][idl_classes()["au"].positions["usrgroup"]] = -5
+        return HttpAnswer.of(envelope)
+
+    proxy.alter = alter
+    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
+        GroupSearch(gateway, QUERY).run(list)
+    assert told.value.code == "rows-not-asked-for"
 
 
 def test_how_far_it_is_is_told(staff: Gateway) -> None:

@@ -55,7 +55,7 @@ def test_penalties_that_are_known_are_not_asked_for(admin: Gateway) -> None:
     admin.idl("pgt", "pgpt")
     before = admin.statistics.calls
     limits = Limits.read(admin, ILS, org_units, {org_unit.id: 101 for org_unit in org_units})
-    assert admin.statistics.calls - before == 3
+    assert admin.statistics.calls - before == 5
     assert limits.limit_for(ADULT, HARBOR).limit.amount is None
 
 
