@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
-from support.fault_proxy import Call, FaultProxy
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, TimedOutError
@@ -130,11 +130,20 @@ def test_so_many_groups_may_take_too_long(
     assert len(giant) == 6
 
 
-def test_rows_of_other_groups_are_an_error(staff: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(GroupRange, "holds", lambda within, group: group != 1003)
-    with pytest.raises(DataError, match="other groups") as told:
+def test_rows_of_other_groups_are_an_error(staff: Gateway, proxy: FaultProxy) -> None:
+    """Each part of the range gets the answer to the whole of it."""
+    answers: list[HttpAnswer] = []
+
+    def first(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        answers.extend([answer] if is_combined(call) else [])
+        return answers[0] if is_combined(call) else None
+
+    proxy.alter = first
+    assert whole(staff)
+    left = iter(range(1))
+    proxy.refuse = lambda call: SLOW if is_combined(call) and next(left, None) is not None else None
+    with pytest.raises(DataError):
         GroupSearch(staff, QUERY).run(list)
-    assert told.value.code == "groups-not-asked-for"
 
 
 def test_how_far_it_is_is_told(staff: Gateway) -> None:
