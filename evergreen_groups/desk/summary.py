@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from evergreen_groups.errors import not_visible
+from evergreen_groups.errors import NotFoundError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
     Group,
@@ -15,6 +15,7 @@ from evergreen_groups.groups import (
     VisiblePatrons,
     decide_about,
     make_members,
+    may_be_barcode,
     members_not_asked_for,
     read_balances,
     read_member_ids,
@@ -103,12 +104,14 @@ class SummaryReader:
 
     def decision_by_barcode(self, barcode: str) -> PatronDecision:
         """The same for the patron with this barcode, exactly as written, on any card of theirs."""
+        if not may_be_barcode(barcode):
+            raise _no_such_barcode()
         self._gateway.idl("ac", "au", "mous")
         # Fleshed here: for a single row that is one query more for the ILS and one call less for the desk.
         cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, flesh=1, flesh_fields={"ac": ["usr"]}, limit=1)
         patron = cards[0].usr if cards else None
         if not isinstance(patron, Record) or patron.deleted:
-            raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
+            raise _no_such_barcode()
         return self._decided(patron)
 
     def is_deleted(self, id: int) -> bool:
@@ -152,3 +155,7 @@ class SummaryReader:
             if everybody >= balances.keys() | visible:
                 return balances, everybody - visible
         raise members_not_asked_for()
+
+
+def _no_such_barcode() -> NotFoundError:
+    return not_visible("no visible patron has this barcode", code="no-patron-with-barcode")

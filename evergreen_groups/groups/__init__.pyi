@@ -7,6 +7,7 @@ from .hidden_members import total_of as total_of
 from .membership import Card as Card
 from .membership import Membership as Membership
 from .membership import MembershipReader as MembershipReader
+from .membership import may_be_barcode as may_be_barcode
 from .models import Group as Group
 from .models import Member as Member
 from .patrons import ACCOUNT_FIELDS as ACCOUNT_FIELDS

@@ -61,10 +61,11 @@ class MembershipReader:
 
     def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
         """Look patrons up by card, exactly as written (``patrons-011``); unknown barcodes are left out."""
+        # Each barcode once: a value that is named in two lists brings its rows twice.
+        wanted = list(filter(may_be_barcode, dict.fromkeys(barcodes)))
         cards = {
             record.barcode: record
-            # Each barcode once: a value that is named in two lists brings its rows twice.
-            for batch in self._gateway.pcrud.by_values("ac", "barcode", list(dict.fromkeys(barcodes)), unique=True)
+            for batch in self._gateway.pcrud.by_values("ac", "barcode", wanted, unique=True)
             for record in batch
         }
         found = self.by_ids({card.usr for card in cards.values()})
@@ -140,3 +141,12 @@ class MembershipReader:
             for row, deleted in rows
         ]
         return {member.id: member for member in make_members(patrons, own_fines, {})}, accounts, own_fines
+
+
+def may_be_barcode(text: str) -> bool:
+    """Whether a card can have this barcode.
+
+    No text in a PostgreSQL database has a NUL, and OpenSRF takes a parameter with one in it for null: a search for it
+    would end in status 500.
+    """
+    return "\0" not in text

@@ -344,6 +344,8 @@ def test_every_bad_line_of_a_batch_is_named_and_nothing_is_sent(run: Command, ba
     unknown = run("batch", batch(BATCH + "move,20000000009998,20000000009999\n"), "--yes")
     assert "line 6: no visible patron has this barcode" in unknown.stderr
     assert "line 6: no visible patron has the target's barcode" in unknown.stderr
+    impossible = run("batch", batch(BATCH + "move,2000000000\0,20000000001001\n"), "--yes")
+    assert "line 6: no visible patron has this barcode" in impossible.stderr
     assert group_of(run, 1052) == 1015
 
 

@@ -138,7 +138,7 @@ def test_a_hidden_patron_gives_the_same_error_as_one_who_is_not_there(sandbox: S
     sandbox._store.update("au", 1002, {"deleted": "t"})
     with desk(sandbox.url, "harbor_desk") as client:
         assert len({not_visible(client, patron) for patron in (999_999, 1002, 1012)}) == 1
-        for barcode in ("20000000001002", "20000000001012", "nobody's"):
+        for barcode in ("20000000001002", "20000000001012", "nobody's", "200\0"):
             with pytest.raises(NotFoundError, match="no visible patron has this barcode"):
                 hooks.block_decision_by_barcode(client, barcode)
         for group in (424_242, 1003):
