@@ -132,17 +132,17 @@ def test_so_many_groups_may_take_too_long(
     assert len(giant) == 6
 
 
-def test_rows_of_other_groups_are_an_error(proxy: FaultProxy) -> None:
+def test_rows_of_other_libraries_are_an_error(proxy: FaultProxy) -> None:
     def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
         envelope = json.loads(answer.body) if is_combined(call) else {"payload": [[]]}
         if not envelope["payload"][0]:
             return None
-        envelope["payload"][0][0]["__p"][idl_classes()["au"].positions["usrgroup"]] = -5
+        envelope["payload"][0][0]["__p"][idl_classes()["au"].positions["home_ou"]] = 12
         return HttpAnswer.of(envelope)
 
     proxy.alter = alter
     with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
-        GroupSearch(gateway, QUERY).run(list)
+        GroupSearch(gateway, HighFines(Decimal("5.00"), visible_orgs=(11,))).run(list)
     assert told.value.code == "rows-not-asked-for"
 
 
