@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from decimal import Decimal
@@ -17,7 +16,6 @@ from evergreen_groups.groups import GroupRange, GroupSearch, HighFines, PatronRo
 from evergreen_groups.groups.changed_patrons import ChangedPatrons
 from evergreen_groups.groups.queries import GroupList
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.sandbox.database import idl_classes
 
 SLOW = 408, "Timeout Error : Request Timeout"
 ONCE = RetryPolicy(tries=1)
@@ -132,18 +130,20 @@ def test_so_many_groups_may_take_too_long(
     assert len(giant) == 6
 
 
-def test_rows_of_other_libraries_are_an_error(proxy: FaultProxy) -> None:
-    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
-        envelope = json.loads(answer.body) if is_combined(call) else {"payload": [[]]}
-        if not envelope["payload"][0]:
-            return None
-        envelope["payload"][0][0]["__p"][idl_classes()["au"].positions["home_ou"]] = 12
-        return HttpAnswer.of(envelope)
+def test_an_answer_to_another_range_is_an_error(staff: Gateway, proxy: FaultProxy) -> None:
+    """Each part of the range gets the answer to the whole of it."""
+    answers: list[HttpAnswer] = []
 
-    proxy.alter = alter
-    with gateway_of(proxy.url, "consortium_staff") as gateway, pytest.raises(DataError) as told:
-        GroupSearch(gateway, HighFines(Decimal("5.00"), visible_orgs=(11,))).run(list)
-    assert told.value.code == "rows-not-asked-for"
+    def first(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        answers.extend([answer] if is_combined(call) else [])
+        return answers[0] if is_combined(call) else None
+
+    proxy.alter = first
+    assert whole(staff)
+    left = iter(range(1))
+    proxy.refuse = lambda call: SLOW if is_combined(call) and next(left, None) is not None else None
+    with pytest.raises(DataError):
+        GroupSearch(staff, QUERY).run(list)
 
 
 def test_how_far_it_is_is_told(staff: Gateway) -> None:

@@ -50,13 +50,14 @@ def test_for_one_amount_nothing_is_read(admin: Gateway) -> None:
     assert admin.statistics.calls == before
 
 
-def test_penalties_that_are_known_are_not_asked_for(admin: Gateway) -> None:
-    org_units = OrgUnits.read(admin)
-    admin.idl("pgt", "pgpt")
-    before = admin.statistics.calls
-    limits = Limits.read(admin, ILS, org_units, {org_unit.id: 101 for org_unit in org_units})
-    assert admin.statistics.calls - before == 5
-    assert limits.limit_for(ADULT, HARBOR).limit.amount is None
+@pytest.mark.parametrize("known", [True, False])
+def test_penalties_that_are_known_are_not_asked_for(proxy: FaultProxy, known: bool) -> None:
+    with gateway_of(proxy.url, "admin") as gateway:
+        org_units = OrgUnits.read(gateway)
+        penalties = {org_unit.id: 101 for org_unit in org_units} if known else None
+        limits = Limits.read(gateway, ILS, org_units, penalties)
+        assert limits.limit_for(ADULT, HARBOR).limit.amount == (None if known else Decimal("5.01"))
+    assert any("value_for_all_orgs" in method for method in proxy.seen) is not known
 
 
 def test_decisions_where_all_fines_count_need_no_call(admin: Gateway) -> None:
