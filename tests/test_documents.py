@@ -121,6 +121,7 @@ class Copy:
         return self.run("-m", "evergreen_groups", "-q", "--sandbox", *arguments, status=status)
 
 
+@pytest.mark.long
 def test_the_example_of_an_output_format(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     assert len(copy.put(section("Example: an output format of the report"))) == 2
@@ -165,6 +166,7 @@ for message in messages(report, settings.mail):
     assert re.fullmatch(r"text/markdown groups-\d{4}-\d\d-\d\d\.md", attached)
 
 
+@pytest.mark.long
 def test_the_example_of_a_finding(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     assert len(copy.put(section("Example: a finding of the audit"))) == 3

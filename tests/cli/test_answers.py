@@ -42,6 +42,7 @@ SESSION_ENDED = "open-ils.auth.session.delete"
 """What it answers doesn't matter."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_an_answer_of_another_shape(
     sandbox: Sandbox,

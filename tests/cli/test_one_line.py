@@ -185,6 +185,7 @@ class TestStandardStreams:
         assert (done.returncode, one_line(done.stderr)) == (exit_status.FAILED, True)
         assert "No space left on device" in done.stderr
 
+    @pytest.mark.long
     @pytest.mark.parametrize("words", ["show 20000000001007", "report --no-history", "check 20000000001007", "doctor"])
     def test_letters_that_it_does_not_know(self, shell: Run, words: str) -> None:
         done = shell(words, {"PYTHONIOENCODING": "ascii"})
@@ -215,6 +216,7 @@ class TestTheJournal:
             assert one_line(done.stderr), words
             assert f"the journal {path} can't be used" in done.stderr
 
+    @pytest.mark.long
     @pytest.mark.parametrize(
         ("table", "column", "value"),
         [("entries", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("events", "state", "'lost'")],

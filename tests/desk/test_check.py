@@ -258,6 +258,7 @@ def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_
     assert "each by the limit for their profile and library" in " ".join(table.split())
 
 
+@pytest.mark.long
 def test_the_report_marks_each_by_their_own_limit(run: Command, tmp_path: Path) -> None:
     configuration = tmp_path / "config.toml"
     configuration.write_text('[policy]\nlimit = "ils"\n[[policy.limits]]\nprofile = "Child"\nlimit = 4.50\n')

@@ -11,8 +11,8 @@ import pytest
 from faults.one_run import SUBJECTS, Runner
 from faults.world import World
 
-RUNS, PARTS = 200, 8
-LONG_RUNS = 2_000
+RUNS, PARTS = 120, 4
+LONG_RUNS = 600
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from faults.one_run import SUBJECTS, Runner
 from faults.world import World
 
-RUNS, PARTS = 120, 4
-MORE_RUNS, MORE_PARTS = 1_200, 8
+RUNS, PARTS = 80, 4
+MORE_RUNS, MORE_PARTS = 400, 4
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def visible(sandbox: Sandbox, account: str) -> set[int]:
 
 @pytest.mark.parametrize("account", ["harbor_desk", "north_manager", "admin"])
 @pytest.mark.parametrize("concurrency", [1, 3])
-@pytest.mark.parametrize("page_size", [3, 200])
+@pytest.mark.parametrize("page_size", [pytest.param(3, marks=pytest.mark.long), 200])
 def test_every_row_that_is_seen_once(sandbox: Sandbox, account: str, concurrency: int, page_size: int) -> None:
     if page_size == 3:
         page_size = 40 if account == "admin" else 60

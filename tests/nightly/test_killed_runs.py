@@ -180,6 +180,7 @@ def test_killed_while_it_mails(nights: Nights) -> None:
     assert set(distinct) == {1, 2}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("room", [0, 100, 4_096, 20_000])
 def test_a_full_disk(nights: Nights, room: int) -> None:
     run = nights.run(file_limit=room)

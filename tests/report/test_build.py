@@ -296,6 +296,7 @@ def range_of(call: Call) -> GroupRange:
     return GroupRange(lows[0] if lows else None, highs[0] if highs else None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [408, 200], ids=["a time-out", "nothing, as older gateways answer one"])
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager"])
 @pytest.mark.parametrize("criteria", [Criteria(), Criteria(orgs=("HARBOR",)), Criteria(orgs=("MILL",))])
