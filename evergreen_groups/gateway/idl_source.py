@@ -36,14 +36,13 @@ class IdlSource:
     """Gets the classes that are needed, each once in a while. Safe to share between threads.
 
     The server is asked for single classes (``?class=``, Apache's idlchunk
-    module); where it refuses, or answers without them, for its whole IDL, once.
+    module); where it refuses, or answers without them, for its whole IDL.
     """
 
     def __init__(self, url: str, cache: IdlCache | None) -> None:
         self._url = url
         self._cache = cache
         self._idl = Idl()
-        self._complete = False
         self._expires = time.monotonic() + SECONDS
         self._lock = threading.Lock()
 
@@ -60,16 +59,16 @@ class IdlSource:
             wanted = set(class_ids)
             if time.monotonic() > self._expires:
                 wanted |= set(self._idl)  # somebody may be about to read an answer with them
-                self._idl, self._complete = Idl(), False
+                self._idl = Idl()
                 self._expires = time.monotonic() + SECONDS
             missing = sorted(wanted - set(self._idl))
-            if missing and not self._complete:
+            if missing:
                 self._narrow(missing, fetch)
             # A class that the server doesn't know is left out with HTTP 200 (idl-005), and a server without idlchunk
-            # may send anything: whether it is there is seen from the answer alone.
-            if not self._complete and any(class_id not in self._idl for class_id in missing):
-                self._idl.add(self._get(self._url, fetch))
-                self._complete = True
+            # may send anything: whether it is there is seen from the answer alone. That a class is in none isn't kept:
+            # it may have been another answer, and the next who needs it looks again.
+            if any(class_id not in self._idl for class_id in missing):
+                self._idl.add(self._get(self._url, fetch, missing))
             idl = self._idl
         for class_id in missing:
             _ = idl[class_id]  # raises for what isn't there
@@ -79,18 +78,19 @@ class IdlSource:
         # The whole file has 1.1 MB (idl-006), two classes 3 kB (idl-003).
         query = urlencode([("class", class_id) for class_id in class_ids], quote_via=quote)
         try:
-            self._idl.add(self._get(f"{self._url}?{query}", fetch))
+            self._idl.add(self._get(f"{self._url}?{query}", fetch, class_ids))
         except (HTTPStatusError, DataError) as error:
             log.debug("the server does not narrow its IDL (%s)", type(error).__name__)
 
-    def _get(self, url: str, fetch: Fetch) -> Idl:
+    def _get(self, url: str, fetch: Fetch, class_ids: Sequence[str]) -> Idl:
+        """The classes of a file, which is kept where it has all that are asked for."""
         cached = self._cache.load(url) if self._cache else None
         known = _parsed(cached.document) if cached else None
         reply = fetch(url, cached.conditions if cached and known else {})
         if known is not None and reply.status == 304:
             return known
         idl = Idl.parse(reply.body)
-        if self._cache:
+        if self._cache and all(class_id in idl for class_id in class_ids):
             self._cache.save(url, reply.body, reply.headers)
         return idl
 

@@ -25,6 +25,7 @@ ABSENCE_IS_AN_ANSWER = (
     "open-ils.pcrud.search.ac.",
     "open-ils.pcrud.search.aua.",
     "open-ils.pcrud.search.csp.",  # what the ILS has no penalty for
+    "open-ils.pcrud.id_list.",  # the ids beside a list: where both lose the same one, nothing tells
     "open-ils.actor.usergroup.members.balance_owed",
     "open-ils.actor.usergroup.members.retrieve",
     "open-ils.actor.user.has_work_perm_at",

@@ -5,6 +5,7 @@ A kind is either a way that a request takes (:class:`support.fault_proxy.Fault`)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -213,7 +214,17 @@ def _earlier(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> Http
     others = [body for body in bank.earlier if body != answer.body]
     if call.method.startswith(ABSENCE_IS_AN_ANSWER):
         others = [body for body in others if result_of(HttpAnswer(body)) != []]
+    if '"select"' in json.dumps(call.parameters[1:2]):
+        # For which rows a subquery holds shows in none of them: where those of another question are of the same class,
+        # it is as if the true ones weren't there and others were, and who asks can't tell.
+        others = [body for body in others if _class_of(body) != _class_of(answer.body)]
     return HttpAnswer(chance.choice(others)) if others and call.method else None
+
+
+def _class_of(body: bytes) -> object:
+    result = result_of(HttpAnswer(body))
+    first = result[0] if is_rows(result) else None
+    return first.get("__c") if isinstance(first, dict) else None
 
 
 def _another_record(chance: Random, call: Call, answer: HttpAnswer, bank: Bank) -> HttpAnswer | None:

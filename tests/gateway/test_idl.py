@@ -5,7 +5,7 @@ import os
 import stat
 
 import pytest
-from support.gateway_server import Server, connect, hang_up, http, http_error, raw, stall
+from support.gateway_server import Server, connect, hang_up, http, http_error, raw, results, stall
 from support.recorded import idl_bytes
 
 from evergreen_groups.errors import DataError, TransportError
@@ -176,9 +176,17 @@ class TestAsking:
             for _ in range(3):
                 with pytest.raises(DataError, match="no class zzz"):
                     gateway.idl("zzz")
-            assert len(server.requests) == 2  # narrowed, then the whole file; after that it is known
+            # Narrowed, then the whole file, each time: the answer may have been another one.
+            assert len(server.requests) == 6
             assert "ac" in gateway.idl("ac")
-            assert len(server.requests) == 2
+            assert len(server.requests) == 6
+
+    def test_another_answer_in_place_of_the_whole_file_is_not_kept(self, tmp_path):
+        """Answers are one behind: in place of the whole file comes what had been asked for before it."""
+        behind = [results("x"), raw(http(document("au"), headers={"ETag": '"1"'}))]
+        with Server(behind, IdlServer()) as server, connect(server, cache_directory=tmp_path) as gateway:
+            assert "au" in gateway.idl("au")
+            assert "ac" in gateway.idl("ac")
 
     def test_failures_that_may_pass_are_tried_again(self):
         with Server([hang_up, http_error(503)], IdlServer()) as server, connect(server) as gateway:
