@@ -48,6 +48,7 @@ def configured(command: Command, text: str) -> None:
         ('[gateway]\nurl = "https://."\nusername = "x"', "the gateway's address can't be read"),
     ],
 )
+@pytest.mark.long
 def test_a_configuration(command: Command, text: str, says: str) -> None:
     configured(command, text)
     done = command("report")

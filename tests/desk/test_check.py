@@ -49,7 +49,7 @@ def test_exactly_at_the_limit(sandbox: Sandbox, admin: Gateway) -> None:
     assert not Checker(admin, ILS).of_user(1007).over_limit  # the threshold is 5.01
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),
     leaving=st.sets(st.sampled_from(OKONKWO[1:])),

@@ -25,9 +25,15 @@ from evergreen_groups.settings import PolicySettings, ServeSettings
 from evergreen_groups.web import PREFIX, close, create_app
 
 
-@pytest.fixture
-def calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
     """Every call of every job, as an account that sees all and as one that doesn't."""
+    tmp_path = tmp_path_factory.mktemp("state")
+    with Sandbox() as sandbox:
+        return _calls(sandbox, tmp_path)
+
+
+def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
     # A threshold of some libraries only, so that it matters where fines are owed.
     sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
     seen: list[Call] = []

@@ -383,6 +383,7 @@ def test_patrons_who_are_moved_all_the_while_are_an_error(
         build_report(gateway, Criteria())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager", "harbor_desk"])
 @pytest.mark.parametrize("policy", [PolicySettings(), PolicySettings(limit="ils")], ids=["one limit", "the ILS's"])
 def test_older_releases_give_the_same_report(sandbox: Sandbox, account: str, policy: PolicySettings) -> None:

@@ -28,6 +28,7 @@ CACHED = (
 MALFORMED = {"hash": {}, "text": "x", "nothing in a list": [None], "a record of nothing": {"__c": "au", "__p": []}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrong", MALFORMED)
 @pytest.mark.parametrize("method", CACHED)
 def test_the_next_request_is_right(
