@@ -154,6 +154,7 @@ def test_a_move_that_somebody_else_shut_out_is_over_at_once(mover: Client, proxy
 
 @pytest.mark.parametrize("answer", UNCLEAR)
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
+@pytest.mark.long
 def test_a_write_that_landed_is_done_whatever_was_answered(
     mover: Client, proxy: FaultProxy, admin: Gateway, method: str, answer: str
 ) -> None:

@@ -57,6 +57,7 @@ def test_exactly_at_the_limit(sandbox: Sandbox, admin: Gateway) -> None:
     own=st.sampled_from(("4.99", "5.00", "5.01", "12.00")),
     policy=st.sampled_from((FIVE, ILS)),
 )
+@pytest.mark.long
 def test_nothing_about_other_members_changes_a_decision(
     sandbox: Sandbox,
     others: list[tuple[int, int]],
@@ -194,6 +195,7 @@ def test_a_hidden_patron(sandbox: Sandbox) -> None:
             checker.of_user(1002)
 
 
+@pytest.mark.long
 def test_exit_statuses(run: Command, sandbox: Sandbox) -> None:
     free = run("check", "20000000001001")
     assert (free.returncode, free.stderr) == (exit_status.DONE, "")

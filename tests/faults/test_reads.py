@@ -11,7 +11,7 @@ import pytest
 from faults.one_run import SUBJECTS, Runner
 from faults.world import World
 
-RUNS, PARTS = 120, 4
+RUNS, PARTS = 60, 4
 LONG_RUNS = 600
 
 

@@ -11,7 +11,7 @@ import pytest
 from faults.one_run import SUBJECTS, Runner
 from faults.world import World
 
-RUNS, PARTS = 80, 4
+RUNS, PARTS = 40, 4
 MORE_RUNS, MORE_PARTS = 400, 4
 
 

@@ -417,6 +417,7 @@ class TestByValues:
         assert max(lengths) < 32_000
         assert sorted(lengths)[1] > 30_000
 
+    @pytest.mark.long
     def test_rows_that_come_and_go_meanwhile(self, gateways):
         """Offsets would skip a row for each one before that goes; so large answers are cut by their values."""
         table = patrons(range(30_000))

@@ -315,6 +315,7 @@ class TestAddresses:
         ],
         ids=lambda text: repr(text[:40]),
     )
+    @pytest.mark.long
     def test_what_is_no_proper_request_harms_nobody(self, app: Flask, request_text: str) -> None:
         with served(app) as url:
             answer = raw(url, request_text.encode("latin-1"))
