@@ -254,7 +254,7 @@ class ColumnReader:
         )
         self._decoders = [decoder_of(known.datatypes[name]) for name in self._names]
         self._longest = max(positions, default=-1) + 1
-        self._to_decode: dict[tuple[type, ...], list[int]] = {}
+        self._to_decode: dict[tuple[type, ...], list[tuple[int, Callable[[Any, str, str], Any]]]] = {}
 
     def read(self, values: list[Any]) -> tuple[Any, ...]:
         """Return the fields of one object."""
@@ -262,15 +262,23 @@ class ColumnReader:
             values = values + [None] * (self._longest - len(values))
         picked: tuple[Any, ...] = self._pick(values)
         types = tuple(map(type, picked))
-        indexes = self._to_decode.get(types)
-        if indexes is None:
-            indexes = self._to_decode[types] = [index for index, kind in enumerate(types) if self._differs(index, kind)]
-        if not indexes:
+        steps = self._to_decode.get(types)
+        if steps is None:
+            steps = self._to_decode[types] = [
+                (index, self._decoder(index, kind)) for index, kind in enumerate(types) if self._differs(index, kind)
+            ]
+        if not steps:
             return picked
         row = list(picked)
-        for index in indexes:
-            row[index] = _decode_field(row[index], self._class, self._names[index], self._idl)
+        for index, decoded in steps:
+            row[index] = decoded(row[index], self._class.id, self._names[index])
         return tuple(row)
+
+    def _decoder(self, index: int, kind: type) -> Callable[[Any, str, str], Any]:
+        """What decodes a field's values of this type."""
+        if kind in (dict, list):
+            return lambda value, _class_id, name: _decode_field(value, self._class, name, self._idl)
+        return self._decoders[index]
 
     def _differs(self, index: int, kind: type) -> bool:
         """Whether a value of this type isn't what reading the field gives."""
