@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+pytestmark = pytest.mark.long  # most start the service in a process of its own
 SUMMARY = f"{API}/patrons/1001/summary"
 
 
