@@ -325,45 +325,25 @@ def test_an_ils_that_is_too_slow_for_every_group_is_an_error(proxy: FaultProxy) 
         build_report(gateway, Criteria())
 
 
-def test_a_patron_who_is_moved_while_groups_are_read_counts_once(sandbox: Sandbox, proxy: FaultProxy) -> None:
-    """They are found in the range of their former group and in that of their new one, which is read later."""
-    store, patron, debtor = sandbox._store, 1002, 1007
-    store.update("au", debtor, {"usrgroup": 60_000})
-    owe(sandbox, debtor, (HARBOR, "90.00"))
-    owe(sandbox, patron, (HARBOR, "30.00"))
-    store.update("au", patron, {"usrgroup": 60_000})
+READ_FIRST = 60_000
+"""A group with high fines, and so high a number that its range is read first."""
+
+
+def moved_while_read(sandbox: Sandbox, proxy: FaultProxy, patron: int, to: int, *, dated: bool) -> list[int]:
+    """Move a patron after the range of ``READ_FIRST`` has been read; gives the groups in which the report has them.
+
+    ``dated`` puts down when they were changed. The report is the same as one that is made when they have been moved.
+    """
+    store = sandbox._store
     moved: list[int] = []
 
     def move(call: Call) -> None:
-        if is_combined(call) and range_of(call).holds(60_000) and not moved:
-            moved.append(patron)
-            store.update("au", patron, {"usrgroup": 1001})
-
-    proxy.before_answer = move
-    with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
-        report = build_report(gateway, Criteria(min_members=1))
-    proxy.before_answer = lambda call: None
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
-    assert moved
-    assert [group.number for group in report.groups for member in group.members if member.id == patron] == [1001]
-
-
-def test_a_patron_who_is_moved_into_a_range_that_was_read_counts_once(sandbox: Sandbox, proxy: FaultProxy) -> None:
-    """Neither in the range of their former group, which is read later, nor in that of their new one are they found."""
-    store, patron, debtor = sandbox._store, 1002, 1007
-    store.update("au", debtor, {"usrgroup": 60_000})
-    owe(sandbox, debtor, (HARBOR, "90.00"))
-    owe(sandbox, patron, (HARBOR, "30.00"))
-    former = store.rows("au", {"id": patron})[0]["usrgroup"]
-    moved: list[int] = []
-
-    def move(call: Call) -> None:
-        if is_combined(call) and range_of(call).holds(60_000) and not moved:
-            assert not range_of(call).holds(former)
+        if is_combined(call) and range_of(call).holds(READ_FIRST) and not moved:
+            (former,) = {row["usrgroup"] for row in store.rows("au", {"id": patron})} - {to}
+            assert range_of(call).holds(former) is (former == READ_FIRST)
             moved.append(patron)
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
-            store.update("au", patron, {"usrgroup": 60_000, "last_update_time": now})
+            store.update("au", patron, {"usrgroup": to, **({"last_update_time": now} if dated else {})})
 
     proxy.before_answer = move
     with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
@@ -372,7 +352,30 @@ def test_a_patron_who_is_moved_into_a_range_that_was_read_counts_once(sandbox: S
     with gateway_of(proxy.url, "consortium_staff") as gateway:
         assert report.groups == build_report(gateway, Criteria(min_members=1)).groups
     assert moved
-    assert [group.number for group in report.groups for member in group.members if member.id == patron] == [60_000]
+    return [group.number for group in report.groups for member in group.members if member.id == patron]
+
+
+@pytest.fixture
+def debtors(sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1007, {"usrgroup": READ_FIRST})
+    owe(sandbox, 1007, (HARBOR, "90.00"))
+    owe(sandbox, 1002, (HARBOR, "30.00"))
+
+
+@pytest.mark.usefixtures("debtors")
+def test_a_patron_who_is_moved_while_groups_are_read_counts_once(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    """They are found in the range of their former group and in that of their new one, which is read later.
+
+    Nothing but their ids shows it.
+    """
+    sandbox._store.update("au", 1002, {"usrgroup": READ_FIRST})
+    assert moved_while_read(sandbox, proxy, 1002, to=1001, dated=False) == [1001]
+
+
+@pytest.mark.usefixtures("debtors")
+def test_a_patron_who_is_moved_into_a_range_that_was_read_counts_once(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    """Neither in the range of their former group, which is read later, nor in that of their new one are they found."""
+    assert moved_while_read(sandbox, proxy, 1002, to=READ_FIRST, dated=True) == [READ_FIRST]
 
 
 def test_patrons_who_are_moved_all_the_while_are_an_error(
