@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, build_audit
@@ -24,7 +23,7 @@ from evergreen_groups.limits import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Criteria, Report, build_report
 from evergreen_groups.settings import PolicySettings
-from evergreen_groups.state import find_state_directory
+from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -35,7 +34,7 @@ class Client:
     limits one person's own fines have (5.00 unless given).
 
     ``reference``, of the same policy, is what several clients of one program have read once for all of them.
-    ``state_directory`` holds the journal (``$STATE_DIRECTORY`` or the user's own unless given).
+    ``state`` has the journal (a file in ``$STATE_DIRECTORY`` or the user's own directory unless given).
     """
 
     def __init__(
@@ -44,21 +43,21 @@ class Client:
         *,
         account: str,
         policy: PolicySettings | None = None,
-        state_directory: Path | None = None,
+        state: State | None = None,
         progress: Progress = silent,
         reference: ReferenceData | None = None,
     ) -> None:
         self.gateway = gateway
         self._account = account
         self._policy = policy or PolicySettings()
-        self._state_directory = state_directory or find_state_directory(os.environ)
+        self._state = state or State(find_state_directory(os.environ))
         self._progress = progress
         self._reference = reference or ReferenceData(self._policy)
 
     @cached_property
     def moves(self) -> Moves:
         """Changes to membership."""
-        return Moves(self.gateway, self._state_directory, self._account)
+        return Moves(self.gateway, self._state, self._account)
 
     @cached_property
     def groups(self) -> DetailsReader:
@@ -78,7 +77,7 @@ class Client:
     @cached_property
     def events(self) -> EventHandler:
         """Works on events that the ILS sends."""
-        return EventHandler(self.gateway, self.summaries, self.recalculator, self._state_directory)
+        return EventHandler(self.gateway, self.summaries, self.recalculator, self._state)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""
@@ -91,4 +90,4 @@ class Client:
     @cached_property
     def recalculator(self) -> Recalculator:
         """Has the ILS recalculate what an audit found."""
-        return Recalculator(self.gateway, self._state_directory, self._account)
+        return Recalculator(self.gateway, self._state, self._account)

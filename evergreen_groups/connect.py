@@ -1,13 +1,17 @@
-"""A gateway made from the configuration."""
+"""What the configuration names, made from it: the gateway, and where state is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.settings import Settings, passwords
+from evergreen_groups.state import State, find_state_directory
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway, RetryPolicy
 
 
 def connect(
@@ -25,6 +29,8 @@ def connect(
     Raises:
         ConfigurationError: the address or the account is missing, or the password can't be had.
     """
+    from evergreen_groups.gateway import Credentials, Gateway  # whoever only looks at the state needs none
+
     chosen = settings.gateway
     url, username = named(settings)
     credentials = None
@@ -42,6 +48,19 @@ def connect(
         retries=retries,
         cache_directory=_cache_directory(environ) if cached else None,
     )
+
+
+def configured_state(settings: Settings, environ: Mapping[str, str], directory: Path | None = None) -> State:
+    """Where ``[state]`` has everything kept; nothing is opened yet.
+
+    ``directory`` is the state directory (``$STATE_DIRECTORY`` or the user's own unless given).
+
+    Raises:
+        ConfigurationError: the database's password can't be read.
+    """
+    chosen = settings.state
+    password = passwords.database_password(chosen, environ) if chosen.database else None
+    return State(directory or find_state_directory(environ), chosen.database, password)
 
 
 def named(settings: Settings) -> tuple[str, str]:

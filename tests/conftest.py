@@ -15,12 +15,14 @@ from flask import Flask
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
+from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory, shared_cluster
 from support.web_caller import Clock
 
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import Settings, load
+from evergreen_groups.state import State
 from evergreen_groups.web import close, create_app
 
 LONG = (
@@ -45,6 +47,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever starts the run has a place for a PostgreSQL, which the first test that wants one starts."""
+    if DIRECTORY_VARIABLE not in os.environ:
+        directory = new_directory()
+        os.environ[DIRECTORY_VARIABLE] = str(directory)
+        config.add_cleanup(Cluster(directory).remove)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
@@ -63,6 +73,17 @@ def how_much_is_logged() -> Iterator[None]:
     former = package.level
     yield
     package.setLevel(former)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
+    """A new state, once for each engine that may keep it."""
+    with ExitStack() as stack:
+        url = None
+        if request.param == "postgresql":
+            cluster = shared_cluster()
+            url = cluster.url(stack.enter_context(cluster.database()))
+        yield stack.enter_context(State(tmp_path / "state", url))
 
 
 @pytest.fixture(scope="session")

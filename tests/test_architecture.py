@@ -20,7 +20,7 @@ from support.sources import PACKAGE, syntax_tree
 MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"web", "doctor", "nightly", "client", "hooks", "render", "connect", "settings", "state", "sandbox"},
-    "web": {"hooks", "client", "nightly", "render", "limits", "settings", "state", "ils"},
+    "web": {"hooks", "client", "connect", "nightly", "render", "limits", "settings", "state", "ils"},
     "hooks": {"client", "desk", "events"},
     "client": {"report", "audit", "changes", "desk", "events"},
     "nightly": {"render", "report", "mail", "ils", "state", "settings"},
@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "groups": {"limits", "ils"},
     "limits": {"settings", "ils", "policy"},
     "mail": {"settings", "state"},
-    "connect": {"settings", "gateway"},
+    "connect": {"settings", "gateway", "state"},
     "settings": {"policy"},
     "ils": {"gateway"},
     "gateway": set(),

@@ -19,7 +19,6 @@ from evergreen_groups.progress import Progress, silent
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.changes.plans import Draft, Step
@@ -108,11 +107,11 @@ class Moves:
     ``account`` is the name of the ILS account that acts; it is written into the journal.
     """
 
-    def __init__(self, gateway: Gateway, state_directory: Path, account: str) -> None:
+    def __init__(self, gateway: Gateway, state: State, account: str) -> None:
         self._planner = Planner(gateway)
-        self._changes = JournaledChanges(gateway, state_directory, account)
+        self._changes = JournaledChanges(gateway, state, account)
         self._gateway = gateway
-        self._directory = state_directory
+        self._state = state
 
     @property
     def planner(self) -> Planner:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.answers import is_no, never_left
@@ -77,9 +76,9 @@ class Recalculator:
     ``account`` is the name of the ILS account that acts; it is written into the journal.
     """
 
-    def __init__(self, gateway: Gateway, state_directory: Path, account: str) -> None:
+    def __init__(self, gateway: Gateway, state: State, account: str) -> None:
         self._gateway = gateway
-        self._changes = JournaledChanges(gateway, state_directory, account)
+        self._changes = JournaledChanges(gateway, state, account)
 
     def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.

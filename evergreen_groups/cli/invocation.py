@@ -15,7 +15,7 @@ from evergreen_groups.cli import logs
 from evergreen_groups.cli.output import standard_output
 from evergreen_groups.cli.terminal import terminal_progress, terminal_width
 from evergreen_groups.settings import MailSettings, Settings, load
-from evergreen_groups.state import find_state_directory
+from evergreen_groups.state import State
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -50,17 +50,20 @@ class Invocation:
         from evergreen_groups.client import Client
 
         opened = self._sandbox() if self.use_sandbox else self._configured()
-        with self.state_directory() as directory, opened as (gateway, account):
-            yield Client(gateway, account=account, policy=self.settings.policy, state_directory=directory)
+        with self.state() as state, opened as (gateway, account):
+            yield Client(gateway, account=account, policy=self.settings.policy, state=state)
 
     @contextmanager
-    def state_directory(self) -> Iterator[Path]:
+    def state(self) -> Iterator[State]:
         """Where the journal, the history and the status are kept; the sandbox has one that ends with it."""
         if not self.use_sandbox:
-            yield find_state_directory(os.environ)
+            from evergreen_groups.connect import configured_state
+
+            with configured_state(self.settings, os.environ) as state:
+                yield state
             return
-        with TemporaryDirectory(prefix="evergreen-groups-") as directory:
-            yield Path(directory)
+        with TemporaryDirectory(prefix="evergreen-groups-") as directory, State(Path(directory)) as state:
+            yield state
 
     def progress(self, doing: str = "asking the gateway …") -> AbstractContextManager[Progress]:
         """Shows how far a command is, on a terminal; ``doing`` stands there until it reports more."""

@@ -11,6 +11,7 @@ from .declaration import with_values as with_values
 from .kind import Kind as Kind
 from .kind import NotAllowedError as NotAllowedError
 from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
+from .passwords import database_password as database_password
 from .passwords import mail_password as mail_password
 from .passwords import secret_of as secret_of
 from .sections import GatewaySettings as GatewaySettings
@@ -19,6 +20,7 @@ from .sections import PolicySettings as PolicySettings
 from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings
 from .sections import Settings as Settings
+from .sections import StateSettings as StateSettings
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of
 from .toml import first_file as first_file

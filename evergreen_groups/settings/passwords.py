@@ -14,7 +14,7 @@ from evergreen_groups.settings.sections import Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Secret, Setting
-    from evergreen_groups.settings.sections import EventsSettings, GatewaySettings, MailSettings
+    from evergreen_groups.settings.sections import EventsSettings, GatewaySettings, MailSettings, StateSettings
 
 
 def secret_of(setting: Setting) -> Secret:
@@ -57,6 +57,17 @@ def events_secret(settings: EventsSettings, environ: Mapping[str, str]) -> str |
         ConfigurationError: its file can't be read or is readable by everybody, or the secret is too short.
     """
     return _found(_declared("events"), settings, environ)
+
+
+def database_password(settings: StateSettings, environ: Mapping[str, str]) -> str | None:
+    """Find the password of the shared database: environment, ``password_file``, or systemd's credentials.
+
+    None where none of them is there: PostgreSQL has ways to do without.
+
+    Raises:
+        ConfigurationError: its file can't be read or is readable by everybody.
+    """
+    return _found(_declared("state"), settings, environ)
 
 
 def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:

@@ -271,6 +271,37 @@ class HistorySettings:
 
 
 @dataclass(frozen=True)
+class StateSettings:
+    """Section ``[state]``."""
+
+    database: str | None = setting(
+        v.TEXT,
+        None,
+        help="The PostgreSQL database that several servers share, from release 13 on; without one, everything is kept "
+        "in a file in the state directory of this machine. The password has a file of its own.",
+        example="postgresql+psycopg://groups@db.example.org/groups",
+    )
+    password_file: Path | None = setting(
+        v.PATH,
+        None,
+        help="The file with the password of its user, alone on one line; it must not be open to everybody (chmod 600).",
+        example="/etc/evergreen-groups/database-password",
+        secret=Secret("password", "database_password", "EVERGREEN_GROUPS_DATABASE_PASSWORD"),
+    )
+
+
+@dataclass(frozen=True)
+class JournalSettings:
+    """Section ``[journal]``."""
+
+    keep_days: int = setting(
+        v.whole_number(1, 100_000),
+        730,
+        help="How many days to keep changes that were made; for as long each can be taken back.",
+    )
+
+
+@dataclass(frozen=True)
 class MailSettings:
     """Section ``[mail]``; ``timeout`` is in seconds.
 
@@ -469,6 +500,9 @@ class EventsSettings:
     allow: tuple[Network, ...] = setting(v.NETWORKS, LOOPBACK, help="The addresses that events may come from.")
     recalculate: bool = setting(v.BOOLEAN, False, help="Ask the ILS to recalculate the patron's penalties.")
     deadline: int = setting(v.whole_number(1, 120), 20, help="How many seconds the work for one event may take.")
+    keep_days: int = setting(
+        v.whole_number(1, 100_000), 90, help="How many days to keep what came of each, so that none is taken twice."
+    )
 
 
 @dataclass(frozen=True)
@@ -481,6 +515,8 @@ class Settings:
         ReportSettings, "What the nightly report lists, how it is written, and how its run is watched."
     )
     history: HistorySettings = section(HistorySettings, "What is kept of past runs.")
+    state: StateSettings = section(StateSettings, "Where everything is kept.")
+    journal: JournalSettings = section(JournalSettings, "What is kept of changes.")
     mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
     events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")

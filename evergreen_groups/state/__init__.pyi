@@ -1,8 +1,10 @@
 from . import run_status as run_status
+from . import schema as schema
 from .ages import believed_since as believed_since
-from .database import HistoryFile as HistoryFile
-from .database import opened as opened
-from .database import refuse_another_users_database as refuse_another_users_database
+from .database import Database as Database
+from .database import Transactions as Transactions
+from .database_of_history import HistoryFile as HistoryFile
+from .database_of_history import opened as opened
 from .dated_directory import LATEST as LATEST
 from .dated_directory import Edition as Edition
 from .dated_directory import new_edition as new_edition
@@ -11,9 +13,12 @@ from .directory import find_cache_directory as find_cache_directory
 from .directory import find_state_directory as find_state_directory
 from .directory import make_state_directory as make_state_directory
 from .directory import report_lock as report_lock
+from .engine import refuse_another_users_database as refuse_another_users_database
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
 from .files import writing_in as writing_in
+from .lease import Lease as Lease
+from .lease import RemoteHolder as RemoteHolder
 from .lock import Holder as Holder
 from .own_files import directory_of as directory_of
 from .own_files import is_own as is_own
@@ -23,3 +28,4 @@ from .own_files import open_own as open_own
 from .run_status import RunOutcome as RunOutcome
 from .run_status import RunStatus as RunStatus
 from .run_status import was_killed as was_killed
+from .state import State as State

@@ -92,7 +92,7 @@ def _report(running: Service, name: str) -> bytes:
     path = settings.serve.report
     if path is None and (settings.report.split == "library" or _writes_a_page(settings.report)):
         path = settings.report.output
-    path = path or running.state_directory / REPORTS
+    path = path or running.state.directory / REPORTS
     try:
         if path.is_dir():
             path = path / LATEST / f"{name}.html"

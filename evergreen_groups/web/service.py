@@ -18,11 +18,12 @@ from typing import cast
 from flask import Request, current_app
 
 from evergreen_groups.client import Client
+from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
 from evergreen_groups.limits import ReferenceData
 from evergreen_groups.settings import Settings, passwords, values
-from evergreen_groups.state import find_cache_directory, find_state_directory
+from evergreen_groups.state import find_cache_directory
 from evergreen_groups.web import problems
 from evergreen_groups.web.authorization import Admission, Caller
 from evergreen_groups.web.overload import Breaker, Slots
@@ -56,7 +57,7 @@ class Service:
     def __init__(self, settings: Settings, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.settings = settings
         self._environ = environ
-        self.state_directory = find_state_directory(environ)
+        self.state = configured_state(settings, environ)
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
@@ -108,13 +109,14 @@ class Service:
         for gateway in (self.gateway, self._events_gateway):
             if gateway is not None:
                 gateway.close()
+        self.state.close()
 
     def _client(self, gateway: Gateway, account: str) -> Client:
         return Client(
             gateway,
             account=account,
             policy=self.settings.policy,
-            state_directory=self.state_directory,
+            state=self.state,
             reference=self._reference,
         )
 

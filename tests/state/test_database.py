@@ -1,89 +1,225 @@
-"""The journal and the audit trail: whole, of a format that is known, and never begun anew unnoticed."""
+"""The database, on each engine: made whole, of one schema, written in transactions alone."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, create_engine, inspect, text
+from support.postgresql import shared_cluster
 
-from evergreen_groups.changes import Journal
-from evergreen_groups.errors import StateError
-from evergreen_groups.events.log import AuditTrail
-from evergreen_groups.state import opened
+from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.state import State, schema
+from evergreen_groups.state.database import FILE_NAME, Database
+from evergreen_groups.state.upgrade import statements
 
-FILES: dict[str, Callable[[Path], Journal | AuditTrail]] = {
-    "journal": Journal,
-    "events": lambda directory: AuditTrail(directory, "https://ils.example"),
-}
-
-
-@pytest.fixture(params=FILES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
 
 
-def failure(directory: Path, name: str) -> StateError:
-    with pytest.raises(StateError) as caught:
-        FILES[name](directory)
-    return caught.value
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is to be closed at the end of a test."""
+    with ExitStack() as stack:
+        yield stack
 
 
-def test_no_room_to_make_one_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to move away then, and moving a journal away would lose what is open in it."""
-
-    def full(*_anything: object) -> NoReturn:
-        error = sqlite3.OperationalError("database or disk is full")
-        error.sqlite_errorcode = sqlite3.SQLITE_FULL
-        raise error
-
-    monkeypatch.setattr("evergreen_groups.state.database._make_whole", full)
-    with pytest.raises(StateError, match="make room on the disk"):
-        opened(tmp_path, "journal", "journal", "CREATE TABLE entries (id);", ["entries"], version=1)
+def _mail(number: int, at: datetime = NOON) -> dict[str, object]:
+    return {"message_id": f"<{number}@example.org>", "written_at": at, "content": b"a mail"}
 
 
-def test_it_says_which_format_it_has(tmp_path: Path, name: str) -> None:
-    FILES[name](tmp_path).close()
-    with closing(sqlite3.connect(tmp_path / f"{name}.sqlite3")) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+def _count(state: State) -> int:
+    with state.database.reading() as connection:
+        return len(connection.execute(schema.mails.select()).all())
 
 
-def test_one_of_the_first_release_is_taken_on(tmp_path: Path, name: str) -> None:
-    """That release wrote no version."""
-    FILES[name](tmp_path).close()
-    path = tmp_path / f"{name}.sqlite3"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version=0")
-    FILES[name](tmp_path).close()
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+def test_what_is_written_is_read_and_what_fails_is_not_there(state: State) -> None:
+    with state.database.writing() as connection:
+        connection.execute(schema.mails.insert(), [_mail(1), _mail(2)])
+    with pytest.raises(ZeroDivisionError), state.database.writing() as connection:
+        connection.execute(schema.mails.insert(), [_mail(3)])
+        raise ZeroDivisionError
+    assert _count(state) == 2
 
 
-def test_one_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
-    FILES[name](tmp_path).close()
-    path = tmp_path / f"{name}.sqlite3"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version=7")
-    error = failure(tmp_path, name)
-    assert (error.code, error.values["version"]) == ("state-of-newer-release", 7)
-    assert "was written by a newer release, in its format 7; use that release" in str(error)
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (7,)
+def test_moments_and_amounts_come_back_as_they_were(state: State) -> None:
+    moment = datetime(2026, 11, 1, 1, 30, 0, 123456, timezone(timedelta(hours=-5)))
+    with state.database.writing() as connection:
+        connection.execute(schema.series.insert().values(id=1, gateway="g", settings="s"))
+        connection.execute(schema.runs.insert().values(id=1, series=1, at=moment, hidden_libraries="[]"))
+        connection.execute(
+            schema.run_totals.insert().values(
+                run=1, org_unit="", group_count=1, member_count=2, combined_fines=Decimal("148581.87")
+            )
+        )
+    with state.database.reading() as connection:
+        assert connection.execute(schema.runs.select()).one().at == moment
+        amount = connection.execute(schema.run_totals.select()).one().combined_fines
+    assert (amount, str(amount)) == (Decimal("148581.87"), "148581.87")
 
 
-def test_an_empty_file_is_not_taken_for_a_new_one(tmp_path: Path, name: str) -> None:
-    path = tmp_path / f"{name}.sqlite3"
-    path.touch()
-    assert "it is empty, which it never is" in str(failure(tmp_path, name))
-    assert path.stat().st_size == 0
+def test_a_moment_without_its_zone_is_refused(state: State) -> None:
+    with pytest.raises(StateError), state.database.writing() as connection:
+        connection.execute(schema.mails.insert(), [_mail(1, datetime(2026, 8, 14, 12))])  # noqa: DTZ001 - on purpose
 
 
-def test_another_database_is_left_alone(tmp_path: Path, name: str) -> None:
-    with closing(sqlite3.connect(tmp_path / f"{name}.sqlite3")) as database:
-        database.execute("CREATE TABLE recipes (id)")
-    assert "it is another database" in str(failure(tmp_path, name))
-    with closing(sqlite3.connect(tmp_path / f"{name}.sqlite3")) as database:
-        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("recipes",)]
+def test_one_open_step_for_each_patron_and_field(state: State) -> None:
+    step = {"gateway": "g", "patron": 7, "field": "usrgroup", "before": 1, "change": 1, "touched_at": NOON}
+    with state.database.writing() as connection:
+        connection.execute(schema.changes.insert().values(id=1, gateway="g", account="a", at=NOON, action="move"))
+        connection.execute(schema.steps.insert(), [{**step, "state": "sending"}, {**step, "state": "done"}])
+        connection.execute(schema.steps.insert(), [{**step, "state": "sending", "gateway": "another"}])
+    with pytest.raises(StateError, match="refuses what contradicts") as caught, state.database.writing() as connection:
+        connection.execute(schema.steps.insert(), [{**step, "state": "sending"}])
+    assert "7" not in str(caught.value).replace(str(state.database.where), "")
+
+
+def test_a_step_belongs_to_a_change(state: State) -> None:
+    step = {"gateway": "g", "patron": 7, "field": "usrgroup", "before": 1, "state": "done", "touched_at": NOON}
+    with pytest.raises(StateError, match="contradicts"), state.database.writing() as connection:
+        connection.execute(schema.steps.insert().values(change=1, **step))
+
+
+def test_a_reader_sees_one_state_of_everything(state: State) -> None:
+    with state.database.reading() as reader:
+        assert reader.execute(schema.mails.select()).all() == []
+        with state.database.writing() as writer:
+            writer.execute(schema.mails.insert(), [_mail(1)])
+        assert reader.execute(schema.mails.select()).all() == []
+    assert _count(state) == 1
+
+
+def test_many_threads_make_it_once(state: State) -> None:
+    """Each with a database of its own, as so many processes would have."""
+    opened = [State(state.directory, state.database.url_text) for _ in range(6)]
+    errors: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            with opened[number].database.writing() as connection:
+                connection.execute(schema.mails.insert(), [_mail(number)])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(len(opened))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in opened:
+        one.close()
+    assert errors == []
+    assert _count(state) == len(opened)
+
+
+def test_a_later_schema_is_refused(state: State) -> None:
+    with state.database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of tomorrow'"))
+    state.close()
+    with pytest.raises(StateError, match="written by a later release, in its schema of tomorrow; use that release"):
+        _count(state)
+
+
+def _columns(engine: Engine) -> dict[str, list[object]]:
+    found = inspect(engine)
+    return {
+        table: [
+            *((column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)),
+            found.get_pk_constraint(table)["constrained_columns"],
+            sorted(
+                (key["name"] or "", key["referred_table"], str(key["options"])) for key in found.get_foreign_keys(table)
+            ),
+            sorted(
+                (index["name"] or "", str(index["column_names"]), index["unique"]) for index in found.get_indexes(table)
+            ),
+            sorted((check["name"] or "", check["sqltext"]) for check in found.get_check_constraints(table)),
+        ]
+        for table in sorted(found.get_table_names())
+    }
+
+
+def test_migrations_lead_to_the_schema(state: State, tmp_path: Path, stack: ExitStack) -> None:
+    """A new database is made at once; one that went through all migrations is no other."""
+    with state.database.reading() as connection:
+        differences = compare_metadata(
+            MigrationContext.configure(connection, opts={"compare_type": True}), schema.metadata
+        )
+        made = _columns(connection.engine)
+    assert differences == []
+    if state.database.path is None:
+        cluster = shared_cluster()
+        migrated = stack.enter_context(cluster.database())
+        cluster.execute(statements("postgresql"), migrated)
+        engine = create_engine(cluster.url(migrated))
+    else:
+        engine = create_engine(f"sqlite:///{tmp_path / 'migrated.sqlite3'}")
+        with closing(sqlite3.connect(tmp_path / "migrated.sqlite3")) as raw:
+            raw.executescript(statements("sqlite"))
+    stack.callback(engine.dispose)
+    assert _columns(engine) == made
+
+
+class TestFile:
+    """What is of SQLite's file alone."""
+
+    def test_it_is_its_owners_alone(self, tmp_path: Path) -> None:
+        state = State(tmp_path / "state")
+        assert _count(state) == 0
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "state").iterdir()}
+        assert modes == dict.fromkeys((FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"), 384)
+        state.close()
+        assert [file.name for file in (tmp_path / "state").iterdir()] == [FILE_NAME]
+
+    def test_one_that_was_cut_off_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / FILE_NAME).touch(mode=0o600)
+        with pytest.raises(StateError, match="is empty, which it never is; move it away"):
+            _count(State(tmp_path))
+
+    def test_another_programs_is_refused(self, tmp_path: Path) -> None:
+        with sqlite3.connect(tmp_path / FILE_NAME) as raw:
+            raw.execute("CREATE TABLE somebody (id INTEGER)")
+        with pytest.raises(StateError, match="another program's"):
+            _count(State(tmp_path))
+
+    @pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal"])
+    def test_links_are_refused(self, tmp_path: Path, ending: str) -> None:
+        if ending:
+            with State(tmp_path) as state:
+                _count(state)
+        (tmp_path / "somebodys").write_text("something", encoding="utf-8")
+        (tmp_path / f"{FILE_NAME}{ending}").symlink_to(tmp_path / "somebodys")
+        with pytest.raises(StateError, match="symbolic link"):
+            _count(State(tmp_path))
+        assert (tmp_path / "somebodys").read_text("utf-8") == "something"
+
+    def test_damage_is_one_line(self, tmp_path: Path) -> None:
+        with State(tmp_path) as state:
+            _count(state)
+        size = os.path.getsize(tmp_path / FILE_NAME)
+        with (tmp_path / FILE_NAME).open("r+b") as file:
+            file.write(b"?" * size)
+        with pytest.raises(StateError, match="move it away to begin a new one, or put a backup in its place"):
+            _count(State(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("nonsense", "isn't the address of a PostgreSQL database"),
+        ("mysql://here/there", "isn't the address of a PostgreSQL database"),
+        ("postgresql://me:secret@here/there", "has a password in it"),
+    ],
+)
+def test_addresses_that_will_not_do(tmp_path: Path, address: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason) as caught:
+        Database(tmp_path, address)
+    assert "secret" not in str(caught.value)

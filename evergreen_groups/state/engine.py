@@ -1,0 +1,148 @@
+"""The engine under the database: one SQLite file in the state directory, or a PostgreSQL that several servers share."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.state.own_files import directory_of, refuse_beside, refuse_what_is_not_own
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+BESIDE = ("-wal", "-shm", "-journal")
+"""What the names of the files that SQLite keeps beside another end with. It writes into what it finds there, deletes
+it, and waits for ever for a pipe."""
+READS = "evergreen_groups_reads"
+"""The execution option of a connection that only reads: on SQLite it doesn't keep others from writing."""
+_CONNECTIONS = 5
+_SECONDS_TO_CONNECT = 10
+
+
+def sqlite_engine(path: Path, wait: float) -> Engine:
+    """The engine over a file that is there; ``wait`` is how long (seconds) it waits for whoever is writing."""
+
+    def connect() -> sqlite3.Connection:
+        refuse_another_users_database(path)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=wait, check_same_thread=False)
+        try:
+            # WAL lets readers read while somebody writes. FULL: on disk when a commit returns, for what a run has
+            # published must not be lost to a power cut, and a step is written down before its request is sent.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA foreign_keys=ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    engine = create_engine(
+        "sqlite://", creator=connect, poolclass=QueuePool, pool_size=_CONNECTIONS, max_overflow=-1, hide_parameters=True
+    )
+    # The driver's own idea of where a transaction begins is too late for what is read before it is written.
+    event.listen(engine, "begin", _begin_on_sqlite)
+    return engine
+
+
+def _begin_on_sqlite(connection: Connection) -> None:
+    reads = connection.get_execution_options().get(READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def postgresql_engine(url: URL) -> Engine:
+    """The engine over a server's database. Connections that the server has closed in the meantime are made anew."""
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=_CONNECTIONS,
+        max_overflow=-1,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": _SECONDS_TO_CONNECT,
+            "application_name": "evergreen-groups",
+            # A lease is held over a connection that is silent for as long as a report takes.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+        },
+    )
+    event.listen(engine, "connect", _prepare_on_postgresql)
+    return engine
+
+
+def _prepare_on_postgresql(connection: DBAPIConnection, _record: Any) -> None:
+    # What was said to be done is on disk, whatever the server's own setting.
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit TO on")
+    connection.commit()
+
+
+def postgresql_url(text: str, password: str | None) -> URL:
+    """The address of a PostgreSQL database as the setting has it, with the password of the file or variable.
+
+    Raises:
+        ConfigurationError: it isn't such an address, or has a password in it, which belongs in a file of its own.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise _not_an_address() from None
+    if url.get_backend_name() != "postgresql":
+        raise _not_an_address()
+    if url.password is not None:
+        raise ConfigurationError(
+            "[state] database has a password in it",
+            advice="put it into a file that only this user can read, and name that in password_file",
+            setting="state.database",
+            code="database-password-in-address",
+        )
+    return url.set(drivername="postgresql+psycopg", password=password)
+
+
+def engine_of(url: URL) -> Engine:
+    """The engine of a PostgreSQL database.
+
+    Raises:
+        ConfigurationError: what speaks to PostgreSQL isn't installed.
+    """
+    try:
+        return postgresql_engine(url)
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationError(
+            "what speaks to PostgreSQL isn't installed",
+            advice="pip install 'evergreen-groups[postgresql]'",
+            setting="state.database",
+            code="postgresql-not-installed",
+        ) from error
+
+
+def refuse_another_users_database(path: Path) -> os.stat_result:
+    """See that an SQLite file, and those that SQLite keeps beside it, are this user's own; nothing is opened.
+
+    Raises:
+        OSError: one of them is something else; it says what.
+    """
+    with directory_of(path) as parent:
+        found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
+        refuse_what_is_not_own(found, parent)
+        refuse_beside(path.name, BESIDE, parent)
+    return found
+
+
+def _not_an_address() -> ConfigurationError:
+    return ConfigurationError(
+        "[state] database isn't the address of a PostgreSQL database",
+        advice='write it as "postgresql+psycopg://user@host/name", or leave it out to keep everything in a file',
+        setting="state.database",
+        code="database-address-wrong",
+    )

@@ -1,0 +1,205 @@
+"""Leases: what one run alone may do, on this machine or on all that share a database.
+
+A lease ends with its holder, however that ends: on one machine the kernel lets go of a file's lock, and a server lets
+go of an advisory lock with its connection. All that is written under a lease is written over that very connection, so
+that whoever has lost it can't write any more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError
+from evergreen_groups.state import refusals
+from evergreen_groups.state.directory import make_state_directory
+from evergreen_groups.state.lock import Holder, hold, holder_of
+from evergreen_groups.state.schema import leases
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.engine import Connection
+
+    from evergreen_groups.state.database import Database
+
+_PAUSE = 0.05  # seconds between two looks at a lease that somebody holds
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseName:
+    """What is leased. ``name`` is the lease's, ``file`` its lock file's in the state directory, and ``doing`` says what
+    a holder does, for the message to others."""
+
+    name: str
+    file: str
+    doing: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteHolder:
+    """A process, maybe on another machine, that holds a lease, or left its note there. ``since`` is aware."""
+
+    host: str
+    pid: int
+    since: datetime
+    alive: bool
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+class Lease:
+    """A lease that is held. ``since`` is when it began.
+
+    What is read and written over it raises StateError once it is lost.
+    """
+
+    def __init__(self, database: Database, since: datetime, connection: Connection | None) -> None:
+        self.since = since
+        self._database = database
+        self._connection = connection
+        self._session = _session_of(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """As :meth:`Database.reading`."""
+        if self._connection is None:
+            with self._database.reading() as connection:
+                yield connection
+            return
+        with self.writing() as connection:
+            try:
+                yield connection
+            except (ValueError, TypeError, ArithmeticError) as error:
+                raise refusals.broken(self._database.where) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """As :meth:`Database.writing`."""
+        if self._connection is None:
+            with self._database.writing() as connection:
+                yield connection
+            return
+        with refusals.errors_named(self._database.where):
+            if self._connection.invalidated or self._connection.closed:
+                raise self._lost()
+            with self._connection.begin():
+                # A connection that broke would be made anew without a word, and without the lock.
+                if _session_of(self._connection) is not self._session:
+                    raise self._lost()
+                yield self._connection
+
+    def _lost(self) -> StateError:
+        return StateError(
+            "the connection to the database {where} was lost on the way, and with it the right to go on",
+            advice="run again when PostgreSQL is up",
+            code="lease-lost",
+            values={"where": self._database.where},
+        )
+
+
+@contextmanager
+def lease(database: Database, directory: Path, name: LeaseName, timeout: float = 0.0) -> Iterator[Lease]:
+    """Hold a lease; ``timeout`` is how many seconds to wait for whoever holds it.
+
+    Raises:
+        BusyError: another run holds it; the message says which and since when.
+        StateError: the database can't be reached.
+        ConfigurationError: the lock file can't be used.
+    """
+    if database.path is not None:
+        with hold(make_state_directory(directory) / name.file, name.doing, timeout) as holder:
+            yield Lease(database, holder.since, None)
+        return
+    with ExitStack() as stack:
+        connection = stack.enter_context(database.connect())
+        since = datetime.now(UTC)
+        with refusals.errors_named(database.where):
+            _acquire(connection, database, name, timeout)
+            stack.callback(_release, connection, name)
+            _note(connection, name, since)
+        yield Lease(database, since, connection)
+
+
+def lease_holder(database: Database, directory: Path, name: LeaseName) -> Holder | RemoteHolder | None:
+    """Who holds a lease, or was killed while holding it; None where nobody is noted. Takes none itself.
+
+    Raises:
+        StateError: the database can't be used.
+        ConfigurationError: the lock file can't be read.
+    """
+    if database.path is not None:
+        return holder_of(directory / name.file)
+    with database.reading() as connection:
+        return _noted(connection, name)
+
+
+def _session_of(connection: Connection | None) -> Any:
+    return None if connection is None else connection.connection.dbapi_connection
+
+
+def _key(name: LeaseName) -> int:
+    """The number of the advisory lock: 63 bits."""
+    return int.from_bytes(sha256(f"evergreen-groups {name.name}".encode()).digest()[:8]) >> 1
+
+
+def _acquire(connection: Connection, database: Database, name: LeaseName, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        with connection.begin():
+            if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _key(name)}).scalar_one():
+                return
+        if time.monotonic() >= deadline:
+            with connection.begin():
+                holder = _noted(connection, name)
+            raise BusyError(
+                "another run {doing} ({holder})",
+                values={"doing": name.doing, "holder": holder or "it has just begun"},
+            )
+        time.sleep(_PAUSE)
+
+
+def _release(connection: Connection, name: LeaseName) -> None:
+    """Give the lease back; where that fails the connection is closed, which does it as well."""
+    try:
+        with connection.begin():
+            connection.execute(delete(leases).where(leases.c.name == name.name))
+        with connection.begin():
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(name)})
+    except (SQLAlchemyError, OSError, EvergreenGroupsError):
+        with suppress(SQLAlchemyError):
+            connection.invalidate()
+
+
+def _note(connection: Connection, name: LeaseName, since: datetime) -> None:
+    with connection.begin():
+        connection.execute(delete(leases).where(leases.c.name == name.name))
+        connection.execute(
+            leases.insert().values(name=name.name, host=socket.gethostname(), process=os.getpid(), since=since)
+        )
+
+
+def _noted(connection: Connection, name: LeaseName) -> RemoteHolder | None:
+    row = connection.execute(select(leases).where(leases.c.name == name.name)).one_or_none()
+    if row is None:
+        return None
+    held = connection.execute(
+        text(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND (classid::bigint << 32) | objid::bigint = :key)"
+        ),
+        {"key": _key(name)},
+    ).scalar_one()
+    return RemoteHolder(row.host, row.process, row.since, bool(held))

@@ -1,0 +1,17 @@
+"""What Alembic runs: the migrations over the connection that it was given, or on paper where it was given none."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from evergreen_groups.state.schema import metadata
+
+connection = context.config.attributes.get("connection")
+if connection is None:
+    context.configure(
+        dialect_name=context.config.attributes["dialect"], target_metadata=metadata, literal_binds=True, as_sql=True
+    )
+else:
+    context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,102 @@
+"""What a database engine says went wrong, as an error of ours that says what to do. Values of rows are in none."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from evergreen_groups.errors import EvergreenGroupsError, StateError
+
+ANEW = "move it away to begin a new one, or put a backup in its place"
+_SQLITE_ADVICE = {
+    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_IOERR: "make room on the disk, or see whether it is failing",
+    sqlite3.SQLITE_BUSY: "another process holds it: end that (fuser names it), or run again later",
+    sqlite3.SQLITE_LOCKED: "another process holds it: end that (fuser names it), or run again later",
+    sqlite3.SQLITE_READONLY: "allow this user to write it and in its directory",
+    sqlite3.SQLITE_CANTOPEN: "allow this user to write it and in its directory",
+}
+_PRIMARY_CODE = 0xFF
+_POSTGRESQL_ADVICE = {
+    "08": "see whether PostgreSQL runs and can be reached from here",
+    "28": "look at the user and the password, and at pg_hba.conf",
+    "3D": "make the database (createdb), or name another in [state]",
+    "42501": "let this user write there, or run `evergreen-groups state upgrade` as the owner",
+    "53": "make room, or allow more connections",
+    "57": "run again when PostgreSQL is up",
+    "25006": "name the server that can be written to: this one only reads",
+}
+_REACHABLE = "see whether PostgreSQL runs and can be reached from here"
+
+
+@contextmanager
+def errors_named(where: str) -> Iterator[None]:
+    """Turn what goes wrong in the block into a StateError about the database ``where``.
+
+    Raises:
+        StateError: the engine, or the disk under it, refused.
+    """
+    try:
+        yield
+    except EvergreenGroupsError:
+        raise
+    except IntegrityError as error:
+        raise StateError(
+            "the database {where} refuses what contradicts something in it ({constraint})",
+            advice="see whether another program writes there; `evergreen-groups state check` looks it through",
+            code="database-contradiction",
+            values={"where": where, "constraint": _constraint(error)},
+        ) from error
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise unusable(where, error) from error
+
+
+def unusable(where: str, error: BaseException) -> StateError:
+    """The error for a database that can't be used."""
+    reason, advice = _reason_and_advice(getattr(error, "orig", None) or error)
+    return StateError(
+        "the database {where} can't be used ({reason})",
+        advice=advice,
+        code="database-unusable",
+        values={"where": where, "reason": reason},
+    )
+
+
+def broken(where: str) -> StateError:
+    """The error for a database in which something stands that was never written."""
+    return StateError(
+        "the database {where} holds something that was never written",
+        advice=ANEW,
+        code="database-broken",
+        values={"where": where},
+    )
+
+
+def _reason_and_advice(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, OSError):
+        return error.strerror or str(error), _SQLITE_ADVICE[sqlite3.SQLITE_CANTOPEN]
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+        return str(error), _SQLITE_ADVICE.get(code, ANEW)
+    state = getattr(error, "sqlstate", None) or ""
+    # The first line alone: what follows may quote a row.
+    reason = str(error).strip().partition("\n")[0]
+    for begin in (state, state[:2]):
+        if begin in _POSTGRESQL_ADVICE:
+            return reason, _POSTGRESQL_ADVICE[begin]
+    return reason, _REACHABLE
+
+
+def _constraint(error: IntegrityError) -> str:
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None:
+        return str(diagnosis.constraint_name)
+    return str(error.orig)  # SQLite names columns, and no values
+
+
+def is_lost(error: DBAPIError) -> bool:
+    """Whether the connection itself has gone."""
+    return bool(error.connection_invalidated)

@@ -1,0 +1,216 @@
+"""The schema of all that is kept: one, whatever engine keeps it.
+
+What the code promises, the database holds: a patron's field has one open step at most, an event one outcome. Patrons
+stand here with their ids alone; only mails that wait have names in them. How tables came to be as they are is in
+:mod:`evergreen_groups.state.migrations`; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from evergreen_groups.state.column_types import BIG, Amount, Moment
+
+VERSION = "1"
+"""The version of the schema that this release uses: the latest migration's."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_name)s",
+        "uq": "%(table_name)s_%(column_0_name)s_once",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_name)s_of_%(referred_table_name)s",
+        "pk": "%(table_name)s_key",
+    }
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", BIG, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("action", Text, nullable=False),
+    Column("undoes", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
+    sqlite_autoincrement=True,  # a number that people have noted never means another change
+)
+"""The journal: plans that were applied, or begun."""
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", BIG, primary_key=True),
+    Column("change", BIG, ForeignKey("changes.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("gateway", Text, nullable=False),
+    Column("patron", BIG, nullable=False, index=True),
+    Column("field", Text, nullable=False),
+    Column("before", BIG, nullable=False),
+    Column("after", BIG),
+    Column("state", Text, nullable=False),
+    Column("value", BIG),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("touched_at", Moment, nullable=False),
+    # The latest request of the step; what its outcome can be told by.
+    Column("sent_at", Moment),
+    Column("sent_until", Moment),
+    Column("last_xact_id", Text),
+    Column("other_fields", Text),
+    CheckConstraint("field IN ('usrgroup', 'master_account', 'penalties')", name="field"),
+    CheckConstraint("state IN ('planned', 'sending', 'done', 'not done', 'failed')", name="state"),
+    sqlite_autoincrement=True,
+)
+"""The steps of a change, each as it stands."""
+
+open_steps = Index(
+    "steps_open_once",
+    steps.c.gateway,
+    steps.c.patron,
+    steps.c.field,
+    unique=True,
+    sqlite_where=text("state = 'sending'"),
+    postgresql_where=text("state = 'sending'"),
+)
+"""One open step for each patron and field; and the way to find the open ones among millions."""
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", BIG, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+    UniqueConstraint("gateway", "settings"),
+)
+"""Runs of the report that can be compared: at one gateway, with the same settings."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", BIG, primary_key=True),
+    Column("series", BIG, ForeignKey("series.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("hidden_libraries", Text, nullable=False),  # JSON, a list of short names
+    Index("runs_series", "series", "id"),
+    sqlite_autoincrement=True,
+)
+"""The history: a row for each run."""
+
+run_totals = Table(
+    "run_totals",
+    metadata,
+    Column("run", BIG, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("org_unit", Text, primary_key=True),  # '' stands for all of them together
+    Column("group_count", Integer, nullable=False),
+    Column("member_count", Integer, nullable=False),
+    Column("combined_fines", Amount, nullable=False),
+)
+"""What a run found, by org unit."""
+
+run_groups = Table(
+    "run_groups",
+    metadata,
+    Column("run", BIG, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", BIG, primary_key=True, autoincrement=False),
+    Column("combined_fines", Amount, nullable=False),
+    Column("certain", Boolean, nullable=False),
+    Column("member_count", Integer, nullable=False),
+    Column("members", Text, nullable=False),  # JSON, a list of patrons' ids
+    Column("library", Text, nullable=False),
+    Column("libraries", Text, nullable=False),  # JSON, a list of short names
+)
+"""The groups that the last run of a series listed; of the runs before it nothing is ever compared."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BIG, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("event", BIG, nullable=False),
+    Column("hook", Text, nullable=False),
+    Column("patron", BIG, nullable=False, index=True),
+    Column("done", Boolean, nullable=False),
+    Column("blocked", Boolean),
+    Column("recalculated", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""The events of the ILS, with what came of each."""
+
+outcomes = Index(
+    "events_done_once",
+    events.c.gateway,
+    events.c.event,
+    events.c.hook,
+    events.c.patron,
+    unique=True,
+    sqlite_where=text("done"),
+    postgresql_where=text("done"),
+)
+"""One outcome for each event. Its id alone isn't enough: an ILS restored from a backup gives out ids again."""
+
+mails = Table(
+    "mails",
+    metadata,
+    Column("id", BIG, primary_key=True),
+    Column("message_id", Text, nullable=False, unique=True),
+    Column("written_at", Moment, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # as RFC 5322 has it
+    sqlite_autoincrement=True,
+)
+"""The outbox: mails that wait until the mail server takes them."""
+
+run_status = Table(
+    "run_status",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("outcome", Text, nullable=False),
+    Column("started", Moment, nullable=False),
+    Column("finished", Moment, nullable=False),
+    Column("exit_code", Integer, nullable=False),
+    Column("error", Text),
+    Column("groups", Integer),
+    Column("members", Integer),
+    CheckConstraint("outcome IN ('done', 'partial', 'failed')", name="outcome"),
+)
+"""How the last run of a job ended."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("process", Integer, nullable=False),
+    Column("since", Moment, nullable=False),
+)
+"""Who holds what, for the message to others. That it is held is a matter of the engine's own locks, not of this."""
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("believed_at", Moment, nullable=False),
+)
+"""The time that was believed when what is too old was last removed."""
+
+former_files = Table(
+    "former_files",
+    metadata,
+    Column("place", Text, primary_key=True),
+    Column("taken_over_at", Moment, nullable=False),
+    Column("row_count", Integer, nullable=False),
+)
+"""The files of release 0.1 that were taken over."""

@@ -1,0 +1,85 @@
+"""What a program keeps between its runs: the database, the leases, and the directory that both may be in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evergreen_groups.state.directory import gateway_key
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from evergreen_groups.state.database import Database
+    from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
+    from evergreen_groups.state.lock import Holder
+
+
+class State:
+    """The state of one installation; nothing is opened or made before it is used. Safe to share between threads.
+
+    ``directory`` is its own on this machine. ``database`` is the address of a PostgreSQL database that several machines
+    share, with its ``password``; without one everything is in that directory.
+    """
+
+    def __init__(self, directory: Path, database: str | None = None, password: str | None = None) -> None:
+        self.directory = directory
+        self._address = database, password
+        self._database: Database | None = None
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        if self._database is None:
+            # SQLAlchemy takes longer to import than a command that keeps nothing may run.
+            from evergreen_groups.state.database import Database
+
+            self._database = Database(self.directory, *self._address)
+        return self._database
+
+    def changing(self, gateway: str, timeout: float = 0.0) -> AbstractContextManager[Lease]:
+        """Hold the lease for changes at a gateway, waiting ``timeout`` seconds at most for whoever holds it.
+
+        Raises:
+            BusyError: another run holds it; the message says which and since when.
+            StateError: the database can't be reached.
+        """
+        from evergreen_groups.state.lease import LeaseName, lease
+
+        # Held before the journal is read: a step that another run is just sending looks like one left open by a crash.
+        name = LeaseName(f"changes {gateway}", f"{gateway_key(gateway)}.lock", "is changing groups at this gateway")
+        return lease(self.database, self.directory, name, timeout)
+
+    def reporting(self) -> AbstractContextManager[Lease]:
+        """Hold the lease for making the report; raises what :meth:`changing` raises."""
+        from evergreen_groups.state.lease import lease
+
+        return lease(self.database, self.directory, _report())
+
+    def reporter(self) -> Holder | RemoteHolder | None:
+        """The run of the report that is being made now, or that was killed (its process is not ``alive`` any more)."""
+        from evergreen_groups.state.lease import lease_holder
+
+        return lease_holder(self.database, self.directory, _report())
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _report() -> LeaseName:
+    from evergreen_groups.state.lease import LeaseName
+
+    return LeaseName("report", "report.lock", "is making the report")

@@ -1,0 +1,116 @@
+"""Bringing a database to the schema of this release, and refusing one of a later release.
+
+Alembic is loaded only where there is something to do: it takes longer to import than most commands run.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
+
+from evergreen_groups.errors import StateError
+from evergreen_groups.state import refusals
+from evergreen_groups.state.schema import VERSION, metadata
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy.engine import Connection, Engine
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_LOCK = 0x65766772  # any number that nobody else's program takes for a lock in the same database
+
+
+def refuse_other_versions(engine: Engine, where: str, directory: Path) -> None:
+    """See that a database is of this release's schema; an earlier one is brought up to date.
+
+    Raises:
+        StateError: it is of a later release, or another program's, or can't be changed.
+    """
+    with engine.connect() as connection:
+        version = version_of(connection)
+    if version != VERSION:
+        bring_up_to_date(engine, where, directory)
+
+
+def bring_up_to_date(engine: Engine, where: str, directory: Path) -> None:
+    """Run the migrations that a database lacks, all or none, while nobody else does.
+
+    A new one gets what release 0.1 left in ``directory``.
+    """
+    with refusals.errors_named(where), engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        found = version_of(connection)
+        if found == VERSION:
+            return
+        if found is None:
+            _refuse_another_programs(connection, where)
+            _make(connection)
+            return
+        if found not in _known_versions():
+            raise StateError(
+                "the database {where} was written by a later release, in its schema {version}",
+                advice="use that release",
+                code="state-of-newer-release",
+                values={"where": where, "version": found},
+            )
+        _run(connection)
+
+
+def version_of(connection: Connection) -> str | None:
+    """The version of the schema; None where there is none."""
+    if not inspect(connection).has_table(_VERSIONS.name):
+        return None
+    version = connection.execute(select(_VERSIONS)).scalar_one_or_none()
+    return None if version is None else str(version)
+
+
+def statements(dialect: str) -> str:
+    """The SQL that makes everything in an empty database, for administrators who want to read it first."""
+    from alembic import command
+
+    stream = io.StringIO()
+    config = _config(stream, dialect=dialect)
+    command.upgrade(config, "head", sql=True)
+    return stream.getvalue()
+
+
+def _make(connection: Connection) -> None:
+    """Make everything at once, as Alembic's own documentation has it; a test holds it against the migrations."""
+    _VERSIONS.create(connection)
+    connection.execute(_VERSIONS.insert().values(version_num=VERSION))
+    metadata.create_all(connection)
+
+
+def _run(connection: Connection) -> None:
+    from alembic import command
+
+    command.upgrade(_config(io.StringIO(), connection=connection), "head")
+
+
+def _known_versions() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {one.revision for one in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+
+
+def _config(stream: io.StringIO, **attributes: Any) -> Config:
+    from alembic.config import Config
+
+    config = Config(output_buffer=stream, attributes=attributes)
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _refuse_another_programs(connection: Connection, where: str) -> None:
+    if inspect(connection).get_table_names():
+        raise StateError(
+            "the database {where} is another program's: it has tables, and none of ours",
+            advice="name one of its own for evergreen-groups",
+            code="database-of-another-program",
+            values={"where": where},
+        )

@@ -1,0 +1,106 @@
+"""A PostgreSQL of the tests' own: Debian's programs, a cluster in a temporary directory, a database for each test."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from uuid import uuid4
+
+import psycopg
+
+DIRECTORY_VARIABLE = "EVERGREEN_GROUPS_TESTS_POSTGRESQL"
+"""The variable with the directory of the cluster: whoever runs the tests sets it, and all its workers share it."""
+_USER = "postgres"
+
+
+class Cluster:
+    """A cluster of databases, started when it is first needed; it is reached through a socket in its directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._data = directory / "data"
+
+    def start(self) -> None:
+        """Have it running, whoever of several asks first."""
+        with (self.directory / "starting").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not self._data.exists():
+                self._run(
+                    "initdb", "-A", "trust", "-U", _USER, "-N", "-E", "UTF8", "--no-locale", "-D", str(self._data)
+                )
+            if not (self._data / "postmaster.pid").exists():
+                self.run_server()
+
+    def run_server(self) -> None:
+        """Start the server, and wait until it takes connections."""
+        # Without fsync, for nobody cuts the power here; and for four workers with a few connections each.
+        options = (
+            f"-c listen_addresses='' -c unix_socket_directories='{self.directory}' -c fsync=off -c max_connections=200"
+        )
+        log = str(self.directory / "log")
+        self._run("pg_ctl", "-w", "-s", "-D", str(self._data), "-l", log, "-o", options, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server, where it runs."""
+        if (self._data / "postmaster.pid").exists():
+            self._run("pg_ctl", "-w", "-s", "-D", str(self._data), "-m", mode, "stop")
+
+    def url(self, name: str) -> str:
+        """The address of one of its databases, as the setting has it."""
+        return f"postgresql+psycopg://{_USER}@/{name}?host={self.directory}"
+
+    def remove(self) -> None:
+        """Stop it and take everything away."""
+        self.stop("immediate")
+        shutil.rmtree(self.directory)
+
+    def execute(self, statement: str, name: str = "postgres") -> None:
+        """Have it execute a statement in one of its databases."""
+        with psycopg.connect(host=str(self.directory), user=_USER, dbname=name, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]  # the tests' own
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """A new and empty database; gives its name."""
+        name = f"test_{uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name}")
+        try:
+            yield name
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        as_user = ["runuser", "-u", _USER, "--"] if os.geteuid() == 0 else []  # it refuses to run as root
+        subprocess.run([*as_user, _program(program), *arguments], check=True, cwd="/", stdout=subprocess.DEVNULL)
+
+
+def new_directory() -> Path:
+    """A directory for a cluster, in which the user who runs it may write."""
+    directory = Path(mkdtemp(prefix="evergreen-groups-postgresql-"))
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(_USER)
+        os.chown(directory, user.pw_uid, user.pw_gid)
+    return directory
+
+
+def shared_cluster() -> Cluster:
+    """The cluster that all workers of a run of the tests share, running."""
+    cluster = Cluster(Path(os.environ[DIRECTORY_VARIABLE]))
+    cluster.start()
+    return cluster
+
+
+def _program(name: str) -> str:
+    """The program's path: Debian keeps those of each version in a directory of their own."""
+    found = shutil.which(name) or next(iter(sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")))), None)
+    if found is None:
+        sys.exit(f"the tests need PostgreSQL's {name}: apt install postgresql")
+    return found
