@@ -12,7 +12,6 @@ from .directory import changes_lock as changes_lock
 from .directory import find_cache_directory as find_cache_directory
 from .directory import find_state_directory as find_state_directory
 from .directory import make_state_directory as make_state_directory
-from .directory import report_lock as report_lock
 from .engine import refuse_another_users_database as refuse_another_users_database
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
@@ -25,6 +24,10 @@ from .own_files import is_own as is_own
 from .own_files import listed_directory as listed_directory
 from .own_files import names_in as names_in
 from .own_files import open_own as open_own
+from .retention import KeptAmount as KeptAmount
+from .retention import believed_now as believed_now
+from .retention import kept_amounts as kept_amounts
+from .retention import prune as prune
 from .run_status import RunOutcome as RunOutcome
 from .run_status import RunStatus as RunStatus
 from .run_status import was_killed as was_killed

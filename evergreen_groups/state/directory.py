@@ -65,12 +65,3 @@ def changes_lock(path: Path, url: str, timeout: float = 0.0) -> AbstractContextM
     """
     # Held before the journal is read: a step that another run is just sending looks like one that a crash left open.
     return hold(make_state_directory(path) / f"{gateway_key(url)}.lock", "is changing groups at this gateway", timeout)
-
-
-def report_lock(path: Path) -> AbstractContextManager[Holder]:
-    """Hold the lock for making the report: one run at a time for each state directory.
-
-    Raises:
-        BusyError: another process holds it; the message says which and since when.
-    """
-    return hold(make_state_directory(path) / REPORT_LOCK, "is making the report")

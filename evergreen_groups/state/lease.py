@@ -71,6 +71,11 @@ class Lease:
         self._connection = connection
         self._session = _session_of(connection)
 
+    @property
+    def is_there(self) -> bool:
+        """As :attr:`Database.is_there`."""
+        return self._database.is_there
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """As :meth:`Database.reading`."""
@@ -126,7 +131,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         connection = stack.enter_context(database.connect())
         since = datetime.now(UTC)
         with refusals.errors_named(database.where):
-            _acquire(connection, database, name, timeout)
+            _acquire(connection, name, timeout)
             stack.callback(_release, connection, name)
             _note(connection, name, since)
         yield Lease(database, since, connection)
@@ -154,7 +159,7 @@ def _key(name: LeaseName) -> int:
     return int.from_bytes(sha256(f"evergreen-groups {name.name}".encode()).digest()[:8]) >> 1
 
 
-def _acquire(connection: Connection, database: Database, name: LeaseName, timeout: float) -> None:
+def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         with connection.begin():
