@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.changes.plans import Draft, Step
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State
 
 
 @dataclass(frozen=True)

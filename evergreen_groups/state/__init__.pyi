@@ -3,7 +3,6 @@ from . import schema as schema
 from .ages import believed_since as believed_since
 from .database import Database as Database
 from .database import Transactions as Transactions
-from .database_of_history import HistoryFile as HistoryFile
 from .database_of_history import opened as opened
 from .dated_directory import LATEST as LATEST
 from .dated_directory import Edition as Edition
@@ -13,6 +12,8 @@ from .directory import find_cache_directory as find_cache_directory
 from .directory import find_state_directory as find_state_directory
 from .directory import make_state_directory as make_state_directory
 from .engine import refuse_another_users_database as refuse_another_users_database
+from .examination import Examination as Examination
+from .examination import examine as examine
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
 from .files import writing_in as writing_in
