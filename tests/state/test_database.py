@@ -177,6 +177,14 @@ class TestFile:
         state.close()
         assert [file.name for file in (tmp_path / "state").iterdir()] == [FILE_NAME]
 
+    def test_one_that_was_open_to_others_is_closed_to_them(self, tmp_path: Path) -> None:
+        with State(tmp_path) as state:
+            _count(state)
+        (tmp_path / FILE_NAME).chmod(0o644)
+        with State(tmp_path) as state:
+            _count(state)
+            assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+
     def test_one_that_was_cut_off_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / FILE_NAME).touch(mode=0o600)
         with pytest.raises(StateError, match="is empty, which it never is; move it away"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from evergreen_groups.errors import BusyError, ConfigurationError
-from evergreen_groups.state import Holder, changes_lock, report_lock
+from evergreen_groups.state import Holder
 from evergreen_groups.state.directory import REPORT_LOCK
 from evergreen_groups.state.lock import hold, holder_of
 
@@ -112,23 +112,8 @@ def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / REPORT_LOCK).mkdir()
     with (
         pytest.raises(ConfigurationError, match="must belong to the user who runs this"),
-        report_lock(tmp_path),
+        hold(tmp_path / REPORT_LOCK, "is making the report"),
     ):
         pass
     with pytest.raises(ConfigurationError, match="cannot read"):
         holder_of(tmp_path / REPORT_LOCK)
-
-
-def test_changes_and_reports_do_not_get_in_each_others_way(tmp_path: Path) -> None:
-    with changes_lock(tmp_path, "https://a.example"), changes_lock(tmp_path, "https://b.example"):
-        with (
-            report_lock(tmp_path),
-            pytest.raises(BusyError, match="is making the report"),
-            report_lock(tmp_path),
-        ):
-            pass
-        with (
-            pytest.raises(BusyError, match="is changing groups at this gateway"),
-            changes_lock(tmp_path, "https://a.example"),
-        ):
-            pass
