@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from evergreen_groups.errors import HistoryError, StateError
-from evergreen_groups.state.connection import ANEW, BESIDE, StateConnection, advice_for
-from evergreen_groups.state.directory import make_state_directory
+from evergreen_groups.errors import HistoryError
 from evergreen_groups.state.own_files import directory_of, open_own, refuse_beside, refuse_what_is_not_own
 
 _VERSION = 1
@@ -37,6 +34,8 @@ _ADVICE = {
     sqlite3.SQLITE_READONLY: "allow this user to write it and in its directory",
     sqlite3.SQLITE_CANTOPEN: "allow this user to write it and in its directory",
 }
+_ANEW = "move it away to begin a new one"
+_BESIDE = ("-wal", "-shm", "-journal")
 _PRIMARY_CODE = 0xFF
 
 
@@ -66,7 +65,7 @@ class HistoryFile:
         """SQLite gives the files beside it the same mode."""
         try:
             with directory_of(self._path) as parent:
-                refuse_beside(self._path.name, BESIDE, parent)
+                refuse_beside(self._path.name, _BESIDE, parent)
                 descriptor = open_own(self._path.name, os.O_CREAT | os.O_RDWR, parent)
             try:
                 # A file that was there before has the mode that somebody gave it; it names patrons.
@@ -100,7 +99,9 @@ class HistoryFile:
         # Some other program's database is left as it is.
         (others,) = self.database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if others:
-            raise HistoryError("{path} isn't a history", advice=ANEW, code="not-a-history", values={"path": self._path})
+            raise HistoryError(
+                "{path} isn't a history", advice=_ANEW, code="not-a-history", values={"path": self._path}
+            )
         for statement in _SCHEMA:
             self.database.execute(statement)
         self.database.execute(f"PRAGMA user_version={_VERSION}")
@@ -137,7 +138,7 @@ class HistoryFile:
         except (ValueError, TypeError, ArithmeticError) as error:
             raise HistoryError(
                 "the history {path} holds something it never wrote",
-                advice=ANEW,
+                advice=_ANEW,
                 code="history-broken",
                 values={"path": self._path},
             ) from error
@@ -153,110 +154,13 @@ class HistoryFile:
             )
         return HistoryError(
             "the history {path} can't be used ({reason})",
-            advice=_ADVICE.get(code, ANEW),
+            advice=_ADVICE.get(code, _ANEW),
             values={"path": self._path, "reason": error},
         )
 
     def close(self) -> None:
         """Close the file."""
         self.database.close()
-
-
-def opened(
-    directory: Path, name: str, what: str, schema: str, tables: Collection[str], *, version: int
-) -> StateConnection:
-    """Open ``NAME.sqlite3``, made where it isn't there, readable by its owner alone; every statement is a transaction.
-
-    ``schema`` makes the ``tables``, in the format ``version``; ``what`` is what an error calls the file. What has been
-    written is on disk. Several threads and processes may do so at once.
-
-    Raises:
-        StateError: the file is something else, or broken, or of a newer release, or can't be made.
-        ConfigurationError: the directory can't be made.
-    """
-    path = make_state_directory(directory) / f"{name}.sqlite3"
-    script = schema + "".join(_only_grows(table, what) for table in tables)
-    values = {"what": what, "path": path}
-
-    def prepare(database: sqlite3.Connection) -> None:
-        database.executescript(script + f"PRAGMA user_version={version};")
-
-    try:
-        _make_whole(path, prepare)
-        _refuse_what_is_not_own(path)
-        # Seconds: writes here take milliseconds, so ten of them mean that something holds the file.
-        database = sqlite3.connect(path, isolation_level=None, timeout=10, factory=StateConnection)
-        database.what, database.path = what, path
-        try:
-            _set_up(database)
-            found = _version(database)
-            if not found:
-                _refuse_what_has_no_tables(database, tables)
-            if found <= version:
-                prepare(database)
-                return database
-        except BaseException:
-            database.close()
-            raise
-    except (sqlite3.DatabaseError, OSError) as error:
-        raise StateError(
-            "the {what} {path} can't be used ({reason})",
-            advice=advice_for(error),
-            code="database-unusable",
-            values={**values, "reason": getattr(error, "strerror", None) or error},
-        ) from error
-    database.close()
-    raise StateError(
-        "the {what} {path} was written by a newer release, in its format {version}",
-        advice="use that release",
-        code="state-of-newer-release",
-        values={**values, "version": found},
-    )
-
-
-def _make_whole(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
-    """Put a new file in place, whole, unless there is one already or somebody else is faster.
-
-    A file that is there is never opened here: closing it would give up the locks that SQLite holds on it in other
-    threads.
-    """
-    if os.path.lexists(path):
-        return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600 from the start
-    os.close(handle)
-    try:
-        with closing(sqlite3.connect(temporary, isolation_level=None, timeout=10)) as database:
-            _set_up(database)
-            prepare(database)
-        with suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _refuse_what_is_not_own(path: Path) -> None:
-    if not refuse_another_users_database(path).st_size:  # it is made whole, so something has cut it off
-        raise sqlite3.DatabaseError("it is empty, which it never is")
-
-
-def refuse_another_users_database(path: Path) -> os.stat_result:
-    """See that an SQLite file, and those that SQLite keeps beside it, are this user's own; nothing is opened.
-
-    Raises:
-        OSError: one of them is something else; it says what.
-    """
-    with directory_of(path) as parent:
-        found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
-        refuse_what_is_not_own(found, parent)
-        refuse_beside(path.name, BESIDE, parent)
-    return found
-
-
-def _refuse_what_has_no_tables(database: sqlite3.Connection, tables: Collection[str]) -> None:
-    """A file without a version is one of the first release's, or not one of ours at all."""
-    there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not there & set(tables):
-        raise sqlite3.DatabaseError("it is another database")
 
 
 def _set_up(database: sqlite3.Connection) -> None:
@@ -270,12 +174,3 @@ def _set_up(database: sqlite3.Connection) -> None:
 def _version(database: sqlite3.Connection) -> int:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     return int(version)
-
-
-def _only_grows(table: str, what: str) -> str:
-    return "".join(
-        # In the file itself, so that other programs that open it are kept from it as well.
-        f"CREATE TRIGGER IF NOT EXISTS {table}_{verb.lower()} BEFORE {verb} ON {table} "
-        f"BEGIN SELECT RAISE(ABORT, 'the {what} only grows'); END;\n"
-        for verb in ("UPDATE", "DELETE")
-    )

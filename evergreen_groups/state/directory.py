@@ -55,18 +55,6 @@ def gateway_key(url: str) -> str:
     return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
 
 
-def changes_lock(path: Path, url: str, timeout: float = 0.0) -> AbstractContextManager[Holder]:
-    """Hold the lock for changes at one gateway.
-
-    ``timeout`` is how many seconds to wait for whoever holds it.
-
-    Raises:
-        BusyError: another run holds it; the message says which process and since when.
-    """
-    # Held before the journal is read: a step that another run is just sending looks like one that a crash left open.
-    return hold(make_state_directory(path) / f"{gateway_key(url)}.lock", "is changing groups at this gateway", timeout)
-
-
 def report_lock(path: Path) -> AbstractContextManager[Holder]:
     """Hold the lock for making the report: one run at a time for each state directory.
 
