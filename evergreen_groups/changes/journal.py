@@ -54,18 +54,12 @@ class Journal:
         shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
         with self._transactions.writing() as connection:
-            change = connection.execute(
-                insert(changes).values(
-                    gateway=gateway,
-                    account=account,
-                    at=now,
-                    action=action,
-                    undoes=undoes,
-                    step_count=len(steps_planned),
-                )
-            ).inserted_primary_key
+            entry = insert(changes).values(
+                gateway=gateway, account=account, at=now, action=action, undoes=undoes, step_count=len(steps_planned)
+            )
+            change = connection.execute(entry.returning(changes.c.id)).scalar_one()
             rows = [
-                {**shared, "change": change[0], "patron": patron, "field": field, "before": before, "after": after}
+                {**shared, "change": change, "patron": patron, "field": field, "before": before, "after": after}
                 for patron, field, before, after in steps_planned
             ]
             returned = insert(steps).returning(steps.c.id, sort_by_parameter_order=True)

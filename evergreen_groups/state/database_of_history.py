@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from evergreen_groups.errors import HistoryError
-from evergreen_groups.state.own_files import directory_of, open_own, refuse_beside, refuse_what_is_not_own
+from evergreen_groups.state.own_files import directory_of, open_own, refuse_beside
 
 _VERSION = 1
 _SCHEMA = (

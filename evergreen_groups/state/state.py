@@ -59,7 +59,7 @@ class State:
         return lease(self.database, self.directory, name, timeout)
 
     def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
-        """Hold the lease for one event, ``event`` by whatever tells it from others; raises what :meth:`changing` raises.
+        """Hold the lease for one event, told from others by ``event``; raises what :meth:`changing` raises.
 
         On one machine a few other events wait as well: it would be a lock file for each that ever came.
         """
