@@ -1,213 +1,81 @@
-"""Handing mails to the mail server, and keeping those that it doesn't take."""
+"""Mails that wait to be sent, in the database: whole or not there, and gone once the mail server has taken them."""
 
 from __future__ import annotations
 
-import logging
-import smtplib
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
 from email.message import EmailMessage
-from pathlib import Path
+from email.policy import SMTP
+from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import ConfigurationError, MailServerError
-from evergreen_groups.mail.mail_server import MailServer
-from evergreen_groups.mail.spool import Spool
-from evergreen_groups.settings import MailSettings, mail_password
+from sqlalchemy import delete, func, select
 
-log = logging.getLogger("evergreen_groups.mail")
+from evergreen_groups.state.retention import believed_now
+from evergreen_groups.state.schema import mails
 
-_PAUSES = (2.0, 10.0, 30.0, 60.0)
-_TOO_LARGE = (452, 552)  # RFC 1870; raised at once where the server names its limit beforehand
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """How it went: mails sent, queued for the next time, and given up because they had waited too long.
-
-    ``reason`` says why those that are queued are, without addresses; empty where none are.
-    """
-
-    sent: int
-    queued: int
-    dropped: int = 0
-    reason: str = ""
+if TYPE_CHECKING:
+    from evergreen_groups.state import Transactions
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """What became of some mails: those to try again with, how many went, and why the rest didn't.
+class Outbox:
+    """The mails that wait. Only one run at a time may send them: that which holds the lease for making the report."""
 
-    ``refused`` says it of single mails, ``reason`` of all others.
-    """
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
-    again: list[Path]
-    sent: int = 0
-    refused: dict[Path, str] = field(default_factory=dict)
-    reason: str = ""
-
-
-class Mailer:
-    """Sends mails through the server of the configuration.
-
-    ``pauses`` are the waits between tries, in seconds, for trouble that may pass: no connection, or an answer that
-    says "later" (4xx, RFC 5321); a few seconds at first, then more, unless given.
-
-    Raises:
-        ConfigurationError: the configuration names no server or no sender.
-    """
-
-    def __init__(
-        self, settings: MailSettings, password: str | None, spool: Spool, *, pauses: Sequence[float] | None = None
-    ) -> None:
-        if settings.host is None or settings.sender is None:
-            missing = "host" if settings.host is None else "sender"
-            raise ConfigurationError(
-                "no mail can be sent",
-                advice="set {name} in section [mail]",
-                setting=f"mail.{missing}",
-                code="mail-not-set",
-                values={"name": missing},
-            )
-        self._server = MailServer(settings.host, settings, password)
-        self._settings = settings
-        self._spool = spool
-        self._pauses = _PAUSES[: settings.tries - 1] if pauses is None else pauses
-
-    @classmethod
-    def configured(cls, settings: MailSettings, environ: Mapping[str, str], state_directory: Path) -> Mailer:
-        """The mailer of the configuration; mails wait in the state directory unless that names another.
+    def __len__(self) -> int:
+        """How many mails wait.
 
         Raises:
-            ConfigurationError: no server, sender or recipients, a password that can't be read, or no place for mails
-                that wait.
+            StateError: the database can't be used; so do all the others.
         """
-        if not settings.recipients:
-            raise ConfigurationError(
-                "no mail can be sent",
-                advice="set {name} in section [mail]",
-                setting="mail.recipients",
-                code="mail-not-set",
-                values={"name": "recipients"},
-            )
-        password = mail_password(settings, environ) if settings.username else None
-        spool = Spool(settings.spool or state_directory / "mail")
-        spool.refuse_what_cannot_be_written()
-        return cls(settings, password, spool)
+        if not self._transactions.is_there:
+            return 0
+        with self._transactions.reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(mails)).scalar_one())
 
-    @property
-    def waiting(self) -> int:
-        """How many mails wait to be sent."""
-        return sum(1 for _file in self._spool)
+    def numbers(self) -> list[int]:
+        """The numbers of the mails that wait, the oldest first."""
+        with self._transactions.reading() as connection:
+            return list(connection.execute(select(mails.c.id).order_by(mails.c.written_at, mails.c.id)).scalars())
 
-    def obstacle(self) -> MailServerError | None:
-        """Connect, encrypt and log in, and nothing more: why that fails, None where it doesn't."""
-        try:
-            server = self._server.connection()
-        except MailServerError as refusal:
-            return refusal
-        with suppress(smtplib.SMTPException, OSError):
-            server.quit()
-        server.close()
-        return None
+    def add(self, messages: Iterable[EmailMessage]) -> None:
+        """Keep mails, all of them or none; one with the same Message-ID takes the place of the former."""
+        rows = [
+            {
+                "message_id": str(message["Message-ID"]),
+                "written_at": message["Date"].datetime,
+                "content": message.as_bytes(policy=SMTP),
+            }
+            for message in messages
+        ]
+        if not rows:
+            return
+        with self._transactions.writing() as connection:
+            connection.execute(delete(mails).where(mails.c.message_id.in_([row["message_id"] for row in rows])))
+            connection.execute(mails.insert(), rows)
 
-    def keep(self, messages: Iterable[EmailMessage]) -> None:
-        """Put mails into the spool: this run sends them (:meth:`deliver`), or if it is killed the next one.
+    def read(self, number: int) -> EmailMessage | None:
+        """A mail that waits; None where it doesn't any more."""
+        with self._transactions.reading() as connection:
+            content = connection.execute(select(mails.c.content).where(mails.c.id == number)).scalar_one_or_none()
+        if content is None:
+            return None
+        message = message_from_bytes(content, policy=SMTP)
+        assert isinstance(message, EmailMessage)  # noqa: S101 - what this policy makes
+        return message
 
-        Raises:
-            ConfigurationError: the spool can't be written.
+    def forget(self, number: int) -> None:
+        """Remove a mail that was sent."""
+        with self._transactions.writing() as connection:
+            connection.execute(delete(mails).where(mails.c.id == number))
+
+    def drop_older(self, days: int) -> int:
+        """Remove mails that have waited for more than ``days``; say how many.
+
+        None is removed on the word of a clock that is far ahead of the last run's.
         """
-        for message in messages:
-            self._spool.add(message)
-
-    def deliver(self) -> Delivery:
-        """Send what is in the spool, the oldest first, each to its one recipient.
-
-        A mail leaves the spool when the server has taken it. A connection that took some of them doesn't count as a
-        try: many servers take a number of mails at a time and hang up. One that is refused by itself is logged by the
-        name of its file.
-        """
-        dropped = self._spool.drop_older(self._settings.keep_days)
-        waiting, sent, reason = list(self._spool), 0, ""
-        refused: dict[Path, str] = {}
-        pauses = iter(self._pauses)
-        while waiting:
-            attempt = self._try(waiting)
-            waiting, sent, reason = attempt.again, sent + attempt.sent, attempt.reason or reason
-            refused |= attempt.refused
-            if not waiting or attempt.sent:
-                continue
-            pause = next(pauses, None)
-            if pause is None:
-                break
-            log.info("%s; trying again in %s s", attempt.reason or refused[waiting[0]], pause)
-            time.sleep(pause)
-        queued = list(self._spool)
-        for file in queued:
-            if file in refused:
-                log.error("%s stays queued: %s", file.name, refused[file])
-        reasons = dict.fromkeys(refused.get(file, reason) for file in queued)
-        return Delivery(sent, len(queued), dropped, "; ".join(filter(None, reasons)))
-
-    def _try(self, files: Sequence[Path]) -> _Attempt:
-        """Send files over one connection; what isn't taken stays in the spool."""
-        try:
-            server = self._server.connection()
-        except MailServerError as refusal:
-            return _Attempt([] if refusal.final else list(files), reason=str(refusal))
-        attempt = _Attempt([])
-        try:
-            for position, file in enumerate(files):
-                try:
-                    self._send(server, file)
-                    attempt.sent += 1
-                except MailServerError as refusal:
-                    attempt.refused[file] = str(refusal)
-                    attempt.again += [] if refusal.final else [file]
-                except (smtplib.SMTPServerDisconnected, OSError) as error:
-                    attempt.reason = str(self._server.lost(error))
-                    attempt.again += files[position:]
-                    break
-            with suppress(smtplib.SMTPException, OSError):
-                server.quit()
-        finally:  # a run at its deadline doesn't wait for a server's good-bye
-            server.close()
-        return attempt
-
-    def _send(self, server: smtplib.SMTP, file: Path) -> None:
-        try:
-            message = self._spool.read(file)
-        except OSError as error:
-            raise MailServerError(
-                "a mail that waits can't be read ({reason})",
-                code="mail-unreadable",
-                values={"reason": error.strerror},
-                final=True,
-            ) from None
-        try:
-            server.send_message(
-                message, from_addr=self._settings.sender, to_addrs=[message["To"].addresses[0].addr_spec]
-            )
-        except smtplib.SMTPRecipientsRefused as error:
-            (code, _), *_ = error.recipients.values()
-            raise self._server.refused("a recipient", code) from None
-        except smtplib.SMTPResponseException as error:
-            with suppress(smtplib.SMTPException, OSError):
-                server.rset()
-            raise self._server.refused(_what(error), error.smtp_code) from None
-        except (smtplib.SMTPNotSupportedError, IndexError, AttributeError) as error:
-            raise MailServerError(
-                "a mail can't be sent ({reason})",
-                code="mail-unsendable",
-                values={"reason": type(error).__name__},
-                final=True,
-            ) from None
-        self._spool.forget(file)
-
-
-def _what(error: smtplib.SMTPResponseException) -> str:
-    """What of a mail was refused."""
-    if not isinstance(error, smtplib.SMTPSenderRefused):
-        return "a mail"
-    return "a mail for its size" if error.smtp_code in _TOO_LARGE else "the sender"
+        with self._transactions.writing() as connection:
+            too_old = believed_now(connection, datetime.now(UTC)) - timedelta(days=days)
+            return connection.execute(delete(mails).where(mails.c.written_at < too_old)).rowcount

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.nightly.output import Rendered
     from evergreen_groups.progress import Progress
     from evergreen_groups.settings import Settings
+    from evergreen_groups.state import State
 
 
 class ReportEnvironment(Protocol):
@@ -28,8 +28,8 @@ class ReportEnvironment(Protocol):
     def gateway(self) -> AbstractContextManager[Gateway]:
         """A gateway that is logged out and closed at the end."""
 
-    def state_directory(self) -> AbstractContextManager[Path]:
-        """Where the history and the status are."""
+    def state(self) -> AbstractContextManager[State]:
+        """Where the history, the outbox and the status are."""
 
     def progress(self, doing: str) -> AbstractContextManager[Progress]:
         """Shows how far the run is; ``doing`` stands there until it reports more."""

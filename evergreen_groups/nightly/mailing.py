@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Iterator
 from email.message import EmailMessage
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -22,15 +21,16 @@ from evergreen_groups.report import for_libraries
 if TYPE_CHECKING:
     from evergreen_groups.report import Report
     from evergreen_groups.settings import MailSettings
+    from evergreen_groups.state import Transactions
 
 
-def mailer_for(settings: MailSettings, state_directory: Path) -> Mailer:
+def mailer_for(settings: MailSettings, transactions: Transactions) -> Mailer:
     """The mailer of the configuration; made before a report is read, so that a bad setting is found at once.
 
     Raises:
         ConfigurationError: no server, sender or recipients, or a password that can't be read.
     """
-    return Mailer.configured(settings, os.environ, state_directory)
+    return Mailer.configured(settings, os.environ, transactions)
 
 
 def messages(report: Report, settings: MailSettings) -> Iterator[EmailMessage]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import exit_status
-from evergreen_groups.errors import EvergreenGroupsError, HistoryError
+from evergreen_groups.errors import EvergreenGroupsError, StateError
 from evergreen_groups.formats import require
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.output import Rendered, write
-from evergreen_groups.report import WAIT, History, build_report, look_up_cleared
-from evergreen_groups.state import RunOutcome, RunStatus, report_lock, run_status
+from evergreen_groups.report import build_report, look_up_cleared
+from evergreen_groups.state import RunOutcome, RunStatus, run_status
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evergreen_groups.nightly.environment import ReportEnvironment
     from evergreen_groups.nightly.options import ReportOptions
     from evergreen_groups.report import Criteria, Report
+    from evergreen_groups.state import State, Transactions
 
 
 _NOT_COMPARED = "What changed since the last run isn't known: the history of the runs could not be used."
@@ -34,8 +35,8 @@ log = logging.getLogger("evergreen_groups.report_run")
 class ReportRun:
     """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
 
-    A run that is ``recorded`` has the lock, keeps its figures in the history, writes the status file and calls the
-    healthcheck. Another one only looks. ``healthcheck_url`` is the one of the command line, which is called also where
+    A run that is ``recorded`` has the lease, keeps its figures in the history, writes down how it ended and calls
+    the healthcheck. Another one only looks. ``healthcheck_url`` is the one of the command line, which is called also where
     the settings are bad.
     """
 
@@ -54,7 +55,7 @@ class ReportRun:
         self._options: ReportOptions | None = None
         self._report: Report | None = None
         self._rendered: Rendered | None = None
-        self._problem: HistoryError | None = None
+        self._problem: StateError | None = None
 
     def __call__(self) -> int:
         """Make the report and give the exit status.
@@ -62,29 +63,41 @@ class ReportRun:
         Standard output comes last, when the lock is free again: somebody may read it page by page.
         """
         try:
-            with self._environment.state_directory() as directory:
-                if self._recorded:
-                    with report_lock(directory) as holder:
-                        status = self._on_record(directory, holder.since)
-                else:
-                    status = self._in_time(directory)
+            with self._environment.state() as state:
+                status = self._leased(state) if self._recorded else self._in_time(state, state.database)
         except EvergreenGroupsError:
             self._show()  # what there is
             raise
         self._show()
         return status
 
-    def _on_record(self, directory: Path, started: datetime) -> int:
+    def _leased(self, state: State) -> int:
+        """Make the report while nobody else does.
+
+        Where a shared database can't be reached nobody knows whether somebody does: the report is made all the same,
+        nothing is mailed, and the run ends with that error.
+        """
+        with ExitStack() as stack:
+            try:
+                lease = stack.enter_context(state.reporting())
+            except StateError as error:
+                self._problem = error
+                return self._on_record(state, state.database, datetime.now(UTC))
+            return self._on_record(state, lease, lease.since)
+
+    def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
         """Make the report, and write down how that went, however it ends."""
         try:
-            status = self._in_time(directory)
+            status = self._in_time(state, transactions)
         except BaseException as error:
-            self._publish_status(directory, started, exit_status.for_exception(error), type(error).__name__)
+            self._publish_status(transactions, started, exit_status.for_exception(error), type(error).__name__)
             raise
-        return self._publish_status(directory, started, status)
+        return self._publish_status(transactions, started, status)
 
-    def _publish_status(self, directory: Path, started: datetime, exit_code: int, error: str | None = None) -> int:
-        """Write the status file and call the healthcheck; give the exit status, which a full disk makes a failure."""
+    def _publish_status(
+        self, transactions: Transactions, started: datetime, exit_code: int, error: str | None = None
+    ) -> int:
+        """Write the status and call the healthcheck; give the exit status, which a full disk makes a failure."""
         outcome = RunOutcome.FAILED if error else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE
         totals = self._report.totals if self._report else None
         status = RunStatus(
@@ -98,7 +111,7 @@ class ReportRun:
         )
         problem = None
         try:
-            run_status.write(directory, status)
+            run_status.write(transactions, status)
         except EvergreenGroupsError as refusal:
             problem, exit_code = refusal, exit_code or exit_status.FAILED
         if url := self._options.healthcheck_url if self._options else self._healthcheck_url:
@@ -109,84 +122,104 @@ class ReportRun:
             self._environment.emit(f"the status of this run could not be stored: {problem}", error=True)
         return exit_code
 
-    def _in_time(self, directory: Path) -> int:
+    def _in_time(self, state: State, transactions: Transactions) -> int:
         self._options = self._choose()
         message = self._environment.line(CUT_OFF, error=True)
         with Deadline(self._options.deadline, message=message):
-            return self._make(self._options, directory)
+            return self._make(self._options, state, transactions)
 
-    def _make(self, options: ReportOptions, directory: Path) -> int:
+    def _make(self, options: ReportOptions, state: State, transactions: Transactions) -> int:
         """Everything in its order: what was published is recorded, and what was recorded is mailed.
 
-        What settings can get wrong is found before anything is published. The mails are in the spool before the run is
-        recorded, so that one that is killed in between loses none. A history that can't be used costs nobody the
+        What settings can get wrong is found before anything is published. The mails are in the outbox before the run
+        is recorded, so that one that is killed in between loses none. A database that can't be used costs nobody the
         report; it is reported at the end.
         """
         attach = self._environment.settings.mail.attach
         require((*options.target.formats, *((attach,) if options.mail and attach != "none" else ())))
-        mailer = self._mailer(directory) if options.mail else None
-        with self._environment.gateway() as gateway, self._history(directory, gateway.url, options.deadline) as history:
-            report = self._read(gateway, options.criteria, history)
-            self._recover(gateway, directory)
+        mailer = self._mailer(transactions) if options.mail else None
+        with self._environment.gateway() as gateway:
+            report = self._read(gateway, options.criteria, transactions)
+            self._recover(gateway, state)
         self._report = report
         log.info("%d groups read", report.totals.group_count)
         mails = self._mails(report) if mailer else []
         with self._environment.progress("writing …") as progress:
             self._rendered = write(report, options.target, self._environment.width(), progress)
         log.info("written to %s", options.target.path or "standard output")
-        if mailer:
-            mailer.keep(mails)
-        if self._recorded and self._problem is None:
-            self._record(report, directory, options.deadline)
-        sent = mailer is None or self._mail(mailer)
+        sent = self._keep_and_send(report, transactions, mailer, mails)
         if self._problem is not None:
             raise self._problem
         if not sent:
             return exit_status.UNSENT
         return exit_status.INCOMPLETE if report.totals.incomplete_group_count else exit_status.DONE
 
-    def _history(self, directory: Path, url: str, deadline: int) -> History:
-        """The history; a run with little time doesn't spend most of it waiting for another that has the file open."""
-        keep_days = self._environment.settings.history.keep_days
-        return History(directory, url, keep_days=keep_days, wait=min(WAIT, deadline / 4))
-
-    def _read(self, gateway: Gateway, criteria: Criteria, history: History) -> Report:
+    def _read(self, gateway: Gateway, criteria: Criteria, transactions: Transactions) -> Report:
         """Read the report, and what changed since the run before."""
         with self._environment.progress("asking the gateway …") as progress:
             report = build_report(gateway, criteria, progress, policy=self._environment.settings.policy)
         try:
-            changes = history.compare(report)
-        except HistoryError as error:
+            if self._problem is not None:
+                raise self._problem
+            from evergreen_groups.report import History
+
+            changes = History(transactions, gateway.url).compare(report)
+        except StateError as error:
             self._problem = error
             return replace(report, notes=(*report.notes, _NOT_COMPARED))
         return look_up_cleared(gateway, replace(report, changes=changes))
 
-    def _recover(self, gateway: Gateway, directory: Path) -> None:
+    def _recover(self, gateway: Gateway, state: State) -> None:
         """Look up, by reading, what became of changes that were left open; the report doesn't depend on it."""
-        if not self._recorded:
+        if not self._recorded or self._problem is not None:
             return
         from evergreen_groups.changes import recover_by_reading
 
         try:
-            ended = recover_by_reading(gateway, directory)
+            ended = recover_by_reading(gateway, state)
         except EvergreenGroupsError as error:
             log.warning("changes that were left open could not be looked up: %s", type(error).__name__)
         else:
             if ended:
                 log.info("%d changes that were left open were looked up", len(ended))
 
-    def _record(self, report: Report, directory: Path, deadline: int) -> None:
+    def _keep_and_send(
+        self, report: Report, transactions: Transactions, mailer: Mailer | None, mails: list[EmailMessage]
+    ) -> bool:
+        """Put the mails into the outbox, record the run, and send them; False where some could not be sent."""
+        if self._problem is not None:
+            return False
         try:
-            with self._history(directory, report.gateway, deadline) as history:
-                history.record(report)
-            log.info("recorded in the history")
-        except HistoryError as error:
+            if mailer:
+                mailer.keep(mails)
+            if self._recorded:
+                self._record(report, transactions)
+            return mailer is None or self._mail(mailer)
+        except StateError as error:
             self._problem = error
+            return False
 
-    def _mailer(self, directory: Path) -> Mailer:
+    def _record(self, report: Report, transactions: Transactions) -> None:
+        """Write down what the report found, and remove what is too old."""
+        from evergreen_groups.report import History
+        from evergreen_groups.state import prune
+
+        History(transactions, report.gateway).record(report)
+        log.info("recorded in the history")
+        settings = self._environment.settings
+        days = {
+            "history": settings.history.keep_days,
+            "journal": settings.journal.keep_days,
+            "events": settings.events.keep_days,
+        }
+        for name, rows in prune(transactions, days, report.generated_at).items():
+            if rows:
+                log.info("%d rows of the %s were too old and are removed", rows, name)
+
+    def _mailer(self, transactions: Transactions) -> Mailer:
         from evergreen_groups.nightly.mailing import mailer_for
 
-        return mailer_for(self._environment.settings.mail, directory)
+        return mailer_for(self._environment.settings.mail, transactions)
 
     def _mails(self, report: Report) -> list[EmailMessage]:
         from evergreen_groups.nightly.mailing import messages

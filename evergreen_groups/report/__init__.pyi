@@ -5,7 +5,6 @@ from .by_library import by_library as by_library
 from .by_library import for_libraries as for_libraries
 from .by_library import libraries as libraries
 from .cleared import look_up_cleared as look_up_cleared
-from .history import WAIT as WAIT
 from .history import History as History
 from .models import SORT_ORDERS as SORT_ORDERS
 from .models import ChangeKind as ChangeKind

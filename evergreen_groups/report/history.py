@@ -1,7 +1,7 @@
 """The history of a report: what each run found, so that the next one can say what changed.
 
-Totals of every run are kept for ``keep_days``; of the last run alone also the groups, with amounts and patrons' ids,
-because nothing else is ever compared with. No names and no barcodes.
+Totals of every run are kept; of the last run alone also the groups, with amounts and patrons' ids, because nothing else
+is ever compared with. No names and no barcodes.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from pathlib import Path
-from sqlite3 import Connection
-from types import TracebackType
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import HistoryError
+from sqlalchemy import delete, func, select
+
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report.comparison import Listing, Run, compare
 from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
-from evergreen_groups.state import HistoryFile, believed_since, make_state_directory
+from evergreen_groups.state.schema import run_groups, run_totals, runs, series
 
-FILE_NAME = "history.sqlite3"
-KEEP_DAYS = 400
-WAIT = 10.0
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sqlalchemy.engine import Connection, Row
+
+    from evergreen_groups.state import Transactions
+
 TREND = 30
 """Over how many runs the trend goes, the present one included."""
 
@@ -31,36 +33,29 @@ _EVERYWHERE = ""
 
 
 class History:
-    """The runs of a report at the gateway with the address ``url``, kept in ``directory``.
-
-    Runs older than ``keep_days`` are forgotten. ``wait`` is how long (seconds) it waits for another process that is
-    using the file. Nothing is opened or made before :meth:`compare` or :meth:`record` is called.
+    """The runs of a report at the gateway with the address ``url``, in a database or over the lease of a run.
 
     What a run is compared with depends on the address and on what the report lists (``min_total``, ``min_members``,
     ``orgs``), not on ``top``, ``sort`` or the limit: other settings of the former begin another series.
     """
 
-    def __init__(self, directory: Path, url: str, *, keep_days: int = KEEP_DAYS, wait: float = WAIT) -> None:
-        self._directory = directory
+    def __init__(self, transactions: Transactions, url: str) -> None:
+        self._transactions = transactions
         self._url = url
-        self._keep_days = keep_days
-        self._wait = wait
-        self._opened: HistoryFile | None = None
 
     def compare(self, report: Report) -> Changes:
         """Hold ``report`` against the run before it with the same settings; no run is written.
 
         Raises:
-            HistoryError: the file is damaged, can't be read, or another process holds it for too long.
+            StateError: the database is damaged, can't be read, or another process holds it for too long.
         """
         previous = None
         totals: list[_Totals] = []
-        if self._opened or _is_there(self._directory / FILE_NAME):
-            file = self._file()
-            with file.errors_named(), file.snapshot():
-                runs = self._last_runs(file.database, _settings(report.criteria))
-                totals = [_totals_of_run(file.database, *run) for run in runs]
-                previous = _read(file.database, *runs[-1]) if runs else None
+        if self._transactions.is_there:
+            with self._transactions.reading() as connection:
+                last = self._last_runs(connection, _settings(report.criteria))
+                totals = _totals_of_runs(connection, last)
+                previous = _read(connection, last[-1]) if last else None
         totals.append(_totals_of(report))
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
@@ -70,102 +65,65 @@ class History:
         )
 
     def record(self, report: Report) -> None:
-        """Keep what ``report`` found, wholly or not at all, and forget what is too old.
+        """Keep what ``report`` found, wholly or not at all.
 
         Raises:
             ConfigurationError: the state directory can't be made.
-            HistoryError: the file is damaged, can't be written, or another process holds it for too long.
+            StateError: the database is damaged, can't be written, or another process holds it for too long.
         """
-        make_state_directory(self._directory)
-        file = self._file()
-        with file.errors_named(), file.transaction():
-            self._write(file.database, report)
+        with self._transactions.writing() as connection:
+            number = self._series(connection, _settings(report.criteria))
+            of_the_series = select(runs.c.id).where(runs.c.series == number)
+            connection.execute(delete(run_groups).where(run_groups.c.run.in_(of_the_series)))
+            hidden = json.dumps(sorted(report.hidden_libraries))
+            new = connection.execute(
+                runs.insert().values(series=number, at=report.generated_at, hidden_libraries=hidden)
+            ).inserted_primary_key[0]
+            connection.execute(
+                run_totals.insert(),
+                [
+                    {
+                        "run": new,
+                        "org_unit": name,
+                        "group_count": totals.group_count,
+                        "member_count": totals.member_count,
+                        "combined_fines": totals.combined_fines,
+                    }
+                    for name, totals in _totals_of(report).items()
+                ],
+            )
+            if listings := Run.of(report).listings:
+                connection.execute(run_groups.insert(), [_row(new, one) for one in listings])
 
-    def _forget(self, database: Connection, now: datetime, new: int | None) -> None:
-        """Remove the runs that are too old, but none on the word of a clock that is years ahead of the last one."""
-        times = [datetime.fromisoformat(at) for (at,) in database.execute("SELECT at FROM runs WHERE id <> ?", (new,))]
-        since = believed_since(times, now, "of the history")
-        too_old = now - timedelta(days=self._keep_days)
-        database.execute("DELETE FROM runs WHERE at < ? AND at >= ? AND id <> ?", (_text(too_old), _text(since), new))
-
-    def close(self) -> None:
-        """Close the file, if it was opened."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-    def __enter__(self) -> History:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _file(self) -> HistoryFile:
-        if self._opened is None:
-            self._opened = HistoryFile(self._directory / FILE_NAME, self._wait)
-        return self._opened
-
-    def _last_runs(self, database: Connection, settings: str) -> list[tuple[int, datetime]]:
-        """Ids and times of the runs that the trend goes over, the last one last."""
-        rows = database.execute(
-            "SELECT runs.id, at FROM runs JOIN series ON series.id = series WHERE gateway = ? AND settings = ? "
-            "ORDER BY runs.id DESC LIMIT ?",
-            (self._url, settings, TREND - 1),
+    def _last_runs(self, connection: Connection, settings: str) -> list[Row[Any]]:
+        """The runs that the trend goes over, the last one last."""
+        rows = connection.execute(
+            select(runs)
+            .join(series)
+            .where(series.c.gateway == self._url, series.c.settings == settings)
+            .order_by(runs.c.id.desc())
+            .limit(TREND - 1)
         )
-        return [(run, datetime.fromisoformat(at)) for run, at in reversed(rows.fetchall())]
+        return list(reversed(rows.all()))
 
-    def _write(self, database: Connection, report: Report) -> None:
-        settings = _settings(report.criteria)
-        database.execute("INSERT OR IGNORE INTO series (gateway, settings) VALUES (?, ?)", (self._url, settings))
-        (series,) = database.execute(
-            "SELECT id FROM series WHERE gateway = ? AND settings = ?", (self._url, settings)
-        ).fetchone()
-        database.execute("DELETE FROM listings WHERE run IN (SELECT id FROM runs WHERE series = ?)", (series,))
-        new = database.execute(
-            "INSERT INTO runs (series, at, unseen) VALUES (?, ?, ?)",
-            (series, _text(report.generated_at), json.dumps(sorted(report.hidden_libraries))),
-        ).lastrowid
-        database.executemany(
-            "INSERT INTO totals VALUES (?, ?, ?, ?, ?)",
-            [
-                (new, name, totals.group_count, totals.member_count, str(totals.combined_fines))
-                for name, totals in _totals_of(report).items()
-            ],
-        )
-        database.executemany(
-            "INSERT INTO listings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(new, *_row(one)) for one in Run.of(report).listings],
-        )
-        self._forget(database, report.generated_at, new)
-        database.execute("DELETE FROM series WHERE id NOT IN (SELECT series FROM runs)")
+    def _series(self, connection: Connection, settings: str) -> int:
+        mine = {"gateway": self._url, "settings": settings}
+        found = connection.execute(select(series.c.id).filter_by(**mine)).scalar_one_or_none()
+        if found is None:
+            found = connection.execute(series.insert().values(**mine)).inserted_primary_key[0]
+        return int(found)
 
 
-def recorded_runs(directory: Path, *, wait: float = WAIT) -> int | None:
-    """Examine the history in ``directory``: how many runs are in it, None where there is none yet.
+def recorded_runs(transactions: Transactions) -> int | None:
+    """How many runs are in the history, None where nothing has been kept yet.
 
     Raises:
-        HistoryError: the file is damaged, can't be read, or another process holds it for too long.
+        StateError: the database is damaged, can't be read, or another process holds it for too long.
     """
-    path = directory / FILE_NAME
-    if not _is_there(path):
+    if not transactions.is_there:
         return None
-    file = HistoryFile(path, wait)
-    try:
-        with file.errors_named():
-            (verdict,) = file.database.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise HistoryError(
-                    "the history {path} is damaged",
-                    advice="move it away to begin a new one",
-                    code="history-damaged",
-                    values={"path": path},
-                )
-            (count,) = file.database.execute("SELECT count(*) FROM runs").fetchone()
-            return int(count)
-    finally:
-        file.close()
+    with transactions.reading() as connection:
+        return int(connection.execute(select(func.count()).select_from(runs)).scalar_one())
 
 
 class _Totals(dict[str, RunTotals]):
@@ -184,51 +142,51 @@ def _totals_of(report: Report) -> _Totals:
     return _Totals(run.at, {_EVERYWHERE: run.totals, **run.totals_by_org_unit(report.org_units)})
 
 
-def _totals_of_run(database: Connection, run: int, at: datetime) -> _Totals:
-    rows = database.execute(
-        "SELECT org_unit, group_count, member_count, combined_fines FROM totals WHERE run = ?", (run,)
-    )
-    return _Totals(at, {name: RunTotals(at, groups, members, Decimal(fines)) for name, groups, members, fines in rows})
+def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_Totals]:
+    """The totals of some runs, in their order."""
+    found: dict[int, dict[str, RunTotals]] = {run.id: {} for run in runs}
+    moments = {run.id: run.at for run in runs}
+    for row in connection.execute(select(run_totals).where(run_totals.c.run.in_(found))):
+        found[row.run][row.org_unit] = RunTotals(
+            moments[row.run], row.group_count, row.member_count, row.combined_fines
+        )
+    return [_Totals(moments[run], totals) for run, totals in found.items()]
 
 
 def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
     return tuple(run[shortname] for run in totals)
 
 
-def _read(database: Connection, run: int, at: datetime) -> Run:
-    (hidden,) = database.execute("SELECT unseen FROM runs WHERE id = ?", (run,)).fetchone()
-    rows = database.execute(
-        "SELECT number, combined_fines, certain, member_count, members, library, libraries FROM listings WHERE run = ?",
-        (run,),
-    )
+def _read(connection: Connection, run: Row[Any]) -> Run:
     return Run(
-        at,
+        run.at,
         tuple(
             Listing(
-                group=number,
-                combined_fines=Decimal(fines),
-                certain=bool(certain),
-                member_count=member_count,
-                members=frozenset(json.loads(members)),
-                library=library,
-                libraries=frozenset(json.loads(libraries)),
+                group=row.number,
+                combined_fines=row.combined_fines,
+                certain=row.certain,
+                member_count=row.member_count,
+                members=frozenset(json.loads(row.members)),
+                library=row.library,
+                libraries=frozenset(json.loads(row.libraries)),
             )
-            for number, fines, certain, member_count, members, library, libraries in rows
+            for row in connection.execute(select(run_groups).where(run_groups.c.run == run.id))
         ),
-        frozenset(json.loads(hidden)),
+        frozenset(json.loads(run.hidden_libraries)),
     )
 
 
-def _row(listing: Listing) -> tuple[int, str, bool, int, str, str, str]:
-    return (
-        listing.group,
-        str(listing.combined_fines),
-        listing.certain,
-        listing.member_count,
-        json.dumps(sorted(listing.members)),
-        listing.library,
-        json.dumps(sorted(listing.libraries)),
-    )
+def _row(run: int, listing: Listing) -> dict[str, object]:
+    return {
+        "run": run,
+        "number": listing.group,
+        "combined_fines": listing.combined_fines,
+        "certain": listing.certain,
+        "member_count": listing.member_count,
+        "members": json.dumps(sorted(listing.members)),
+        "library": listing.library,
+        "libraries": json.dumps(sorted(listing.libraries)),
+    }
 
 
 def _settings(criteria: Criteria) -> str:
@@ -240,19 +198,3 @@ def _settings(criteria: Criteria) -> str:
             "orgs": sorted({name.casefold() for name in criteria.orgs}),
         }
     )
-
-
-def _text(moment: datetime) -> str:
-    """A moment as a text that sorts as moments do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is such a file; one that can't be looked at is taken to be there, and opening it says why not."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -404,7 +404,8 @@ class MailSettings:
     spool: Path | None = setting(
         v.PATH,
         None,
-        help="A mail that can't be sent waits here, by default in the state directory, and is sent by the next run.",
+        help="Where release 0.1 kept mails that wait, if not in the state directory: they are taken over from there. "
+        "Mails wait in the database now, so this may go afterwards.",
         example="/var/spool/evergreen-groups",
     )
     keep_days: int = setting(v.whole_number(1, 365), 14, help="How many days such a mail waits at the most.")

@@ -3,14 +3,12 @@ from . import schema as schema
 from .ages import believed_since as believed_since
 from .database import Database as Database
 from .database import Transactions as Transactions
-from .database_of_history import HistoryFile as HistoryFile
 from .dated_directory import LATEST as LATEST
 from .dated_directory import Edition as Edition
 from .dated_directory import new_edition as new_edition
 from .directory import find_cache_directory as find_cache_directory
 from .directory import find_state_directory as find_state_directory
 from .directory import make_state_directory as make_state_directory
-from .directory import report_lock as report_lock
 from .engine import refuse_another_users_database as refuse_another_users_database
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
@@ -23,6 +21,10 @@ from .own_files import is_own as is_own
 from .own_files import listed_directory as listed_directory
 from .own_files import names_in as names_in
 from .own_files import open_own as open_own
+from .retention import KeptAmount as KeptAmount
+from .retention import believed_now as believed_now
+from .retention import kept_amounts as kept_amounts
+from .retention import prune as prune
 from .run_status import RunOutcome as RunOutcome
 from .run_status import RunStatus as RunStatus
 from .run_status import was_killed as was_killed

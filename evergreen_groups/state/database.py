@@ -35,6 +35,10 @@ WAIT = 10.0
 class Transactions(Protocol):
     """Where transactions are made: a database, or a lease of one, which ends when the lease is lost."""
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is anything yet to read."""
+
     def reading(self) -> AbstractContextManager[Connection]:
         """Let the block read one state of everything, whatever others write meanwhile."""
         ...

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.state.lock import Holder, hold
 
 REPORT_LOCK = "report.lock"
 
@@ -53,12 +51,3 @@ def gateway_key(url: str) -> str:
     # The host is for people; the digest keeps two gateways on one host apart.
     host = "".join(letter if letter.isalnum() else "-" for letter in urlsplit(url).hostname or "gateway")
     return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
-
-
-def report_lock(path: Path) -> AbstractContextManager[Holder]:
-    """Hold the lock for making the report: one run at a time for each state directory.
-
-    Raises:
-        BusyError: another process holds it; the message says which and since when.
-    """
-    return hold(make_state_directory(path) / REPORT_LOCK, "is making the report")

@@ -82,8 +82,9 @@ def postgresql_engine(url: URL) -> Engine:
 
 def _prepare_on_postgresql(connection: DBAPIConnection, _record: Any) -> None:
     # What was said to be done is on disk, whatever the server's own setting.
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit TO on")
+    cursor = connection.cursor()
+    cursor.execute("SET synchronous_commit TO on")
+    cursor.close()
     connection.commit()
 
 

@@ -72,6 +72,11 @@ class Lease:
         self._connection = connection
         self._session = _session_of(connection)
 
+    @property
+    def is_there(self) -> bool:
+        """As :attr:`Database.is_there`."""
+        return self._database.is_there
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """As :meth:`Database.reading`."""
@@ -127,7 +132,7 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         connection = stack.enter_context(database.connect())
         since = datetime.now(UTC)
         with refusals.errors_named(database.where):
-            _acquire(connection, database, name, timeout)
+            _acquire(connection, name, timeout)
             stack.callback(_release, connection, name)
             if name.is_noted:
                 _note(connection, name, since)
@@ -156,7 +161,7 @@ def _key(name: LeaseName) -> int:
     return int.from_bytes(sha256(f"evergreen-groups {name.name}".encode()).digest()[:8]) >> 1
 
 
-def _acquire(connection: Connection, database: Database, name: LeaseName, timeout: float) -> None:
+def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         with connection.begin():

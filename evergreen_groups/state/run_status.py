@@ -1,23 +1,19 @@
-"""How the last run of the report ended: a small file in the state directory, for people and for monitoring."""
+"""How the last run of the report ended, for people and for monitoring."""
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import ConfigurationError, StateError
-from evergreen_groups.state.directory import REPORT_LOCK, make_state_directory
-from evergreen_groups.state.files import write_atomically
-from evergreen_groups.state.lock import Holder, holder_of
-from evergreen_groups.state.own_files import directory_of, open_own
+if TYPE_CHECKING:
+    from evergreen_groups.state.database import Transactions
+    from evergreen_groups.state.lease import RemoteHolder
+    from evergreen_groups.state.lock import Holder
 
-FILE_NAME = "status.json"
 _VERSION = 1
+_JOB = "report"
 
 
 class RunOutcome(Enum):
@@ -65,74 +61,60 @@ class RunStatus:
         }
 
 
-def write(directory: Path, status: RunStatus) -> None:
-    """Put the status in the place of the last run's, whole or not at all.
+def write(transactions: Transactions, status: RunStatus) -> None:
+    """Put the status in the place of the last run's.
 
     Raises:
-        ConfigurationError: the file can't be written.
+        StateError: the database can't be used.
     """
-    with write_atomically(make_state_directory(directory) / FILE_NAME) as stream:
-        json.dump(status.document(), stream, indent=2)
-        stream.write("\n")
+    from sqlalchemy import delete
+
+    from evergreen_groups.state.schema import run_status
+
+    with transactions.writing() as connection:
+        connection.execute(delete(run_status).where(run_status.c.job == _JOB))
+        connection.execute(
+            run_status.insert().values(
+                job=_JOB,
+                outcome=status.outcome.value,
+                started=status.started,
+                finished=status.finished,
+                exit_code=status.exit_code,
+                error=status.error,
+                groups=status.groups,
+                members=status.members,
+            )
+        )
 
 
-def read(directory: Path) -> RunStatus | None:
+def read(transactions: Transactions) -> RunStatus | None:
     """How the last run ended; None where none has yet.
 
     Raises:
-        ConfigurationError: the file can't be read.
-        StateError: it isn't such a file.
+        StateError: the database can't be used.
     """
-    path = directory / FILE_NAME
-    try:
-        with (
-            directory_of(path) as parent,
-            os.fdopen(open_own(path.name, os.O_RDONLY, parent, anybodys=True), encoding="utf-8") as stream,
-        ):
-            content = json.load(stream, parse_constant=_refuse)
-        return RunStatus(
-            outcome=RunOutcome(content["outcome"]),
-            started=datetime.fromisoformat(content["started"]).astimezone(),
-            finished=datetime.fromisoformat(content["finished"]).astimezone(),
-            exit_code=_number(content["exit_code"]),
-            error=None if content["error"] is None else str(content["error"]),
-            groups=None if content["groups"] is None else _number(content["groups"]),
-            members=None if content["members"] is None else _number(content["members"]),
-        )
-    except FileNotFoundError:
+    if not transactions.is_there:
         return None
-    except OSError as error:
-        raise ConfigurationError(
-            "cannot read {path}: {reason}",
-            advice="the state directory must belong to the user who runs this",
-            code="status-not-read",
-            values={"path": path, "reason": error.strerror},
-        ) from error
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise StateError(
-            "{path} is damaged",
-            advice="the next run writes it anew",
-            code="status-damaged",
-            values={"path": path},
-        ) from error
+    from sqlalchemy import select
+
+    from evergreen_groups.state.schema import run_status
+
+    with transactions.reading() as connection:
+        row = connection.execute(select(run_status).where(run_status.c.job == _JOB)).one_or_none()
+        if row is None:
+            return None
+        return RunStatus(
+            outcome=RunOutcome(row.outcome),
+            started=row.started,
+            finished=row.finished,
+            exit_code=row.exit_code,
+            error=row.error,
+            groups=row.groups,
+            members=row.members,
+        )
 
 
-def _number(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError("not a whole number")
-    return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def under_way(directory: Path) -> Holder | None:
-    """The run that is being made now, or that was killed (its process is not ``alive`` any more)."""
-    return holder_of(directory / REPORT_LOCK)
-
-
-def was_killed(last: RunStatus | None, holder: Holder | None) -> bool:
+def was_killed(last: RunStatus | None, holder: Holder | RemoteHolder | None) -> bool:
     """Whether the run that left its note in the lock has ended without telling how, as ``last`` did.
 
     Times are not compared but for being the same: the clock may have been set meanwhile.

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evergreen_groups.state.directory import gateway_key
+from evergreen_groups.state.directory import REPORT_LOCK, gateway_key
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -100,4 +100,4 @@ class State:
 def _report() -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
-    return LeaseName("report", "report.lock", "is making the report")
+    return LeaseName("report", REPORT_LOCK, "is making the report")

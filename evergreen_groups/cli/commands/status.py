@@ -15,7 +15,8 @@ from evergreen_groups.cli import Checked
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
-    from evergreen_groups.state import Holder, RunStatus
+    from evergreen_groups.cli.invocation import Invocation
+    from evergreen_groups.state import Holder, RemoteHolder, RunStatus
 
 
 _CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -36,16 +37,18 @@ _CLOCK_TOLERANCE = timedelta(minutes=5)
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the runs keep their state; otherwise $STATE_DIRECTORY or this user's own.",
 )
-def status_command(max_hours: int, as_json: bool, state_directory: Path | None) -> int:
+@click.pass_obj
+def status_command(invocation: Invocation, max_hours: int, as_json: bool, state_directory: Path | None) -> int:
     """Say how the last run of the report ended, when, and how long it took.
 
     The exit status is 0 when it went well and not too long ago; its own exit status when it did not go well; 12 when it
     is too old or in the future, was killed, or has never been.
     """
-    from evergreen_groups.state import find_state_directory, run_status
+    from evergreen_groups.connect import configured_state
+    from evergreen_groups.state import run_status
 
-    directory = state_directory or find_state_directory(os.environ)
-    found = StatusReading(run_status.read(directory), run_status.under_way(directory), timedelta(hours=max_hours))
+    with configured_state(invocation.settings, os.environ, state_directory) as state:
+        found = StatusReading(run_status.read(state.database), state.reporter(), timedelta(hours=max_hours))
     click.echo(json.dumps(found.document(), indent=2) if as_json else found.sentence())
     return found.exit_status
 
@@ -53,7 +56,7 @@ def status_command(max_hours: int, as_json: bool, state_directory: Path | None) 
 class StatusReading:
     """What the state directory shows, and what to make of it."""
 
-    def __init__(self, last: RunStatus | None, holder: Holder | None, max_age: timedelta) -> None:
+    def __init__(self, last: RunStatus | None, holder: Holder | RemoteHolder | None, max_age: timedelta) -> None:
         self._last = last
         self._holder = holder
         self._max_age = max_age
@@ -130,7 +133,7 @@ class StatusReading:
         return f"{line}{f' ({last.error})' if last.error else ''}."
 
     @staticmethod
-    def _begun(holder: Holder) -> dict[str, object]:
+    def _begun(holder: Holder | RemoteHolder) -> dict[str, object]:
         return {"pid": holder.pid, "since": holder.since.isoformat()}
 
 
