@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import pytest
 
-from evergreen_groups.errors import ConfigurationError, HistoryError, StateError
-from evergreen_groups.state import HistoryFile, new_edition, opened, run_status, write_atomically
+from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.state import State, new_edition, write_atomically
+from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.lock import hold, holder_of
 
 DAY = date(2026, 8, 14)
@@ -158,52 +159,27 @@ def test_editions_go_where_they_were_begun(shared: Path, victim: Path) -> None:
     assert [path.name for path in victim.parent.iterdir()] == ["precious"]
 
 
-@PLANTS
-def test_the_history(shared: Path, victim: Path, plant: Plant) -> None:
-    plant(shared / "history.sqlite3", victim)
-    with pytest.raises(HistoryError, match="can't be opened"):
-        HistoryFile(shared / "history.sqlite3", 1.0)
-    assert unharmed(victim)
+def use_the_database(directory: Path) -> None:
+    with State(directory) as state, state.database.writing():
+        pass
 
 
 @PLANTS
-def test_the_journal(shared: Path, victim: Path, plant: Plant) -> None:
-    plant(shared / "journal.sqlite3", victim)
+def test_the_database(shared: Path, victim: Path, plant: Plant) -> None:
+    plant(shared / FILE_NAME, victim)
     with pytest.raises(StateError, match="can't be used"):
-        opened(shared, "journal", "journal", "CREATE TABLE entries (id);", ["entries"], version=1)
+        use_the_database(shared)
     assert unharmed(victim)
 
 
-BESIDE = pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
-
-
 @PLANTS
-@BESIDE
-def test_what_sqlite_keeps_beside_the_history(shared: Path, victim: Path, plant: Plant, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_what_sqlite_keeps_beside_the_database(shared: Path, victim: Path, plant: Plant, ending: str) -> None:
     """SQLite writes into what it finds under these names, and deletes it."""
-    planted = shared / f"history.sqlite3{ending}"
-    plant(planted, victim)
-    with pytest.raises(HistoryError, match="can't be opened") as caught:
-        HistoryFile(shared / "history.sqlite3", 1.0)
-    assert planted.name in str(caught.value)
-    assert os.path.lexists(planted)
-    assert unharmed(victim)
-
-
-@PLANTS
-@BESIDE
-def test_what_sqlite_keeps_beside_the_journal(shared: Path, victim: Path, plant: Plant, ending: str) -> None:
-    planted = shared / f"journal.sqlite3{ending}"
+    planted = shared / f"{FILE_NAME}{ending}"
     plant(planted, victim)
     with pytest.raises(StateError, match="can't be used") as caught:
-        opened(shared, "journal", "journal", "CREATE TABLE entries (id);", ["entries"], version=1)
+        use_the_database(shared)
     assert planted.name in str(caught.value)
     assert os.path.lexists(planted)
     assert unharmed(victim)
-
-
-@pytest.mark.parametrize("plant", [pipe])
-def test_the_status(shared: Path, victim: Path, plant: Plant) -> None:
-    plant(shared / run_status.FILE_NAME, victim)
-    with pytest.raises(ConfigurationError, match="cannot read"):
-        run_status.read(shared)
