@@ -16,6 +16,7 @@ from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
 from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory, shared_cluster
+from support.states import close_states
 from support.web_caller import Clock
 
 from evergreen_groups.client import Client
@@ -73,6 +74,13 @@ def how_much_is_logged() -> Iterator[None]:
     former = package.level
     yield
     package.setLevel(former)
+
+
+@pytest.fixture(autouse=True)
+def states_are_closed() -> Iterator[None]:
+    """Those of the clients that tests make."""
+    yield
+    close_states()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

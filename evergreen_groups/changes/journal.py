@@ -1,141 +1,110 @@
 """The journal of changes to membership and penalties: written before anything is sent, and the outcome after.
 
-An append-only SQLite file (WAL, readable by its owner alone). Nothing in it is ever changed or deleted, so what a
-crash leaves open can be seen and recovered by the next run.
+A plan, the request of a step, and its outcome are a commit each. A step stands as it is now, with its latest request,
+so what a crash leaves open can be seen and recovered by the next run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from sqlite3 import Cursor, Error
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, literal_column, select, update
 
 from evergreen_groups.changes import clock
-from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Sending, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, JournalStep, Sending, StepState
 from evergreen_groups.errors import NotFoundError, StateError
-from evergreen_groups.state import opened
+from evergreen_groups.state.schema import changes, steps
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS entries (
-    id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, account TEXT NOT NULL, at TEXT NOT NULL, action TEXT NOT NULL,
-    undoes INTEGER REFERENCES entries(id)
-);
-CREATE TABLE IF NOT EXISTS steps (
-    id INTEGER PRIMARY KEY, entry INTEGER NOT NULL REFERENCES entries(id), patron INTEGER NOT NULL,
-    field TEXT NOT NULL, before INTEGER NOT NULL, after INTEGER
-);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, step INTEGER NOT NULL REFERENCES steps(id), at TEXT NOT NULL, state TEXT NOT NULL,
-    value INTEGER, reason TEXT NOT NULL DEFAULT ''
-);
-CREATE TABLE IF NOT EXISTS settled (
-    id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, entry INTEGER NOT NULL REFERENCES entries(id)
-);
-CREATE TABLE IF NOT EXISTS left_open (
-    id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, step INTEGER NOT NULL REFERENCES steps(id)
-);
-CREATE TABLE IF NOT EXISTS sendings (
-    id INTEGER PRIMARY KEY, step INTEGER NOT NULL REFERENCES steps(id), at TEXT NOT NULL, until TEXT NOT NULL,
-    last_xact_id TEXT, other_fields TEXT
-);
-CREATE INDEX IF NOT EXISTS entries_gateway ON entries(gateway);
-CREATE INDEX IF NOT EXISTS settled_gateway ON settled(gateway, entry);
-CREATE INDEX IF NOT EXISTS steps_entry ON steps(entry);
-CREATE INDEX IF NOT EXISTS events_step ON events(step);
-CREATE INDEX IF NOT EXISTS left_open_gateway ON left_open(gateway);
-CREATE INDEX IF NOT EXISTS sendings_step ON sendings(step);
-CREATE INDEX IF NOT EXISTS steps_patron ON steps(patron);
-"""
-_NAME = "journal"
-_TABLES = ("entries", "steps", "events", "settled", "left_open", "sendings")
-_LAST_CLOSED = "(SELECT coalesce(max(entry), 0) FROM settled WHERE settled.gateway = :gateway)"
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.engine import Connection
 
-# So many are looked through at once; a mark after each would make the table as long as the journal.
-CLOSED_AT_ONCE = 500
-"""After so many entries it is written down that they are closed."""
+    from evergreen_groups.state import Transactions
 
+TAKEN_OVER = "no clear answer came, and a later run sends the same change again"
+"""Why a step isn't done whose change another step has made its own."""
 
-def journal_path(directory: Path) -> Path:
-    """Where the journal lies in a state directory."""
-    return directory / f"{_NAME}.sqlite3"
+# As it stands in the index of open steps: with a value that comes later neither engine could tell that the index will
+# do, and each run would look through the whole journal.
+_IS_OPEN = steps.c.state == literal_column("'sending'")
 
 
 class Journal:
-    """The journal file. One writer at a time: the lock of :mod:`evergreen_groups.state.directory` sees to that."""
+    """The journal in a database. One writer at a time: it writes over the lease that :meth:`State.changing` gives."""
 
-    def __init__(self, directory: Path) -> None:
-        self._database = opened(directory, _NAME, "journal", _SCHEMA, _TABLES, version=_VERSION)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     def begin(
         self,
         gateway: str,
         account: str,
         action: str,
-        steps: Sequence[tuple[int, str, int, int | None]],
+        steps_planned: Sequence[tuple[int, str, int, int | None]],
         undoes: int | None = None,
     ) -> list[int]:
         """Write a plan down before anything of it is sent; gives the steps' ids, in their order.
 
         A step is the patron's id, the field, its value now, and the value it is to get (None: the ILS decides).
         """
-        with self._transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO entries (gateway, account, at, action, undoes) VALUES (?, ?, ?, ?, ?)",
-                (gateway, account, _now(), action, undoes),
+        now = clock.now()
+        shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
+        # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
+        with self._transactions.writing() as connection:
+            entry = insert(changes).values(
+                gateway=gateway, account=account, at=now, action=action, undoes=undoes, step_count=len(steps_planned)
             )
-            entry, ids = cursor.lastrowid, []
-            for step in steps:
-                cursor.execute(
-                    "INSERT INTO steps (entry, patron, field, before, after) VALUES (?, ?, ?, ?, ?)", (entry, *step)
-                )
-                ids.append(int(cursor.lastrowid or 0))
-        return ids
+            change = connection.execute(entry.returning(changes.c.id)).scalar_one()
+            rows = [
+                {**shared, "change": change, "patron": patron, "field": field, "before": before, "after": after}
+                for patron, field, before, after in steps_planned
+            ]
+            returned = insert(steps).returning(steps.c.id, sort_by_parameter_order=True)
+            return list(connection.execute(returned, rows).scalars()) if rows else []
 
     def record_sending(self, step: int, sending: Sending) -> None:
-        """Write down that a request of a step goes out now; it is on disk when this returns."""
-        at = sending.at.isoformat(timespec="milliseconds")
-        with self._transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO sendings (step, at, until, last_xact_id, other_fields) VALUES (?, ?, ?, ?, ?)",
-                (step, at, sending.until.isoformat(), sending.last_xact_id, sending.other_fields),
-            )
-            cursor.execute("INSERT INTO events (step, at, state) VALUES (?, ?, ?)", (step, at, StepState.SENDING.value))
+        """Write down that a request of a step goes out now; it is on disk when this returns.
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Cursor]:
-        """Write what the block writes as a whole, or nothing of it."""
-        with closing(self._database.cursor()) as cursor:
-            # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                with suppress(Error, StateError):  # some errors have rolled it back already
-                    cursor.execute("ROLLBACK")
-                raise
+        An open step of an earlier run that means the same change is closed: what its request may still do is this
+        step's outcome from now on.
+
+        Raises:
+            StateError: another change of the same field of the patron is open, so this one must not be sent.
+        """
+        with self._transactions.writing() as connection:
+            _take_over(connection, step)
+            _update(
+                connection,
+                step,
+                state=StepState.SENDING.value,
+                value=None,
+                reason="",
+                touched_at=sending.at,
+                sent_at=sending.at,
+                sent_until=sending.until,
+                last_xact_id=sending.last_xact_id,
+                other_fields=sending.other_fields,
+            )
 
     def record(self, step: int, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down what became of a step; it is on disk when this returns."""
-        self._database.execute(
-            # Added, never changed: what was believed before a crash is what recovery has to go by.
-            "INSERT INTO events (step, at, state, value, reason) VALUES (?, ?, ?, ?, ?)",
-            (step, _now(), state.value, value, reason),
-        )
+        with self._transactions.writing() as connection:
+            _update(connection, step, state=state.value, value=value, reason=reason, touched_at=clock.now())
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
         """All entries, the latest first; of one gateway where it is given."""
-        condition, values = ("WHERE gateway = ?", (gateway,)) if gateway else ("", ())
-        rows = self._database.execute(f"SELECT id FROM entries {condition} ORDER BY id DESC", values)  # noqa: S608 - fixed
-        return [self.entry(id) for (id,) in rows.fetchall()]
+        entries, their_steps = select(changes).order_by(changes.c.id.desc()), select(steps).order_by(steps.c.id)
+        if gateway:
+            entries = entries.where(changes.c.gateway == gateway)
+            their_steps = their_steps.where(steps.c.gateway == gateway)
+        by_entry: defaultdict[int, list[JournalStep]] = defaultdict(list)
+        with self._transactions.reading() as connection:
+            for row in connection.execute(their_steps):
+                by_entry[row.change].append(_step(row))
+            return [_entry(row, by_entry[row.id]) for row in connection.execute(entries)]
 
     def entry(self, id: int) -> JournalEntry:
         """One entry with its steps as they stand.
@@ -143,119 +112,93 @@ class Journal:
         Raises:
             NotFoundError: there is no such entry.
         """
-        row = self._database.execute(
-            "SELECT id, gateway, account, at, action, undoes FROM entries WHERE id = ?", (id,)
-        ).fetchone()
-        if row is None:
-            raise NotFoundError(
-                "the journal has no entry {entry}",
-                advice="`journal` lists them",
-                code="no-such-entry",
-                values={"entry": id},
-                textcode="ENTRY_NOT_FOUND",
-            )
-        number, gateway, account, at, action, undoes = row
-        with self._database.errors_named():
-            moment = _moment(at)
-        return JournalEntry(number, gateway, account, moment, action, undoes, tuple(self._steps(id)))
-
-    def _steps(self, entry: int) -> list[JournalStep]:
-        rows = self._database.execute(
-            """
-            SELECT steps.id, patron, field, before, after, coalesce(state, 'planned'), value, coalesce(reason, '')
-            FROM steps LEFT JOIN events
-                ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
-            WHERE entry = ? ORDER BY steps.id
-            """,
-            (entry,),
+        with self._transactions.reading() as connection:
+            row = connection.execute(select(changes).where(changes.c.id == id)).one_or_none()
+            if row is not None:
+                of_entry = select(steps).where(steps.c.change == id).order_by(steps.c.id)
+                return _entry(row, [_step(step) for step in connection.execute(of_entry)])
+        raise NotFoundError(
+            "the journal has no entry {entry}",
+            advice="`journal` lists them",
+            code="no-such-entry",
+            values={"entry": id},
+            textcode="ENTRY_NOT_FOUND",
         )
-        with self._database.errors_named():
-            return [
-                JournalStep(id, int(patron), field, int(old), _number(new), StepState(state), _number(value), reason)
-                for id, patron, field, old, new, state, value, reason in rows
-            ]
 
     def open_steps(self, gateway: str) -> list[JournalStep]:
         """The steps that were being sent and whose outcome isn't known yet, with their latest sendings."""
-        rows = self._database.execute(
-            f"""
-            SELECT steps.id, entry FROM entries CROSS JOIN steps ON entries.id = entry JOIN events
-                ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
-            WHERE gateway = :gateway AND entries.id > {_LAST_CLOSED} AND state = 'sending'
-            UNION
-            SELECT steps.id, entry FROM left_open JOIN steps ON steps.id = left_open.step JOIN events
-                ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
-            WHERE left_open.gateway = :gateway AND state = 'sending'
-            """,  # noqa: S608 - fixed
-            {"gateway": gateway},
-        ).fetchall()
-        ids = {id for id, _entry in rows}
-        steps = [step for entry in sorted({entry for _id, entry in rows}) for step in self._steps(entry)]
-        return [replace(step, sending=self._sending(step.id)) for step in steps if step.id in ids]
-
-    def _sending(self, step: int) -> Sending | None:
-        row = self._database.execute(
-            "SELECT at, until, last_xact_id, other_fields FROM sendings WHERE step = ? ORDER BY id DESC LIMIT 1",
-            (step,),
-        ).fetchone()
-        if row is None:  # it was written by a release that didn't keep these
-            return None
-        at, until, last_xact_id, other_fields = row
-        with self._database.errors_named():
-            return Sending(_moment(at), _moment(until), last_xact_id, other_fields)
-
-    def sent_since(self, step: JournalStep) -> bool:
-        """Whether a later step has sent the same change of the same patron, and it was done."""
-        (found,) = self._database.execute(
-            """
-            SELECT EXISTS (
-                SELECT 1 FROM steps JOIN events
-                    ON events.id = (SELECT max(latest.id) FROM events AS latest WHERE latest.step = steps.id)
-                WHERE patron = ? AND field = ? AND after IS ? AND steps.id > ? AND state = 'done'
-                    AND steps.id IN (SELECT step FROM sendings))
-            """,
-            (step.patron, step.field, step.after, step.id),
-        ).fetchone()
-        return bool(found)
+        found = select(steps).where(_IS_OPEN, steps.c.gateway == gateway).order_by(steps.c.id)
+        with self._transactions.reading() as connection:
+            return [_step(row) for row in connection.execute(found)]
 
     def last_touched(self, step: int) -> datetime:
-        """When the latest event of a step was written down."""
-        (at,) = self._database.execute("SELECT max(at) FROM events WHERE step = ?", (step,)).fetchone()
-        with self._database.errors_named():
-            return _moment(at)
-
-    def none_is_open(self, gateway: str, but: Sequence[JournalStep] = ()) -> None:
-        """Write down, now and then, that all entries so far are closed, so that nobody looks at them again.
-
-        ``but`` are the steps that are open all the same; they are kept in a list of their own. Only for whoever holds
-        the gateway's lock and has begun nothing yet. Without this each event of the ILS would take longer than the one
-        before.
-        """
-        with self._transaction() as cursor:
-            cursor.execute(
-                f"""
-                INSERT INTO settled (gateway, entry) SELECT :gateway, max(id) FROM entries WHERE gateway = :gateway
-                HAVING max(id) >= {_LAST_CLOSED} + {CLOSED_AT_ONCE}
-                """,  # noqa: S608 - fixed
-                {"gateway": gateway},
-            )
-            if cursor.rowcount > 0:
-                listed = {
-                    step for (step,) in cursor.execute("SELECT step FROM left_open WHERE gateway = ?", (gateway,))
-                }
-                new = [(gateway, step.id) for step in but if step.id not in listed]
-                cursor.executemany("INSERT INTO left_open (gateway, step) VALUES (?, ?)", new)
+        """When a step was last written."""
+        with self._transactions.reading() as connection:
+            found: datetime = connection.execute(select(steps.c.touched_at).where(steps.c.id == step)).scalar_one()
+            return found
 
 
-def _now() -> str:
-    return clock.now().isoformat(timespec="milliseconds")
+def _take_over(connection: Connection, step: int) -> None:
+    """Close the open step at the same place, where it means the same."""
+    mine, earlier = steps.alias("mine"), steps.alias("earlier")
+    is_open = literal_column("earlier.state") == literal_column("'sending'")
+    at_the_same_place = (earlier.c[name] == mine.c[name] for name in ("gateway", "patron", "field"))
+    found = connection.execute(
+        select(
+            earlier.c.id,
+            *(earlier.c[name] for name in ("patron", "field", "before", "after", "last_xact_id")),
+            mine.c.before.label("my_before"),
+            mine.c.after.label("my_after"),
+        ).where(mine.c.id == step, earlier.c.id != step, is_open, *at_the_same_place)
+    ).one_or_none()
+    if found is None:
+        return
+    # The ILS takes the two requests once at most, or twice is the same as once.
+    is_protected = bool(found.last_xact_id) and found.after is not None
+    is_same = (found.before, found.after) == (found.my_before, found.my_after)
+    if found.field != PENALTIES and not (is_protected and is_same):
+        raise StateError(
+            "patron {patron}: what became of an earlier change of the same field isn't known yet, so none is sent",
+            advice="run the same command again later: each run looks what became of it",
+            code="step-still-open",
+            values={"patron": found.patron},
+        )
+    _update(connection, found.id, state=StepState.NOT_DONE.value, reason=TAKEN_OVER, touched_at=clock.now())
 
 
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without its zone")
-    return moment
+def _update(connection: Connection, step: int, **values: Any) -> None:
+    if connection.execute(update(steps).where(steps.c.id == step).values(**values)).rowcount != 1:
+        raise StateError(
+            "step {step} isn't in the journal any more",
+            advice="look whether it was forgotten while the change was being made",
+            code="step-gone",
+            values={"step": step},
+        )
+
+
+def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
+    missing = int(row.step_count) - len(its_steps)
+    return JournalEntry(
+        int(row.id), row.gateway, row.account, row.at, row.action, _number(row.undoes), tuple(its_steps), missing
+    )
+
+
+def _step(row: Row[Any]) -> JournalStep:
+    state = StepState(row.state)
+    sending = None
+    if state is StepState.SENDING and row.sent_at is not None:  # release 0.1 began without keeping these
+        sending = Sending(row.sent_at, row.sent_until, row.last_xact_id, row.other_fields)
+    return JournalStep(
+        id=int(row.id),
+        patron=int(row.patron),
+        field=row.field,
+        before=int(row.before),
+        after=_number(row.after),
+        state=state,
+        value=_number(row.value),
+        reason=row.reason,
+        sending=sending,
+    )
 
 
 def _number(value: object) -> int | None:

@@ -58,7 +58,10 @@ class JournalStep:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One plan that was applied, or begun. ``undoes`` is the entry that it took back, where it did."""
+    """One plan that was applied, or begun. ``undoes`` is the entry that it took back, where it did.
+
+    ``missing_step_count`` is how many of its steps aren't kept any more.
+    """
 
     id: int
     gateway: str
@@ -67,3 +70,4 @@ class JournalEntry:
     action: str
     undoes: int | None
     steps: tuple[JournalStep, ...]
+    missing_step_count: int = 0

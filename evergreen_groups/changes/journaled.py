@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from evergreen_groups.changes.journal import Journal, journal_path
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
 from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.state import changes_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
+    from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.journal_step import JournalStep, Sending, StepState
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State, Transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +57,32 @@ class JournaledStep:
         self._journal.record(self._id, state, value=value, reason=reason)
 
 
-def recover_by_reading(gateway: Gateway, directory: Path) -> list[JournalStep]:
+def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
     """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
 
-    Nothing is asked where there is no journal, or somebody is changing something now: that run looks itself.
+    Nothing is asked where nothing is open, or somebody is changing something now: that run looks itself.
 
     Raises:
+        StateError: the journal can't be used.
         GatewayError: the ILS can't be reached, or the session has ended.
     """
-    if not journal_path(directory).exists():
+    if not state.database.is_there or not _journal(state.database).open_steps(gateway.url):
         return []
     try:
-        return JournaledChanges(gateway, directory, account="").recover()
+        return JournaledChanges(gateway, state, account="").recover()
     except BusyError:
         return []
 
 
 class JournaledChanges:
-    """The changes that are sent to one gateway, with the journal in a state directory.
+    """The changes that are sent to one gateway, with the journal in ``state``.
 
     ``account`` is the name of the ILS account that acts; it is written into the journal.
     """
 
-    def __init__(self, gateway: Gateway, directory: Path, account: str) -> None:
+    def __init__(self, gateway: Gateway, state: State, account: str) -> None:
         self._gateway = gateway
-        self._directory = directory
+        self._state = state
         self._account = account
 
     def recover(self) -> list[JournalStep]:
@@ -135,6 +135,11 @@ class JournaledChanges:
 
     @contextmanager
     def _opened(self, timeout: float) -> Iterator[Journal]:
-        lock = changes_lock(self._directory, self._gateway.url, timeout)
-        with lock, closing(Journal(self._directory)) as journal:
-            yield journal
+        with self._state.changing(self._gateway.url, timeout) as lease:
+            yield _journal(lease)
+
+
+def _journal(transactions: Transactions) -> Journal:
+    from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import
+
+    return Journal(transactions)

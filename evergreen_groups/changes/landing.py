@@ -57,6 +57,10 @@ class SentChange:
         """Whether the ILS takes it only for the record that it was made from."""
         return self.after is not None and bool(self.sending.last_xact_id)
 
+    def means(self, field: str, before: int, after: int | None) -> bool:
+        """Whether another request may be sent for the same: the ILS takes the two of them once at most."""
+        return self.protected and (self.field, self.before, self.after) == (field, before, after)
+
     @property
     def may_land(self) -> bool:
         """Whether there is still time for it; not for one that a wrong clock has put into the future."""

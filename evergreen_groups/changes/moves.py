@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal import Journal
 from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, JournalStep, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.patron_change import PatronChange
@@ -18,8 +16,8 @@ from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
+    from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.changes.plans import Draft, Step
     from evergreen_groups.gateway import Gateway
@@ -79,31 +77,42 @@ class _Course:
             reason = "stays until everybody else of the group has moved; the same command carries on"
             journaled.record(StepState.NOT_DONE, reason=reason)
             return StepOutcome(step, StepState.NOT_DONE, reason=reason)
-        outcome = PatronChange(self._gateway, step, journaled, waits_until=self._waits_until(step)).apply()
+        change = PatronChange(
+            self._gateway, step, journaled, waits_for=self._waits_for(step), earlier=self._taken_over(step)
+        )
+        outcome = change.apply()
         if outcome.sent is not None:
             self.under_way.append(outcome.sent)
         if step.field == GROUP and outcome.state is not StepState.DONE:
             self._left_behind.add(way)
         return outcome
 
-    def _waits_until(self, step: Step) -> datetime | None:
-        """Until when an earlier change of the same patron may come in that doesn't go together with this one.
+    def _waits_for(self, step: Step) -> SentChange | None:
+        """The last of the earlier changes of the same patron that don't go together with this one.
 
         One that the ILS takes at any time would overwrite this one. One of another field, where it has come in,
         couldn't be told from somebody else's once this one has changed the record. The same change may be sent again.
         """
-        until = [
-            change.sending.until
+        waits = [
+            change
             for change in self.under_way
             if change.patron == step.member.id
-            and change.may_land
-            and (change.field != step.field or not change.protected)
+            and (change.may_land if change.field != step.field else not self._is_same(change, step))
         ]
-        return max(until, default=None)
+        return max(waits, key=lambda change: change.sending.until, default=None)
+
+    def _taken_over(self, step: Step) -> SentChange | None:
+        """The request of an earlier run for the same change, whose outcome this step's will be."""
+        same = (it for it in self.under_way if it.patron == step.member.id and self._is_same(it, step))
+        return next(same, None)
+
+    @staticmethod
+    def _is_same(change: SentChange, step: Step) -> bool:
+        return change.means(step.field, step.before, step.after)
 
 
 class Moves:
-    """Changes to membership at one gateway, with a journal in a state directory.
+    """Changes to membership at one gateway, with the journal in ``state``.
 
     ``account`` is the name of the ILS account that acts; it is written into the journal.
     """
@@ -172,13 +181,11 @@ class Moves:
 
     def open_steps(self) -> list[JournalStep]:
         """The steps whose outcome isn't known: they may still come in, or nobody who can see the patron has looked."""
-        with closing(Journal(self._directory)) as journal:
-            return journal.open_steps(self._gateway.url)
+        return self._journal().open_steps(self._gateway.url)
 
     def entries(self) -> list[JournalEntry]:
         """The journal's entries for this gateway, the latest first."""
-        with closing(Journal(self._directory)) as journal:
-            return journal.entries(self._gateway.url)
+        return self._journal().entries(self._gateway.url)
 
     def entry(self, id: int) -> JournalEntry:
         """One entry of the journal.
@@ -186,5 +193,9 @@ class Moves:
         Raises:
             NotFoundError: there is no such entry.
         """
-        with closing(Journal(self._directory)) as journal:
-            return journal.entry(id)
+        return self._journal().entry(id)
+
+    def _journal(self) -> Journal:
+        from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import
+
+        return Journal(self._state.database)

@@ -16,7 +16,6 @@ from evergreen_groups.gateway import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from evergreen_groups.changes.journaled import JournaledStep
     from evergreen_groups.gateway import Gateway, Record
@@ -31,26 +30,32 @@ _HIDDEN_NOW = "sent, but the account can't see this patron any more"
 class PatronChange:
     """One step of a plan that is being applied.
 
-    ``waits_until`` is until when an earlier change of the same patron may come in that would overwrite this one.
+    ``waits_for`` is an earlier change of the same patron that doesn't go together with this one. ``earlier`` is a
+    request for this very change, by an earlier run, that may still come in.
     """
 
     def __init__(
-        self, gateway: Gateway, step: Step, journaled: JournaledStep, *, waits_until: datetime | None = None
+        self,
+        gateway: Gateway,
+        step: Step,
+        journaled: JournaledStep,
+        *,
+        waits_for: SentChange | None = None,
+        earlier: SentChange | None = None,
     ) -> None:
         self._gateway = gateway
         self._step = step
         self._journaled = journaled
-        self._waits_until = waits_until
+        self._waits_for = waits_for
+        self._earlier = earlier
         self._sent: SentChange | None = None  # the latest request that may have come in, or may yet
         self._base: Record | None = None  # what the latest request was made from
         self._last_reason = ""
 
     def apply(self) -> StepOutcome:
         """Do it; up to ``TRIES`` times where the ILS takes the change once at most."""
-        if self._waits_until is not None:
-            until = f"{self._waits_until.astimezone():%H:%M}"
-            reason = f"an earlier change of this patron may still come in until {until}; try again after that"
-            return self._ended(StepState.NOT_DONE, reason=reason)
+        if self._waits_for is not None:
+            return self._ended(StepState.NOT_DONE, reason=_waits(self._waits_for))
         try:
             for _ in range(TRIES):
                 outcome = self._try()
@@ -87,7 +92,8 @@ class PatronChange:
 
     def _send(self, before: Record, change: SentChange) -> StepOutcome | None:
         """Send the change and find out what came of it; None where it has to be tried again."""
-        former, self._sent = self._sent, change
+        # The journal has closed the earlier run's step by now, so this one answers for both requests.
+        former, self._sent, self._earlier = self._sent or self._earlier, change, None
         try:
             answer = self._answer(before)
         except CollisionError:
@@ -245,6 +251,13 @@ class PatronChange:
     ) -> StepOutcome:
         self._journaled.record(state, value=value, reason=reason)
         return StepOutcome(self._step, state, value, reason, effects, error)
+
+
+def _waits(change: SentChange) -> str:
+    if not change.may_land:  # it couldn't be read, or the account can't see the patron
+        return "what became of an earlier change of this patron isn't known yet; try again later"
+    until = f"{change.sending.until.astimezone():%H:%M}"
+    return f"an earlier change of this patron may still come in until {until}; try again after that"
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:

@@ -147,8 +147,19 @@ class Planner:
         """Plan to put back those who are still where a journal entry put them, and say who isn't and why.
 
         Raises:
-            PlanError: the entry is a recalculation of penalties.
+            PlanError: the entry is a recalculation of penalties, or part of it isn't kept any more.
         """
+        if entry.missing_step_count:
+            raise PlanError(
+                "entry {entry} can't be taken back as a whole: {missing} of its {count} changes aren't kept any more",
+                advice="change back manually what is to be as it was; `journal {entry}` shows the rest",
+                code="entry-partly-forgotten",
+                values={
+                    "entry": entry.id,
+                    "missing": entry.missing_step_count,
+                    "count": len(entry.steps) + entry.missing_step_count,
+                },
+            )
         if any(step.field == PENALTIES for step in entry.steps):
             raise PlanError(
                 "a recalculation can't be taken back: the ILS decides which penalties there are",

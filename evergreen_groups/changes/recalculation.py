@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.answers import is_no, never_left
@@ -20,6 +21,9 @@ from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PenaltyKinds, rows_in_force, set_by_ils
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.state import State
+
+if TYPE_CHECKING:
+    from evergreen_groups.state import State
 
 _ACTION = "recalculate"
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
@@ -72,7 +76,7 @@ def recalculable(audit: Audit) -> list[PatronFinding]:
 
 
 class Recalculator:
-    """Has penalties recalculated at one gateway, with the journal in a state directory.
+    """Has penalties recalculated at one gateway, with the journal in ``state``.
 
     ``account`` is the name of the ILS account that acts; it is written into the journal.
     """
@@ -121,13 +125,22 @@ class Recalculator:
         with self._changes.begin(timeout) as journal:
             reader = PenaltyReader(self._gateway)
             kinds = PenaltyKinds.read(self._gateway, reader.org_units)
+            open_before = {it.patron for it in self._changes.open_changes(journal) if it.field == PENALTIES}
             counted = dict.fromkeys((patron for patron, _due in patrons), 0)
             for row in rows_in_force(self._gateway, counted):
                 counted[row.patron] += row.staff is None
 
             def recalculate(position: int, journaled: JournaledStep) -> Attempt:
                 patron, due = patrons[position]
-                return _Recalculation(self._gateway, journaled, patron, due=due, reader=reader, kinds=kinds).apply()
+                return _Recalculation(
+                    self._gateway,
+                    journaled,
+                    patron,
+                    due=due,
+                    reader=reader,
+                    kinds=kinds,
+                    is_open=patron in open_before,
+                ).apply()
 
             steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
             attempts, stopped = self._changes.apply(
@@ -140,7 +153,8 @@ class Recalculator:
 class _Recalculation:
     """One recalculation on its way.
 
-    ``due`` is whether the rule has them blocked.
+    ``due`` is whether the rule has them blocked, ``is_open`` whether an earlier one may still come in, for which this
+    one's step answers once it is sent.
     """
 
     def __init__(
@@ -152,6 +166,7 @@ class _Recalculation:
         due: bool,
         reader: PenaltyReader,
         kinds: PenaltyKinds,
+        is_open: bool,
     ) -> None:
         self._gateway = gateway
         self._journaled = journaled
@@ -159,6 +174,7 @@ class _Recalculation:
         self._due = due
         self._reader = reader
         self._kinds = kinds
+        self._is_open = is_open
 
     def apply(self) -> Attempt:
         """Have it done, once.
@@ -184,6 +200,9 @@ class _Recalculation:
         try:
             clear = self._send()
         except GatewayError as error:
+            if self._is_open:
+                reason = f"{_refused(self._gateway, error)}; {may_come_in(sending.until)}"
+                return self._ended(StepState.SENDING, reason=reason, error=error)
             return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
         try:
             after = self._reader.read_again(self._patron, before)

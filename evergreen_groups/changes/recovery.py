@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Sending, StepState
-from evergreen_groups.changes.landing import LANDS_WITHIN, Landing, SentChange, judge, judge_penalties
+from evergreen_groups.changes.landing import LANDS_WITHIN, SentChange, judge, judge_penalties
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.errors import (
@@ -22,6 +22,7 @@ from evergreen_groups.errors import (
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.journal import Journal
+    from evergreen_groups.changes.landing import Landing
     from evergreen_groups.gateway import Gateway
 
 STOPPING = (TransportError, NoSessionError, LoginRefusedError)
@@ -38,19 +39,16 @@ def recover(gateway: Gateway, journal: Journal) -> list[JournalStep]:
         GatewayError: the ILS can't be reached, or the session has ended.
     """
     ended: list[JournalStep] = []
-    left: list[JournalStep] = []
     penalties = PenaltyReader(gateway)
     for step in journal.open_steps(gateway.url):
         landing = _landing(gateway, journal, penalties, step)
         if landing is None or landing.state is StepState.SENDING:
             if landing is not None and landing.value not in (None, step.value):
                 journal.record(step.id, landing.state, value=landing.value, reason=landing.reason)
-            left.append(step)
             continue
         reason = landing.reason or "found done after an interruption"
         journal.record(step.id, landing.state, value=landing.value, reason=reason)
         ended.append(replace(step, state=landing.state, value=landing.value, reason=reason))
-    journal.none_is_open(gateway.url, but=left)
     return ended
 
 
@@ -61,14 +59,11 @@ def _landing(gateway: Gateway, journal: Journal, penalties: PenaltyReader, step:
         if step.field == PENALTIES:
             found = penalties.read(step.patron)
             return None if found is None else judge_penalties(change, found)
-        landing = judge(gateway, change, read_patron(gateway, step.patron))
+        return judge(gateway, change, read_patron(gateway, step.patron))
     except STOPPING:
         raise
     except (GatewayError, DataError):
         return None
-    if landing.state is not StepState.NOT_DONE and change.protected and journal.sent_since(step):
-        return Landing(StepState.NOT_DONE, reason="it never came in; a later run made the same change")
-    return landing
 
 
 def sent_change(journal: Journal, step: JournalStep) -> SentChange:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import Recalculator, StepState
-from evergreen_groups.errors import DataError, EventError, EvergreenGroupsError, NotFoundError
-from evergreen_groups.events.log import AuditTrail
+from evergreen_groups.errors import BusyError, DataError, EventError, EvergreenGroupsError, NotFoundError
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import SummaryReader
+    from evergreen_groups.events.log import AuditTrail
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State, Transactions
 
 # The ILS sends an event once, whatever it is answered: one turned away because of a lock would be lost until the next
 # audit.
@@ -46,39 +46,65 @@ class EventOutcome:
 
 
 class EventHandler:
-    """Works on events with a service account's session. The trail of them is in ``state_directory``."""
+    """Works on events with a service account's session. The trail of them is in ``state``."""
 
-    def __init__(
-        self, gateway: Gateway, summaries: SummaryReader, recalculator: Recalculator, state_directory: Path
-    ) -> None:
+    def __init__(self, gateway: Gateway, summaries: SummaryReader, recalculator: Recalculator, state: State) -> None:
         self._gateway = gateway
         self._summaries = summaries
         self._recalculator = recalculator
-        self._state_directory = state_directory
+        self._state = state
 
     def handle(self, event: Event, *, recalculate: bool) -> EventOutcome:
         """Work on an event, unless that was done before; see :func:`evergreen_groups.hooks.interface.handle_event`."""
-        with closing(AuditTrail(self._state_directory, self._gateway.url)) as trail:
-            former = _former(trail, event)
-            # Sent twice all the same: by a proxy that tried again, or by staff who reset the event.
-            if former is not None:
-                return former
+        trail = self._trail(self._state.database)
+        former = _former(trail, event)
+        # Sent twice all the same: by a proxy that tried again, or by staff who reset the event.
+        if former is not None:
+            return former
+        with ExitStack() as stack:
             try:
-                blocked, recalculated, reason = self._work(event, recalculate)
-            except EvergreenGroupsError as error:
-                trail.write(event=event.id, hook=event.hook, patron=event.patron_id, done=False, reason=_cause(error))
+                lease = stack.enter_context(
+                    self._state.working_on(
+                        f"{self._gateway.url} {event.id} {event.hook} {event.patron_id}", self._time_left(most=None)
+                    )
+                )
+            except BusyError as error:
+                _write_failure(trail, event, error)
                 raise
-            is_first = trail.write(
-                event=event.id,
-                hook=event.hook,
-                patron=event.patron_id,
-                done=True,
-                blocked=blocked,
-                recalculated=recalculated,
-                reason=reason,
-            )
-            outcome = EventOutcome(event.id, event.patron_id, blocked, recalculated)
-            return outcome if is_first else _former(trail, event) or outcome
+            return self._handle_alone(self._trail(lease), event, recalculate)
+
+    def _handle_alone(self, trail: AuditTrail, event: Event, recalculate: bool) -> EventOutcome:
+        """The same while nobody else works on the event, on whatever server."""
+        former = _former(trail, event)  # somebody has, while this one waited
+        if former is not None:
+            return former
+        try:
+            blocked, recalculated, reason = self._work(event, recalculate)
+        except EvergreenGroupsError as error:
+            _write_failure(trail, event, error)
+            raise
+        trail.write(
+            event=event.id,
+            hook=event.hook,
+            patron=event.patron_id,
+            done=True,
+            blocked=blocked,
+            recalculated=recalculated,
+            reason=reason,
+        )
+        return EventOutcome(event.id, event.patron_id, blocked, recalculated)
+
+    def _trail(self, transactions: Transactions) -> AuditTrail:
+        from evergreen_groups.events.log import AuditTrail  # with it comes SQLAlchemy, which takes long to import
+
+        return AuditTrail(transactions, self._gateway.url)
+
+    def _time_left(self, *, most: float | None = TIMEOUT) -> float:
+        """How many seconds there are to wait: those until the event's deadline, ``most`` of them."""
+        left = self._gateway.seconds_left
+        if left is None:
+            return TIMEOUT
+        return left if most is None else min(most, left)
 
     def _work(self, event: Event, recalculate: bool) -> tuple[bool | None, bool, str]:
         """The decision, whether the ILS has recalculated, and why not or what that changed."""
@@ -90,9 +116,8 @@ class EventHandler:
             return None, False, "the patron has been deleted"
         if not recalculate:
             return decision.over_limit, False, ""
-        left = self._gateway.seconds_left
         attempt = self._recalculator.for_patron(
-            event.patron_id, over_limit=decision.over_limit, timeout=TIMEOUT if left is None else min(TIMEOUT, left)
+            event.patron_id, over_limit=decision.over_limit, timeout=self._time_left()
         )
         if attempt.state in (StepState.FAILED, StepState.SENDING):
             raise DataError(
@@ -109,6 +134,10 @@ def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:
     if entry is None:
         return None
     return EventOutcome(entry.event, entry.patron, entry.blocked, entry.recalculated, replayed=True)
+
+
+def _write_failure(trail: AuditTrail, event: Event, error: EvergreenGroupsError) -> None:
+    trail.write(event=event.id, hook=event.hook, patron=event.patron_id, done=False, reason=_cause(error))
 
 
 def _cause(error: EvergreenGroupsError) -> str:

@@ -138,9 +138,10 @@ def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
 def _entry_line(entry: JournalEntry) -> str:
     done = sum(step.state is StepState.DONE for step in entry.steps)
     undoes = f" of entry {entry.undoes}" if entry.undoes is not None else ""
+    missing = f", {entry.missing_step_count} more not kept any longer" if entry.missing_step_count else ""
     return (
         f"{entry.id:>5}  {local_time(entry.at)}  {entry.account}: {entry.action}{undoes}, "
-        f"{done} of {counted(len(entry.steps), 'change')} done"
+        f"{done} of {counted(len(entry.steps), 'change')} done{missing}"
     )
 
 

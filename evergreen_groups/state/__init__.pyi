@@ -3,11 +3,9 @@ from . import schema as schema
 from .ages import believed_since as believed_since
 from .database import Database as Database
 from .database import Transactions as Transactions
-from .database_of_history import opened as opened
 from .dated_directory import LATEST as LATEST
 from .dated_directory import Edition as Edition
 from .dated_directory import new_edition as new_edition
-from .directory import changes_lock as changes_lock
 from .directory import find_cache_directory as find_cache_directory
 from .directory import find_state_directory as find_state_directory
 from .directory import make_state_directory as make_state_directory

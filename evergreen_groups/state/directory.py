@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.state.lock import Holder, hold
 
 REPORT_LOCK = "report.lock"
 
@@ -53,15 +51,3 @@ def gateway_key(url: str) -> str:
     # The host is for people; the digest keeps two gateways on one host apart.
     host = "".join(letter if letter.isalnum() else "-" for letter in urlsplit(url).hostname or "gateway")
     return f"{host}-{sha256(url.encode()).hexdigest()[:8]}"
-
-
-def changes_lock(path: Path, url: str, timeout: float = 0.0) -> AbstractContextManager[Holder]:
-    """Hold the lock for changes at one gateway.
-
-    ``timeout`` is how many seconds to wait for whoever holds it.
-
-    Raises:
-        BusyError: another run holds it; the message says which process and since when.
-    """
-    # Held before the journal is read: a step that another run is just sending looks like one that a crash left open.
-    return hold(make_state_directory(path) / f"{gateway_key(url)}.lock", "is changing groups at this gateway", timeout)

@@ -24,6 +24,7 @@ from sqlalchemy import delete, func, insert, select
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import schema
+from evergreen_groups.state.counters import set_counters
 from evergreen_groups.state.engine import refuse_another_users_database
 from evergreen_groups.state.own_files import directory_of, listed_directory, names_in, open_own
 
@@ -131,15 +132,6 @@ def _first_id(connection: Connection, table: Table) -> int:
     return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one())
 
 
-def _set_counters(connection: Connection, *tables: Table) -> None:
-    """PostgreSQL counts by itself only what it has numbered itself."""
-    if connection.dialect.name != "postgresql":
-        return
-    for table in tables:
-        highest = select(func.coalesce(func.max(table.c.id), 1)).scalar_subquery()
-        connection.execute(select(func.setval(func.pg_get_serial_sequence(table.name, "id"), highest)))
-
-
 def _moment(text: object) -> datetime:
     moment = datetime.fromisoformat(str(text))
     if moment.tzinfo is None:
@@ -151,7 +143,8 @@ def _journal(connection: Connection, path: Path) -> int:
     changes, steps = schema.changes, schema.steps
     base = _first_id(connection, changes), _first_id(connection, steps)
     with _opened(path) as file:
-        entries = file.execute("SELECT id, gateway, account, at, action, undoes FROM entries ORDER BY id")
+        entries = file.execute("SELECT id, gateway, account, at, action, undoes,"
+            " (SELECT count(*) FROM steps WHERE entry = entries.id) AS step_count FROM entries ORDER BY id")
         count = _insert(
             connection,
             changes,
@@ -166,7 +159,7 @@ def _journal(connection: Connection, path: Path) -> int:
             ),
         )
         count += _insert(connection, steps, _steps(file, base, _open(connection)))
-    _set_counters(connection, changes, steps)
+    set_counters(connection, changes, steps)
     return count
 
 
@@ -251,7 +244,7 @@ def _history(connection: Connection, path: Path) -> int:
                     for row in file.execute(f"SELECT * FROM {former}")  # noqa: S608 - fixed
                 ),
             )
-    _set_counters(connection, runs, schema.series)
+    set_counters(connection, runs, schema.series)
     return count
 
 
@@ -288,7 +281,7 @@ def _events(connection: Connection, path: Path) -> int:
             if not row["done"] or (row["gateway"], row["event"], row["hook"], row["patron"]) not in there
         )
         count = _insert(connection, table, rows)
-    _set_counters(connection, table)
+    set_counters(connection, table)
     return count
 
 

@@ -39,11 +39,12 @@ _PAUSE = 0.05  # seconds between two looks at a lease that somebody holds
 @dataclass(frozen=True, slots=True)
 class LeaseName:
     """What is leased. ``name`` is the lease's, ``file`` its lock file's in the state directory, and ``doing`` says what
-    a holder does, for the message to others."""
+    a holder does, for the message to others. ``is_noted`` is whether it is written down who holds it."""
 
     name: str
     file: str
     doing: str
+    is_noted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         with refusals.errors_named(database.where):
             _acquire(connection, name, timeout)
             stack.callback(_release, connection, name)
-            _note(connection, name, since)
+            if name.is_noted:
+                _note(connection, name, since)
         yield Lease(database, since, connection)
 
 
@@ -178,8 +180,9 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
 def _release(connection: Connection, name: LeaseName) -> None:
     """Give the lease back; where that fails the connection is closed, which does it as well."""
     try:
-        with connection.begin():
-            connection.execute(delete(leases).where(leases.c.name == name.name))
+        if name.is_noted:
+            with connection.begin():
+                connection.execute(delete(leases).where(leases.c.name == name.name))
         with connection.begin():
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(name)})
     except (SQLAlchemyError, OSError, EvergreenGroupsError):

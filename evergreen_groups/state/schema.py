@@ -46,6 +46,7 @@ changes = Table(
     Column("at", Moment, nullable=False, index=True),
     Column("action", Text, nullable=False),
     Column("undoes", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
+    Column("step_count", Integer, nullable=False),  # as they were planned: some may be forgotten before the others
     sqlite_autoincrement=True,  # a number that people have noted never means another change
 )
 """The journal: plans that were applied, or begun."""

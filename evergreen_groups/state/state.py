@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from evergreen_groups.state.database import Database
     from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
     from evergreen_groups.state.lock import Holder
+
+_EVENT_FILES = 16
 
 
 class State:
@@ -37,16 +41,18 @@ class State:
         self._address = database, password
         self._former_spool = former_spool
         self._database: Database | None = None
+        self._lock = threading.Lock()
 
     @property
     def database(self) -> Database:
         """The database."""
-        if self._database is None:
-            # SQLAlchemy takes longer to import than a command that keeps nothing may run.
-            from evergreen_groups.state.database import Database
+        with self._lock:
+            if self._database is None:
+                # SQLAlchemy takes longer to import than a command that keeps nothing may run.
+                from evergreen_groups.state.database import Database
 
-            self._database = Database(self.directory, *self._address, former_spool=self._former_spool)
-        return self._database
+                self._database = Database(self.directory, *self._address, former_spool=self._former_spool)
+            return self._database
 
     def changing(self, gateway: str, timeout: float = 0.0) -> AbstractContextManager[Lease]:
         """Hold the lease for changes at a gateway, waiting ``timeout`` seconds at most for whoever holds it.
@@ -59,6 +65,18 @@ class State:
 
         # Held before the journal is read: a step that another run is just sending looks like one left open by a crash.
         name = LeaseName(f"changes {gateway}", f"{gateway_key(gateway)}.lock", "is changing groups at this gateway")
+        return lease(self.database, self.directory, name, timeout)
+
+    def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
+        """Hold the lease for one event, told from others by ``event``; raises what :meth:`changing` raises.
+
+        On one machine a few other events wait as well: it would be a lock file for each that ever came.
+        """
+        from evergreen_groups.state.lease import LeaseName, lease
+
+        number = sha256(event.encode()).digest()[0] % _EVENT_FILES
+        # Not noted: of one whose process was killed the note would stay for good, and has a patron's id in it.
+        name = LeaseName(f"event {event}", f"events-{number:02}.lock", "is still working on an event", is_noted=False)
         return lease(self.database, self.directory, name, timeout)
 
     def reporting(self) -> AbstractContextManager[Lease]:

@@ -50,7 +50,7 @@ def bring_up_to_date(engine: Engine, where: str, former: FormerFiles) -> None:
         found = version_of(connection)
         if found is None:
             _refuse_another_programs(connection, where)
-            _make(connection)
+            make_tables(connection)
         elif found != VERSION:
             _migrate(connection, where, found)
         former.take_over(connection)
@@ -74,7 +74,7 @@ def statements(dialect: str) -> str:
     return stream.getvalue()
 
 
-def _make(connection: Connection) -> None:
+def make_tables(connection: Connection) -> None:
     """Make everything at once, as Alembic's own documentation has it; a test holds it against the migrations."""
     _VERSIONS.create(connection)
     connection.execute(_VERSIONS.insert().values(version_num=VERSION))

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import PASSWORD, client_of, gateway_of
+from support.states import journal_in
 
-from evergreen_groups.changes import Journal, StepState
+from evergreen_groups.changes import StepState
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
@@ -274,9 +275,6 @@ def _run(proxy: FaultProxy, directory: Path) -> int:
 
 
 def _journal(directory: Path, url: str) -> tuple[Counter[int], list[object]]:
-    journal = Journal(directory / "xdg" / "evergreen-groups")
-    try:
-        steps = [step for entry in journal.entries() for step in entry.steps]
-        return Counter(step.patron for step in steps if step.state is StepState.DONE), list(journal.open_steps(url))
-    finally:
-        journal.close()
+    journal = journal_in(directory / "xdg" / "evergreen-groups")
+    steps = [step for entry in journal.entries() for step in entry.steps]
+    return Counter(step.patron for step in steps if step.state is StepState.DONE), list(journal.open_steps(url))

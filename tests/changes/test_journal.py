@@ -1,129 +1,335 @@
-"""The journal's memory of what is closed: a run looks at what may be open, however long the journal has become."""
+"""The journal on both engines: plans and steps in place, a commit for each thing, and what is open found at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import delete, event, text
+from support.fault_proxy import Fault, FaultProxy
+from support.gateways import gateway_of
+from support.states import journal_in
 
-from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
-from evergreen_groups.changes.journal import CLOSED_AT_ONCE
+from evergreen_groups.changes import PENALTIES, Journal, JournalStep, StepState, clock
+from evergreen_groups.changes.journal import TAKEN_OVER
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.client import Client
+from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
+from evergreen_groups.render import write_entries
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State, schema
 
 HERE, ELSEWHERE = "https://ils.example.org", "https://other.example.org"
+NOON = datetime(2026, 11, 25, 12, 0, 0, 123456, tzinfo=UTC)
+SENDING = Sending(NOON, NOON + timedelta(minutes=16), "seed", "digest")
+UPDATE = "open-ils.actor.patron.update"
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with closing(Journal(tmp_path)) as journal:
-        journal._database.execute("PRAGMA synchronous=OFF")  # for speed: nothing here outlives the test
-        yield journal
+def journal(state: State) -> Journal:
+    return Journal(state.database)
 
 
-def begin(journal: Journal, *states: StepState, gateway: str = HERE) -> int:
-    """An entry of one step, and how far it went."""
-    (step,) = journal.begin(gateway, "groups", "recalculate", [(1001, PENALTIES, 0, None)])
-    for state in states:
-        journal.record(step, state)
+@pytest.fixture
+def client(state: State, sandbox: Sandbox) -> Iterator[Client]:
+    """The jobs over the state, on each engine."""
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        yield Client(gateway, account="consortium_staff", state=state)
+
+
+def begin(journal: Journal, *, gateway: str = HERE, patron: int = 1001, field: str = "usrgroup", after: int = 2) -> int:
+    """An entry of one step."""
+    (step,) = journal.begin(gateway, "groups", "move", [(patron, field, 1, after)])
     return step
 
 
-def work(journal: Journal) -> int:
-    """How much SQLite does to find the open steps."""
-    steps = 0
-
-    def count() -> int:
-        nonlocal steps
-        steps += 1
-        return 0
-
-    journal._database.set_progress_handler(count, 1)
-    journal.open_steps(HERE)
-    journal._database.set_progress_handler(None, 1)
-    return steps
+def the_step(journal: Journal, entry: int) -> JournalStep:
+    (step,) = journal.entry(entry).steps
+    return step
 
 
-def test_a_long_journal_costs_no_more_than_a_short_one(journal: Journal) -> None:
-    costs = []
-    for _ in range(3):
-        for _ in range(CLOSED_AT_ONCE):
-            begin(journal, StepState.SENDING, StepState.DONE)
-        costs.append(work(journal))
-        journal.none_is_open(HERE)
-    assert max(costs) < 1.1 * costs[0]
+@contextmanager
+def statements(state: State) -> Iterator[list[tuple[str, Any]]]:
+    """What is executed in the block, with the values."""
+    with state.database.reading() as connection:
+        engine = connection.engine
+    seen: list[tuple[str, Any]] = []
+
+    def executed(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
+        if not statement.startswith("BEGIN"):
+            seen.append((statement, values))
+
+    event.listen(engine, "before_cursor_execute", executed)
+    yield seen
+    event.remove(engine, "before_cursor_execute", executed)
 
 
-def test_what_is_begun_after_the_closed_ones_is_found(journal: Journal) -> None:
-    for _ in range(CLOSED_AT_ONCE):
-        begin(journal, StepState.SENDING, StepState.NOT_DONE)
-    journal.none_is_open(HERE)
-    begin(journal)
-    open_step = begin(journal, StepState.SENDING)
-    assert [step.id for step in journal.open_steps(HERE)] == [open_step]
+@contextmanager
+def commits(state: State) -> Iterator[list[str]]:
+    """The transactions in the block that wrote something, each by its first statement's first words."""
+    with state.database.reading() as connection:
+        engine = connection.engine
+    done: list[str] = []
+    begun: list[str] = []
+
+    def executed(_connection: Any, _cursor: Any, statement: str, _values: Any, _context: Any, _many: bool) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            begun.append(" ".join(statement.split()[:3]))
+
+    def committed(_connection: Any) -> None:
+        done.extend(begun[:1])
+        begun.clear()
+
+    event.listen(engine, "before_cursor_execute", executed)
+    event.listen(engine, "commit", committed)
+    yield done
+    event.remove(engine, "before_cursor_execute", executed)
+    event.remove(engine, "commit", committed)
+
+
+def test_a_plan_is_written_down_as_a_whole_and_in_its_order(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOON)
+    steps = [(patron, "usrgroup", 1, None if patron % 2 else 2) for patron in range(5000, 2500, -1)]
+    ids = journal.begin(HERE, "groups", "batch", steps)
+    assert journal.begin(HERE, "groups", "undo", steps[:1], undoes=1)[0] > max(ids)
+    entry = journal.entry(1)
+    assert (entry.id, entry.gateway, entry.account, entry.at, entry.action) == (1, HERE, "groups", NOON, "batch")
+    assert [(step.patron, step.field, step.before, step.after) for step in entry.steps] == steps
+    assert [step.id for step in entry.steps] == ids == sorted(ids)
+    assert {step.state for step in entry.steps} == {StepState.PLANNED}
+    assert [(found.id, found.undoes, len(found.steps)) for found in journal.entries()] == [(2, 1, 1), (1, None, 2500)]
+
+
+def test_half_a_plan_is_none(journal: Journal) -> None:
+    with pytest.raises(StateError, match="refuses what contradicts"):
+        journal.begin(HERE, "groups", "move", [(1001, "usrgroup", 1, 2), (1001, "day_phone", 1, 2)])
+    assert journal.entries() == []
+
+
+def test_a_step_stands_as_it_is_now(journal: Journal) -> None:
+    step = begin(journal)
+    for last_xact_id in ("first", None):
+        sending = Sending(NOON, NOON + timedelta(minutes=16), last_xact_id)
+        journal.record_sending(step, sending)
+        (found,) = journal.open_steps(HERE)
+        assert (found, found.sending) == (the_step(journal, 1), sending)
+        assert (found.state, found.value, found.reason) == (StepState.SENDING, None, "")
+        journal.record(step, StepState.SENDING, value=1010, reason="somebody else moved them")
+        assert (the_step(journal, 1).value, the_step(journal, 1).sending) == (1010, sending)
+    journal.record(step, StepState.DONE, value=2)
+    found = the_step(journal, 1)
+    assert (found.state, found.value, found.reason, found.sending) == (StepState.DONE, 2, "", None)
+    assert journal.open_steps(HERE) == []
+
+
+def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:
+    for gateway in (HERE, ELSEWHERE, HERE):
+        begin(journal, gateway=gateway)
+    assert [(entry.id, len(entry.steps)) for entry in journal.entries(HERE)] == [(3, 1), (1, 1)]
+    assert [entry.id for entry in journal.entries()] == [3, 2, 1]
+    with pytest.raises(NotFoundError, match="the journal has no entry 4"):
+        journal.entry(4)
 
 
 def test_another_gateways_open_steps_are_left_to_its_own_runs(journal: Journal) -> None:
-    other = begin(journal, StepState.SENDING, gateway=ELSEWHERE)
-    for _ in range(CLOSED_AT_ONCE):
-        begin(journal, StepState.SENDING, StepState.DONE)
-    journal.none_is_open(HERE)
-    assert journal.open_steps(HERE) == []
-    assert [step.id for step in journal.open_steps(ELSEWHERE)] == [other]
+    steps = [begin(journal, gateway=gateway) for gateway in (HERE, ELSEWHERE)]
+    for step in steps:
+        journal.record_sending(step, SENDING)
+    assert [step.id for step in journal.open_steps(HERE)] == steps[:1]
+    assert [step.id for step in journal.open_steps(ELSEWHERE)] == steps[1:]
 
 
-def test_nothing_is_written_down_for_a_few(journal: Journal) -> None:
-    for _ in range(CLOSED_AT_ONCE - 1):
-        begin(journal, StepState.DONE)
-    journal.none_is_open(HERE)
-    assert journal._database.execute("SELECT count(*) FROM settled").fetchone() == (0,)
+# -- one open step for each patron and field ---------------------------------------------------------------------------
 
 
-def test_what_stays_open_is_found_however_long_the_journal_becomes(journal: Journal) -> None:
-    (hidden,) = journal.begin(HERE, "groups", "move", [(1012, "usrgroup", 1003, 1002)])
-    journal.record_sending(hidden, Sending(datetime.now(UTC), datetime.now(UTC), "seed", "digest"))
-    costs = []
-    for _ in range(3):
-        for _ in range(CLOSED_AT_ONCE):
-            begin(journal, StepState.SENDING, StepState.DONE)
-        journal.none_is_open(HERE, but=journal.open_steps(HERE))
-        costs.append(work(journal))
-        (step,) = journal.open_steps(HERE)
-        assert (step.id, step.patron, step.sending and step.sending.last_xact_id) == (hidden, 1012, "seed")
-    assert max(costs) < 1.1 * costs[0]
-    assert journal._database.execute("SELECT count(*) FROM left_open").fetchone() == (1,)
-    journal.record(hidden, StepState.NOT_DONE)
-    assert journal.open_steps(HERE) == []
-    assert journal.open_steps(ELSEWHERE) == []
+def test_the_same_change_sent_again_answers_for_both_requests(journal: Journal) -> None:
+    first, second = begin(journal), begin(journal)
+    journal.record_sending(first, SENDING)
+    journal.record_sending(second, SENDING)
+    assert [step.id for step in journal.open_steps(HERE)] == [second]
+    assert (the_step(journal, 1).state, the_step(journal, 1).reason) == (StepState.NOT_DONE, TAKEN_OVER)
 
 
-def test_a_sending_is_written_down_whole(journal: Journal) -> None:
-    (id,) = journal.begin(HERE, "groups", "move", [(1012, "usrgroup", 1003, 1002)])
-    for last_xact_id in ("first", None):
-        at = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
-        journal.record_sending(id, Sending(at, at + timedelta(minutes=16), last_xact_id))
-        (step,) = journal.open_steps(HERE)
-        assert step.sending == Sending(at, at + timedelta(minutes=16), last_xact_id)
+def test_so_does_another_recalculation(journal: Journal) -> None:
+    first, second = (
+        journal.begin(HERE, "groups", "recalculate", [(1001, PENALTIES, count, None)])[0] for count in (0, 1)
+    )
+    for step in (first, second):
+        journal.record_sending(step, Sending(NOON, NOON + timedelta(minutes=16)))
+    assert [step.id for step in journal.open_steps(HERE)] == [second]
+
+
+@pytest.mark.parametrize("case", ["to another group", "a removal", "not protected"])
+def test_another_change_of_an_open_field_is_refused(journal: Journal, case: str) -> None:
+    after = None if case == "a removal" else 2
+    (first,) = journal.begin(HERE, "groups", "move", [(1001, "usrgroup", 1, after)])
+    journal.record_sending(first, SENDING if case != "not protected" else Sending(NOON, NOON))
+    (second,) = journal.begin(
+        HERE, "groups", "move", [(1001, "usrgroup", 1, 3 if case == "to another group" else after)]
+    )
+    with pytest.raises(StateError, match="what became of an earlier change of the same field") as caught:
+        journal.record_sending(second, SENDING)
+    assert caught.value.code == "step-still-open"
+    assert "\n" not in str(caught.value)
+    assert [step.id for step in journal.open_steps(HERE)] == [first]
+    assert the_step(journal, 2).state is StepState.PLANNED
+
+
+def test_a_change_that_does_not_go_with_an_open_one_is_not_sent(
+    state: State, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client = Client(gateway, account="consortium_staff", state=state)
+        proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+        assert not client.moves.plan_move(["20000000001052"], to="20000000001007").apply().done
+        proxy.decide = lambda call: Fault.NONE
+        proxy.seen.clear()
+        (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
+        assert step.state is StepState.NOT_DONE
+        assert step.reason.startswith("an earlier change of this patron may still come in until ")
+        # Nor where the earlier one's time is over, and nobody has been able to look what became of it.
+        proxy.refuse = lambda call: (500, "") if call.method.endswith("retrieve.authoritative") else None
+        monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
+        (step,) = client.moves.plan_move(["20000000001052"], to="20000000001001").apply().steps
+        assert step.reason == "what became of an earlier change of this patron isn't known yet; try again later"
+        assert UPDATE not in proxy.seen
+        proxy.refuse = lambda call: None
+        assert client.moves.plan_move(["20000000001052"], to="20000000001001").apply().done
+
+
+def test_a_no_to_the_second_request_says_nothing_of_the_first(state: State, proxy: FaultProxy) -> None:
+    refused = {
+        "ilsevent": "5000",
+        "textcode": "PERM_FAILURE",
+        "ilsperm": "UPDATE_USER",
+        "ilspermloc": "4",
+        "desc": "No",
+    }
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        client = Client(gateway, account="consortium_staff", state=state)
+        proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == UPDATE else Fault.NONE
+        assert not client.moves.plan_move(["20000000001052"], to="20000000001007").apply().done
+        proxy.decide = lambda call: Fault.NONE
+        proxy.answer = lambda call: refused if call.method == UPDATE else None
+        (step,) = client.moves.plan_move(["20000000001052"], to="20000000001007").apply().steps
         assert step.state is StepState.SENDING
+        assert [(it.steps[0].state) for it in client.moves.entries()] == [StepState.SENDING, StepState.NOT_DONE]
+        proxy.answer = lambda call: None
+        proxy.let_go()
+        (found,) = client.moves.recover()
+        assert (found.state, found.value) == (StepState.DONE, 1002)
+
+
+# -- what is found, and at what cost -----------------------------------------------------------------------------------
+
+
+def test_what_is_open_is_found_among_many_by_its_index(state: State, journal: Journal) -> None:
+    count = 20_000
+    change = {"gateway": HERE, "account": "groups", "at": NOON, "action": "recalculate", "step_count": 1}
+    step = {"gateway": HERE, "field": PENALTIES, "before": 0, "state": "done", "touched_at": NOON}
+    with state.database.writing() as connection:
+        connection.execute(schema.changes.insert(), [change] * count)
+        connection.execute(
+            schema.steps.insert(), [{**step, "change": number, "patron": number} for number in range(1, count + 1)]
+        )
+        connection.execute(text("ANALYZE steps"))
+    for patron in (1, 19_999):
+        journal.record_sending(begin(journal, patron=patron, field=PENALTIES), SENDING)
+    with statements(state) as seen:
+        assert [step.patron for step in journal.open_steps(HERE)] == [1, 19_999]
+        journal.record_sending(begin(journal, patron=7), SENDING)
+    reads = [(statement, values) for statement, values in seen if statement.startswith("SELECT")]
+    assert len(reads) == 2
+    is_file = state.database.path is not None
+    with state.database.reading() as connection:
+        for statement, values in reads:
+            explained = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' * is_file}{statement}", values)
+            plan = "\n".join(str(row) for row in explained)
+            assert "steps_open_once" in plan
+            assert "SCAN" not in plan.upper().replace("INDEX SCAN", "").replace("BITMAP HEAP SCAN", "")
+
+
+def test_the_whole_journal_takes_two_queries(state: State, journal: Journal) -> None:
+    for patron in range(30):
+        begin(journal, patron=patron)
+    with statements(state) as seen:
+        assert len(journal.entries()) == 30
+    assert len([statement for statement, _values in seen if statement.startswith("SELECT")]) == 2
+
+
+def test_a_plan_a_request_and_an_outcome_are_a_commit_each(state: State, client: Client) -> None:
+    plan = client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007")
+    with commits(state) as done:
+        assert plan.apply().done
+    about_journal = [words for words in done if "leases" not in words]
+    assert about_journal == ["INSERT INTO changes", *["UPDATE steps SET"] * 4]
+    # On a server it is noted who holds the lease, once for a run.
+    assert len(done) - len(about_journal) == (0 if state.database.path else 2)
+
+
+def test_a_recalculation_as_well(state: State, client: Client) -> None:
+    with commits(state) as done:
+        client.recalculator.for_patron(1030, over_limit=True, timeout=1.0)
+    assert [words for words in done if "leases" not in words] == ["INSERT INTO changes", *["UPDATE steps SET"] * 2]
+
+
+# -- what isn't kept any more ------------------------------------------------------------------------------------------
+
+
+def forget(state: State, patron: int) -> None:
+    with state.database.writing() as connection:
+        connection.execute(delete(schema.steps).where(schema.steps.c.patron == patron))
+
+
+def test_an_entry_that_is_partly_forgotten_is_not_taken_back_by_half(
+    state: State, client: Client, admin: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert client.moves.plan_move(["20000000001052", "20000000001053"], to="20000000001007").apply().done
+    forget(state, 1053)
+    with pytest.raises(PlanError, match="entry 1 can't be taken back as a whole: 1 of its 2 changes") as caught:
+        client.moves.plan_undo(1)
+    assert caught.value.code == "entry-partly-forgotten"
+    record = admin.pcrud.retrieve("au", 1052)
+    assert record is not None
+    assert record.usrgroup == 1002
+    import sys
+
+    write_entries(client.moves.entries(), sys.stdout)
+    assert capsys.readouterr().out.endswith("consortium_staff: move, 1 of 1 change done, 1 more not kept any longer\n")
+
+
+def test_a_step_that_was_forgotten_is_not_sent(state: State, journal: Journal) -> None:
+    step = begin(journal)
+    forget(state, 1001)
+    for act in (lambda: journal.record_sending(step, SENDING), lambda: journal.record(step, StepState.DONE)):
+        with pytest.raises(StateError, match=f"step {step} isn't in the journal any more"):
+            act()
 
 
 def test_a_step_that_an_older_release_left_open_is_recovered(
-    client: Client, admin: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It wrote down no more than that it was sending."""
-    with closing(Journal(tmp_path / "state")) as journal:
-        for patron, before, after in ((1052, 1015, 1002), (1053, 1015, None), (1001, 1777, 1001)):
-            (id,) = journal.begin(client.gateway.url, "groups", "move", [(patron, "usrgroup", before, after)])
-            journal.record(id, StepState.SENDING)
-        for table in ("sendings", "left_open"):
-            journal._database.execute(f"DROP TABLE {table}")
+    journal = Journal(state.database)
+    for patron, before, after in ((1052, 1015, 1002), (1053, 1015, None), (1001, 1777, 1001)):
+        (id,) = journal.begin(client.gateway.url, "groups", "move", [(patron, "usrgroup", before, after)])
+        journal.record(id, StepState.SENDING)
     assert [(step.patron, step.state, step.value) for step in client.moves.recover()] == [(1001, StepState.DONE, 1001)]
     monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=30))
     assert {(step.patron, step.state) for step in client.moves.recover()} == {
         (1052, StepState.NOT_DONE),
         (1053, StepState.NOT_DONE),
     }
+
+
+def test_a_journal_in_a_file_is_read_by_another_process_while_it_is_written(tmp_path: Path) -> None:
+    writer, reader = journal_in(tmp_path), journal_in(tmp_path)
+    step = begin(writer)
+    assert [entry.id for entry in reader.entries()] == [1]
+    writer.record_sending(step, SENDING)
+    assert [found.id for found in reader.open_steps(HERE)] == [step]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
+from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
+from evergreen_groups.changes.journal import TAKEN_OVER
 from evergreen_groups.changes.journal_step import JournalStep, Sending
 from evergreen_groups.changes.landing import (
     LANDS_WITHIN,
@@ -306,9 +307,8 @@ class TestRefusal:
 
 class TestRecover:
     @pytest.fixture
-    def journal(self, tmp_path: Path) -> Iterator[Journal]:
-        with closing(Journal(tmp_path)) as journal:
-            yield journal
+    def journal(self, tmp_path: Path) -> Journal:
+        return journal_in(tmp_path)
 
     def sent(self, journal: Journal, gateway: Gateway, patron: int = PATRON, after: int | None = OTHER) -> int:
         """A step whose request went out an hour ago, and isn't told by anything but the field."""
@@ -394,44 +394,24 @@ class TestRecover:
         assert written == [(StepState.SENDING, group, "somebody els") for group in (OTHER, 1001)]
         assert self.now(journal).value == 1001
 
-    @pytest.mark.parametrize(
-        ("after", "mark", "again", "reason"),
-        [
-            (OTHER, "x", True, "it never came in; a later run made the same change"),
-            (OTHER, None, True, "found done after an interruption"),
-            (OTHER, "x", False, "found done after an interruption"),
-        ],
-    )
-    def test_what_a_later_run_has_done(
-        self,
-        journal: Journal,
-        gateway: Gateway,
-        sandbox: Sandbox,
-        after: int | None,
-        mark: str | None,
-        again: bool,
-        reason: str,
+    def test_what_a_later_run_sends_again_is_its_own(
+        self, journal: Journal, gateway: Gateway, sandbox: Sandbox
     ) -> None:
         sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
-        ids = [journal.begin(gateway.url, "groups", "move", [(PATRON, "usrgroup", HOME, after)])[0] for _ in range(2)]
+        ids = [journal.begin(gateway.url, "groups", "move", [(PATRON, "usrgroup", HOME, OTHER)])[0] for _ in range(2)]
         for step in ids:
-            journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW, mark))
-        journal.record(ids[1], StepState.DONE if again else StepState.FAILED, value=OTHER)
+            journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW, "x"))
         (ended,) = recover(gateway, journal)
-        assert ended.reason == reason
+        assert (ended.id, ended.state) == (ids[1], StepState.DONE)
+        assert (self.now(journal).state, self.now(journal).reason) == (StepState.NOT_DONE, TAKEN_OVER)
 
-    def test_what_is_closed_is_not_looked_at_again_and_what_is_open_is(
-        self, journal: Journal, gateway: Gateway, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("evergreen_groups.changes.journal.CLOSED_AT_ONCE", 1)
+    def test_what_is_open_is_looked_at_again(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
         self.sent(journal, gateway, 1001)
         self.sent(journal, gateway)
         proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == 1001 else None
         for _ in range(2):
             recover(gateway, journal)
             assert [step.patron for step in journal.open_steps(gateway.url)] == [1001]
-        closed = journal._database.execute("SELECT max(entry) FROM settled WHERE gateway = ?", (gateway.url,))
-        assert closed.fetchone() == (2,)
 
     def test_a_step_of_an_older_release(self, journal: Journal, gateway: Gateway) -> None:
         """It says no more than when its request went out."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of
+from support.states import journal_in
 
-from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
+from evergreen_groups.changes import PENALTIES, StepState, clock
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.patron_change import TRIES, side_effects
 from evergreen_groups.client import Client
@@ -241,9 +241,9 @@ class TestWaiting:
         }
 
     def test_recalculations_hold_up_nobody(self, mover: Client, tmp_path: Path) -> None:
-        with closing(Journal(tmp_path / "state")) as journal:
-            (step,) = journal.begin(mover.gateway.url, "groups", "recalculate", [(PATRON, PENALTIES, 0, None)])
-            journal.record_sending(step, Sending(clock.now(), clock.now() + timedelta(minutes=16)))
+        journal = journal_in(tmp_path / "state")
+        (step,) = journal.begin(mover.gateway.url, "groups", "recalculate", [(PATRON, PENALTIES, 0, None)])
+        journal.record_sending(step, Sending(clock.now(), clock.now() + timedelta(minutes=16)))
         assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
         assert [it.id for it in mover.moves.open_steps()] == [step]
 

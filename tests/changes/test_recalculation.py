@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,14 +12,14 @@ import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 from support.recalculations import METHOD, QUICK, penalties
+from support.states import state_in
 
 from evergreen_groups.audit import AuditCriteria, FindingKind, PatronFinding
-from evergreen_groups.changes import Journal, Recalculated, StepState, clock, recalculable
+from evergreen_groups.changes import Recalculated, StepState, clock, recalculable
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state.directory import changes_lock
 
 
 @pytest.fixture
@@ -131,8 +131,7 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: Faul
         proxy.decide = lambda call: Fault.NONE
         (resolved,) = client.moves.recover()
         assert resolved.patron == 1036
-        with closing(Journal(tmp_path / "state")) as journal:
-            (entry,) = journal.entries(gateway.url)
+        (entry,) = client.moves.entries()
         step = next(step for step in entry.steps if step.patron == 1036)
         assert (step.state, step.value) == (StepState.DONE, 1)
         rest = client.recalculator.recalculate(findings(client))
@@ -142,7 +141,7 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: Faul
 
 def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
     found = findings(client)
-    with changes_lock(tmp_path / "state", client.gateway.url), pytest.raises(BusyError):
+    with state_in(tmp_path / "state").changing(client.gateway.url), pytest.raises(BusyError):
         client.recalculator.recalculate(found)
 
 

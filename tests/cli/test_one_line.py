@@ -14,12 +14,14 @@ import pytest
 from support.command import Command, one_line
 from support.fault_proxy import fault_proxy
 from support.gateway_server import Server, http, raw
+from support.states import state_in
 
 from evergreen_groups import exit_status
 from evergreen_groups.changes import Journal
 from evergreen_groups.cli import application
 from evergreen_groups.errors import StateError
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state.database import FILE_NAME
 
 DIGITS = "9" * 5000
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -203,7 +205,7 @@ class TestTheJournal:
             yield command
 
     def test_a_damaged_page(self, moved: Command, tmp_path: Path) -> None:
-        (path,) = tmp_path.rglob("journal.sqlite3")
+        (path,) = tmp_path.rglob(FILE_NAME)
         content = bytearray(path.read_bytes())
         content[4096:] = b"\x55" * (len(content) - 4096)
         path.write_bytes(content)
@@ -215,30 +217,33 @@ class TestTheJournal:
             done = moved(*words)
             assert done.returncode == exit_status.FAILED, words
             assert one_line(done.stderr), words
-            assert f"the journal {path} can't be used" in done.stderr
+            assert f"the database {path} can't be used" in done.stderr
 
     @pytest.mark.long
     @pytest.mark.parametrize(
         ("table", "column", "value"),
-        [("entries", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("events", "state", "'lost'")],
+        [("changes", "at", "'yesterday'"), ("steps", "patron", "'somebody'"), ("steps", "state", "'lost'")],
     )
     def test_what_was_never_written(self, moved: Command, tmp_path: Path, table: str, column: str, value: str) -> None:
-        (path,) = tmp_path.rglob("journal.sqlite3")
+        (path,) = tmp_path.rglob(FILE_NAME)
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute(f"DROP TRIGGER {table}_update")
+            database.execute("PRAGMA ignore_check_constraints = ON")
             database.execute(f"UPDATE {table} SET {column} = {value}")
         done = moved("journal")
         assert done.returncode == exit_status.FAILED
         assert one_line(done.stderr)
-        assert "holds something it never wrote; move it away" in done.stderr
+        assert "holds something that was never written; move it away" in done.stderr
 
     def test_a_disk_that_is_full_in_the_middle_of_a_plan(self, tmp_path: Path) -> None:
-        with closing(Journal(tmp_path)) as journal:
-            (pages,) = journal._database.execute("PRAGMA page_count").fetchone()
-            journal._database.execute(f"PRAGMA max_page_count={pages}")
-            steps = [(patron, "usrgroup", 1, 2) for patron in range(9999)]
-            with pytest.raises(StateError, match=r"can't be used .* make room on the disk"):
-                journal.begin("https://ils.example", "me", "move", steps)
+        state = state_in(tmp_path)
+        with state.database.reading() as connection:  # the only connection, so it is the one that is written over
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        journal = Journal(state.database)
+        steps = [(patron, "usrgroup", 1, 2) for patron in range(9999)]
+        with pytest.raises(StateError, match=r"can't be used .* make room on the disk"):
+            journal.begin("https://ils.example", "me", "move", steps)
+        assert journal.entries() == []
 
 
 class TestTheUnforeseen:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.fault_proxy import Call, fault_proxy
 from support.gateways import client_of, gateway_of
+from support.states import state_in
 from support.web_caller import API, bearer, settings_of
 from support.web_caller import client_of as web_client_of
 
@@ -41,9 +42,9 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
         proxy.before_answer = seen.append
         for account in ("consortium_staff", "north_manager"):
             with gateway_of(proxy.url, account) as gateway:
-                by_ils = Client(gateway, account=account, policy=PolicySettings(limit="ils"), state_directory=tmp_path)
+                by_ils = Client(gateway, account=account, policy=PolicySettings(limit="ils"), state=state_in(tmp_path))
                 _read(by_ils)
-                _read(Client(gateway, account=account, policy=BY_PROFILE, state_directory=tmp_path))
+                _read(Client(gateway, account=account, policy=BY_PROFILE, state=state_in(tmp_path)))
                 _serve(proxy.url, gateway.token, tmp_path)
         with gateway_of(proxy.url, "consortium_staff") as gateway:
             # An answer that doesn't come: then it is looked up who else is in the group.

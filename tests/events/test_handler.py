@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import stat
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from support.documents import document
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import client_of, gateway_of
 from support.recalculations import METHOD, QUICK, penalties
+from support.states import state_in
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
@@ -23,7 +22,8 @@ from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateEr
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.events.log import AuditTrail, TrailEntry
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state.directory import changes_lock
+from evergreen_groups.state import State
+from evergreen_groups.state.database import FILE_NAME
 
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
 OVER, WITHIN, BY_STAFF = 1030, 1042, 1053  # over the limit without a block, a stale block, and room for one by staff
@@ -37,8 +37,7 @@ def proxied(proxy: FaultProxy, tmp_path: Path) -> Iterator[Client]:
 
 
 def trail(directory: Path, client: Client) -> list[TrailEntry]:
-    with closing(AuditTrail(directory / "state", client.gateway.url)) as found:
-        return found.entries()
+    return AuditTrail(state_in(directory / "state").database, client.gateway.url).entries()
 
 
 def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path:
 def test_an_event_waits_its_turn(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
     with ThreadPoolExecutor(1) as threads:
-        with changes_lock(tmp_path / "state", client.gateway.url):
+        with state_in(tmp_path / "state").changing(client.gateway.url):
             waiting = threads.submit(hooks.handle_event, client, Event(1, HOOK, OVER), recalculate=True)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.2)
@@ -170,24 +169,20 @@ def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None
     client.gateway.login()
     hurried = client_of(client.gateway.within(1.0), tmp_path)
     began = time.monotonic()
-    with changes_lock(tmp_path / "state", client.gateway.url), pytest.raises(BusyError):
+    with state_in(tmp_path / "state").changing(client.gateway.url), pytest.raises(BusyError):
         hooks.handle_event(hurried, Event(1, HOOK, OVER), recalculate=True)
     assert time.monotonic() - began < 5
     assert trail(tmp_path, client)[0].reason == "BusyError"
 
 
-def test_the_trail_is_private_and_only_grows(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_the_trail_is_private(client: Client, sandbox: Sandbox, tmp_path: Path) -> None:
     hooks.handle_event(client, Event(1, HOOK, OVER))
-    file = tmp_path / "state" / "events.sqlite3"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    directory = tmp_path / "state"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()} == {0o600}
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     (patron,) = sandbox._store.rows("au", {"id": OVER})
-    content = b"".join(path.read_bytes() for path in file.parent.iterdir()).decode("utf-8", "replace")
+    content = b"".join(path.read_bytes() for path in directory.iterdir()).decode("utf-8", "replace")
     assert not any(word in content for word in (patron["family_name"], f"2000000000{OVER}", client.gateway.token))
-    with closing(sqlite3.connect(file)) as database:
-        for statement in ("UPDATE events SET blocked = 0", "DELETE FROM events"):
-            with pytest.raises(sqlite3.IntegrityError, match="only grows"):
-                database.execute(statement)
 
 
 def test_a_new_trail_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
@@ -196,22 +191,24 @@ def test_a_new_trail_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
     def begin(number: int) -> int:
         for turn in range(5):
             together.wait(10)
-            with closing(AuditTrail(tmp_path / str(turn), "https://ils.example.org")) as trail:
+            with State(tmp_path / str(turn)) as state:
+                trail = AuditTrail(state.database, "https://ils.example.org")
                 trail.write(event=number, hook=HOOK, patron=OVER, done=True)
         return number
 
     with ThreadPoolExecutor(8) as threads:
         assert sorted(threads.map(begin, range(8))) == list(range(8))
     for turn in range(5):
-        with closing(AuditTrail(tmp_path / str(turn), "https://ils.example.org")) as trail:
+        with State(tmp_path / str(turn)) as state:
+            trail = AuditTrail(state.database, "https://ils.example.org")
             assert {entry.event for entry in trail.entries()} == set(range(8))
-        assert {path.name for path in (tmp_path / str(turn)).iterdir()} == {"events.sqlite3"}
+        assert {path.name for path in (tmp_path / str(turn)).iterdir()} == {FILE_NAME}
 
 
 def test_a_trail_that_cannot_be_used_is_an_error(client: Client, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "events.sqlite3").write_text("something else entirely, and long enough to be looked at" * 20)
-    with pytest.raises(StateError, match=r"audit trail .* can't be used"):
+    (tmp_path / "state" / FILE_NAME).write_text("something else entirely, and long enough to be looked at" * 20)
+    with pytest.raises(StateError, match=r"the database .* can't be used"):
         hooks.handle_event(client, Event(1, HOOK, OVER))
 
 
@@ -221,7 +218,7 @@ def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         nonlocal most
-        with changes_lock(tmp_path, "https://ils.example.org", timeout=30):
+        with state_in(tmp_path).changing("https://ils.example.org", timeout=30):
             inside.append(number)
             most = max(most, len(inside))
             threading.Event().wait(0.01)

@@ -6,7 +6,6 @@ import shutil
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,11 +15,13 @@ from faults.reading import Clean, Reading
 from faults.stores import NEW, Place, Stores
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import Injection, Ran, World
-from support.gateways import PASSWORD, client_of
+from support.gateways import PASSWORD
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalEntry, JournalStep, StepState
+from evergreen_groups.client import Client
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.gateway import Credentials
+from evergreen_groups.state import State
 
 Plan = Mapping[Place, Any]
 """What is to become of a patron's field: the value that it is to have, ``NEW``, or the penalties in force."""
@@ -129,11 +130,8 @@ class _Course:
         world.updates.clear()
 
     def _entries(self) -> list[JournalEntry]:
-        state = self._directory / "state"
-        if not (state / "journal.sqlite3").exists():
-            return []
-        with closing(Journal(state)) as journal:
-            return journal.entries(self._world.proxy.url)
+        with State(self._directory / "state") as state:
+            return Journal(state.database).entries(self._world.proxy.url) if state.database.is_there else []
 
     @property
     def _steps(self) -> list[JournalStep]:
@@ -201,7 +199,8 @@ class _Course:
         """Look up what is open, as the next run does first."""
         try:
             with self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway:
-                client_of(gateway, self._directory).moves.recover()
+                with State(self._directory / "state") as state:
+                    Client(gateway, account="consortium_staff", state=state).moves.recover()
         except EvergreenGroupsError as error:
             if not may_fail:
                 self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from faults.verdict import Ending, Judgement, judge_form
 from faults.world import PASSWORD, Exchange, Injection, Ran, World
+from support.states import state_in
 
 from evergreen_groups import exit_status, hooks
 from evergreen_groups.client import Client
@@ -153,7 +154,7 @@ class Hook(Reading):
 
     def _run(self, world: World, directory: Path) -> Ran:
         with self._gateway(world, directory) as gateway:
-            return self._ask(Client(gateway, account=self.account, state_directory=directory / "state"))
+            return self._ask(Client(gateway, account=self.account, state=state_in(directory / "state")))
 
     def run(self, world: World, clean: Clean, injections: list[Injection], chance: Random) -> Judgement:
         """Ask with faults, and once more without: nothing malformed may have been kept."""
@@ -162,7 +163,7 @@ class Hook(Reading):
         directory = world.fresh(cache=clean.cache if cached else None)
         before = world.stores()
         with self._gateway(world, directory) as gateway:
-            client = Client(gateway, account=self.account, state_directory=directory / "state")
+            client = Client(gateway, account=self.account, state=state_in(directory / "state"))
             with world.faults(injections, chance):
                 ran = self._ask(client)
             self._judge(ran, clean, judgement)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from support.command import Command
 from support.fault_proxy import Fault, FaultProxy
+from support.states import journal_in, state_in
 
-from evergreen_groups.changes import Journal, StepState
-from evergreen_groups.state.directory import changes_lock
+from evergreen_groups.changes import StepState
+from evergreen_groups.state.database import FILE_NAME
 
 CARD = "20000000001052"
 NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
@@ -30,12 +31,11 @@ def run(proxy: FaultProxy, tmp_path: Path) -> Command:
 
 
 def state_of(directory: Path) -> StepState:
-    with closing(Journal(state_directory(directory))) as journal:
-        return journal.entry(1).steps[0].state
+    return journal_in(state_directory(directory)).entry(1).steps[0].state
 
 
 def state_directory(directory: Path) -> Path:
-    (found,) = {path.parent for path in directory.rglob("journal.sqlite3")}
+    (found,) = {path.parent for path in directory.rglob(FILE_NAME)}
     return found
 
 
@@ -54,7 +54,7 @@ def test_one_that_only_looks_leaves_the_journal_alone(run: Command, tmp_path: Pa
 def test_the_report_does_not_wait_for_a_run_that_changes_something(
     run: Command, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    with changes_lock(state_directory(tmp_path), proxy.url):
+    with state_in(state_directory(tmp_path)).changing(proxy.url):
         assert run("report").returncode == 0
     assert state_of(tmp_path) is StepState.SENDING
 
@@ -68,14 +68,12 @@ def test_the_report_does_not_fail_for_it(run: Command, proxy: FaultProxy, tmp_pa
 
 
 def test_a_damaged_journal_does_not_cost_the_report(run: Command, tmp_path: Path) -> None:
-    path = state_directory(tmp_path) / "journal.sqlite3"
+    path = state_directory(tmp_path) / FILE_NAME
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    path.write_bytes(b"damaged" * 1000)
+        database.execute("DROP TABLE steps")
     assert run("report").returncode == 0
 
 
-def test_where_nothing_was_ever_changed_no_journal_is_made(proxy: FaultProxy, tmp_path: Path) -> None:
+def test_where_nothing_was_ever_changed_nothing_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
     assert Command(tmp_path, proxy.url)("report").returncode == 0
-    assert list(tmp_path.rglob("journal.sqlite3")) == []
     assert RETRIEVE not in proxy.seen

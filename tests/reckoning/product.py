@@ -16,6 +16,7 @@ from reckoning.desk import check, decision, summary
 from reckoning.library import Content, Library
 from reckoning.populations import PASSWORD, earlier
 from reckoning.reckoning import Document, may_refuse, report
+from support.states import state_in
 
 from evergreen_groups import hooks
 from evergreen_groups.audit import AuditCriteria
@@ -75,7 +76,7 @@ class Product:
         token = self.gateway.call("open-ils.auth", "open-ils.auth.login", account).value["payload"]["authtoken"]
         policy = load.load(self._configuration(content), {}).policy
         return Client(
-            self.gateway.acting_as(token), account=account["username"], policy=policy, state_directory=self.directory
+            self.gateway.acting_as(token), account=account["username"], policy=policy, state=state_in(self.directory)
         )
 
     def _configuration(self, content: Content) -> Path:
@@ -108,7 +109,7 @@ def configuration(content: Content) -> str:
 
 def _criteria(client: Client, content: Content) -> Criteria:
     wanted, settings = content["_question"]["report"], client._policy
-    configured = load.load(client._state_directory / "config.toml", {}).report
+    configured = load.load(client._state.directory / "config.toml", {}).report
     return Criteria(
         min_total=configured.min_total,
         min_members=configured.min_members,

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.states import state_in
 
 from evergreen_groups.errors import BusyError, ConfigurationError
-from evergreen_groups.state import Holder
+from evergreen_groups.state import Holder, State, schema
 from evergreen_groups.state.directory import REPORT_LOCK
 from evergreen_groups.state.lock import hold, holder_of
 
@@ -112,8 +113,43 @@ def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / REPORT_LOCK).mkdir()
     with (
         pytest.raises(ConfigurationError, match="must belong to the user who runs this"),
-        hold(tmp_path / REPORT_LOCK, "is making the report"),
+        state_in(tmp_path).reporting(),
     ):
         pass
     with pytest.raises(ConfigurationError, match="cannot read"):
         holder_of(tmp_path / REPORT_LOCK)
+
+
+def test_changes_and_reports_do_not_get_in_each_others_way(state: State) -> None:
+    with state.changing("https://a.example"), state.changing("https://b.example"):
+        with (
+            state.reporting(),
+            pytest.raises(BusyError, match="is making the report"),
+            state.reporting(),
+        ):
+            pass
+        with (
+            pytest.raises(BusyError, match="is changing groups at this gateway"),
+            state.changing("https://a.example"),
+        ):
+            pass
+
+
+def test_events_get_in_the_way_of_none_but_themselves(state: State) -> None:
+    with state.working_on("one", 0.0):
+        with state.changing("https://a.example"), state.reporting(), state.working_on("another", 0.0):
+            pass
+        with pytest.raises(BusyError, match="is still working on an event"), state.working_on("one", 0.1):
+            pass
+    with state.working_on("one", 0.0):
+        pass
+
+
+def test_leases_of_events_leave_nothing_behind(state: State) -> None:
+    """Neither a lock file nor a note for each event that ever came."""
+    for number in range(100):
+        with state.working_on(str(number), 0.0):
+            pass
+    with state.database.reading() as connection:
+        assert connection.execute(schema.leases.select()).all() == []
+    assert len(list(state.directory.glob("events-*"))) <= 16

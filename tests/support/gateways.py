@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from support.states import state_in
+
 from evergreen_groups.client import Client
 from evergreen_groups.gateway import Credentials, Gateway
 
@@ -16,4 +18,4 @@ def gateway_of(url: str, account: str, **options: object) -> Gateway:
 
 
 def client_of(gateway: Gateway, directory: Path) -> Client:
-    return Client(gateway, account="consortium_staff", state_directory=directory / "state")
+    return Client(gateway, account="consortium_staff", state=state_in(directory / "state"))

@@ -68,6 +68,7 @@ def _journal() -> None:
         sa.Column("at", Moment, nullable=False),
         sa.Column("action", sa.Text, nullable=False),
         sa.Column("undoes", BIG),
+        sa.Column("step_count", sa.Integer, nullable=False),
         sa.ForeignKeyConstraint(["undoes"], ["changes.id"], name="changes_undoes_of_changes", ondelete="SET NULL"),
         sqlite_autoincrement=True,
     )
