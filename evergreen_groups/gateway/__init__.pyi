@@ -1,4 +1,5 @@
 from .address import Address as Address
+from .datatypes import whole_number as whole_number
 from .gateway import Gateway as Gateway
 from .idl import Class as Class
 from .idl import Field as Field

@@ -12,6 +12,7 @@ from evergreen_groups.errors import DataError
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
 TRUE = ("t", "true", "1", 1)
@@ -84,7 +85,8 @@ def _decode_integer(value: Any, class_id: str, name: str) -> int:
 
 def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
     # Python takes true for 1: a balance of "true" would pass for 1.00.
-    if isinstance(value, bool):
+    # And "1_0", or digits of any script, for numbers.
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
         raise wrong_value(class_id, name, "a number")
     try:
         number = Decimal(value)

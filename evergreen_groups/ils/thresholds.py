@@ -139,7 +139,7 @@ class ThresholdReader:
         self._org_units = org_units
         self._thresholds = Thresholds((), penalties, org_units, profiles)
         result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW])
-        permitted = result.mapping().get(_VIEW, "")
+        permitted = result.mapping().get(_VIEW)  # without it, each library is asked about
         if not isinstance(permitted, list | None):
             raise result.unexpected("a list of org units for each permission")
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
