@@ -23,8 +23,8 @@ WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-    """Answers without looking at the body, unless it is asked for ``/body``."""
-    answer = b"hello"
+    """Answers without looking at the body, unless it is asked for ``/body``; ``/large`` fills what lies on the way."""
+    answer = b"x" * 8_000_000 if environ["PATH_INFO"] == "/large" else b"hello"
     if environ["PATH_INFO"] == "/body":
         answer = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
     start("200 OK", [("Content-Length", str(len(answer)))])
@@ -84,6 +84,17 @@ def test_however_many_there_are_others_are_answered(url: str, sent: bytes) -> No
     with ExitStack() as stack:
         for _ in range(server.MOST_SLOW_CLIENTS + 2 + server.SPARE_REQUESTS + 10):
             stack.enter_context(client(url, sent))
+        with client(url, WHOLE) as honest:
+            honest.settimeout(server.TIMEOUT / 2)
+            assert answer(honest) == b"hello"
+
+
+def test_clients_who_take_slowly_keep_nobody_waiting(url: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(2 + server.SPARE_REQUESTS + 4):
+            taking = stack.enter_context(client(url, WHOLE.replace(b"/", b"/large", 1)))
+            taking.settimeout(server.TIMEOUT / 2)
+            assert taking.recv(1) == b"H"
         with client(url, WHOLE) as honest:
             honest.settimeout(server.TIMEOUT / 2)
             assert answer(honest) == b"hello"
