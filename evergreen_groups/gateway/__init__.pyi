@@ -1,5 +1,7 @@
 from .address import Address as Address
 from .gateway import Gateway as Gateway
+from .hidden_rows import beyond as beyond
+from .hidden_rows import holds as holds
 from .idl import Class as Class
 from .idl import Field as Field
 from .idl import Idl as Idl

@@ -184,6 +184,25 @@ def test_hidden_members_are_counted_with_what_they_owe(sandbox: Sandbox, proxy: 
     assert proxy.seen[:3] == ["open-ils.pcrud.search.au.atomic", BALANCES, MEMBERS]
 
 
+@pytest.mark.parametrize("times", [1, 99])
+@pytest.mark.parametrize("wrong", [[1012, 1013, 1020], [1012, 99_999], [1012], [1012, 1020]])
+def test_hidden_members_that_belong_to_others(
+    sandbox: Sandbox, proxy: FaultProxy, wrong: list[int], times: int
+) -> None:
+    for patron in (1012, 1013):
+        owe(sandbox, patron)  # nothing, so that balances don't name them
+        join(sandbox, patron, 1001)
+    answers = [[*OKONKWO, *wrong]] * times
+    proxy.answer = lambda call: answers.pop() if call.method == MEMBERS and answers else None
+    with desk(proxy.url, "harbor_desk") as client:
+        if times == 1:
+            assert hooks.patron_summary(client, 1001).group.hidden_member_count == 2
+        else:
+            with pytest.raises(DataError) as told:
+                hooks.patron_summary(client, 1001)
+            assert told.value.code == "members-not-asked-for"
+
+
 def test_four_calls_of_the_gateway_when_somebody_is_hidden_and_nothing_known(
     sandbox: Sandbox, proxy: FaultProxy
 ) -> None:
