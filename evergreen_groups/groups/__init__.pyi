@@ -1,4 +1,5 @@
 from .hidden_members import HiddenMembers as HiddenMembers
+from .hidden_members import are_the_members as are_the_members
 from .hidden_members import find_hidden as find_hidden
 from .hidden_members import members_not_asked_for as members_not_asked_for
 from .hidden_members import read_balances as read_balances
