@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -154,11 +154,23 @@ class SummaryReader:
             everybody = read_member_ids(self._gateway, [found.group])
             hidden = everybody - visible
             # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
-            if not everybody >= balances.keys() | visible:
-                continue
-            if not hidden or are_the_members(self._gateway, [found.group], {found.group: hidden}, len(everybody)):
+            if everybody >= balances.keys() | visible and (
+                not hidden or self._is_so(found, hidden, everybody, balances)
+            ):
                 return balances, hidden
         raise members_not_asked_for()
+
+    def _is_so(
+        self, found: VisiblePatrons, hidden: Set[int], everybody: Set[int], balances: Mapping[int, Decimal]
+    ) -> bool:
+        """Whether these are a group's members, and those without a balance owe nothing."""
+        return are_the_members(
+            self._gateway,
+            [found.group],
+            {found.group: hidden},
+            len(everybody),
+            owing_nothing=everybody - balances.keys(),
+        )
 
 
 def _no_such_barcode() -> NotFoundError:

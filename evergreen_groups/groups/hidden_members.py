@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway, beyond, holds
+from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.groups.member_check import are_the_members, balances_missing, members_not_asked_for, owe_nothing
 from evergreen_groups.money import NOTHING
 
 _SERVICE = "open-ils.actor"
@@ -16,8 +17,6 @@ _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 # One by one it was 6 to 8 ms a group, for 2,067 groups a good part of a minute; the answer for a hundred is a few kB.
 _GROUPS_AT_ONCE = 100
-# Ids of seven digits in a form are 10 kB, which leaves room for a hundred groups.
-_IDS_AT_ONCE = 1_000
 _MOST_READINGS = 3
 
 
@@ -34,20 +33,29 @@ def find_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> dict[int, 
 
     ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then lists every member
     (``groups-047``). It takes a list of groups as well (``groups-075``), so a hundred of them go in one call. Where
-    there are hidden ones, one call more holds them against the groups: see :func:`are_the_members`.
+    there are hidden ones, one call more holds them against the groups, and another asks whether those without a balance
+    owe nothing.
 
     Raises:
-        DataError: the ILS names members of other groups, or not all.
+        DataError: the ILS names members or balances of other groups, or not all.
         PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
     """
     groups = sorted(visible)
     batches = [groups[start : start + _GROUPS_AT_ONCE] for start in range(0, len(groups), _GROUPS_AT_ONCE)]
     missing: dict[int, frozenset[int]] = {}
-    for found in gateway.map(lambda batch: _hidden_ids(gateway, batch, visible), batches):
-        missing.update(found)
-    incomplete = sorted(missing)
-    hidden = gateway.map(lambda group: _with_fines(gateway, group, missing[group], visible[group]), incomplete)
-    return dict(zip(incomplete, hidden, strict=True))
+    for of_batch in gateway.map(lambda batch: _hidden_ids(gateway, batch, visible), batches):
+        missing.update(of_batch)
+    for _ in range(_MOST_READINGS):
+        read = gateway.map(
+            lambda group: _with_balances(gateway, group, missing[group], visible[group]), sorted(missing)
+        )
+        found = dict(zip(sorted(missing), read, strict=True))
+        if owe_nothing(gateway, {id for ids, owed in found.values() if owed is not None for id in ids - owed.keys()}):
+            return {
+                group: HiddenMembers(ids, None if owed is None else total_of(owed, ids))
+                for group, (ids, owed) in found.items()
+            }
+    raise balances_missing()
 
 
 def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
@@ -114,31 +122,10 @@ def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
     return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
 
 
-def are_the_members(gateway: Gateway, groups: Sequence[int], hidden: Mapping[int, Set[int]], total: int) -> bool:
-    """Whether the ``hidden`` (ids by group) are members of just these groups, and nobody is beside ``total`` members.
-
-    No row tells of hidden members, but queries see them as well. So a list of members that is another question's, or
-    lacks somebody, is noticed by one call, in another service.
-    """
-    pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
-    lists = [pairs[start : start + _IDS_AT_ONCE] for start in range(0, len(pairs), _IDS_AT_ONCE)] or [[]]
-    nobody_else = {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
-    for pairs in lists:
-        by_group: dict[int, list[int]] = {}
-        for group, id in pairs:
-            by_group.setdefault(group, []).append(id)
-        # Within -or the fields of a hash are alternatives too, unless -and is put around them.
-        theirs = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
-        each = {"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": theirs}, "id")} if pairs else {}
-        if not holds(gateway, {**each, **nobody_else}):
-            return False
-    return True
-
-
 def _hidden_ids(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> dict[int, frozenset[int]]:
     """The hidden members of ``groups``, by group; groups without are left out."""
     for _ in range(_MOST_READINGS):
-        lists = list(_members_told_apart(gateway, groups, visible))
+        lists = list(_members_by_list(gateway, groups, visible))
         hidden = {few[0]: unknown for few, everybody in lists if (unknown := everybody - _known(few, visible))}
         # In halves they were read because somebody was hidden.
         if not hidden and len(lists) == 1:
@@ -149,7 +136,7 @@ def _hidden_ids(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, S
     raise members_not_asked_for()
 
 
-def _members_told_apart(
+def _members_by_list(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
 ) -> Iterator[tuple[Sequence[int], frozenset[int]]]:
     """Lists of groups with their members' ids: cut in halves until each list has no hidden ones, or is one group.
@@ -165,36 +152,29 @@ def _members_told_apart(
         yield groups, everybody
         return
     middle = len(groups) // 2
-    yield from _members_told_apart(gateway, groups[:middle], visible)
-    yield from _members_told_apart(gateway, groups[middle:], visible)
+    yield from _members_by_list(gateway, groups[:middle], visible)
+    yield from _members_by_list(gateway, groups[middle:], visible)
 
 
 def _known(groups: Sequence[int], visible: Mapping[int, Set[int]]) -> frozenset[int]:
     return frozenset[int]().union(*(visible[group] for group in groups))
 
 
-def _with_fines(gateway: Gateway, group: int, ids: frozenset[int], visible: Set[int]) -> HiddenMembers:
-    """The hidden members ``ids`` of a group with what they owe, as far as the ILS says; ``visible`` are the others."""
+def _with_balances(
+    gateway: Gateway, group: int, ids: frozenset[int], visible: Set[int]
+) -> tuple[frozenset[int], Mapping[int, Decimal] | None]:
+    """The hidden members ``ids`` of a group, and all balances if the ILS tells; ``visible`` are the other members."""
     for _ in range(_MOST_READINGS):
         try:
             balances = read_balances(gateway, group)
         # The ids may be had where the balances may not: unknown then, never nought.
         except PermissionDeniedError:
-            return HiddenMembers(ids, None)
+            return ids, None
         if balances.keys() <= ids | visible:
-            return HiddenMembers(ids, total_of(balances, ids))
+            return ids, balances
         # Somebody was moved in meanwhile, or what is owed isn't said of the one who owes it.
         ids = _hidden_ids(gateway, [group], {group: visible}).get(group, frozenset())
     raise members_not_asked_for()
-
-
-def members_not_asked_for() -> DataError:
-    """The error for members, or balances, of others than those who belong to a group, or of not all of them."""
-    return DataError(
-        "the ILS gave members of other groups than were asked for, or not all members",
-        advice="look at the proxy, where there is one: it may have mixed up answers",
-        code="members-not-asked-for",
-    )
 
 
 def _listed(answer: object) -> list[Any]:

@@ -13,7 +13,7 @@ from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, EvergreenGroupsError
-from evergreen_groups.groups import find_hidden, hidden_members
+from evergreen_groups.groups import find_hidden, hidden_members, member_check
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
@@ -144,17 +144,19 @@ class TestWhose:
         assert sorted(asked) == [1, 100, 100]
         assert CHECK not in proxy.seen
 
-    def test_one_call_holds_the_hidden_members_of_a_hundred_groups_against_the_groups(self, proxy: FaultProxy) -> None:
+    def test_one_call_holds_the_hidden_members_of_all_against_the_groups_and_one_what_they_owe(
+        self, proxy: FaultProxy
+    ) -> None:
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             find_hidden(gateway, self.VISIBLE)
-        assert Counter(proxy.seen)[CHECK] == 1
+        assert Counter(proxy.seen)[CHECK] == 2
 
     def test_more_than_fit_into_one_call(self, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hidden_members, "_IDS_AT_ONCE", 1)
+        monkeypatch.setattr(member_check, "_IDS_AT_ONCE", 1)
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             found = find_hidden(gateway, self.VISIBLE)
         assert {group: set(hidden.ids) for group, hidden in found.items()} == self.HIDDEN
-        assert Counter(proxy.seen)[CHECK] == 4
+        assert Counter(proxy.seen)[CHECK] == 4 + 4
 
     @pytest.mark.parametrize("once", [True, False])
     def test_members_whose_groups_are_mixed_up(self, proxy: FaultProxy, once: bool) -> None:
@@ -297,6 +299,49 @@ def test_answers_of_another_shape(sandbox: Sandbox, proxy: FaultProxy, method: s
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(EvergreenGroupsError) as told:
         find_hidden(gateway, OKONKWO)
     assert told.value.code == code
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], [{"usr": 1013, "balance_owed": "2.00"}], [{"usr": id, "balance_owed": "9.00"} for id in (1002, 1013)]],
+)
+@pytest.mark.parametrize("times", [1, 99])
+def test_balances_without_somebody_who_owes(
+    sandbox: Sandbox, proxy: FaultProxy, wrong: list[dict[str, object]], times: int
+) -> None:
+    owe(sandbox, 1012, (21, "9.00"))
+    owe(sandbox, 1013, (21, "2.00"))
+    owe(sandbox, 1014)
+    for member in (1012, 1013, 1014):
+        sandbox._store.update("au", member, {"usrgroup": 1001})
+    answers: list[object] = [wrong] * times
+    proxy.answer = lambda call: answers.pop() if call.method == BALANCES and answers else None
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        if times == 1:
+            assert find_hidden(gateway, OKONKWO)[1001].fines == Decimal("11.00")
+        else:
+            with pytest.raises(DataError, match="lacks what somebody owes") as told:
+                find_hidden(gateway, OKONKWO)
+            assert told.value.code == "balances-missing"
+
+
+def test_one_call_asks_whether_those_without_balances_owe_nothing(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    for group, member in ((1001, 1012), (1004, 1013), (1005, 1014)):
+        owe(sandbox, member)
+        sandbox._store.update("au", member, {"usrgroup": group})
+    with gateway_of(sandbox.url, "admin") as gateway:
+        found = gateway.pcrud.search("au", {"usrgroup": [1001, 1004, 1005], "deleted": "f"}, limit=100)
+    visible = {
+        group: {row.id for row in found if row.usrgroup == group} - {1012, 1013, 1014} for group in (1001, 1004, 1005)
+    }
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        hidden = find_hidden(gateway, visible)
+    assert {group: (set(members.ids), str(members.fines)) for group, members in hidden.items()} == {
+        1001: ({1012}, "0.00"),
+        1004: ({1013}, "0.00"),
+        1005: ({1014}, "0.00"),
+    }
+    assert proxy.seen.count(CHECK) == 2
 
 
 def test_what_others_owe_is_not_theirs(sandbox: Sandbox) -> None:

@@ -203,6 +203,24 @@ def test_hidden_members_that_belong_to_others(
             assert told.value.code == "members-not-asked-for"
 
 
+@pytest.mark.parametrize("times", [1, 99])
+@pytest.mark.parametrize("lost", [1012, 1001])
+def test_balances_that_lack_somebody(sandbox: Sandbox, proxy: FaultProxy, lost: int, times: int) -> None:
+    owe(sandbox, 1012, (MILL, "9.00"))
+    join(sandbox, 1012, 1001)
+    with desk(sandbox.url, "admin") as client:
+        owed = hooks.patron_summary(client, 1001).group.combined_fines
+        balances = client.gateway.call("open-ils.actor", BALANCES, TOKEN, 1001).value
+    answers: list[object] = [[entry for entry in balances if int(entry["usr"]) != lost]] * times
+    proxy.answer = lambda call: answers.pop() if call.method == BALANCES and answers else None
+    with desk(proxy.url, "harbor_desk") as client:
+        if times == 1:
+            assert hooks.patron_summary(client, 1001).group.combined_fines == owed
+        else:
+            with pytest.raises(DataError):
+                hooks.patron_summary(client, 1001)
+
+
 def test_five_calls_of_the_gateway_when_somebody_is_hidden_and_nothing_known_and_four_from_then_on(
     sandbox: Sandbox, proxy: FaultProxy
 ) -> None:
