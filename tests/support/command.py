@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from support.gateways import PASSWORD
+from support.loaded_program import loaded_program
 
 from evergreen_groups.settings import load
 
@@ -36,15 +37,8 @@ class Command:
         return [sys.executable, "-m", "evergreen_groups", *words]
 
     def __call__(self, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.arguments(*words),
-            env=self.environ,
-            input=answer,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        status, output, errors = loaded_program()(words, self.environ, answer)
+        return subprocess.CompletedProcess(self.arguments(*words), status, output, errors)
 
 
 def one_line(text: str) -> bool:
