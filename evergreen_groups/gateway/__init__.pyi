@@ -1,6 +1,8 @@
 from .address import Address as Address
 from .datatypes import whole_number as whole_number
 from .gateway import Gateway as Gateway
+from .hidden_rows import beyond as beyond
+from .hidden_rows import holds as holds
 from .idl import Class as Class
 from .idl import Field as Field
 from .idl import Idl as Idl
