@@ -1,4 +1,5 @@
 from .address import Address as Address
+from .datatypes import finite_number as finite_number
 from .datatypes import whole_number as whole_number
 from .gateway import Gateway as Gateway
 from .hidden_rows import beyond as beyond

@@ -61,6 +61,22 @@ def whole_number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
+def finite_number(value: Any) -> Decimal | None:
+    """A number, or the same as text; None for anything else, a truth value, NaN and infinities among it.
+
+    >>> finite_number("7.50"), finite_number(True), finite_number("1_0"), finite_number("NaN")
+    (Decimal('7.50'), None, None, None)
+    """
+    # Python takes true for 1, and "1_0", or digits of any script, for numbers.
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
+        return None
+    try:
+        number = Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        return None
+    return number if number.is_finite() else None
+
+
 def _decode_text(value: Any, class_id: str, name: str) -> str:
     if isinstance(value, dict | list):
         raise wrong_value(class_id, name, "a text")
@@ -84,15 +100,8 @@ def _decode_integer(value: Any, class_id: str, name: str) -> int:
 
 
 def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
-    # Python takes true for 1: a balance of "true" would pass for 1.00.
-    # And "1_0", or digits of any script, for numbers.
-    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
-        raise wrong_value(class_id, name, "a number")
-    try:
-        number = Decimal(value)
-    except (InvalidOperation, TypeError, ValueError):
-        raise wrong_value(class_id, name, "a number") from None
-    if not number.is_finite():
+    number = finite_number(value)
+    if number is None:
         raise wrong_value(class_id, name, "a number")
     return number
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.gateway import TOKEN, Gateway, finite_number, whole_number
 from evergreen_groups.groups.member_check import are_the_members, balances_missing, members_not_asked_for, owe_nothing
 from evergreen_groups.money import NOTHING
 
@@ -92,10 +92,11 @@ def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
 
 
 def _id(value: object) -> int:
-    """An id, as a number or as text; raises what reading anything else does."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    """An id, as a number or as text; raises TypeError for anything else."""
+    id = whole_number(value)
+    if id is None:
         raise TypeError("not an id")
-    return int(value)
+    return id
 
 
 def _each_once(ids: list[int]) -> list[int]:
@@ -111,8 +112,8 @@ def _each_once(ids: list[int]) -> list[int]:
 
 def _money(value: object) -> Decimal:
     """An amount; raises ArithmeticError for what is none, NaN and infinities among it."""
-    amount = Decimal(str(value))
-    if not amount.is_finite():
+    amount = finite_number(value)
+    if amount is None:
         raise ArithmeticError("not an amount")
     return amount.quantize(NOTHING)
 

@@ -49,7 +49,10 @@ def test_somebody_who_was_moved_meanwhile_is_no_error(sandbox: Sandbox, proxy: F
         (MEMBERS, [1001, 1002, 1003, 1004, 1005, 1006, 1012, 1012]),
         (MEMBERS, [True, 1002, 1003, 1004, 1005, 1006, 1012]),
         (BALANCES, [{"usr": 1012, "balance_owed": "9.00"}] * 2),
-        *((BALANCES, [{"usr": 1012, "balance_owed": wrong}]) for wrong in (None, {}, [], True, "", "NaN")),
+        *(
+            (BALANCES, [{"usr": 1012, "balance_owed": wrong}])
+            for wrong in (None, {}, [], True, "", "NaN", "1_0.00", " 1.00", "١.٠٠")
+        ),
         (BALANCES, [{"usr": True, "balance_owed": "9.00"}]),
         (BALANCES, [{"usr": 1012, "balance_owed": "9.00"}, {"usr": 99_999, "balance_owed": "9.00"}]),
     ],
