@@ -63,13 +63,23 @@ class ReportRun:
         Standard output comes last, when the lock is free again: somebody may read it page by page.
         """
         try:
-            with self._environment.state() as state:
+            with ExitStack() as stack:
+                state = self._opened(stack)
                 status = self._leased(state) if self._recorded else self._in_time(state, state.database)
         except EvergreenGroupsError:
             self._show()  # what there is
             raise
         self._show()
         return status
+
+    def _opened(self, stack: ExitStack) -> State:
+        """Where the run is recorded. Settings that are bad say nowhere; somebody is told all the same."""
+        try:
+            return stack.enter_context(self._environment.state())
+        except EvergreenGroupsError:
+            if self._recorded:
+                self._call_healthcheck(well=False)
+            raise
 
     def _leased(self, state: State) -> int:
         """Make the report while nobody else does.
@@ -114,13 +124,16 @@ class ReportRun:
             run_status.write(transactions, status)
         except EvergreenGroupsError as refusal:
             problem, exit_code = refusal, exit_code or exit_status.FAILED
-        if url := self._options.healthcheck_url if self._options else self._healthcheck_url:
-            from evergreen_groups.nightly import healthcheck
-
-            healthcheck.call(url, well=exit_code == exit_status.DONE)
+        self._call_healthcheck(well=exit_code == exit_status.DONE)
         if problem is not None:
             self._environment.emit(f"the status of this run could not be stored: {problem}", error=True)
         return exit_code
+
+    def _call_healthcheck(self, *, well: bool) -> None:
+        if url := self._options.healthcheck_url if self._options else self._healthcheck_url:
+            from evergreen_groups.nightly import healthcheck
+
+            healthcheck.call(url, well=well)
 
     def _in_time(self, state: State, transactions: Transactions) -> int:
         self._options = self._choose()

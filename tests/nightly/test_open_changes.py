@@ -11,6 +11,7 @@ from support.command import Command
 from support.fault_proxy import Fault, FaultProxy
 from support.states import journal_in, state_in
 
+from evergreen_groups import exit_status
 from evergreen_groups.changes import StepState
 from evergreen_groups.state.database import FILE_NAME
 
@@ -71,7 +72,10 @@ def test_a_damaged_journal_does_not_cost_the_report(run: Command, tmp_path: Path
     path = state_directory(tmp_path) / FILE_NAME
     with closing(sqlite3.connect(path)) as database:
         database.execute("DROP TABLE steps")
-    assert run("report").returncode == 0
+    done = run("report", "--format", "csv")
+    assert done.returncode == exit_status.FAILED
+    assert done.stdout.count("\n") > 1
+    assert all(line.startswith("evergreen-groups: ") for line in done.stderr.splitlines())
 
 
 def test_where_nothing_was_ever_changed_nothing_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
