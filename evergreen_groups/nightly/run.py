@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evergreen_groups.state import State, Transactions
 
 
+_HOUR = timedelta(hours=1)
 _NOT_COMPARED = "What changed since the last run isn't known: the history of the runs could not be used."
 
 log = logging.getLogger("evergreen_groups.report_run")
@@ -93,7 +94,28 @@ class ReportRun:
             except StateError as error:
                 self._problem = error
                 return self._on_record(state, state.database, datetime.now(UTC))
+            if self._is_made(lease):
+                return exit_status.DONE
             return self._on_record(state, lease, lease.since)
+
+    def _is_made(self, transactions: Transactions) -> bool:
+        """Whether the report was written so lately, by whatever server, that none is wanted."""
+        hours = self._environment.settings.report.hours_between_runs
+        if not hours:
+            return False
+        try:
+            last = run_status.read(transactions)
+        except StateError as error:
+            self._problem = error
+            return False
+        now = datetime.now(UTC)
+        if last is None or last.outcome is RunOutcome.FAILED or not timedelta() <= now - last.finished < hours * _HOUR:
+            return False
+        self._environment.emit(
+            f"nothing to do: the report was made at {last.finished.astimezone():%Y-%m-%d %H:%M}, and "
+            f"{hours} hours are to lie between two ([report] hours_between_runs)"
+        )
+        return True
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
         """Make the report, and write down how that went, however it ends."""

@@ -244,6 +244,12 @@ class ReportSettings:
             Option("--deadline", _REPORT, "End the run after this many seconds, whatever it waits for ({default})."),
         ),
     )
+    hours_between_runs: int = setting(
+        v.whole_number(0, 10_000),
+        0,
+        help="Make no report, with exit status 0, where one was written less than so many hours ago, here or on "
+        "another server that shares the database. With the same timer on several servers, 12 makes it once a night.",
+    )
     healthcheck_url: str | None = setting(
         v.URL,
         None,
