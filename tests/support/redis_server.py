@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,7 +30,7 @@ class RedisServer:
         """Start it, and wait until it answers."""
         program = shutil.which("valkey-server") or shutil.which("redis-server")
         if program is None:
-            sys.exit("the tests need Valkey or Redis: apt install valkey-server")
+            raise RuntimeError("the tests need Valkey or Redis: apt install valkey-server, or redis-server")
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._directory)]
         if self.password:
             options += ["--requirepass", self.password]
