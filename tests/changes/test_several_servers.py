@@ -25,6 +25,7 @@ from evergreen_groups.client import Client
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 
+WRITES = ("open-ils.actor.patron.update", "open-ils.actor.usergroup.new")
 MINUTES = 30  # after so many nothing comes in any more
 Write = tuple[int, str, int, int]
 """A patron's id, a field, and its value before and after."""
@@ -68,23 +69,32 @@ class Traffic:
 
     def __init__(self, proxy: FaultProxy) -> None:
         self._under_way = 0
-        self._quiet = threading.Condition()
+        self._writes = 0
+        self._changed = threading.Condition()
         proxy.decide = self._came
         proxy.before_answer = self._went
 
     def _came(self, call: Call) -> Fault:
-        with self._quiet:
+        with self._changed:
             self._under_way += 1
+            self._writes += call.method in WRITES
+            self._changed.notify_all()
         return Fault.NONE
 
     def _went(self, call: Call) -> None:
-        with self._quiet:
+        with self._changed:
             self._under_way -= 1
-            self._quiet.notify_all()
+            self._changed.notify_all()
+
+    def wait_for_a_write(self) -> None:
+        """Until the next one comes; for some seconds at most, for there may be none that can be made now."""
+        with self._changed:
+            writes = self._writes
+            self._changed.wait_for(lambda: self._writes > writes, timeout=3)
 
     def wait_until_quiet(self) -> None:
-        with self._quiet:
-            assert self._quiet.wait_for(lambda: self._under_way == 0, timeout=30)
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._under_way == 0, timeout=30)
 
 
 def done_steps(entries: Sequence[JournalEntry]) -> list[Write]:
@@ -111,11 +121,18 @@ def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, r
         later = number * MINUTES * 60.0
         running = [movers.start(chance.randrange(1 << 30), later) for _ in range(2)]
         for _ in range(kills):
-            pause.wait(chance.uniform(0.05, 0.5))  # any moment will do, so nothing is waited for
-            which = chance.randrange(2)
-            os.kill(running[which], signal.SIGKILL)
-            running[which] = movers.start(chance.randrange(1 << 30), later)
-        pause.wait(chance.uniform(0.05, 0.5))
+            if chance.random() < 0.5:
+                pause.wait(chance.uniform(0.05, 0.5))  # any moment will do, so nothing is waited for
+                killed = [chance.randrange(2)]
+            else:
+                traffic.wait_for_a_write()  # one of them has sent it, and the other may be waiting for its turn
+                pause.wait(chance.uniform(0.0, 0.03))
+                killed = [0, 1]
+            for which in killed:
+                os.kill(running[which], signal.SIGKILL)
+                running[which] = movers.start(chance.randrange(1 << 30), later)
+        for _ in range(3):
+            traffic.wait_for_a_write()
         for process in running:
             os.kill(process, signal.SIGKILL)
         traffic.wait_until_quiet()
@@ -152,8 +169,8 @@ def test_killed_programs_leave_a_true_journal(
                 if step.reason in ("found done after an interruption", "it never came in")
             ]
         writes = record.writes()
-        assert len(done) > rounds * kills / 2, "hardly anything was changed"
-        assert len(interrupted) > rounds * kills / 20, "hardly anything was interrupted"
+        assert len(done) >= rounds, "hardly anything was changed"
+        assert interrupted or rounds < 10, "nothing was interrupted"
         for patron in sorted({write[0] for write in (*writes, *done)}):
             assert of_patron(done, patron) == of_patron(writes, patron)
         after = Stores.of(sandbox)
