@@ -60,7 +60,8 @@ def configured_state(settings: Settings, environ: Mapping[str, str], directory: 
     """
     chosen = settings.state
     password = passwords.database_password(chosen, environ) if chosen.database else None
-    return State(directory or find_state_directory(environ), chosen.database, password)
+    directory = directory or find_state_directory(environ)
+    return State(directory, chosen.database, password, former_spool=settings.mail.spool)
 
 
 def named(settings: Settings) -> tuple[str, str]:

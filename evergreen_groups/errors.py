@@ -15,8 +15,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
     ├── DataError                answers that contradict each other or aren't whole
     ├── BusyError                another run is doing the same
     ├── DeadlineError            a run took longer than it may
-    ├── HistoryError             the history of runs can't be used
-    ├── StateError               a file of ours isn't what it should be
+    ├── StateError               what we keep ourselves can't be used
     ├── PlanError                what was asked for can't be done
     ├── MailServerError          the mail server can't be reached or says no
     └── GatewayError             between this program and the ILS
@@ -147,10 +146,6 @@ class BusyError(EvergreenGroupsError):
 
 class DeadlineError(EvergreenGroupsError):
     """A run took longer than it may. Likely cause: a server under load, or a deadline that is too short."""
-
-
-class HistoryError(EvergreenGroupsError):
-    """The history of runs can't be used. Likely cause: a full disk, a damaged file, or a program that has it open."""
 
 
 class StateError(EvergreenGroupsError):

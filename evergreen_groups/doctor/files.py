@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evergreen_groups import connect
-from evergreen_groups.errors import HistoryError
-from evergreen_groups.report import history
 from evergreen_groups.settings import passwords
-from evergreen_groups.state import refuse_another_users_database
+from evergreen_groups.state import examine
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
@@ -24,10 +20,6 @@ if TYPE_CHECKING:
 _OTHERS = stat.S_IRWXO
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _PORTION = 64 * 1024
-_BUSY_SECONDS = 2
-_PRIMARY_CODE = 0xFF
-"""The part of an SQLite error's code that names its kind; the rest says more of it."""
-_A_COPY = "put a copy in its place, or move it away to begin anew"
 
 
 def configuration(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -172,76 +164,28 @@ def state_directory(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.ok("{path} ({mode}), writable", values=values)
 
 
-def databases(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
-    """History and journal are whole, and for this account alone."""
-    found = sorted(subject.state_directory.glob("*.sqlite3"))
-    if not found:
-        yield line.ok("none yet: the first run makes them")
+def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """What is kept is whole, for this account alone, and no older than it is to be."""
+    database = subject.state.database
+    if not database.is_there:
+        yield line.ok("none yet: the first run makes it")
         return
-    troubles = [trouble for path in found if (trouble := _trouble(path, line)) is not None]
-    yield from troubles
-    if not troubles:
-        yield line.ok("{names}: whole", values={"names": ", ".join(path.name for path in found)})
-
-
-def _trouble(path: Path, line: FindingMaker) -> Finding | None:
-    """What is wrong with an SQLite file, None where nothing is. It isn't opened unless it is this account's own."""
-    try:
-        mode = refuse_another_users_database(path).st_mode
-    except OSError as error:
-        return _not_opened(path, error.strerror, line)
-    if mode & _OTHERS:
-        return line.failed(
+    if database.path is not None and (mode := database.path.lstat().st_mode) & _OTHERS:
+        yield line.failed(
             "{path} can be read by everybody ({mode})",
             "chmod 600 {path}",
             code="database-open",
-            values={"path": path, "mode": _octal(mode)},
+            values={"path": database.path, "mode": _octal(mode)},
         )
-    return _damage(path, line)
-
-
-def _not_opened(path: Path, reason: object, line: FindingMaker) -> Finding:
-    return line.failed(
-        "{path} can't be opened: {reason}",
-        "give it to this user, or move it away to begin anew",
-        code="database-not-opened",
-        values={"path": path, "reason": reason},
+        return
+    found = examine(database)
+    kept = "; ".join(
+        f"{amount.rows:,} of {amount.name} since {amount.since:%Y-%m-%d}" for amount in found.amounts if amount.since
     )
-
-
-def _damage(path: Path, line: FindingMaker) -> Finding | None:
-    """What SQLite finds wrong in a file."""
-    try:
-        # Not "ro": that would leave SQLite's two files beside it behind.
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)) as database:
-            ((verdict,),) = database.execute("PRAGMA quick_check(1)").fetchall()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & _PRIMARY_CODE in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return line.warning(
-                "{path} is in use by another run",
-                "look again when that has ended",
-                code="database-busy",
-                values={"path": path},
-            )
-        return _not_opened(path, error, line)
-    except sqlite3.DatabaseError as error:
-        return line.failed(
-            "{path} is damaged: {reason}", _A_COPY, code="database-damaged", values={"path": path, "reason": error}
-        )
-    if verdict != "ok":
-        return line.failed("{path} is damaged", _A_COPY, code="database-not-whole", values={"path": path})
-    return _history(path, line) if path.name == history.FILE_NAME else None
-
-
-def _history(path: Path, line: FindingMaker) -> Finding | None:
-    """What keeps a run from using the history, whole as it is; one that is empty is begun by the next run."""
-    if not path.stat().st_size:
-        return None
-    try:
-        history.recorded_runs(path.parent, wait=_BUSY_SECONDS)
-    except HistoryError as error:
-        return line.of_error(error)
-    return None
+    yield line.ok(
+        "{where}: whole, {megabytes:.1f} MB, {kept}",
+        values={"where": found.where, "megabytes": found.size / 1_000_000, "kept": kept or "nothing kept yet"},
+    )
 
 
 def _stranger(path: Path) -> str | None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from evergreen_groups.connect import connect
+from evergreen_groups.connect import configured_state, connect
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import TOKEN, Address, Gateway, Record, RetryPolicy
 from evergreen_groups.ils import VIEW_USER, OrgUnits, held_at
 from evergreen_groups.settings import Settings, load, passwords
-from evergreen_groups.state import find_state_directory
+from evergreen_groups.state import State, find_state_directory
 
 TIMEOUT = 20
 """How many seconds a call may take here: who looks is waiting. The jobs themselves wait as long as is configured."""
@@ -50,10 +50,10 @@ class Subject:
         self.close()
 
     def close(self) -> None:
-        """Log out and close the connections, where there are some."""
-        gateway = self.__dict__.get("gateway")
-        if gateway is not None:
-            gateway.close()
+        """Log out and close what was opened."""
+        for opened in ("gateway", "state"):
+            if opened in self.__dict__:
+                getattr(self, opened).close()
 
     @cached_property
     def settings(self) -> Settings:
@@ -77,6 +77,11 @@ class Subject:
     def state_directory(self) -> Path:
         """The directory where state is kept."""
         return find_state_directory(self.environ)
+
+    @cached_property
+    def state(self) -> State:
+        """What is kept; nothing is opened yet."""
+        return configured_state(self.settings, self.environ)
 
     @cached_property
     def gateway(self) -> Gateway:

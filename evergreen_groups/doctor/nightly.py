@@ -109,16 +109,16 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if settings.host is None:
         yield line.ok("none set: the report is not mailed")
         return
-    mailer = Mailer.configured(settings, subject.environ, subject.state_directory)
+    mailer = Mailer.configured(settings, subject.environ, subject.state.database)
     obstacle = mailer.obstacle()
     if obstacle is not None:
         yield line.of_error(obstacle)
-    elif mailer.waiting:
+    elif waiting := mailer.waiting:
         yield line.warning(
             "{host} takes mails, but {count} of earlier runs are waiting",
             "the next run of report --mail sends them; its log says why they weren't sent",
             code="mails-waiting",
-            values={"host": settings.host, "count": mailer.waiting},
+            values={"host": settings.host, "count": waiting},
         )
     elif settings.username:
         yield line.ok("{host} can be reached and takes the login", values={"host": settings.host})
@@ -131,8 +131,8 @@ _TWO_NIGHTS = timedelta(hours=50)
 
 def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The report is made every night, and the last one ended well."""
-    holder = run_status.under_way(subject.state_directory)
-    last = run_status.read(subject.state_directory)
+    holder = subject.state.reporter()
+    last = run_status.read(subject.state.database)
     if run_status.was_killed(last, holder):
         yield line.warning(
             "a run was killed ({holder})",

@@ -1,4 +1,4 @@
+from .mailer import Mailer as Mailer
 from .message import Attachment as Attachment
 from .message import Letter as Letter
 from .message import build_message as build_message
-from .mailer import Mailer as Mailer

@@ -36,8 +36,8 @@ class ReportRun:
     """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
 
     A run that is ``recorded`` has the lease, keeps its figures in the history, writes down how it ended and calls
-    the healthcheck. Another one only looks. ``healthcheck_url`` is the one of the command line, which is called also where
-    the settings are bad.
+    the healthcheck. Another one only looks. ``healthcheck_url`` is the one of the command line, which is called also
+    where the settings are bad.
     """
 
     def __init__(

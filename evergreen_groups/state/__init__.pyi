@@ -10,6 +10,8 @@ from .directory import find_cache_directory as find_cache_directory
 from .directory import find_state_directory as find_state_directory
 from .directory import make_state_directory as make_state_directory
 from .engine import refuse_another_users_database as refuse_another_users_database
+from .examination import Examination as Examination
+from .examination import examine as examine
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
 from .files import writing_in as writing_in

@@ -20,6 +20,7 @@ from evergreen_groups.state.engine import (
     refuse_another_users_database,
     sqlite_engine,
 )
+from evergreen_groups.state.former_files import FormerFiles
 from evergreen_groups.state.upgrade import bring_up_to_date, refuse_other_versions
 
 if TYPE_CHECKING:
@@ -52,14 +53,22 @@ class Database:
     """The database; nothing is opened or made before it is first used. Safe to share between threads.
 
     ``url`` is the address of a PostgreSQL database; without one it is a file in ``directory``, made, for its owner
-    alone, where it isn't there. ``wait`` is how long (seconds) it waits for whoever is writing to that file.
+    alone, where it isn't there. ``former_spool`` is where release 0.1 kept mails, if not in that directory. ``wait`` is
+    how long (seconds) it waits for whoever is writing to that file.
     """
 
     def __init__(
-        self, directory: Path, url: str | None = None, password: str | None = None, *, wait: float = WAIT
+        self,
+        directory: Path,
+        url: str | None = None,
+        password: str | None = None,
+        *,
+        former_spool: Path | None = None,
+        wait: float = WAIT,
     ) -> None:
         self._directory = directory
         self._url = postgresql_url(url, password) if url else None
+        self._former = FormerFiles(directory, former_spool)
         self._wait = wait
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -84,7 +93,7 @@ class Database:
     @property
     def is_there(self) -> bool:
         """Whether there is anything yet to read: a server's database always is."""
-        return self.path is None or os.path.lexists(self.path)
+        return self.path is None or os.path.lexists(self.path) or self._former.are_there
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -129,7 +138,7 @@ class Database:
             if self._engine is None:
                 engine = self._server() if self._url is not None else self._file()
                 try:
-                    refuse_other_versions(engine, self.where, self._directory)
+                    refuse_other_versions(engine, self.where, self._former)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -164,7 +173,7 @@ class Database:
         try:
             engine = sqlite_engine(Path(temporary), self._wait)
             try:
-                bring_up_to_date(engine, self.where, self._directory)
+                bring_up_to_date(engine, self.where, self._former)
             finally:
                 engine.dispose()
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
@@ -25,6 +26,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 it, and waits for ever for a pipe."""
 READS = "evergreen_groups_reads"
 """The execution option of a connection that only reads: on SQLite it doesn't keep others from writing."""
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECTIONS = 5
 _SECONDS_TO_CONNECT = 10
 
@@ -130,6 +132,8 @@ def engine_of(url: URL) -> Engine:
 def refuse_another_users_database(path: Path) -> os.stat_result:
     """See that an SQLite file, and those that SQLite keeps beside it, are this user's own; nothing is opened.
 
+    It is closed to others where it wasn't.
+
     Raises:
         OSError: one of them is something else; it says what.
     """
@@ -137,6 +141,8 @@ def refuse_another_users_database(path: Path) -> os.stat_result:
         found = os.stat(path.name, dir_fd=parent, follow_symlinks=False)
         refuse_what_is_not_own(found, parent)
         refuse_beside(path.name, BESIDE, parent)
+        if stat.S_IMODE(found.st_mode) & _OTHERS:  # somebody gave it to others; SQLite gives its files the same mode
+            os.chmod(path.name, 0o600, dir_fd=parent)
     return found
 
 

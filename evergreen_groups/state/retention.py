@@ -124,9 +124,7 @@ def _latest(connection: Connection, now: datetime) -> datetime | None:
 def _prune(transactions: Transactions, kind: KeptKind, before: datetime) -> int:
     gone = 0
     while True:
-        old = (
-            select(kind.table.c.id).where(kind.moment < before, kind.may_go).order_by(kind.moment).limit(AT_ONCE)
-        )
+        old = select(kind.table.c.id).where(kind.moment < before, kind.may_go).order_by(kind.moment).limit(AT_ONCE)
         with transactions.writing() as connection:
             removed = connection.execute(delete(kind.table).where(kind.table.c.id.in_(old))).rowcount
         gone += removed

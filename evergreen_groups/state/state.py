@@ -25,12 +25,21 @@ class State:
     """The state of one installation; nothing is opened or made before it is used. Safe to share between threads.
 
     ``directory`` is its own on this machine. ``database`` is the address of a PostgreSQL database that several machines
-    share, with its ``password``; without one everything is in that directory.
+    share, with its ``password``; without one everything is in that directory. ``former_spool`` is where release 0.1
+    kept mails that wait, if not in that directory.
     """
 
-    def __init__(self, directory: Path, database: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database: str | None = None,
+        password: str | None = None,
+        *,
+        former_spool: Path | None = None,
+    ) -> None:
         self.directory = directory
         self._address = database, password
+        self._former_spool = former_spool
         self._database: Database | None = None
         self._lock = threading.Lock()
 
@@ -42,7 +51,7 @@ class State:
                 # SQLAlchemy takes longer to import than a command that keeps nothing may run.
                 from evergreen_groups.state.database import Database
 
-                self._database = Database(self.directory, *self._address)
+                self._database = Database(self.directory, *self._address, former_spool=self._former_spool)
             return self._database
 
     def changing(self, gateway: str, timeout: float = 0.0) -> AbstractContextManager[Lease]:

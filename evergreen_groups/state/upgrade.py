@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
+    from evergreen_groups.state.former_files import FormerFiles
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 _LOCK = 0x65766772  # any number that nobody else's program takes for a lock in the same database
 
 
-def refuse_other_versions(engine: Engine, where: str, directory: Path) -> None:
+def refuse_other_versions(engine: Engine, where: str, former: FormerFiles) -> None:
     """See that a database is of this release's schema; an earlier one is brought up to date.
 
     Raises:
@@ -32,33 +34,26 @@ def refuse_other_versions(engine: Engine, where: str, directory: Path) -> None:
     """
     with engine.connect() as connection:
         version = version_of(connection)
-    if version != VERSION:
-        bring_up_to_date(engine, where, directory)
+    # On a server that several machines share each of them brings what it has, the first time that it comes.
+    if version != VERSION or (engine.dialect.name == "postgresql" and former.are_there):
+        bring_up_to_date(engine, where, former)
 
 
-def bring_up_to_date(engine: Engine, where: str, directory: Path) -> None:
+def bring_up_to_date(engine: Engine, where: str, former: FormerFiles) -> None:
     """Run the migrations that a database lacks, all or none, while nobody else does.
 
-    A new one gets what release 0.1 left in ``directory``.
+    What release 0.1 left comes in with it.
     """
     with refusals.errors_named(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = version_of(connection)
-        if found == VERSION:
-            return
         if found is None:
             _refuse_another_programs(connection, where)
-            _make(connection)
-            return
-        if found not in _known_versions():
-            raise StateError(
-                "the database {where} was written by a later release, in its schema {version}",
-                advice="use that release",
-                code="state-of-newer-release",
-                values={"where": where, "version": found},
-            )
-        _run(connection)
+            make_tables(connection)
+        elif found != VERSION:
+            _migrate(connection, where, found)
+        former.take_over(connection)
 
 
 def version_of(connection: Connection) -> str | None:
@@ -79,16 +74,23 @@ def statements(dialect: str) -> str:
     return stream.getvalue()
 
 
-def _make(connection: Connection) -> None:
+def make_tables(connection: Connection) -> None:
     """Make everything at once, as Alembic's own documentation has it; a test holds it against the migrations."""
     _VERSIONS.create(connection)
     connection.execute(_VERSIONS.insert().values(version_num=VERSION))
     metadata.create_all(connection)
 
 
-def _run(connection: Connection) -> None:
+def _migrate(connection: Connection, where: str, found: str) -> None:
     from alembic import command
 
+    if found not in _known_versions():
+        raise StateError(
+            "the database {where} was written by a later release, in its schema {version}",
+            advice="use that release",
+            code="state-of-newer-release",
+            values={"where": where, "version": found},
+        )
     command.upgrade(_config(io.StringIO(), connection=connection), "head")
 
 

@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from support.command import one_line
+from support.state_files import reporting, write_last_run
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
-from evergreen_groups.errors import StateError
-from evergreen_groups.state import RunOutcome, RunStatus, report_lock, run_status
+from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
+from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.directory import REPORT_LOCK
 
 NOW = datetime.now(UTC)
@@ -52,25 +54,20 @@ def leave_a_note(directory: Path, since: datetime, start_tick: int) -> None:
         ended(outcome=RunOutcome.PARTIAL, exit_code=7),
     ],
 )
-def test_what_is_written_is_read_again(tmp_path: Path, written: RunStatus) -> None:
-    directory = tmp_path / "state"
-    run_status.write(directory, written)
-    assert run_status.read(directory) == written
+def test_what_is_written_is_read_again(state: State, written: RunStatus) -> None:
+    run_status.write(state.database, ended(hours_ago=30))
+    run_status.write(state.database, written)
+    assert run_status.read(state.database) == written
     assert written.seconds == 12.3
-    assert directory.stat().st_mode & 0o777 == 0o700
-    assert (directory / "status.json").stat().st_mode & 0o777 == 0o600
-    assert set(json.loads((directory / "status.json").read_text())) == {
+    assert set(written.document()) == {
         "version", "outcome", "started", "finished", "seconds", "groups", "members", "exit_code", "error"
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"outcome": "splendid"}', "\xff"])
-def test_a_damaged_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
-    (tmp_path / "status.json").write_text(text, encoding="latin-1")
-    with pytest.raises(StateError):
-        run_status.read(tmp_path)
+def test_a_damaged_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"?" * 5000)
     assert run(["status", "--state-directory", str(tmp_path)]) == exit_status.FAILED
-    assert "status.json is damaged; the next run writes it anew" in capsys.readouterr().err
+    assert one_line(capsys.readouterr().err)
 
 
 def test_no_run_yet(status: Ask) -> None:
@@ -88,7 +85,7 @@ def test_no_run_yet(status: Ask) -> None:
 
 
 def test_a_run_that_went_well(tmp_path: Path, status: Ask) -> None:
-    run_status.write(tmp_path, ended(hours_ago=3))
+    write_last_run(tmp_path, ended(hours_ago=3))
     ended_with, text = status()
     assert ended_with == exit_status.DONE
     assert re.fullmatch(
@@ -100,7 +97,7 @@ def test_a_run_that_went_well(tmp_path: Path, status: Ask) -> None:
     told = json.loads(text)
     assert (ended_with, told["exit_status"], told["verdict"]) == (0, 0, "done")
     assert 3 * 3600 <= told["age_seconds"] < 3 * 3600 + 600
-    assert told["last_run"] == json.loads((tmp_path / "status.json").read_text())
+    assert told["last_run"] == ended(hours_ago=3).document()
 
 
 def test_the_environment_says_where_the_state_is(
@@ -108,7 +105,7 @@ def test_the_environment_says_where_the_state_is(
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
     assert run(["status"]) == exit_status.STALE
-    run_status.write(tmp_path, ended())
+    write_last_run(tmp_path, ended())
     assert run(["status"]) == exit_status.DONE
     assert "Last run: done" in capsys.readouterr().out
 
@@ -117,7 +114,7 @@ def test_the_environment_says_where_the_state_is(
     ("hours", "words", "too_old"), [(25, (), False), (27, (), True), (27, ("--max-age", "30"), False)]
 )
 def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: tuple[str, ...], too_old: bool) -> None:
-    run_status.write(tmp_path, ended(hours_ago=hours))
+    write_last_run(tmp_path, ended(hours_ago=hours))
     ended_with, text = status(*words)
     assert ended_with == (exit_status.STALE if too_old else exit_status.DONE)
     assert ("too old" in text) == too_old
@@ -146,7 +143,7 @@ def test_a_run_that_is_too_old(tmp_path: Path, status: Ask, hours: int, words: t
 def test_a_run_that_did_not_go_well(
     tmp_path: Path, status: Ask, outcome: RunOutcome, exit_code: int, error: str | None, says: str
 ) -> None:
-    run_status.write(tmp_path, ended(outcome=outcome, exit_code=exit_code, error=error))
+    write_last_run(tmp_path, ended(outcome=outcome, exit_code=exit_code, error=error))
     ended_with, text = status()
     assert ended_with == exit_code
     assert says in text
@@ -157,7 +154,7 @@ def test_a_run_that_was_killed(tmp_path: Path, status: Ask) -> None:
     leave_a_note(tmp_path, NOW, start_tick=1)
     assert status()[0] == exit_status.STALE
     assert "No run of the report has ended yet.\nA later run (process" in status()[1]
-    run_status.write(tmp_path, ended(hours_ago=2))
+    write_last_run(tmp_path, ended(hours_ago=2))
     ended_with, text = status()
     assert ended_with == exit_status.STALE
     assert "was killed, or the machine went down" in text
@@ -167,14 +164,14 @@ def test_a_run_that_was_killed(tmp_path: Path, status: Ask) -> None:
 
 def test_a_run_that_was_killed_after_it_had_told_how_it_went(tmp_path: Path, status: Ask) -> None:
     last = ended()
-    run_status.write(tmp_path, last)
+    write_last_run(tmp_path, last)
     leave_a_note(tmp_path, last.started, start_tick=1)
     assert status()[0] == exit_status.DONE
     assert "killed" not in status()[1]
 
 
 def test_a_clock_that_was_set_back_hides_nothing(tmp_path: Path, status: Ask) -> None:
-    run_status.write(tmp_path, ended(hours_ago=-48))
+    write_last_run(tmp_path, ended(hours_ago=-48))
     ended_with, text = status()
     assert ended_with == exit_status.STALE
     assert "in the future" in text
@@ -184,13 +181,13 @@ def test_a_clock_that_was_set_back_hides_nothing(tmp_path: Path, status: Ask) ->
 
 
 def test_clocks_differ_a_little(tmp_path: Path, status: Ask) -> None:
-    run_status.write(tmp_path, ended(hours_ago=-0.05))
+    write_last_run(tmp_path, ended(hours_ago=-0.05))
     assert status()[0] == exit_status.DONE
 
 
 def test_a_run_that_is_under_way(tmp_path: Path, status: Ask) -> None:
-    run_status.write(tmp_path, ended(hours_ago=5))
-    with report_lock(tmp_path):
+    write_last_run(tmp_path, ended(hours_ago=5))
+    with reporting(tmp_path):
         ended_with, text = status()
         told = json.loads(status("--json")[1])
     assert ended_with == exit_status.DONE

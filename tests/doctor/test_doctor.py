@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -19,15 +20,17 @@ from support.gateways import PASSWORD
 from support.installation import Installation, only, said
 from support.planted_faults import PLANTED, an_account_without_staff_login, database, killed_run
 from support.report_samples import sample_report
+from support.state_files import write_last_run
 
 from evergreen_groups import exit_status
-from evergreen_groups.doctor import Subject, Verdict, files, run, service
+from evergreen_groups.doctor import Subject, Verdict, run, service
 from evergreen_groups.doctor.finding import FindingMaker
 from evergreen_groups.doctor.requirements import NO_TOKEN
-from evergreen_groups.errors import ConfigurationError, DataError, HistoryError, TransportError
+from evergreen_groups.errors import ConfigurationError, DataError, StateError, TransportError
 from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import RunOutcome, RunStatus, run_status
+from evergreen_groups.state import RunOutcome, RunStatus, State
+from evergreen_groups.state.database import FILE_NAME
 
 OK, WARNING, FAILED, SKIPPED = Verdict
 WRITES = {
@@ -78,15 +81,15 @@ def test_nothing_is_changed_and_no_secret_is_shown(
 
 
 def test_nothing_is_left_behind(installation: Installation) -> None:
-    with History(installation.state, installation.url) as history:
-        history.record(sample_report())
+    with State(installation.state) as state:
+        History(state.database, installation.url).record(sample_report())
     before = {file.name: file.read_bytes() for file in installation.state.iterdir()}
     assert only(installation.examined(), WARNING, FAILED) == []
     assert {file.name: file.read_bytes() for file in installation.state.iterdir()} == before
 
 
 def test_an_error_that_does_not_say_what_to_do_gets_words_for_its_kind() -> None:
-    for error in (ConfigurationError("no"), DataError("no"), TransportError("no", asked="a.b"), HistoryError("no")):
+    for error in (ConfigurationError("no"), DataError("no"), TransportError("no", asked="a.b"), StateError("no")):
         found = FindingMaker("x", "X").of_error(error)
         assert found.found.endswith("no")
         assert found.advice
@@ -151,7 +154,7 @@ def test_files_of_another_user_are_told(installation: Installation, monkeypatch:
 
 def test_a_run_that_was_killed_when_all_was_done_is_no_fault(installation: Installation) -> None:
     now = datetime.now(UTC)
-    run_status.write(installation.state, RunStatus(RunOutcome.DONE, now, now, 0, groups=3, members=9))
+    write_last_run(installation.state, RunStatus(RunOutcome.DONE, now, now, 0, groups=3, members=9))
     killed_run(installation, now)
     assert only(installation.examined(), WARNING, FAILED) == []
 
@@ -207,7 +210,7 @@ def test_a_slow_gateway_is_a_warning(installation: Installation, monkeypatch: py
     assert (warning.check, "ms for a simple call" in warning.found) == ("time", True)
 
 
-@pytest.mark.parametrize("name", ["journal.sqlite3", "history.sqlite3-journal", "history.sqlite3-wal"])
+@pytest.mark.parametrize("name", [f"{FILE_NAME}-journal", f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"])
 def test_nothing_is_opened_that_is_not_the_accounts_own(installation: Installation, tmp_path: Path, name: str) -> None:
     """A pipe would be waited for without end, and SQLite writes into what another name leads to."""
     precious = tmp_path / "precious"
@@ -219,12 +222,12 @@ def test_nothing_is_opened_that_is_not_the_accounts_own(installation: Installati
     assert precious.read_text() == "precious"
 
 
-def test_a_database_in_use_is_a_warning(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_BUSY_SECONDS", 0)
+def test_what_is_kept_is_said(installation: Installation) -> None:
+    """Since when, and how large; a run that is writing meanwhile is in nobody's way."""
     with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        (warning,) = only(installation.examined(), WARNING)
-    assert "history.sqlite3 is in use by another run" in warning.found
+        (found,) = [finding.found for finding in installation.examined().findings if finding.check == "databases"]
+    assert re.fullmatch(r"\S+/state\.sqlite3: whole, 0\.\d MB, 1 of history since \d{4}-\d\d-\d\d", found)
 
 
 # --- The command ---

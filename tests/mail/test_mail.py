@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-import stat
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -22,13 +21,14 @@ from support.mail_server import SECRET, Post, context_of, free_port, server
 from evergreen_groups.errors import ConfigurationError, DeadlineError
 from evergreen_groups.ils import OrgUnit, OrgUnits
 from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
-from evergreen_groups.mail.outbox import Delivery
-from evergreen_groups.mail.spool import Spool
+from evergreen_groups.mail.mailer import Delivery
+from evergreen_groups.mail.outbox import Outbox
 from evergreen_groups.nightly.deadline import Deadline
 from evergreen_groups.nightly.recipients import addressed
 from evergreen_groups.settings import MailSettings, NotAllowedError
 from evergreen_groups.settings.values import HOST as host_name  # noqa: N811 - called like a function
 from evergreen_groups.settings.values import MAIL_ADDRESS as mail_address  # noqa: N811
+from evergreen_groups.state import State, prune
 
 SENDER = "groups@library.example"
 MOMENT = datetime(2026, 8, 1, 3, 15, tzinfo=UTC)
@@ -68,8 +68,9 @@ def delivered(mailer: Mailer, messages: Iterable[EmailMessage]) -> Delivery:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "state" / "mail")
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with State(tmp_path / "state") as state:
+        yield Outbox(state.database)
 
 
 @pytest.fixture
@@ -78,26 +79,26 @@ def recent() -> datetime:
 
 
 class TestTheServer:
-    def test_starttls_and_login(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_starttls_and_login(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
         post = Post()
         with server(post, mail_certificates) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool)
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox)
             result = delivered(
                 mailer, [mail_for("a@library.example", moment=recent), mail_for("b@library.example", moment=recent)]
             )
         assert (result.sent, result.queued, result.reason) == (2, 0, "")
         assert sorted(post.recipients) == ["a@library.example", "b@library.example"]
         assert post.encrypted == [True, True]
-        assert list(spool) == []
+        assert len(outbox) == 0
 
-    def test_tls_from_the_start(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_tls_from_the_start(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
         post = Post()
         tls = context_of(mail_certificates, "right")
         options = {"ssl_context": tls, "tls_context": None, "require_starttls": False, "auth_required": False}
         options["auth_require_tls"] = False
         with server(post, mail_certificates, **options) as port:
             settings = settings_for(port, mail_certificates, security="tls")
-            assert delivered(Mailer(settings, SECRET, spool), [mail_for("a@library.example", moment=recent)]).sent == 1
+            assert delivered(Mailer(settings, SECRET, outbox), [mail_for("a@library.example", moment=recent)]).sent == 1
         assert post.encrypted == [True]
 
     @pytest.mark.parametrize(
@@ -110,12 +111,18 @@ class TestTheServer:
         ],
     )
     def test_what_a_second_try_would_not_mend(
-        self, mail_certificates: Path, spool: Spool, recent: datetime, changes: dict[str, object], name: str, words: str
+        self,
+        mail_certificates: Path,
+        outbox: Outbox,
+        recent: datetime,
+        changes: dict[str, object],
+        name: str,
+        words: str,
     ) -> None:
         post, changes = Post(), dict(changes)
         password = str(changes.pop("password", SECRET))
         with server(post, mail_certificates, name=name) as port:
-            mailer = Mailer(settings_for(port, mail_certificates, **changes), password, spool, pauses=(3600,))
+            mailer = Mailer(settings_for(port, mail_certificates, **changes), password, outbox, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert (result.sent, result.queued) == (0, 1)
         assert words in result.reason
@@ -123,25 +130,22 @@ class TestTheServer:
         assert "a@library.example" not in result.reason
         assert post.taken == []
 
-    def test_a_server_without_starttls(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_a_server_without_starttls(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
         post = Post()
         with server(post, None) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(3600,))
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert result.queued == 1
         assert "STARTTLS" in result.reason
         assert post.taken == []
 
-    def test_down_and_up_again(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
+    def test_down_and_up_again(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
         port = free_port()
-        mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(0,))
+        mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(0,))
         first = mail_for("a@library.example", "first night", recent - timedelta(days=1))
         result = delivered(mailer, [first])
         assert (result.sent, result.queued) == (0, 1)
         assert f"localhost:{port}" in result.reason
-        (kept,) = spool
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-        assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
         post = Post()
         with server(post, mail_certificates, port=port):
             result = delivered(mailer, [mail_for("a@library.example", "second night", recent)])
@@ -150,7 +154,7 @@ class TestTheServer:
 
     @pytest.mark.parametrize("later", [1, 2])
     def test_later_is_tried_again_at_once_and_no_is_not(
-        self, mail_certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
+        self, mail_certificates: Path, outbox: Outbox, recent: datetime, caplog: pytest.LogCaptureFixture, later: int
     ) -> None:
         """Why the one that stays queued was refused is logged, whatever the server said of the other."""
         post = Post()
@@ -159,12 +163,12 @@ class TestTheServer:
         post.answers = ["451 Later"] * later
         mails = [mail_for(name, moment=recent) for name in ("gone@library.example", "here@library.example")]
         with server(post, mail_certificates) as port:
-            result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(0, 0)), mails)
+            result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(0, 0)), mails)
         assert post.recipients == ["here@library.example"]
         assert (result.sent, result.queued) == (1, 1)
         assert result.reason == f"mail server localhost:{port} refused a recipient (550)"
-        (left,) = spool
-        assert caplog.messages == [f"{left.name} stays queued: {result.reason}"]
+        (left,) = outbox.numbers()
+        assert caplog.messages == [f"mail {left} stays queued: {result.reason}"]
 
     @pytest.mark.parametrize(
         ("options", "answers", "what"),
@@ -177,7 +181,7 @@ class TestTheServer:
     def test_what_is_refused_is_named(
         self,
         mail_certificates: Path,
-        spool: Spool,
+        outbox: Outbox,
         recent: datetime,
         options: dict[str, object],
         answers: list[str],
@@ -186,41 +190,29 @@ class TestTheServer:
         post = Post()
         post.refuse_sender, post.answers = ("553 No" if "sender" in what else None), answers
         with server(post, mail_certificates, **options) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=(3600,))
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
         assert result.reason == f"mail server localhost:{port} refused {what}"
 
-    def test_a_server_that_logs_in_in_other_ways(self, mail_certificates: Path, spool: Spool) -> None:
+    def test_a_server_that_logs_in_in_other_ways(self, mail_certificates: Path, outbox: Outbox) -> None:
         with server(Post(), mail_certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:
-            obstacle = Mailer(settings_for(port, mail_certificates), SECRET, spool).obstacle()
+            obstacle = Mailer(settings_for(port, mail_certificates), SECRET, outbox).obstacle()
         assert str(obstacle) == f"mail server localhost:{port} takes none of the ways to log in that are known here"
 
     def test_a_server_that_hangs_up_after_some_mails_gets_the_rest(
-        self, mail_certificates: Path, spool: Spool, recent: datetime
+        self, mail_certificates: Path, outbox: Outbox, recent: datetime
     ) -> None:
         post = Post()
         post.hang_up_after = 1
         names = [f"{name}@library.example" for name in "abc"]
         with server(post, mail_certificates) as port:
-            mailer = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=())
+            mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=())
             result = delivered(mailer, [mail_for(name, moment=recent) for name in names])
         assert (result.sent, result.queued, result.reason) == (3, 0, "")
         assert sorted(set(post.recipients)) == names
 
-    def test_a_mail_that_cannot_be_read_holds_up_no_other(
-        self, mail_certificates: Path, spool: Spool, tmp_path: Path, recent: datetime
-    ) -> None:
-        post = Post()
-        spool.add(mail_for("a@library.example", moment=recent))
-        (waiting,) = spool
-        waiting.with_name(f"{waiting.name[:16]}-0.eml").symlink_to(tmp_path / "nowhere")  # comes first
-        with server(post, mail_certificates) as port:
-            result = Mailer(settings_for(port, mail_certificates), SECRET, spool, pauses=()).deliver()
-        assert (result.sent, result.queued) == (1, 1)
-        assert result.reason == "a mail that waits can't be read (it is a symbolic link)"
-
     def test_a_run_at_its_deadline_does_not_wait_for_a_server_that_has_stopped_to_answer(
-        self, tmp_path: Path, spool: Spool, recent: datetime
+        self, tmp_path: Path, outbox: Outbox, recent: datetime
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             silent = threading.Thread(target=answer_up_to_the_mail_itself, args=(listener,))
@@ -228,20 +220,20 @@ class TestTheServer:
             settings = MailSettings(
                 host="127.0.0.1", port=listener.getsockname()[1], security="none", sender=SENDER, timeout=20
             )
-            mailer = Mailer(settings, None, spool)
+            mailer = Mailer(settings, None, outbox)
             began = time.monotonic()
             with pytest.raises(DeadlineError), Deadline(0.5):
                 delivered(mailer, [mail_for("a@library.example", moment=recent)])
             assert time.monotonic() - began < 5
             silent.join()
-        assert len(list(spool)) == 1
+        assert len(outbox) == 1
 
     def test_nothing_in_the_logs(
-        self, mail_certificates: Path, spool: Spool, recent: datetime, caplog: pytest.LogCaptureFixture
+        self, mail_certificates: Path, outbox: Outbox, recent: datetime, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.DEBUG, "evergreen_groups")
         delivered(
-            Mailer(settings_for(free_port(), mail_certificates), SECRET, spool, pauses=(0,)),
+            Mailer(settings_for(free_port(), mail_certificates), SECRET, outbox, pauses=(0,)),
             [mail_for("a@library.example", moment=recent)],
         )
         assert "localhost" in caplog.text
@@ -249,62 +241,68 @@ class TestTheServer:
         assert SECRET not in caplog.text
 
 
-class TestTheSpool:
-    def test_the_same_mail_is_kept_once(self, spool: Spool) -> None:
-        spool.add(mail_for("a@library.example"))
-        spool.add(mail_for("a@library.example"))
-        spool.add(mail_for("b@library.example"))
-        assert len(list(spool)) == 2
+class TestTheOutbox:
+    """On each engine."""
 
-    def test_old_mails_are_given_up(self, mail_certificates: Path, spool: Spool, recent: datetime) -> None:
-        spool.add(mail_for("a@library.example", "long ago", recent - timedelta(days=15)))
-        spool.add(mail_for("a@library.example", "lately", recent - timedelta(days=13)))
+    @pytest.fixture
+    def outbox(self, state: State) -> Outbox:
+        return Outbox(state.database)
+
+    def test_the_same_mail_is_kept_once(self, outbox: Outbox) -> None:
+        outbox.add([mail_for("a@library.example"), mail_for("c@library.example")])
+        outbox.add([mail_for("a@library.example"), mail_for("b@library.example")])
+        assert len(outbox) == 3
+
+    def test_the_oldest_comes_first(self, outbox: Outbox, recent: datetime) -> None:
+        outbox.add([mail_for("a@library.example", "today", recent)])
+        outbox.add([mail_for("a@library.example", "yesterday", recent - timedelta(days=1))])
+        found = [outbox.read(number) for number in outbox.numbers()]
+        assert [message["Date"].datetime.day for message in found if message] == [
+            (recent - timedelta(days=1)).day,
+            recent.day,
+        ]
+
+    def test_what_was_sent_is_gone(self, outbox: Outbox) -> None:
+        outbox.add([mail_for("a@library.example"), mail_for("b@library.example")])
+        first, second = outbox.numbers()
+        outbox.forget(first)
+        assert outbox.numbers() == [second]
+        assert outbox.read(first) is None
+
+    def test_old_mails_are_given_up(self, mail_certificates: Path, outbox: Outbox, recent: datetime) -> None:
+        outbox.add([mail_for("a@library.example", "long ago", recent - timedelta(days=15))])
+        outbox.add([mail_for("a@library.example", "lately", recent - timedelta(days=13))])
         post = Post()
         with server(post, mail_certificates) as port:
-            result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, spool), [])
+            result = delivered(Mailer(settings_for(port, mail_certificates), SECRET, outbox), [])
         assert (result.sent, result.queued, result.dropped) == (1, 0, 1)
 
-    def test_what_a_killed_run_left_is_cleaned_up(self, spool: Spool) -> None:
-        spool.add(mail_for("a@library.example"))
-        (kept,) = spool
-        leftover = kept.parent / f".{kept.name}.abc.part"
-        leftover.write_bytes(b"half a mail")
-        assert spool.drop_older(3650) == 0
-        assert not leftover.exists()
-        assert list(spool) == [kept]
-
     def test_a_clock_that_is_decades_ahead_gives_no_mail_up(
-        self, spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, state: State, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Ahead(datetime):
             @classmethod
             def now(cls, tz: tzinfo | None = None) -> datetime:
                 return datetime(2099, 1, 1, tzinfo=tz)
 
-        spool.add(mail_for("a@library.example"))
-        monkeypatch.setattr("evergreen_groups.mail.spool.datetime", Ahead)
-        assert spool.drop_older(14) == 0
-        assert len(list(spool)) == 1
-        assert "was a clock wrong?" in caplog.text
+        outbox.add([mail_for("a@library.example")])
+        prune(state.database, {"history": 400, "journal": 730, "events": 90}, MOMENT)
+        monkeypatch.setattr("evergreen_groups.mail.outbox.datetime", Ahead)
+        assert outbox.drop_older(14) == 0
+        assert len(outbox) == 1
 
-    def test_what_is_no_file_is_no_mail(self, spool: Spool) -> None:
-        spool.add(mail_for("a@library.example"))
-        (kept,) = spool
-        (kept.parent / "20200101T000000Z-0.eml").mkdir()
-        assert spool.drop_older(3650) == 0
-        assert list(spool) == [kept]
-
-    def test_a_spool_that_cannot_be_written(self, tmp_path: Path) -> None:
+    def test_a_state_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(ConfigurationError, match="file"):
-            Spool(tmp_path / "file" / "mail").add(mail_for("a@library.example"))
+        with pytest.raises(ConfigurationError, match="file"), State(tmp_path / "file" / "state") as state:
+            Outbox(state.database).add([mail_for("a@library.example")])
 
-    def test_it_comes_back_as_it_was(self, spool: Spool) -> None:
+    def test_it_comes_back_as_it_was(self, outbox: Outbox) -> None:
         attachment = Attachment("report.html", "text/html", "<p>Größe</p>".encode())
         letter = Letter("Gebühren für Größe", "Ein Text\n" * 3, "<p>Größe</p>", attachment)
-        spool.add(build_message(letter, sender=SENDER, recipient="a@library.example", written_at=MOMENT, run="r"))
-        (file,) = spool
-        message = spool.read(file)
+        outbox.add([build_message(letter, sender=SENDER, recipient="a@library.example", written_at=MOMENT, run="r")])
+        (number,) = outbox.numbers()
+        message = outbox.read(number)
+        assert message is not None
         assert message["Subject"] == "Gebühren für Größe"
         assert message["To"].addresses[0].addr_spec == "a@library.example"
         (found,) = message.iter_attachments()
@@ -385,9 +383,9 @@ class TestRecipients:
 
 
 class TestTheSettings:
-    def test_no_server(self, spool: Spool) -> None:
+    def test_no_server(self, outbox: Outbox) -> None:
         with pytest.raises(ConfigurationError, match=r"host.*\[mail\]"):
-            Mailer(MailSettings(sender=SENDER), None, spool)
+            Mailer(MailSettings(sender=SENDER), None, outbox)
 
     def test_a_report_is_attached_only_with_names(self) -> None:
         with pytest.raises(ConfigurationError, match="names_in_mail"):
@@ -399,9 +397,9 @@ class TestTheSettings:
         MailSettings(security="none", username="groups", host="localhost")
 
     @pytest.mark.parametrize(("username", "password"), [("grüße", SECRET), ("groups", "geheim für alle")])
-    def test_a_login_that_smtp_has_no_letters_for(self, spool: Spool, username: str, password: str) -> None:
+    def test_a_login_that_smtp_has_no_letters_for(self, outbox: Outbox, username: str, password: str) -> None:
         with pytest.raises(ConfigurationError, match="ASCII") as caught:
-            Mailer(MailSettings(host="localhost", sender=SENDER, username=username), password, spool)
+            Mailer(MailSettings(host="localhost", sender=SENDER, username=username), password, outbox)
         assert password not in str(caught.value)
 
     @pytest.mark.parametrize("host", ["x" * 64 + ".example", "mail..example", "mail.", "-mail", "mail server"])
@@ -410,9 +408,11 @@ class TestTheSettings:
             host_name(host)
 
     @pytest.mark.parametrize(("content", "words"), [("nothing", "no certificate in it"), (None, "No such file")])
-    def test_a_bundle_without_certificates(self, tmp_path: Path, spool: Spool, content: str | None, words: str) -> None:
+    def test_a_bundle_without_certificates(
+        self, tmp_path: Path, outbox: Outbox, content: str | None, words: str
+    ) -> None:
         bundle = tmp_path / "ca.pem"
         if content is not None:
             bundle.write_text(content)
         with pytest.raises(ConfigurationError, match=words):
-            Mailer(MailSettings(host="localhost", sender=SENDER, ca_bundle=bundle), None, spool)
+            Mailer(MailSettings(host="localhost", sender=SENDER, ca_bundle=bundle), None, outbox)

@@ -13,15 +13,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from support.command import Command, one_line
+from support.command import Command
 from support.gateways import PASSWORD
 from support.killable import Killable, Run
 from support.mail_server import Post, server
+from support.state_files import count_runs, last_run, reporter
 
 from evergreen_groups import exit_status
 from evergreen_groups.client import Client
+from evergreen_groups.mail.outbox import Outbox
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import RunOutcome, run_status
+from evergreen_groups.state import RunOutcome, State
+from evergreen_groups.state.database import FILE_NAME
 
 KILLED = -9
 STATUS_STEPS = 7
@@ -94,14 +97,11 @@ class Nights:
 
     def recorded(self) -> int:
         """How many runs are in the history."""
-        with closing(sqlite3.connect(self.state / "history.sqlite3")) as database:
-            (count,) = database.execute("SELECT count(*) FROM runs").fetchone()
-        return int(count)
+        return count_runs(self.state) or 0
 
     def told(self) -> bool:
         """Whether the status is tonight's."""
-        kept = self._kept / "state" / run_status.FILE_NAME
-        return (self.state / run_status.FILE_NAME).read_bytes() != kept.read_bytes()
+        return last_run(self.state) != last_run(self._kept / "state")
 
     def leftovers(self) -> list[str]:
         return sorted(path.name for path in self.target.iterdir() if path.name != "report.json")
@@ -110,8 +110,8 @@ class Nights:
         """The report is whole, last night's or tonight's, and so are the status and the history."""
         if self.report_is_new():
             assert self.change_of_the_family() in (("worse", "0.35"), ("unchanged", "0.00"), None)
-        assert run_status.read(self.state) is not None
-        with closing(sqlite3.connect(self.state / "history.sqlite3")) as database:
+        assert last_run(self.state) is not None
+        with closing(sqlite3.connect(self.state / FILE_NAME)) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
     def check_next_run(self) -> None:
@@ -121,10 +121,10 @@ class Nights:
         assert (run.status, run.errors) == (exit_status.DONE, "")
         assert self.change_of_the_family() == {1: ("worse", "0.35"), 2: ("unchanged", "0.00")}[recorded]
         assert len(self.report()["changes"]["trend"]) == recorded + 1
-        status = run_status.read(self.state)
+        status = last_run(self.state)
         assert status is not None
         assert (status.outcome, status.groups) == (RunOutcome.DONE, len(self.report()["groups"]))
-        assert run_status.under_way(self.state) is None
+        assert reporter(self.state) is None
         assert self.leftovers() == []
 
 
@@ -173,9 +173,10 @@ def test_killed_while_it_mails(nights: Nights) -> None:
             assert nights.run("--mail", kill_at=step).status == KILLED, step
             run = nights.run("--mail")
             assert (run.status, run.errors) == (exit_status.DONE, "")
-            assert list((nights.state / "mail").iterdir()) == []
+            with State(nights.state) as state:
+                assert len(Outbox(state.database)) == 0
             distinct.append(len({message["Message-ID"] for message in post.taken}))
-    # From the moment the killed run has its mail in the spool, nothing can lose it any more.
+    # From the moment the killed run has its mail in the outbox, nothing can lose it any more.
     assert distinct == sorted(distinct)
     assert set(distinct) == {1, 2}
 
@@ -192,15 +193,11 @@ def test_a_full_disk(nights: Nights, room: int) -> None:
     nights.check_next_run()
 
 
-def test_a_locked_history(nights: Nights) -> None:
-    with closing(sqlite3.connect(nights.state / "history.sqlite3", isolation_level=None)) as other:
+def test_a_locked_database(nights: Nights) -> None:
+    with closing(sqlite3.connect(nights.state / FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         run = nights.run("--deadline", "2")
-    assert run.status == exit_status.FAILED
-    assert one_line(run.errors)
-    assert "held by another process" in run.errors
+    assert run.status == exit_status.DEADLINE
+    assert all(line.startswith("evergreen-groups: ") for line in run.errors.splitlines())
     nights.check_usable()
-    status = run_status.read(nights.state)
-    assert status is not None
-    assert (status.outcome, status.error) == (RunOutcome.FAILED, "HistoryError")
     nights.check_next_run()

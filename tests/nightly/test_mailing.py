@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -25,11 +26,14 @@ from support.report_samples import (
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
 from evergreen_groups.groups import Group, Member
+from evergreen_groups.mail import Letter, build_message
+from evergreen_groups.mail.outbox import Outbox
 from evergreen_groups.nightly.mailing import messages
 from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.report import Changes, Report
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MailSettings
+from evergreen_groups.state import State
 
 SAMPLE = sample_report()
 
@@ -135,13 +139,20 @@ def test_a_mail_that_was_given_up_is_told_by_the_exit_status(
     sandbox: Sandbox, mail_certificates: Path, tmp_path: Path
 ) -> None:
     with server(Post(), mail_certificates) as port:
-        command = command_with(tmp_path, sandbox, mail_certificates, port, f'spool = "{tmp_path}/spool"')
-        (tmp_path / "spool").mkdir()
-        (tmp_path / "spool" / "20200101T000000Z-0.eml").write_text("To: a@library.example")
+        command = command_with(tmp_path, sandbox, mail_certificates, port)
+        command.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+        with State(tmp_path / "state") as state:
+            letter = Letter("Fines", "Nothing", "<p>Nothing</p>")
+            long_ago = datetime.now(UTC) - timedelta(days=100)
+            old = build_message(
+                letter, sender="groups@library.example", recipient="a@library.example", written_at=long_ago, run="r"
+            )
+            Outbox(state.database).add([old])
         done = command("--quiet", "report", "--mail", "--output", str(tmp_path / "report.html"))
     assert done.returncode == exit_status.UNSENT
     assert "1 mails were given up" in done.stderr
-    assert list((tmp_path / "spool").iterdir()) == []
+    with State(tmp_path / "state") as state:
+        assert len(Outbox(state.database)) == 0
 
 
 @pytest.mark.parametrize("send_empty", [True, False])
@@ -199,7 +210,6 @@ def test_a_report_of_some_libraries_is_not_sent_to_the_others(
         ('subject = "two\\nlines"', "one line"),
         ('security = "ssl"', "starttls"),
         ('password_file = "/nowhere/password"', "/nowhere/password"),
-        ('password_file = "PASSWORD"\nspool = "PASSWORD/mail"', "set spool in [mail]"),
     ],
 )
 def test_bad_settings_are_told_before_anything_is_read(

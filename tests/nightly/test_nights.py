@@ -14,6 +14,7 @@ from support.town import LISTED_FROM, Town
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.report import ChangeKind, Changes, Criteria, History, Report, build_report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
 
 NIGHTS = 30
 CRITERIA = Criteria(min_total=LISTED_FROM)
@@ -68,7 +69,8 @@ def test_thirty_nights(town_sandbox: Sandbox, tmp_path: Path, seed: int) -> None
             town.a_day_of_fines()
             if night and night - 1 not in failing:
                 town.a_day_of_moves()
-            with History(tmp_path, gateway.url) as history:
+            with State(tmp_path) as state:
+                history = History(state.database, gateway.url)
                 report = tonight(gateway, history)
                 if night:
                     changes = check(report, town)

@@ -22,6 +22,7 @@ from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateway_server import Server, drip, http
 from support.gateways import PASSWORD
+from support.state_files import count_runs, last_run, reporter, reporting
 
 from evergreen_groups import exit_status
 from evergreen_groups.cli.application import run
@@ -29,9 +30,9 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import DeadlineError
 from evergreen_groups.nightly import healthcheck
 from evergreen_groups.nightly.deadline import Deadline
-from evergreen_groups.report.history import FILE_NAME, recorded_runs
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import RunOutcome, report_lock, run_status
+from evergreen_groups.state import RunOutcome
+from evergreen_groups.state.database import FILE_NAME
 
 Report = Callable[..., int]
 
@@ -85,12 +86,12 @@ def test_each_run_is_compared_with_the_last(report: Report, client: Client, caps
 
 def test_a_run_tells_how_it_went(environ: Path, report: Report) -> None:
     assert report() == exit_status.DONE
-    status = run_status.read(environ)
+    status = last_run(environ)
     assert status is not None
     assert (status.outcome, status.exit_code, status.error) == (RunOutcome.DONE, 0, None)
     assert (status.groups, status.members) == (8, 34)
     assert status.started < status.finished
-    assert run_status.under_way(environ) is None
+    assert reporter(environ) is None
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,10 @@ def test_a_failed_run_tells_so_as_well(
     monkeypatch.setenv(variable, value)
     assert report(*words) == exit_code
     assert one_line(capsys.readouterr().err)
-    status = run_status.read(environ)
+    status = last_run(environ)
     assert status is not None
     assert (status.outcome, status.exit_code, status.error) == (RunOutcome.FAILED, exit_code, error)
-    assert run_status.under_way(environ) is None
+    assert reporter(environ) is None
 
 
 def test_a_report_that_is_incomplete_is_a_partial_one(
@@ -127,7 +128,7 @@ def test_a_report_that_is_incomplete_is_a_partial_one(
 ) -> None:
     monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_USERNAME", "north_manager")
     assert report() == exit_status.INCOMPLETE
-    status = run_status.read(environ)
+    status = last_run(environ)
     assert status is not None
     assert (status.outcome, status.exit_code, status.error) == (RunOutcome.PARTIAL, exit_status.INCOMPLETE, None)
     assert status.groups is not None
@@ -150,7 +151,7 @@ def test_a_run_that_only_looks_leaves_no_trace(
 def test_a_second_run_at_the_same_time_is_refused_and_leaves_the_status_to_the_first(
     environ: Path, report: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with report_lock(environ):
+    with reporting(environ):
         assert report() == exit_status.BUSY
         said = capsys.readouterr()
         assert report("--no-history") == exit_status.DONE
@@ -158,7 +159,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_leaves_the_status_to_the_f
     assert re.fullmatch(
         rf"evergreen-groups: another run is making the report \(process {os.getpid()}, since [0-9: -]+\)\n", said.err
     )
-    assert run_status.read(environ) is None
+    assert last_run(environ) is None
 
 
 def test_who_reads_the_report_slowly_keeps_nobody_from_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_who_reads_the_report_slowly_keeps_nobody_from_the_next(sandbox: Sandbox
         os.set_blocking(writer, True)
         with subprocess.Popen(command.arguments("report"), env=command.environ, stdout=unread) as first:
             state_directory = tmp_path / ".local" / "state" / "evergreen-groups"
-            second = waited_for(lambda: run_status.read(state_directory)) and command("report")
+            second = waited_for(lambda: last_run(state_directory)) and command("report")
             assert first.poll() is None
             os.close(reader)
     assert second.returncode == exit_status.DONE
@@ -192,18 +193,16 @@ def test_a_history_that_cannot_be_used_costs_nobody_the_report(
     environ: Path, report: Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environ.mkdir()
-    history = environ / "history.sqlite3"
+    history = environ / FILE_NAME
     history.write_text("not a database, and longer than the header of one would be " * 20)
     before = history.read_bytes()
     assert report() == exit_status.FAILED
     shown = capsys.readouterr()
     assert "Okonkwo" in shown.out
     assert "What changed since the last run isn't known" in shown.err
-    assert "damaged: move it away to begin a new one" in shown.err
+    assert "can't be used (file is not a database); move it away to begin a new one" in shown.err
+    assert "the status of this run could not be stored" in shown.err
     assert history.read_bytes() == before
-    status = run_status.read(environ)
-    assert status is not None
-    assert (status.outcome, status.error, status.groups) == (RunOutcome.FAILED, "HistoryError", 8)
 
 
 @pytest.mark.parametrize("words", [("--mail",), ("--split", "library", "--output", "reports")])
@@ -267,7 +266,7 @@ def test_what_is_older_than_configured_is_forgotten(
     today = (reports / "latest").readlink()
     (reports / today).rename(reports / f"{then.astimezone():%Y-%m-%d}")
     assert report() == exit_status.DONE
-    assert recorded_runs(environ) == 1 + kept
+    assert count_runs(environ) == 1 + kept
     assert {path.name for path in reports.iterdir()} - {".editions", "latest", str(today)} == (
         {f"{then.astimezone():%Y-%m-%d}"} if kept else set()
     )
@@ -322,7 +321,7 @@ def test_the_healthcheck_is_called_at_the_end(
     monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_HEALTHCHECK_URL", healthchecks.url)
     assert report() == exit_status.DONE
     assert report("--output", "/nonexistent/x.csv") == exit_status.CONFIGURATION
-    with report_lock(environ):
+    with reporting(environ):
         assert report() == exit_status.BUSY
     assert healthchecks.called == ["/ping/5ecre7", "/ping/5ecre7/fail"]
     monkeypatch.setenv("EVERGREEN_GROUPS_REPORT_MIN_TOTAL", "-3")
@@ -375,7 +374,7 @@ def test_a_run_ends_at_its_deadline(
     assert one_line(said)
     assert "was not done after 1 seconds and was ended" in said
     assert old.read_text() == "yesterday"
-    status = run_status.read(environ)
+    status = last_run(environ)
     assert status is not None
     assert (status.outcome, status.exit_code, status.error) == (
         RunOutcome.FAILED,
@@ -383,7 +382,7 @@ def test_a_run_ends_at_its_deadline(
         "DeadlineError",
     )
     assert status.seconds < 10
-    assert run_status.under_way(environ) is None
+    assert reporter(environ) is None
 
 
 def test_a_deadline_passes_those_who_catch_errors_and_leaves_no_alarm() -> None:
@@ -455,7 +454,7 @@ def test_a_run_that_is_ended_from_outside_tells_so(
             _, errors = process.communicate(timeout=20)
     assert process.returncode == exit_code
     assert [json.loads(line)["message"] for line in errors.splitlines()] == messages
-    status = run_status.read(tmp_path / ".local" / "state" / "evergreen-groups")
+    status = last_run(tmp_path / ".local" / "state" / "evergreen-groups")
     assert status is not None
     assert (status.outcome, status.exit_code) == (RunOutcome.FAILED, exit_code)
 
@@ -468,7 +467,7 @@ def test_a_night_whose_answers_cannot_be_trusted_is_told_apart_from_an_incomplet
         proxy.answer = lambda call: [{"odd": 1}] if call.method == "open-ils.pcrud.search.mous.atomic" else None
         monkeypatch.setenv("EVERGREEN_GROUPS_GATEWAY_URL", proxy.url)
         assert report("--output", str(output)) == exit_status.UNTRUSTED
-    status = run_status.read(environ)
+    status = last_run(environ)
     assert status is not None
     assert (status.outcome, status.exit_code) == (RunOutcome.FAILED, exit_status.UNTRUSTED)
     assert not output.exists()

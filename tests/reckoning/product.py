@@ -29,6 +29,7 @@ from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria, History, Report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import load
+from evergreen_groups.state import State
 
 JOBS = ("comparison", "report", "audit", "check", "summary")
 """What is judged; the comparison first, which begins with another data set."""
@@ -193,7 +194,8 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
     """Two runs, of which the second one is held against the first; only the comparison is judged here."""
     before, library = Library(earlier(content)), Library(content)
     product.runs += 1
-    with History(product.directory, f"{product.sandbox.url}/{product.runs}") as history:
+    with State(product.directory) as state:
+        history = History(state.database, f"{product.sandbox.url}/{product.runs}")
         try:
             history.record(product.report(earlier(content)))
         except EvergreenGroupsError:

@@ -15,6 +15,7 @@ from support.gateways import gateway_of
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.report import Criteria, GroupChange, History, Report, build_report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
 
 FORMER = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
 
@@ -23,14 +24,16 @@ FORMER = [1008, 1003, 1006, 1001, 1005, 1004, 1007, 1002]
 def staff(sandbox: Sandbox, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway whose report has been recorded once."""
     with gateway_of(sandbox.url, "consortium_staff") as gateway:
-        with History(tmp_path, sandbox.url) as history:
+        with State(tmp_path) as state:
+            history = History(state.database, sandbox.url)
             history.record(build_report(gateway, Criteria()))
         yield gateway
 
 
 def tonight(gateway: Gateway, sandbox: Sandbox, directory: Path) -> Report:
     report = build_report(gateway, Criteria())
-    with History(directory, sandbox.url) as history:
+    with State(directory) as state:
+        history = History(state.database, sandbox.url)
         return replace(report, changes=history.compare(report))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 import threading
@@ -45,9 +44,8 @@ def _count(state: State) -> int:
 def test_what_is_written_is_read_and_what_fails_is_not_there(state: State) -> None:
     with state.database.writing() as connection:
         connection.execute(schema.mails.insert(), [_mail(1), _mail(2)])
-    with pytest.raises(ZeroDivisionError), state.database.writing() as connection:
-        connection.execute(schema.mails.insert(), [_mail(3)])
-        raise ZeroDivisionError
+    with pytest.raises(StateError), state.database.writing() as connection:
+        connection.execute(schema.mails.insert(), [_mail(3), _mail(1)])
     assert _count(state) == 2
 
 
@@ -179,6 +177,14 @@ class TestFile:
         state.close()
         assert [file.name for file in (tmp_path / "state").iterdir()] == [FILE_NAME]
 
+    def test_one_that_was_open_to_others_is_closed_to_them(self, tmp_path: Path) -> None:
+        with State(tmp_path) as state:
+            _count(state)
+        (tmp_path / FILE_NAME).chmod(0o644)
+        with State(tmp_path) as state:
+            _count(state)
+            assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
+
     def test_one_that_was_cut_off_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / FILE_NAME).touch(mode=0o600)
         with pytest.raises(StateError, match="is empty, which it never is; move it away"):
@@ -204,7 +210,7 @@ class TestFile:
     def test_damage_is_one_line(self, tmp_path: Path) -> None:
         with State(tmp_path) as state:
             _count(state)
-        size = os.path.getsize(tmp_path / FILE_NAME)
+        size = (tmp_path / FILE_NAME).stat().st_size
         with (tmp_path / FILE_NAME).open("r+b") as file:
             file.write(b"?" * size)
         with pytest.raises(StateError, match="move it away to begin a new one, or put a backup in its place"):

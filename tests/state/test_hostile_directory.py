@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from evergreen_groups.errors import ConfigurationError, StateError
-from evergreen_groups.state import State, new_edition, write_atomically
+from evergreen_groups.state import State, new_edition, schema, write_atomically
 from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.lock import hold, holder_of
 
@@ -159,27 +159,30 @@ def test_editions_go_where_they_were_begun(shared: Path, victim: Path) -> None:
     assert [path.name for path in victim.parent.iterdir()] == ["precious"]
 
 
-def use_the_database(directory: Path) -> None:
-    with State(directory) as state, state.database.writing():
-        pass
+def use(directory: Path) -> None:
+    with State(directory) as state, state.database.writing() as connection:
+        connection.execute(schema.series.insert().values(gateway="g", settings="s"))
 
 
 @PLANTS
 def test_the_database(shared: Path, victim: Path, plant: Plant) -> None:
     plant(shared / FILE_NAME, victim)
     with pytest.raises(StateError, match="can't be used"):
-        use_the_database(shared)
+        use(shared)
     assert unharmed(victim)
 
 
 @PLANTS
 @pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
-def test_what_sqlite_keeps_beside_the_database(shared: Path, victim: Path, plant: Plant, ending: str) -> None:
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_sqlite_keeps_beside_it(shared: Path, victim: Path, plant: Plant, ending: str, is_there: bool) -> None:
     """SQLite writes into what it finds under these names, and deletes it."""
+    if is_there:
+        use(shared)
     planted = shared / f"{FILE_NAME}{ending}"
     plant(planted, victim)
     with pytest.raises(StateError, match="can't be used") as caught:
-        use_the_database(shared)
+        use(shared)
     assert planted.name in str(caught.value)
     assert os.path.lexists(planted)
     assert unharmed(victim)

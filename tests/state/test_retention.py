@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies
 from sqlalchemy import delete, select
 
 from evergreen_groups.state import State, kept_amounts, prune, schema
@@ -41,9 +40,14 @@ def add_change(state: State, age: float, step_state: str) -> int:
         assert key is not None
         connection.execute(
             schema.steps.insert().values(
-                change=key[0], gateway="g", patron=key[0], field="usrgroup", before=1, state=step_state,
+                change=key[0],
+                gateway="g",
+                patron=key[0],
+                field="usrgroup",
+                before=1,
+                state=step_state,
                 touched_at=days_ago(age),
-            )  # fmt: skip
+            )
         )
     return int(key[0])
 

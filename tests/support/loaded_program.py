@@ -73,7 +73,7 @@ def _load() -> None:
     """Import what a command may need. Nothing is computed from the environment while it is imported."""
     package = importlib.import_module("evergreen_groups")
     for module in pkgutil.walk_packages(package.__path__, "evergreen_groups."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and ".migrations." not in module.name:  # those are run by Alembic
             importlib.import_module(module.name)
 
 

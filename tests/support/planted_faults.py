@@ -13,10 +13,14 @@ from pathlib import Path
 
 from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.installation import Installation
+from support.report_samples import sample_report
+from support.state_files import write_last_run
 
 from evergreen_groups.doctor import Verdict
+from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.state import RunOutcome, RunStatus, run_status
+from evergreen_groups.state import RunOutcome, RunStatus, State
+from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.state.directory import REPORT_LOCK
 
 _OK, WARNING, FAILED, _SKIPPED = Verdict
@@ -292,23 +296,23 @@ def a_file_in_the_place_of_the_state_directory(house: Installation, proxy: Fault
     house.environ["STATE_DIRECTORY"] = str(house.password)
 
 
-@planted("databases", FAILED, "history.sqlite3 is damaged", "move it away")
-def a_damaged_history(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+@planted("databases", FAILED, "state.sqlite3 is damaged", "put a backup in its place")
+def a_damaged_database(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     path = database(house, 0o600)
     content = bytearray(path.read_bytes())
-    content[200:] = b"\xa5" * (len(content) - 200)
+    content[-40_960:] = b"\xa5" * 40_960
     path.write_bytes(content)
 
 
 @planted("databases", FAILED, "can be read by everybody (0644)", "chmod 600")
-def a_history_that_everybody_can_read(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+def a_database_that_everybody_can_read(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     database(house, 0o644)
 
 
-@planted("databases", FAILED, "was written by another release", "move it away")
-def a_history_of_another_release(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    with closing(sqlite3.connect(database(house, 0o600))) as connection:
-        connection.execute("PRAGMA user_version=2")
+@planted("databases", FAILED, "was written by a later release", "use that release")
+def a_database_of_a_later_release(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    with closing(sqlite3.connect(database(house, 0o600))) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of tomorrow'")
 
 
 @planted("output", FAILED, "nowhere is not there", "make it")
@@ -368,14 +372,6 @@ def a_mail_server_that_is_down(house: Installation, proxy: FaultProxy, sandbox: 
     )
 
 
-@planted("mail", FAILED, "password can't be written to", "set spool in [mail]")
-def a_place_for_mails_that_cannot_be(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    house.more = (
-        f'[mail]\nhost = "127.0.0.1"\nsender = "g@x.example"\nrecipients = {{ "*" = ["a@x.example"] }}\n'
-        f'spool = "{house.password}/mail"\n'
-    )
-
-
 @planted("mail", FAILED, "set recipients in section [mail]", "")
 def mail_to_nobody(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[mail]\nhost = "127.0.0.1"\nsender = "g@x.example"\n'
@@ -384,23 +380,13 @@ def mail_to_nobody(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> 
 @planted("last-run", WARNING, "failed (exit status 4, UnreachableError)", "see what failed here")
 def a_night_without_report(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     now = datetime.now(UTC)
-    run_status.write(house.state, RunStatus(RunOutcome.FAILED, now, now, 4, "UnreachableError"))
+    write_last_run(house.state, RunStatus(RunOutcome.FAILED, now, now, 4, "UnreachableError"))
 
 
 @planted("last-run", WARNING, "was not complete (exit status 8)", "says what that status means")
 def a_night_when_a_mail_was_kept(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     now = datetime.now(UTC)
-    run_status.write(house.state, RunStatus(RunOutcome.PARTIAL, now, now, 8, groups=3, members=9))
-
-
-@planted("last-run", FAILED, "status.json is damaged", "the next run writes it anew")
-def a_status_that_is_damaged(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    (house.state / run_status.FILE_NAME).write_text("{")
-
-
-@planted("last-run", FAILED, "cannot read", "must belong to the user who runs this")
-def a_status_that_cannot_be_read(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
-    (house.state / run_status.FILE_NAME).mkdir()
+    write_last_run(house.state, RunStatus(RunOutcome.PARTIAL, now, now, 8, groups=3, members=9))
 
 
 @planted("last-run", WARNING, "a run was killed", "the next run goes on")
@@ -411,7 +397,7 @@ def a_run_that_was_killed(house: Installation, proxy: FaultProxy, sandbox: Sandb
 @planted("last-run", WARNING, "the last one was that of", "timer")
 def a_schedule_that_stands_still(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     then = datetime.now(UTC) - timedelta(days=3)
-    run_status.write(house.state, RunStatus(RunOutcome.DONE, then, then, 0, groups=3, members=9))
+    write_last_run(house.state, RunStatus(RunOutcome.DONE, then, then, 0, groups=3, members=9))
 
 
 def killed_run(house: Installation, since: datetime) -> None:
@@ -425,8 +411,8 @@ def revoke(sandbox: Sandbox, permission: str) -> None:
 
 
 def database(house: Installation, mode: int) -> Path:
-    path = house.state / "history.sqlite3"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("CREATE TABLE runs (id INTEGER PRIMARY KEY, at TEXT); INSERT INTO runs VALUES (1, '')")
+    with State(house.state) as state:
+        History(state.database, house.url).record(sample_report())
+    path = state.directory / FILE_NAME
     path.chmod(mode)
     return path

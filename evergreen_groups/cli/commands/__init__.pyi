@@ -13,4 +13,5 @@ from .report import report_command as report_command
 from .sandbox import sandbox_command as sandbox_command
 from .serve import serve_command as serve_command
 from .show import show_command as show_command
+from .state import state_command as state_command
 from .status import status_command as status_command

@@ -1,0 +1,113 @@
+"""``evergreen-groups state``: what is kept between runs, for administrators."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evergreen_groups.cli import Checked
+from evergreen_groups.settings import values
+
+if TYPE_CHECKING:
+    from evergreen_groups.cli.invocation import Invocation
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group("state")
+def state_command() -> None:
+    """Look after what is kept between runs: the journal, the history, events, and mails that wait."""
+
+
+@state_command.command("upgrade")
+@click.option("--sql", "dialect", type=click.Choice(["postgresql", "sqlite"]), help="Only print the SQL that makes it.")
+@click.pass_obj
+def upgrade_command(invocation: Invocation, dialect: str | None) -> None:
+    """Bring the database to this release's schema, and take over the files of release 0.1.
+
+    Whatever else needs the database does so by itself, where the user may; with --sql an administrator can read before
+    what an empty database gets.
+    """
+    from evergreen_groups.state.upgrade import statements
+
+    if dialect is not None:
+        click.echo(statements(dialect), nl=False)
+        return
+    with invocation.state() as state:
+        with state.database.reading():
+            pass
+        click.echo(f"{state.database.where} is up to date.")
+
+
+@state_command.command("check")
+@click.pass_obj
+def check_command(invocation: Invocation) -> None:
+    """Look the database through: whether it is whole, what is kept, since when, and how large it is."""
+    from evergreen_groups.render import write_examination
+    from evergreen_groups.state import examine
+
+    with invocation.state() as state:
+        if not state.database.is_there:
+            click.echo("Nothing is kept yet.")
+            return
+        write_examination(examine(state.database, thoroughly=True), sys.stdout)
+
+
+@state_command.command("backup")
+@click.argument("file", type=_FILE)
+@click.pass_obj
+def backup_command(invocation: Invocation, file: Path) -> None:
+    """Write everything into a new FILE, while others may go on working.
+
+    It is an SQLite file, whichever engine is in use, and readable by its owner alone.
+    """
+    from evergreen_groups.state.backup import back_up
+
+    with invocation.state() as state:
+        click.echo(f"{back_up(state.database, file):,} rows are in {file}.")
+
+
+@state_command.command("restore")
+@click.argument("file", type=_FILE)
+@click.pass_obj
+def restore_command(invocation: Invocation, file: Path) -> None:
+    """Fill a database that has nothing in it yet from the backup FILE.
+
+    To move from a file to PostgreSQL, set [state] database and restore the former state.sqlite3 (or a backup of it).
+    """
+    from evergreen_groups.state.backup import restore
+
+    with invocation.state() as state:
+        click.echo(f"{restore(state.database, file):,} rows are in {state.database.where} now.")
+
+
+@state_command.command("export")
+@click.pass_obj
+def export_command(invocation: Invocation) -> None:
+    """Write all that is kept to standard output, a line of JSON for each row.
+
+    Patrons stand in it with their ids; mails that wait may have names in them.
+    """
+    from evergreen_groups.state.export import export
+
+    with invocation.state() as state:
+        export(state.database, sys.stdout)
+
+
+@state_command.command("forget")
+@click.argument("patron", type=Checked(values.whole_number(1, 2**31 - 1), "PATRON_ID"), metavar="PATRON_ID")
+@click.pass_obj
+def forget_command(invocation: Invocation, patron: int) -> None:
+    """Remove what is kept of one patron, by the id that the ILS has for them (not the barcode).
+
+    Changes of theirs can't be taken back any more. It is refused while one of them is open. Logs and written reports
+    have lives of their own, and a mail that waits is gone when it is sent.
+    """
+    from evergreen_groups.state.forgetting import forget
+
+    with invocation.state() as state:
+        gone = forget(state.database, patron)
+        click.echo(f"Removed: {gone.steps} steps of changes, {gone.events} events, from {gone.groups} listed groups.")

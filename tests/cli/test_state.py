@@ -1,0 +1,120 @@
+"""``evergreen-groups state``, as an administrator uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.command import Command, one_line
+from support.postgresql import shared_cluster
+
+from evergreen_groups import exit_status
+from evergreen_groups.sandbox import Sandbox
+
+
+@pytest.fixture
+def command(sandbox: Sandbox, tmp_path: Path) -> Command:
+    command = Command(tmp_path, sandbox.url)
+    command.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+    return command
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """A database of a server, for the configuration."""
+    cluster = shared_cluster()
+    with cluster.database() as name:
+        yield f'[state]\ndatabase = "{cluster.url(name)}"\n'
+
+
+def told(command: Command, *words: str) -> str:
+    done = command(*words)
+    assert (done.returncode, done.stderr) == (exit_status.DONE, "")
+    return done.stdout
+
+
+def test_nothing_is_kept_yet(command: Command, tmp_path: Path) -> None:
+    assert told(command, "state", "check") == "Nothing is kept yet.\n"
+    assert not (tmp_path / "state").exists()
+
+
+def test_from_a_file_to_a_server_with_one_command(command: Command, tmp_path: Path, database: str) -> None:
+    told(command, "-q", "report")
+    told(command, "-q", "remove", "20000000001052", "--yes")
+    kept = told(command, "state", "export")
+    checked = told(command, "state", "check")
+    assert "1  runs of the report" in checked
+    assert "1  changes" in checked
+    journal = told(command, "journal")
+    command.config.write_text(database)
+    assert "nothing" not in told(command, "state", "restore", str(tmp_path / "state" / "state.sqlite3"))
+    assert told(command, "state", "export") == kept
+    assert told(command, "journal") == journal
+    told(command, "-q", "undo", "1", "--yes")
+    told(command, "-q", "report")
+    again = command("state", "restore", str(tmp_path / "state" / "state.sqlite3"))
+    assert again.returncode == exit_status.FAILED
+    assert one_line(again.stderr)
+    assert "2  changes" in told(command, "state", "check")
+
+
+def test_backup_and_back(command: Command, tmp_path: Path) -> None:
+    told(command, "-q", "report")
+    kept = told(command, "state", "export")
+    assert told(command, "state", "backup", str(tmp_path / "b")).endswith(f"rows are in {tmp_path}/b.\n")
+    (tmp_path / "state" / "state.sqlite3").write_bytes(b"?" * 9000)
+    broken = command("state", "check")
+    assert broken.returncode == exit_status.FAILED
+    assert one_line(broken.stderr)
+    assert "put a backup in its place" in broken.stderr
+    (tmp_path / "state" / "state.sqlite3").unlink()
+    told(command, "state", "restore", str(tmp_path / "b"))
+    assert told(command, "state", "export") == kept
+
+
+def test_the_sql_can_be_read_before(command: Command, tmp_path: Path) -> None:
+    printed = told(command, "state", "upgrade", "--sql", "postgresql")
+    assert "CREATE TABLE steps" in printed
+    assert "steps_open_once" in printed
+    assert not (tmp_path / "state").exists()
+    assert told(command, "state", "upgrade") == f"{tmp_path}/state/state.sqlite3 is up to date.\n"
+
+
+def test_forget(command: Command) -> None:
+    told(command, "-q", "remove", "20000000001052", "--yes")
+    assert told(command, "state", "forget", "1052") == "Removed: 1 steps of changes, 0 events, from 0 listed groups.\n"
+    assert told(command, "journal") == told(command, "journal")
+    assert "1052" not in told(command, "state", "export")
+    assert command("state", "forget", "20000000001052").returncode == exit_status.USAGE
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('database = "sqlite:///x"', "isn't the address of a PostgreSQL database"),
+        ('database = "postgresql://me:secret@localhost/x"', "has a password in it"),
+        ('database = "postgresql://me@localhost/x"\npassword_file = "/nowhere"', "/nowhere cannot be read"),
+    ],
+)
+def test_settings_that_will_not_do(command: Command, setting: str, says: str) -> None:
+    command.config.write_text(f"[state]\n{setting}\n")
+    done = command("state", "check")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert says in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_server_that_cannot_be_reached_costs_nobody_the_report(command: Command, tmp_path: Path) -> None:
+    command.config.write_text('[state]\ndatabase = "postgresql://me@127.0.0.1:1/x"\n')
+    done = command("report", "--output", str(tmp_path / "report.json"))
+    assert done.returncode == exit_status.FAILED
+    assert all(line.startswith("evergreen-groups: ") for line in done.stderr.splitlines())
+    assert "see whether PostgreSQL runs and can be reached from here" in done.stderr
+    assert len(json.loads((tmp_path / "report.json").read_text("utf-8"))["groups"]) == 8
+    for words in (["status"], ["journal"], ["state", "check"], ["remove", "20000000001052", "--yes"]):
+        done = command(*words)
+        assert done.returncode == exit_status.FAILED
+        assert "see whether PostgreSQL runs" in done.stderr

@@ -1,0 +1,206 @@
+"""Backup, restore, export and forgetting, on each engine and from one to the other."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import threading
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from support.postgresql import shared_cluster
+
+from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.state import State, schema
+from evergreen_groups.state.backup import back_up, restore
+from evergreen_groups.state.export import export
+from evergreen_groups.state.forgetting import Forgotten, forget
+
+NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
+STEP = {"gateway": "g", "field": "usrgroup", "before": 1, "touched_at": NOON}
+
+
+def fill(state: State) -> None:
+    """Something in each table; a change that takes back an earlier one, gaps in the numbers."""
+    with state.database.writing() as connection:
+        connection.execute(
+            schema.changes.insert(),
+            [
+                {"id": 3, "gateway": "g", "account": "a", "at": NOON, "action": "move", "undoes": None, "step_count": 2},
+                {"id": 7, "gateway": "g", "account": "a", "at": NOON, "action": "undo", "undoes": 3, "step_count": 1},
+            ],
+        )
+        connection.execute(
+            schema.steps.insert(),
+            [
+                {**STEP, "change": 3, "patron": 5, "state": "done", "value": 9},
+                {**STEP, "change": 3, "patron": 55, "state": "done", "value": 9},
+                {**STEP, "change": 7, "patron": 5, "state": "failed", "value": None},
+            ],
+        )
+        connection.execute(schema.series.insert().values(id=2, gateway="g", settings="{}"))
+        connection.execute(schema.runs.insert().values(id=4, series=2, at=NOON, hidden_libraries='["BR1"]'))
+        connection.execute(
+            schema.run_totals.insert().values(
+                run=4, org_unit="BR1", group_count=1, member_count=2, combined_fines=Decimal("30.10")
+            )
+        )
+        group = {
+            "run": 4, "combined_fines": Decimal("30.10"), "certain": True, "member_count": 2, "library": "BR1",
+            "libraries": '["BR1"]',
+        }  # fmt: skip
+        connection.execute(
+            schema.run_groups.insert(),
+            [{**group, "number": 1, "members": "[5, 6]"}, {**group, "number": 2, "members": "[55, 15]"}],
+        )
+        event = {"gateway": "g", "at": NOON, "hook": "h", "done": True, "recalculated": False, "reason": ""}
+        connection.execute(schema.events.insert(), [{**event, "event": 1, "patron": 5}, {**event, "event": 2, "patron": 6}])
+        connection.execute(schema.mails.insert().values(message_id="<1@x>", written_at=NOON, content=b"\x00mail\xff"))
+        connection.execute(
+            schema.run_status.insert().values(job="report", outcome="done", started=NOON, finished=NOON, exit_code=0)
+        )
+        connection.execute(schema.retention.insert().values(name="clock", believed_at=NOON))
+
+
+ROWS = 15
+
+
+def exported(state: State) -> list[str]:
+    stream = io.StringIO()
+    export(state.database, stream)
+    return stream.getvalue().splitlines()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def other(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+    """Another state, with nothing in it, on each engine."""
+    stack = ExitStack()
+    request.addfinalizer(stack.close)
+    cluster = shared_cluster()
+    url = cluster.url(stack.enter_context(cluster.database())) if request.param == "postgresql" else None
+    return stack.enter_context(State(tmp_path / "other", url))
+
+
+def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) -> None:
+    fill(state)
+    assert back_up(state.database, tmp_path / "backup") == ROWS
+    assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o600
+    before = (tmp_path / "backup").read_bytes()
+    assert restore(other.database, tmp_path / "backup") == ROWS
+    assert exported(other) == exported(state)
+    assert (tmp_path / "backup").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"backup", "state", "other"}
+    with other.database.writing() as connection:  # and it goes on behind the highest number
+        values = {"gateway": "g", "account": "a", "at": NOON, "action": "move", "step_count": 1}
+        key = connection.execute(schema.changes.insert().values(**values)).inserted_primary_key
+    assert key is not None
+    assert key[0] == 8
+
+
+def test_the_file_itself_is_a_backup(tmp_path: Path, other: State) -> None:
+    """As it lies there, open or not: how one moves to a server."""
+    with State(tmp_path / "file") as state:
+        fill(state)
+        assert state.database.path is not None
+        assert restore(other.database, state.database.path) == ROWS
+        assert exported(other) == exported(state)
+
+
+def test_nothing_is_restored_over_something(state: State, tmp_path: Path) -> None:
+    fill(state)
+    back_up(state.database, tmp_path / "backup")
+    with pytest.raises(StateError, match="something is kept in .* already"):
+        restore(state.database, tmp_path / "backup")
+    assert len(exported(state)) == ROWS + 1
+
+
+def test_what_is_no_backup(state: State, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="it isn't a file"):
+        restore(state.database, tmp_path / "nowhere")
+    (tmp_path / "text").write_text("no backup at all, " * 100, encoding="utf-8")
+    with pytest.raises(StateError, match="not a database"):
+        restore(state.database, tmp_path / "text")
+    fill(state)
+    back_up(state.database, tmp_path / "backup")
+    content = (tmp_path / "backup").read_bytes()
+    (tmp_path / "backup").write_bytes(content[:-8192] + b"?" * 8192)
+    with State(tmp_path / "new") as new:
+        with pytest.raises(StateError, match="damaged|malformed|can't be used"):
+            restore(new.database, tmp_path / "backup")
+        assert len(exported(new)) == 1
+
+
+def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
+    (tmp_path / "backup").write_text("precious", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="is there already; name another"):
+        back_up(state.database, tmp_path / "backup")
+    with pytest.raises(ConfigurationError, match="cannot write"):
+        back_up(state.database, tmp_path / "nowhere" / "backup")
+    assert (tmp_path / "backup").read_text("utf-8") == "precious"
+
+
+def test_a_backup_while_others_write_is_of_one_moment(state: State, tmp_path: Path) -> None:
+    """Two rows are written together each time, so a backup has an even number of them."""
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            rows = [{"message_id": f"<{number}-{half}>", "written_at": NOON, "content": b""} for half in (1, 2)]
+            with state.database.writing() as connection:
+                connection.execute(schema.mails.insert(), rows)
+
+    with state.database.reading():
+        pass
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for number in range(3):
+            back_up(state.database, tmp_path / f"backup-{number}")
+    finally:
+        stop.set()
+        thread.join()
+    for number in range(3):
+        with State(tmp_path / f"new-{number}") as new:
+            assert restore(new.database, tmp_path / f"backup-{number}") % 2 == 0
+
+
+def test_export_has_a_line_for_each_row(state: State) -> None:
+    fill(state)
+    first, *lines = map(json.loads, exported(state))
+    assert first == {"version": 1}
+    assert len(lines) == ROWS
+    (totals,) = [line for line in lines if line["table"] == "run_totals"]
+    assert totals["combined_fines"] == "30.10"
+    (run,) = [line for line in lines if line["table"] == "runs"]
+    assert run["at"] == "2026-08-14T12:00:00+00:00"
+    (mail,) = [line for line in lines if line["table"] == "mails"]
+    assert mail["content"] == "AG1haWz/"
+
+
+def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
+    fill(state)
+    assert forget(state.database, 5) == Forgotten(steps=2, events=1, groups=1)
+    lines = [json.loads(line) for line in exported(state)[1:]]
+    assert [line["id"] for line in lines if line["table"] == "changes"] == [3], "the undo was of nobody else"
+    assert [line["patron"] for line in lines if line["table"] in ("steps", "events")] == [6, 55] or [
+        line["patron"] for line in lines if line["table"] in ("steps", "events")
+    ] == [55, 6]
+    assert [line["members"] for line in lines if line["table"] == "run_groups"] == ["[6]", "[55, 15]"]
+    assert forget(state.database, 5) == Forgotten(0, 0, 0)
+
+
+def test_nothing_is_removed_while_a_change_is_open(state: State) -> None:
+    fill(state)
+    with state.database.writing() as connection:
+        connection.execute(schema.steps.insert().values(**STEP, change=3, patron=6, state="sending"))
+    before = exported(state)
+    with pytest.raises(StateError, match="a change of this patron is open") as caught:
+        forget(state.database, 6)
+    assert "6" not in str(caught.value)
+    assert exported(state) == before
