@@ -69,14 +69,6 @@ EXCEPTIONS = (
     Accepted("render/check.py", '"by_hand"', "a name in the check's JSON"),
     Accepted("render/audit/json.py", '"by_hand"', "a name in the audit's JSON"),
     Accepted("audit/findings.py", '"blocked-by-hand"', "a kind's code in the audit's JSON and CSV"),
-    Accepted("report/history.py", "at, unseen)", "a column on disk"),
-    Accepted("report/history.py", "SELECT unseen", "a column on disk"),
-    Accepted("state/database.py", " unseen TEXT", "a column on disk"),
-    Accepted("changes/journal.py", "TABLE IF NOT EXISTS settled (", "a table on disk"),
-    Accepted("changes/journal.py", "settled_gateway ON settled(gateway", "an index on disk"),
-    Accepted("changes/journal.py", '"settled"', "a table on disk"),
-    Accepted("changes/journal.py", "FROM settled WHERE settled.gateway", "a table on disk"),
-    Accepted("changes/journal.py", "INSERT INTO settled", "a table on disk"),
 )
 
 

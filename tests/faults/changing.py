@@ -198,9 +198,11 @@ class _Course:
     def recover(self, when: str, *, may_fail: bool = False) -> None:
         """Look up what is open, as the next run does first."""
         try:
-            with self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway:
-                with State(self._directory / "state") as state:
-                    Client(gateway, account="consortium_staff", state=state).moves.recover()
+            with (
+                self._world.gateway(self._world.proxy.url, credentials=credentials(self._world)) as gateway,
+                State(self._directory / "state") as state,
+            ):
+                Client(gateway, account="consortium_staff", state=state).moves.recover()
         except EvergreenGroupsError as error:
             if not may_fail:
                 self._judgement.add(Ending.BAD_ERROR, f"{when}: {error}")

@@ -73,7 +73,9 @@ def test_a_moment_without_its_zone_is_refused(state: State) -> None:
 def test_one_open_step_for_each_patron_and_field(state: State) -> None:
     step = {"gateway": "g", "patron": 7, "field": "usrgroup", "before": 1, "change": 1, "touched_at": NOON}
     with state.database.writing() as connection:
-        connection.execute(schema.changes.insert().values(id=1, gateway="g", account="a", at=NOON, action="move", step_count=1))
+        connection.execute(
+            schema.changes.insert().values(id=1, gateway="g", account="a", at=NOON, action="move", step_count=1)
+        )
         connection.execute(schema.steps.insert(), [{**step, "state": "sending"}, {**step, "state": "done"}])
         connection.execute(schema.steps.insert(), [{**step, "state": "sending", "gateway": "another"}])
     with pytest.raises(StateError, match="refuses what contradicts") as caught, state.database.writing() as connection:
