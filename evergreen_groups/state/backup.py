@@ -161,10 +161,7 @@ def _copy_of(source: Path) -> Iterator[Path]:
                 code="backup-not-read",
                 values={"path": source},
             )
-        with (
-            refusals.errors_named(str(source)),
-            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup,
-        ):
+        with refusals.errors_named(str(source)), closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup:
             with closing(sqlite3.connect(name)) as copy:
                 backup.backup(copy)
         yield Path(name)

@@ -143,10 +143,8 @@ def _journal(connection: Connection, path: Path) -> int:
     changes, steps = schema.changes, schema.steps
     base = _first_id(connection, changes), _first_id(connection, steps)
     with _opened(path) as file:
-        entries = file.execute(
-            "SELECT id, gateway, account, at, action, undoes,"
-            " (SELECT count(*) FROM steps WHERE entry = entries.id) AS step_count FROM entries ORDER BY id"
-        )
+        entries = file.execute("SELECT id, gateway, account, at, action, undoes,"
+            " (SELECT count(*) FROM steps WHERE entry = entries.id) AS step_count FROM entries ORDER BY id")
         count = _insert(
             connection,
             changes,
