@@ -91,3 +91,27 @@ def test_a_plan_ends_there_and_goes_on_later(
     assert again.apply().done
     assert groups(admin) == [1001] * 3
     assert proxy.seen.count(UPDATE) == len(PATRONS)
+
+
+def test_who_has_lost_the_lease_writes_no_more(
+    client: Client, cluster: Cluster, proxy: FaultProxy, admin: Gateway
+) -> None:
+    """A firewall that cuts a silent connection, say: by then another server may have taken the lease."""
+    plan = client.moves.plan_move([f"2000000000{patron}" for patron in PATRONS], to="20000000001001")
+
+    def cut(call: Call) -> Fault:
+        if call.method == UPDATE:
+            cluster.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'evergreen-groups'"
+            )
+        return Fault.NONE
+
+    proxy.decide = cut
+    with pytest.raises(StateError) as caught:
+        plan.apply()
+    assert "\n" not in str(caught.value)
+    assert proxy.seen.count(UPDATE) == 1
+    proxy.decide = lambda call: Fault.NONE
+    assert [step.patron for step in client.moves.open_steps()] == [PATRONS[0]]
+    assert [(step.patron, step.state) for step in client.moves.recover()] == [(PATRONS[0], StepState.DONE)]
+    assert groups(admin)[0] == 1001
