@@ -16,13 +16,15 @@ from sqlalchemy import insert, literal_column, select, update
 from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, JournalStep, Sending, StepState
 from evergreen_groups.errors import NotFoundError, StateError
-from evergreen_groups.state.schema import changes, steps
+from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state import Transactions
+
+changes, steps = schema.changes, schema.steps
 
 TAKEN_OVER = "no clear answer came, and a later run sends the same change again"
 """Why a step isn't done whose change another step has made its own."""

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, literal_column, select
 
-from evergreen_groups.state.schema import events
+from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from evergreen_groups.state import Transactions
+
+events = schema.events
 
 
 @dataclass(frozen=True, slots=True)

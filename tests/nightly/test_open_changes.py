@@ -79,6 +79,13 @@ def test_a_damaged_journal_does_not_cost_the_report(run: Command, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_a_journal_that_holds_something_else_does_not_fail_the_report(run: Command, tmp_path: Path) -> None:
+    path = state_directory(tmp_path) / FILE_NAME
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE steps SET before = 'somebody'")
+    assert run("report").returncode == 0
+
+
 def test_where_nothing_was_ever_changed_nothing_is_asked(proxy: FaultProxy, tmp_path: Path) -> None:
     assert Command(tmp_path, proxy.url)("report").returncode == 0
     assert RETRIEVE not in proxy.seen

@@ -1,0 +1,182 @@
+"""Two programs change groups at once over one PostgreSQL, are killed at random and started again.
+
+At the end each write that the ILS has carried out is one step of the journal that is done, and the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from faults.stores import Stores
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.gateways import gateway_of
+from support.movers import Movers
+from support.postgresql import shared_cluster
+
+from evergreen_groups.changes import JournalEntry, StepState, clock
+from evergreen_groups.client import Client
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
+
+WRITES = ("open-ils.actor.patron.update", "open-ils.actor.usergroup.new")
+MINUTES = 30  # after so many nothing comes in any more
+Write = tuple[int, str, int, int]
+"""A patron's id, a field, and its value before and after."""
+
+
+class RecordOfWrites:
+    """All that is written to patrons in a sandbox, in its order."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        with sandbox._store.transaction() as connection:
+            connection.execute(
+                "CREATE TABLE written (number INTEGER PRIMARY KEY, usr INTEGER, usrgroup_before INTEGER,"
+                " usrgroup INTEGER, lead_before INTEGER, lead INTEGER)"
+            )
+            connection.execute(
+                "CREATE TRIGGER write_down AFTER UPDATE ON au BEGIN"
+                " INSERT INTO written (usr, usrgroup_before, usrgroup, lead_before, lead)"
+                " VALUES (new.id, old.usrgroup, new.usrgroup, old.master_account, new.master_account); END"
+            )
+
+    def writes(self) -> list[Write]:
+        """Each with what it changed; one that changed nothing has no field."""
+        rows = self._sandbox._store.read().execute(
+            "SELECT usr, usrgroup_before, usrgroup, lead_before, lead FROM written ORDER BY number"
+        )
+        return [write for row in rows for write in _changed(*row)]
+
+
+def _changed(patron: int, group_before: int, group: int, lead_before: int, lead: int) -> Iterator[Write]:
+    if group == group_before and lead == lead_before:
+        yield patron, "", 0, 0
+    if group != group_before:
+        yield patron, "usrgroup", group_before, group
+    if lead != lead_before:
+        yield patron, "master_account", lead_before, lead
+
+
+class Traffic:
+    """Requests that are under way at the proxy, whoever has given them up."""
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        self._under_way = 0
+        self._writes = 0
+        self._changed = threading.Condition()
+        proxy.decide = self._came
+        proxy.before_answer = self._went
+
+    def _came(self, call: Call) -> Fault:
+        with self._changed:
+            self._under_way += 1
+            self._writes += call.method in WRITES
+            self._changed.notify_all()
+        return Fault.NONE
+
+    def _went(self, call: Call) -> None:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify_all()
+
+    def wait_for_a_write(self) -> None:
+        """Until the next one comes; for some seconds at most, for there may be none that can be made now."""
+        with self._changed:
+            writes = self._writes
+            self._changed.wait_for(lambda: self._writes > writes, timeout=3)
+
+    def wait_until_quiet(self) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._under_way == 0, timeout=30)
+
+
+def done_steps(entries: Sequence[JournalEntry]) -> list[Write]:
+    steps = [step for entry in entries for step in entry.steps]
+    return [
+        (step.patron, step.field, step.before, step.value)
+        for step in sorted(steps, key=lambda step: step.id)
+        if step.state is StepState.DONE and step.value is not None
+    ]
+
+
+def of_patron(writes: list[Write], patron: int) -> list[Write]:
+    return [write for write in writes if write[0] == patron]
+
+
+def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, rounds: int, kills: int) -> None:
+    """Two movers at a time, ``kills`` of them killed and started again in each round.
+
+    From one round to the next half an hour passes for them, so that what was killed on its way is closed, and none is
+    on its way really.
+    """
+    pause = threading.Event()
+    for number in range(rounds):
+        later = number * MINUTES * 60.0
+        running = [movers.start(chance.randrange(1 << 30), later) for _ in range(2)]
+        for _ in range(kills):
+            if chance.random() < 0.5:
+                pause.wait(chance.uniform(0.05, 0.5))  # any moment will do, so nothing is waited for
+                killed = [chance.randrange(2)]
+            else:
+                traffic.wait_for_a_write()  # one of them has sent it, and the other may be waiting for its turn
+                pause.wait(chance.uniform(0.0, 0.03))
+                killed = [0, 1]
+            for which in killed:
+                os.kill(running[which], signal.SIGKILL)
+                running[which] = movers.start(chance.randrange(1 << 30), later)
+        for _ in range(3):
+            traffic.wait_for_a_write()
+        for process in running:
+            os.kill(process, signal.SIGKILL)
+        traffic.wait_until_quiet()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "kills"),
+    [pytest.param(2, 5, id="short"), pytest.param(20, 10, id="long", marks=pytest.mark.long)],
+)
+def test_killed_programs_leave_a_true_journal(
+    rounds: int, kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEED", "1"))
+    chance = random.Random(seed)
+    cluster = shared_cluster()
+    with Sandbox() as sandbox, fault_proxy(sandbox.url) as proxy, cluster.database() as name:
+        record, before, traffic = RecordOfWrites(sandbox), Stores.of(sandbox), Traffic(proxy)
+        with (
+            State(tmp_path, cluster.url(name)) as state,
+            gateway_of(proxy.url, "consortium_staff") as gateway,
+            Movers(proxy.url, cluster.url(name), tmp_path) as movers,
+        ):
+            run_with_kills(movers, traffic, chance, rounds=rounds, kills=kills)
+            assert movers.errors == ""
+            monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=MINUTES * (rounds + 1)))
+            client = Client(gateway, account="consortium_staff", state=state)
+            client.moves.recover()
+            assert client.moves.open_steps() == []
+            done = done_steps(client.moves.entries())
+            interrupted = [
+                step.reason
+                for entry in client.moves.entries()
+                for step in entry.steps
+                if step.reason in ("found done after an interruption", "it never came in")
+            ]
+        writes = record.writes()
+        assert len(done) >= rounds, "hardly anything was changed"
+        assert interrupted or rounds < 10, "nothing was interrupted"
+        for patron in sorted({write[0] for write in (*writes, *done)}):
+            assert of_patron(done, patron) == of_patron(writes, patron)
+        after = Stores.of(sandbox)
+        for patron, field, _before, _after in done:
+            last = [write for write in done if write[:2] == (patron, field)][-1]
+            assert after.value(patron, field) == last[3]
+        # Whoever was moved there and back again has the marks of it.
+        expected = (": last_xact_id ", ": last_update_time ", ": _position ", "written (")
+        assert [it for it in after.foreign_since(before) if not any(words in it for words in expected)] == []
