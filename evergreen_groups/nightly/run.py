@@ -90,13 +90,18 @@ class ReportRun:
         """
         with ExitStack() as stack:
             try:
-                lease = stack.enter_context(state.reporting())
+                lease = stack.enter_context(state.reporting(self._waiting_time()))
             except StateError as error:
                 self._problem = error
                 return self._on_record(state, state.database, datetime.now(UTC))
             if self._is_made(lease):
                 return exit_status.DONE
             return self._on_record(state, lease, lease.since)
+
+    def _waiting_time(self) -> float:
+        """How long (seconds) to wait for another run: where one is enough, this one makes it if that one fails."""
+        report = self._environment.settings.report
+        return float(report.deadline) if report.hours_between_runs else 0.0
 
     def _is_made(self, transactions: Transactions) -> bool:
         """Whether the report was written so lately, by whatever server, that none is wanted."""

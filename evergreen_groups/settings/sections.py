@@ -248,7 +248,8 @@ class ReportSettings:
         v.whole_number(0, 10_000),
         0,
         help="Make no report, with exit status 0, where one was written less than so many hours ago, here or on "
-        "another server that shares the database. With the same timer on several servers, 12 makes it once a night.",
+        "another server that shares the database; wait for one that is being made. With the same timer on several "
+        "servers, 12 makes it once a night.",
     )
     healthcheck_url: str | None = setting(
         v.URL,

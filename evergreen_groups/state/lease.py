@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database
 
-_PAUSE = 0.05  # seconds between two looks at a lease that somebody holds
+_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at a lease that somebody holds: more and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _key(name: LeaseName) -> int:
 
 
 def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+    deadline, pause = time.monotonic() + timeout, _PAUSE
     while True:
         with connection.begin():
             if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _key(name)}).scalar_one():
@@ -174,7 +174,8 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
                 "another run {doing} ({holder})",
                 values={"doing": name.doing, "holder": holder or "it has just begun"},
             )
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _release(connection: Connection, name: LeaseName) -> None:

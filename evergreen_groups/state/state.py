@@ -79,11 +79,11 @@ class State:
         name = LeaseName(f"event {event}", f"events-{number:02}.lock", "is still working on an event", is_noted=False)
         return lease(self.database, self.directory, name, timeout)
 
-    def reporting(self) -> AbstractContextManager[Lease]:
+    def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
         """Hold the lease for making the report; raises what :meth:`changing` raises."""
         from evergreen_groups.state.lease import lease
 
-        return lease(self.database, self.directory, _report())
+        return lease(self.database, self.directory, _report(), timeout)
 
     def reporter(self) -> Holder | RemoteHolder | None:
         """The run of the report that is being made now, or that was killed (its process is not ``alive`` any more)."""
