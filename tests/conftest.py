@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
@@ -135,9 +136,12 @@ def mail_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """The clock of the apps that ``make_app`` makes."""
-    return Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the apps that ``make_app`` makes, and of what they count."""
+    clock = Clock()
+    monkeypatch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
+    monkeypatch.setattr("evergreen_groups.web.rate_limits.time", SimpleNamespace(time=clock, monotonic=clock))
+    return clock
 
 
 @pytest.fixture

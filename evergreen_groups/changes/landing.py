@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import TOKEN
+from evergreen_groups.gateway import TOKEN, beyond, holds
+from evergreen_groups.groups import members_not_asked_for
 from evergreen_groups.ils import set_by_ils
 
 if TYPE_CHECKING:
@@ -173,7 +174,15 @@ def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
     members = gateway.call("open-ils.actor", _MEMBERS, TOKEN, group).value
     if not isinstance(members, list):
         raise DataError("the ILS gave no list of a group's members", code="members-not-a-list")
-    return {str(member) for member in members} <= {str(patron)}
+    others = {str(member) for member in members} - {str(patron)}
+    # Another group's members would make somebody else's move ours, or ours somebody else's; a query sees them as well.
+    if bool(others) is not holds(gateway, {"-exists": beyond(0, "au", _others_in(group, patron), "id")}):
+        raise members_not_asked_for()
+    return not others
+
+
+def _others_in(group: int, patron: int) -> dict[str, Any]:
+    return {"usrgroup": group, "deleted": "f", "id": {"<>": patron}}
 
 
 def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:

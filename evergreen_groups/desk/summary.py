@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -13,6 +13,7 @@ from evergreen_groups.groups import (
     HiddenMembers,
     Member,
     VisiblePatrons,
+    are_the_members,
     decide_about,
     make_members,
     may_be_barcode,
@@ -55,10 +56,10 @@ class SummaryReader:
     """Reads summaries and decisions at one gateway, as far as its session may see.
 
     A summary takes two calls, whatever the size of the group: its members, and what each of them owes (of the latter
-    one for each 2,000). A third finds out about hidden members where there may be any. Before the first one there
-    are the IDL and where the account sees patrons. Limits that differ from patron to patron cost what
-    :class:`ReferenceData` says; where the ILS's own count the fines of some libraries only, each summary takes one call
-    more.
+    one for each 2,000). A third finds out about hidden members where there may be any, and where there are, a fourth
+    holds them against the group. Before the first one there are the IDL and where the account sees patrons. Limits
+    that differ from patron to patron cost what :class:`ReferenceData` says; where the ILS's own count the fines of some
+    libraries only, each summary takes one call more.
     """
 
     def __init__(self, gateway: Gateway, reference: ReferenceData) -> None:
@@ -151,10 +152,25 @@ class SummaryReader:
         for _ in range(_MOST_REREADINGS):
             balances = read_balances(self._gateway, found.group)
             everybody = read_member_ids(self._gateway, [found.group])
+            hidden = everybody - visible
             # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
-            if everybody >= balances.keys() | visible:
-                return balances, everybody - visible
+            if everybody >= balances.keys() | visible and (
+                not hidden or self._is_so(found, hidden, everybody, balances)
+            ):
+                return balances, hidden
         raise members_not_asked_for()
+
+    def _is_so(
+        self, found: VisiblePatrons, hidden: Set[int], everybody: Set[int], balances: Mapping[int, Decimal]
+    ) -> bool:
+        """Whether these are a group's members, and those without a balance owe nothing."""
+        return are_the_members(
+            self._gateway,
+            [found.group],
+            {found.group: hidden},
+            len(everybody),
+            owing_nothing=everybody - balances.keys(),
+        )
 
 
 def _no_such_barcode() -> NotFoundError:

@@ -179,12 +179,12 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
         return
     found = examine(database)
-    kept = "; ".join(
+    stored = "; ".join(
         f"{amount.rows:,} of {amount.name} since {amount.since:%Y-%m-%d}" for amount in found.amounts if amount.since
     )
     yield line.ok(
-        "{where}: whole, {megabytes:.1f} MB, {kept}",
-        values={"where": found.where, "megabytes": found.size / 1_000_000, "kept": kept or "nothing kept yet"},
+        "{where}: whole, {megabytes:.1f} MB, {stored}",
+        values={"where": found.where, "megabytes": found.size / 1_000_000, "stored": stored or "nothing yet"},
     )
 
 

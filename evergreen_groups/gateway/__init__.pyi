@@ -1,5 +1,9 @@
 from .address import Address as Address
+from .datatypes import finite_number as finite_number
+from .datatypes import whole_number as whole_number
 from .gateway import Gateway as Gateway
+from .hidden_rows import beyond as beyond
+from .hidden_rows import holds as holds
 from .idl import Class as Class
 from .idl import Field as Field
 from .idl import Idl as Idl

@@ -12,6 +12,7 @@ from evergreen_groups.errors import DataError
 
 _CENT = Decimal("0.01")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # pcrud sends "t" and "f" (pcrud-007), full_path "1" (settings-034), other methods numbers.
 TRUE = ("t", "true", "1", 1)
@@ -60,6 +61,22 @@ def whole_number(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
+def finite_number(value: Any) -> Decimal | None:
+    """A number, or the same as text; None for anything else, a truth value, NaN and infinities among it.
+
+    >>> finite_number("7.50"), finite_number(True), finite_number("1_0"), finite_number("NaN")
+    (Decimal('7.50'), None, None, None)
+    """
+    # Python takes true for 1, and "1_0", or digits of any script, for numbers.
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
+        return None
+    try:
+        number = Decimal(value)
+    except (InvalidOperation, TypeError, ValueError):
+        return None
+    return number if number.is_finite() else None
+
+
 def _decode_text(value: Any, class_id: str, name: str) -> str:
     if isinstance(value, dict | list):
         raise wrong_value(class_id, name, "a text")
@@ -83,14 +100,8 @@ def _decode_integer(value: Any, class_id: str, name: str) -> int:
 
 
 def _decode_number(value: Any, class_id: str, name: str) -> Decimal:
-    # Python takes true for 1: a balance of "true" would pass for 1.00.
-    if isinstance(value, bool):
-        raise wrong_value(class_id, name, "a number")
-    try:
-        number = Decimal(value)
-    except (InvalidOperation, TypeError, ValueError):
-        raise wrong_value(class_id, name, "a number") from None
-    if not number.is_finite():
+    number = finite_number(value)
+    if number is None:
         raise wrong_value(class_id, name, "a number")
     return number
 

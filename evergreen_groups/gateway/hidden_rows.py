@@ -44,14 +44,24 @@ class HiddenRows:
 def more_than(number: int, gateway: Gateway, source: Any, where: Mapping[str, Any], field: str) -> bool:
     """Whether a condition holds for more than this many rows of a class, hidden ones among them.
 
-    Conditions inside a query aren't filtered by permission (``pcrud-141``), and org units are everybody's to see.
     ``source`` is a class's id, or with others that it is joined to, as in a query's ``from``; it has the ``field``.
     """
+    return holds(gateway, {"-exists": beyond(number, source, where, field)})
+
+
+def holds(gateway: Gateway, condition: Mapping[str, Any]) -> bool:
+    """Whether a condition holds that is made of queries (``-exists`` and ``-not-exists``).
+
+    What is inside a query isn't filtered by permission (``pcrud-141``), and org units are everybody's to see.
+    """
+    return bool(gateway.pcrud.search("aou", {"parent_ou": None, **condition}, select=["id"], limit=1))
+
+
+def beyond(number: int, source: Any, where: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """A query for the rows that are left after this many; :func:`more_than` says what the others are."""
     class_id = source if isinstance(source, str) else next(iter(source))
     found = {"select": {class_id: [field]}, "from": source, "where": where}
-    if number:
-        found |= {"limit": 1, "offset": number}
-    return bool(gateway.pcrud.search("aou", {"parent_ou": None, "-exists": found}, select=["id"], limit=1))
+    return {**found, "limit": 1, "offset": number} if number else found
 
 
 class HiddenKeys:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.gateway")
 
-# The largest answer that is meant to come is the IDL, 1.1 MB. What is fifty times that isn't ours, and mustn't fill
+# The largest answer that is meant to come is the IDL, 1.1 MB. What is fifteen times that isn't ours, and mustn't fill
 # the memory.
 ANSWER_LIMIT = 16 * 1024 * 1024
 """An answer with a larger body, in bytes, is refused while it is still being read."""

@@ -1,9 +1,10 @@
 from .hidden_members import HiddenMembers as HiddenMembers
 from .hidden_members import find_hidden as find_hidden
-from .hidden_members import members_not_asked_for as members_not_asked_for
 from .hidden_members import read_balances as read_balances
 from .hidden_members import read_member_ids as read_member_ids
 from .hidden_members import total_of as total_of
+from .member_check import are_the_members as are_the_members
+from .member_check import members_not_asked_for as members_not_asked_for
 from .membership import Card as Card
 from .membership import Membership as Membership
 from .membership import MembershipReader as MembershipReader

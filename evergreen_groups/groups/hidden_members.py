@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from evergreen_groups.errors import DataError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.gateway import TOKEN, Gateway, finite_number, whole_number
+from evergreen_groups.groups.member_check import are_the_members, balances_missing, members_not_asked_for, owe_nothing
 from evergreen_groups.money import NOTHING
 
 _SERVICE = "open-ils.actor"
@@ -16,7 +17,7 @@ _MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 _BALANCES = "open-ils.actor.usergroup.members.balance_owed"
 # One by one it was 6 to 8 ms a group, for 2,067 groups a good part of a minute; the answer for a hundred is a few kB.
 _GROUPS_AT_ONCE = 100
-_MOST_REREADINGS = 3
+_MOST_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,30 @@ def find_hidden(gateway: Gateway, visible: Mapping[int, Set[int]]) -> dict[int, 
     """Compare the visible members (ids by group) with those the ILS counts; groups without hidden ones are left out.
 
     ``usergroup.members.retrieve`` checks VIEW_USER only at the account's own library and then lists every member
-    (``groups-047``). It takes a list of groups as well (``groups-075``), so a hundred of them go in one call.
+    (``groups-047``). It takes a list of groups as well (``groups-075``), so a hundred of them go in one call. Where
+    there are hidden ones, one call more holds them against the groups, and another asks whether those without a balance
+    owe nothing.
 
     Raises:
+        DataError: the ILS names members or balances of other groups, or not all.
         PermissionDeniedError: the account has no VIEW_USER at its own library, so nothing can be compared.
     """
     groups = sorted(visible)
     batches = [groups[start : start + _GROUPS_AT_ONCE] for start in range(0, len(groups), _GROUPS_AT_ONCE)]
     missing: dict[int, frozenset[int]] = {}
-    for found in gateway.map(lambda batch: dict(_hidden_ids(gateway, batch, visible)), batches):
-        missing.update(found)
-    incomplete = sorted(missing)
-    hidden = gateway.map(lambda group: _with_fines(gateway, group, missing[group], visible[group]), incomplete)
-    return dict(zip(incomplete, hidden, strict=True))
+    for of_batch in gateway.map(lambda batch: _hidden_ids(gateway, batch, visible), batches):
+        missing.update(of_batch)
+    for _ in range(_MOST_READINGS):
+        read = gateway.map(
+            lambda group: _with_balances(gateway, group, missing[group], visible[group]), sorted(missing)
+        )
+        found = dict(zip(sorted(missing), read, strict=True))
+        if owe_nothing(gateway, {id for ids, owed in found.values() if owed is not None for id in ids - owed.keys()}):
+            return {
+                group: HiddenMembers(ids, None if owed is None else total_of(owed, ids))
+                for group, (ids, owed) in found.items()
+            }
+    raise balances_missing()
 
 
 def read_member_ids(gateway: Gateway, groups: Sequence[int]) -> frozenset[int]:
@@ -80,10 +92,11 @@ def read_balances(gateway: Gateway, group: int) -> dict[int, Decimal]:
 
 
 def _id(value: object) -> int:
-    """An id, as a number or as text; raises what reading anything else does."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    """An id, as a number or as text; raises TypeError for anything else."""
+    id = whole_number(value)
+    if id is None:
         raise TypeError("not an id")
-    return int(value)
+    return id
 
 
 def _each_once(ids: list[int]) -> list[int]:
@@ -99,8 +112,8 @@ def _each_once(ids: list[int]) -> list[int]:
 
 def _money(value: object) -> Decimal:
     """An amount; raises ArithmeticError for what is none, NaN and infinities among it."""
-    amount = Decimal(str(value))
-    if not amount.is_finite():
+    amount = finite_number(value)
+    if amount is None:
         raise ArithmeticError("not an amount")
     return amount.quantize(NOTHING)
 
@@ -110,49 +123,59 @@ def total_of(balances: Mapping[int, Decimal], ids: Set[int]) -> Decimal:
     return sum((balances.get(id, NOTHING) for id in ids), NOTHING)
 
 
-def _hidden_ids(
+def _hidden_ids(gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]) -> dict[int, frozenset[int]]:
+    """The hidden members of ``groups``, by group; groups without are left out."""
+    for _ in range(_MOST_READINGS):
+        lists = list(_members_by_list(gateway, groups, visible))
+        hidden = {few[0]: unknown for few, everybody in lists if (unknown := everybody - _known(few, visible))}
+        # In halves they were read because somebody was hidden.
+        if not hidden and len(lists) == 1:
+            return {}
+        if are_the_members(gateway, groups, hidden, sum(len(everybody) for _, everybody in lists)):
+            return hidden
+        # Somebody was moved or deleted meanwhile; else it is another question's answer.
+    raise members_not_asked_for()
+
+
+def _members_by_list(
     gateway: Gateway, groups: Sequence[int], visible: Mapping[int, Set[int]]
-) -> Iterator[tuple[int, frozenset[int]]]:
-    """The hidden members of ``groups``, by group: halves the list until it is known whose they are."""
+) -> Iterator[tuple[Sequence[int], frozenset[int]]]:
+    """Lists of groups with their members' ids: cut in halves until each list has no hidden ones, or is one group.
+
+    The answer doesn't say whose each id is (``groups-075``), and balances have to be asked for group by group.
+    """
     everybody = read_member_ids(gateway, groups)
-    known = frozenset[int]().union(*(visible[group] for group in groups))
+    known = _known(groups, visible)
     # One or the other may have been moved meanwhile; an answer without nearly everybody is another question's.
     if len(known & everybody) * 2 < len(known):
         raise members_not_asked_for()
-    hidden = everybody - known
-    if not hidden:
+    if everybody <= known or len(groups) == 1:
+        yield groups, everybody
         return
-    if len(groups) == 1:
-        yield groups[0], hidden
-        return
-    # The answer doesn't say whose each id is (groups-075), and balances have to be asked for group by group.
     middle = len(groups) // 2
-    yield from _hidden_ids(gateway, groups[:middle], visible)
-    yield from _hidden_ids(gateway, groups[middle:], visible)
+    yield from _members_by_list(gateway, groups[:middle], visible)
+    yield from _members_by_list(gateway, groups[middle:], visible)
 
 
-def _with_fines(gateway: Gateway, group: int, ids: frozenset[int], visible: Set[int]) -> HiddenMembers:
-    """The hidden members ``ids`` of a group with what they owe, as far as the ILS says; ``visible`` are the others."""
-    for _ in range(_MOST_REREADINGS):
+def _known(groups: Sequence[int], visible: Mapping[int, Set[int]]) -> frozenset[int]:
+    return frozenset[int]().union(*(visible[group] for group in groups))
+
+
+def _with_balances(
+    gateway: Gateway, group: int, ids: frozenset[int], visible: Set[int]
+) -> tuple[frozenset[int], Mapping[int, Decimal] | None]:
+    """The hidden members ``ids`` of a group, and all balances if the ILS tells; ``visible`` are the other members."""
+    for _ in range(_MOST_READINGS):
         try:
             balances = read_balances(gateway, group)
         # The ids may be had where the balances may not: unknown then, never nought.
         except PermissionDeniedError:
-            return HiddenMembers(ids, None)
+            return ids, None
         if balances.keys() <= ids | visible:
-            return HiddenMembers(ids, total_of(balances, ids))
+            return ids, balances
         # Somebody was moved in meanwhile, or what is owed isn't said of the one who owes it.
-        ids = read_member_ids(gateway, [group]) - visible
+        ids = _hidden_ids(gateway, [group], {group: visible}).get(group, frozenset())
     raise members_not_asked_for()
-
-
-def members_not_asked_for() -> DataError:
-    """The error for members, or balances, of others than those who belong to a group."""
-    return DataError(
-        "the ILS gave members of other groups than were asked for",
-        advice="look at the proxy, where there is one: it may have mixed up answers",
-        code="members-not-asked-for",
-    )
 
 
 def _listed(answer: object) -> list[Any]:

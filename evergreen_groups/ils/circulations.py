@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.gateway import TOKEN, Gateway, whole_number
 from evergreen_groups.ils.accounts import account_of_session, library_of
 
 _COUNT = "open-ils.actor.user.checked_out.count"
@@ -65,8 +65,14 @@ class CirculationCounter:
             return self._counted(result.mapping())
 
     def _counted(self, answer: Mapping[str, object]) -> CirculationCounts:
-        if "out" not in answer:
-            raise KeyError("out")
-        number = {kind: int(str(answer.get(kind) or 0)) for kind in (*self._out, "overdue", "long_overdue", "lost")}
+        number = {kind: _count(answer[kind]) for kind in (*self._out, "overdue", "long_overdue", "lost")}
         overdue = number["overdue"] + number["long_overdue"]
         return CirculationCounts(sum(number[kind] for kind in self._out), overdue, number["lost"])
+
+
+def _count(value: object) -> int:
+    """A count; raises ValueError for anything else, nothing at all among it: that isn't the same as none."""
+    number = whole_number(value)
+    if number is None or number < 0:
+        raise ValueError("not a count")
+    return number

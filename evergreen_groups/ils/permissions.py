@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import MethodNotFoundError, PermissionDeniedError
-from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.gateway import TOKEN, Gateway, whole_number
 from evergreen_groups.ils.accounts import account_of_session
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def _list(answer: object) -> list[Any]:
 
 def _id(value: object) -> int:
     """An id, which is a number or the same as text."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    number = whole_number(value)
+    if number is None:
         raise TypeError("not an id")
-    return int(value)
+    return number

@@ -139,12 +139,12 @@ class ThresholdReader:
         self._org_units = org_units
         self._thresholds = Thresholds((), penalties, org_units, profiles)
         result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW])
-        permitted = result.mapping().get(_VIEW) or []
-        if not isinstance(permitted, list):
+        permitted = result.mapping().get(_VIEW)  # without it, each library is asked about
+        if not isinstance(permitted, list | None):
             raise result.unexpected("a list of org units for each permission")
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
         # missed makes somebody's limit another.
-        self._complete = org_units.root.id in permitted
+        self._complete = org_units.root.id in (permitted or ())
         self._libraries: set[int] = set()
         if self._complete:
             rows = gateway.pcrud.all_columns("pgpt", _FIELDS)

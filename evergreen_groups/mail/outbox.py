@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
 
-from evergreen_groups.state.retention import believed_now
-from evergreen_groups.state.schema import mails
+from evergreen_groups.state import believed_now, schema
 
 if TYPE_CHECKING:
     from evergreen_groups.state import Transactions
@@ -33,12 +32,16 @@ class Outbox:
         if not self._transactions.is_there:
             return 0
         with self._transactions.reading() as connection:
-            return int(connection.execute(select(func.count()).select_from(mails)).scalar_one())
+            return int(connection.execute(select(func.count()).select_from(schema.mails)).scalar_one())
 
     def numbers(self) -> list[int]:
         """The numbers of the mails that wait, the oldest first."""
         with self._transactions.reading() as connection:
-            return list(connection.execute(select(mails.c.id).order_by(mails.c.written_at, mails.c.id)).scalars())
+            return list(
+                connection.execute(
+                    select(schema.mails.c.id).order_by(schema.mails.c.written_at, schema.mails.c.id)
+                ).scalars()
+            )
 
     def add(self, messages: Iterable[EmailMessage]) -> None:
         """Keep mails, all of them or none; one with the same Message-ID takes the place of the former."""
@@ -53,13 +56,17 @@ class Outbox:
         if not rows:
             return
         with self._transactions.writing() as connection:
-            connection.execute(delete(mails).where(mails.c.message_id.in_([row["message_id"] for row in rows])))
-            connection.execute(mails.insert(), rows)
+            connection.execute(
+                delete(schema.mails).where(schema.mails.c.message_id.in_([row["message_id"] for row in rows]))
+            )
+            connection.execute(schema.mails.insert(), rows)
 
     def read(self, number: int) -> EmailMessage | None:
         """A mail that waits; None where it doesn't any more."""
         with self._transactions.reading() as connection:
-            content = connection.execute(select(mails.c.content).where(mails.c.id == number)).scalar_one_or_none()
+            content = connection.execute(
+                select(schema.mails.c.content).where(schema.mails.c.id == number)
+            ).scalar_one_or_none()
         if content is None:
             return None
         message = message_from_bytes(content, policy=SMTP)
@@ -69,7 +76,7 @@ class Outbox:
     def forget(self, number: int) -> None:
         """Remove a mail that was sent."""
         with self._transactions.writing() as connection:
-            connection.execute(delete(mails).where(mails.c.id == number))
+            connection.execute(delete(schema.mails).where(schema.mails.c.id == number))
 
     def drop_older(self, days: int) -> int:
         """Remove mails that have waited for more than ``days``; say how many.
@@ -78,4 +85,4 @@ class Outbox:
         """
         with self._transactions.writing() as connection:
             too_old = believed_now(connection, datetime.now(UTC)) - timedelta(days=days)
-            return connection.execute(delete(mails).where(mails.c.written_at < too_old)).rowcount
+            return connection.execute(delete(schema.mails).where(schema.mails.c.written_at < too_old)).rowcount

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evergreen_groups.state import State, Transactions
 
 
+_HOUR = timedelta(hours=1)
 _NOT_COMPARED = "What changed since the last run isn't known: the history of the runs could not be used."
 
 log = logging.getLogger("evergreen_groups.report_run")
@@ -63,13 +64,23 @@ class ReportRun:
         Standard output comes last, when the lock is free again: somebody may read it page by page.
         """
         try:
-            with self._environment.state() as state:
+            with ExitStack() as stack:
+                state = self._opened(stack)
                 status = self._leased(state) if self._recorded else self._in_time(state, state.database)
         except EvergreenGroupsError:
             self._show()  # what there is
             raise
         self._show()
         return status
+
+    def _opened(self, stack: ExitStack) -> State:
+        """Where the run is recorded. Settings that are bad say nowhere; somebody is told all the same."""
+        try:
+            return stack.enter_context(self._environment.state())
+        except EvergreenGroupsError:
+            if self._recorded:
+                self._call_healthcheck(well=False)
+            raise
 
     def _leased(self, state: State) -> int:
         """Make the report while nobody else does.
@@ -83,7 +94,28 @@ class ReportRun:
             except StateError as error:
                 self._problem = error
                 return self._on_record(state, state.database, datetime.now(UTC))
+            if self._is_made(lease):
+                return exit_status.DONE
             return self._on_record(state, lease, lease.since)
+
+    def _is_made(self, transactions: Transactions) -> bool:
+        """Whether the report was written so lately, by whatever server, that none is wanted."""
+        hours = self._environment.settings.report.hours_between_runs
+        if not hours:
+            return False
+        try:
+            last = run_status.read(transactions)
+        except StateError as error:
+            self._problem = error
+            return False
+        now = datetime.now(UTC)
+        if last is None or last.outcome is RunOutcome.FAILED or not timedelta() <= now - last.finished < hours * _HOUR:
+            return False
+        self._environment.emit(
+            f"nothing to do: the report was made at {last.finished.astimezone():%Y-%m-%d %H:%M}, and "
+            f"{hours} hours are to lie between two ([report] hours_between_runs)"
+        )
+        return True
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
         """Make the report, and write down how that went, however it ends."""
@@ -114,13 +146,16 @@ class ReportRun:
             run_status.write(transactions, status)
         except EvergreenGroupsError as refusal:
             problem, exit_code = refusal, exit_code or exit_status.FAILED
-        if url := self._options.healthcheck_url if self._options else self._healthcheck_url:
-            from evergreen_groups.nightly import healthcheck
-
-            healthcheck.call(url, well=exit_code == exit_status.DONE)
+        self._call_healthcheck(well=exit_code == exit_status.DONE)
         if problem is not None:
             self._environment.emit(f"the status of this run could not be stored: {problem}", error=True)
         return exit_code
+
+    def _call_healthcheck(self, *, well: bool) -> None:
+        if url := self._options.healthcheck_url if self._options else self._healthcheck_url:
+            from evergreen_groups.nightly import healthcheck
+
+            healthcheck.call(url, well=well)
 
     def _in_time(self, state: State, transactions: Transactions) -> int:
         self._options = self._choose()

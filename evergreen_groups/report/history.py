@@ -17,7 +17,7 @@ from sqlalchemy import delete, func, select
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report.comparison import Listing, Run, compare
 from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
-from evergreen_groups.state.schema import run_groups, run_totals, runs, series
+from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
     from typing import Any
@@ -73,14 +73,16 @@ class History:
         """
         with self._transactions.writing() as connection:
             number = self._series(connection, _settings(report.criteria))
-            of_the_series = select(runs.c.id).where(runs.c.series == number)
-            connection.execute(delete(run_groups).where(run_groups.c.run.in_(of_the_series)))
+            of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
+            connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
             hidden = json.dumps(sorted(report.hidden_libraries))
             new = connection.execute(
-                runs.insert().values(series=number, at=report.generated_at, hidden_libraries=hidden)
-            ).inserted_primary_key[0]
+                schema.runs.insert()
+                .values(series=number, at=report.generated_at, hidden_libraries=hidden)
+                .returning(schema.runs.c.id)
+            ).scalar_one()
             connection.execute(
-                run_totals.insert(),
+                schema.run_totals.insert(),
                 [
                     {
                         "run": new,
@@ -93,24 +95,25 @@ class History:
                 ],
             )
             if listings := Run.of(report).listings:
-                connection.execute(run_groups.insert(), [_row(new, one) for one in listings])
+                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in listings])
 
     def _last_runs(self, connection: Connection, settings: str) -> list[Row[Any]]:
         """The runs that the trend goes over, the last one last."""
         rows = connection.execute(
-            select(runs)
-            .join(series)
-            .where(series.c.gateway == self._url, series.c.settings == settings)
-            .order_by(runs.c.id.desc())
+            select(schema.runs)
+            .join(schema.series)
+            .where(schema.series.c.gateway == self._url, schema.series.c.settings == settings)
+            .order_by(schema.runs.c.id.desc())
             .limit(TREND - 1)
         )
         return list(reversed(rows.all()))
 
     def _series(self, connection: Connection, settings: str) -> int:
         mine = {"gateway": self._url, "settings": settings}
-        found = connection.execute(select(series.c.id).filter_by(**mine)).scalar_one_or_none()
+        found = connection.execute(select(schema.series.c.id).filter_by(**mine)).scalar_one_or_none()
         if found is None:
-            found = connection.execute(series.insert().values(**mine)).inserted_primary_key[0]
+            new = schema.series.insert().values(**mine).returning(schema.series.c.id)
+            found = connection.execute(new).scalar_one()
         return int(found)
 
 
@@ -123,7 +126,7 @@ def recorded_runs(transactions: Transactions) -> int | None:
     if not transactions.is_there:
         return None
     with transactions.reading() as connection:
-        return int(connection.execute(select(func.count()).select_from(runs)).scalar_one())
+        return int(connection.execute(select(func.count()).select_from(schema.runs)).scalar_one())
 
 
 class _Totals(dict[str, RunTotals]):
@@ -146,7 +149,7 @@ def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_T
     """The totals of some runs, in their order."""
     found: dict[int, dict[str, RunTotals]] = {run.id: {} for run in runs}
     moments = {run.id: run.at for run in runs}
-    for row in connection.execute(select(run_totals).where(run_totals.c.run.in_(found))):
+    for row in connection.execute(select(schema.run_totals).where(schema.run_totals.c.run.in_(found))):
         found[row.run][row.org_unit] = RunTotals(
             moments[row.run], row.group_count, row.member_count, row.combined_fines
         )
@@ -170,7 +173,7 @@ def _read(connection: Connection, run: Row[Any]) -> Run:
                 library=row.library,
                 libraries=frozenset(json.loads(row.libraries)),
             )
-            for row in connection.execute(select(run_groups).where(run_groups.c.run == run.id))
+            for row in connection.execute(select(schema.run_groups).where(schema.run_groups.c.run == run.id))
         ),
         frozenset(json.loads(run.hidden_libraries)),
     )

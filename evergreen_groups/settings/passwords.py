@@ -14,7 +14,13 @@ from evergreen_groups.settings.sections import Settings
 
 if TYPE_CHECKING:
     from evergreen_groups.settings.declaration import Secret, Setting
-    from evergreen_groups.settings.sections import EventsSettings, GatewaySettings, MailSettings, StateSettings
+    from evergreen_groups.settings.sections import (
+        EventsSettings,
+        GatewaySettings,
+        MailSettings,
+        RedisSettings,
+        StateSettings,
+    )
 
 
 def secret_of(setting: Setting) -> Secret:
@@ -68,6 +74,11 @@ def database_password(settings: StateSettings, environ: Mapping[str, str]) -> st
         ConfigurationError: its file can't be read or is readable by everybody.
     """
     return _found(_declared("state"), settings, environ)
+
+
+def redis_password(settings: RedisSettings, environ: Mapping[str, str]) -> str | None:
+    """Find the password of the shared counters in the same places; None where none of them is there."""
+    return _found(_declared("redis"), settings, environ) if settings.url else None
 
 
 def _needed(setting: Setting, settings: object, environ: Mapping[str, str]) -> str:

@@ -244,6 +244,12 @@ class ReportSettings:
             Option("--deadline", _REPORT, "End the run after this many seconds, whatever it waits for ({default})."),
         ),
     )
+    hours_between_runs: int = setting(
+        v.whole_number(0, 10_000),
+        0,
+        help="Make no report, with exit status 0, where one was written less than so many hours ago, here or on "
+        "another server that shares the database. With the same timer on several servers, 12 makes it once a night.",
+    )
     healthcheck_url: str | None = setting(
         v.URL,
         None,
@@ -487,6 +493,26 @@ class ServeSettings:
 
 
 @dataclass(frozen=True)
+class RedisSettings:
+    """Section ``[redis]``."""
+
+    url: str | None = setting(
+        v.TEXT,
+        None,
+        help="A Redis or Valkey where several servers count together how often somebody asks; without one, each counts "
+        "by itself. The password has a file of its own.",
+        example="redis://db.example.org:6379/1",
+    )
+    password_file: Path | None = setting(
+        v.PATH,
+        None,
+        help="The file with its password, alone on one line; it must not be open to everybody (chmod 600).",
+        example="/etc/evergreen-groups/redis-password",
+        secret=Secret("password", "redis_password", "EVERGREEN_GROUPS_REDIS_PASSWORD"),
+    )
+
+
+@dataclass(frozen=True)
 class EventsSettings:
     """Section ``[events]``; without a secret no events are taken; ``deadline`` is in seconds."""
 
@@ -520,5 +546,6 @@ class Settings:
     journal: JournalSettings = section(JournalSettings, "What is kept of changes.")
     mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
+    redis: RedisSettings = section(RedisSettings, "What several servers count together.")
     events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")
     source: Path | None = None

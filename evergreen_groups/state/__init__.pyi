@@ -1,6 +1,8 @@
 from . import run_status as run_status
 from . import schema as schema
 from .ages import believed_since as believed_since
+from .backup import back_up as back_up
+from .backup import restore as restore
 from .database import Database as Database
 from .database import Transactions as Transactions
 from .dated_directory import LATEST as LATEST
@@ -12,9 +14,11 @@ from .directory import make_state_directory as make_state_directory
 from .engine import refuse_another_users_database as refuse_another_users_database
 from .examination import Examination as Examination
 from .examination import examine as examine
+from .export import export as export
 from .files import write_atomically as write_atomically
 from .files import write_bytes_atomically as write_bytes_atomically
 from .files import writing_in as writing_in
+from .forgetting import forget as forget
 from .lease import Lease as Lease
 from .lease import RemoteHolder as RemoteHolder
 from .lock import Holder as Holder
@@ -23,11 +27,12 @@ from .own_files import is_own as is_own
 from .own_files import listed_directory as listed_directory
 from .own_files import names_in as names_in
 from .own_files import open_own as open_own
-from .retention import KeptAmount as KeptAmount
+from .retention import StoredAmount as StoredAmount
 from .retention import believed_now as believed_now
-from .retention import kept_amounts as kept_amounts
 from .retention import prune as prune
+from .retention import stored_amounts as stored_amounts
 from .run_status import RunOutcome as RunOutcome
 from .run_status import RunStatus as RunStatus
 from .run_status import was_killed as was_killed
 from .state import State as State
+from .upgrade import statements as statements

@@ -61,6 +61,7 @@ def back_up(database: Database, target: Path) -> int:
                 return _copy_rows(source, copy)
         finally:
             engine.dispose()
+            _in_one_file(temporary)
 
 
 def restore(database: Database, source: Path) -> int:
@@ -110,18 +111,27 @@ def _copy_rows(source: Connection, target: Connection) -> int:
 
 def _copy_pages(source: Path, target: Path) -> None:
     """SQLite's own backup: one state of the file, whatever is written meanwhile."""
-    with refusals.errors_named(str(source)):
-        with closing(sqlite3.connect(source, timeout=_WAIT)) as database, closing(sqlite3.connect(target)) as copy:
-            database.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")  # one file, to be carried anywhere
+    with (
+        refusals.errors_named(str(source)),
+        closing(sqlite3.connect(source, timeout=_WAIT)) as database,
+        closing(sqlite3.connect(target)) as copy,
+    ):
+        database.backup(copy)
+    _in_one_file(target)
+
+
+def _in_one_file(path: Path) -> None:
+    """Have nothing beside a backup when it is opened, wherever it is carried."""
+    with refusals.errors_named(str(path)), closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode=DELETE")
 
 
 @contextmanager
 def _new_file(target: Path) -> Iterator[Path]:
     """A file that gets its name when it is whole and on disk."""
+    if os.path.lexists(target):
+        raise _there_already(target)
     try:
-        if os.path.lexists(target):
-            raise FileExistsError
         handle, name = mkstemp(dir=target.parent, prefix=f".{target.name}-")  # 0600 from the start
         os.close(handle)
         temporary = Path(name)
@@ -136,9 +146,7 @@ def _new_file(target: Path) -> Iterator[Path]:
             for ending in ("", "-wal", "-shm", "-journal"):
                 Path(name + ending).unlink(missing_ok=True)
     except FileExistsError:
-        raise ConfigurationError(
-            "{path} is there already", advice="name another", code="backup-there", values={"path": target}
-        ) from None
+        raise _there_already(target) from None
     except OSError as error:
         raise ConfigurationError(
             "cannot write {path}: {reason}",
@@ -146,6 +154,12 @@ def _new_file(target: Path) -> Iterator[Path]:
             code="backup-not-written",
             values={"path": target, "reason": error.strerror},
         ) from error
+
+
+def _there_already(target: Path) -> ConfigurationError:
+    return ConfigurationError(
+        "{path} is there already", advice="name another", code="backup-there", values={"path": target}
+    )
 
 
 @contextmanager
@@ -161,9 +175,12 @@ def _copy_of(source: Path) -> Iterator[Path]:
                 code="backup-not-read",
                 values={"path": source},
             )
-        with refusals.errors_named(str(source)), closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup:
-            with closing(sqlite3.connect(name)) as copy:
-                backup.backup(copy)
+        with (
+            refusals.errors_named(str(source)),
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup,
+            closing(sqlite3.connect(name)) as copy,
+        ):
+            backup.backup(copy)
         yield Path(name)
     finally:
         for ending in ("", "-wal", "-shm", "-journal"):

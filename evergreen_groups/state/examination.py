@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import refusals
-from evergreen_groups.state.retention import KeptAmount, kept_amounts
+from evergreen_groups.state.retention import StoredAmount, stored_amounts
 from evergreen_groups.state.schema import metadata, steps
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Examination:
     """What was found in a database that is whole. ``size`` is in bytes."""
 
     where: str
-    amounts: tuple[KeptAmount, ...]
+    amounts: tuple[StoredAmount, ...]
     open_steps: int
     size: int
 
@@ -48,7 +48,7 @@ def examine(database: Database, *, thoroughly: bool = False) -> Examination:
         open_steps = connection.execute(
             select(func.count()).select_from(steps).where(steps.c.state == "sending")
         ).scalar_one()
-        amounts = tuple(kept_amounts(connection))
+        amounts = tuple(stored_amounts(connection))
         return Examination(database.where, amounts, int(open_steps), _size(connection))
 
 

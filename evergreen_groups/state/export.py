@@ -35,7 +35,9 @@ def export(transactions: Transactions, stream: TextIO) -> int:
             if table is leases:
                 continue
             order = table.primary_key.columns
-            for row in connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*order)).mappings():
+            for row in (
+                connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*order)).mappings()
+            ):
                 values = {name: _plain(value) for name, value in row.items()}
                 print(json.dumps({"table": table.name, **values}), file=stream)
                 count += 1

@@ -60,8 +60,6 @@ def _leave_out(connection: Connection, patron: int) -> int:
         if patron not in members:  # another number that has it as a part
             continue
         left = json.dumps([member for member in members if member != patron])
-        connection.execute(
-            update(run_groups).where(key[0] == row.run, key[1] == row.number).values(members=left)
-        )
+        connection.execute(update(run_groups).where(key[0] == row.run, key[1] == row.number).values(members=left))
         count += 1
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
@@ -29,6 +30,7 @@ _POSTGRESQL_ADVICE = {
     "57": "run again when PostgreSQL is up",
     "25006": "name the server that can be written to: this one only reads",
 }
+_LONGEST = 300
 _REACHABLE = "see whether PostgreSQL runs and can be reached from here"
 
 
@@ -82,8 +84,8 @@ def _reason_and_advice(error: BaseException) -> tuple[str, str]:
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
         return str(error), _SQLITE_ADVICE.get(code, ANEW)
     state = getattr(error, "sqlstate", None) or ""
-    # The first line alone: what follows may quote a row.
-    reason = str(error).strip().partition("\n")[0]
+    # The server's other lines may quote a row; where it wasn't reached there are none.
+    reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
     for begin in (state, state[:2]):
         if begin in _POSTGRESQL_ADVICE:
             return reason, _POSTGRESQL_ADVICE[begin]

@@ -32,7 +32,7 @@ _CLOCK = "clock"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptKind:
+class StoredKind:
     """One kind of what is kept: its rows, when each came, and which of them may go at all."""
 
     name: str
@@ -43,10 +43,10 @@ class KeptKind:
 
 _open = exists().where(steps.c.change == changes.c.id, steps.c.state == "sending")
 KINDS = (
-    KeptKind("history", runs, runs.c.at, true()),
+    StoredKind("history", runs, runs.c.at, true()),
     # An open step is what recovery goes by, however old it is.
-    KeptKind("journal", changes, changes.c.at, ~_open),
-    KeptKind("events", events, events.c.at, true()),
+    StoredKind("journal", changes, changes.c.at, ~_open),
+    StoredKind("events", events, events.c.at, true()),
 )
 """What has a life of its own; mails that wait have another: they are given up, and that is told."""
 
@@ -75,7 +75,7 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAmount:
+class StoredAmount:
     """How much of a kind is kept, and since when (None: nothing is)."""
 
     name: str
@@ -83,13 +83,13 @@ class KeptAmount:
     since: datetime | None
 
 
-def kept_amounts(connection: Connection) -> list[KeptAmount]:
+def stored_amounts(connection: Connection) -> list[StoredAmount]:
     """How much of each kind is kept, and since when; mails that wait are one of them."""
     kinds: list[tuple[str, Table, Any]] = [(kind.name, kind.table, kind.moment) for kind in KINDS]
     found = []
     for name, table, moment in [*kinds, ("mails", mails, mails.c.written_at)]:
         rows, since = connection.execute(select(func.count(), func.min(moment)).select_from(table)).one()
-        found.append(KeptAmount(name, rows, since))
+        found.append(StoredAmount(name, rows, since))
     return found
 
 
@@ -121,7 +121,7 @@ def _latest(connection: Connection, now: datetime) -> datetime | None:
     return max((moment for moment in found if moment is not None), default=None)
 
 
-def _prune(transactions: Transactions, kind: KeptKind, before: datetime) -> int:
+def _prune(transactions: Transactions, kind: StoredKind, before: datetime) -> int:
     gone = 0
     while True:
         old = select(kind.table.c.id).where(kind.moment < before, kind.may_go).order_by(kind.moment).limit(AT_ONCE)

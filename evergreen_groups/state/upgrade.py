@@ -13,6 +13,7 @@ from sqlalchemy import Column, MetaData, String, Table, inspect, select, text
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import refusals
+from evergreen_groups.state.engine import READS
 from evergreen_groups.state.schema import VERSION, metadata
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def refuse_other_versions(engine: Engine, where: str, former: FormerFiles) -> No
         StateError: it is of a later release, or another program's, or can't be changed.
     """
     with engine.connect() as connection:
-        version = version_of(connection)
+        version = version_of(connection.execution_options(**{READS: True}))
     # On a server that several machines share each of them brings what it has, the first time that it comes.
     if version != VERSION or (engine.dialect.name == "postgresql" and former.are_there):
         bring_up_to_date(engine, where, former)

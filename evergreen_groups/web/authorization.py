@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
 from evergreen_groups.ils import account_of_session, library_of, missing_at
 from evergreen_groups.ttl_cache import TimeToLiveCache
-from evergreen_groups.web.overload import RateLimit, RetryTimes
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -42,22 +42,26 @@ class Caller:
 class Admission:
     """Finds out about callers, and remembers them for a while. Safe to share between threads.
 
+    What is remembered is this process's own, the counts of requests may be shared by several.
+
     A session that ends in between gets no further: what is read is read with its token. ``clock`` gives seconds. Each
     token may come ``per_minute`` times a minute, and so may tokens of no session from one address: else the ILS would
     be asked about whatever somebody makes up.
     """
 
-    def __init__(self, clock: Callable[[], float], *, per_minute: int) -> None:
+    def __init__(self, clock: Callable[[], float], counters: Counters, *, per_minute: int) -> None:
         self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
         self._requests = RateLimit(
-            clock, per_minute=per_minute, refusal="Too many requests in this session. Wait a little."
+            counters, "session", per_minute=per_minute, refusal="Too many requests in this session. Wait a little."
         )
         refusal = "Too many requests without a session come from there. Wait a little."
-        self._strangers = RateLimit(clock, per_minute=per_minute, refusal=refusal)
+        self._strangers = RateLimit(counters, "stranger", per_minute=per_minute, refusal=refusal)
         # Whoever makes tokens up has a new one each time. Somebody who has just logged in behind the same address comes
         # again with theirs after the time that they were told to wait, and is let through to the ILS.
-        self._retry_times = RetryTimes(clock)
-        self._second_tries = RateLimit(clock, per_minute=_SECOND_TRIES_FACTOR * per_minute, refusal=refusal)
+        self._retry_times = RetryTimes(counters)
+        self._second_tries = RateLimit(
+            counters, "second-try", per_minute=_SECOND_TRIES_FACTOR * per_minute, refusal=refusal
+        )
 
     def admit(self, gateway: Gateway, address: str) -> Caller:
         """The caller with whose token ``gateway`` acts, who asks from ``address``.

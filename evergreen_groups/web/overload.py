@@ -1,13 +1,13 @@
 """What keeps requests from waiting in vain, or asking the ILS too much: they are refused, with a time to come back.
 
-:class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already, and :class:`RateLimit`
-whoever asks too often.
+:class:`Breaker` refuses while the gateway is dead, :class:`Slots` while too many ask it already. Whoever asks too often
+is refused by :mod:`evergreen_groups.web.rate_limits`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -15,10 +15,6 @@ from typing import NamedTuple
 
 from evergreen_groups.errors import GatewayError, HTTPStatusError, TransportError
 from evergreen_groups.web.problems import ProblemError, unreachable
-
-# A bound on memory: whoever makes up keys without end pushes out the oldest.
-MOST_KEYS = 10_000
-"""How many keys a rate limit remembers; those that asked the longest time ago are forgotten first."""
 
 
 class BreakerState(Enum):
@@ -134,78 +130,6 @@ def _is_dead(error: GatewayError) -> bool:
         return error.status >= 500
     # A refusal is an answer too: the gateway lives.
     return isinstance(error, TransportError)
-
-
-class RateLimit:
-    """Lets each key make ``per_minute`` requests a minute, a tenth of them at once.
-
-    ``clock`` gives seconds; ``refusal`` is the answer to whoever asks too often. Safe to share between threads.
-    """
-
-    def __init__(self, clock: Callable[[], float], *, per_minute: int, refusal: str) -> None:
-        self._clock = clock
-        self._refusal = refusal
-        self._interval = 60.0 / per_minute
-        # A desk opens a patron with several requests at once.
-        self._burst = max(1.0, per_minute / 10)
-        self._lock = threading.Lock()
-        self._due: OrderedDict[str, float] = OrderedDict()  # when each key's requests so far are paid off
-
-    def take(self, key: str) -> None:
-        """Count a request.
-
-        Raises:
-            ProblemError: 429, there were too many; it says when to come back.
-        """
-        with self._lock:
-            due, wait = self._owed(key)
-            self._due.pop(key, None)
-            self._due[key] = due if wait > 0 else due + self._interval
-            if len(self._due) > MOST_KEYS:
-                self._due.popitem(last=False)
-        self._refuse_for(wait)
-
-    def check(self, key: str) -> None:
-        """Raise what :meth:`take` would, and count nothing."""
-        with self._lock:
-            _due, wait = self._owed(key)
-        self._refuse_for(wait)
-
-    def _owed(self, key: str) -> tuple[float, float]:
-        """When the key's requests so far are paid off, and how long it has to wait before the next."""
-        now = self._clock()
-        due = max(self._due.get(key, now), now)
-        return due, due - now - (self._burst - 1) * self._interval
-
-    def _refuse_for(self, seconds: float) -> None:
-        if seconds > 0:
-            raise ProblemError(
-                429, "{refusal}", code="too-many-requests", values={"refusal": self._refusal}, retry_after=seconds
-            )
-
-
-class RetryTimes:
-    """When each key that was refused for now may be tried again. Safe to share between threads."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._from: OrderedDict[str, float] = OrderedDict()
-
-    def is_due(self, key: str, seconds: float) -> bool:
-        """Whether the key's time has come; one that is new is to wait ``seconds``."""
-        with self._lock:
-            now = self._clock()
-            due = self._from.setdefault(key, now + seconds)
-            if len(self._from) > MOST_KEYS:
-                self._from.popitem(last=False)
-            return now >= due
-
-    def give_up(self, key: str) -> None:
-        """Put the key off for good: waiting has shown that there is nothing to wait for."""
-        with self._lock:
-            if key in self._from:
-                self._from[key] = float("inf")
 
 
 class Slots:

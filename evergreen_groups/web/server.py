@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from cheroot.server import HeaderReader, HTTPConnection, HTTPRequest
 from cheroot.wsgi import Server as WSGIServer
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.web.app import LARGEST_BODY
+from evergreen_groups.web.connection import LARGEST_HEADERS, Arrival, Connection
 from evergreen_groups.web.overload import Slots
 
 if TYPE_CHECKING:
@@ -25,54 +26,34 @@ if TYPE_CHECKING:
 log = logging.getLogger("evergreen_groups.web.server")
 
 MOST_CONNECTIONS = 1000
-LARGEST_HEADERS = 32 * 1024
-"""Bytes."""
+"""That wait for a request: fewer where the process may open few files, of which systemd lets it have 1,024."""
 
 SPARE_REQUESTS = 6
 """At work beside those that may ask the ILS: for events, for what needs no ILS, and to turn away who waits in vain."""
 
 MOST_SLOW_CLIENTS = 240
-"""A client that sends or takes slowly has a thread to itself, which is cheap as long as it does nothing else."""
+"""A client that takes slowly has a thread to itself, which is cheap as long as it does nothing else."""
 
 TIMEOUT = 10
-"""Seconds in which a client has to send something, or to take something."""
+"""Seconds in which a client has to send all headers of a request, or to take something of the answer."""
 
 GRACE = 35.0
 """Seconds that running requests have to finish in, unless given otherwise."""
 
 
-class _HeaderReader(HeaderReader):
-    """Stricter than cheroot's own.
-
-    Leaves out headers such as ``X_Forwarded_For``, which are a proxy's ``X-Forwarded-For`` to WSGI.
-    """
-
-    def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
-        headers: dict[bytes, bytes] = super().__call__(rfile, hdict)
-        if not headers.get(b"Content-Length", b"0").isdigit():
-            raise ValueError("Malformed Content-Length Header.")  # answered with 400
-        return headers
-
-    def _allow_header(self, key_name: bytes) -> bool:
-        return b"_" not in key_name
-
-
-class _Request(HTTPRequest):
-    header_reader = _HeaderReader()
-
-
-class _Connection(HTTPConnection):
-    RequestHandlerClass = _Request
-
-
 class _WSGIServer(WSGIServer):
     """Cheroot, which remembers why it can't listen, and logs nothing that may have a barcode in it."""
 
-    ConnectionClass = _Connection
-    keep_alive_conn_limit = MOST_CONNECTIONS
+    ConnectionClass = Connection
     max_request_body_size = 16 * LARGEST_BODY  # more than the app takes, so that it can say so itself
     max_request_header_size = LARGEST_HEADERS
     refusal: Exception | None = None
+    _connections: Any  # cheroot's own, made by prepare()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.keep_alive_conn_limit = _most_connections()
+        self._waiting: dict[Connection, None] = {}  # for the rest of their headers, those who came first first
 
     def prepare(self) -> None:
         try:
@@ -86,6 +67,35 @@ class _WSGIServer(WSGIServer):
         except OSError as error:
             self.refusal = error
             raise
+
+    def process_conn(self, conn: Connection) -> None:
+        """Have a thread answer the request on a connection, or let it wait, without one, until all headers are there.
+
+        Cheroot closes whoever has waited for ``TIMEOUT``.
+        """
+        self._waiting.pop(conn, None)
+        arrival = conn.look()
+        if arrival is Arrival.WHOLE:
+            super().process_conn(conn)
+        elif arrival is Arrival.NEVER:
+            conn.close()
+        else:
+            self._connections.put(conn)
+            if conn.began is not None:  # more of them is no new beginning
+                conn.last_used = conn.began
+            self._waiting[conn] = None
+            self._close_the_oldest()
+
+    def _close_the_oldest(self) -> None:
+        """Close who waits longest where too many do. An honest client's headers come at once."""
+        while self._waiting:
+            oldest = next(iter(self._waiting))
+            is_closed = oldest.socket.fileno() < 0
+            if not is_closed and len(self._waiting) <= self.keep_alive_conn_limit:
+                return
+            del self._waiting[oldest]
+            if not is_closed:
+                oldest.hang_up()
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:  # noqa: ARG002
         """Log the kind of an error alone: messages and tracebacks may have addresses in them, and these barcodes."""
@@ -147,6 +157,12 @@ class Server:
             return False
         self._stopping.join(grace + 1)
         return not self._stopping.is_alive()
+
+
+def _most_connections() -> int:
+    """How many connections may wait, and as many again be idle: a quarter of the files that the process may open."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MOST_CONNECTIONS, files // 4))
 
 
 def _limited(application: WSGIApplication, slots: Slots) -> WSGIApplication:

@@ -27,6 +27,7 @@ from evergreen_groups.state import find_cache_directory
 from evergreen_groups.web import problems
 from evergreen_groups.web.authorization import Admission, Caller
 from evergreen_groups.web.overload import Breaker, Slots
+from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
 
 EXTENSION = "evergreen-groups"
@@ -61,7 +62,11 @@ class Service:
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
-        self.admission = Admission(clock, per_minute=settings.serve.rate_limit)
+        self.admission = Admission(
+            clock,
+            Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ)),
+            per_minute=settings.serve.rate_limit,
+        )
         self._reference = ReferenceData(settings.policy, clock=clock)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)

@@ -226,12 +226,39 @@ class TestAlone:
         [([PATRON], True), ([str(PATRON)], True), ([], True), ([PATRON, 1001], False), ([1001], False)],
     )
     def test_alone(
-        self, gateway: Gateway, proxy: FaultProxy, record: Record, members: list[object], alone: bool
+        self,
+        gateway: Gateway,
+        sandbox: Sandbox,
+        proxy: FaultProxy,
+        record: Record,
+        members: list[object],
+        alone: bool,
     ) -> None:
+        if 1001 in members:
+            sandbox._store.update("au", 1001, {"usrgroup": 1100})
         proxy.answer = lambda call: members if call.method == MEMBERS and call.parameters[1] == 1100 else None
         landing = judge(gateway, change(record, after=None), record.replace(usrgroup=1100))
         assert (landing.state is StepState.DONE) is alone
         assert (landing.value, landing.reason) == (1100, landing.reason if not alone else "")
+
+    @pytest.mark.parametrize(
+        ("members", "others"), [([PATRON, 99_999], []), ([99_999], []), ([PATRON], [1001]), ([], [1001])]
+    )
+    def test_members_of_another_group(
+        self,
+        gateway: Gateway,
+        sandbox: Sandbox,
+        proxy: FaultProxy,
+        record: Record,
+        members: list[object],
+        others: list[int],
+    ) -> None:
+        for other in others:
+            sandbox._store.update("au", other, {"usrgroup": 1100})
+        proxy.answer = lambda call: members if call.method == MEMBERS else None
+        with pytest.raises(DataError) as told:
+            judge(gateway, change(record, after=None), record.replace(usrgroup=1100))
+        assert told.value.code == "members-not-asked-for"
 
     def test_after_a_move_by_staff(self, gateway: Gateway, proxy: FaultProxy, record: Record) -> None:
         proxy.answer = lambda call: [PATRON] if call.method == MEMBERS else None

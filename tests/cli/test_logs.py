@@ -108,6 +108,19 @@ def test_one_line_whatever_is_said(logger: logging.Logger, log_format: str, caps
     assert "Anna" not in text
 
 
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
+def test_what_a_terminal_obeys_is_not_logged(
+    logger: logging.Logger, log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON leaves the second block of control characters, and what reorders text, as they are."""
+    logs.configure(verbosity=0, quiet=False, log_format=log_format)
+    logger.warning("a server said %s", "\x1b]0;x\x07\x9b31m\x00\u202egnp\u2066\u200f")
+    text = capsys.readouterr().err
+    assert "31m" in text
+    assert not set(text) & set("\x00\x07\x1b\x9b\u202e\u2066\u200f")
+    assert "\\u001b" not in text
+
+
 def test_quiet_keeps_errors_alone(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(verbosity=2, quiet=True, log_format="text")
     logger.warning("a warning")

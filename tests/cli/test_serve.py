@@ -24,6 +24,7 @@ from urllib.request import urlopen
 import pytest
 from support.command import Command, one_line
 from support.fault_proxy import Call, Fault, fault_proxy
+from support.service_process import serving
 from support.web_caller import API, bearer, session
 
 from evergreen_groups import exit_status
@@ -206,24 +207,6 @@ def test_no_address_gets_into_the_log_when_the_app_breaks_down(caplog: pytest.Lo
         logging.ERROR
     ]
     assert "20000000001001" not in caplog.text
-
-
-@contextmanager
-def serving(command: Command, *words: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    """The command as it serves, what it has printed, and the root of the service's address."""
-    arguments = command.arguments(*words)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(arguments, env=command.environ, text=True, **pipes) as process:  # type: ignore[call-overload]  # both are pipes
-        try:
-            printed = ""
-            for line in process.stdout:
-                printed += line
-                if line.startswith("Serving at "):
-                    break
-            assert "Serving at " in printed, process.stderr.read()
-            yield process, printed, printed.split()[-1].removesuffix("/evergreen-groups/")
-        finally:
-            process.kill()
 
 
 @pytest.fixture

@@ -49,6 +49,15 @@ def test_exactly_at_the_limit(sandbox: Sandbox, admin: Gateway) -> None:
     assert not Checker(admin, ILS).of_user(1007).over_limit  # the threshold is 5.01
 
 
+def test_nothing_is_said_of_a_deleted_patron(sandbox: Sandbox, admin: Gateway) -> None:
+    owe(sandbox, 1002, (HARBOR, "20.00"))
+    barcode = admin.pcrud.search("ac", {"usr": 1002})[0].barcode
+    sandbox._store.update("au", 1002, {"deleted": "t"})
+    for ask in (Checker(admin, FIVE).of_barcode, lambda _: Checker(admin, FIVE).of_user(1002)):
+        with pytest.raises(NotFoundError, match="no visible patron has this"):
+            ask(barcode)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),

@@ -9,7 +9,7 @@ from support.fault_proxy import Call, FaultProxy, fault_proxy
 from support.gateways import client_of, gateway_of
 
 from evergreen_groups.client import Client
-from evergreen_groups.errors import NotFoundError
+from evergreen_groups.errors import NotFoundError, UnexpectedAnswerError
 from evergreen_groups.ils import CirculationCounts
 from evergreen_groups.sandbox import Sandbox
 
@@ -83,6 +83,17 @@ def test_items_that_the_account_may_not_see_are_unknown_and_not_none_out(proxy: 
         details = client_of(gateway, tmp_path).groups.of_group(1004)
     assert set(details.circulations.values()) == {None}
     assert details.all_circulations is None
+
+
+@pytest.mark.parametrize("count", [None, "", {}, [], False, True, -1, "x", "\u0663", "1.0"])
+def test_a_count_that_is_none_is_not_nought(proxy: FaultProxy, tmp_path: Path, count: object) -> None:
+    counts = {"out": 0, "claims_returned": 0, "overdue": count, "lost": 0, "long_overdue": 0}
+    proxy.answer = lambda call: counts if call.method == "open-ils.actor.user.checked_out.count" else None
+    with (
+        gateway_of(proxy.url, "consortium_staff") as gateway,
+        pytest.raises(UnexpectedAnswerError, match="counts of circulations"),
+    ):
+        client_of(gateway, tmp_path).groups.of_group(1004)
 
 
 @pytest.mark.long

@@ -177,7 +177,7 @@ def test_no_configuration_at_all(tmp_path: Path) -> None:
     first = diagnosis.findings[0]
     assert (first.check, first.verdict) == ("configuration", FAILED)
     assert "evergreen-groups init" in first.advice
-    assert {finding.check for finding in only(diagnosis, OK)} == {"state", "databases", "last-run"}
+    assert {finding.check for finding in only(diagnosis, OK)} == {"state"}
 
 
 def test_a_blank_behind_the_password_explains_why_login_is_refused(installation: Installation) -> None:

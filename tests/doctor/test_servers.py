@@ -15,7 +15,10 @@ from support.mail_server import SECRET, Post
 from support.mail_server import server as mail_server
 
 from evergreen_groups.doctor import Finding, Verdict
+from evergreen_groups.mail import Letter, build_message
+from evergreen_groups.mail.outbox import Outbox
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State
 
 OK, WARNING, FAILED, SKIPPED = Verdict
 
@@ -134,8 +137,15 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
     with mail_server(post, mail_certificates) as port:
         house = Installation(tmp_path, sandbox.url, more=MAIL.format(port=port, bundle=mail_certificates / "right.pem"))
         right, wrong = found(SECRET), found("wrong")
-        (house.state / "mail").mkdir()
-        (house.state / "mail" / "20260801T031500Z-0.eml").write_text("kept")
+        with State(house.state) as state:
+            mail = build_message(
+                Letter("Fines", "Nothing", "<p>Nothing</p>"),
+                sender="groups@library.example",
+                recipient="a@library.example",
+                written_at=datetime.now(UTC),
+                run="r",
+            )
+            Outbox(state.database).add([mail])
         waiting = found(SECRET)
     assert (right.verdict, right.found) == (OK, "localhost can be reached and takes the login")
     assert (wrong.verdict, "refused the login (535)" in wrong.found) == (FAILED, True)

@@ -251,6 +251,13 @@ class TestCache:
         assert answers.sent == [["au"], ["au"]]
         assert len(list(tmp_path.iterdir())) == 1
 
+    def test_one_without_the_classes_asked_for_is_not_kept(self, tmp_path):
+        """It is another question's answer; what comes after it has nothing that says whether it is current."""
+        other = raw(http(document("ac"), headers={"ETag": '"1"'}))
+        with Server([other], IdlServer()) as server, connect(server, cache_directory=tmp_path) as gateway:
+            assert "au" in gateway.idl("au")
+        assert list(tmp_path.iterdir()) == []
+
     def test_each_choice_of_classes_has_its_own(self, tmp_path):
         answers = IdlServer(validators={"ETag": '"1"'})
         fetch(answers, tmp_path, "au")

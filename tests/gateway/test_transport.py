@@ -442,8 +442,9 @@ class TestAnswers:
     def test_packed_otherwise_than_asked_for(self, packing):
         packed = gzip.compress(gzip.compress(envelope(1).encode()))
         answer = raw(http(packed, headers={"Content-Encoding": packing}))
-        with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(NotJSONError):
+        with Server(otherwise=answer) as server, connect(server) as gateway, pytest.raises(NotJSONError) as told:
             call(gateway)
+        assert told.value.code == "broken-compression", "nothing is unpacked, and what is packed isn't read as text"
         assert server.requests[0].headers["accept-encoding"] == "gzip"
 
     def test_a_little_that_unpacks_to_very_much_is_given_up_early(self):

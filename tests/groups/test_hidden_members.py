@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
 from support.debts import owe
-from support.fault_proxy import Call, FaultProxy
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import DataError, EvergreenGroupsError
-from evergreen_groups.groups import find_hidden, hidden_members
+from evergreen_groups.groups import find_hidden, hidden_members, member_check
 from evergreen_groups.sandbox import Sandbox
 
 MEMBERS = "open-ils.actor.usergroup.members.retrieve"
 BALANCES = "open-ils.actor.usergroup.members.balance_owed"
+CHECK = "open-ils.pcrud.search.aou.atomic"
 OKONKWO = {1001: set(range(1001, 1007))}
 EVENT = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "desc": "no", "ilsperm": "VIEW_USER", "ilspermloc": 11}
 
@@ -45,7 +49,10 @@ def test_somebody_who_was_moved_meanwhile_is_no_error(sandbox: Sandbox, proxy: F
         (MEMBERS, [1001, 1002, 1003, 1004, 1005, 1006, 1012, 1012]),
         (MEMBERS, [True, 1002, 1003, 1004, 1005, 1006, 1012]),
         (BALANCES, [{"usr": 1012, "balance_owed": "9.00"}] * 2),
-        *((BALANCES, [{"usr": 1012, "balance_owed": wrong}]) for wrong in (None, {}, [], True, "", "NaN")),
+        *(
+            (BALANCES, [{"usr": 1012, "balance_owed": wrong}])
+            for wrong in (None, {}, [], True, "", "NaN", "1_0.00", " 1.00", "١.٠٠")
+        ),
         (BALANCES, [{"usr": True, "balance_owed": "9.00"}]),
         (BALANCES, [{"usr": 1012, "balance_owed": "9.00"}, {"usr": 99_999, "balance_owed": "9.00"}]),
     ],
@@ -85,22 +92,28 @@ def test_half_of_the_known_members_are_enough(proxy: FaultProxy, members: list[i
 class TestWhose:
     """The answer for several groups doesn't say whose each member is."""
 
-    VISIBLE = {group: {10 * group, 10 * group + 1} for group in range(1, 8)}  # noqa: RUF012
-    HIDDEN = {3: {39}, 4: {47, 48}, 7: {79}}  # noqa: RUF012
+    VISIBLE = {70_000 + place: {999 + 2 * place, 1000 + 2 * place} for place in range(1, 8)}  # noqa: RUF012
+    HIDDEN = {70_003: {1020}, 70_004: {1021, 1022}, 70_007: {1023}}  # noqa: RUF012
+
+    @pytest.fixture(autouse=True)
+    def families(self, sandbox: Sandbox) -> None:
+        for family in (self.VISIBLE, self.HIDDEN):
+            for group, members in family.items():
+                for member in members:
+                    owe(sandbox, member)  # nothing, so that balances don't name them
+                    sandbox._store.update("au", member, {"usrgroup": group})
 
     @pytest.fixture
     def asked(self, proxy: FaultProxy) -> list[int]:
         """How many groups were asked about in each call."""
         counts: list[int] = []
 
-        def answer(call: object) -> object | None:
-            method, parameters = call.method, call.parameters  # type: ignore[attr-defined]
-            if method == MEMBERS:
-                counts.append(len(parameters[1]))
-                known = {group: self.VISIBLE[group] | self.HIDDEN.get(group, set()) for group in parameters[1]}
-                return sorted(id for members in known.values() for id in members)
-            if method == BALANCES:
-                return [{"usr": id, "balance_owed": "1.5"} for id in (*self.HIDDEN[parameters[1]], 10 * parameters[1])]
+        def answer(call: Call) -> object | None:
+            if call.method == MEMBERS:
+                counts.append(len(call.parameters[1]))
+            if call.method == BALANCES:
+                group = call.parameters[1]
+                return [{"usr": id, "balance_owed": "1.5"} for id in (*self.HIDDEN[group], min(self.VISIBLE[group]))]
             return None
 
         proxy.answer = answer
@@ -115,7 +128,7 @@ class TestWhose:
             found = find_hidden(gateway, self.VISIBLE)
         assert {group: set(hidden.ids) for group, hidden in found.items()} == self.HIDDEN
         owed = {group: str(hidden.fines) for group, hidden in found.items()}
-        assert owed == {3: "1.50", 4: "3.00", 7: "1.50"}
+        assert owed == {70_003: "1.50", 70_004: "3.00", 70_007: "1.50"}
         assert max(asked) == min(at_once, 7)
 
     def test_a_hundred_groups_go_in_one_call(self, proxy: FaultProxy) -> None:
@@ -132,6 +145,42 @@ class TestWhose:
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             assert find_hidden(gateway, {group: {group} for group in range(1, 202)}) == {}
         assert sorted(asked) == [1, 100, 100]
+        assert CHECK not in proxy.seen
+
+    def test_one_call_holds_the_hidden_members_of_all_against_the_groups_and_one_what_they_owe(
+        self, proxy: FaultProxy
+    ) -> None:
+        with gateway_of(proxy.url, "harbor_desk") as gateway:
+            find_hidden(gateway, self.VISIBLE)
+        assert Counter(proxy.seen)[CHECK] == 2
+
+    def test_more_than_fit_into_one_call(self, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(member_check, "_IDS_AT_ONCE", 1)
+        with gateway_of(proxy.url, "harbor_desk") as gateway:
+            found = find_hidden(gateway, self.VISIBLE)
+        assert {group: set(hidden.ids) for group, hidden in found.items()} == self.HIDDEN
+        assert Counter(proxy.seen)[CHECK] == 4 + 4
+
+    @pytest.mark.parametrize("once", [True, False])
+    def test_members_whose_groups_are_mixed_up(self, proxy: FaultProxy, once: bool) -> None:
+        def mixed_up(call: Call, ids: list[int]) -> list[int]:
+            if len(call.parameters[1]) > 1:
+                return ids
+            return [{1020: 1023, 1023: 1020}.get(id, id) for id in ids]
+
+        alter_members(proxy, mixed_up, times=2 if once else 99)
+        with gateway_of(proxy.url, "harbor_desk", concurrency=1) as gateway:
+            if once:
+                found = find_hidden(gateway, self.VISIBLE)
+                assert {group: set(hidden.ids) for group, hidden in found.items()} == self.HIDDEN
+            else:
+                with pytest.raises(DataError, match="other groups"):
+                    find_hidden(gateway, self.VISIBLE)
+
+    def test_one_who_is_lost_where_groups_are_told_apart(self, proxy: FaultProxy) -> None:
+        alter_members(proxy, lambda call, ids: ids if len(call.parameters[1]) > 3 else [i for i in ids if i < 1020])
+        with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups"):
+            find_hidden(gateway, self.VISIBLE)
 
     @pytest.mark.usefixtures("asked")
     def test_balances_that_may_not_be_seen_are_unknown_and_not_nought(self, proxy: FaultProxy) -> None:
@@ -148,6 +197,87 @@ class TestWhose:
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             found = find_hidden(gateway, self.VISIBLE)
         assert {str(hidden.fines) for hidden in found.values()} == {"0.00"}
+
+
+def alter_members(proxy: FaultProxy, change: Callable[[Call, list[int]], list[int]], times: int = 99) -> None:
+    """Make something else of the lists of members that differ by it, the first few times."""
+    left = [times]
+
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != MEMBERS:
+            return None
+        ids = json.loads(answer.body)["payload"][0]
+        changed = change(call, ids)
+        if changed == ids or not left[0]:
+            return None
+        left[0] -= 1
+        return HttpAnswer.of({"payload": [changed], "status": 200})
+
+    proxy.alter = alter
+
+
+WRONG_MEMBERS = {
+    "one who is nobody": lambda _call, ids: [*ids, 99_999],
+    "one of another group": lambda _call, ids: [*ids, 1020],
+    "a hidden one is lost": lambda _call, ids: [id for id in ids if id != 1012],
+    "one in place of another": lambda _call, ids: [1020 if id == 1012 else id for id in ids],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_MEMBERS)
+@pytest.mark.parametrize("hidden", [{1012, 1013}, set()])
+def test_members_that_are_not_the_groups_are_asked_for_again(
+    sandbox: Sandbox, proxy: FaultProxy, wrong: str, hidden: set[int]
+) -> None:
+    for member in hidden:
+        owe(sandbox, member)  # nothing, so that balances don't name them
+        sandbox._store.update("au", member, {"usrgroup": 1001})
+    alter_members(proxy, WRONG_MEMBERS[wrong], times=1)
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        found = find_hidden(gateway, OKONKWO)
+    assert {group: set(members.ids) for group, members in found.items()} == ({1001: hidden} if hidden else {})
+
+
+@pytest.mark.parametrize("wrong", WRONG_MEMBERS)
+def test_members_that_are_not_the_groups_again_and_again(sandbox: Sandbox, proxy: FaultProxy, wrong: str) -> None:
+    for member in (1012, 1013):
+        owe(sandbox, member)  # nothing, so that balances don't name them
+        sandbox._store.update("au", member, {"usrgroup": 1001})
+    alter_members(proxy, WRONG_MEMBERS[wrong])
+    with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups") as told:
+        find_hidden(gateway, OKONKWO)
+    assert told.value.code == "members-not-asked-for"
+
+
+def test_a_deleted_member_is_none(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    for member in (1012, 1013):
+        sandbox._store.update("au", member, {"usrgroup": 1001})
+    sandbox._store.update("au", 1013, {"deleted": "t"})
+    alter_members(proxy, lambda _call, ids: [*ids, 1013])
+    with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups"):
+        find_hidden(gateway, OKONKWO)
+
+
+def test_ids_that_are_read_again_for_the_balances_are_held_against_the_group_too(
+    sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    sandbox._store.update("au", 1012, {"usrgroup": 1001})
+    balances = [{"usr": 99_999, "balance_owed": "9.00"}]
+    proxy.answer = lambda call: balances if call.method == BALANCES else None
+    alter_members(proxy, lambda _call, ids: [*ids, 99_999] if BALANCES in proxy.seen else ids)
+    with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="other groups"):
+        find_hidden(gateway, OKONKWO)
+
+
+@pytest.mark.parametrize(("hidden", "checks"), [((), 0), ((1012,), 1), ((1012, 1013), 1)])
+def test_who_has_no_hidden_members_pays_nothing_for_it(
+    sandbox: Sandbox, proxy: FaultProxy, hidden: tuple[int, ...], checks: int
+) -> None:
+    for member in hidden:
+        sandbox._store.update("au", member, {"usrgroup": 1001})
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        find_hidden(gateway, OKONKWO)
+    assert (proxy.seen.count(MEMBERS), proxy.seen.count(CHECK)) == (1, checks)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +302,49 @@ def test_answers_of_another_shape(sandbox: Sandbox, proxy: FaultProxy, method: s
     with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(EvergreenGroupsError) as told:
         find_hidden(gateway, OKONKWO)
     assert told.value.code == code
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], [{"usr": 1013, "balance_owed": "2.00"}], [{"usr": id, "balance_owed": "9.00"} for id in (1002, 1013)]],
+)
+@pytest.mark.parametrize("times", [1, 99])
+def test_balances_without_somebody_who_owes(
+    sandbox: Sandbox, proxy: FaultProxy, wrong: list[dict[str, object]], times: int
+) -> None:
+    owe(sandbox, 1012, (21, "9.00"))
+    owe(sandbox, 1013, (21, "2.00"))
+    owe(sandbox, 1014)
+    for member in (1012, 1013, 1014):
+        sandbox._store.update("au", member, {"usrgroup": 1001})
+    answers: list[object] = [wrong] * times
+    proxy.answer = lambda call: answers.pop() if call.method == BALANCES and answers else None
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        if times == 1:
+            assert find_hidden(gateway, OKONKWO)[1001].fines == Decimal("11.00")
+        else:
+            with pytest.raises(DataError, match="lacks what somebody owes") as told:
+                find_hidden(gateway, OKONKWO)
+            assert told.value.code == "balances-missing"
+
+
+def test_one_call_asks_whether_those_without_balances_owe_nothing(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    for group, member in ((1001, 1012), (1004, 1013), (1005, 1014)):
+        owe(sandbox, member)
+        sandbox._store.update("au", member, {"usrgroup": group})
+    with gateway_of(sandbox.url, "admin") as gateway:
+        found = gateway.pcrud.search("au", {"usrgroup": [1001, 1004, 1005], "deleted": "f"}, limit=100)
+    visible = {
+        group: {row.id for row in found if row.usrgroup == group} - {1012, 1013, 1014} for group in (1001, 1004, 1005)
+    }
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        hidden = find_hidden(gateway, visible)
+    assert {group: (set(members.ids), str(members.fines)) for group, members in hidden.items()} == {
+        1001: ({1012}, "0.00"),
+        1004: ({1013}, "0.00"),
+        1005: ({1014}, "0.00"),
+    }
+    assert proxy.seen.count(CHECK) == 2
 
 
 def test_what_others_owe_is_not_theirs(sandbox: Sandbox) -> None:

@@ -212,6 +212,19 @@ class TestMoved:
         assert sorted(GroupSearch(staff, QUERY).run(list)) == expected
         assert sorted(asked) == [[1001, 1002], [1003, 1004], [1008]]
 
+    def test_they_are_looked_for_among_those_the_account_sees(self, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        """Before 3.16 hidden ones in between would end the answer too early."""
+        asked: list[object] = []
+
+        def watch(call: Call) -> None:
+            if "last_update_time" in str(call.parameters):
+                asked.extend(value for part in call.parameters[1]["-and"] for value in [part.get("home_ou")] if value)
+
+        proxy.before_answer = watch
+        with gateway_of(proxy.url, "harbor_desk") as gateway:
+            GroupSearch(gateway, HighFines(Decimal("0.00"), visible_orgs={11})).run(list)
+        assert asked == [[11]]
+
     def test_a_busy_day_is_no_error(self, staff: Gateway, changes: list[dict[int, int]]) -> None:
         expected = whole(staff)
         changes[:] = [{1012: 1008}] * 9

@@ -184,14 +184,54 @@ def test_hidden_members_are_counted_with_what_they_owe(sandbox: Sandbox, proxy: 
     assert proxy.seen[:3] == ["open-ils.pcrud.search.au.atomic", BALANCES, MEMBERS]
 
 
-def test_four_calls_of_the_gateway_when_somebody_is_hidden_and_nothing_known(
+@pytest.mark.parametrize("times", [1, 99])
+@pytest.mark.parametrize("wrong", [[1012, 1013, 1020], [1012, 99_999], [1012], [1012, 1020]])
+def test_hidden_members_that_belong_to_others(
+    sandbox: Sandbox, proxy: FaultProxy, wrong: list[int], times: int
+) -> None:
+    for patron in (1012, 1013):
+        owe(sandbox, patron)  # nothing, so that balances don't name them
+        join(sandbox, patron, 1001)
+    answers = [[*OKONKWO, *wrong]] * times
+    proxy.answer = lambda call: answers.pop() if call.method == MEMBERS and answers else None
+    with desk(proxy.url, "harbor_desk") as client:
+        if times == 1:
+            assert hooks.patron_summary(client, 1001).group.hidden_member_count == 2
+        else:
+            with pytest.raises(DataError) as told:
+                hooks.patron_summary(client, 1001)
+            assert told.value.code == "members-not-asked-for"
+
+
+@pytest.mark.parametrize("times", [1, 99])
+@pytest.mark.parametrize("lost", [1012, 1001])
+def test_balances_that_lack_somebody(sandbox: Sandbox, proxy: FaultProxy, lost: int, times: int) -> None:
+    owe(sandbox, 1012, (MILL, "9.00"))
+    join(sandbox, 1012, 1001)
+    with desk(sandbox.url, "admin") as client:
+        owed = hooks.patron_summary(client, 1001).group.combined_fines
+        balances = client.gateway.call("open-ils.actor", BALANCES, TOKEN, 1001).value
+    answers: list[object] = [[entry for entry in balances if int(entry["usr"]) != lost]] * times
+    proxy.answer = lambda call: answers.pop() if call.method == BALANCES and answers else None
+    with desk(proxy.url, "harbor_desk") as client:
+        if times == 1:
+            assert hooks.patron_summary(client, 1001).group.combined_fines == owed
+        else:
+            with pytest.raises(DataError):
+                hooks.patron_summary(client, 1001)
+
+
+def test_five_calls_of_the_gateway_when_somebody_is_hidden_and_nothing_known_and_four_from_then_on(
     sandbox: Sandbox, proxy: FaultProxy
 ) -> None:
     join(sandbox, 1012, 1001)
     with desk(proxy.url, "harbor_desk") as client:
         proxy.seen.clear()
         hooks.patron_summary(client, 1001)
-        assert (len([method for method in proxy.seen if method]), proxy.seen.count("")) == (4, 1)  # "": the IDL
+        assert (len([method for method in proxy.seen if method]), proxy.seen.count("")) == (5, 1)  # "": the IDL
+        proxy.seen.clear()
+        hooks.patron_summary(client, 1001)
+        assert proxy.seen == ["open-ils.pcrud.search.au.atomic", BALANCES, MEMBERS, "open-ils.pcrud.search.aou.atomic"]
 
 
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager", "harbor_desk"])

@@ -64,7 +64,7 @@ def test_who_may_see_all_thresholds_is_asked_first(proxy: FaultProxy, held: obje
     assert proxy.seen.count(RANGED) == asked
 
 
-@pytest.mark.parametrize("held", ["1", {"1": 1}, 1])
+@pytest.mark.parametrize("held", ["1", {"1": 1}, 1, "", {}, 0, False])
 def test_an_answer_about_permissions_that_is_no_list_is_an_error(proxy: FaultProxy, held: object) -> None:
     permission = {"VIEW_GROUP_PENALTY_THRESHOLD": held}
     proxy.answer = lambda call: permission if "has_work_perm_at" in call.method else None
@@ -98,3 +98,13 @@ def test_the_nearest_threshold_counts(places: list[tuple[int, int, int]], found:
     rows = [Threshold(*place, Decimal("5.00")) for place in places]
     nearest = Thresholds(rows, {}, units, profiles).find(2, 11)
     assert (None if nearest is None else (nearest.org_unit, nearest.profile)) == found
+
+
+@pytest.mark.parametrize("answer", [{}, "", 0, False, "a text"])
+def test_thresholds_that_are_no_list_are_not_none(proxy: FaultProxy, answer: object) -> None:
+    """Without a threshold nobody would be over the limit."""
+    proxy.answer = lambda call: answer if call.method == RANGED else None
+    with gateway_of(proxy.url, "harbor_desk") as gateway:
+        org_units, profiles = OrgUnits.read(gateway), Profiles.read(gateway)
+        with pytest.raises(UnexpectedAnswerError, match="another shape"):
+            ThresholdReader(gateway, org_units, profiles, {}).find(ADULT, HARBOR)

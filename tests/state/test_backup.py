@@ -6,6 +6,7 @@ import io
 import json
 import stat
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,7 +31,15 @@ def fill(state: State) -> None:
         connection.execute(
             schema.changes.insert(),
             [
-                {"id": 3, "gateway": "g", "account": "a", "at": NOON, "action": "move", "undoes": None, "step_count": 2},
+                {
+                    "id": 3,
+                    "gateway": "g",
+                    "account": "a",
+                    "at": NOON,
+                    "action": "move",
+                    "undoes": None,
+                    "step_count": 2,
+                },
                 {"id": 7, "gateway": "g", "account": "a", "at": NOON, "action": "undo", "undoes": 3, "step_count": 1},
             ],
         )
@@ -58,7 +67,9 @@ def fill(state: State) -> None:
             [{**group, "number": 1, "members": "[5, 6]"}, {**group, "number": 2, "members": "[55, 15]"}],
         )
         event = {"gateway": "g", "at": NOON, "hook": "h", "done": True, "recalculated": False, "reason": ""}
-        connection.execute(schema.events.insert(), [{**event, "event": 1, "patron": 5}, {**event, "event": 2, "patron": 6}])
+        connection.execute(
+            schema.events.insert(), [{**event, "event": 1, "patron": 5}, {**event, "event": 2, "patron": 6}]
+        )
         connection.execute(schema.mails.insert().values(message_id="<1@x>", written_at=NOON, content=b"\x00mail\xff"))
         connection.execute(
             schema.run_status.insert().values(job="report", outcome="done", started=NOON, finished=NOON, exit_code=0)
@@ -76,13 +87,14 @@ def exported(state: State) -> list[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def other(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     """Another state, with nothing in it, on each engine."""
-    stack = ExitStack()
-    request.addfinalizer(stack.close)
-    cluster = shared_cluster()
-    url = cluster.url(stack.enter_context(cluster.database())) if request.param == "postgresql" else None
-    return stack.enter_context(State(tmp_path / "other", url))
+    with ExitStack() as stack:
+        url = None
+        if request.param == "postgresql":
+            cluster = shared_cluster()
+            url = cluster.url(stack.enter_context(cluster.database()))
+        yield stack.enter_context(State(tmp_path / "other", url))
 
 
 def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) -> None:
@@ -113,7 +125,7 @@ def test_the_file_itself_is_a_backup(tmp_path: Path, other: State) -> None:
 def test_nothing_is_restored_over_something(state: State, tmp_path: Path) -> None:
     fill(state)
     back_up(state.database, tmp_path / "backup")
-    with pytest.raises(StateError, match="something is kept in .* already"):
+    with pytest.raises(StateError, match=r"something is kept in .* already"):
         restore(state.database, tmp_path / "backup")
     assert len(exported(state)) == ROWS + 1
 
@@ -129,7 +141,7 @@ def test_what_is_no_backup(state: State, tmp_path: Path) -> None:
     content = (tmp_path / "backup").read_bytes()
     (tmp_path / "backup").write_bytes(content[:-8192] + b"?" * 8192)
     with State(tmp_path / "new") as new:
-        with pytest.raises(StateError, match="damaged|malformed|can't be used"):
+        with pytest.raises(StateError, match=r"damaged|malformed|can't be used"):
             restore(new.database, tmp_path / "backup")
         assert len(exported(new)) == 1
 

@@ -90,7 +90,9 @@ def test_the_next_change_has_a_number_of_its_own(state: State) -> None:
     lay_out(state.directory)
     with state.database.writing() as connection:
         key = connection.execute(
-            schema.changes.insert().values(gateway=GATEWAY, account="a", at=datetime.now(UTC), action="move", step_count=1)
+            schema.changes.insert().values(
+                gateway=GATEWAY, account="a", at=datetime.now(UTC), action="move", step_count=1
+            )
         ).inserted_primary_key
     assert key is not None
     assert key[0] == 6

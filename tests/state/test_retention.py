@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import delete, select
 
-from evergreen_groups.state import State, kept_amounts, prune, schema
+from evergreen_groups.state import State, prune, schema, stored_amounts
 from evergreen_groups.state.retention import AT_ONCE, LONGEST_STEP
 
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
@@ -72,7 +72,7 @@ def test_each_kind_has_its_own_life(state: State) -> None:
     with state.database.reading() as connection:
         assert connection.execute(select(schema.changes.c.id)).scalars().all() == [young]
         assert connection.execute(select(schema.steps.c.change)).scalars().all() == [young]
-        amounts = {one.name: (one.rows, one.since) for one in kept_amounts(connection)}
+        amounts = {one.name: (one.rows, one.since) for one in stored_amounts(connection)}
     assert amounts == {
         "history": (2, days_ago(399)),
         "journal": (1, days_ago(729)),

@@ -300,7 +300,7 @@ def a_file_in_the_place_of_the_state_directory(house: Installation, proxy: Fault
 def a_damaged_database(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     path = database(house, 0o600)
     content = bytearray(path.read_bytes())
-    content[-40_960:] = b"\xa5" * 40_960
+    content[-8192:] = b"\xa5" * 8192
     path.write_bytes(content)
 
 

@@ -14,14 +14,15 @@ from support.web_caller import Clock, end_session, session
 from evergreen_groups.errors import HTTPStatusError, NoSessionError, UnexpectedAnswerError, UnreachableError
 from evergreen_groups.gateway import Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.web import overload
 from evergreen_groups.web.authorization import SECONDS, Admission, Caller, may_view_everybody
-from evergreen_groups.web.overload import Breaker, RateLimit, RequestOutcome, RetryTimes, Slots
+from evergreen_groups.web.overload import Breaker, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters
 
 HERE, THERE = "203.0.113.5", "203.0.113.6"
 CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"
-PER_MINUTE = 30  # three at once, then one in two seconds
+PER_MINUTE = 30  # three in six seconds
+PAUSE = 6.01  # until they are forgotten
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def plain(proxy: FaultProxy) -> Iterator[Gateway]:
 
 @pytest.fixture
 def admission(clock: Clock) -> Admission:
-    return Admission(clock, per_minute=PER_MINUTE)
+    return Admission(clock, Counters(), per_minute=PER_MINUTE)
 
 
 class TestCaller:
@@ -136,9 +137,9 @@ class TestTooMany:
         for _ in range(3):
             admission.admit(gateway, HERE)
         refusal = self.refused(admission, plain, gateway.token)
-        assert (refusal.status, refusal.retry_after) == (429, pytest.approx(2.0))
+        assert (refusal.status, refusal.retry_after) == (429, pytest.approx(6.0))
         assert "in this session" in str(refusal)
-        clock.now += 2
+        clock.now += PAUSE
         admission.admit(gateway, HERE)
 
     def test_from_one_address(
@@ -149,7 +150,7 @@ class TestTooMany:
         self.strangers(admission, plain, "abc")
         asked = len(proxy.seen)
         refusal = self.refused(admission, plain, new)
-        assert (refusal.status, refusal.retry_after) == (429, pytest.approx(2.0))
+        assert (refusal.status, refusal.retry_after) == (429, pytest.approx(6.0))
         assert "without a session" in str(refusal)
         assert len(proxy.seen) == asked, "the ILS isn't asked"
         self.strangers(admission, plain, "d", THERE)
@@ -165,8 +166,8 @@ class TestTooMany:
         wait = self.refused(admission, plain, new).retry_after or 0.0
         clock.now += wait / 2
         assert self.refused(admission, plain, new).status == 429
-        clock.now += wait / 2
-        self.strangers(admission, plain, "d")
+        clock.now += wait / 2 + 0.01
+        self.strangers(admission, plain, "dgh")
         assert admission.admit(plain.acting_as(new), HERE).user
 
     def test_waiting_helps_once_where_there_is_no_session(
@@ -174,8 +175,8 @@ class TestTooMany:
     ) -> None:
         self.strangers(admission, plain, "abc")
         self.refused(admission, plain, "f" * 32)
-        clock.now += 2
-        self.strangers(admission, plain, "df")
+        clock.now += PAUSE
+        self.strangers(admission, plain, "dgf")
         clock.now += 1
         asked = len(proxy.seen)
         assert self.refused(admission, plain, "f" * 32).status == 429
@@ -189,8 +190,8 @@ class TestTooMany:
         tokens = [f"{number:032}" for number in range(16)]
         for token in tokens:
             self.refused(admission, plain, token)
-        clock.now += 2
-        self.strangers(admission, plain, "d")
+        clock.now += PAUSE
+        self.strangers(admission, plain, "dgh")
         asked = len(proxy.seen)
         for token in tokens[:15]:
             with pytest.raises(NoSessionError):
@@ -217,70 +218,6 @@ class TestTooMany:
                 with pytest.raises(UnreachableError):
                     admission.admit(dead.acting_as(name * 32), HERE)
         assert admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE).user
-
-
-class TestRateLimit:
-    @pytest.mark.parametrize(("per_minute", "at_once"), [(1, 1), (10, 1), (20, 2), (120, 12)])
-    def test_a_tenth_at_once_and_one_at_least(self, per_minute: int, at_once: int) -> None:
-        clock = Clock()
-        limit = RateLimit(clock, per_minute=per_minute, refusal="Wait.")
-        for _ in range(at_once):
-            limit.take("one")
-        with pytest.raises(ProblemError, match=r"^Wait\.$") as refused:
-            limit.take("one")
-        assert refused.value.code == "too-many-requests"
-        assert refused.value.retry_after == pytest.approx(60 / per_minute)
-
-    def test_pauses_are_not_saved_up(self) -> None:
-        clock = Clock()
-        limit = RateLimit(clock, per_minute=20, refusal="Wait.")
-        limit.take("one")
-        clock.now += 600
-        for _ in range(2):
-            limit.take("one")
-        with pytest.raises(ProblemError):
-            limit.take("one")
-
-    def test_who_came_last_is_forgotten_last(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(overload, "MOST_KEYS", 2)
-        limit = RateLimit(Clock(), per_minute=10, refusal="Wait.")
-        for key in ("one", "two"):
-            limit.take(key)
-        with pytest.raises(ProblemError):
-            limit.take("one")
-        limit.take("three")  # which forgets the second
-        limit.take("two")
-        with pytest.raises(ProblemError):
-            limit.check("two")
-        with pytest.raises(ProblemError):
-            limit.check("three")
-
-
-class TestRetryTimes:
-    def test_a_time_is_set_once_and_put_off_for_good(self) -> None:
-        clock = Clock()
-        times = RetryTimes(clock)
-        assert not times.is_due("one", 5.0)
-        clock.now += 4
-        assert not times.is_due("one", 0.0)
-        clock.now += 1
-        assert times.is_due("one", 5.0)
-        times.give_up("one")
-        clock.now += 10**9
-        assert not times.is_due("one", 0.0)
-
-    def test_one_that_has_not_to_wait_is_due(self) -> None:
-        times = RetryTimes(Clock())
-        times.give_up("one")
-        assert times.is_due("one", 0.0), "a key that was never here can't be put off"
-
-    def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(overload, "MOST_KEYS", 3)
-        clock = Clock()
-        times = RetryTimes(clock)
-        for key in "abcd":
-            times.is_due(key, 5.0)
-        assert list(times._from) == ["b", "c", "d"]
 
 
 class TestBreaker:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.web_caller import Clock
 from werkzeug.datastructures import Headers
 
 from evergreen_groups.settings.sections import LOOPBACK
-from evergreen_groups.web import overload
-from evergreen_groups.web.overload import RateLimit
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.requests import (
     LARGEST_ID,
@@ -180,65 +176,6 @@ class TestAddress:
     def test_what_counts_as_one_place(self, one: str, other: str, same: bool) -> None:
         assert (neighbourhood(ip_address(one)) == neighbourhood(ip_address(other))) is same
         assert neighbourhood(None) != neighbourhood(ip_address(one))
-
-
-class TestRateLimit:
-    def test_a_tenth_of_a_minutes_requests_at_once_then_at_that_pace(self) -> None:
-        clock = Clock()
-        limit = RateLimit(clock, per_minute=60, refusal="Wait.")
-        for _ in range(6):
-            limit.take("one")
-        with pytest.raises(ProblemError) as refused:
-            limit.take("one")
-        assert refused.value.status == 429
-        assert refused.value.retry_after == pytest.approx(1.0)
-        limit.take("another")
-        clock.now += 1.0
-        limit.take("one")
-        with pytest.raises(ProblemError):
-            limit.take("one")
-
-    def test_being_refused_costs_nothing(self) -> None:
-        clock = Clock()
-        limit = RateLimit(clock, per_minute=10, refusal="Wait.")
-        limit.take("one")
-        for _ in range(100):
-            with pytest.raises(ProblemError):
-                limit.take("one")
-        clock.now += 6.0
-        limit.take("one")
-
-    def test_a_look_at_what_is_left_takes_nothing(self) -> None:
-        limit = RateLimit(Clock(), per_minute=20, refusal="Wait.")
-        limit.take("one")
-        for _ in range(10):
-            limit.check("one")
-        limit.take("one")
-        with pytest.raises(ProblemError):
-            limit.check("one")
-        limit.check("another")
-
-    @given(st.integers(1, 600), st.lists(st.floats(0.0, 5.0), max_size=60))
-    def test_never_more_than_the_limit_and_the_first_few(self, per_minute: int, waits: list[float]) -> None:
-        clock = Clock()
-        limit = RateLimit(clock, per_minute=per_minute, refusal="Wait.")
-        began, let_in = clock.now, 0
-        for wait in waits:
-            clock.now += wait
-            try:
-                limit.take("one")
-            except ProblemError:
-                continue
-            let_in += 1
-        assert let_in <= max(1.0, per_minute / 10) + (clock.now - began) * per_minute / 60 + 1e-6
-
-    def test_memory_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(overload, "MOST_KEYS", 3)
-        limit = RateLimit(Clock(), per_minute=10, refusal="Wait.")
-        for key in "abcabcdabcd":
-            with suppress(ProblemError):
-                limit.take(key)
-            assert len(limit._due) <= 3
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def upgrade_command(invocation: Invocation, dialect: str | None) -> None:
     Whatever else needs the database does so by itself, where the user may; with --sql an administrator can read before
     what an empty database gets.
     """
-    from evergreen_groups.state.upgrade import statements
+    from evergreen_groups.state import statements
 
     if dialect is not None:
         click.echo(statements(dialect), nl=False)
@@ -64,7 +64,7 @@ def backup_command(invocation: Invocation, file: Path) -> None:
 
     It is an SQLite file, whichever engine is in use, and readable by its owner alone.
     """
-    from evergreen_groups.state.backup import back_up
+    from evergreen_groups.state import back_up
 
     with invocation.state() as state:
         click.echo(f"{back_up(state.database, file):,} rows are in {file}.")
@@ -78,7 +78,7 @@ def restore_command(invocation: Invocation, file: Path) -> None:
 
     To move from a file to PostgreSQL, set [state] database and restore the former state.sqlite3 (or a backup of it).
     """
-    from evergreen_groups.state.backup import restore
+    from evergreen_groups.state import restore
 
     with invocation.state() as state:
         click.echo(f"{restore(state.database, file):,} rows are in {state.database.where} now.")
@@ -91,7 +91,7 @@ def export_command(invocation: Invocation) -> None:
 
     Patrons stand in it with their ids; mails that wait may have names in them.
     """
-    from evergreen_groups.state.export import export
+    from evergreen_groups.state import export
 
     with invocation.state() as state:
         export(state.database, sys.stdout)
@@ -106,7 +106,7 @@ def forget_command(invocation: Invocation, patron: int) -> None:
     Changes of theirs can't be taken back any more. It is refused while one of them is open. Logs and written reports
     have lives of their own, and a mail that waits is gone when it is sent.
     """
-    from evergreen_groups.state.forgetting import forget
+    from evergreen_groups.state import forget
 
     with invocation.state() as state:
         gone = forget(state.database, patron)

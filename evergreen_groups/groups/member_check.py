@@ -1,0 +1,83 @@
+"""Lists of members and balances held against the groups they are said to be of, hidden members among them.
+
+No row tells of hidden members, but queries see them as well (``pcrud-141``). So what another service says of them, and
+nothing else does, can be believed after a call or two: an answer to another question, or one that lacks somebody, would
+be a wrong number otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import zip_longest
+from typing import Any
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import Gateway, beyond, holds
+
+# Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
+_IDS_AT_ONCE = 1_000
+
+_Pair = tuple[int, int]
+
+
+def are_the_members(
+    gateway: Gateway,
+    groups: Sequence[int],
+    hidden: Mapping[int, Set[int]],
+    total: int,
+    *,
+    owing_nothing: Set[int] = frozenset(),
+) -> bool:
+    """Whether the ``hidden`` (ids by group) are members of just these groups, and nobody is beside ``total`` members.
+
+    Of those ``owing_nothing`` it asks in the same call whether they have no open transaction. One call, or more where
+    there are thousands of hidden members.
+    """
+    pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
+    nobody_else = {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
+    return all(
+        holds(gateway, {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]})
+        for some, ids in zip_longest(_cut(pairs) or [[]], _cut(sorted(owing_nothing)), fillvalue=())
+    )
+
+
+def owe_nothing(gateway: Gateway, ids: Iterable[int]) -> bool:
+    """Whether none of these patrons has an open transaction; a call for each thousand."""
+    return all(holds(gateway, condition) for some in _cut(sorted(ids)) for condition in _no_open_transaction(some))
+
+
+def _cut(values: Sequence[Any]) -> list[Sequence[Any]]:
+    return [values[start : start + _IDS_AT_ONCE] for start in range(0, len(values), _IDS_AT_ONCE)]
+
+
+def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
+    if not pairs:
+        return []
+    by_group: dict[int, list[int]] = {}
+    for group, id in pairs:
+        by_group.setdefault(group, []).append(id)
+    # Within -or the fields of a hash are alternatives too, unless -and is put around them.
+    theirs = [{"-and": {"usrgroup": group, "id": ids}} for group, ids in by_group.items()]
+    return [{"-exists": beyond(len(pairs) - 1, "au", {"deleted": "f", "-or": theirs}, "id")}]
+
+
+def _no_open_transaction(ids: Sequence[int]) -> list[dict[str, Any]]:
+    return [{"-not-exists": beyond(0, "mbts", {"usr": list(ids), "xact_finish": None}, "usr")}] if ids else []
+
+
+def members_not_asked_for() -> DataError:
+    """The error for members, or balances, of others than those who belong to a group, or of not all of them."""
+    return DataError(
+        "the ILS gave members of other groups than were asked for, or not all members",
+        advice="look at the proxy, where there is one: it may have mixed up answers",
+        code="members-not-asked-for",
+    )
+
+
+def balances_missing() -> DataError:
+    """The error for balances of a group without those of members who have open transactions."""
+    return DataError(
+        "the ILS's list of a group's balances lacks what somebody owes",
+        advice="look at the proxy, where there is one: it may have mixed up answers",
+        code="balances-missing",
+    )

@@ -1,0 +1,191 @@
+"""How often somebody may ask: counted in this process, or in a Redis or Valkey that several servers share.
+
+The counting is the library ``limits``' own. Flask-Limiter, which is made of it, decides before a view function runs;
+here it depends on what the ILS says of a session, so the library is asked directly.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from limits import RateLimitItemPerSecond
+from limits.errors import ConfigurationError as NotInstalledError
+from limits.errors import StorageError
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.web.problems import ProblemError
+
+if TYPE_CHECKING:
+    from limits.storage import RedisStorage
+
+log = logging.getLogger("evergreen_groups.web")
+
+_A_DAY = 24 * 3600
+_PAUSE = 30.0
+"""For how many seconds a store that has failed isn't asked again: nobody is to wait for it at each request."""
+_SECONDS_TO_ANSWER = 1.0
+_PREFIX = "evergreen-groups"
+Result = TypeVar("Result")
+
+
+class Counters:
+    """Where requests are counted. While a shared store can't be reached, each process counts by itself.
+
+    Safe to share between threads.
+    """
+
+    def __init__(self, shared: RedisStorage | None = None) -> None:
+        self._own = MemoryStorage()
+        self._shared = shared
+        self._not_before = 0.0
+
+    @classmethod
+    def configured(cls, url: str | None, password: str | None) -> Counters:
+        """Those in the store at ``url`` (``redis://host:port/number``, or ``rediss``, ``valkey``), if there is one.
+
+        Raises:
+            ConfigurationError: it isn't such an address, has a password in it, or what speaks to it isn't installed.
+        """
+        return cls(None if url is None else _store_at(url, password))
+
+    def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
+        """Do something with the store that counts now."""
+        if self._shared is not None and time.monotonic() >= self._not_before:
+            try:
+                return action(self._shared)
+            except StorageError as error:
+                self._not_before = time.monotonic() + _PAUSE
+                # The kind alone: what it says may have the address and the user in it.
+                log.warning(
+                    "the shared counters can't be reached (%s): this process counts by itself for now",
+                    type(error.storage_error).__name__,
+                )
+        return action(self._own)
+
+
+class RateLimit:
+    """Lets each key make ``per_minute`` requests a minute: a tenth of them in a tenth of the time, one at least.
+
+    ``name`` keeps its keys apart from those of others, ``refusal`` is the answer to whoever asks too often. Safe to
+    share between threads.
+    """
+
+    def __init__(self, counters: Counters, name: str, *, per_minute: int, refusal: str) -> None:
+        self._counters = counters
+        self._name = name
+        self._refusal = refusal
+        # A desk opens a patron with several requests at once.
+        at_once = max(1, per_minute // 10)
+        self._item = RateLimitItemPerSecond(at_once, max(1, math.ceil(60 * at_once / per_minute)), namespace=_PREFIX)
+
+    def take(self, key: str) -> None:
+        """Count a request.
+
+        Raises:
+            ProblemError: 429, there were too many; it says when to come back.
+        """
+        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).hit(self._item, self._name, key)):
+            self._refuse(key)
+
+    def check(self, key: str) -> None:
+        """Raise what :meth:`take` would, and count nothing."""
+        if not self._counters.use(lambda store: MovingWindowRateLimiter(store).test(self._item, self._name, key)):
+            self._refuse(key)
+
+    def _refuse(self, key: str) -> None:
+        stats = self._counters.use(
+            lambda store: MovingWindowRateLimiter(store).get_window_stats(self._item, self._name, key)
+        )
+        raise ProblemError(
+            429,
+            "{refusal}",
+            code="too-many-requests",
+            values={"refusal": self._refusal},
+            retry_after=max(0.1, stats.reset_time - time.time()),
+        )
+
+
+class RetryTimes:
+    """When each key that was refused for now may be tried again. Safe to share between threads."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def is_due(self, key: str, seconds: float) -> bool:
+        """Whether the key's time has come; one that is new is to wait ``seconds``."""
+
+        def look(store: MemoryStorage | RedisStorage) -> bool:
+            if store.get(_known(key)):
+                return not store.get(_waiting(key))
+            store.incr(_known(key), _A_DAY)
+            if seconds > 0:
+                store.incr(_waiting(key), math.ceil(seconds))
+            return seconds <= 0
+
+        return self._counters.use(look)
+
+    def give_up(self, key: str) -> None:
+        """Put the key off for a day: waiting has shown that there is nothing to wait for."""
+
+        def put_off(store: MemoryStorage | RedisStorage) -> None:
+            if store.get(_known(key)):
+                store.clear(_waiting(key))
+                store.incr(_waiting(key), _A_DAY)
+
+        self._counters.use(put_off)
+
+
+def _known(key: str) -> str:
+    return f"{_PREFIX}/retry/known/{key}"
+
+
+def _waiting(key: str) -> str:
+    return f"{_PREFIX}/retry/waiting/{key}"
+
+
+def _store_at(url: str, password: str | None) -> RedisStorage:
+    from limits.storage import RedisStorage
+
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in ("redis", "rediss", "valkey", "valkeys"):
+        raise ConfigurationError(
+            "[redis] url isn't the address of a Redis or Valkey",
+            advice='write it as "redis://host:6379/1"',
+            setting="redis.url",
+            code="redis-address-wrong",
+        )
+    if ":" in rest.rpartition("@")[0]:
+        raise ConfigurationError(
+            "[redis] url has a password in it",
+            advice="put it into a file that only this user can read, and name that in password_file",
+            setting="redis.url",
+            code="redis-password-in-address",
+        )
+    try:
+        return RedisStorage(
+            f"{scheme.replace('valkey', 'redis')}://{rest}",
+            wrap_exceptions=True,
+            socket_timeout=_SECONDS_TO_ANSWER,
+            socket_connect_timeout=_SECONDS_TO_ANSWER,
+            password=password or "",
+        )
+    except NotInstalledError as error:
+        raise ConfigurationError(
+            "what speaks to Redis isn't installed",
+            advice="pip install 'evergreen-groups[redis]'",
+            setting="redis.url",
+            code="redis-not-installed",
+        ) from error
+    except ValueError:
+        raise ConfigurationError(
+            "[redis] url isn't the address of a Redis or Valkey",
+            advice='write it as "redis://host:6379/1"',
+            setting="redis.url",
+            code="redis-address-wrong",
+        ) from None

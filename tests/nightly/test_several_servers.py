@@ -1,0 +1,115 @@
+"""Several servers with the same timer: one makes the report, and each recipient gets one mail."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from support.mail_server import Post, server
+from support.postgresql import shared_cluster
+from support.state_files import write_last_run
+
+from evergreen_groups import exit_status
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import RunOutcome, RunStatus
+
+RECIPIENTS = ["desk@library.example", "director@library.example"]
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    cluster = shared_cluster()
+    with cluster.database() as name:
+        yield cluster.url(name)
+
+
+def command_on(machine: Path, sandbox: Sandbox, database: str, port: int, hours: int) -> Command:
+    """The command on a machine of its own, with a state directory of its own and the shared database."""
+    machine.mkdir()
+    command = Command(machine, sandbox.url)
+    command.environ["STATE_DIRECTORY"] = str(machine / "state")
+    command.config.write_text(
+        f"""
+[report]
+hours_between_runs = {hours}
+[state]
+database = "{database}"
+[mail]
+host = "localhost"
+port = {port}
+security = "none"
+tries = 1
+sender = "groups@library.example"
+[mail.recipients]
+HARBOR = ["{RECIPIENTS[0]}"]
+"*" = ["{RECIPIENTS[1]}"]
+"""
+    )
+    return command
+
+
+def started(command: Command) -> subprocess.Popen[str]:
+    words = command.arguments("-q", "report", "--mail", "--output", str(command.config.parent / "report.json"))
+    return subprocess.Popen(words, env=command.environ, stderr=subprocess.PIPE, text=True)
+
+
+def test_started_together_they_make_one_report_and_send_one_mail_to_each(
+    sandbox: Sandbox, database: str, tmp_path: Path
+) -> None:
+    post = Post()
+    with server(post, None) as port:
+        machines = [command_on(tmp_path / name, sandbox, database, port, 12) for name in ("one", "two", "three")]
+        runs = [started(machine) for machine in machines]
+        ended = [run.communicate(timeout=100) and run.returncode for run in runs]
+        assert ended.count(exit_status.DONE) >= 1
+        assert set(ended) <= {exit_status.DONE, exit_status.BUSY}
+        late = [machine("-q", "report", "--mail", "--output", str(tmp_path / "late.json")) for machine in machines]
+    assert [run.returncode for run in late] == [exit_status.DONE] * 3
+    assert not (tmp_path / "late.json").exists()
+    assert sorted(post.recipients) == RECIPIENTS
+    assert len([machine for machine in machines if (machine.config.parent / "report.json").exists()]) == 1
+    statuses = {machine("status").stdout for machine in machines}
+    assert len(statuses) == 1
+    assert "Last run: done" in statuses.pop()
+    assert "1  runs of the report" in machines[0]("state", "check").stdout
+
+
+def test_what_one_could_not_send_the_next_one_sends(sandbox: Sandbox, database: str, tmp_path: Path) -> None:
+    one = command_on(tmp_path / "one", sandbox, database, 1, 0)
+    assert one("-q", "report", "--mail", "--output", str(tmp_path / "r.json")).returncode == exit_status.UNSENT
+    post = Post()
+    with server(post, None) as port:
+        two = command_on(tmp_path / "two", sandbox, database, port, 0)
+        assert two("-q", "report", "--mail", "--output", str(tmp_path / "r.json")).returncode == exit_status.DONE
+    assert sorted(post.recipients) == sorted(RECIPIENTS * 2)
+    assert len({message["Message-ID"] for message in post.taken}) == 4
+
+
+@pytest.mark.parametrize(
+    ("outcome", "hours_ago", "is_made"),
+    [
+        (RunOutcome.DONE, 11.9, False),
+        (RunOutcome.PARTIAL, 1, False),
+        (RunOutcome.FAILED, 1, True),
+        (RunOutcome.DONE, 12.1, True),
+        (RunOutcome.DONE, -1, True),  # a clock was ahead: it says nothing of how long ago that was
+    ],
+)
+def test_another_is_made_where_the_last_failed_or_is_long_ago(
+    sandbox: Sandbox, tmp_path: Path, outcome: RunOutcome, hours_ago: float, is_made: bool
+) -> None:
+    command = Command(tmp_path, sandbox.url)
+    command.environ |= {
+        "STATE_DIRECTORY": str(tmp_path / "state"),
+        "EVERGREEN_GROUPS_REPORT_HOURS_BETWEEN_RUNS": "12",
+    }
+    then = datetime.now(UTC) - timedelta(hours=hours_ago)
+    write_last_run(tmp_path / "state", RunStatus(outcome, then, then, 4 if outcome is RunOutcome.FAILED else 0))
+    done = command("report", "--output", str(tmp_path / "report.json"))
+    assert done.returncode == exit_status.DONE
+    assert (tmp_path / "report.json").exists() == is_made
+    assert ("nothing to do: the report was made at" in done.stderr) != is_made

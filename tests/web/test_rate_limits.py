@@ -1,0 +1,182 @@
+"""How often somebody may ask: in one process, and counted together by several."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.redis_server import RedisServer
+from support.web_caller import Clock
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
+
+PASSWORD = "secret-of-the-counters"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis"), PASSWORD) as server:
+        yield server
+
+
+def limit_of(counters: Counters, per_minute: int = 30, name: str = "session") -> RateLimit:
+    return RateLimit(counters, name, per_minute=per_minute, refusal="Wait.")
+
+
+def refused(limit: RateLimit, key: str = "one") -> ProblemError:
+    with pytest.raises(ProblemError, match=r"^Wait\.$") as caught:
+        limit.take(key)
+    return caught.value
+
+
+class TestInOneProcess:
+    @pytest.mark.parametrize(
+        ("per_minute", "at_once", "seconds"), [(1, 1, 60), (10, 1, 6), (15, 1, 4), (20, 2, 6), (120, 12, 6)]
+    )
+    def test_a_tenth_in_a_tenth_of_the_time_and_one_at_least(
+        self, clock: Clock, per_minute: int, at_once: int, seconds: int
+    ) -> None:
+        limit = limit_of(Counters(), per_minute)
+        for _ in range(at_once):
+            limit.take("one")
+        refusal = refused(limit)
+        assert (refusal.status, refusal.code) == (429, "too-many-requests")
+        assert refusal.retry_after == pytest.approx(seconds)
+        limit.take("another")
+        clock.now += seconds + 0.01
+        for _ in range(at_once):
+            limit.take("one")
+        refused(limit)
+
+    def test_being_refused_costs_nothing_and_so_does_a_look(self, clock: Clock) -> None:
+        limit = limit_of(Counters(), 10)
+        for _ in range(5):
+            limit.check("one")
+        limit.take("one")
+        for _ in range(100):
+            refused(limit)
+            with pytest.raises(ProblemError):
+                limit.check("one")
+        clock.now += 6.01
+        limit.take("one")
+
+    def test_limits_do_not_count_for_each_other(self, clock: Clock) -> None:
+        counters = Counters()
+        for name in ("session", "stranger"):
+            limit_of(counters, 10, name).take("one")
+
+    @given(st.integers(1, 600), st.lists(st.floats(0.0, 5.0), max_size=60))
+    def test_never_more_than_the_limit_and_the_first_few(self, per_minute: int, waits: list[float]) -> None:
+        clock = Clock()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("limits.storage.memory.time", SimpleNamespace(time=clock))
+            patch.setattr("evergreen_groups.web.rate_limits.time", SimpleNamespace(time=clock, monotonic=clock))
+            limit = limit_of(Counters(), per_minute)
+            began, let_in = clock.now, 0
+            for wait in waits:
+                clock.now += wait
+                try:
+                    limit.take("one")
+                except ProblemError:
+                    continue
+                let_in += 1
+        assert let_in <= max(1.0, per_minute / 10) + (clock.now - began) * per_minute / 60 + 1e-6
+
+    def test_a_time_is_set_once_and_put_off_for_good(self, clock: Clock) -> None:
+        times = RetryTimes(Counters())
+        assert not times.is_due("one", 5.0)
+        clock.now += 4
+        assert not times.is_due("one", 0.0)
+        clock.now += 1
+        assert times.is_due("one", 5.0)
+        times.give_up("one")
+        clock.now += 3600
+        assert not times.is_due("one", 0.0)
+
+    def test_one_that_has_not_to_wait_is_due(self, clock: Clock) -> None:
+        times = RetryTimes(Counters())
+        times.give_up("one")
+        assert times.is_due("one", 0.0), "a key that was never here can't be put off"
+
+    def test_what_is_over_is_forgotten(self, clock: Clock) -> None:
+        counters = Counters()
+        limit = limit_of(counters)
+        for number in range(50):
+            limit.take(str(number))
+        clock.now += 3600
+        counters._own._MemoryStorage__expire_events()  # type: ignore[attr-defined]  # what its timer does
+        assert not any(counters._own.events.values())
+
+
+class TestTogether:
+    def test_several_count_as_one(self, server: RedisServer) -> None:
+        limits = [limit_of(Counters.configured(server.url, PASSWORD)) for _ in range(3)]
+        for limit in limits:
+            limit.take("together")
+        for limit in limits:
+            refusal = refused(limit, "together")
+            assert 0 < (refusal.retry_after or 0) <= 6
+            limit.take(f"apart {limits.index(limit)}")
+
+    def test_whoever_is_told_to_wait_by_one_waits_with_the_next(self, server: RedisServer) -> None:
+        first, second = (RetryTimes(Counters.configured(server.url, PASSWORD)) for _ in range(2))
+        assert not first.is_due("token", 60.0)
+        assert not second.is_due("token", 0.0)
+        assert first.is_due("another", 0.0)
+        second.give_up("another")
+        assert not first.is_due("another", 0.0)
+
+    def test_nothing_stays_there_for_good(self, server: RedisServer) -> None:
+        counters = Counters.configured(server.url, PASSWORD)
+        limit_of(counters).take("one")
+        RetryTimes(counters).is_due("one", 60.0)
+        client = server.client()
+        keys = list(client.scan_iter())
+        assert len(keys) >= 3
+        assert all(0 < client.ttl(key) <= 24 * 3600 for key in keys)
+
+    def test_without_it_each_counts_by_itself_and_then_together_again(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, clock: Clock
+    ) -> None:
+        caplog.set_level(logging.INFO, "evergreen_groups")
+        with RedisServer(tmp_path, PASSWORD) as own:
+            limits = [limit_of(Counters.configured(own.url, PASSWORD)) for _ in range(2)]
+            own.stop()
+            for limit in limits:
+                for _ in range(3):
+                    limit.take("one")
+                refused(limit)
+            assert caplog.text.count("this process counts by itself for now") == 2
+            assert PASSWORD not in caplog.text
+            own.start()
+            clock.now += 31  # it isn't asked at each request
+            for _ in range(3):
+                limits[0].take("one")
+            refused(limits[1])
+
+    def test_a_wrong_password_is_no_reason_to_let_everybody_in(self, server: RedisServer) -> None:
+        limit = limit_of(Counters.configured(server.url, "wrong"))
+        for _ in range(3):
+            limit.take("one")
+        refused(limit)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nonsense", "isn't the address of a Redis or Valkey"),
+        ("http://localhost", "isn't the address of a Redis or Valkey"),
+        ("redis://:very-secret@localhost/1", "has a password in it"),
+    ],
+)
+def test_addresses_that_will_not_do(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        Counters.configured(url, None)
+    assert "very-secret" not in str(caught.value)

@@ -1,0 +1,129 @@
+"""Three servers that share a PostgreSQL and a Valkey, behind a proxy that gives each request to the next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from support.command import Command
+from support.fault_proxy import Call, FaultProxy
+from support.postgresql import Cluster, new_directory
+from support.redis_server import RedisServer
+from support.service_process import serving
+from support.web_caller import API, SECRET, bearer, session
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web import PREFIX
+from evergreen_groups.web.events import SECRET_HEADER
+
+pytestmark = pytest.mark.long  # each starts the service in three processes
+RATE_LIMIT = 60  # six in six seconds
+RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
+
+
+class Servers:
+    """The addresses of three services, each request for the next one."""
+
+    def __init__(self, addresses: list[str], cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.addresses = addresses
+        self._next = cycle(addresses)
+
+    def get(self, path: str, headers: dict[str, str]) -> requests.Response:
+        return requests.get(f"{next(self._next)}{path}", headers=headers, timeout=30)
+
+    def event(self, number: int) -> requests.Response:
+        event = {"event": number, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": 1053}
+        address = f"{next(self._next)}{PREFIX}/events"
+        return requests.post(address, json=event, headers={SECRET_HEADER: SECRET}, timeout=30)
+
+
+@pytest.fixture
+def servers(sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[Servers]:
+    cluster = Cluster(new_directory())
+    with ExitStack() as stack:
+        stack.callback(cluster.remove)
+        cluster.start()
+        name = stack.enter_context(cluster.database())
+        counters = stack.enter_context(RedisServer(tmp_path))
+        secret = tmp_path / "secret"
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+        addresses = []
+        for machine in ("one", "two", "three"):
+            (tmp_path / machine).mkdir()
+            command = Command(tmp_path / machine, proxy.url)
+            command.environ["STATE_DIRECTORY"] = str(tmp_path / machine / "state")
+            command.config.write_text(
+                f"""
+[state]
+database = "{cluster.url(name)}"
+[redis]
+url = "{counters.url}"
+[serve]
+rate_limit = {RATE_LIMIT}
+[events]
+secret_file = "{secret}"
+recalculate = true
+"""
+            )
+            _, _, address = stack.enter_context(serving(command, "serve", "--port", "0"))
+            addresses.append(address)
+        yield Servers(addresses, cluster)
+
+
+def test_each_event_is_taken_once(servers: Servers, sandbox: Sandbox, proxy: FaultProxy) -> None:
+    """Sent to all of them at once, and again afterwards."""
+    sandbox._store.insert("pgpt", {"org_unit": 1, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    recalculated: list[Call] = []
+    proxy.before_answer = lambda call: recalculated.append(call) if call.method == RECALCULATE else None
+    with ThreadPoolExecutor(9) as pool:
+        answers: list[Any] = [answer.json() for answer in pool.map(servers.event, [41, 42, 43] * 3)]
+    assert [answer.get("blocked") for answer in answers] == [True] * 9
+    for number in (41, 42, 43):
+        assert [answer["replayed"] for answer in answers if answer["event"] == number].count(False) == 1
+        assert servers.event(number).json()["replayed"] is True
+    assert len(recalculated) <= 3
+
+
+def test_a_rate_limit_is_one(servers: Servers, sandbox: Sandbox) -> None:
+    token = bearer(session(sandbox.url, username="harbor_desk"))
+    statuses = [servers.get(f"{API}/patrons/1001/block", token).status_code for _ in range(9)]
+    assert statuses == [200] * 6 + [429] * 3
+    other = bearer(session(sandbox.url, username="admin"))
+    assert servers.get(f"{API}/patrons/1001/block", other).status_code == 200
+
+
+def test_made_up_tokens_are_one_stranger_s(servers: Servers, sandbox: Sandbox, proxy: FaultProxy) -> None:
+    made_up = [servers.get(f"{API}/patrons/1001/block", bearer(f"{number:032}")).status_code for number in range(9)]
+    assert made_up == [401] * 6 + [429] * 3
+    before = len(proxy.seen)
+    new = bearer(session(sandbox.url, username="admin"))
+    waiting = [servers.get(f"{API}/patrons/1001/block", new) for _ in range(3)]
+    assert [answer.status_code for answer in waiting] == [429] * 3, "whoever of them is asked"
+    assert all("Retry-After" in answer.headers for answer in waiting)
+    assert [method for method in proxy.seen[before:] if "pcrud" in method] == []
+
+
+def test_without_the_database_the_desks_go_on_and_events_are_told_to_come_back(
+    servers: Servers, sandbox: Sandbox
+) -> None:
+    token = bearer(session(sandbox.url, username="harbor_desk"))
+    assert servers.event(51).status_code == 200
+    servers.cluster.stop("immediate")
+    assert servers.get(f"{API}/patrons/1001/summary", token).status_code == 200
+    for _ in range(3):
+        failed = servers.event(52)
+        assert failed.status_code >= 500
+        document = json.loads(failed.text)
+        assert "PostgreSQL" in document["detail"] or "database" in document["detail"]
+    servers.cluster.run_server()
+    answers = [servers.event(number) for number in (51, 52, 52)]
+    assert [answer.json()["replayed"] for answer in answers] == [True, False, True]
