@@ -1,3 +1,4 @@
+from . import column_types as column_types
 from . import run_status as run_status
 from . import schema as schema
 from .ages import believed_since as believed_since

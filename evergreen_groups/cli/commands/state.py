@@ -12,7 +12,7 @@ from evergreen_groups.cli import Checked
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
-    from evergreen_groups.cli.invocation import Invocation
+    from evergreen_groups.cli import Invocation
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 

@@ -15,7 +15,7 @@ from evergreen_groups.cli import Checked
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
-    from evergreen_groups.cli.invocation import Invocation
+    from evergreen_groups.cli import Invocation
     from evergreen_groups.state import Holder, RemoteHolder, RunStatus
 
 

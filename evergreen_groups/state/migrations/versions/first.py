@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from evergreen_groups.state.column_types import BIG, Amount, Moment
+from evergreen_groups.state import column_types as types
 
 revision = "1"
 down_revision = None
@@ -20,9 +20,9 @@ def upgrade() -> None:
     _events()
     op.create_table(
         "mails",
-        sa.Column("id", BIG, primary_key=True),
+        sa.Column("id", types.BIG, primary_key=True),
         sa.Column("message_id", sa.Text, nullable=False),
-        sa.Column("written_at", Moment, nullable=False),
+        sa.Column("written_at", types.Moment, nullable=False),
         sa.Column("content", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("message_id", name="mails_message_id_once"),
         sqlite_autoincrement=True,
@@ -31,8 +31,8 @@ def upgrade() -> None:
         "run_status",
         sa.Column("job", sa.Text, primary_key=True),
         sa.Column("outcome", sa.Text, nullable=False),
-        sa.Column("started", Moment, nullable=False),
-        sa.Column("finished", Moment, nullable=False),
+        sa.Column("started", types.Moment, nullable=False),
+        sa.Column("finished", types.Moment, nullable=False),
         sa.Column("exit_code", sa.Integer, nullable=False),
         sa.Column("error", sa.Text),
         sa.Column("groups", sa.Integer),
@@ -44,17 +44,17 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("host", sa.Text, nullable=False),
         sa.Column("process", sa.Integer, nullable=False),
-        sa.Column("since", Moment, nullable=False),
+        sa.Column("since", types.Moment, nullable=False),
     )
     op.create_table(
         "retention",
         sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("believed_at", Moment, nullable=False),
+        sa.Column("believed_at", types.Moment, nullable=False),
     )
     op.create_table(
         "former_files",
         sa.Column("place", sa.Text, primary_key=True),
-        sa.Column("taken_over_at", Moment, nullable=False),
+        sa.Column("taken_over_at", types.Moment, nullable=False),
         sa.Column("row_count", sa.Integer, nullable=False),
     )
 
@@ -62,12 +62,12 @@ def upgrade() -> None:
 def _journal() -> None:
     op.create_table(
         "changes",
-        sa.Column("id", BIG, primary_key=True),
+        sa.Column("id", types.BIG, primary_key=True),
         sa.Column("gateway", sa.Text, nullable=False),
         sa.Column("account", sa.Text, nullable=False),
-        sa.Column("at", Moment, nullable=False),
+        sa.Column("at", types.Moment, nullable=False),
         sa.Column("action", sa.Text, nullable=False),
-        sa.Column("undoes", BIG),
+        sa.Column("undoes", types.BIG),
         sa.Column("step_count", sa.Integer, nullable=False),
         sa.ForeignKeyConstraint(["undoes"], ["changes.id"], name="changes_undoes_of_changes", ondelete="SET NULL"),
         sqlite_autoincrement=True,
@@ -76,19 +76,19 @@ def _journal() -> None:
     op.create_index("changes_undoes", "changes", ["undoes"])
     op.create_table(
         "steps",
-        sa.Column("id", BIG, primary_key=True),
-        sa.Column("change", BIG, nullable=False),
+        sa.Column("id", types.BIG, primary_key=True),
+        sa.Column("change", types.BIG, nullable=False),
         sa.Column("gateway", sa.Text, nullable=False),
-        sa.Column("patron", BIG, nullable=False),
+        sa.Column("patron", types.BIG, nullable=False),
         sa.Column("field", sa.Text, nullable=False),
-        sa.Column("before", BIG, nullable=False),
-        sa.Column("after", BIG),
+        sa.Column("before", types.BIG, nullable=False),
+        sa.Column("after", types.BIG),
         sa.Column("state", sa.Text, nullable=False),
-        sa.Column("value", BIG),
+        sa.Column("value", types.BIG),
         sa.Column("reason", sa.Text, nullable=False, server_default=""),
-        sa.Column("touched_at", Moment, nullable=False),
-        sa.Column("sent_at", Moment),
-        sa.Column("sent_until", Moment),
+        sa.Column("touched_at", types.Moment, nullable=False),
+        sa.Column("sent_at", types.Moment),
+        sa.Column("sent_until", types.Moment),
         sa.Column("last_xact_id", sa.Text),
         sa.Column("other_fields", sa.Text),
         sa.ForeignKeyConstraint(["change"], ["changes.id"], name="steps_change_of_changes", ondelete="CASCADE"),
@@ -111,16 +111,16 @@ def _journal() -> None:
 def _history() -> None:
     op.create_table(
         "series",
-        sa.Column("id", BIG, primary_key=True),
+        sa.Column("id", types.BIG, primary_key=True),
         sa.Column("gateway", sa.Text, nullable=False),
         sa.Column("settings", sa.Text, nullable=False),
         sa.UniqueConstraint("gateway", "settings", name="series_gateway_once"),
     )
     op.create_table(
         "runs",
-        sa.Column("id", BIG, primary_key=True),
-        sa.Column("series", BIG, nullable=False),
-        sa.Column("at", Moment, nullable=False),
+        sa.Column("id", types.BIG, primary_key=True),
+        sa.Column("series", types.BIG, nullable=False),
+        sa.Column("at", types.Moment, nullable=False),
         sa.Column("hidden_libraries", sa.Text, nullable=False),
         sa.ForeignKeyConstraint(["series"], ["series.id"], name="runs_series_of_series", ondelete="CASCADE"),
         sqlite_autoincrement=True,
@@ -129,18 +129,18 @@ def _history() -> None:
     op.create_index("runs_series", "runs", ["series", "id"])
     op.create_table(
         "run_totals",
-        sa.Column("run", BIG, primary_key=True),
+        sa.Column("run", types.BIG, primary_key=True),
         sa.Column("org_unit", sa.Text, primary_key=True),
         sa.Column("group_count", sa.Integer, nullable=False),
         sa.Column("member_count", sa.Integer, nullable=False),
-        sa.Column("combined_fines", Amount, nullable=False),
+        sa.Column("combined_fines", types.Amount, nullable=False),
         sa.ForeignKeyConstraint(["run"], ["runs.id"], name="run_totals_run_of_runs", ondelete="CASCADE"),
     )
     op.create_table(
         "run_groups",
-        sa.Column("run", BIG, primary_key=True),
-        sa.Column("number", BIG, primary_key=True, autoincrement=False),
-        sa.Column("combined_fines", Amount, nullable=False),
+        sa.Column("run", types.BIG, primary_key=True),
+        sa.Column("number", types.BIG, primary_key=True, autoincrement=False),
+        sa.Column("combined_fines", types.Amount, nullable=False),
         sa.Column("certain", sa.Boolean, nullable=False),
         sa.Column("member_count", sa.Integer, nullable=False),
         sa.Column("members", sa.Text, nullable=False),
@@ -153,12 +153,12 @@ def _history() -> None:
 def _events() -> None:
     op.create_table(
         "events",
-        sa.Column("id", BIG, primary_key=True),
+        sa.Column("id", types.BIG, primary_key=True),
         sa.Column("gateway", sa.Text, nullable=False),
-        sa.Column("at", Moment, nullable=False),
-        sa.Column("event", BIG, nullable=False),
+        sa.Column("at", types.Moment, nullable=False),
+        sa.Column("event", types.BIG, nullable=False),
         sa.Column("hook", sa.Text, nullable=False),
-        sa.Column("patron", BIG, nullable=False),
+        sa.Column("patron", types.BIG, nullable=False),
         sa.Column("done", sa.Boolean, nullable=False),
         sa.Column("blocked", sa.Boolean),
         sa.Column("recalculated", sa.Boolean, nullable=False),
