@@ -39,8 +39,8 @@ _PAUSE = 0.05  # seconds between two looks at a lease that somebody holds
 @dataclass(frozen=True, slots=True)
 class LeaseName:
     """What is leased. ``name`` is the lease's, ``file`` its lock file's in the state directory, and ``doing`` says what
-    a holder does, for the message to others. ``is_noted`` is whether it is written down who holds it; leases that aren't
-    noted may share a file."""
+    a holder does, for the message to others. ``is_noted`` is whether it is written down who holds it; those that aren't
+    may share a file."""
 
     name: str
     file: str
