@@ -39,7 +39,8 @@ _PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at a lease that 
 @dataclass(frozen=True, slots=True)
 class LeaseName:
     """What is leased. ``name`` is the lease's, ``file`` its lock file's in the state directory, and ``doing`` says what
-    a holder does, for the message to others. ``is_noted`` is whether it is written down who holds it."""
+    a holder does, for the message to others. ``is_noted`` is whether it is written down who holds it; those that aren't
+    may share a file."""
 
     name: str
     file: str
@@ -125,7 +126,8 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         ConfigurationError: the lock file can't be used.
     """
     if database.path is not None:
-        with hold(make_state_directory(directory) / name.file, name.doing, timeout) as holder:
+        part = None if name.is_noted else _key(name) >> 1
+        with hold(make_state_directory(directory) / name.file, name.doing, timeout, part=part) as holder:
             yield Lease(database, holder.since, None)
         return
     with ExitStack() as stack:

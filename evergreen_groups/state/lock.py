@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -54,11 +55,14 @@ class Holder:
 
 
 @contextmanager
-def hold(file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None) -> Iterator[Holder]:
+def hold(
+    file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None, part: int | None = None
+) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
 
     ``timeout`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
-    it is in, where that has been opened already.
+    it is in, where that has been opened already. ``part``, a number below 2**62, is held alone where it is given, and
+    nobody is noted: so one file has locks for any number of things.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
@@ -77,7 +81,7 @@ def hold(file: Path, doing: str, timeout: float = 0.0, *, directory: int | None 
         ) from error
     try:
         try:
-            if not _locked(descriptor, timeout):
+            if not _locked(descriptor, timeout, part):
                 raise BusyError(
                     "another run {doing} ({holder})",
                     values={"doing": doing, "holder": _described(_noted(descriptor))},
@@ -90,6 +94,9 @@ def hold(file: Path, doing: str, timeout: float = 0.0, *, directory: int | None 
                 values={"path": file, "reason": error.strerror},
             ) from error
         holder = Holder.this_process()
+        if part is not None:
+            yield holder
+            return
         _note(descriptor, holder)
         try:
             yield holder
@@ -123,19 +130,27 @@ def holder_of(file: Path) -> Holder | None:
         ) from error
 
 
-def _locked(descriptor: int, timeout: float) -> bool:
+def _locked(descriptor: int, timeout: float, part: int | None) -> bool:
     """Try to lock until ``timeout`` is at its end; the kernel's own waiting knows no limit."""
     deadline = time.monotonic() + timeout
     while True:
         try:
-            # A lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, part)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_PAUSE)
         else:
             return True
+
+
+def _lock(descriptor: int, part: int | None) -> None:
+    """Take a lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well."""
+    if part is None or not hasattr(fcntl, "F_OFD_SETLK"):  # Linux has locks of that kind for parts; elsewhere it's all
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        one_byte = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, part, 1, 0)  # struct flock
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, one_byte)
 
 
 def _note(descriptor: int, holder: Holder | None) -> None:

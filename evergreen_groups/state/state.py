@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from evergreen_groups.state.database import Database
     from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
     from evergreen_groups.state.lock import Holder
-
-_EVENT_FILES = 16
 
 
 class State:
@@ -68,15 +65,11 @@ class State:
         return lease(self.database, self.directory, name, timeout)
 
     def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
-        """Hold the lease for one event, told from others by ``event``; raises what :meth:`changing` raises.
-
-        On one machine a few other events wait as well: it would be a lock file for each that ever came.
-        """
+        """Hold the lease for one event, told from others by ``event``; raises what :meth:`changing` raises."""
         from evergreen_groups.state.lease import LeaseName, lease
 
-        number = sha256(event.encode()).digest()[0] % _EVENT_FILES
         # Not noted: of one whose process was killed the note would stay for good, and has a patron's id in it.
-        name = LeaseName(f"event {event}", f"events-{number:02}.lock", "is still working on an event", is_noted=False)
+        name = LeaseName(f"event {event}", "events.lock", "is still working on an event", is_noted=False)
         return lease(self.database, self.directory, name, timeout)
 
     def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:

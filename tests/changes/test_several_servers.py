@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -129,12 +128,12 @@ def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, r
                 pause.wait(chance.uniform(0.0, 0.03))
                 killed = [0, 1]
             for which in killed:
-                os.kill(running[which], signal.SIGKILL)
+                movers.kill(running[which])
                 running[which] = movers.start(chance.randrange(1 << 30), later)
         for _ in range(3):
             traffic.wait_for_a_write()
         for process in running:
-            os.kill(process, signal.SIGKILL)
+            movers.kill(process)
         traffic.wait_until_quiet()
 
 

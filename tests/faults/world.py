@@ -26,7 +26,7 @@ from faults.stores import Stores
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer, fault_proxy
 from support.gateways import PASSWORD
 
-from evergreen_groups import connect
+from evergreen_groups import gateway as gateways
 from evergreen_groups.changes import clock
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.application import run
@@ -124,7 +124,7 @@ class World:
         self.proxy.alter = self._alter
         self.proxy.carried_out = self._carried_out
         self._stack.enter_context(_quiet())
-        self._stack.enter_context(patch.object(connect, "Gateway", self.gateway))
+        self._stack.enter_context(patch.object(gateways, "Gateway", self.gateway))
         self._stack.enter_context(patch.object(logs, "report_unforeseen", self._unforeseen))
         self._stack.enter_context(patch.object(clock, "now", lambda: self.now))
         self._stack.enter_context(patch.object(threading, "excepthook", self._stray))

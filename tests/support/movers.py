@@ -36,9 +36,16 @@ class Movers:
 
     def start(self, seed: int, later: float) -> int:
         """Start one, whose clock is ``later`` seconds ahead; gives its process's number."""
+        return self._ask({**self._order, "seed": seed, "later": later})
+
+    def kill(self, process: int) -> None:
+        """Kill one with SIGKILL."""
+        self._ask({"kill": process})
+
+    def _ask(self, order: dict[str, Any]) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps({**self._order, "seed": seed, "later": later}), file=self._process.stdin, flush=True)
+        print(json.dumps(order), file=self._process.stdin, flush=True)
         return int(self._process.stdout.readline())
 
     @property
@@ -59,22 +66,20 @@ def _barcode(patron: int) -> str:
     return f"2000000000{patron}"
 
 
-def _change_at_random(moves: Any, chance: random.Random) -> None:
+def _plan_at_random(moves: Any, chance: random.Random) -> Any:
     """One change: a move, a removal, a mark as lead, or an undo of something."""
     chosen: Sequence[int] = chance.sample(PATRONS, 3)
     patron, other, third = map(_barcode, chosen)
     kind = chance.choice(("move", "move", "move several", "remove", "lead", "undo"))
     if kind == "move":
-        plan = moves.plan_move([patron], to=other)
-    elif kind == "move several":
-        plan = moves.plan_move([patron, third], to=other)
-    elif kind == "remove":
-        plan = moves.plan_remove([patron])
-    elif kind == "lead":
-        plan = moves.plan_lead(patron, off=chance.random() < 0.5)
-    else:
-        plan = moves.plan_undo(chance.randint(1, 40))
-    plan.apply()
+        return moves.plan_move([patron], to=other)
+    if kind == "move several":
+        return moves.plan_move([patron, third], to=other)
+    if kind == "remove":
+        return moves.plan_remove([patron])
+    if kind == "lead":
+        return moves.plan_lead(patron, off=chance.random() < 0.5)
+    return moves.plan_undo(chance.randint(1, 40))
 
 
 def _move_for_ever(order: dict[str, Any]) -> None:
@@ -82,7 +87,7 @@ def _move_for_ever(order: dict[str, Any]) -> None:
 
     from evergreen_groups.changes import clock
     from evergreen_groups.client import Client
-    from evergreen_groups.errors import BusyError, NotFoundError, PlanError
+    from evergreen_groups.errors import BusyError, DataError, NotFoundError, PlanError
     from evergreen_groups.state import State
 
     clock.now = lambda: datetime.now(UTC) + timedelta(seconds=order["later"])
@@ -93,8 +98,12 @@ def _move_for_ever(order: dict[str, Any]) -> None:
     ):
         moves = Client(gateway, account="consortium_staff", state=state).moves
         while True:
-            with suppress(BusyError, NotFoundError, PlanError):
-                _change_at_random(moves, chance)
+            try:
+                plan = _plan_at_random(moves, chance)
+            except (DataError, NotFoundError, PlanError):  # somebody was moved by the other one meanwhile
+                continue
+            with suppress(BusyError):
+                plan.apply()
 
 
 def _fork(order: dict[str, Any]) -> int:
@@ -111,15 +120,30 @@ def _fork(order: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Fork for each order that comes as a line of JSON, and answer with the number of the process."""
+    """Fork, or kill, for each order that comes as a line of JSON; answer with the number of the process."""
     import evergreen_groups.changes.journal
     import evergreen_groups.client
     import evergreen_groups.gateway
     import evergreen_groups.state.database  # noqa: F401 - loaded once for all of them
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets those that were killed
+    running: set[int] = set()
     for line in sys.stdin:
-        print(_fork(json.loads(line)), flush=True)
+        order = json.loads(line)
+        process = order.get("kill") or _fork(order)
+        if "kill" in order:
+            _kill(process)
+            running.discard(process)
+        else:
+            running.add(process)
+        print(process, flush=True)
+    for process in running:
+        _kill(process)
+
+
+def _kill(process: int) -> None:
+    # Nobody has waited for it yet, so the number is its own, even where it has ended by itself.
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
 
 
 if __name__ == "__main__":
