@@ -11,7 +11,7 @@ import evergreen_groups
 MODULES = [
     module.name
     for module in walk_packages(evergreen_groups.__path__, "evergreen_groups.")
-    if not module.name.endswith("__main__")
+    if not module.name.endswith("__main__") and ".migrations." not in module.name  # those are run by Alembic
 ]
 
 

@@ -17,7 +17,7 @@ from decimal import Decimal
 from email import message_from_bytes
 from email.policy import SMTP
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert, select
 
@@ -26,11 +26,14 @@ from evergreen_groups.state.counters import set_counters
 from evergreen_groups.state.former_file import Row, damage_named, first_id, insert_rows, moment_of, opened
 from evergreen_groups.state.former_journal import take_over_journal
 from evergreen_groups.state.own_files import directory_of, listed_directory, names_in, open_own
+from evergreen_groups.state.run_status import RunOutcome
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 log = logging.getLogger("evergreen_groups.state")
+
+_LARGEST = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,29 +149,38 @@ def _events(connection: Connection, path: Path) -> int:
 
 
 def _status(connection: Connection, path: Path) -> int:
+    """How the last run ended; where the file is damaged nothing is lost, for the next run writes that anew."""
     table = schema.run_status
-    with directory_of(path) as parent, os.fdopen(open_own(path.name, os.O_RDONLY, parent), encoding="utf-8") as file:
-        content = json.load(file)
-    finished = moment_of(content["finished"])
-    former = connection.execute(select(table.c.finished).where(table.c.job == "report")).scalar_one_or_none()
-    if former is not None and former >= finished:
+    with directory_of(path) as parent, os.fdopen(open_own(path.name, os.O_RDONLY, parent), "rb") as file:
+        content = file.read()
+    try:
+        row = _status_row(json.loads(content))
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        log.warning("%s of release 0.1 is damaged and is left out", path)
         return 0
-    connection.execute(delete(table).where(table.c.job == "report"))
-    return insert_rows(
-        connection,
-        table,
-        iter(
-            [
-                {
-                    "job": "report",
-                    "outcome": content["outcome"],
-                    "started": moment_of(content["started"]),
-                    "finished": finished,
-                    **{name: content[name] for name in ("exit_code", "error", "groups", "members")},
-                }
-            ]
-        ),
-    )
+    former = connection.execute(select(table.c.finished).where(table.c.job == row["job"])).scalar_one_or_none()
+    if former is not None and former >= row["finished"]:
+        return 0
+    connection.execute(delete(table).where(table.c.job == row["job"]))
+    return insert_rows(connection, table, iter([row]))
+
+
+def _status_row(content: Any) -> Row:
+    """The row for a status file's content; raises what anything else in it leads to."""
+    row = {
+        "job": "report",
+        "outcome": RunOutcome(content["outcome"]).value,
+        "started": moment_of(content["started"]).astimezone(UTC),
+        "finished": moment_of(content["finished"]).astimezone(UTC),
+        "exit_code": content["exit_code"],
+        "error": None if content["error"] is None else str(content["error"]),
+        "groups": content["groups"],
+        "members": content["members"],
+    }
+    numbers = [row["exit_code"], *(row[name] for name in ("groups", "members") if row[name] is not None)]
+    if not all(type(number) is int and 0 <= number < _LARGEST for number in numbers):
+        raise TypeError("not a whole number")
+    return row
 
 
 def _mails(connection: Connection, path: Path) -> int:
