@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from support.command import Command
+from support.fault_proxy import FaultProxy
 from support.mail_server import Post, server
-from support.postgresql import shared_cluster
+from support.postgresql import Cluster, new_directory, shared_cluster
 from support.state_files import write_last_run
 
 from evergreen_groups import exit_status
@@ -94,6 +95,36 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
     assert sorted(post.recipients) == RECIPIENTS
     assert first("-q", "report", "--output", str(tmp_path / "late.json")).returncode == exit_status.DONE
     assert not (tmp_path / "late.json").exists()
+
+
+def test_a_server_that_is_stopped_in_the_middle_costs_nobody_the_report(
+    sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    cluster, post = Cluster(new_directory()), Post()
+    with ExitStack() as stack:
+        stack.callback(cluster.remove)
+        cluster.start()
+        port = stack.enter_context(server(post, None))
+        url = cluster.url(stack.enter_context(cluster.database()))
+        command = command_on(tmp_path / "one", sandbox, url, port, 0)
+        command.environ["EVERGREEN_GROUPS_GATEWAY_URL"] = proxy.url
+        output = tmp_path / "report.json"
+        words = ("-q", "report", "--mail", "--output", str(output))
+        assert command(*words).returncode == exit_status.DONE
+        output.unlink()
+        proxy.before_answer = lambda call: cluster.stop("immediate") if "pcrud" in call.method else None
+        done = command(*words)
+        assert done.returncode == exit_status.FAILED
+        assert output.exists()
+        assert "PostgreSQL" in done.stderr
+        assert all(line.startswith("evergreen-groups: ") for line in done.stderr.splitlines())
+        assert len(post.taken) == 2, "nothing is mailed that nobody could know of"
+        proxy.before_answer = lambda call: None
+        cluster.run_server()
+        assert command(*words).returncode == exit_status.DONE
+        assert len(post.taken) == 4
+        assert "2  runs of the report" in command("state", "check").stdout
+        assert "whole" in command("doctor").stdout
 
 
 def waiting(state: State) -> bool:

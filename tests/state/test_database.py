@@ -22,6 +22,7 @@ from evergreen_groups.state import State, schema
 from evergreen_groups.state.database import FILE_NAME, Database
 from evergreen_groups.state.upgrade import statements
 
+PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
 
 
@@ -178,6 +179,11 @@ class TestFile:
         assert modes == dict.fromkeys((FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"), 384)
         state.close()
         assert [file.name for file in (tmp_path / "state").iterdir()] == [FILE_NAME]
+
+    def test_what_is_written_survives_a_power_cut(self, tmp_path: Path) -> None:
+        with State(tmp_path) as state, state.database.writing() as connection:
+            pragmas = [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in PRAGMAS]
+        assert dict(zip(PRAGMAS, pragmas, strict=True)) == PRAGMAS
 
     def test_one_that_was_open_to_others_is_closed_to_them(self, tmp_path: Path) -> None:
         with State(tmp_path) as state:
