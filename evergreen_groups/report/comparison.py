@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -56,18 +56,20 @@ class Listing:
 class Run:
     """One run: when its data was read (aware), and the groups that met its criteria.
 
-    ``hidden_libraries`` are the short names of the libraries whose patrons the account couldn't see.
+    ``hidden_libraries`` are the short names of the libraries whose patrons the account couldn't see. The first
+    ``listed_count`` are in the report, ``top`` left out the others.
     """
 
     at: datetime
     listings: tuple[Listing, ...]
     hidden_libraries: frozenset[str] = frozenset()
+    listed_count: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, report: Report) -> Run:
         """What is remembered of ``report``: groups that ``top`` left out met its criteria as well."""
         listings = tuple(map(Listing.of, (*report.groups, *report.left_out)))
-        return cls(report.generated_at, listings, report.hidden_libraries)
+        return cls(report.generated_at, listings, report.hidden_libraries, len(report.groups))
 
     @property
     def totals(self) -> RunTotals:
@@ -92,7 +94,7 @@ class Run:
         )
 
 
-def compare(previous: Run | None, report: Report) -> Changes:
+def compare(previous: Run | None, present: Run) -> Changes:
     """Say of each listed group what it was in ``previous``, and which groups of that run are cleared.
 
     A group is the one that had its number, as long as they share a member. One that lost its number, because its
@@ -102,7 +104,6 @@ def compare(previous: Run | None, report: Report) -> Changes:
     """
     if previous is None:
         return Changes(None, {})
-    present = Run.of(report)
     successors = _successors(previous.listings, present.listings)
     predecessors: dict[int, list[Listing]] = {}
     gone = []
@@ -117,7 +118,7 @@ def compare(previous: Run | None, report: Report) -> Changes:
         listing.group: _changed(listing, predecessors[listing.group])
         if listing.group in predecessors
         else _new(listing, groups_before, previous.hidden_libraries)
-        for listing in present.listings[: len(report.groups)]
+        for listing in present.listings[: present.listed_count]
     }
     return Changes(
         since=previous.at,

@@ -49,17 +49,17 @@ class History:
         Raises:
             StateError: the database is damaged, can't be read, or another process holds it for too long.
         """
-        previous = None
+        previous, present = None, Run.of(report)
         totals: list[_Totals] = []
         if self._transactions.is_there:
             with self._transactions.reading() as connection:
                 last = self._last_runs(connection, _settings(report.criteria))
                 totals = _totals_of_runs(connection, last)
                 previous = _read(connection, last[-1]) if last else None
-        totals.append(_totals_of(report))
+        totals.append(_totals_of(present, report))
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
-            compare(previous, report),
+            compare(previous, present),
             trend=_trend(totals, _EVERYWHERE),
             library_trends={name: _trend(totals, name) for name in names},
         )
@@ -71,6 +71,7 @@ class History:
             ConfigurationError: the state directory can't be made.
             StateError: the database is damaged, can't be written, or another process holds it for too long.
         """
+        present = Run.of(report)
         with self._transactions.writing() as connection:
             number = self._series(connection, _settings(report.criteria))
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
@@ -91,11 +92,11 @@ class History:
                         "member_count": totals.member_count,
                         "combined_fines": totals.combined_fines,
                     }
-                    for name, totals in _totals_of(report).items()
+                    for name, totals in _totals_of(present, report).items()
                 ],
             )
-            if listings := Run.of(report).listings:
-                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in listings])
+            if present.listings:
+                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in present.listings])
 
     def _last_runs(self, connection: Connection, settings: str) -> list[Row[Any]]:
         """The runs that the trend goes over, the last one last."""
@@ -140,8 +141,7 @@ class _Totals(dict[str, RunTotals]):
         return RunTotals(self._at, 0, 0, NOTHING)
 
 
-def _totals_of(report: Report) -> _Totals:
-    run = Run.of(report)
+def _totals_of(run: Run, report: Report) -> _Totals:
     return _Totals(run.at, {_EVERYWHERE: run.totals, **run.totals_by_org_unit(report.org_units)})
 
 

@@ -42,7 +42,7 @@ def report(groups: Families, hidden: Mapping[int, tuple[int, str | None]] | None
 
 
 def changes(before: Families, now: Families) -> Changes:
-    return compare(Run.of(report(before)), report(now))
+    return compare(Run.of(report(before)), Run.of(report(now)))
 
 
 def kinds(found: Changes) -> dict[int, ChangeKind]:
@@ -61,7 +61,7 @@ def test_everything_is_accounted_for_once(
 ) -> None:
     """Whoever moved where: the differences add up, and each former amount is part of one change."""
     earlier, later = report(families(before, owed_before)), report(families(now, owed_now))
-    found = compare(Run.of(earlier), later)
+    found = compare(Run.of(earlier), Run.of(later))
     assert set(found.by_group) == {group.number for group in later.groups}
     assert found.difference == later.totals.combined_fines - earlier.totals.combined_fines
     every = [*found.by_group.values(), *found.cleared]
@@ -110,7 +110,7 @@ def test_a_group_that_top_leaves_out_is_not_cleared(
 ) -> None:
     earlier, whole = report(families(before, owed_before)), report(families(now, owed_now))
     topped = replace(whole, groups=whole.groups[:top], left_out=whole.groups[top:])
-    found, expected = compare(Run.of(earlier), topped), compare(Run.of(earlier), whole)
+    found, expected = compare(Run.of(earlier), Run.of(topped)), compare(Run.of(earlier), Run.of(whole))
     assert found.cleared == expected.cleared
     assert found.by_group == {group.number: expected.by_group[group.number] for group in topped.groups}
     assert Run.of(topped) == Run.of(whole)
@@ -137,11 +137,11 @@ def test_worse_better_unchanged_new_and_cleared() -> None:
 def test_cleared_groups_come_with_the_highest_fines_first() -> None:
     run = Run.of(report({1: {10: "30.00"}, 2: {20: "50.00"}, 3: {30: "50.00"}}))
     stored = replace(run, listings=tuple(sorted(run.listings, key=lambda listing: listing.group)))
-    assert [change.group for change in compare(stored, report({})).cleared] == [2, 3, 1]
+    assert [change.group for change in compare(stored, Run.of(report({}))).cleared] == [2, 3, 1]
 
 
 def test_without_a_run_before_there_is_nothing_to_say() -> None:
-    found = compare(None, report({1: {10: "30.00"}}))
+    found = compare(None, Run.of(report({1: {10: "30.00"}})))
     assert not found.compared
     assert (found.since, found.by_group, found.cleared) == (None, {}, ())
 
@@ -178,7 +178,7 @@ def test_hidden_fines_that_are_not_known_make_it_uncertain() -> None:
     seen = report({1: {10: "30.00", 11: "9.00"}})
     hidden = report({1: {10: "30.00"}}, hidden={1: (1, None)})
     for before, now, kind in ((seen, hidden, ChangeKind.BETTER), (hidden, seen, ChangeKind.WORSE)):
-        change = only(compare(Run.of(before), now))
+        change = only(compare(Run.of(before), Run.of(now)))
         assert (change.kind, change.certain) == (kind, False)
         assert (change.joined_count, change.left_count) == (0, 0)  # nobody came or went, but for the account
 
@@ -186,32 +186,32 @@ def test_hidden_fines_that_are_not_known_make_it_uncertain() -> None:
 def test_hidden_fines_that_are_known_are_compared() -> None:
     seen = report({1: {10: "30.00", 11: "9.00"}})
     hidden = report({1: {10: "30.00"}}, hidden={1: (1, "9.00")})
-    change = only(compare(Run.of(seen), hidden))
+    change = only(compare(Run.of(seen), Run.of(hidden)))
     assert (change.kind, change.certain, change.left_count) == (ChangeKind.UNCHANGED, True, 0)
 
 
 def test_a_group_whose_visible_members_are_others_may_still_be_the_same() -> None:
     before = report({1: {10: "30.00"}}, hidden={1: (1, "0.00")})
-    assert kinds(compare(Run.of(before), report({1: {11: "30.00"}}, hidden={1: (1, "0.00")}))) == {
+    assert kinds(compare(Run.of(before), Run.of(report({1: {11: "30.00"}}, hidden={1: (1, "0.00")})))) == {
         1: ChangeKind.UNCHANGED
     }
     moved = report({1: {11: "30.00"}, 2: {10: "30.00"}}, hidden={1: (1, "0.00")})
-    assert kinds(compare(Run.of(before), moved)) == {1: ChangeKind.NEW, 2: ChangeKind.UNCHANGED}
+    assert kinds(compare(Run.of(before), Run.of(moved))) == {1: ChangeKind.NEW, 2: ChangeKind.UNCHANGED}
 
 
 def test_groups_at_hidden_libraries_are_not_cleared_and_those_that_become_visible_not_certain() -> None:
     here = Group(1, (member(10, "A", "30.00", library="BR1"), member(11, "B", "0.00", library="BR2")))
     there = Group(2, (member(20, "C", "40.00", library="BR2"),))
     whole, part = report_of((there, here)), replace(report_of((here,)), hidden_libraries=frozenset({"BR2"}))
-    less = compare(Run.of(whole), part)
+    less = compare(Run.of(whole), Run.of(part))
     assert less.cleared == ()
     assert [(change.group, change.before) for change in less.hidden] == [(2, Decimal("40.00"))]
     assert less.count(ChangeKind.HIDDEN) == 1
     assert less.difference == 0
-    more = compare(Run.of(part), whole)
+    more = compare(Run.of(part), Run.of(whole))
     assert kinds(more) == {1: ChangeKind.UNCHANGED, 2: ChangeKind.NEW}
     assert [change.certain for change in more.by_group.values()] == [False, True]
-    paid = compare(Run.of(whole), replace(report_of(()), hidden_libraries=frozenset({"BR2"})))
+    paid = compare(Run.of(whole), Run.of(replace(report_of(()), hidden_libraries=frozenset({"BR2"}))))
     assert [change.group for change in paid.cleared] == [1]  # a member of it is visible
 
 
