@@ -24,6 +24,7 @@ from evergreen_groups.gateway import Credentials, paging, pcrud
 from evergreen_groups.groups.search import GroupSearch
 
 _VOLATILE = {"generated_at", "gateway", "since", "trend"}
+INCOMPLETE = "shown as incomplete"
 _RECORDS = {"report"}
 """What keeps something for its next run."""
 
@@ -102,11 +103,20 @@ class Reading:
         if world.stores() != before:
             judgement.add(Ending.WRITE, "something was written")
         if again:
-            self._judge(self._run(world, directory), clean, judgement, afterwards=True)
+            was_incomplete = (Ending.ERROR, INCOMPLETE) in judgement.found
+            self._judge(self._run(world, directory), clean, judgement, afterwards=True, was_incomplete=was_incomplete)
         shutil.rmtree(directory)
         return judgement
 
-    def _judge(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+    def _judge(
+        self,
+        ran: Ran,
+        clean: Clean,
+        judgement: Judgement,
+        *,
+        afterwards: bool = False,
+        was_incomplete: bool = False,
+    ) -> None:
         judge_form(ran, judgement, endings=frozenset({clean.status}))
         if ran.escaped:
             return
@@ -119,6 +129,9 @@ class Reading:
                 return
         if document == clean.document and (ran.status == clean.status or not afterwards):
             return
+        is_as_before = ran.status == clean.status and was_incomplete
+        if is_as_before and is_the_same_but_for_uncertain_changes(clean.document, document):
+            return
         if document is None and ran.status == exit_status.INCOMPLETE:
             judgement.add(Ending.BAD_ERROR, "exit status 7, and nothing was written")
             return
@@ -126,7 +139,7 @@ class Reading:
             judgement.add(Ending.ERROR, ran.errors)
             return
         if document is not None and not afterwards and is_shown_as_incomplete(clean.document, document, ran.status):
-            judgement.add(Ending.ERROR, "shown as incomplete")
+            judgement.add(Ending.ERROR, INCOMPLETE)
             return
         when = "the next run: " if afterwards else ""
         judgement.add(Ending.WRONG_NUMBER, f"{when}exit status {ran.status}, {difference(clean.document, document)}")
@@ -181,6 +194,30 @@ def plain(document: Any) -> Any:
     if isinstance(document, list):
         return [plain(value) for value in document]
     return document
+
+
+def is_the_same_but_for_uncertain_changes(right: Any, document: Any) -> bool:
+    """Whether two reports differ only in changes that the second one itself says aren't certain.
+
+    The run before it was incomplete and said so: it didn't know what somebody owes, so nobody knows what has changed.
+    """
+    if not isinstance(document, dict) or not document.get("changes"):
+        return False
+    changes = {group["group"]: group["change"] for group in document["groups"]}
+    uncertain = {number for number, change in changes.items() if change is not None and not change["certain"]}
+    return without_changes_of(right, uncertain) == without_changes_of(document, uncertain)
+
+
+def without_changes_of(document: Any, numbers: set[int]) -> Any:
+    """A report without what it says of changes of some groups, and without the difference of all together."""
+    counts, groups = dict(document["changes"]["counts"]), []
+    for group in document["groups"]:
+        if group["group"] in numbers and group["change"] is not None:
+            counts[group["change"]["kind"]] -= 1
+            groups.append({**group, "change": None})
+        else:
+            groups.append(group)
+    return {**document, "groups": groups, "changes": {**document["changes"], "counts": counts, "difference": None}}
 
 
 def is_shown_as_incomplete(right: Any, document: Any, status: int) -> bool:
