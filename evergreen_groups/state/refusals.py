@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import shorten
 
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from evergreen_groups.errors import EvergreenGroupsError, StateError
 
@@ -101,8 +101,3 @@ def _constraint(error: IntegrityError) -> str:
     if diagnosis is not None:
         return str(diagnosis.constraint_name)
     return str(error.orig)  # SQLite names columns, and no values
-
-
-def is_lost(error: DBAPIError) -> bool:
-    """Whether the connection itself has gone."""
-    return bool(error.connection_invalidated)
