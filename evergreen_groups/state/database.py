@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkstemp
 from typing import TYPE_CHECKING, Protocol
 
 from evergreen_groups.errors import StateError
@@ -21,6 +20,7 @@ from evergreen_groups.state.engine import (
     sqlite_engine,
 )
 from evergreen_groups.state.former_files import FormerFiles
+from evergreen_groups.state.new_file import make_whole
 from evergreen_groups.state.upgrade import bring_up_to_date, refuse_other_versions
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Database:
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME
         if not os.path.lexists(path):
-            self._make_whole(path)
+            make_whole(path, lambda engine: bring_up_to_date(engine, self.where, self._former), self._wait)
         if not refuse_another_users_database(path).st_size:  # it is made whole, so something has cut it off
             raise StateError(
                 "the database {where} is empty, which it never is",
@@ -158,25 +158,3 @@ class Database:
                 values={"where": self.where},
             )
         return sqlite_engine(path, self._wait)
-
-    def _make_whole(self, path: Path) -> None:
-        """Put a new file in place, whole, with what release 0.1 left, unless somebody else is faster.
-
-        A file that is there is never opened here: closing it would give up the locks that SQLite holds on it in other
-        threads.
-        """
-        handle, temporary = mkstemp(dir=path.parent, prefix=f".{path.name}-")  # 0600 from the start
-        os.close(handle)
-        try:
-            engine = sqlite_engine(Path(temporary), self._wait)
-            try:
-                bring_up_to_date(engine, self.where, self._former)
-            finally:
-                engine.dispose()
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return
-        finally:
-            for ending in ("", "-wal", "-shm"):
-                Path(temporary + ending).unlink(missing_ok=True)

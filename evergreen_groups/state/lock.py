@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
-from evergreen_groups.state.own_files import directory_of, open_own
+from evergreen_groups.state.own_files import NO_ROOM, directory_of, open_own
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = "the state directory must belong to the user who runs this"
@@ -75,13 +75,13 @@ def hold(
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
-            advice=_OWN_DIRECTORY,
+            advice="make room on the disk" if error.errno in NO_ROOM else _OWN_DIRECTORY,
             code="lock-not-opened",
             values={"path": file, "reason": error.strerror},
         ) from error
     try:
         try:
-            if not _locked(descriptor, timeout, part):
+            if not lock_in_time(descriptor, timeout, part):
                 raise BusyError(
                     "another run {doing} ({holder})",
                     values={"doing": doing, "holder": _described(_noted(descriptor))},
@@ -130,8 +130,8 @@ def holder_of(file: Path) -> Holder | None:
         ) from error
 
 
-def _locked(descriptor: int, timeout: float, part: int | None) -> bool:
-    """Try to lock until ``timeout`` is at its end; the kernel's own waiting knows no limit."""
+def lock_in_time(descriptor: int, timeout: float, part: int | None = None) -> bool:
+    """Try to lock an open file until ``timeout`` is at its end; the kernel's own waiting knows no limit."""
     deadline = time.monotonic() + timeout
     while True:
         try:

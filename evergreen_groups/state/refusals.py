@@ -10,6 +10,7 @@ from textwrap import shorten
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from evergreen_groups.errors import EvergreenGroupsError, StateError
+from evergreen_groups.state.own_files import NO_ROOM
 
 ANEW = "move it away to begin a new one, or put a backup in its place"
 _SQLITE_ADVICE = {
@@ -83,7 +84,8 @@ def broken(where: str) -> StateError:
 
 def _reason_and_advice(error: BaseException) -> tuple[str, str]:
     if isinstance(error, OSError):
-        return error.strerror or str(error), _SQLITE_ADVICE[sqlite3.SQLITE_CANTOPEN]
+        code = sqlite3.SQLITE_FULL if error.errno in NO_ROOM else sqlite3.SQLITE_CANTOPEN
+        return error.strerror or str(error), _SQLITE_ADVICE[code]
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
         return str(error), _SQLITE_ADVICE.get(code, ANEW)

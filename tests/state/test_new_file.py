@@ -1,0 +1,89 @@
+"""The file of the database gets its name when it is whole: by one process, and nothing of another's is left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import Engine
+
+from evergreen_groups.errors import StateError
+from evergreen_groups.state.database import FILE_NAME, Database
+from evergreen_groups.state.new_file import make_whole
+
+LEFT = (f".{FILE_NAME}-ab12cd34", f".{FILE_NAME}-ab12cd34-wal", f".{FILE_NAME}-ab12cd34-shm")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """One in which a process was killed while it made the database."""
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700)
+    for name in LEFT:
+        (directory / name).write_bytes(b"unfinished")
+    return directory
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Another process is making it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def use(directory: Path, wait: float = 10.0) -> None:
+    database = Database(directory, wait=wait)
+    try:
+        with database.reading():
+            pass
+    finally:
+        database.close()
+
+
+def fill(engine: Engine) -> None:
+    with engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql("CREATE TABLE filled (number INTEGER)")
+
+
+def test_what_a_killed_process_left_goes_with_the_next(directory: Path) -> None:
+    use(directory)
+    assert [path.name for path in directory.iterdir()] == [FILE_NAME]
+    assert (directory / FILE_NAME).stat().st_nlink == 1
+
+
+def test_nothing_goes_of_whoever_is_just_making_it(directory: Path) -> None:
+    with locked(directory), pytest.raises(StateError, match=r"is just being made by another process.*run again"):
+        use(directory, wait=0.1)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(LEFT)
+    use(directory)
+
+
+def test_one_that_is_there_is_never_made_anew(directory: Path) -> None:
+    path = directory / FILE_NAME
+    path.write_bytes(b"somebody's")
+    make_whole(path, lambda engine: pytest.fail("it is there"), 1.0)
+    assert path.read_bytes() == b"somebody's"
+
+
+def test_all_of_it_is_in_the_file_itself(directory: Path) -> None:
+    """Nothing waits beside it under a name that nobody knows."""
+    path = directory / FILE_NAME
+    make_whole(path, fill, 1.0)
+    assert [one.name for one in directory.iterdir()] == [FILE_NAME]
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("filled",)]
+
+
+def test_what_could_not_be_filled_leaves_nothing(directory: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        make_whole(directory / FILE_NAME, lambda engine: fill(engine) or 1 / 0, 1.0)  # type: ignore[arg-type]
+    assert list(directory.iterdir()) == []
