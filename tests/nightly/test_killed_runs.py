@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.command import Command
 from support.gateways import PASSWORD
-from support.killable import Killable, Run
+from support.killable import KILLED, Killable, Run, World
 from support.mail_server import Post, server
 from support.state_files import count_runs, last_run, reporter
 
@@ -26,7 +26,6 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, State
 from evergreen_groups.state.database import FILE_NAME
 
-KILLED = -9
 STATUS_STEPS = 7
 """From the status file to the lock's note, the last steps of every run."""
 
@@ -75,8 +74,7 @@ class Nights:
             *self.words,
             *words,
             environ={**self.environ, "STATE_DIRECTORY": str(self.state)},
-            kill_at=kill_at,
-            file_limit=file_limit,
+            world=World(kill_at=kill_at, file_limit=file_limit),
         )
 
     def report(self) -> Any:

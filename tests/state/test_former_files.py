@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,27 +11,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Table, select
+from support.former_release import ALL, KEPT, counts, lay_out
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import State, run_status, schema
 from evergreen_groups.state.database import FILE_NAME
 
-KEPT = Path(__file__).parent / "release_0_1"
 GATEWAY = "http://127.0.0.1:18765"
-
-
-def lay_out(directory: Path) -> None:
-    """Put the files of 0.1.0 where it had them."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for script in KEPT.glob("*.sql"):
-        path = directory / f"{script.stem}.sqlite3"
-        with closing(sqlite3.connect(path)) as database:
-            database.executescript(script.read_text("utf-8"))
-        path.chmod(0o600)
-    shutil.copy(KEPT / "status.json", directory)
-    shutil.copytree(KEPT / "mail", directory / "mail")
-    for file in [directory / "status.json", *(directory / "mail").iterdir()]:
-        file.chmod(0o600)
 
 
 def rows(state: State, table: Table, *columns: str) -> list[tuple[Any, ...]]:
@@ -40,21 +25,6 @@ def rows(state: State, table: Table, *columns: str) -> list[tuple[Any, ...]]:
         order = list(table.primary_key.columns)
         found = connection.execute(select(*(table.c[name] for name in columns)).order_by(*order))
         return [tuple(row) for row in found]
-
-
-def counts(state: State) -> dict[str, int]:
-    with state.database.reading() as connection:
-        return {
-            table.name: len(connection.execute(table.select()).all())
-            for table in schema.metadata.sorted_tables
-            if table.name not in ("former_files", "leases", "retention")
-        }
-
-
-ALL = {
-    "changes": 5, "steps": 6, "series": 2, "runs": 3, "run_totals": 22, "run_groups": 11, "events": 2, "mails": 2,
-    "run_status": 1,
-}  # fmt: skip
 
 
 def test_all_of_it_comes_over_once(state: State) -> None:

@@ -108,6 +108,26 @@ class _Connection(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
+    """Counts the connections that are open."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.connections = 0
+        self.changed = threading.Condition()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self.changed:
+            self.connections += 1
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self.changed:
+            self.connections -= 1
+            self.changed.notify_all()
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients who hang up in the middle: that is what they are to do."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -145,7 +165,6 @@ class FaultProxy:
         self.forgotten = 0
         connection = type("Connection", (_Connection,), {"proxy": self})
         self.server = _Server(("127.0.0.1", 0), connection)
-        self.server.daemon_threads = True
 
     @property
     def url(self) -> str:
@@ -195,6 +214,14 @@ class FaultProxy:
     def forget(self) -> None:
         """Let each connection have the answers to its own requests again."""
         self.forgotten += 1
+
+    def settle(self) -> None:
+        """Wait until all that clients have sent, who have ended since, has been carried out."""
+        with socket.create_connection(("127.0.0.1", self.server.server_port), timeout=30) as last_in_the_queue:
+            last_in_the_queue.shutdown(socket.SHUT_WR)
+            last_in_the_queue.recv(1)
+        with self.server.changed:
+            assert self.server.changed.wait_for(lambda: self.server.connections == 0, timeout=30)
 
     def let_go(self) -> None:
         """Hand on the requests that were held."""

@@ -1,7 +1,8 @@
 """Runs the command in processes of their own that can be killed at any step which touches the disk.
 
 Started as a program it loads the command once, and forks for each run; :class:`Killable` is what tests use. A step is
-a call of the operating system or of SQLite that may change something. The process is killed before it.
+a call of the operating system or of SQLite that may change something, or one that sends or receives. The process is
+killed before it.
 """
 
 from __future__ import annotations
@@ -9,28 +10,58 @@ from __future__ import annotations
 import json
 import os
 import resource
+import selectors
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+from support.loaded_program import load_package
 
 _SYSTEM_CALLS = {
     "open", "replace", "rename", "fsync", "mkdir", "symlink", "unlink", "remove", "rmdir", "ftruncate", "pwrite", "link"
 }  # fmt: skip
 _SQL_CALLS = {"execute", "executemany", "executescript", "commit", "close"}
+_NETWORK_CALLS = {"connect", "sendall", "recv_into"}
+KILLED = -signal.SIGKILL
 
 
 @dataclass(frozen=True)
 class Run:
-    """How a run ended: its exit status (-9 where it was killed), what it said, and how many steps it did."""
+    """How a run ended: its exit status (-9 where it was killed), what it said on standard output and about errors, and
+    how many steps it did."""
 
     status: int
+    output: str
     errors: str
     steps: int
+
+
+@dataclass(frozen=True)
+class World:
+    """In what world a run takes place.
+
+    It is killed before its ``kill_at``-th step. ``file_limit`` is how large, in bytes, a file may grow, as on a disk
+    that is nearly full, and ``page_limit`` how many pages a database may have. ``ahead`` is how many seconds later it
+    is for the journal. ``migrations`` is a directory with other migrations than the package's own, up to ``version``.
+    """
+
+    kill_at: int | None = None
+    file_limit: int | None = None
+    page_limit: int | None = None
+    ahead: float = 0.0
+    migrations: str | None = None
+    version: str | None = None
+
+
+ORDINARY = World()
 
 
 class Killable:
@@ -38,20 +69,18 @@ class Killable:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], env=dict(environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "support.killable"],
+            env={**environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
-    def __call__(
-        self,
-        *words: str,
-        environ: Mapping[str, str],
-        kill_at: int | None = None,
-        file_limit: int | None = None,
-    ) -> Run:
-        """Run the command. ``file_limit`` is how large, in bytes, a file may grow, as on a disk that is nearly full."""
+    def __call__(self, *words: str, environ: Mapping[str, str], world: World = ORDINARY) -> Run:
+        """Run the command."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"words": words, "environ": dict(environ), "kill_at": kill_at, "file_limit": file_limit}
+        order = {"words": words, "environ": dict(environ), "world": asdict(world)}
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return Run(**json.loads(self._process.stdout.readline()))
 
@@ -82,37 +111,81 @@ def _is_step(function: Any) -> bool:
     owner = getattr(function, "__self__", None)
     if owner is sys.modules["posix"]:
         return function.__name__ in _SYSTEM_CALLS
+    if isinstance(owner, socket.socket):
+        return function.__name__ in _NETWORK_CALLS
     return isinstance(owner, sqlite3.Connection | sqlite3.Cursor) and function.__name__ in _SQL_CALLS
 
 
-def _child(order: dict[str, Any], errors: int, count: int) -> None:
+def _enter(world: World) -> None:
+    """Make the process's own world as it is to be."""
+    from evergreen_groups.changes import clock
+    from evergreen_groups.state import upgrade
+
+    if world.file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (world.file_limit, world.file_limit))
+    if world.page_limit is not None:
+        sqlite3.connect = _limited(sqlite3.connect, world.page_limit)
+    if world.ahead:
+        clock.now = lambda: datetime.now(UTC) + timedelta(seconds=world.ahead)
+    if world.migrations is not None:
+        upgrade._MIGRATIONS, upgrade.VERSION = Path(world.migrations), str(world.version)
+
+
+def _limited(connect: Callable[..., sqlite3.Connection], pages: int) -> Any:
+    def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute(f"PRAGMA max_page_count={pages}")
+        return connection
+
+    return connected
+
+
+def _child(order: dict[str, Any], output: int, errors: int, count: int) -> None:
     from evergreen_groups.cli.application import run
 
+    world = World(**order["world"])
     os.environ.update(order["environ"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
     os.dup2(errors, 2)
-    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-    if order["file_limit"] is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"], order["file_limit"]))
-    steps = _Steps(order["kill_at"])
+    _enter(world)
+    steps = _Steps(world.kill_at)
     sys.setprofile(steps)
     status = run(order["words"])
     sys.setprofile(None)
+    sys.stdout.flush()
     sys.stderr.flush()
     os.write(count, str(steps.count).encode())
     os._exit(status)
 
 
 def _run(order: dict[str, Any]) -> Run:
-    errors, count = os.pipe(), os.pipe()
+    # Pipes, for the limit of what may be written is one of files.
+    pipes = [os.pipe() for _ in range(3)]
     process = os.fork()
     if process == 0:
-        _child(order, errors[1], count[1])
-    os.close(errors[1])
-    os.close(count[1])
-    with os.fdopen(errors[0]) as said, os.fdopen(count[0]) as counted:
-        text, steps = said.read(), int(counted.read() or 0)
+        _child(order, *(theirs for _ours, theirs in pipes))
+    for _ours, theirs in pipes:
+        os.close(theirs)
+    output, errors, steps = _read_all([ours for ours, _theirs in pipes])
     _, status = os.waitpid(process, 0)
-    return Run(os.waitstatus_to_exitcode(status), text, steps)
+    return Run(os.waitstatus_to_exitcode(status), output.decode(), errors.decode(), int(steps or 0))
+
+
+def _read_all(pipes: list[int]) -> list[bytes]:
+    """What comes through each, in whatever order."""
+    content = dict.fromkeys(pipes, b"")
+    with selectors.DefaultSelector() as selector:
+        for pipe in pipes:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _events in selector.select():
+                portion = os.read(key.fd, 1 << 16)
+                content[key.fd] += portion
+                if not portion:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+    return list(content.values())
 
 
 def main() -> None:
@@ -122,6 +195,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # What a run would import by itself, once and before the fork.
-
+    load_package()
     main()

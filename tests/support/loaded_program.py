@@ -69,7 +69,7 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode().replace("\r\n", "\n")
 
 
-def _load() -> None:
+def load_package() -> None:
     """Import what a command may need. Nothing is computed from the environment while it is imported."""
     package = importlib.import_module("evergreen_groups")
     for module in pkgutil.walk_packages(package.__path__, "evergreen_groups."):
@@ -119,7 +119,7 @@ def _serve(orders: socket.socket) -> list[str] | None:
 def main() -> None:
     """Load the package, then fork for each order that comes through the socket whose number is the argument."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those who watch are waited for by nobody
-    _load()
+    load_package()
     words = _serve(socket.socket(fileno=int(sys.argv[1])))
     if words is None:
         return

@@ -1,0 +1,196 @@
+"""No room at any moment: a line that says so for each error, nothing lost that was said to be done, then as before."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import NoReturn
+
+import pytest
+from support.command import Command
+from support.fault_proxy import FaultProxy
+from support.former_release import ALL, counts, lay_out
+from support.killable import Killable, Run, World
+from support.state_files import count_runs
+from support.watched_library import Target, WatchedLibrary, check_errors
+
+from evergreen_groups import exit_status
+from evergreen_groups.errors import ConfigurationError, StateError
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State, lock, new_file
+from evergreen_groups.state.own_files import NO_ROOM
+
+MOVE = ("move", "20000000001052", "20000000001053", "--to", "20000000001007", "--yes")
+MOVED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): 1002}
+TAKEN_BACK: Target = {(1052, "usrgroup"): 1015, (1053, "usrgroup"): 1015}
+OFTEN = [pytest.param(1, id="once"), pytest.param(10, marks=pytest.mark.long, id="often")]
+DISK = 1_500_000
+PAGE = 4096
+MIDDLE = (20_000, 100_000)
+"""How large what SQLite keeps beside the database becomes while something is changed."""
+Tight = Callable[[Random, WatchedLibrary, tuple[str, ...]], Run]
+"""Runs a command where there is little room."""
+
+
+@pytest.fixture(scope="module")
+def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
+    with Killable(Command(tmp_path_factory.mktemp("home"), None).environ) as killable:
+        yield killable
+
+
+@pytest.fixture
+def library(killable: Killable, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> WatchedLibrary:
+    return WatchedLibrary(killable, sandbox, proxy, tmp_path)
+
+
+def small_files(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:
+    """No file may grow beyond a size."""
+    return library.run(*words, world=World(file_limit=chance.choice((0, *3 * (chance.randint(*MIDDLE),)))))
+
+
+def few_pages(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:
+    """The database may grow by a few pages."""
+    there = sum(path.stat().st_size for path in library.state.glob("state.sqlite3")) // PAGE
+    return library.run(*words, world=World(page_limit=max(1, there + chance.randint(0, 3) if there else 20)))
+
+
+def small_disk(chance: Random, library: WatchedLibrary, words: tuple[str, ...]) -> Run:
+    """The state is on a disk with a little room; where none may be made, files may not grow."""
+    if not os.path.ismount(library.state):
+        return small_files(chance, library, words)
+    filler = library.state / "other.lock"
+    free = os.statvfs(library.state).f_bavail * PAGE
+    filler.write_bytes(b"x" * max(0, free - PAGE * chance.choice((0, *3 * (8 + chance.randint(*MIDDLE) // PAGE,)))))
+    try:
+        return library.run(*words)
+    finally:
+        filler.unlink()
+
+
+@pytest.fixture(params=[small_files, few_pages, small_disk])
+def tight(request: pytest.FixtureRequest, library: WatchedLibrary) -> Iterator[Tight]:
+    mounted = request.param is small_disk and mount(library.state)
+    yield request.param
+    if mounted:
+        subprocess.run(["umount", str(library.state)], check=True)
+
+
+def mount(directory: Path) -> bool:
+    """Put a small disk in memory there; whether that may be done."""
+    if os.geteuid() or shutil.which("mount") is None:
+        return False
+    options = f"size={DISK},mode=0700"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def tight_runs(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], times: int) -> Iterator[Run]:
+    """Runs where there is little room, each from how things were; what they say is looked at here."""
+    chance = Random(f"{words[0]} {tight.__name__} {times}")
+    for _ in range(times):
+        library.again()
+        run = tight(chance, library, words)
+        if run.status != exit_status.DONE:
+            check_errors(run)
+        yield run
+
+
+def tight_changes(library: WatchedLibrary, tight: Tight, words: tuple[str, ...], target: Target, times: int) -> None:
+    for run in tight_runs(library, tight, words, times):
+        library.check_whole()
+        library.check_journal(run, target)
+        library.check_next_run(words, target)
+
+
+@pytest.mark.parametrize("number", sorted(NO_ROOM))
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [(Path, "mkdir", ConfigurationError), (new_file, "mkstemp", StateError), (lock, "open_own", ConfigurationError)],
+    ids=["directory", "database", "lock"],
+)
+def test_a_disk_without_room_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, error: type[Exception], number: int
+) -> None:
+    """Not even for an empty one: the file system has given out all names that it has."""
+
+    def refuse(*arguments: object, **options: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    def use(state: State) -> None:
+        state.database.connect().close()
+        with state.reporting():
+            pass
+
+    with State(tmp_path / "state") as state:
+        monkeypatch.setattr(owner, name, refuse)
+        with pytest.raises(error, match="make room on the disk"):
+            use(state)
+        monkeypatch.undo()
+        use(state)
+
+
+@pytest.mark.parametrize("times", OFTEN)
+def test_a_move(library: WatchedLibrary, tight: Tight, times: int) -> None:
+    library.prepare("journal")
+    tight_changes(library, tight, MOVE, MOVED, times)
+
+
+@pytest.mark.parametrize("times", OFTEN)
+def test_an_undo(library: WatchedLibrary, tight: Tight, times: int) -> None:
+    library.prepare(*MOVE)
+    tight_changes(library, tight, ("undo", "1", "--yes"), TAKEN_BACK, times)
+
+
+@pytest.mark.parametrize("times", OFTEN)
+def test_the_first_change_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
+    library.keep()
+    tight_changes(library, tight, MOVE, MOVED, times)
+
+
+@pytest.mark.parametrize("times", OFTEN)
+def test_a_report(library: WatchedLibrary, tight: Tight, times: int) -> None:
+    target = library.directory / "report.json"
+    words = ("report", "--output", str(target))
+    library.prepare(*words)
+    for run in tight_runs(library, tight, words, times):
+        library.check_whole()
+        json.loads(target.read_text("utf-8"))
+        recorded = count_runs(library.state)
+        assert recorded == 2 or (recorded == 1 and run.status != exit_status.DONE)
+        library.check_next_run(words, {})
+        assert count_runs(library.state) == recorded + 1
+
+
+@pytest.mark.parametrize("times", OFTEN)
+def test_the_first_report_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
+    """It is made where it can be written, whether or not there is room for what is kept."""
+    target = library.directory / "report.json"
+    words = ("report", "--output", str(target))
+    library.put_back = lambda: target.unlink(missing_ok=True)
+    library.keep()
+    for run in tight_runs(library, tight, words, times):
+        library.check_whole()
+        if tight is few_pages or os.path.ismount(library.state) or run.status == exit_status.DONE:
+            json.loads(target.read_text("utf-8"))
+        recorded = count_runs(library.state) or 0
+        assert recorded == 1 or run.status != exit_status.DONE
+        library.check_next_run(words, {})
+        assert count_runs(library.state) == recorded + 1
+
+
+@pytest.mark.parametrize("times", OFTEN)
+def test_what_release_0_1_kept_is_taken_over(library: WatchedLibrary, tight: Tight, times: int) -> None:
+    lay_out(library.state)
+    library.keep()
+    words = ("state", "upgrade")
+    for run in tight_runs(library, tight, words, times):
+        assert run.status != exit_status.DONE or (library.state / "state.sqlite3").exists()
+        library.check_whole()
+        assert library.run(*words).status == exit_status.DONE
+        with State(library.state) as state:
+            assert counts(state) == ALL

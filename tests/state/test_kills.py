@@ -1,0 +1,240 @@
+"""Killed at any moment: what was said to be done is there, the journal is true, and the next run does the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pytest
+from support.command import Command
+from support.fault_proxy import FaultProxy
+from support.former_release import ALL, counts, lay_out
+from support.killable import KILLED, ORDINARY, Killable, Run, World
+from support.mail_server import Post, server
+from support.state_files import count_runs
+from support.watched_library import Target, WatchedLibrary
+
+from evergreen_groups import exit_status
+from evergreen_groups.mail.outbox import Outbox
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State, upgrade
+from evergreen_groups.state.database import FILE_NAME
+
+MOVERS = ("20000000001052", "20000000001053")
+MOVE = ("move", *MOVERS, "--to", "20000000001007", "--yes")
+MOVED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): 1002}
+TAKEN_BACK: Target = {(1052, "usrgroup"): 1015, (1053, "usrgroup"): 1015}
+BATCH = """action,barcode,target
+move,20000000001052,20000000001007
+remove,20000000001053,
+lead,20000000001008,on
+"""
+BATCHED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): None, (1008, "master_account"): 1}
+OFTEN = [pytest.param(2, id="twice"), pytest.param(25, marks=pytest.mark.long, id="often")]
+"""How many kills of each kind: 8 kinds, so 200 in all."""
+MAIL = {
+    "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
+    "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
+    "EVERGREEN_GROUPS_MAIL_SENDER": "groups@library.example",
+    "EVERGREEN_GROUPS_MAIL_RECIPIENTS": "*=director@library.example",
+}
+SECOND_MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "2", "1", None, None
+
+def upgrade():
+    op.create_table("planted", sa.Column("id", sa.Integer, primary_key=True))
+    op.add_column("changes", sa.Column("planted", sa.Text, server_default=""))
+    op.execute("UPDATE changes SET planted = action")
+    op.create_index("changes_planted", "changes", ["planted"])
+"""
+
+
+@pytest.fixture(scope="module")
+def killable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
+    with Killable(Command(tmp_path_factory.mktemp("home"), None).environ) as killable:
+        yield killable
+
+
+@pytest.fixture
+def library(killable: Killable, sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path) -> Iterator[WatchedLibrary]:
+    """In memory where there is one: hundreds of runs would wait for the disk."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as directory:
+        yield WatchedLibrary(killable, sandbox, proxy, Path(directory))
+
+
+def killed_at_every_step(library: WatchedLibrary, words: tuple[str, ...]) -> Iterator[Run]:
+    """Kill a command before each of its steps, each time from how things were."""
+    step = 1
+    while True:
+        library.again()
+        run = library.run(*words, world=World(kill_at=step))
+        if run.status != KILLED:
+            assert run.status == exit_status.DONE
+            return
+        yield run
+        step += 1
+
+
+def killed_runs(library: WatchedLibrary, words: tuple[str, ...], kills: int, world: World = ORDINARY) -> Iterator[Run]:
+    """Kill a command so many times, each time from how things were, always at the same moments of chance.
+
+    Every other time it is in the last two fifths, where most is written.
+    """
+    chance, steps = Random(f"{words[0]} {kills}"), 0
+    for _warm in (False, True):  # the first run may fill caches
+        library.again()
+        whole = library.run(*words, world=world)
+        assert whole.status == exit_status.DONE, whole
+        steps = whole.steps
+    for number in range(kills):
+        library.again()
+        first = 1 + number % 2 * (steps * 3 // 5)
+        run = library.run(*words, world=replace(world, kill_at=chance.randint(first, steps)))
+        while run.status != KILLED:  # an answer came in fewer portions, so it was done before
+            assert run.status == exit_status.DONE, run
+            library.again()
+            run = library.run(*words, world=replace(world, kill_at=chance.randint(1, run.steps)))
+        yield run
+
+
+def killed_changes(library: WatchedLibrary, words: tuple[str, ...], target: Target, kills: int) -> None:
+    for number, run in enumerate(killed_runs(library, words, kills)):
+        library.check_whole()
+        library.check_journal(run, target)
+        library.check_next_run(words, target, ahead=(1800.0, 0.0)[number // 2 % 2])
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_a_move(library: WatchedLibrary, kills: int) -> None:
+    library.prepare("journal")
+    killed_changes(library, MOVE, MOVED, kills)
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_a_batch(library: WatchedLibrary, kills: int) -> None:
+    file = library.directory / "batch.csv"
+    file.write_text(BATCH)
+    library.prepare("journal")
+    killed_changes(library, ("batch", str(file), "--yes"), BATCHED, kills)
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_an_undo(library: WatchedLibrary, kills: int) -> None:
+    library.prepare(*MOVE)
+    killed_changes(library, ("undo", "1", "--yes"), TAKEN_BACK, kills)
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_the_first_change_of_all(library: WatchedLibrary, kills: int) -> None:
+    """The database is only being made."""
+    library.keep()
+    killed_changes(library, MOVE, MOVED, kills)
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_a_report(library: WatchedLibrary, kills: int) -> None:
+    target = library.directory / "report.json"
+    words = ("report", "--output", str(target))
+    library.prepare(*words)
+    for _killed in killed_runs(library, words, kills):
+        library.check_whole()
+        json.loads(target.read_text("utf-8"))
+        recorded = count_runs(library.state)
+        assert recorded in (1, 2)
+        library.check_next_run(words, {})
+        assert count_runs(library.state) == recorded + 1
+        assert len(json.loads(target.read_text("utf-8"))["changes"]["trend"]) == recorded + 1
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_a_report_that_is_mailed(library: WatchedLibrary, kills: int) -> None:
+    post = Post()
+    library.put_back = post.taken.clear
+    with server(post, None) as port:
+        words = ("report", "--mail", "--output", str(library.directory / "report.json"))
+        library.environ |= MAIL | {"EVERGREEN_GROUPS_MAIL_PORT": str(port)}
+        library.keep()
+        for _killed in killed_runs(library, words, kills):
+            library.check_whole()
+            recorded, waiting = count_runs(library.state) or 0, outbox_size(library)
+            taken = {message["Message-ID"] for message in post.taken}
+            assert len(taken) + waiting >= recorded  # what is in the history is mailed, or will be
+            library.check_next_run(words, {})
+            assert outbox_size(library) == 0
+            assert len({message["Message-ID"] for message in post.taken}) >= recorded + 1
+
+
+def outbox_size(library: WatchedLibrary) -> int:
+    with State(library.state) as state:
+        return len(Outbox(state.database)) if state.database.is_there else 0
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_what_release_0_1_kept_is_taken_over(library: WatchedLibrary, kills: int) -> None:
+    lay_out(library.state)
+    library.keep()
+    former = {path.relative_to(library.state): path.read_bytes() for path in library.state.rglob("*.*")}
+    words = ("state", "upgrade")
+    for run in killed_runs(library, words, kills):
+        if "is up to date" in run.output:
+            assert (library.state / FILE_NAME).exists()
+        library.check_whole()
+        assert library.run(*words).status == exit_status.DONE
+        with State(library.state) as state:
+            assert counts(state) == ALL
+        assert {name: (library.state / name).read_bytes() for name in former} == former
+        library.check_names(*(path.parts[0] for path in former), "mail")
+
+
+@pytest.mark.long
+def test_a_database_that_is_being_made_at_every_step(library: WatchedLibrary) -> None:
+    """The moment in which a file gets its name is among them."""
+    library.keep()
+    words = ("state", "upgrade")
+    for run in killed_at_every_step(library, words):
+        assert (library.state / FILE_NAME).exists() or "is up to date" not in run.output
+        assert library.run(*words).status == exit_status.DONE
+        library.check_whole()
+        library.check_names()
+
+
+@pytest.mark.parametrize("kills", OFTEN)
+def test_an_upgrade_of_the_schema(library: WatchedLibrary, kills: int) -> None:
+    migrations = library.directory / "migrations"
+    shutil.copytree(upgrade._MIGRATIONS, migrations)
+    (migrations / "versions" / "second.py").write_text(SECOND_MIGRATION)
+    later = World(migrations=str(migrations), version="2")
+    words = ("state", "upgrade")
+    library.prepare(*MOVE)
+    for run in killed_runs(library, words, kills, later):
+        assert upgraded(library.state / FILE_NAME) or "is up to date" not in run.output
+        assert library.run(*words, world=later).status == exit_status.DONE
+        assert upgraded(library.state / FILE_NAME)
+        library.check_names()
+
+
+def upgraded(path: Path) -> bool:
+    """Whether all of the second migration is there; otherwise nothing of it is."""
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        [(version,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
+        names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        columns = [row[1] for row in database.execute("PRAGMA table_info(changes)")]
+        found = {"planted" in names, "changes_planted" in names, "planted" in columns}
+        assert found == {version == "2"}
+        if version == "2":
+            assert database.execute("SELECT action, planted FROM changes").fetchall() == [("move", "move")]
+        assert database.execute("SELECT count(*) FROM steps WHERE state = 'done'").fetchone() == (2,)
+    return bool(version == "2")

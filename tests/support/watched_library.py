@@ -1,0 +1,179 @@
+"""A library in which the command runs, is killed, or finds no room; what it wrote, in the ILS and here, is watched."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.gateways import PASSWORD
+from support.killable import KILLED, ORDINARY, Killable, Run, World
+
+from evergreen_groups import exit_status
+from evergreen_groups.changes import Journal, JournalStep, StepState
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State, examine
+from evergreen_groups.state.database import FILE_NAME
+
+UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+Target = Mapping[tuple[int, str], int | None]
+"""What a command is to make of patrons' fields, by id and name of the field; None: a group that wasn't there before."""
+
+_LATE = 1800.0  # seconds after which no request can come in any more
+_FLAGS = {"t": 1, "f": 0}
+_SAID = re.compile(r"^(\d+) of \d+ changes? done", re.MULTILINE)
+_FILES = re.compile(rf"{re.escape(FILE_NAME)}(-wal|-shm)?|.*\.lock")
+
+
+class WatchedLibrary:
+    """The sandbox behind a proxy, and a state directory that can be put back as it was kept."""
+
+    def __init__(self, killable: Killable, sandbox: Sandbox, proxy: FaultProxy, directory: Path) -> None:
+        self._killable = killable
+        self._sandbox = sandbox
+        self._proxy = proxy
+        self._kept = directory / "kept"
+        self.directory = directory
+        self.state = directory / "library" / "state"
+        self.state.mkdir(mode=0o700, parents=True)
+        self.environ: dict[str, str] = {
+            "EVERGREEN_GROUPS_GATEWAY_URL": proxy.url,
+            "EVERGREEN_GROUPS_GATEWAY_USERNAME": "consortium_staff",
+            "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+            "STATE_DIRECTORY": str(self.state),
+        }
+        self._writes: Counter[int] = Counter()
+        self._before: dict[int, dict[str, Any]] = {}
+        self._former_entries: set[int] = set()
+        self._preparation: tuple[str, ...] | None = None
+        self.put_back: Callable[[], None] = lambda: None
+        """Puts back what else the tests have."""
+        proxy.carried_out = self._carried_out
+
+    def prepare(self, *words: str) -> None:
+        """Have a command done before each of those that are watched."""
+        self._preparation = words
+        self.keep()
+        self.again()
+
+    def keep(self) -> None:
+        """Keep the state directory as it is now, for :meth:`again`."""
+        shutil.rmtree(self._kept, ignore_errors=True)
+        shutil.copytree(self.state, self._kept, symlinks=True)
+
+    def again(self) -> None:
+        """Put everything back as it was, here and in the ILS; from now on it is watched."""
+        self._sandbox.reset()
+        self.put_back()
+        for path in self.state.iterdir():  # not the directory itself, which may be a small disk
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.copytree(self._kept, self.state, symlinks=True, dirs_exist_ok=True)
+        if self._preparation is not None:
+            assert self.run(*self._preparation).status == exit_status.DONE
+        self._before = self._people()
+        self._writes.clear()
+        self._former_entries = set(self._entries())
+
+    def run(self, *words: str, world: World = ORDINARY) -> Run:
+        """Run the command, and let all that it has sent come in."""
+        run = self._killable(*words, environ=self.environ, world=world)
+        self._proxy.settle()
+        return run
+
+    def check_journal(self, run: Run, target: Target) -> None:
+        """What was said to be done is done; the journal says what the ILS has; and nobody else was touched."""
+        steps = self._new_steps()
+        done = [step for step in steps if step.state is StepState.DONE]
+        said = sum(int(number) for number in _SAID.findall(run.output))
+        assert said <= len(done), run
+        if run.status == exit_status.DONE and target:
+            assert Counter((step.patron, step.field) for step in done) == Counter(list(target))
+        people = self._people()
+        for step in done:
+            value = step.after if step.value is None else step.value
+            assert _number(people[step.patron][step.field]) == value, step
+        attempted = {(step.patron, step.field) for step in steps if step.state is not StepState.PLANNED}
+        self._check_others(people, attempted)
+        # Once each, however often it was killed; where that is known to the journal yet.
+        assert all(count == 1 for count in self._writes.values()), self._writes
+        assert set(self._writes) <= {patron for patron, _field in attempted}
+
+    def check_next_run(self, words: tuple[str, ...], target: Target, ahead: float = _LATE) -> None:
+        """The same command does what is left, once, and nothing is left lying about."""
+        run = self.run(*words, world=World(ahead=ahead))
+        self.check_journal(Run(exit_status.FAILED, run.output, run.errors, run.steps), target)
+        if run.status != exit_status.DONE:
+            assert ahead < _LATE, run  # a request may still come in
+            assert "Traceback" not in run.errors
+            run = self.run(*words, world=World(ahead=_LATE))
+        assert run.status == exit_status.DONE, run
+        self.check_whole()
+        self.check_journal(Run(exit_status.FAILED, run.output, run.errors, run.steps), target)
+        done = Counter((step.patron, step.field) for step in self._new_steps() if step.state is StepState.DONE)
+        assert done == Counter(list(target))
+        assert Counter(patron for patron, _field in target) == self._writes
+        people = self._people()
+        for (patron, field), value in target.items():
+            found = _number(people[patron][field])
+            if value is None:
+                assert found not in {row["usrgroup"] for row in self._before.values()}
+            else:
+                assert found == value
+        assert all(step.state is not StepState.SENDING for step in self._new_steps())
+        self.check_names()
+
+    def check_whole(self) -> None:
+        """The database, where there is one, has no damage that SQLite can find."""
+        with State(self.state) as state:
+            if (self.state / FILE_NAME).exists():
+                examine(state.database, thoroughly=True)
+
+    def check_names(self, *others: str) -> None:
+        """Nothing is in the state directory but what belongs there, and ``others``."""
+        names = {path.name for path in self.state.iterdir()} - set(others)
+        assert [name for name in sorted(names) if not _FILES.fullmatch(name)] == []
+
+    def _entries(self) -> dict[int, tuple[JournalStep, ...]]:
+        if not (self.state / FILE_NAME).exists():
+            return {}
+        with State(self.state) as state:
+            return {entry.id: entry.steps for entry in Journal(state.database).entries(self._proxy.url)}
+
+    def _new_steps(self) -> list[JournalStep]:
+        return [step for id, steps in self._entries().items() if id not in self._former_entries for step in steps]
+
+    def _people(self) -> dict[int, dict[str, Any]]:
+        return {row["id"]: dict(row) for row in self._sandbox._store.rows("au", {})}
+
+    def _check_others(self, people: Mapping[int, Mapping[str, Any]], attempted: set[tuple[int, str]]) -> None:
+        for patron, before in self._before.items():
+            changed = {name for name, value in people[patron].items() if value != before[name]}
+            assert changed <= {"last_xact_id", "last_update_time"} | {
+                field for one, field in attempted if one == patron
+            }
+
+    def _carried_out(self, call: Call, answer: HttpAnswer) -> None:
+        if call.method not in (UPDATE, NEW_GROUP):
+            return
+        payload = json.loads(answer.body)["payload"]
+        if payload and not (isinstance(payload[0], dict) and "ilsevent" in payload[0]):
+            patron = call.parameters[1]
+            self._writes[patron["__p"][28] if call.method == UPDATE else patron] += 1
+
+
+def _number(value: Any) -> int:
+    return int(_FLAGS.get(value, value))
+
+
+def check_errors(run: Run, advice: str = "make room") -> None:
+    """Each error is a line, and one of them says what to do."""
+    assert run.status not in (exit_status.DONE, KILLED), run
+    assert "Traceback" not in run.errors
+    lines = run.errors.splitlines()
+    assert all(line.startswith("evergreen-groups: ") for line in lines), run.errors
+    assert advice in run.errors, run.errors
