@@ -124,13 +124,14 @@ def replay(session: nox.Session) -> None:
 
 @nox.session
 def benches(session: nox.Session) -> None:
-    """What things cost, and whether figures are right (-- report, serve, servers, reckoning, command_lines, faults)."""
+    """What things cost, and whether figures are right (-- report, serve, servers, history, reckoning, …: all below)."""
     small = {
         "report": ["--patrons", "10000"],
         "serve": ["--clients", "50", "--seconds", "15"],
         "reckoning": ["--populations", "500"],
         "faults": ["--runs", "1000"],
         "servers": [],
+        "history": ["--nights", "100"],
         "command_lines": ["--lines", "300", "--damaged", "200"],
     }
     names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]

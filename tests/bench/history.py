@@ -1,0 +1,144 @@
+"""What the history costs: seconds to record a night, to compare and to make the trend, and its size on disk.
+
+    python tests/bench/history.py [--nights 400] [--groups 5000] [--libraries 40] [--runs 15] [--postgresql]
+
+Each night one group in fifty owes something else than the night before, and one in two hundred is another group.
+--postgresql measures the same on a PostgreSQL of its own beside (needs Debian's postgresql).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# In place of this directory, where files have the names of rooms.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from support.postgresql import Cluster, new_directory  # noqa: E402
+from support.report_samples import GATEWAY, large_report, report_of  # noqa: E402
+
+from evergreen_groups.groups import Group  # noqa: E402
+from evergreen_groups.ils import OrgUnit  # noqa: E402
+from evergreen_groups.report import History, Report  # noqa: E402
+from evergreen_groups.state import State, examine, prune  # noqa: E402
+
+KEPT = {"history": 400, "journal": 730, "events": 90}
+
+
+def nights(count: int, group_count: int, libraries: int) -> Iterator[Report]:
+    """One report for each night, and one more for the night that is compared."""
+    chance = random.Random(7)
+    branches = [OrgUnit(2 + number, f"BR{number + 1}", "", 1) for number in range(libraries)]
+    org_units = (OrgUnit(1, "CONS", "", None), *branches)
+    first = large_report(group_count)
+    groups = [_at(group, branches[number % libraries]) for number, group in enumerate(first.groups)]
+    latest = max(group.number for group in groups)
+    for night in range(count + 1):
+        for place in chance.sample(range(group_count), group_count // 50):
+            groups[place] = _owing_more(groups[place], Decimal(chance.randint(-300, 500)) / 100)
+        for place in chance.sample(range(group_count), group_count // 200):
+            latest += 1
+            groups[place] = replace(groups[place], number=latest)
+        ordered = sorted(groups, key=lambda group: group.combined_fines, reverse=True)
+        moment = first.generated_at + timedelta(days=night)
+        yield replace(report_of(ordered), generated_at=moment, org_units=org_units)
+
+
+def _at(group: Group, library: OrgUnit) -> Group:
+    members = (replace(member, patron=replace(member.patron, home_library=library)) for member in group.members)
+    return replace(group, members=tuple(members))
+
+
+def _owing_more(group: Group, fines: Decimal) -> Group:
+    first, *others = group.members
+    return replace(group, members=(replace(first, own_fines=first.own_fines + fines), *others))
+
+
+def measure(state: State, options: argparse.Namespace, clean_up: Callable[[], None]) -> None:
+    """Record the nights, then compare with them; ``clean_up`` is what the server does by itself before the next."""
+    recording, pruning = [], []
+    tonight = None
+    for night, report in enumerate(nights(options.nights, options.groups, options.libraries)):
+        if night == options.nights:
+            tonight = report
+            break
+        with state.reporting() as lease:
+            recording.append(_seconds(lambda: History(lease, GATEWAY).record(report)))  # noqa: B023 - called at once
+            pruning.append(_seconds(lambda: prune(lease, KEPT, report.generated_at)))  # noqa: B023 - called at once
+        clean_up()
+    assert tonight is not None
+    state.close()  # as the next night's process finds it
+    first = _seconds(lambda: History(state.database, GATEWAY).compare(tonight))
+    began = time.process_time()
+    comparing = [_seconds(lambda: History(state.database, GATEWAY).compare(tonight)) for _ in range(options.runs)]
+    own = (time.process_time() - began) / options.runs
+    changes = History(state.database, GATEWAY).compare(tonight)
+    found = examine(state.database, thoroughly=True)
+    print(f"  recorded: {found.amounts[0].rows} runs")
+    print(f"  record a night:       median {statistics.median(recording):.3f} s, longest {max(recording):.3f} s")
+    print(f"  prune:                median {statistics.median(pruning):.3f} s, longest {max(pruning):.3f} s")
+    print(f"  comparison and trend: first {first:.3f} s, then median {statistics.median(comparing):.3f} s", end="")
+    print(f" (shortest {min(comparing):.3f} s, the processor's own time {own:.3f} s)")
+    print(f"    {len(changes.trend)} runs in the trend, {len(changes.library_trends)} org units")
+    print(f"  size: {found.size / 1e6:.1f} MB", end="")
+    if state.database.path is not None:
+        on_disk = sum(path.stat().st_size for path in state.directory.iterdir())
+        print(f", with all that lies beside it {on_disk / 1e6:.1f} MB", end="")
+    print()
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+@contextmanager
+def _states(*, postgresql: bool) -> Iterator[Iterator[tuple[str, State, Callable[[], None]]]]:
+    """An SQLite state, and where asked for one on PostgreSQL, each made when it is measured."""
+
+    def states() -> Iterator[tuple[str, State, Callable[[], None]]]:
+        with TemporaryDirectory() as directory, State(Path(directory)) as state:
+            yield "SQLite", state, lambda: None
+        if postgresql:
+            cluster = Cluster(new_directory())
+            stack.callback(cluster.remove)
+            cluster.start()
+            with (
+                cluster.database() as name,
+                TemporaryDirectory() as directory,
+                State(Path(directory), cluster.url(name)) as state,
+            ):
+                yield "PostgreSQL (without fsync)", state, lambda: cluster.execute("VACUUM ANALYZE", name)
+
+    with ExitStack() as stack:
+        yield states()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nights", type=int, default=400)
+    parser.add_argument("--groups", type=int, default=5000)
+    parser.add_argument("--libraries", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--postgresql", action="store_true")
+    options = parser.parse_args()
+    print(f"{options.nights} nights, {options.groups} groups, {options.libraries} libraries")
+    with _states(postgresql=options.postgresql) as states:
+        for name, state, clean_up in states:
+            print(name)
+            measure(state, options, clean_up)
+
+
+if __name__ == "__main__":
+    main()
