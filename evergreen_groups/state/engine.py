@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -28,6 +29,8 @@ READS = "evergreen_groups_reads"
 """The execution option of a connection that only reads: on SQLite it doesn't keep others from writing."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _CONNECTIONS = 5
+_ONE_WAIT = 0.5  # seconds
+_PRIMARY_CODE = 0xFF
 _SECONDS_TO_CONNECT = 10
 
 
@@ -36,7 +39,8 @@ def sqlite_engine(path: Path, wait: float) -> Engine:
 
     def connect() -> sqlite3.Connection:
         refuse_another_users_database(path)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=wait, check_same_thread=False)
+        # SQLite's own waiting lets no signal through, so a run couldn't end at its deadline.
+        connection = sqlite3.connect(path, isolation_level=None, timeout=min(wait, _ONE_WAIT), check_same_thread=False)
         try:
             # WAL lets readers read while somebody writes. FULL: on disk when a commit returns, for what a run has
             # published must not be lost to a power cut, and a step is written down before its request is sent.
@@ -52,13 +56,22 @@ def sqlite_engine(path: Path, wait: float) -> Engine:
         "sqlite://", creator=connect, poolclass=QueuePool, pool_size=_CONNECTIONS, max_overflow=-1, hide_parameters=True
     )
     # The driver's own idea of where a transaction begins is too late for what is read before it is written.
-    event.listen(engine, "begin", _begin_on_sqlite)
+    event.listen(engine, "begin", lambda connection: _begin_on_sqlite(connection, wait))
     return engine
 
 
-def _begin_on_sqlite(connection: Connection) -> None:
-    reads = connection.get_execution_options().get(READS)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+def _begin_on_sqlite(connection: Connection, wait: float) -> None:
+    statement = "BEGIN" if connection.get_execution_options().get(READS) else "BEGIN IMMEDIATE"
+    driver = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+    ends = time.monotonic() + wait
+    while True:
+        try:
+            driver.execute(statement)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+                raise
+        else:
+            return
 
 
 def postgresql_engine(url: URL) -> Engine:
