@@ -182,6 +182,8 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
 
 def _release(connection: Connection, name: LeaseName) -> None:
     """Give the lease back; where that fails the connection is closed, which does it as well."""
+    if connection.invalidated:  # a new connection's note would be that of whoever holds the lease by now
+        return
     try:
         if name.is_noted:
             with connection.begin():
