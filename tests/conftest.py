@@ -16,8 +16,8 @@ from flask import Flask
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.gateways import PASSWORD, client_of, gateway_of
 from support.mail_server import make_certificates
-from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory, shared_cluster
-from support.states import close_states
+from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory
+from support.states import ENGINES, close_states, state_on
 from support.web_caller import Clock
 
 from evergreen_groups.client import Client
@@ -84,15 +84,11 @@ def states_are_closed() -> Iterator[None]:
     close_states()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=ENGINES)
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     """A new state, once for each engine that may keep it."""
-    with ExitStack() as stack:
-        url = None
-        if request.param == "postgresql":
-            cluster = shared_cluster()
-            url = cluster.url(stack.enter_context(cluster.database()))
-        yield stack.enter_context(State(tmp_path / "state", url))
+    with state_on(request.param, tmp_path / "state") as state:
+        yield state
 
 
 @pytest.fixture(scope="session")

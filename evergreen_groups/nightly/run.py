@@ -76,13 +76,11 @@ class ReportRun:
     def _opened(self, stack: ExitStack) -> State:
         """Where the run is recorded. Settings that are bad say nowhere; somebody is told all the same."""
         try:
-            state = stack.enter_context(self._environment.state())
+            return stack.enter_context(self._environment.state())
         except EvergreenGroupsError:
             if self._recorded:
                 self._call_healthcheck(well=False)
             raise
-        state.prepare()
-        return state
 
     def _leased(self, state: State) -> int:
         """Make the report while nobody else does.

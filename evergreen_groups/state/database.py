@@ -107,10 +107,7 @@ class Database:
             if self._url is not None:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")  # noqa: PLW2901
             with connection.execution_options(**{READS: True}).begin():
-                try:
-                    yield connection
-                except (ValueError, TypeError, ArithmeticError) as error:
-                    raise refusals.broken(self.where) from error
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

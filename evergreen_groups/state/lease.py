@@ -86,10 +86,7 @@ class Lease:
                 yield connection
             return
         with self.writing() as connection:
-            try:
-                yield connection
-            except (ValueError, TypeError, ArithmeticError) as error:
-                raise refusals.broken(self._database.where) from error
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

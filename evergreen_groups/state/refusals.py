@@ -57,6 +57,8 @@ _LOOK = "see PostgreSQL's log; `evergreen-groups state check` looks everything t
 def errors_named(where: str) -> Iterator[None]:
     """Turn what goes wrong in the block into a StateError about the database ``where``.
 
+    Only what asks the database belongs into it.
+
     Raises:
         StateError: the engine, or the disk under it, refused.
     """
@@ -64,6 +66,8 @@ def errors_named(where: str) -> Iterator[None]:
         yield
     except EvergreenGroupsError:
         raise
+    except (ValueError, TypeError, ArithmeticError) as error:  # what a row became when it was read
+        raise broken(where) from error
     except IntegrityError as error:
         raise StateError(
             "the database {where} refuses what contradicts something in it ({constraint})",

@@ -63,7 +63,8 @@ OPTIONS = [
 OVER_DAMAGE = [
     ["report"], ["report", "--no-history"], ["journal"], ["journal", "1"], ["undo", "1", "--yes"], ["status"],
     ["status", "--json"], ["move", "20000000001052", "--to", "20000000001007", "--dry-run"],
-    ["lead", "20000000001052", "--yes"], ["audit", "--fix", "--dry-run"],
+    ["lead", "20000000001052", "--yes"], ["audit", "--fix", "--dry-run"], ["state", "check"], ["state", "export"],
+    ["state", "upgrade"], ["state", "forget", "1052"],
 ]  # fmt: skip
 
 

@@ -213,6 +213,15 @@ def test_values_that_were_never_written(state: State, column: str, value: str) -
 
 
 @pytest.mark.parametrize("state", ["sqlite"], indirect=True)
+def test_a_moment_that_was_never_written_is_found_where_something_is_written_too(state: State) -> None:
+    record(state, report("30.00"))
+    with state.database.writing() as connection:
+        connection.execute(text("UPDATE retention SET believed_at = '2026-13-45'"))
+    with pytest.raises(StateError, match="holds something that was never written; move it away"):
+        record(state, report("31.00", night=1))
+
+
+@pytest.mark.parametrize("state", ["sqlite"], indirect=True)
 def test_it_can_be_compared_with_while_another_run_records(state: State) -> None:
     record(state, report("30.00"))
     with closing(sqlite3.connect(str(state.database.path), isolation_level=None)) as other:

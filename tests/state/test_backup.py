@@ -8,13 +8,13 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support.postgresql import shared_cluster
+from support.states import ENGINES, state_on
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state import State, schema
@@ -87,15 +87,11 @@ def exported(state: State) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=ENGINES)
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
     """Another state, with nothing in it, on each engine."""
-    with ExitStack() as stack:
-        url = None
-        if request.param == "postgresql":
-            cluster = shared_cluster()
-            url = cluster.url(stack.enter_context(cluster.database()))
-        yield stack.enter_context(State(tmp_path / "other", url))
+    with state_on(request.param, tmp_path / "other") as state:
+        yield state
 
 
 def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from weakref import WeakSet
+
+from support.postgresql import shared_cluster
 
 from evergreen_groups.changes import Journal
 from evergreen_groups.state import State
 
+ENGINES = ("sqlite", "postgresql")
 _open: WeakSet[State] = WeakSet()
 
 
@@ -21,6 +26,17 @@ def state_in(directory: Path) -> State:
 def journal_in(directory: Path) -> Journal:
     """The journal there, to look into."""
     return Journal(state_in(directory).database)
+
+
+@contextmanager
+def state_on(engine: str, directory: Path) -> Iterator[State]:
+    """A new state in a directory, or in a database of the tests' PostgreSQL."""
+    with ExitStack() as stack:
+        url = None
+        if engine == "postgresql":
+            cluster = shared_cluster()
+            url = cluster.url(stack.enter_context(cluster.database()))
+        yield stack.enter_context(State(directory, url))
 
 
 def close_states() -> None:

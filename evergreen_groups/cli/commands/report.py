@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from evergreen_groups.cli import Checked, Invocation, setting_options
@@ -45,6 +47,9 @@ def report_command(
     from evergreen_groups.cli.commands.report_options import chosen
     from evergreen_groups.nightly import ReportRun
 
+    # A run makes hundreds of thousands of objects, keeps most to its end, and hardly any in circles: looking for those
+    # every 700 objects, as is usual, takes an eighth of its time.
+    gc.set_threshold(50_000, 20, 20)
     if not history and (mail or split == "library"):
         raise click.UsageError("--no-history only looks: it goes with neither --mail nor --split library.")
     session: Invocation = context.obj
