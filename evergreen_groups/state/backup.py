@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.state.database import Database
 
-_AT_ONCE = 1000
+_AT_ONCE = 100  # mails may be large
 _WAIT = 10.0
 _PASSING = (leases,)
 """Who holds what isn't part of a backup."""

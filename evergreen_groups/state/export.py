@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """The version of the lines' form."""
-_AT_ONCE = 1000
+_AT_ONCE = 100  # mails may be large
 
 
 def export(transactions: Transactions, stream: TextIO) -> int:

@@ -86,6 +86,7 @@ class Lease:
                 yield connection
             return
         with self.writing() as connection:
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield connection
 
     @contextmanager

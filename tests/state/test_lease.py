@@ -102,6 +102,14 @@ def test_an_error_in_the_block_lets_go(state: State) -> None:
         pass
 
 
+def test_what_is_read_over_it_is_of_one_moment(state: State) -> None:
+    with another(state) as other, state.reporting() as lease, lease.reading() as reader:
+        assert reader.execute(schema.series.select()).all() == []
+        with other.database.writing() as writer:
+            writer.execute(schema.series.insert().values(gateway="g", settings="s"))
+        assert reader.execute(schema.series.select()).all() == []
+
+
 def test_what_is_written_over_it_is_there(state: State) -> None:
     with state.reporting() as lease:
         with lease.writing() as connection:
