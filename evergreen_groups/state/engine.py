@@ -71,6 +71,7 @@ def postgresql_engine(url: URL, wait: float) -> Engine:
     ours = {
         "connect_timeout": _SECONDS_TO_CONNECT,
         "application_name": "evergreen-groups",
+        "client_encoding": "utf8",  # else a database without an encoding (SQL_ASCII) answers in bytes
         # A lease is held over a connection that is silent for as long as a report takes.
         "keepalives_idle": 30,
         "keepalives_interval": 10,

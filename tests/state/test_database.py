@@ -269,3 +269,17 @@ def test_what_to_do_where_a_connection_is_refused(tmp_path: Path, former: str, n
         with pytest.raises(StateError, match=advice) as caught:
             _count(state)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "UTF8"])
+def test_letters_come_back_whatever_the_databases_encoding(tmp_path: Path, encoding: str) -> None:
+    cluster = shared_cluster()
+    with cluster.database() as name:
+        cluster.execute(f"DROP DATABASE {name}")
+        cluster.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        with State(tmp_path, cluster.url(name)) as state:
+            with state.database.writing() as connection:
+                connection.execute(schema.series.insert().values(gateway="Łódź", settings="日本"))
+            with state.database.reading() as connection:
+                (row,) = connection.execute(schema.series.select())
+                assert (row.gateway, row.settings) == ("Łódź", "日本")
