@@ -52,6 +52,14 @@ class State:
                 self._database = Database(self.directory, *self._address, former_spool=self._former_spool)
             return self._database
 
+    def load(self) -> None:
+        """Load what the database needs, in good time; nothing is opened yet.
+
+        Raises:
+            ConfigurationError: the database's address won't do.
+        """
+        _ = self.database
+
     def changing(self, gateway: str, timeout: float = 0.0) -> AbstractContextManager[Lease]:
         """Hold the lease for changes at a gateway, waiting ``timeout`` seconds at most for whoever holds it.
 
