@@ -19,6 +19,10 @@ _IDS_AT_ONCE = 1_000
 
 _Pair = tuple[int, int]
 
+_TRY_AGAIN = (
+    "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
+)
+
 
 def are_the_members(
     gateway: Gateway,
@@ -69,7 +73,7 @@ def members_not_asked_for() -> DataError:
     """The error for members, or balances, of others than those who belong to a group, or of not all of them."""
     return DataError(
         "the ILS gave members of other groups than were asked for, or not all members",
-        advice="look at the proxy, where there is one: it may have mixed up answers",
+        advice=_TRY_AGAIN,
         code="members-not-asked-for",
     )
 
@@ -78,6 +82,6 @@ def balances_missing() -> DataError:
     """The error for balances of a group without those of members who have open transactions."""
     return DataError(
         "the ILS's list of a group's balances lacks what somebody owes",
-        advice="look at the proxy, where there is one: it may have mixed up answers",
+        advice=_TRY_AGAIN,
         code="balances-missing",
     )

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -71,7 +71,6 @@ class Lease:
         self.since = since
         self._database = database
         self._connection = connection
-        self._session = _session_of(connection)
 
     @property
     def is_there(self) -> bool:
@@ -97,12 +96,10 @@ class Lease:
                 yield connection
             return
         with refusals.errors_named(self._database.where):
+            # One that broke would be made anew without a word, and without the lock.
             if self._connection.invalidated or self._connection.closed:
                 raise self._lost()
             with self._connection.begin():
-                # A connection that broke would be made anew without a word, and without the lock.
-                if _session_of(self._connection) is not self._session:
-                    raise self._lost()
                 yield self._connection
 
     def _lost(self) -> StateError:
@@ -150,10 +147,6 @@ def lease_holder(database: Database, directory: Path, name: LeaseName) -> Holder
         return holder_of(directory / name.file)
     with database.reading() as connection:
         return _noted(connection, name)
-
-
-def _session_of(connection: Connection | None) -> Any:
-    return None if connection is None else connection.connection.dbapi_connection
 
 
 def _key(name: LeaseName) -> int:

@@ -29,6 +29,10 @@ from tempfile import TemporaryDirectory
 from operators import mutants_of
 
 REPOSITORY = Path(__file__).parents[2]
+sys.path.append(str(REPOSITORY / "tests"))
+
+from support.postgresql import DIRECTORY_VARIABLE, Cluster, new_directory  # noqa: E402 - where tests have it
+
 RESULTS = REPOSITORY / "build" / "mutants"
 SHORTEST_TIMEOUT = 30.0
 PRELOADED = (
@@ -43,6 +47,10 @@ PRELOADED = (
     "rich",
     "click",
     "pytest",
+    "sqlalchemy",
+    "alembic.command",
+    "psycopg",
+    "limits",
 )
 """What takes long to import and isn't ours: it is there already in whatever process runs the tests."""
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
@@ -221,7 +229,12 @@ def main() -> None:
     os.nice(10)
     for name in PRELOADED:
         importlib.import_module(name)
-    lines = [try_module(name, options) for name in options.modules or modules()]
+    cluster = Cluster(new_directory())  # one for all runs of tests
+    os.environ[DIRECTORY_VARIABLE] = str(cluster.directory)
+    try:
+        lines = [try_module(name, options) for name in options.modules or modules()]
+    finally:
+        cluster.remove()
     print("module         there  tried killed (too late) survived", *lines, sep="\n")
 
 
