@@ -20,7 +20,6 @@ from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayErro
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PenaltyKinds, rows_in_force, set_by_ils
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.state import State
 
 if TYPE_CHECKING:
     from evergreen_groups.state import State

@@ -170,12 +170,13 @@ def database(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not database.is_there:
         yield line.ok("none yet: the first run makes it")
         return
-    if database.path is not None and (mode := database.path.lstat().st_mode) & _OTHERS:
+    path = database.path  # there is none yet where release 0.1 has left its files
+    if path is not None and os.path.lexists(path) and (mode := path.lstat().st_mode) & _OTHERS:
         yield line.failed(
             "{path} can be read by everybody ({mode})",
             "chmod 600 {path}",
             code="database-open",
-            values={"path": database.path, "mode": _octal(mode)},
+            values={"path": path, "mode": _octal(mode)},
         )
         return
     found = examine(database)

@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
 from evergreen_groups import exit_status
-from evergreen_groups.errors import EvergreenGroupsError, StateError
+from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, StateError
 from evergreen_groups.formats import require
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.output import Rendered, write
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 _HOUR = timedelta(hours=1)
+_UNUSABLE = (StateError, ConfigurationError)
+"""What a database or a lock that can't be used, or that the settings name wrongly, is told by."""
 _NOT_COMPARED = "What changed since the last run isn't known: the history of the runs could not be used."
 
 log = logging.getLogger("evergreen_groups.report_run")
@@ -56,7 +58,7 @@ class ReportRun:
         self._options: ReportOptions | None = None
         self._report: Report | None = None
         self._rendered: Rendered | None = None
-        self._problem: StateError | None = None
+        self._problem: StateError | ConfigurationError | None = None
 
     def __call__(self) -> int:
         """Make the report and give the exit status.
@@ -77,23 +79,23 @@ class ReportRun:
         """Where the run is recorded. Settings that are bad say nowhere; somebody is told all the same."""
         try:
             state = stack.enter_context(self._environment.state())
+            state.load()
         except EvergreenGroupsError:
             if self._recorded:
                 self._call_healthcheck(well=False)
             raise
-        state.prepare()
         return state
 
     def _leased(self, state: State) -> int:
         """Make the report while nobody else does.
 
-        Where a shared database can't be reached nobody knows whether somebody does: the report is made all the same,
-        nothing is mailed, and the run ends with that error.
+        Where a shared database can't be reached, or a lock can't be opened, nobody knows whether somebody does: the
+        report is made all the same, nothing is mailed, and the run ends with that error.
         """
         with ExitStack() as stack:
             try:
                 lease = stack.enter_context(state.reporting(self._waiting_time()))
-            except StateError as error:
+            except _UNUSABLE as error:
                 self._problem = error
                 return self._on_record(state, state.database, datetime.now(UTC))
             if self._is_made(lease):
@@ -112,7 +114,7 @@ class ReportRun:
             return False
         try:
             last = run_status.read(transactions)
-        except StateError as error:
+        except _UNUSABLE as error:
             self._problem = error
             return False
         now = datetime.now(UTC)
@@ -206,7 +208,7 @@ class ReportRun:
             from evergreen_groups.report import History
 
             changes = History(transactions, gateway.url).compare(report)
-        except StateError as error:
+        except _UNUSABLE as error:
             self._problem = error
             return replace(report, notes=(*report.notes, _NOT_COMPARED))
         return look_up_cleared(gateway, replace(report, changes=changes))
@@ -237,7 +239,7 @@ class ReportRun:
             if self._recorded:
                 self._record(report, transactions)
             return mailer is None or self._mail(mailer)
-        except StateError as error:
+        except _UNUSABLE as error:
             self._problem = error
             return False
 

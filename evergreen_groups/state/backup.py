@@ -18,22 +18,22 @@ from sqlalchemy import func, insert, select
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.state import refusals
 from evergreen_groups.state.counters import set_counters
-from evergreen_groups.state.engine import sqlite_engine
-from evergreen_groups.state.former_files import FormerFiles
+from evergreen_groups.state.engine import READS, sqlite_engine
+from evergreen_groups.state.former_files import NO_FORMER_FILES
 from evergreen_groups.state.own_files import directory_of, sync
-from evergreen_groups.state.schema import former_files, leases, metadata
-from evergreen_groups.state.upgrade import make_tables, refuse_other_versions
+from evergreen_groups.state.schema import leases, metadata
+from evergreen_groups.state.upgrade import make_tables, refuse_other_versions, version_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
 
     from evergreen_groups.state.database import Database
 
-_AT_ONCE = 1000
+_AT_ONCE = 100  # mails may be large
 _WAIT = 10.0
-_PASSING = (leases, former_files)
-"""Who holds what isn't part of a backup; nor is which machine's files were taken over, when it's restored elsewhere."""
+_PASSING = (leases,)
+"""Who holds what isn't part of a backup."""
 
 
 def back_up(database: Database, target: Path) -> int:
@@ -67,17 +67,20 @@ def back_up(database: Database, target: Path) -> int:
 def restore(database: Database, source: Path) -> int:
     """Fill a database that has nothing in it yet from a backup, all or nothing; says how many rows.
 
-    A backup of an earlier release is brought up to date in a copy.
+    A backup of an earlier release is brought up to date in a copy. What release 0.1 left beside the database stays out:
+    it is in the backup already, and in a database that isn't empty nothing could be restored.
 
     Raises:
         ConfigurationError: the backup can't be read.
         StateError: it isn't one, or is damaged; or something is in the database already.
     """
+    database.leave_former_files()
     with _copy_of(source) as copy:
         engine = sqlite_engine(copy, _WAIT)
         try:
             with refusals.errors_named(str(source)):
-                refuse_other_versions(engine, str(source), FormerFiles(copy.parent / "nothing"))
+                _refuse_another_file(engine, source)
+                refuse_other_versions(engine, str(source), NO_FORMER_FILES)
             with refusals.errors_named(str(source)), engine.connect() as backup, backup.begin():
                 _refuse_damage(backup, source)
                 with database.writing() as connection:
@@ -180,11 +183,25 @@ def _copy_of(source: Path) -> Iterator[Path]:
             closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as backup,
             closing(sqlite3.connect(name)) as copy,
         ):
-            backup.backup(copy)
+            try:
+                backup.backup(copy)
+            except sqlite3.DatabaseError as error:
+                raise _no_backup(source) if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB else error from None
         yield Path(name)
     finally:
         for ending in ("", "-wal", "-shm", "-journal"):
             Path(name + ending).unlink(missing_ok=True)
+
+
+def _refuse_another_file(engine: Engine, source: Path) -> None:
+    """A file that is empty, or another program's, would be made a database of ours with nothing in it."""
+    with engine.connect() as connection:
+        if version_of(connection.execution_options(**{READS: True})) is None:
+            raise _no_backup(source)
+
+
+def _no_backup(source: Path) -> StateError:
+    return StateError("{path} isn't a backup", advice="name a backup", code="not-a-backup", values={"path": source})
 
 
 def _refuse_damage(backup: Connection, source: Path) -> None:

@@ -19,7 +19,7 @@ from evergreen_groups.state.engine import (
     refuse_another_users_database,
     sqlite_engine,
 )
-from evergreen_groups.state.former_files import FormerFiles
+from evergreen_groups.state.former_files import NO_FORMER_FILES, FormerFiles
 from evergreen_groups.state.new_file import make_whole
 from evergreen_groups.state.upgrade import bring_up_to_date, refuse_other_versions
 
@@ -54,7 +54,7 @@ class Database:
 
     ``url`` is the address of a PostgreSQL database; without one it is a file in ``directory``, made, for its owner
     alone, where it isn't there. ``former_spool`` is where release 0.1 kept mails, if not in that directory. ``wait`` is
-    how long (seconds) it waits for whoever is writing to that file.
+    how long (seconds) it waits for whoever is writing.
     """
 
     def __init__(
@@ -123,6 +123,10 @@ class Database:
         with refusals.errors_named(self.where):
             return self._opened().connect()
 
+    def leave_former_files(self) -> None:
+        """Don't take over what release 0.1 left: what is to be restored has it in it, or was to be without it."""
+        self._former = NO_FORMER_FILES
+
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
@@ -144,7 +148,7 @@ class Database:
 
     def _server(self) -> Engine:
         assert self._url is not None  # noqa: S101 - it is called where there is one
-        return engine_of(self._url)
+        return engine_of(self._url, self._wait)
 
     def _file(self) -> Engine:
         path = make_state_directory(self._directory) / FILE_NAME

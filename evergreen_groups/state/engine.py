@@ -32,6 +32,7 @@ _CONNECTIONS = 5
 _ONE_WAIT = 0.5  # seconds
 _PRIMARY_CODE = 0xFF
 _SECONDS_TO_CONNECT = 10
+_SECRETS = ("password", "sslpassword")
 
 
 def sqlite_engine(path: Path, wait: float) -> Engine:
@@ -74,33 +75,51 @@ def _begin_on_sqlite(connection: Connection, wait: float) -> None:
             return
 
 
-def postgresql_engine(url: URL) -> Engine:
-    """The engine over a server's database. Connections that the server has closed in the meantime are made anew."""
+def postgresql_engine(url: URL, wait: float) -> Engine:
+    """The engine over a server's database. Connections that the server has closed in the meantime are made anew.
+
+    ``wait`` is how long (seconds) it waits for whoever holds a table or a row; what stands in the address itself about
+    the connection counts.
+    """
+    ours = {
+        "connect_timeout": _SECONDS_TO_CONNECT,
+        "application_name": "evergreen-groups",
+        "client_encoding": "utf8",  # else a database without an encoding (SQL_ASCII) answers in bytes
+        # A lease is held over a connection that is silent for as long as a report takes.
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,  # milliseconds; of a question that nobody has taken keepalives see nothing
+    }
     engine = create_engine(
         url,
         pool_pre_ping=True,
         pool_size=_CONNECTIONS,
         max_overflow=-1,
         hide_parameters=True,
-        connect_args={
-            "connect_timeout": _SECONDS_TO_CONNECT,
-            "application_name": "evergreen-groups",
-            # A lease is held over a connection that is silent for as long as a report takes.
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-        },
+        connect_args={name: value for name, value in ours.items() if name not in url.query},
     )
-    event.listen(engine, "connect", _prepare_on_postgresql)
+    session = {
+        # What was said to be done is on disk, whatever the server's own setting.
+        "synchronous_commit": "on",
+        "lock_timeout": f"{round(wait * 1000)}",
+        # The server's own look at the connection: where a machine goes down that holds a lease, nothing else lets go of
+        # it, and the system's own time for that is two hours.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+    }
+
+    def prepare(connection: DBAPIConnection, _record: Any) -> None:
+        cursor = connection.cursor()
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(session))
+        cursor.execute(f"SELECT {calls}", [part for item in session.items() for part in item])
+        cursor.close()
+        connection.commit()
+
+    event.listen(engine, "connect", prepare)
     return engine
-
-
-def _prepare_on_postgresql(connection: DBAPIConnection, _record: Any) -> None:
-    # What was said to be done is on disk, whatever the server's own setting.
-    cursor = connection.cursor()
-    cursor.execute("SET synchronous_commit TO on")
-    cursor.close()
-    connection.commit()
 
 
 def postgresql_url(text: str, password: str | None) -> URL:
@@ -111,11 +130,11 @@ def postgresql_url(text: str, password: str | None) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise _not_an_address() from None
     if url.get_backend_name() != "postgresql":
         raise _not_an_address()
-    if url.password is not None:
+    if url.password is not None or any(name in url.query for name in _SECRETS):
         raise ConfigurationError(
             "[state] database has a password in it",
             advice="put it into a file that only this user can read, and name that in password_file",
@@ -125,14 +144,14 @@ def postgresql_url(text: str, password: str | None) -> URL:
     return url.set(drivername="postgresql+psycopg", password=password)
 
 
-def engine_of(url: URL) -> Engine:
-    """The engine of a PostgreSQL database.
+def engine_of(url: URL, wait: float) -> Engine:
+    """The engine of a PostgreSQL database; ``wait`` as for :func:`postgresql_engine`.
 
     Raises:
         ConfigurationError: what speaks to PostgreSQL isn't installed.
     """
     try:
-        return postgresql_engine(url)
+        return postgresql_engine(url, wait)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             "what speaks to PostgreSQL isn't installed",

@@ -72,7 +72,7 @@ def _damaged(where: str) -> StateError:
 def _read_everything(connection: Connection) -> None:
     """Have the server read each row; a page that is damaged can't be."""
     for table in metadata.sorted_tables:
-        for _row in connection.execution_options(yield_per=1000).execute(table.select()):
+        for _row in connection.execution_options(yield_per=100).execute(table.select()):
             pass
 
 

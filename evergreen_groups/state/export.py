@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Generator
+from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """The version of the lines' form."""
-_AT_ONCE = 1000
+_AT_ONCE = 100  # mails may be large
 
 
 def export(transactions: Transactions, stream: TextIO) -> int:
@@ -27,21 +29,28 @@ def export(transactions: Transactions, stream: TextIO) -> int:
 
     Raises:
         StateError: the database can't be read.
+        OSError: the stream can't be written.
     """
     count = 0
+    print(json.dumps({"version": VERSION}), file=stream)
+    # What goes wrong with the stream goes wrong here, and isn't taken for the database's.
+    with closing(_rows(transactions)) as rows:
+        for row in rows:
+            print(json.dumps(row), file=stream)
+            count += 1
+    return count
+
+
+def _rows(transactions: Transactions) -> Generator[dict[str, Any]]:
+    """Each row with the name of its table."""
     with transactions.reading() as connection:
-        print(json.dumps({"version": VERSION}), file=stream)
         for table in metadata.sorted_tables:
             if table is leases:
                 continue
             order = table.primary_key.columns
-            for row in (
-                connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*order)).mappings()
-            ):
-                values = {name: _plain(value) for name, value in row.items()}
-                print(json.dumps({"table": table.name, **values}), file=stream)
-                count += 1
-    return count
+            found = connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*order))
+            for row in found.mappings():
+                yield {"table": table.name, **{name: _plain(value) for name, value in row.items()}}
 
 
 def _plain(value: Any) -> Any:

@@ -38,9 +38,10 @@ _LARGEST = 2**31
 
 @dataclass(frozen=True, slots=True)
 class FormerFiles:
-    """The files of release 0.1 in a state directory; ``spool`` is where mails waited, if not there."""
+    """The files of release 0.1 in a state directory (None: there are none); ``spool`` is where mails waited, if not
+    there."""
 
-    directory: Path
+    directory: Path | None
     spool: Path | None = None
 
     def take_over(self, connection: Connection) -> None:
@@ -65,6 +66,8 @@ class FormerFiles:
         return next(self._there(), None) is not None
 
     def _there(self) -> Iterator[tuple[Path, Callable[[Connection, Path], int]]]:
+        if self.directory is None:
+            return iter(())
         copies = {
             self.directory / "journal.sqlite3": take_over_journal,
             self.directory / "history.sqlite3": _history,
@@ -73,6 +76,9 @@ class FormerFiles:
             self.spool or self.directory / "mail": _mails,
         }
         return ((path, copy) for path, copy in copies.items() if os.path.lexists(path))
+
+
+NO_FORMER_FILES = FormerFiles(None)
 
 
 def _history(connection: Connection, path: Path) -> int:

@@ -85,6 +85,7 @@ class Lease:
                 yield connection
             return
         with self.writing() as connection:
+            connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield connection
 
     @contextmanager
@@ -172,6 +173,8 @@ def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
 
 def _release(connection: Connection, name: LeaseName) -> None:
     """Give the lease back; where that fails the connection is closed, which does it as well."""
+    if connection.invalidated:  # a new connection's note would be that of whoever holds the lease by now
+        return
     try:
         if name.is_noted:
             with connection.begin():

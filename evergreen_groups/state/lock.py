@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from evergreen_groups.errors import BusyError, ConfigurationError
-from evergreen_groups.state.own_files import NO_ROOM, directory_of, open_own
+from evergreen_groups.state.own_files import NO_ROOM, directory_of, hand_over, open_own
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = "the state directory must belong to the user who runs this"
@@ -71,7 +71,7 @@ def hold(
     try:
         # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
         with nullcontext(directory) if directory is not None else directory_of(file) as parent:
-            descriptor = open_own(file.name, os.O_RDWR | os.O_CREAT, parent)
+            descriptor = _opened(file.name, parent)
     except OSError as error:
         raise ConfigurationError(
             "cannot open {path}: {reason}",
@@ -128,6 +128,15 @@ def holder_of(file: Path) -> Holder | None:
             code="lock-not-read",
             values={"path": file, "reason": error.strerror},
         ) from error
+
+
+def _opened(name: str, parent: int) -> int:
+    """The file, made where it isn't there."""
+    with suppress(FileExistsError):
+        made = open_own(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, parent)
+        hand_over(made, parent)
+        return made
+    return open_own(name, os.O_RDWR | os.O_CREAT, parent)
 
 
 def lock_in_time(descriptor: int, timeout: float, part: int | None = None) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import StateError
 from evergreen_groups.state.engine import BESIDE, sqlite_engine
 from evergreen_groups.state.lock import lock_in_time
-from evergreen_groups.state.own_files import listed_directory, names_in, sync
+from evergreen_groups.state.own_files import hand_over, listed_directory, names_in, sync
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -45,7 +45,10 @@ def make_whole(path: Path, fill: Callable[[Engine], None], wait: float) -> None:
         prefix = f".{path.name}-"
         with _nothing_left(directory, prefix):
             handle, temporary = mkstemp(dir=path.parent, prefix=prefix)  # 0600 from the start
-            os.close(handle)
+            try:
+                hand_over(handle, directory)
+            finally:
+                os.close(handle)
             _fill(Path(temporary), fill, wait)
             # Not linked and unlinked: killed in between, that would leave a file with two names, which is refused.
             Path(temporary).rename(path)

@@ -106,6 +106,16 @@ def open_own(name: str, flags: int, parent: int, *, anybodys: bool = False) -> i
     return descriptor
 
 
+def hand_over(descriptor: int, parent: int) -> None:
+    """Give a file that was just made to the owner of its directory.
+
+    Root may work in somebody's directory, and what it leaves there is that somebody's: they couldn't use it otherwise.
+    """
+    owner = os.fstat(parent)
+    if not os.geteuid() and owner.st_uid:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 def is_own(name: str, parent: int) -> bool:
     """Whether the file ``name`` in ``parent`` is one that :func:`open_own` would open; nothing is opened."""
     try:

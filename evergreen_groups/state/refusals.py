@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from textwrap import shorten
 
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, SQLAlchemyError
 
 from evergreen_groups.errors import EvergreenGroupsError, StateError
 from evergreen_groups.state.own_files import NO_ROOM
@@ -24,15 +24,34 @@ _SQLITE_ADVICE = {
 _PRIMARY_CODE = 0xFF
 _POSTGRESQL_ADVICE = {
     "08": "see whether PostgreSQL runs and can be reached from here",
-    "28": "look at the user and the password, and at pg_hba.conf",
+    "28": "look at the user, the password and the address in [state], and at the server's pg_hba.conf",
     "3D": "make the database (createdb), or name another in [state]",
     "42501": "let this user write there, or run `evergreen-groups state upgrade` as the owner",
     "53": "make room, or allow more connections",
     "57": "run again when PostgreSQL is up",
+    "57014": "run again; the server ends what takes longer than it allows",
     "25006": "name the server that can be written to: this one only reads",
+    "40": "run again: others were writing the same",
+    "55P03": "another session holds it: end that (pg_stat_activity names it), or run again later",
+    "XX": "see PostgreSQL's log; where its data are damaged, put a backup in their place",
 }
+_CODES_BY_TEXT = {
+    "too many clients": "53",
+    "connection slots": "53",
+    "starting up": "57",
+    "shutting down": "57",
+    "recovery mode": "57",
+    'FATAL: database "': "3D",
+    "FATAL:": "28",
+    "no password supplied": "28",
+    "SSL was required": "28",
+    "certificate": "28",
+    "is bad: invalid": "28",
+    "invalid connection option": "28",
+}
+"""What a connection is refused with comes without a code: words of PostgreSQL's, with the code of such errors."""
 _LONGEST = 300
-_REACHABLE = "see whether PostgreSQL runs and can be reached from here"
+_LOOK = "see PostgreSQL's log; `evergreen-groups state check` looks everything through"
 
 
 @contextmanager
@@ -57,6 +76,8 @@ def errors_named(where: str) -> Iterator[None]:
             code="database-contradiction",
             values={"where": where, "constraint": _constraint(error)},
         ) from error
+    except (NoResultFound, MultipleResultsFound) as error:
+        raise broken(where) from error
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise unusable(where, error) from error
 
@@ -92,10 +113,10 @@ def _reason_and_advice(error: BaseException) -> tuple[str, str]:
     state = getattr(error, "sqlstate", None) or ""
     # The server's other lines may quote a row; where it wasn't reached there are none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
-    for begin in (state, state[:2]):
-        if begin in _POSTGRESQL_ADVICE:
-            return reason, _POSTGRESQL_ADVICE[begin]
-    return reason, _REACHABLE
+    if not state:
+        state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
+    advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
+    return reason, next(advice, _LOOK)
 
 
 def _constraint(error: IntegrityError) -> str:

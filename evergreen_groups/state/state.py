@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,15 +45,20 @@ class State:
         """The database."""
         with self._lock:
             if self._database is None:
-                # SQLAlchemy takes longer to import than a command that keeps nothing may run.
+                # SQLAlchemy takes longer to import than a command that keeps nothing may run. Whatever else needs it
+                # comes after this: two threads that import it at once find it half made.
                 from evergreen_groups.state.database import Database
 
                 self._database = Database(self.directory, *self._address, former_spool=self._former_spool)
             return self._database
 
-    def prepare(self) -> None:
-        """Load what the database needs while something else is waited for; it takes a fifth of a second."""
-        threading.Thread(target=import_module, args=["evergreen_groups.state.database"], daemon=True).start()
+    def load(self) -> None:
+        """Load what the database needs, in good time; nothing is opened yet.
+
+        Raises:
+            ConfigurationError: the database's address won't do.
+        """
+        _ = self.database
 
     def changing(self, gateway: str, timeout: float = 0.0) -> AbstractContextManager[Lease]:
         """Hold the lease for changes at a gateway, waiting ``timeout`` seconds at most for whoever holds it.
@@ -63,31 +67,35 @@ class State:
             BusyError: another run holds it; the message says which and since when.
             StateError: the database can't be reached.
         """
+        database = self.database
         from evergreen_groups.state.lease import LeaseName, lease
 
         # Held before the journal is read: a step that another run is just sending looks like one left open by a crash.
         name = LeaseName(f"changes {gateway}", f"{gateway_key(gateway)}.lock", "is changing groups at this gateway")
-        return lease(self.database, self.directory, name, timeout)
+        return lease(database, self.directory, name, timeout)
 
     def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
         """Hold the lease for one event, told from others by ``event``; raises what :meth:`changing` raises."""
+        database = self.database
         from evergreen_groups.state.lease import LeaseName, lease
 
         # Not noted: of one whose process was killed the note would stay for good, and has a patron's id in it.
         name = LeaseName(f"event {event}", "events.lock", "is still working on an event", is_noted=False)
-        return lease(self.database, self.directory, name, timeout)
+        return lease(database, self.directory, name, timeout)
 
     def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
         """Hold the lease for making the report; raises what :meth:`changing` raises."""
+        database = self.database
         from evergreen_groups.state.lease import lease
 
-        return lease(self.database, self.directory, _report(), timeout)
+        return lease(database, self.directory, _report(), timeout)
 
     def reporter(self) -> Holder | RemoteHolder | None:
         """The run of the report that is being made now, or that was killed (its process is not ``alive`` any more)."""
+        database = self.database
         from evergreen_groups.state.lease import lease_holder
 
-        return lease_holder(self.database, self.directory, _report())
+        return lease_holder(database, self.directory, _report())
 
     def close(self) -> None:
         """Close the connections."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _VERSIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_MINUTES = 10
 _LOCK = 0x65766772  # any number that nobody else's program takes for a lock in the same database
 
 
@@ -47,6 +48,8 @@ def bring_up_to_date(engine: Engine, where: str, former: FormerFiles) -> None:
     """
     with refusals.errors_named(where), engine.connect() as connection, connection.begin():
         if connection.dialect.name == "postgresql":
+            # Another one's upgrade may take longer than writes do, but not for ever.
+            connection.execute(text(f"SET LOCAL lock_timeout = '{_MINUTES}min'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = version_of(connection)
         if found is None:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from limits import RateLimitItemPerSecond
 from limits.errors import ConfigurationError as NotInstalledError
@@ -154,13 +155,8 @@ def _store_at(url: str, password: str | None) -> RedisStorage:
 
     scheme, found, rest = url.partition("://")
     if not found or scheme not in ("redis", "rediss", "valkey", "valkeys"):
-        raise ConfigurationError(
-            "[redis] url isn't the address of a Redis or Valkey",
-            advice='write it as "redis://host:6379/1"',
-            setting="redis.url",
-            code="redis-address-wrong",
-        )
-    if ":" in rest.rpartition("@")[0]:
+        raise _not_an_address()
+    if ":" in rest.rpartition("@")[0] or "password" in parse_qs(urlsplit(url).query):
         raise ConfigurationError(
             "[redis] url has a password in it",
             advice="put it into a file that only this user can read, and name that in password_file",
@@ -168,13 +164,15 @@ def _store_at(url: str, password: str | None) -> RedisStorage:
             code="redis-password-in-address",
         )
     try:
-        return RedisStorage(
+        store = RedisStorage(
             f"{scheme.replace('valkey', 'redis')}://{rest}",
             wrap_exceptions=True,
             socket_timeout=_SECONDS_TO_ANSWER,
             socket_connect_timeout=_SECONDS_TO_ANSWER,
             password=password or "",
         )
+        # An option that there isn't would only be noticed by each request; nothing is connected here.
+        store.storage.connection_pool.make_connection()
     except NotInstalledError as error:
         raise ConfigurationError(
             "what speaks to Redis isn't installed",
@@ -182,10 +180,15 @@ def _store_at(url: str, password: str | None) -> RedisStorage:
             setting="redis.url",
             code="redis-not-installed",
         ) from error
-    except ValueError:
-        raise ConfigurationError(
-            "[redis] url isn't the address of a Redis or Valkey",
-            advice='write it as "redis://host:6379/1"',
-            setting="redis.url",
-            code="redis-address-wrong",
-        ) from None
+    except (ValueError, TypeError):
+        raise _not_an_address() from None
+    return store
+
+
+def _not_an_address() -> ConfigurationError:
+    return ConfigurationError(
+        "[redis] url isn't the address of a Redis or Valkey",
+        advice='write it as "redis://host:6379/1"',
+        setting="redis.url",
+        code="redis-address-wrong",
+    )

@@ -73,7 +73,10 @@ class Service:
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
-        self._events_gateway = self._service_accounts_gateway() if self.events_secret is not None else None
+        self._events_gateway = None
+        if self.events_secret is not None:
+            self._events_gateway = self._service_accounts_gateway()
+            self.state.load()
         # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 

@@ -329,6 +329,26 @@ def test_the_healthcheck_is_called_at_the_end(
     assert healthchecks.called[2:] == ["/ping/5ecre7/bad-settings/fail"]
 
 
+def test_a_lock_that_cannot_be_had_costs_nobody_the_report(
+    environ: Path, report: Report, healthchecks: Healthchecks, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a disk that has become one to read only: where it can't be told whether another run makes it."""
+    (environ / "report.lock").mkdir(parents=True)
+    assert report("--format", "csv", "--healthcheck-url", healthchecks.url) == exit_status.CONFIGURATION
+    done = capsys.readouterr()
+    assert done.out.count("\n") > 1
+    assert "cannot open" in done.err.splitlines()[-1]
+    assert healthchecks.called == ["/ping/5ecre7/fail"]
+
+
+def test_the_healthcheck_hears_of_a_databases_address_that_will_not_do(
+    report: Report, healthchecks: Healthchecks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERGREEN_GROUPS_STATE_DATABASE", "nonsense")
+    assert report("--healthcheck-url", healthchecks.url) == exit_status.CONFIGURATION
+    assert healthchecks.called == ["/ping/5ecre7/fail"]
+
+
 def test_a_healthcheck_that_fails_is_a_warning(
     report: Report, healthchecks: Healthchecks, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -129,8 +131,12 @@ def test_what_is_no_backup(state: State, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="it isn't a file"):
         restore(state.database, tmp_path / "nowhere")
     (tmp_path / "text").write_text("no backup at all, " * 100, encoding="utf-8")
-    with pytest.raises(StateError, match="not a database"):
-        restore(state.database, tmp_path / "text")
+    (tmp_path / "empty").touch()  # as a copy to a full disk leaves it
+    with closing(sqlite3.connect(tmp_path / "another's")) as database:
+        database.execute("CREATE TABLE something (id INTEGER)")
+    for name in ("text", "empty", "another's"):
+        with pytest.raises(StateError, match=f"{name} isn't a backup"):
+            restore(state.database, tmp_path / name)
     fill(state)
     back_up(state.database, tmp_path / "backup")
     content = (tmp_path / "backup").read_bytes()
@@ -188,6 +194,18 @@ def test_export_has_a_line_for_each_row(state: State) -> None:
     assert run["at"] == "2026-08-14T12:00:00+00:00"
     (mail,) = [line for line in lines if line["table"] == "mails"]
     assert mail["content"] == "AG1haWz/"
+
+
+def test_nobody_to_read_an_export_is_not_the_databases_fault(state: State) -> None:
+    fill(state)
+
+    class Closed(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        export(state.database, Closed())
+    assert len(exported(state)) == ROWS + 1
 
 
 def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:

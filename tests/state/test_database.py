@@ -231,9 +231,55 @@ class TestFile:
         ("nonsense", "isn't the address of a PostgreSQL database"),
         ("mysql://here/there", "isn't the address of a PostgreSQL database"),
         ("postgresql://me:secret@here/there", "has a password in it"),
+        ("postgresql://me@here/there?password=secret", "has a password in it"),
+        ("postgresql://me@here:port/there", "isn't the address"),
     ],
 )
 def test_addresses_that_will_not_do(tmp_path: Path, address: str, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason) as caught:
         Database(tmp_path, address)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["postgresql"], indirect=True)
+def test_whoever_holds_a_table_is_not_waited_for_without_end(state: State, tmp_path: Path, stack: ExitStack) -> None:
+    assert _count(state) == 0
+    with closing(Database(tmp_path, state.database.url_text, wait=0.2)) as other, state.database.writing() as holder:
+        holder.execute(text("LOCK TABLE mails"))
+        with (
+            pytest.raises(StateError, match=r"lock timeout\); another session holds it"),
+            other.reading() as connection,
+        ):
+            connection.execute(schema.mails.select())
+
+
+@pytest.mark.parametrize(
+    ("former", "now", "advice"),
+    [
+        ("postgres@/", "nobody@/", "look at the user"),
+        ("?host=", "_of_nobody?host=", "make the database"),
+        ("?host=", "?sslmode=whatever&host=", "look at the user, the password and the address"),
+        ("?host=", "?foo=bar&host=", "look at the user, the password and the address"),
+        ("?host=/", "?host=/nowhere/", "see whether PostgreSQL runs"),
+    ],
+)
+def test_what_to_do_where_a_connection_is_refused(tmp_path: Path, former: str, now: str, advice: str) -> None:
+    cluster = shared_cluster()
+    with cluster.database() as name, State(tmp_path, cluster.url(name).replace(former, now)) as state:
+        with pytest.raises(StateError, match=advice) as caught:
+            _count(state)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "UTF8"])
+def test_letters_come_back_whatever_the_databases_encoding(tmp_path: Path, encoding: str) -> None:
+    cluster = shared_cluster()
+    with cluster.database() as name:
+        cluster.execute(f"DROP DATABASE {name}")
+        cluster.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        with State(tmp_path, cluster.url(name)) as state:
+            with state.database.writing() as connection:
+                connection.execute(schema.series.insert().values(gateway="Łódź", settings="日本"))
+            with state.database.reading() as connection:
+                (row,) = connection.execute(schema.series.select())
+                assert (row.gateway, row.settings) == ("Łódź", "日本")

@@ -15,6 +15,7 @@ from support.former_release import ALL, KEPT, counts, lay_out
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.state import State, run_status, schema
+from evergreen_groups.state.backup import back_up, restore
 from evergreen_groups.state.database import FILE_NAME
 
 GATEWAY = "http://127.0.0.1:18765"
@@ -131,3 +132,15 @@ def test_a_second_machine_brings_its_own(state: State, tmp_path: Path) -> None:
             "events": 3,
         }
         assert max(id for (id,) in rows(other, schema.changes, "id")) == 10
+
+
+def test_a_backup_is_restored_beside_them(state: State) -> None:
+    """They stay where they are: neither do they stand in a backup's way, nor come in a second time."""
+    lay_out(state.directory)
+    with State(state.directory) as file:
+        back_up(file.database, state.directory / "backup")
+    (state.directory / FILE_NAME).rename(state.directory / "broken")
+    restore(state.database, state.directory / "backup")
+    assert counts(state) == ALL
+    with State(state.directory, state.database.url_text) as another:
+        assert counts(another) == ALL

@@ -186,3 +186,15 @@ def test_what_sqlite_keeps_beside_it(shared: Path, victim: Path, plant: Plant, e
     assert planted.name in str(caught.value)
     assert os.path.lexists(planted)
     assert unharmed(victim)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to work in somebody else's directory")
+def test_what_root_makes_in_somebodys_directory_is_theirs(tmp_path: Path) -> None:
+    """A command that root gives before the service first runs doesn't lock the service out."""
+    directory = tmp_path / "state"
+    directory.mkdir(0o700)
+    os.chown(directory, NOBODY, NOBODY)
+    with State(directory) as state, state.reporting() as lease, lease.writing() as connection:
+        connection.execute(schema.series.insert().values(gateway="g", settings="s"))
+        assert len(list(directory.iterdir())) > 2, "SQLite's own are there as well"
+        assert {path.stat().st_uid for path in directory.iterdir()} == {NOBODY}

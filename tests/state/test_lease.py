@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from sqlalchemy import text
@@ -102,6 +102,14 @@ def test_an_error_in_the_block_lets_go(state: State) -> None:
         pass
 
 
+def test_what_is_read_over_it_is_of_one_moment(state: State) -> None:
+    with another(state) as other, state.reporting() as lease, lease.reading() as reader:
+        assert reader.execute(schema.series.select()).all() == []
+        with other.database.writing() as writer:
+            writer.execute(schema.series.insert().values(gateway="g", settings="s"))
+        assert reader.execute(schema.series.select()).all() == []
+
+
 def test_what_is_written_over_it_is_there(state: State) -> None:
     with state.reporting() as lease:
         with lease.writing() as connection:
@@ -127,3 +135,15 @@ def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
                 connection.execute(text("SELECT 1"))
     with state.reporting():
         pass
+
+
+@pytest.mark.parametrize("state", ["postgresql"], indirect=True)
+def test_whoever_has_lost_it_leaves_the_next_ones_note(state: State) -> None:
+    name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
+    with another(state) as other, ExitStack() as its:
+        with state.reporting() as lease:
+            shared_cluster().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+            with pytest.raises(StateError), lease.reading() as connection:
+                connection.execute(text("SELECT 1"))
+            its.enter_context(other.reporting())
+        assert state.reporter() is not None

@@ -42,7 +42,7 @@ from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings, ReportSettings, ServeSettings, Settings
-from evergreen_groups.settings.sections import EventsSettings
+from evergreen_groups.settings.sections import EventsSettings, StateSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
@@ -440,6 +440,12 @@ class TestMaking:
             create_app(settings, {})
         settings = replace(settings, gateway=replace(settings.gateway, username=None))
         with pytest.raises(ConfigurationError, match="username"):
+            create_app(settings, {"EVERGREEN_GROUPS_PASSWORD": "x"})
+
+    def test_an_address_of_the_database_that_will_not_do(self, tmp_path: Path) -> None:
+        settings = settings_of("http://127.0.0.1:1", events=events_settings(tmp_path))
+        settings = replace(settings, state=StateSettings(database="nonsense"))
+        with pytest.raises(ConfigurationError, match="isn't the address of a PostgreSQL database"):
             create_app(settings, {"EVERGREEN_GROUPS_PASSWORD": "x"})
 
     def test_a_secret_that_anybody_could_guess(self, tmp_path: Path) -> None:

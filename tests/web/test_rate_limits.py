@@ -173,7 +173,10 @@ class TestTogether:
     [
         ("nonsense", "isn't the address of a Redis or Valkey"),
         ("http://localhost", "isn't the address of a Redis or Valkey"),
+        ("redis://localhost:port/1", "isn't the address of a Redis or Valkey"),
+        ("redis://localhost/1?whatever=1", "isn't the address of a Redis or Valkey"),
         ("redis://:very-secret@localhost/1", "has a password in it"),
+        ("redis://localhost/1?password=very-secret", "has a password in it"),
     ],
 )
 def test_addresses_that_will_not_do(url: str, says: str) -> None:
