@@ -41,9 +41,11 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
                 advice="let the next change or report find out, then ask again",
                 code="forget-open",
             )
+        concerned = list(connection.execute(select(steps.c.change).where(mine).distinct()).scalars())
         gone = connection.execute(delete(steps).where(mine)).rowcount
-        # Steps of others are left: of a change that had steps, and has none any more, nothing is left to say.
-        connection.execute(delete(changes).where(~exists().where(steps.c.change == changes.c.id)))
+        # Steps of others are left: of a change that has none any more nothing is left to say.
+        is_empty = ~exists().where(steps.c.change == changes.c.id)
+        connection.execute(delete(changes).where(changes.c.id.in_(concerned), is_empty))
         of_events = connection.execute(delete(events).where(events.c.patron == patron)).rowcount
         return Forgotten(gone, of_events, _leave_out(connection, patron))
 

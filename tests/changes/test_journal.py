@@ -228,6 +228,7 @@ def test_a_no_to_the_second_request_says_nothing_of_the_first(state: State, prox
 # -- what is found, and at what cost -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_what_is_open_is_found_among_many_by_its_index(state: State, journal: Journal) -> None:
     count = 20_000
     change = {"gateway": HERE, "account": "groups", "at": NOON, "action": "recalculate", "step_count": 1}

@@ -15,6 +15,8 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.state import State
 
+pytestmark = pytest.mark.long  # with a server of its own
+
 UPDATE, RETRIEVE = "open-ils.actor.patron.update", "open-ils.actor.user.retrieve.authoritative"
 PATRONS = (1052, 1053, 1008)
 

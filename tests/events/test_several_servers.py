@@ -27,6 +27,8 @@ from evergreen_groups.state import State
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
 
+pytestmark = pytest.mark.long  # with services of their own
+
 HOOK = "penalty.PATRON_EXCEEDS_FINES"
 OVER = 1030
 EVENT = Event(7, HOOK, OVER)

@@ -191,6 +191,7 @@ def test_a_full_disk(nights: Nights, room: int) -> None:
     nights.check_next_run()
 
 
+@pytest.mark.long  # it is waited for twice
 def test_a_locked_database(nights: Nights) -> None:
     with closing(sqlite3.connect(nights.state / FILE_NAME, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

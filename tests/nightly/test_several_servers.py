@@ -97,6 +97,7 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
     assert not (tmp_path / "late.json").exists()
 
 
+@pytest.mark.long  # with a server of its own
 def test_a_server_that_is_stopped_in_the_middle_costs_nobody_the_report(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
     assert (tmp_path / "backup").read_text("utf-8") == "precious"
 
 
+@pytest.mark.long
 def test_a_backup_while_others_write_is_of_one_moment(state: State, tmp_path: Path) -> None:
     """Two rows are written together each time, so a backup has an even number of them."""
     stop = threading.Event()

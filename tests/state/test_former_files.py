@@ -94,6 +94,7 @@ def test_two_open_steps_of_one_patron_become_one(state: State) -> None:
     assert "before it was known what became of this one" in reasons[4]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["journal.sqlite3", "history.sqlite3", "events.sqlite3"])
 def test_one_that_is_damaged_is_named_and_nothing_is_taken_over(state: State, name: str) -> None:
     lay_out(state.directory)

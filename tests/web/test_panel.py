@@ -17,6 +17,8 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import wire_object
 from evergreen_groups.web import create_app
 
+pytestmark = pytest.mark.long  # a browser for each
+
 BLOCKED_FAMILY = [
     ("Nguyễn, Thị Hương", 1015, "$14.75", True),
     ("Nguyễn, Văn Đức", 1016, "$9.30", True),
