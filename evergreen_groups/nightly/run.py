@@ -99,7 +99,7 @@ class ReportRun:
                 self._problem = error
                 return self._on_record(state, state.database, datetime.now(UTC))
             if self._is_made(lease):
-                return exit_status.DONE
+                return self._send_what_waits(lease)
             return self._on_record(state, lease, lease.since)
 
     def _waiting_time(self) -> float:
@@ -125,6 +125,17 @@ class ReportRun:
             f"{hours} hours are to lie between two ([report] hours_between_runs)"
         )
         return True
+
+    def _send_what_waits(self, transactions: Transactions) -> int:
+        """Send the mails that the run which made the report couldn't send."""
+        options = self._choose()
+        if not options.mail:
+            return exit_status.DONE
+        mailer = self._mailer(transactions)
+        if not mailer.waiting:
+            return exit_status.DONE
+        with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
+            return exit_status.DONE if self._mail(mailer) else exit_status.UNSENT
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
         """Make the report, and write down how that went, however it ends."""
