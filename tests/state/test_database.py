@@ -199,7 +199,7 @@ class TestFile:
             _count(State(tmp_path))
 
     def test_another_programs_is_refused(self, tmp_path: Path) -> None:
-        with sqlite3.connect(tmp_path / FILE_NAME) as raw:
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as raw, raw:
             raw.execute("CREATE TABLE somebody (id INTEGER)")
         with pytest.raises(StateError, match="another program's"):
             _count(State(tmp_path))

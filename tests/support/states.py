@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from weakref import WeakSet
 
 from support.postgresql import shared_cluster
 
@@ -13,13 +12,13 @@ from evergreen_groups.changes import Journal
 from evergreen_groups.state import State
 
 ENGINES = ("sqlite", "postgresql")
-_open: WeakSet[State] = WeakSet()
+_open: list[State] = []
 
 
 def state_in(directory: Path) -> State:
     """The state in a directory, as a process of its own would have it."""
     state = State(directory)
-    _open.add(state)
+    _open.append(state)
     return state
 
 
