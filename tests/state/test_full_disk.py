@@ -28,7 +28,7 @@ from evergreen_groups.state.own_files import NO_ROOM
 MOVE = ("move", "20000000001052", "20000000001053", "--to", "20000000001007", "--yes")
 MOVED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): 1002}
 TAKEN_BACK: Target = {(1052, "usrgroup"): 1015, (1053, "usrgroup"): 1015}
-OFTEN = [pytest.param(1, id="once"), pytest.param(10, marks=pytest.mark.long, id="often")]
+OFTEN = [pytest.param(10, marks=pytest.mark.long, id="often")]
 DISK = 1_500_000
 PAGE = 4096
 MIDDLE = (20_000, 100_000)
@@ -140,13 +140,13 @@ def test_a_move(library: WatchedLibrary, tight: Tight, times: int) -> None:
     tight_changes(library, tight, MOVE, MOVED, times)
 
 
-@pytest.mark.parametrize("times", OFTEN[1:])
+@pytest.mark.parametrize("times", OFTEN)
 def test_an_undo(library: WatchedLibrary, tight: Tight, times: int) -> None:
     library.prepare(*MOVE)
     tight_changes(library, tight, ("undo", "1", "--yes"), TAKEN_BACK, times)
 
 
-@pytest.mark.parametrize("times", OFTEN[1:])
+@pytest.mark.parametrize("times", OFTEN)
 def test_the_first_change_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
     library.keep()
     tight_changes(library, tight, MOVE, MOVED, times)
@@ -166,7 +166,7 @@ def test_a_report(library: WatchedLibrary, tight: Tight, times: int) -> None:
         assert count_runs(library.state) == recorded + 1
 
 
-@pytest.mark.parametrize("times", OFTEN[1:])
+@pytest.mark.parametrize("times", OFTEN)
 def test_the_first_report_of_all(library: WatchedLibrary, tight: Tight, times: int) -> None:
     """It is made where it can be written, whether or not there is room for what is kept."""
     target = library.directory / "report.json"
@@ -183,7 +183,7 @@ def test_the_first_report_of_all(library: WatchedLibrary, tight: Tight, times: i
         assert count_runs(library.state) == recorded + 1
 
 
-@pytest.mark.parametrize("times", OFTEN[1:])
+@pytest.mark.parametrize("times", OFTEN)
 def test_what_release_0_1_kept_is_taken_over(library: WatchedLibrary, tight: Tight, times: int) -> None:
     lay_out(library.state)
     library.keep()

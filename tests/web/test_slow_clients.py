@@ -16,6 +16,8 @@ from support.web_caller import served
 from evergreen_groups.settings import ServeSettings
 from evergreen_groups.web import server
 
+pytestmark = pytest.mark.long  # hundreds of connections for each
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
