@@ -102,11 +102,13 @@ class Database:
         Raises:
             StateError: it can't be used, or something stands in it that was never written.
         """
-        with refusals.errors_named(self.where), self._opened().connect() as connection:
-            if self._url is not None:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")  # noqa: PLW2901
-            with connection.execution_options(**{READS: True}).begin():
-                yield connection
+        one_state = {} if self._url is None else {"isolation_level": "REPEATABLE READ"}  # SQLite reads so by itself
+        with (
+            refusals.errors_named(self.where),
+            self._opened().connect() as connection,
+            connection.execution_options(**{READS: True}, **one_state).begin(),
+        ):
+            yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
