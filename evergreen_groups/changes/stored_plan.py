@@ -110,9 +110,7 @@ def _expected(draft: Draft) -> tuple[ExpectedGroup, ...]:
     """
     joined = {step.after for step in draft.steps if step.field == GROUP}
     return tuple(
-        ExpectedGroup(
-            group.before.number, tuple(member.id for member in group.before.members), group.before.member_count
-        )
-        for group in draft.groups
-        if group.before is not None and (draft.action is Action.MERGE or group.number in joined)
+        ExpectedGroup(before.number, tuple(member.id for member in before.members), before.member_count)
+        for before in (group.before for group in draft.groups)
+        if before is not None and (draft.action is Action.MERGE or before.number in joined)
     )
