@@ -14,27 +14,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
 from evergreen_groups.desk import PatronDecision, PatronSummary
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
-from evergreen_groups.hooks import documents
+from evergreen_groups.hooks import change_documents, documents
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
 
 __all__ = [
+    "Change",
     "Event",
     "EventOutcome",
     "Group",
     "PatronDecision",
     "PatronSummary",
+    "PlanRequest",
+    "ProposedPlan",
+    "apply_plan",
     "as_json",
     "block_decision",
     "block_decision_by_barcode",
+    "change",
     "group_summary",
     "handle_event",
     "patron_summary",
+    "propose_plan",
+    "recent_changes",
+    "undo_change",
 ]
+
+Document = PatronSummary | Group | PatronDecision | EventOutcome | ProposedPlan | Change | list[Change]
+"""What has a JSON form."""
 
 
 def patron_summary(client: Client, patron_id: int) -> PatronSummary:
@@ -81,9 +93,59 @@ def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> 
     return client.events.handle(event, recalculate=recalculate)
 
 
-def as_json(value: PatronSummary | Group | PatronDecision | EventOutcome) -> dict[str, Any]:
+def propose_plan(client: Client, request: PlanRequest) -> ProposedPlan:
+    """Plan to move, remove or merge patrons, make them leads, or take a change back; nothing is changed by that.
+
+    Look at ``draft`` first; ``stored.id`` is what :func:`apply_plan` takes, within an hour.
+
+    Raises:
+        PlanError: the request is unclear, or can't be done.
+        NotFoundError: there is no such change to undo.
+        GatewayError: the ILS can't be reached or refuses.
+    """
+    return client.plans.propose(request)
+
+
+def apply_plan(client: Client, plan: str, key: str) -> Change:
+    """Apply a plan once, under an idempotency key of the caller's: with the same key, the answer is the same.
+
+    Raises:
+        NotFoundError: the caller has no such plan.
+        PlanError: it no longer fits, is too old, or was applied under another key.
+        BusyError: somebody else is changing the same patrons or groups.
+        GatewayError: the ILS can't be reached; nothing has been sent.
+    """
+    return client.plans.past.own(client.plans.apply(plan, key))
+
+
+def undo_change(client: Client, change: int, key: str) -> Change:
+    """Take a change back, as :func:`apply_plan` does: those who are still where it put them go back."""
+    return client.plans.past.own(client.plans.undo(change, key))
+
+
+def change(client: Client, number: int) -> Change:
+    """A change, with what became of it.
+
+    Raises:
+        NotFoundError: there is none, or the caller may see nobody whom it is about.
+    """
+    return client.plans.past.change(number)
+
+
+def recent_changes(client: Client) -> list[Change]:
+    """The caller's own changes of the last days, the latest first."""
+    return client.plans.past.recent()
+
+
+def as_json(value: Document) -> dict[str, Any]:
     """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
     match value:
+        case ProposedPlan():
+            return change_documents.plan(value)
+        case Change():
+            return change_documents.change(value)
+        case list():
+            return change_documents.changes(value)
         case PatronSummary():
             return documents.patron_summary(value)
         case Group():
