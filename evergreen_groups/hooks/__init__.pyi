@@ -14,6 +14,7 @@ from .interface import block_decision_by_barcode as block_decision_by_barcode
 from .interface import change as change
 from .interface import group_summary as group_summary
 from .interface import handle_event as handle_event
+from .interface import own_change as own_change
 from .interface import patron_summary as patron_summary
 from .interface import propose_plan as propose_plan
 from .interface import recent_changes as recent_changes

@@ -12,6 +12,7 @@ the versioned form of what they return.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
@@ -39,6 +40,7 @@ __all__ = [
     "change",
     "group_summary",
     "handle_event",
+    "own_change",
     "patron_summary",
     "propose_plan",
     "recent_changes",
@@ -132,6 +134,15 @@ def change(client: Client, number: int) -> Change:
     return client.plans.past.change(number)
 
 
+def own_change(client: Client, number: int) -> Change:
+    """A change of the caller's own, as far as it is known here: nothing is asked of the ILS.
+
+    Raises:
+        NotFoundError: there is none, or it is somebody else's.
+    """
+    return client.plans.past.own(number)
+
+
 def recent_changes(client: Client) -> list[Change]:
     """The caller's own changes of the last days, the latest first."""
     return client.plans.past.recent()
@@ -139,18 +150,17 @@ def recent_changes(client: Client) -> list[Change]:
 
 def as_json(value: Document) -> dict[str, Any]:
     """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
-    match value:
-        case ProposedPlan():
-            return change_documents.plan(value)
-        case Change():
-            return change_documents.change(value)
-        case list():
-            return change_documents.changes(value)
-        case PatronSummary():
-            return documents.patron_summary(value)
-        case Group():
-            return documents.group_summary(value)
-        case PatronDecision():
-            return documents.block(value)
-        case EventOutcome():
-            return documents.event_outcome(value)
+    if isinstance(value, list):
+        return change_documents.changes(value)
+    form: Callable[[Any], dict[str, Any]] = _FORMS[type(value)]
+    return form(value)
+
+
+_FORMS: dict[type, Callable[..., dict[str, Any]]] = {
+    PatronSummary: documents.patron_summary,
+    Group: documents.group_summary,
+    PatronDecision: documents.block,
+    EventOutcome: documents.event_outcome,
+    ProposedPlan: change_documents.plan,
+    Change: change_documents.change,
+}
