@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
-from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -55,23 +54,6 @@ class JournaledStep:
     def record(self, state: StepState, *, value: int | None = None, reason: str = "") -> None:
         """Write down how far it is; that is on disk when this returns."""
         self._journal.record(self._id, state, value=value, reason=reason)
-
-
-def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
-    """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
-
-    Nothing is asked where nothing is open, or somebody is changing something now: that run looks itself.
-
-    Raises:
-        StateError: the journal can't be used.
-        GatewayError: the ILS can't be reached, or the session has ended.
-    """
-    if not state.database.is_there or not _journal(state.database).open_steps(gateway.url):
-        return []
-    try:
-        return JournaledChanges(gateway, state, account="").recover()
-    except BusyError:
-        return []
 
 
 class JournaledChanges:
