@@ -54,7 +54,12 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
 
 def text(value: dict[str, Any], line: str = NEW_LINE) -> str:
     """The value as JSON, indented by two; ``line`` is what begins each line but the first."""
-    return _HALF_A_PAIR.sub("\ufffd", indented(value, line))
+    found = indented(value, line)
+    try:
+        found.encode()  # much quicker than looking for what can't be encoded, and there mostly is nothing
+    except UnicodeEncodeError:
+        return _HALF_A_PAIR.sub("\ufffd", found)
+    return found
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:
