@@ -55,4 +55,6 @@ class PlanRequest:
 
 
 def _unclear(problem: str, field: str) -> PlanError:
-    return PlanError("{problem}", code="plan-unclear", values={"problem": problem, "field": field})
+    return PlanError(
+        "the plan isn't clear: {problem} ({field})", code="plan-unclear", values={"problem": problem, "field": field}
+    )

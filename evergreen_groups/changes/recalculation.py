@@ -6,7 +6,6 @@ A block that staff set is never removed: whoever has one that a recalculation mi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
@@ -16,6 +15,7 @@ from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, 
 from evergreen_groups.changes.landing import may_come_in, new_sending
 from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
 from evergreen_groups.changes.plans import Action
+from evergreen_groups.changes.recalculation_outcome import Attempt, Recalculated, Recalculations
 from evergreen_groups.changes.recovery import refusal, refused_permission
 from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
@@ -34,41 +34,6 @@ _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it 
     True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
     False: "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How far one recalculation went, and whether the block for fines is now as the rule has it.
-
-    ``reason`` says what changed, or why nothing did.
-    """
-
-    state: StepState
-    resolved: bool = False
-    reason: str = ""
-    error: EvergreenGroupsError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recalculated:
-    """What became of one person. ``reason`` says what changed, or why nothing did.
-
-    ``resolved`` says that the finding doesn't hold any more; ``state`` is how far the call went.
-    """
-
-    finding: PatronFinding
-    state: StepState
-    resolved: bool = False
-    reason: str = ""
-    error: EvergreenGroupsError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Recalculations:
-    """What became of all of them. ``stopped`` is the error that ended it early, None where everybody was reached."""
-
-    people: tuple[Recalculated, ...]
-    stopped: GatewayError | None = None
 
 
 def recalculable(audit: Audit) -> list[PatronFinding]:
