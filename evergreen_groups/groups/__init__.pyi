@@ -31,6 +31,9 @@ from .reader import make_members as make_members
 from .search import GroupSearch as GroupSearch
 from .standing import Standing as Standing
 from .standing import StandingDifference as StandingDifference
+from .surroundings import PatronReference as PatronReference
+from .surroundings import Surroundings as Surroundings
+from .surroundings import read_surroundings as read_surroundings
 from .whole_group import VisiblePatrons as VisiblePatrons
 from .whole_group import visible_around as visible_around
 from .whole_group import visible_in as visible_in
