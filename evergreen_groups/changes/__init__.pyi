@@ -25,8 +25,8 @@ from .plans import Draft as Draft
 from .plans import PlannedGroup as PlannedGroup
 from .plans import PlanWarning as PlanWarning
 from .plans import Step as Step
+from .recalculation import Recalculated as Recalculated
+from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
-from .recalculation_outcome import Recalculated as Recalculated
-from .recalculation_outcome import Recalculations as Recalculations
 from .stored_plan import StoredPlan as StoredPlan
