@@ -78,6 +78,16 @@ class ChangeReader:
         undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
         return Change(entry, is_under_way=bool(undecided) and self._is_under_way(undecided), is_own=True)
 
+    def wait(self, id: int, timeout: float) -> None:
+        """Wait until a change isn't being made any more, ``timeout`` seconds at most.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        undecided = {step.patron for step in self.entry(id).steps if step.state in _UNDECIDED}
+        if undecided:
+            JournaledChanges(self._gateway, self._state, self._operator).is_under_way(undecided, timeout)
+
     def recent(self) -> list[Change]:
         """The caller's own changes of the last days, the latest first."""
         return self._as_seen(

@@ -81,10 +81,10 @@ class JournaledChanges:
                 ended += recover(self._gateway, journal, [patron])
         return ended
 
-    def is_under_way(self, patrons: Collection[int]) -> bool:
-        """Whether somebody is changing one of these patrons (ids) now."""
+    def is_under_way(self, patrons: Collection[int], timeout: float = 0.0) -> bool:
+        """Whether somebody is changing one of these patrons (ids) now, or still is in ``timeout`` seconds."""
         try:
-            with self._opened(patrons, (), 0.0):
+            with self._opened(patrons, (), timeout):
                 return False
         except BusyError:
             return True
