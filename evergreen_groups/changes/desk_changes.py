@@ -192,8 +192,10 @@ class DeskChanges:
                 raise applied_before()
             return stored.change
         under_key = self._store().under_key(key, self._staff)
-        if under_key is not None:
+        if under_key is not None and under_key.id != stored.id:
             raise key_of_another()
+        if under_key is not None:  # since this one was read
+            return self._applied(under_key, key)
         too_old = expired(stored)
         if too_old is not None:
             raise too_old
