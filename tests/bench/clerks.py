@@ -56,7 +56,9 @@ def report(place: Town, sequences: int, wrong: int, took: float) -> None:
         f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {place.kills} times, "
         f"the database stopped {place.outages} times"
     )
-    print(f"requests {tally.asked:,}, changes {tally.changes:,}, of them undoes {tally.undone:,}, writes {tally.writes:,}")
+    print(
+        f"requests {tally.asked:,}, changes {tally.changes:,}, of them undoes {tally.undone:,}, writes {tally.writes:,}"
+    )
     print(f"steps: {dict(tally.states.most_common())}; written, and said to be uncertain: {tally.uncertain}")
     print(f"faults: {dict(tally.faults.most_common())}")
     print(f"put off: {dict(tally.put_off.most_common())}")

@@ -193,9 +193,7 @@ class Sequence:
                     unclear.append((change["staff"], step["patron"], step["field"], step["after"], step["state"]))
         for (user, patron, name, value), count in (+left).items():
             # What came in late and was changed by somebody else since is a step that nobody calls done.
-            fitting = [
-                step for step in unclear if step[:3] == (user, patron, name) and step[3] in (value, None)
-            ]
+            fitting = [step for step in unclear if step[:3] == (user, patron, name) and step[3] in (value, None)]
             if len(fitting) < count:
                 yield f"written by {user} without a step that says so: {patron} {name} {value}, {count} times"
             else:
@@ -322,5 +320,3 @@ def _not_its_opposite(undo: dict[str, Any], undone: dict[str, Any] | None) -> It
     for step in undo["steps"]:
         if (step["patron"], step["field"], step["before"], step["after"]) not in opposites:
             yield f"undo {undo['id']} takes back what {undone['id']} didn't do: {step}"
-
-

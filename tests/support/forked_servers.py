@@ -63,7 +63,9 @@ class ForkedServers:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
-            print(json.dumps({**order, "errors": str(self._directory / "errors")}), file=self._process.stdin, flush=True)
+            print(
+                json.dumps({**order, "errors": str(self._directory / "errors")}), file=self._process.stdin, flush=True
+            )
             return int(self._process.stdout.readline())
 
     def __enter__(self) -> Self:

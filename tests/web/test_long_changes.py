@@ -96,7 +96,9 @@ def test_so_is_taking_it_back(desk: DeskCaller, sandbox: Sandbox) -> None:
     undoing = desk.undo(number, "u")
     assert undoing.status in (200, 202), undoing.body
     ended = followed(desk, undoing.body["id"])
-    assert (ended.body["done"], ended.body["undoes"]) == (True, number), [(s["patron"], s["state"], s["reason"]) for s in ended.body["steps"]]
+    assert (ended.body["done"], ended.body["undoes"]) == (True, number), [
+        (s["patron"], s["state"], s["reason"]) for s in ended.body["steps"]
+    ]
     assert {patron: group_of(sandbox, patron) for patron in MANY} == before
     assert desk.undo(number, "u").body == ended.body
 
