@@ -125,7 +125,14 @@ class DeskChanges:
         if earlier is not None:
             return self._undone(earlier, change)
         proposed = self.propose(PlanRequest(Action.UNDO, change=change))
-        return self.apply(proposed.stored.id, key, timeout=timeout)
+        try:
+            return self.apply(proposed.stored.id, key, timeout=timeout)
+        except PlanError:
+            # The same request, come twice at once, has made two plans: the other one's was applied under the key.
+            earlier = self._store().under_key(key, self._staff)
+            if earlier is None:
+                raise
+            return self._undone(earlier, change)
 
     @property
     def past(self) -> ChangeReader:
@@ -263,7 +270,7 @@ class DeskChanges:
             )
             return
         changes = JournaledChanges(self._gateway, self._state, self._operator)
-        StepApplier(self._gateway, changes).apply(
+        StepApplier(self._gateway, changes, stored.members).apply(
             stored.action.value,
             stored.steps,
             undoes=stored.undoes,
