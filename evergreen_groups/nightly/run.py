@@ -117,12 +117,7 @@ class ReportRun:
         except _UNUSABLE as error:
             self._problem = error
             return False
-        now = datetime.now(UTC)
-        if (
-            last is None
-            or last.outcome is RunOutcome.FAILED
-            or not timedelta() <= now - last.finished < timedelta(hours=hours)
-        ):
+        if last is None or not last.wrote_within(timedelta(hours=hours)):
             return False
         self._environment.emit(
             f"nothing to do: the report was made at {last.finished.astimezone():%Y-%m-%d %H:%M}, and "

@@ -47,7 +47,7 @@ class RunStatus:
         return round((self.finished - self.started).total_seconds(), 1)
 
     def wrote_within(self, age: timedelta) -> bool:
-        """Whether the run wrote a report, and ended less than ``age`` ago; not in the future, as a wrong clock has it."""
+        """Whether the run wrote a report, and ended less than ``age`` ago: not in the future, by a wrong clock."""
         return self.outcome is not RunOutcome.FAILED and timedelta() <= datetime.now(UTC) - self.finished < age
 
     def document(self) -> dict[str, Any]:
