@@ -142,7 +142,7 @@ class DataError(EvergreenGroupsError):
 
 
 class BusyError(EvergreenGroupsError):
-    """Another run is doing the same: changing groups at this gateway, or making the report."""
+    """Another run is doing the same: changing one of the same patrons or groups, or making the report."""
 
 
 class DeadlineError(EvergreenGroupsError):

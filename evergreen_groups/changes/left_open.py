@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import BusyError
-
 if TYPE_CHECKING:
     from evergreen_groups.changes.journal_step import JournalStep
     from evergreen_groups.gateway import Gateway
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
     """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
 
-    Nothing is asked where nothing is open, or somebody is changing something now: that run looks itself.
+    Nothing is asked where nothing is open; of patrons whom somebody is changing now, that run looks itself.
 
     Raises:
         StateError: the journal can't be used.
@@ -25,9 +23,7 @@ def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
 
     if not state.database.is_there or not Journal(state.database).open_steps(gateway.url):
         return []
+    from evergreen_groups.changes.journal_step import Operator
     from evergreen_groups.changes.journaled import JournaledChanges  # on most nights nothing is open
 
-    try:
-        return JournaledChanges(gateway, state, account="").recover()
-    except BusyError:
-        return []
+    return JournaledChanges(gateway, state, Operator("")).recover()
