@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
-from evergreen_groups.desk import PatronDecision, PatronSummary
+from evergreen_groups.desk import GroupSummary, PatronDecision, PatronSummary
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
 from evergreen_groups.hooks import change_documents, documents
@@ -29,6 +29,7 @@ __all__ = [
     "Event",
     "EventOutcome",
     "Group",
+    "GroupSummary",
     "PatronDecision",
     "PatronSummary",
     "PlanRequest",
@@ -62,7 +63,7 @@ def patron_summary(client: Client, patron_id: int) -> PatronSummary:
     return client.summaries.of_patron(patron_id)
 
 
-def group_summary(client: Client, group: int) -> Group:
+def group_summary(client: Client, group: int) -> GroupSummary:
     """A group by its number; raises what :func:`patron_summary` does."""
     return client.summaries.of_group(group)
 
@@ -159,6 +160,7 @@ def as_json(value: Document) -> dict[str, Any]:
 _FORMS: dict[type, Callable[..., dict[str, Any]]] = {
     PatronSummary: documents.patron_summary,
     Group: documents.group_summary,
+    GroupSummary: documents.group_summary,
     PatronDecision: documents.block,
     EventOutcome: documents.event_outcome,
     ProposedPlan: change_documents.plan,
