@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.desk import GroupSummary
+from evergreen_groups.hooks.standing_document import limit_amount, standing_document
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import PatronDecision, PatronSummary
     from evergreen_groups.events import EventOutcome
     from evergreen_groups.groups import Group, Member, Standing
-    from evergreen_groups.ils import Penalty
 
 VERSION = 2
 NOTE = "Group fines are for information only: nobody is blocked for what others owe."
@@ -33,7 +33,7 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "barcode": member.barcode,
         "show": summary.show,
         "own_fines": plain_amount(member.own_fines),
-        "limit": _limit(member),
+        "limit": limit_amount(member),
         **_truths(member, summary.standing),
         **_group(summary.group),
     }
@@ -94,30 +94,14 @@ def member_document(member: Member, standing: Standing | None) -> dict[str, Any]
         "barcode": member.barcode,
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
-        "limit": _limit(member),
+        "limit": limit_amount(member),
         **_truths(member, standing),
         "group_lead": member.group_lead,
     }
 
 
 def _truths(member: Member, standing: Standing | None) -> dict[str, Any]:
-    return {
-        "over_limit": member.over_limit_if_known,
-        "blocked_in_evergreen": None if standing is None else [*map(_penalty, standing.blocks_for_fines)],
-        "other_blocks": None if standing is None else [*map(_penalty, standing.other_blocks)],
-        "blocked": member.over_limit_if_known,
-    }
-
-
-def _penalty(penalty: Penalty) -> dict[str, Any]:
-    return {
-        "name": penalty.kind.name,
-        "org_unit": penalty.org_unit.shortname,
-        "since": None if penalty.set_date is None else penalty.set_date.isoformat(),
-        "by_staff": penalty.by_staff,
-    }
-
-
-def _limit(member: Member) -> str | None:
-    limit = member.limit_if_known
-    return None if limit is None else plain_amount_or_none(limit.amount)
+    over_limit = member.over_limit_if_known
+    # Where no penalties were read, none are told of, which isn't the same as that there are none.
+    unknown = {"over_limit": over_limit, "blocked_in_evergreen": None, "other_blocks": None, "difference": None}
+    return {**(unknown if standing is None else standing_document(standing)), "blocked": over_limit}

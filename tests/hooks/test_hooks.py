@@ -82,6 +82,7 @@ def test_a_family(client: Client) -> None:
         "over_limit": False,
         "blocked_in_evergreen": [],
         "other_blocks": [],
+        "difference": None,
         "blocked": False,  # as version 1 called it
         "group_fines": "28.10",
         "lead": 1001,
@@ -97,6 +98,7 @@ def test_a_family(client: Client) -> None:
         "over_limit": False,
         "blocked_in_evergreen": [],
         "other_blocks": [],
+        "difference": None,
         "blocked": False,
         "group_lead": True,
     }
@@ -126,6 +128,7 @@ def test_over_the_limit_is_one_thing_and_blocked_in_evergreen_another(client: Cl
             {"name": "PATRON_EXCEEDS_FINES", "org_unit": "LAKELAND", "since": since, "by_staff": False}
         ],
         "other_blocks": [{"name": "STAFF_CHR", "org_unit": "HARBOR", "since": since, "by_staff": True}],
+        "difference": "now-within-limit",
         "blocked": False,
     }
     assert members[1002].items() >= found.items()
