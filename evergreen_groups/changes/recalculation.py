@@ -5,45 +5,27 @@ A block that staff set is never removed: whoever has one that a recalculation mi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
-from evergreen_groups.changes.answers import is_no, never_left
-from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, Operator, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
-from evergreen_groups.changes.landing import may_come_in, new_sending
-from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
-from evergreen_groups.changes.recovery import refusal
-from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
-from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import PenaltyKinds, rows_in_force, set_by_ils
+from evergreen_groups.changes.patron_penalties import PenaltyReader
+from evergreen_groups.changes.patron_recalculation import Attempt, PatronRecalculation
+from evergreen_groups.changes.plans import Action
+from evergreen_groups.ils import PenaltyKinds, rows_in_force
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State
 
-_ACTION = "recalculate"
-_METHOD = "open-ils.actor.user.penalties.update_at_home"
-_PENALTY = "PATRON_EXCEEDS_FINES"
-_OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
-    True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
-    False: "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How far one recalculation went, and whether the block for fines is now as the rule has it.
-
-    ``reason`` says what changed, or why nothing did.
-    """
-
-    state: StepState
-    resolved: bool = False
-    reason: str = ""
-    error: EvergreenGroupsError | None = None
+_ACTION = Action.RECALCULATE.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +59,18 @@ def recalculable(audit: Audit) -> list[PatronFinding]:
 class Recalculator:
     """Has penalties recalculated at one gateway, with the journal in ``state``.
 
-    ``account`` is the name of the ILS account that acts; it is written into the journal.
+    ``operator`` is who has it done; that is written into the journal.
     """
 
-    def __init__(self, gateway: Gateway, state: State, account: str) -> None:
+    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
         self._gateway = gateway
-        self._changes = JournaledChanges(gateway, state, account)
+        self._changes = JournaledChanges(gateway, state, operator)
 
     def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.
 
         Raises:
-            BusyError: another run is changing something at the same gateway.
+            BusyError: another run is changing one of them.
             TransportError: what an interrupted run left open can't be looked up, or the penalties can't be read;
                 nothing has been sent.
         """
@@ -106,7 +88,7 @@ class Recalculator:
     def for_patron(self, patron: int, *, over_limit: bool, timeout: float) -> Attempt:
         """Recalculate for one patron, who by the rule is over the limit or isn't.
 
-        ``timeout`` is how many seconds to wait while another run changes something at the same gateway.
+        ``timeout`` is how many seconds to wait while another run changes the patron.
 
         Raises:
             BusyError: it still does.
@@ -117,21 +99,49 @@ class Recalculator:
             raise attempt.error
         return attempt
 
+    def for_plan(
+        self,
+        patrons: Sequence[tuple[int, bool]],
+        *,
+        before_first: Callable[[], None],
+        also: Callable[[Connection, int], None],
+        begun: Callable[[], None],
+        timeout: float,
+        progress: Progress,
+    ) -> None:
+        """Recalculate for patrons (ids, with whether the rule has them over the limit), as a plan says.
+
+        The other arguments are those of :meth:`StepApplier.apply`, and so is what it raises.
+        """
+        self._attempts(patrons, timeout, progress, before_first=before_first, also=also, begun=begun)
+
     def _attempts(
-        self, patrons: Sequence[tuple[int, bool]], timeout: float, progress: Progress
+        self,
+        patrons: Sequence[tuple[int, bool]],
+        timeout: float,
+        progress: Progress,
+        *,
+        before_first: Callable[[], None] | None = None,
+        also: Callable[[Connection, int], None] | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> tuple[list[Attempt], GatewayError | None]:
         """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
-        with self._changes.begin(timeout) as journal:
+        concerned = {patron for patron, _due in patrons}
+        with self._changes.begin(concerned, timeout=timeout) as journal:
+            if before_first is not None:
+                before_first()
             reader = PenaltyReader(self._gateway)
             kinds = PenaltyKinds.read(self._gateway, reader.org_units)
-            open_before = {it.patron for it in self._changes.open_changes(journal) if it.field == PENALTIES}
+            open_before = {it.patron for it in self._changes.open_changes(journal, concerned) if it.field == PENALTIES}
             counted = dict.fromkeys((patron for patron, _due in patrons), 0)
             for row in rows_in_force(self._gateway, counted):
                 counted[row.patron] += row.staff is None
 
             def recalculate(position: int, journaled: JournaledStep) -> Attempt:
                 patron, due = patrons[position]
-                return _Recalculation(
+                if position == 0 and begun is not None:
+                    begun()
+                return PatronRecalculation(
                     self._gateway,
                     journaled,
                     patron,
@@ -143,138 +153,7 @@ class Recalculator:
 
             steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
             attempts, stopped = self._changes.apply(
-                journal, _ACTION, steps, recalculate, doing="recalculating", progress=progress
+                journal, _ACTION, steps, recalculate, also=also, doing="recalculating", progress=progress
             )
         left = [Attempt(StepState.PLANNED, reason="not begun")] * (len(patrons) - len(attempts))
         return [*attempts, *left], stopped
-
-
-class _Recalculation:
-    """One recalculation on its way.
-
-    ``due`` is whether the rule has them blocked, ``is_open`` whether an earlier one may still come in, for which this
-    one's step answers once it is sent.
-    """
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        journaled: JournaledStep,
-        patron: int,
-        *,
-        due: bool,
-        reader: PenaltyReader,
-        kinds: PenaltyKinds,
-        is_open: bool,
-    ) -> None:
-        self._gateway = gateway
-        self._journaled = journaled
-        self._patron = patron
-        self._due = due
-        self._reader = reader
-        self._kinds = kinds
-        self._is_open = is_open
-
-    def apply(self) -> Attempt:
-        """Have it done, once.
-
-        What is in force is read for each person just before: staff may have set a block since the run began.
-        """
-        try:
-            before = self._reader.read(self._patron)
-        except (GatewayError, DataError) as failure:
-            return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
-        if before is None:
-            error = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
-            return self._ended(StepState.NOT_DONE, reason=error.problem, error=error)
-        if self._would_harm(before):
-            reason = "a block of theirs was set by staff, and a recalculation might remove it"
-            return self._ended(StepState.NOT_DONE, reason=reason)
-        return self._have_it_done(before)
-
-    def _have_it_done(self, before: PatronPenalties) -> Attempt:
-        """Send it and find out what came of it."""
-        sending = new_sending(self._gateway, other_fields=before.digest)
-        self._journaled.record_sending(sending)
-        try:
-            clear = self._send()
-        except GatewayError as error:
-            if self._is_open:
-                reason = f"{_refused(self._gateway, error)}; {may_come_in(sending.until)}"
-                return self._ended(StepState.SENDING, reason=reason, error=error)
-            return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
-        try:
-            after = self._reader.read_again(self._patron, before)
-        except (GatewayError, DataError) as error:
-            return Attempt(StepState.SENDING, reason="it was sent, and what came of it can't be read", error=error)
-        if not clear and after.in_force == before.in_force:
-            return self._open(sending)
-        return self._compared(before, after)
-
-    def _would_harm(self, penalties: PatronPenalties) -> bool:
-        """Whether staff have set a block that a recalculation of the fines' penalty may remove."""
-        touched = self._kinds.for_fines_at(penalties.home_library)
-        return any(row.staff is not None and row.kind in touched for row in penalties.in_force)
-
-    def _send(self) -> bool:
-        """Ask for it, and say whether the answer is a clear yes.
-
-        The penalty is named: without a name everything is recalculated, and what staff have set of a kind that a
-        library has put in place of the one for overdue items, say, is removed (``penalties-update-022``). There is no
-        release that has this method and takes no name: both came with Evergreen's commit 20a752e24f (3.11).
-
-        Raises:
-            GatewayError: a clear no, or there was no connection.
-        """
-        try:
-            answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
-        except GatewayError as error:
-            if is_no(error) or never_left(error):
-                raise
-            return False
-        return str(answer) == "1"
-
-    def _compared(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
-        """Say what the recalculation changed, and whether that resolves the finding."""
-        still_there = {row.id for row in after.in_force}
-        if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._ended(
-                StepState.FAILED, reason="a block that was set by staff is gone; look at the patron's record"
-            )
-        value = set_by_ils(after.in_force)
-        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
-        resolved = has_block is self._due
-        if has_block:
-            reason = "still blocked" if had_block else "blocked in the ILS now"
-        else:
-            reason = "not blocked for fines any more" if had_block else "still not blocked"
-        if not resolved:
-            reason += f": {_OTHERWISE[has_block]}"
-        return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
-
-    def _is_blocked(self, penalties: PatronPenalties) -> bool:
-        """Whether the ILS has blocked them for fines; staff's own blocks aren't its to take back."""
-        blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
-        return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
-
-    def _open(self, sending: Sending) -> Attempt:
-        """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""
-        reason = f"no clear answer came and nothing was changed so far; {may_come_in(sending.until)}"
-        self._journaled.record(StepState.SENDING, reason=reason)
-        return Attempt(StepState.SENDING, reason=reason)
-
-    def _ended(
-        self,
-        state: StepState,
-        *,
-        resolved: bool = False,
-        reason: str,
-        value: int | None = None,
-        error: EvergreenGroupsError | None = None,
-    ) -> Attempt:
-        self._journaled.record(state, value=value, reason=reason)
-        return Attempt(state, resolved, reason, error)
-
-
-def _refused(gateway: Gateway, error: GatewayError) -> str:
-    return "there was no connection" if isinstance(error, TransportError) else refusal(gateway, error)

@@ -7,6 +7,8 @@ stand here with their ids alone; only mails that wait have names in them. How ta
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
@@ -19,12 +21,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 
 from evergreen_groups.state.column_types import BIG, Amount, Moment
 
-VERSION = "1"
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+VERSION = "2"
 """The version of the schema that this release uses: the latest migration's."""
 
 metadata = MetaData(
@@ -47,6 +53,11 @@ changes = Table(
     Column("action", Text, nullable=False),
     Column("undoes", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
     Column("step_count", Integer, nullable=False),  # as they were planned: some may be forgotten before the others
+    # Ids of the ILS (au, aws, au): whose session it was, at which workstation, and who approved it. Changes of the
+    # command line have the account's name alone.
+    Column("staff", BIG, index=True),
+    Column("workstation", BIG),
+    Column("approved_by", BIG),
     sqlite_autoincrement=True,  # a number that people have noted never means another change
 )
 """The journal: plans that were applied, or begun."""
@@ -70,6 +81,9 @@ steps = Table(
     Column("sent_until", Moment),
     Column("last_xact_id", Text),
     Column("other_fields", Text),
+    # What the ILS refused it for, where it was the lack of a permission: its name, and at which org unit (aou.id).
+    Column("permission", Text),
+    Column("org_unit", BIG),
     CheckConstraint("field IN ('usrgroup', 'master_account', 'penalties')", name="field"),
     CheckConstraint("state IN ('planned', 'sending', 'done', 'not done', 'failed')", name="state"),
     sqlite_autoincrement=True,
@@ -83,9 +97,30 @@ open_steps = Index(
     steps.c.field,
     unique=True,
     sqlite_where=text("state = 'sending'"),
-    postgresql_where=text("state = 'sending'"),
 )
 """One open step for each patron and field; and the way to find the open ones among millions."""
+
+steps_of_group = (
+    Index("steps_from", steps.c.gateway, steps.c.field, steps.c.before),
+    Index("steps_to", steps.c.gateway, steps.c.field, steps.c.value),
+)
+"""The way to find the past of one group among millions of steps."""
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("staff", BIG, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("expires", Moment, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("content", Text, nullable=False),  # JSON: ids of patrons, and numbers of groups
+    Column("idempotency_key", Text),
+    Column("change", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
+    UniqueConstraint("gateway", "staff", "idempotency_key"),
+)
+"""Plans that were shown to staff, and those of them that were applied: each once, and under a key of the caller's."""
 
 series = Table(
     "series",
@@ -159,7 +194,6 @@ outcomes = Index(
     events.c.patron,
     unique=True,
     sqlite_where=text("done"),
-    postgresql_where=text("done"),
 )
 """One outcome for each event. Its id alone isn't enough: an ILS restored from a backup gives out ids again."""
 
@@ -215,3 +249,11 @@ former_files = Table(
     Column("row_count", Integer, nullable=False),
 )
 """The files of release 0.1 that were taken over."""
+
+
+@event.listens_for(metadata, "before_create")
+def _complete(_metadata: MetaData, connection: Connection, **_options: Any) -> None:
+    # Said above, it would have SQLAlchemy load all that it knows of PostgreSQL, for every command on every machine.
+    if connection.dialect.name == "postgresql":
+        for index in (open_steps, outcomes):
+            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
