@@ -21,6 +21,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from support.web_caller import served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import DeskSettings
 from evergreen_groups.web import close, create_app
 
 TIMEOUT = 30
@@ -77,10 +78,15 @@ class Gate:
     arrived: threading.Event = field(default_factory=threading.Event)
     page: Callable[..., Iterable[bytes]] | None = None
     """What answers for the page of a patron's group in the service's place."""
+    down: bool = False
+    """Whether nothing is answered but the panel's script."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = str(environ["PATH_INFO"])
         self.asked.append(path)
+        if self.down and not path.endswith("/panel.js"):
+            start_response("503 Service Unavailable", [("Content-Type", "text/html")])
+            return [b"<h1>Service Unavailable</h1>"]
         gate = self.held.get(path)
         if gate is not None:
             self.arrived.set()
@@ -124,16 +130,34 @@ class Desk:
         self.log_in(session(self.sandbox.url, username=username))
 
     def service_up(self) -> None:
+        self.gate.down = False
         self.sandbox.serve_desk(self._service_url)
 
     def service_down(self) -> None:
         self.sandbox.serve_desk("http://127.0.0.1:9")  # the discard port: nothing listens there
+
+    def service_down_but_for_the_script(self) -> None:
+        """As where Apache hands out the panel's script itself."""
+        self.gate.down = True
+
+    @contextmanager
+    def with_settings(self, directory: Path, settings: DeskSettings) -> Iterator[None]:
+        """The service as it is with these settings."""
+        home = {"XDG_STATE_HOME": str(directory), "XDG_CACHE_HOME": str(directory)}
+        usual, self.gate.app = self.gate.app, create_app(settings_of(self.sandbox.url, desk=settings), home)
+        try:
+            yield
+        finally:
+            close(self.gate.app)
+            self.gate.app = usual
 
     def log_in(self, token: str) -> None:
         """Have the cookie as the staff client sets it, and none of its choices."""
         self.browser.get(f"{self.sandbox.url}/sandbox/desk/desk.css")
         self.have_cookie(token)
         self.run("localStorage.clear(); sessionStorage.clear()")
+        # It holds 50 pages; beyond that Chromium drops those first that a script went to.
+        self.browser.execute_cdp_cmd("Page.resetNavigationHistory", {})
 
     def have_cookie(self, token: str) -> None:
         self.browser.add_cookie({"name": "eg.auth.token", "value": quote(json.dumps(token), safe=""), "path": "/"})
@@ -229,6 +253,11 @@ class Desk:
 
     def press(self, *keys: str) -> None:
         ActionChains(self.browser, duration=0).send_keys(*keys).perform()
+
+    def press_with(self, modifier: str, key: str) -> None:
+        """Press a key while another is held."""
+        chain = ActionChains(self.browser, duration=0)
+        chain.key_down(modifier).send_keys(key).key_up(modifier).perform()
 
     def dark(self, mode: str) -> None:
         """Choose the colours of the pages that are opened from now on."""

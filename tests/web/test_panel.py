@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from support.desk_browser import CLIENTS, Desk, desk_browser
 from support.sandbox_caller import Caller
-from support.web_caller import end_session, session, settings_of
+from support.web_caller import end_session, session
 
 from evergreen_groups.sandbox.database import wire_object
 from evergreen_groups.settings import DeskSettings
-from evergreen_groups.web import close, create_app
 
 pytestmark = pytest.mark.long  # a browser for each
 
@@ -659,33 +657,21 @@ def test_it_is_a_group_of_its_own(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("setting", "target"), [("same", "_self"), ("new", "_blank")])
 def test_where_the_link_opens_the_page(desk: Desk, tmp_path: Path, setting: str, target: str) -> None:
-    with other_settings(desk, tmp_path, DeskSettings(panel_link=setting)):
+    with desk.with_settings(tmp_path, DeskSettings(panel_link=setting)):
         desk.open("AngularJS", "1017/checkout")
         desk.panel_of(1017)
         desk.until(lambda: desk.panel()["page"])
         link = desk.element(".evergreen-groups-line a")
         assert link.get_attribute("target") == target
-        assert link.get_attribute("href").endswith("/evergreen-groups/patrons/1017/group?client=%2Feg")
+        assert link.get_attribute("href").endswith("/evergreen-groups/patrons/1017/group?client=eg")
 
 
 def test_no_link_where_there_is_no_page(desk: Desk, tmp_path: Path) -> None:
-    with other_settings(desk, tmp_path, DeskSettings(page=False)):
+    with desk.with_settings(tmp_path, DeskSettings(page=False)):
         desk.open("Angular", "1017/checkout")
         panel = desk.panel_of(1017)
         desk.answered_with("/desk.json")
         assert (panel["amount"], desk.panel()["page"]) == ("$25.65", None)
-
-
-@contextmanager
-def other_settings(desk: Desk, directory: Path, settings: DeskSettings) -> Iterator[None]:
-    """The service as it is with these settings."""
-    home = {"XDG_STATE_HOME": str(directory), "XDG_CACHE_HOME": str(directory)}
-    usual, desk.gate.app = desk.gate.app, create_app(settings_of(desk.sandbox.url, desk=settings), home)
-    try:
-        yield
-    finally:
-        close(desk.gate.app)
-        desk.gate.app = usual
 
 
 def test_stripes_stay_in_turn_while_the_stock_row_is_hidden(desk: Desk) -> None:

@@ -30,7 +30,7 @@ export function address(page, id, tab) {
 /** The page of a patron's group; it is told which client its links are to lead back to. */
 export function groupPage(page, more = "") {
   const place = new URL(`patrons/${page.id}/group`, import.meta.url);
-  return `${place.href}?${more}client=${encodeURIComponent(page.root)}`;
+  return `${place.href}?${more}client=${encodeURIComponent(page.root.slice(1))}`;
 }
 
 export const isPlain = (event) =>

@@ -117,7 +117,10 @@
       const response = await fetch(at("desk.json"), { signal: AbortSignal.timeout(TIMEOUT) });
       if (!response.ok) throw new Error(response.status);
       const answer = await response.json();
-      if (answer.page && answer.tab) tab = await import(at(`tab.js${anew}`));
+      if (answer.page && answer.tab) {
+        tab = await import(at(`tab.js${anew}`));
+        tab.use(group);
+      }
       options = answer;
     } catch {
       // the service is down: once more with its next answer
@@ -209,8 +212,9 @@
   function settled(patron, owed) {
     const digits = (text) => String(text).replace(/\D/g, "");
     const differs = patron.answer && digits(patron.answer.own_fines) !== digits(owed);
-    const regrouped = patron.listed && patron.list && patron.list !== patron.listed;
-    if (differs || regrouped || (patron.changed && patron.checked)) ask(patron);
+    const { listed, list, answer } = patron;
+    const before = list ? list === listed : !answer || answer.members.length === listed.split("\n").length;
+    if (differs || (listed && !before) || (patron.changed && patron.checked)) ask(patron);
     Object.assign(patron, { checked: true, changed: false, list: patron.listed || patron.list });
   }
 
@@ -227,7 +231,6 @@
   /** Somebody has logged out, in whatever tab: nothing is shown any longer. */
   function loggedOut({ data }) {
     if (!data || data.action !== "logout" || (data.domain && data.domain !== "eg.auth")) return;
-    if (tab) tab.take();
     if (!asked) return;
     const { id } = asked;
     forget();
@@ -342,17 +345,18 @@
   }
 
   function fill(box, page, state, unfolded) {
-    const focused = box.contains(document.activeElement) ? document.activeElement : null;
-    const where = focused && [focused.localName, focused.getAttribute("href")];
+    const active = document.activeElement;
+    const held = box.contains(active) ? { name: active.localName, href: active.getAttribute("href") } : null;
+    const lost = held || (active === document.body ? block.lost : null); // there was nothing to give the focus to
     box.setAttribute("aria-label", label);
     box.setAttribute("aria-busy", String(state === "loading"));
     const ready = state === "ready" && group.lines(page, asked.answer, { label, options, unfolded, unfold });
     box.replaceChildren(...(ready || lines(state)));
     if (unfolded) box.append(element("div", "evergreen-groups-list", ...(ready ? group.list(page, asked.answer) : [])));
-    if (!focused) return;
-    const all = [...box.querySelectorAll("a, button")];
-    const same = all.find((one) => one.localName === where[0] && one.getAttribute("href") === where[1]);
-    if (same || all[0]) (same || all[0]).focus();
+    const all = lost ? [...box.querySelectorAll("a, button")] : [];
+    const next = all.find((one) => one.localName === lost.name && one.getAttribute("href") === lost.href) || all[0];
+    block.lost = next ? null : lost;
+    if (next) next.focus();
   }
 
   /** Hiding the client's own row would put its stripes out of turn. */
@@ -366,13 +370,13 @@
   function sync() {
     try {
       const page = currentPage();
-      if (tab) tab.sync(page);
+      if (page && (!asked || asked.id !== page.id)) begin(page.id);
+      if (tab) tab.sync(page && asked.problem !== "ended" ? page : null);
       if (!page) {
         take();
         forget();
         return;
       }
-      if (!asked || asked.id !== page.id) begin(page.id);
       label = words(page.stock) || label;
       reconsider(page);
       if (page.place) put(page);

@@ -3,8 +3,6 @@
  * In a frame of the same origin, as high as what is in it. The client makes its tab anew with each visit, so what stands
  * there is decided after each of its changes. Its list stays behind the frame, and comes out where our page doesn't.
  */
-import { address, button, element, go, groupPage, isPlain } from "./group.js";
-
 const CHOICE = "evergreen-groups.tab"; // where the browser's tab remembers it
 const SLOW = 4000; // ms; then the client's list is better than nothing
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
@@ -12,6 +10,7 @@ const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/
 const OUR_PAGE = /\/patrons\/(\d+)\/group$/;
 const TYPING = "input, textarea, select, [contenteditable], [role=dialog] *";
 
+let group = null; // group.js, handed in: a browser may remember for good that it couldn't be had under its plain name
 let holder = null; // what stands in the tab: a bar, and the frame below it
 let shown = null; // the page of the client that it was made for
 
@@ -25,6 +24,10 @@ function attempt(work) {
   }
 }
 
+export function use(module) {
+  group = module;
+}
+
 /** After each change of the client: have the frame stand where it belongs, or nowhere. */
 export function sync(page) {
   const place = page && page.grid && IN_TAB.exec(location.pathname);
@@ -32,7 +35,7 @@ export function sync(page) {
   if (holder && holder.dataset.patron === place[1] && holder.isConnected && isBeside(page.grid)) return undefined;
   take();
   shown = { ...page, id: place[1] };
-  holder = element("div", "evergreen-groups-tab", bar());
+  holder = group.element("div", "evergreen-groups-tab", bar());
   holder.dataset.patron = shown.id;
   if (page.client === "angular") page.grid.before(holder);
   else page.grid.parentElement.prepend(holder);
@@ -47,14 +50,14 @@ export function take() {
 const isBeside = (grid) => holder.parentElement === grid.parentElement;
 
 function bar() {
-  const choose = button("", () => {
+  const choose = group.button("", () => {
     const back = holder.dataset.state === "shown" || holder.dataset.state === "loading";
     attempt(() => sessionStorage.setItem(CHOICE, back ? "client" : "ours"));
     if (back) frame().remove();
     if (back) state("client");
     else load();
   });
-  return element("div", "evergreen-groups-bar", element("span", ""), choose);
+  return group.element("div", "evergreen-groups-bar", group.element("span", ""), choose);
 }
 
 /** loading and shown: the frame; client: the client's list, as wished; lost: that list, and why; down: that alone. */
@@ -70,9 +73,9 @@ const frame = () => holder && holder.querySelector("iframe");
 
 function load() {
   if (frame()) frame().remove();
-  const made = element("iframe", "");
+  const made = group.element("iframe", "");
   made.title = "Group members";
-  made.src = groupPage(shown, "in=tab&");
+  made.src = group.groupPage(shown, "in=tab&");
   made.addEventListener("load", () => made === frame() && loaded(made));
   holder.append(made);
   state("loading");
@@ -102,14 +105,14 @@ function loaded(made) {
     state(first ? "down" : "lost");
     return;
   }
-  made.dataset.known = "";
+  made.dataset.known = "yes";
   state("shown");
   const { page } = found;
   fit(made, page);
   page.addEventListener("click", follow);
   page.addEventListener("keydown", passOut);
   if (!first && holder.getBoundingClientRect().top < 0) holder.scrollIntoView({ block: "start" });
-  if (first) passIn();
+  passIn(); // a browser minds autofocus once for the whole client, if at all
 }
 
 /** Have the frame as high as its page, whatever happens in it. */
@@ -125,12 +128,12 @@ function fit(made, page) {
 /** Links to the client's pages of a patron: within the client that the frame is in, without loading it anew. */
 function follow(event) {
   const link = event.target.closest && event.target.closest("a[href]");
-  if (!link || !isPlain(event) || link.hasAttribute("download") || link.origin !== location.origin) return;
+  if (!link || !group.isPlain(event) || link.hasAttribute("download") || link.origin !== location.origin) return;
   const client = IN_CLIENT.exec(link.pathname);
   const other = link.target === "_top" && OUR_PAGE.exec(link.pathname);
   if (!client && !(other && other[1] !== shown.id)) return;
   event.preventDefault();
-  go(client ? address(shown, client[1], client[2]) : address(shown, other[1], "group"));
+  group.go(client ? group.address(shown, client[1], client[2]) : group.address(shown, other[1], "group"));
 }
 
 /** The client's own shortcuts go on working while the focus is in the frame. */
@@ -141,20 +144,28 @@ function passOut(event) {
   if (!document.body.dispatchEvent(new KeyboardEvent("keydown", same))) event.preventDefault();
 }
 
-/** Give the focus to the page, unless somebody is typing elsewhere: a scanner's digits shall land there. */
+/** Give the focus to the page, unless somebody is typing elsewhere; gives the field that then has it. */
 function passIn() {
   const active = document.activeElement;
-  if (active && active !== frame() && active.matches(TYPING)) return;
+  if (active && active !== frame() && active.matches(TYPING)) return null;
   const page = frame().contentDocument;
-  if (page.activeElement && page.activeElement !== page.body && active === frame()) return;
+  const taken = active === frame() && page.activeElement && page.activeElement !== page.body;
+  if (taken) return page.activeElement;
   const field = page.querySelector("[autofocus]");
   frame().contentWindow.focus();
   if (field) field.focus({ preventScroll: true });
+  return field;
 }
 
+// Somebody scans while nothing has the focus: the first digit is lost on the way into a frame, so it is put there.
 document.addEventListener("keydown", (event) => {
   const scanned = event.key && event.key.length === 1 && !(event.ctrlKey || event.altKey || event.metaKey || event.isComposing);
-  if (scanned && event.target === document.body && holder && holder.dataset.state === "shown") passIn();
+  if (!scanned || event.target !== document.body || !holder || holder.dataset.state !== "shown") return;
+  const field = passIn();
+  if (!field || field.localName !== "input" || event.key === " ") return;
+  event.preventDefault();
+  field.setRangeText(event.key, field.selectionStart, field.selectionEnd, "end");
+  field.dispatchEvent(new Event("input", { bubbles: true }));
 });
 
 const sheet = new CSSStyleSheet();

@@ -27,7 +27,8 @@ async function fieldOrders() {
   const text = await (await fetch(`/reports/fm_IDL.xml?${query}`)).text();
   const idl = new DOMParser().parseFromString(text, "text/xml");
   const all = (node, name) => [...node.getElementsByTagNameNS("*", name)];
-  const named = (node) => all(node, "field").map((field) => field.getAttribute("name"));
+  const marks = ["isnew", "ischanged", "isdeleted"]; // behind the fields of every class
+  const named = (node) => [...all(node, "field").map((field) => field.getAttribute("name")), ...marks];
   return Object.fromEntries(all(idl, "class").map((one) => [one.getAttribute("id"), named(one)]));
 }
 
