@@ -326,9 +326,21 @@ def test_it_is_as_wide_as_the_tab(tab: Tab, width: int) -> None:
         frame, holder = tab.desk.run(
             "return ['iframe', '.evergreen-groups-tab'].map((one) => document.querySelector(one).offsetWidth)"
         )
-        assert frame == holder > 200
+        assert frame == holder + 12 > 200  # with room for the ring around what has the focus
     finally:
         tab.desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
+    looks = "['fontSize', 'fontFamily'].map((name) => getComputedStyle({}.body)[name])"
+    tab.open(1017)
+    tab.shows(1017)
+    assert tab.inside(looks.format("page")) == tab.desk.run("return " + looks.format("document"))
+    paper = "page.documentElement.style.getPropertyValue('--paper')"
+    light = tab.inside(paper)
+    tab.desk.click("#color-mode")
+    tab.desk.until(lambda: tab.inside(paper) != light)
+    assert tab.inside(paper) == tab.desk.run("return getComputedStyle(document.body).backgroundColor")
 
 
 def test_whoever_logs_out_leaves_no_page(tab: Tab) -> None:

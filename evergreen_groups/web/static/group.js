@@ -70,7 +70,7 @@ function countedIn(answer) {
   const blocked = answer.members.filter((person) => blocksOf(person).length).length;
   const parts = [...(blocked ? [`${blocked} blocked`] : []), ...(over ? [`${over} over the limit`] : [])];
   const known = !hiddenIn(answer).count && answer.members.every((person) => person.over_limit !== null);
-  return parts.join(", ") || (known ? "nobody over the limit" : "");
+  return parts.join(", ") || (known ? "no member over the limit" : "");
 }
 
 function pageLink(page, options) {

@@ -200,7 +200,7 @@
     asked.changed = asked.changed || asked.figures !== figures;
     Object.assign(asked, { figures, listed });
     clearTimeout(asked.check);
-    asked.check = setTimeout(settled, REREAD, asked, page.owed);
+    asked.check = setTimeout(lookAgain, REREAD, asked, page.owed);
   }
 
   /** Who is listed in the client's own group tab: its rows without the amounts, which come one by one. */
@@ -209,7 +209,7 @@
     return rows.map((row) => words(row).replace(/[^\p{L}]/gu, "")).join("\n");
   }
 
-  function settled(patron, owed) {
+  function lookAgain(patron, owed) {
     const digits = (text) => String(text).replace(/\D/g, "");
     const differs = patron.answer && digits(patron.answer.own_fines) !== digits(owed);
     const { listed, list, answer } = patron;

@@ -5,6 +5,7 @@
  */
 const CHOICE = "evergreen-groups.tab"; // where the browser's tab remembers it
 const SLOW = 4000; // ms; then the client's list is better than nothing
+const RING = 6; // px around the page, or the ring around what has the focus would be cut
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
 const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
 const OUR_PAGE = /\/patrons\/(\d+)\/group$/;
@@ -108,11 +109,20 @@ function loaded(made) {
   made.dataset.known = "yes";
   state("shown");
   const { page } = found;
+  dress(page);
   fit(made, page);
   page.addEventListener("click", follow);
   page.addEventListener("keydown", passOut);
   if (!first && holder.getBoundingClientRect().top < 0) holder.scrollIntoView({ block: "start" });
   passIn(); // a browser minds autofocus once for the whole client, if at all
+}
+
+/** Give the page the client's letters, their size, and the paper it stands on; `--paper` is desk.css's. */
+function dress(page) {
+  const client = getComputedStyle(document.body);
+  page.documentElement.style.fontSize = client.fontSize;
+  page.documentElement.style.setProperty("--paper", client.backgroundColor);
+  Object.assign(page.body.style, { fontFamily: client.fontFamily, paddingInline: `${RING}px` });
 }
 
 /** Have the frame as high as its page, whatever happens in it. */
@@ -168,9 +178,15 @@ document.addEventListener("keydown", (event) => {
   field.dispatchEvent(new Event("input", { bubbles: true }));
 });
 
+// Light or dark, chosen while the page stands there.
+new MutationObserver(() => {
+  if (holder && holder.dataset.state === "shown") attempt(() => dress(frame().contentDocument));
+}).observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme", "class"] });
+
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
-  .evergreen-groups-tab iframe { display: block; width: 100%; height: 24em; border: 0; color-scheme: normal; }
+  .evergreen-groups-tab iframe { display: block; width: calc(100% + ${2 * RING}px); margin: 0 -${RING}px; height: 24em;
+    border: 0; color-scheme: normal; }
   .evergreen-groups-tab[data-state=loading] iframe { visibility: hidden; }
   .evergreen-groups-tab[data-state=down] { display: none; }
   .evergreen-groups-tab[data-state=loading] ~ *, .evergreen-groups-tab[data-state=shown] ~ * { display: none !important; }
