@@ -22,7 +22,7 @@ class Member:
 
     ``own_fines`` is what the patron owes in open transactions anywhere, credits counted; ``decision`` is the policy's,
     on what they owe themselves alone. It is None where no limit was asked for: of a plan's groups, and of those that
-    look accidental, nothing is decided.
+    look accidental, nothing is decided. At a desk it is None as well where the account may not see the limit.
     """
 
     patron: Patron
@@ -75,6 +75,16 @@ class Member:
         """The limit of own fines that counts for this member; raises what :attr:`decided` does."""
         return self.decided.limit
 
+    @property
+    def over_limit_if_known(self) -> bool | None:
+        """Whether the own fines are over the limit, None where nothing was decided."""
+        return None if self.decision is None else self.decision.over_limit
+
+    @property
+    def limit_if_known(self) -> Limit | None:
+        """The limit of own fines that counts for this member, None where nothing was decided."""
+        return None if self.decision is None else self.decision.limit
+
 
 @dataclass(frozen=True)
 class Group:
@@ -82,13 +92,14 @@ class Group:
 
     ``members`` are the visible ones. Where the account can't see them all, ``hidden_member_count`` says how many are
     hidden. ``combined_fines`` includes them as long as the ILS says what they owe (``hidden_fines`` is that part);
-    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower.
+    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower. ``hidden_ids`` are theirs.
     """
 
     number: int
     members: tuple[Member, ...]
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = NOTHING
+    hidden_ids: frozenset[int] = frozenset()
 
     @classmethod
     def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
@@ -106,7 +117,7 @@ class Group:
     def _with_hidden(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
         if hidden is None:
             return cls(number, tuple(members))
-        return cls(number, tuple(members), len(hidden.ids), hidden.fines)
+        return cls(number, tuple(members), len(hidden.ids), hidden.fines, hidden.ids)
 
     @property
     def complete(self) -> bool:
