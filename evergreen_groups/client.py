@@ -68,12 +68,7 @@ class Client:
     def plans(self) -> DeskChanges:
         """Changes as a desk makes them: planned, stored, applied once."""
         return DeskChanges(
-            self.gateway,
-            self._state,
-            self._operator,
-            self._reference,
-            org_units=lambda: self._reference.org_units(self.gateway),
-            may_undo_others=self._may_undo_others,
+            self.gateway, self._state, self._operator, self._reference, may_undo_others=self._may_undo_others
         )
 
     @cached_property
