@@ -144,3 +144,6 @@ PERMISSIONS = (
     Permission("UPDATE_USER", Need.CHANGES, "change groups, recalculate penalties"),
 )
 """The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""
+
+DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "UPDATE_USER")
+"""What somebody at a desk needs to look at groups with their items and to change them, beside those."""

@@ -266,7 +266,8 @@ def told(seen: Seen, changes: int, unlike: list[int]) -> bool:
     put_off = seen.statuses[503] / total
     print(f"{total:,} requests, {changes:,} changes; answers: {dict(sorted(seen.statuses.items()))}")
     print(
-        f"503: {100 * put_off:.2f} %, {dict(seen.put_off)}; other errors: {len(seen.errors)} {Counter(seen.errors).most_common(5)}"
+        f"503: {100 * put_off:.2f} %, {dict(seen.put_off)}; other errors: {len(seen.errors)} "
+        f"{Counter(seen.errors).most_common(5)}"
     )
     for name, times in sorted(seen.seconds.items()):
         cuts = statistics.quantiles(times, n=100)
