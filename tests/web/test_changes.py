@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, group_of, leads, new_key, plan_body
 from support.fault_proxy import Call, Fault, FaultProxy
-from support.web_caller import API, bearer, client_of, cookie, end_session, session, settings_of
+from support.web_caller import API, bearer, client_of, cookie, end_session, served, session, settings_of
 
 from evergreen_groups.changes import clock as changes_clock
 from evergreen_groups.errors import StateUnavailableError
@@ -206,6 +207,19 @@ class TestBodies:
         too_large = raw(desk, path, b" " * (LARGEST + 1))
         assert (too_large.status, too_large.code) == (413, "body-too-large")
         assert str(LARGEST) in too_large.body["detail"]
+
+    def test_the_largest_over_a_real_connection(self, desk: DeskCaller, app: Flask) -> None:
+        """The server lets them through to whoever says what is wrong with them."""
+        plan = {"action": "remove", "patrons": [f"{number:020}" for number in range(1000)]}
+        with served(app) as url:
+            for body, status in (
+                (json.dumps(plan).ljust(LARGEST), 422),
+                (json.dumps(plan).ljust(LARGEST + 1), 413),
+            ):
+                headers = {**desk.headers, "Content-Type": "application/json"}
+                answer = requests.post(f"{url}{API}/plans", data=body, headers=headers, timeout=30)
+                assert answer.status_code == status, answer.text
+                assert answer.headers["Content-Type"] == "application/problem+json"
 
     def test_ids(self, desk: DeskCaller) -> None:
         for number in ("0", "-1", "x", str(2**31), "1.0"):

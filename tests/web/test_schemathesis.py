@@ -75,7 +75,9 @@ def test_it_keeps_to_its_description(
     schema: BaseSchema, sandbox: Sandbox, method: str, path: str, mode: GenerationMode
 ) -> None:
     operation = schema[path][method]
-    headers = {SECRET_HEADER: SECRET} if path == "/events" else bearer(session(sandbox.url, username="consortium_staff"))
+    headers = (
+        {SECRET_HEADER: SECRET} if path == "/events" else bearer(session(sandbox.url, username="consortium_staff"))
+    )
     if mode is GenerationMode.NEGATIVE and not (operation.body or list(operation.iter_parameters())):
         return  # there is nothing that could be wrong
 
