@@ -157,6 +157,12 @@ def test_whoever_has_lost_it_leaves_the_next_ones_note(state: State) -> None:
         assert state.reporter() is not None
 
 
+LOCKS = (
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
 # -- leases of patrons and groups --------------------------------------------------------------------------------------
 
 
@@ -171,9 +177,8 @@ def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
 
 def in_order(patrons: Sequence[int]) -> list[int]:
     """Patrons in the order in which their parts are taken."""
-    return sorted(
-        patrons, key=lambda patron: LeaseName(f"changes {GATEWAY}", "", "").part(_part(f"patron {patron}")).keys
-    )
+    name = LeaseName(f"changes {GATEWAY}", "", "")
+    return sorted(patrons, key=lambda patron: name.part(_part(f"patron {patron}")).keys)
 
 
 def test_whoever_is_at_others_does_not_wait(state: State) -> None:
@@ -191,8 +196,8 @@ def test_nobody_and_nothing_is_a_lease_as_well(state: State) -> None:
 
 
 def test_all_or_none(state: State) -> None:
-    everybody = range(1, 60)
-    for taken in (1, 30, 59):
+    everybody = range(1, 7)
+    for taken in (1, 6):
         with state.changing(GATEWAY, [taken]):
             assert not is_free(state, *everybody)
             free = [patron for patron in everybody if is_free(state, patron)]
@@ -269,9 +274,7 @@ def test_however_many_there_are_it_takes_few_locks(state: State) -> None:
         assert not is_free(state, 7)
         if state.database.path is None:
             with state.database.reading() as connection:
-                count = connection.execute(
-                    text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
-                ).scalar_one()
+                count = connection.execute(text(LOCKS)).scalar_one()
             assert 2_000 < count <= 2_048
     with state.changing(GATEWAY, range(1_000)):
         pass
