@@ -180,7 +180,7 @@ class Sequences:
         ]
         self._network.chance.seed(chance.random())
         self._network.quiet = False
-        for _ in range(chance.randint(3, 9)):
+        for _ in range(chance.randint(4, 10)):
             changes = [entry.id for entry in journal.entries(gateway)]
             self._one_thing(chance, clerks, changes)
         self._network.quiet = True
