@@ -12,11 +12,12 @@ from .journal_step import JournalStep as JournalStep
 from .journal_step import Operator as Operator
 from .journal_step import Refusal as Refusal
 from .journal_step import StepState as StepState
-from .journaled import recover_by_reading as recover_by_reading
+from .left_open import recover_by_reading as recover_by_reading
 from .moves import Moves as Moves
 from .moves import Plan as Plan
 from .plan_outcome import PlanOutcome as PlanOutcome
 from .plan_outcome import StepOutcome as StepOutcome
+from .plan_request import MOST_PATRONS as MOST_PATRONS
 from .plan_request import PlanRequest as PlanRequest
 from .plans import GROUP as GROUP
 from .plans import Action as Action
@@ -24,8 +25,8 @@ from .plans import Draft as Draft
 from .plans import PlannedGroup as PlannedGroup
 from .plans import PlanWarning as PlanWarning
 from .plans import Step as Step
+from .recalculation import Recalculated as Recalculated
+from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
-from .recalculation_outcome import Recalculated as Recalculated
-from .recalculation_outcome import Recalculations as Recalculations
 from .stored_plan import StoredPlan as StoredPlan

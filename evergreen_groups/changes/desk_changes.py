@@ -17,7 +17,6 @@ from evergreen_groups.changes.step_applier import StepApplier
 from evergreen_groups.changes.stored_plan import StoredPlan
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.groups import decide_about
-from evergreen_groups.ils import account_of_session
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal_step import JournalEntry, Operator
     from evergreen_groups.changes.plan_store import PlanStore
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils import OrgUnits
     from evergreen_groups.limits import ReferenceData
     from evergreen_groups.state import State
 
@@ -55,14 +53,13 @@ class DeskChanges:
         operator: Operator,
         reference: ReferenceData,
         *,
-        org_units: Callable[[], OrgUnits] | None = None,
         may_undo_others: Callable[[], bool] = lambda: False,
     ) -> None:
         self._gateway = gateway
         self._state = state
         self._given = operator
         self._reference = reference
-        self._planner = Planner(gateway, org_units)
+        self._planner = Planner(gateway, lambda: reference.org_units(gateway))
         self._may_undo_others = may_undo_others
 
     @property
@@ -103,15 +100,24 @@ class DeskChanges:
             BusyError: somebody else is changing the same patrons or groups.
             GatewayError: the ILS can't be reached; nothing has been sent.
         """
+        stored = self.find(plan)
+        change = self._applied(stored, key)
+        if change is not None:
+            return change
+        return self._apply(stored, key, timeout, begun, progress)
+
+    def find(self, plan: str) -> StoredPlan:
+        """A plan of the caller's.
+
+        Raises:
+            NotFoundError: there is none.
+        """
         stored = self._store().find(plan, self._staff)
         if stored is None:
             raise NotFoundError(
                 "there is no such plan", advice="make it again", textcode="PLAN_NOT_FOUND", code="no-such-plan"
             )
-        change = self._applied(stored, key)
-        if change is not None:
-            return change
-        return self._apply(stored, key, timeout, begun, progress)
+        return stored
 
     def undo(self, change: int, key: str, *, timeout: float = WAIT) -> int:
         """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
@@ -140,7 +146,7 @@ class DeskChanges:
     @property
     def _operator(self) -> Operator:
         if self._given.staff is None:  # a program that only knows its account's name
-            self._given = replace(self._given, staff=int(account_of_session(self._gateway).id))
+            self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
     def _drafted(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
@@ -234,12 +240,12 @@ class DeskChanges:
             self._store().claim(connection, stored, key, change)
             entries.append(change)
 
-        def report() -> None:
+        def report_begun() -> None:
             if begun is not None:
                 begun(entries[0])
 
         try:
-            self._run(stored, before_first, claim, report, timeout, progress)
+            self._run(stored, before_first, claim, report_begun, timeout, progress)
         except _AppliedMeanwhile as meanwhile:
             return meanwhile.change
         return entries[0]

@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from evergreen_groups.changes.journal_step import Operator
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
 from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal import Journal
-    from evergreen_groups.changes.journal_step import FieldChange, JournalStep, Refusal, Sending, StepState
+    from evergreen_groups.changes.journal_step import FieldChange, JournalStep, Operator, Refusal, Sending, StepState
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.gateway import Gateway
@@ -60,20 +59,6 @@ class JournaledStep:
     ) -> None:
         """Write down how far it is; that is on disk when this returns."""
         self._journal.record(self._id, state, value=value, reason=reason, refusal=refusal)
-
-
-def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
-    """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
-
-    Nothing is asked where nothing is open; of patrons whom somebody is changing now, that run looks itself.
-
-    Raises:
-        StateError: the journal can't be used.
-        GatewayError: the ILS can't be reached, or the session has ended.
-    """
-    if not state.database.is_there:
-        return []
-    return JournaledChanges(gateway, state, Operator("")).recover()
 
 
 class JournaledChanges:

@@ -56,5 +56,7 @@ class PlanRequest:
 
 def _unclear(problem: str, field: str) -> PlanError:
     return PlanError(
-        "the plan isn't clear: {problem} ({field})", code="plan-unclear", values={"problem": problem, "field": field}
+        "it isn't clear what is to be planned by {field}: {problem}",
+        code="plan-unclear",
+        values={"problem": problem, "field": field},
     )

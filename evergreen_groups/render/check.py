@@ -9,6 +9,7 @@ from evergreen_groups.money import amount, plain_amount
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
+from evergreen_groups.render.standing_wording import standing_document
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
 from evergreen_groups.render.wording import describe_limit, hidden_members
 
@@ -53,22 +54,30 @@ def _row(member: Member) -> list[Cell]:
         printable(member.barcode or "no card"),
         printable(member.library),
         amount(member.own_fines),
-        describe_limit(member.limit),
-        "yes" if member.over_limit else "no",
+        "not visible" if member.decision is None else describe_limit(member.limit),
+        {True: "yes", False: "no", None: "not known"}[member.over_limit_if_known],
     )
     return [Cell(text) for text in texts]
 
 
 def _reasons(check: GroupCheck, member: Member) -> Iterator[str]:
-    counting = member.decided.own_balance
-    yield f"{printable(member.name)}: {member.decided.explanation}"
-    yield f"  Limit: {printable(member.limit.origin)}."
-    if counting != member.own_fines:
-        yield (
-            f"  Of {amount(member.own_fines)} owed, {amount(counting)} counts: what is owed at the limit's libraries."
-        )
+    yield from _decision(member)
     for difference in check.differences(member):
         yield f"  {printable(difference)}"
+
+
+def _decision(member: Member) -> Iterator[str]:
+    decision = member.decision
+    if decision is None:
+        yield f"{printable(member.name)}: not decided, for the account may not see the limit."
+        return
+    yield f"{printable(member.name)}: {decision.explanation}"
+    yield f"  Limit: {printable(decision.limit.origin)}."
+    if decision.own_balance != member.own_fines:
+        yield (
+            f"  Of {amount(member.own_fines)} owed, {amount(decision.own_balance)} counts: "
+            "what is owed at the limit's libraries."
+        )
 
 
 def write_check_json(check: GroupCheck, stream: TextIO) -> None:
@@ -77,7 +86,8 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
     document = {
         "schema": SCHEMA,
         "gateway": check.gateway,
-        "blocked": check.over_limit,
+        "over_limit": check.over_limit,
+        "blocked": check.over_limit,  # as it was called before; it stays until the next minor version
         "complete": check.complete,
         "patrons": [_patron(check, member) for member in check.checked],
         **group_document(group),
@@ -86,15 +96,16 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
 
 
 def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
-    decision = member.decided
+    decision = member.decision
     return {
         **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
-        "counted_fines": plain_amount(decision.own_balance),
-        "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},
-        "blocked": decision.over_limit,
-        "over_by": plain_amount(decision.over_by),
-        "explanation": decision.explanation,
+        "counted_fines": None if decision is None else plain_amount(decision.own_balance),
+        "limit": None if decision is None else {**limit_document(decision.limit), "origin": decision.limit.origin},
+        **standing_document(check.standing(member)),
+        "blocked": member.over_limit_if_known,
+        "over_by": None if decision is None else plain_amount(decision.over_by),
+        "explanation": None if decision is None else decision.explanation,
         "recorded": [_recorded(check, member, penalty) for penalty in check.penalties[member.id]],
         "differences": list(check.differences(member)),
     }

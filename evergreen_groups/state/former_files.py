@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from email import message_from_bytes
-from email.policy import SMTP
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +62,11 @@ class FormerFiles:
     def are_there(self) -> bool:
         """Whether there are any."""
         return next(self._there(), None) is not None
+
+    @property
+    def with_patrons(self) -> list[Path]:
+        """Those that may have something about patrons in them."""
+        return [path for path, copy in self._there() if copy is not _status]
 
     def _there(self) -> Iterator[tuple[Path, Callable[[Connection, Path], int]]]:
         if self.directory is None:
@@ -190,6 +193,9 @@ def _status_row(content: Any) -> Row:
 
 
 def _mails(connection: Connection, path: Path) -> int:
+    from email import message_from_bytes  # takes long to import, for once in an installation's life
+    from email.policy import SMTP
+
     def rows() -> Iterator[Row]:
         there = set(connection.execute(select(schema.mails.c.message_id)).scalars())
         with listed_directory(path) as opened:

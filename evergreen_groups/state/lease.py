@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError
+from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.state import refusals
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.lock import Holder, hold, holder_of
@@ -113,7 +113,7 @@ class Lease:
                 yield self._connection
 
     def _lost(self) -> StateError:
-        return StateError(
+        return StateUnavailableError(
             "the connection to the database {where} was lost on the way, and with it the right to go on",
             advice="run again when PostgreSQL is up",
             code="lease-lost",
@@ -201,7 +201,7 @@ def _taken(connection: Connection, keys: Sequence[int]) -> int:
 
 def _busy(connection: Connection, name: LeaseName) -> BusyError:
     if name.parts:
-        return BusyError("another run {doing}", code="busy-unnamed", values={"doing": name.doing})
+        return BusyError("another run {doing}", code="others-changing", values={"doing": name.doing})
     with connection.begin():
         holder = _noted(connection, name)
     return BusyError(

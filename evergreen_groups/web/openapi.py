@@ -14,6 +14,10 @@ SCHEMAS = {
     "GroupSummary": "group-summary",
     "Block": "block",
     "EventOutcome": "event-outcome",
+    "GroupDetails": "group-details",
+    "Plan": "plan",
+    "Change": "change",
+    "Changes": "changes",
 }
 """The schemas of the answers, by their names in the description: files of ``evergreen_groups/hooks/schemas``."""
 

@@ -4,7 +4,7 @@ All of it is in that process's memory, and nothing is shared with another: who w
 each session and address has asked (:class:`Admission`), limits and their reference data, whether the gateway answers
 (:class:`Breaker`) and who waits for it (:class:`Slots`). So of several instances, each allows ``[serve] rate_limit``
 and ``[serve] threads`` for itself, and finds out for itself that the gateway is dead. Nothing else is lost with a
-process: what has to outlive it is in the state directory, such as the audit trail of events and the journal.
+process: what has to outlive it is in the state's database, such as plans, the journal, and the audit trail of events.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import cast
 
 from flask import Request, current_app
 
+from evergreen_groups.changes import Operator
 from evergreen_groups.client import Client
 from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
@@ -25,10 +26,20 @@ from evergreen_groups.limits import ReferenceData
 from evergreen_groups.settings import Settings, passwords, values
 from evergreen_groups.state import find_cache_directory
 from evergreen_groups.web import problems
-from evergreen_groups.web.authorization import Admission, Caller
+from evergreen_groups.web.approvals import Approvals
+from evergreen_groups.web.authorization import Admission, Caller, has_permission
+from evergreen_groups.web.change_runs import ChangeRuns
 from evergreen_groups.web.overload import Breaker, Slots
+from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters
-from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
+from evergreen_groups.web.requests import (
+    Address,
+    client_address,
+    neighbourhood,
+    refuse_foreign_writes,
+    refuse_other_origins,
+    token_of,
+)
 
 EXTENSION = "evergreen-groups"
 
@@ -50,6 +61,8 @@ class DeskRequest:
 
     caller: Caller
     client: Client
+    gateway: Gateway
+    """That of whoever asks, without the time for a request."""
 
 
 class Service:
@@ -62,21 +75,21 @@ class Service:
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
-        self.admission = Admission(
-            clock,
-            Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ)),
-            per_minute=settings.serve.rate_limit,
-        )
+        counters = Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ))
+        self.admission = Admission(clock, counters, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
+        self.change_runs = ChangeRuns()
+        self.approvals = Approvals(counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
         self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = None
         if self.events_secret is not None:
             self._events_gateway = self._service_accounts_gateway()
-            self.state.load()
+        if self.events_secret is not None or settings.desk.page or settings.desk.changes:
+            self.state.load()  # here, in one thread, and not in those of the first requests
         # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
@@ -88,14 +101,50 @@ class Service:
             ProblemError: the caller isn't let in, or what is done inside failed.
         """
         refuse_other_origins(request.headers, self.origin)
+        with self._admitted(request, problems.of_reading) as desk:
+            yield desk
+
+    @contextmanager
+    def changing_desk(self, request: Request) -> Iterator[DeskRequest]:
+        """The same for a request that plans or changes something.
+
+        Raises:
+            ProblemError: as :meth:`desk`; 403 for another origin, or where the desk changes nothing by setting.
+        """
+        token_of(request.headers)  # whoever has none hears that first
+        refuse_foreign_writes(request.headers, self.origin)
+        if not self.settings.desk.changes:
+            raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
+        with self._admitted(request, problems.of_changing) as desk:
+            yield desk
+
+    @contextmanager
+    def _admitted(
+        self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError]
+    ) -> Iterator[DeskRequest]:
         address = neighbourhood(self.address_of(request))
-        gateway = self.gateway.acting_as(token_of(request.headers)).within(self.settings.serve.timeout)
+        unhurried = self.gateway.acting_as(token_of(request.headers))
+        gateway = unhurried.within(self.settings.serve.timeout)
         try:
             with self.breaker.watching(), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
-                yield DeskRequest(caller, self._client(gateway, f"user {caller.user}"))
+                yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)
         except EvergreenGroupsError as error:
-            raise problems.of_reading(error) from error
+            raise problem_of(error) from error
+
+    def client_for(self, caller: Caller, gateway: Gateway, *, approved_by: int | None = None) -> Client:
+        """The jobs in the name of ``caller``, done with the session of ``gateway``."""
+        permission = self.settings.desk.undo_others
+        return Client(
+            gateway,
+            account=Operator(f"user {caller.user}", caller.user, caller.workstation, approved_by),
+            policy=self.settings.policy,
+            state=self.state,
+            reference=self._reference,
+            may_undo_others=lambda: (
+                permission is not None and has_permission(gateway, caller, caller.library, permission)
+            ),
+        )
 
     def address_of(self, request: Request) -> Address | None:
         """Where a request comes from, as far as the proxies that are trusted report it."""
@@ -113,7 +162,8 @@ class Service:
         return self._client(gateway, self.settings.gateway.username or "")
 
     def close(self) -> None:
-        """Log out and close all connections."""
+        """Log out and close all connections; changes that are being made finish the step that they are at."""
+        self.change_runs.close()
         for gateway in (self.gateway, self._events_gateway):
             if gateway is not None:
                 gateway.close()
