@@ -40,5 +40,6 @@ from .wording import information_only as information_only
 from .wording import listed as listed
 from .wording import local_time as local_time
 from .wording import one_may as one_may
+from .wording import price as price
 from .wording import signed as signed
 from .wording import title_of as title_of

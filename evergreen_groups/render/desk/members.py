@@ -1,0 +1,125 @@
+"""The members of a group as rows of the page, and the orders in which they may stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.render.desk.standing import Remark, Weight, differs, standing
+
+if TYPE_CHECKING:
+    from evergreen_groups.desk import GroupDetails
+    from evergreen_groups.groups import Member, PatronAccount
+    from evergreen_groups.ils import CirculationCounts, Penalty
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A member with everything that a row shows; ``counts`` None: the ILS doesn't say.
+
+    ``differs`` says that the rule and the ILS have different opinions. ``fines_blocks`` are the names of the penalties
+    that block for fines, None where they aren't known; ``other_blocks`` of those that block for something else.
+    """
+
+    member: Member
+    account: PatronAccount
+    counts: CirculationCounts | None
+    profile: str
+    remarks: tuple[Remark, ...]
+    differs: bool
+    fines_blocks: tuple[str, ...] | None
+    other_blocks: tuple[str, ...]
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something blocks this member in the ILS."""
+        return any(remark.weight is Weight.BLOCK for remark in self.remarks)
+
+    @property
+    def words(self) -> str:
+        """What a search within the list looks through."""
+        member = self.member
+        texts = (member.name, member.barcode or "", member.library, self.profile, *(one.text for one in self.remarks))
+        return " ".join(texts).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class DeskColumn:
+    """A column of the list that it can be sorted by: ``descending`` is what a first click asks for."""
+
+    key: str
+    heading: str
+    value: Callable[[MemberRow], Any]
+    number: bool = False
+
+    def next_sort(self, current: str) -> str:
+        """The order that a click on the heading asks for."""
+        first, second = (f"-{self.key}", self.key) if self.number else (self.key, f"-{self.key}")
+        return second if current == first else first
+
+    def direction(self, current: str) -> str:
+        """How the list is sorted by it, in ARIA's words; empty where it isn't."""
+        return {self.key: "ascending", f"-{self.key}": "descending"}.get(current, "")
+
+
+COLUMNS = (
+    DeskColumn("name", "Name", lambda row: row.member.name.casefold()),
+    DeskColumn("barcode", "Barcode", lambda row: row.member.barcode or ""),
+    DeskColumn("fines", "Own fines", lambda row: row.member.own_fines, number=True),
+    DeskColumn("out", "Out", lambda row: row.counts.out if row.counts else -1, number=True),
+    DeskColumn("overdue", "Overdue", lambda row: row.counts.overdue if row.counts else -1, number=True),
+    DeskColumn("lost", "Lost", lambda row: row.counts.lost if row.counts else -1, number=True),
+    DeskColumn("library", "Home library", lambda row: row.member.library.casefold()),
+    DeskColumn("profile", "Profile", lambda row: row.profile.casefold()),
+    DeskColumn("expires", "Expires", lambda row: row.account.expire_date or _NEVER),
+    DeskColumn("standing", "Standing", lambda row: tuple(one.text for one in row.remarks), number=True),
+)
+"""The columns, in their order. ``number`` ones begin with the highest."""
+_BY_KEY = {column.key: column for column in COLUMNS}
+
+
+def may_sort_by(text: str) -> bool:
+    """Whether a list can be sorted that way: a column's key, with ``-`` before it the other way round."""
+    return text.removeprefix("-") in _BY_KEY
+
+
+def member_rows(details: GroupDetails, sort: str = "") -> list[MemberRow]:
+    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise."""
+    rows = [_row(details, member) for member in details.group.members]
+    if sort:
+        column = _BY_KEY[sort.removeprefix("-")]
+        rows.sort(key=column.value, reverse=sort.startswith("-"))
+    return rows
+
+
+def found_within(rows: Sequence[MemberRow], text: str) -> list[MemberRow]:
+    """Those of the rows that have each word of a text."""
+    words = text.casefold().split()
+    return [row for row in rows if all(word in row.words for word in words)]
+
+
+def _row(details: GroupDetails, member: Member) -> MemberRow:
+    account = details.accounts[member.id]
+    fines_blocks, others = _blocks(details, member)
+    return MemberRow(
+        member=member,
+        account=account,
+        counts=details.circulations[member.id],
+        profile=_profile(details, member),
+        remarks=tuple(standing(member, account, fines_blocks, others)),
+        differs=differs(member, fines_blocks),
+        fines_blocks=None if fines_blocks is None else tuple(penalty.kind.name for penalty in fines_blocks),
+        other_blocks=tuple(penalty.kind.name for penalty in others),
+    )
+
+
+def _blocks(details: GroupDetails, member: Member) -> tuple[Sequence[Penalty] | None, Sequence[Penalty]]:
+    return None, ()
+
+
+def _profile(details: GroupDetails, member: Member) -> str:
+    return ""
