@@ -534,6 +534,40 @@ class EventsSettings:
 
 
 @dataclass(frozen=True)
+class DeskSettings:
+    """Section ``[desk]``; ``undo_others`` None: nobody undoes what somebody else changed."""
+
+    page: bool = setting(
+        v.BOOLEAN,
+        True,
+        help="Serve the page of a patron's group (/evergreen-groups/patrons/ID/group), to which the panel links.",
+    )
+    changes: bool = setting(
+        v.BOOLEAN,
+        True,
+        help="Let the desk change groups, each with the account of whoever asks; false: it looks, and changes nothing.",
+    )
+    tab: bool = setting(
+        v.BOOLEAN,
+        True,
+        help="Put that page into the place of the list in the staff client's own tab Group Member Details. One click "
+        "brings the client's list back, and where the service is down that list is there by itself.",
+    )
+    panel_link: str = setting(
+        v.one_of("same", "new"),
+        "same",
+        help='Where the panel\'s link to that page opens it: in the "same" tab of the browser, or in a "new" one.',
+    )
+    undo_others: str | None = setting(
+        v.TEXT,
+        None,
+        help="The permission of the ILS, by name, that lets somebody undo what others changed; without one, everybody "
+        "undoes their own changes alone.",
+        example="MERGE_USERS",
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
 
@@ -547,6 +581,7 @@ class Settings:
     journal: JournalSettings = section(JournalSettings, "What is kept of changes.")
     mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
+    desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")
     events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")
     source: Path | None = None
