@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, build_audit
-from evergreen_groups.changes import Moves, Recalculator
+from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
 from evergreen_groups.desk import Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.events import EventHandler
 from evergreen_groups.limits import ReferenceData
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal; ``policy`` says which
-    limits one person's own fines have (5.00 unless given).
+    """The jobs at one gateway. ``account`` is the ILS account's name, for the journal, or all that is known of who has
+    something done; ``policy`` says which limits one person's own fines have (5.00 unless given).
 
     ``reference``, of the same policy, is what several clients of one program have read once for all of them.
     ``state`` has the journal (a file in ``$STATE_DIRECTORY`` or the user's own directory unless given).
@@ -41,14 +41,14 @@ class Client:
         self,
         gateway: Gateway,
         *,
-        account: str,
+        account: str | Operator,
         policy: PolicySettings | None = None,
         state: State | None = None,
         progress: Progress = silent,
         reference: ReferenceData | None = None,
     ) -> None:
         self.gateway = gateway
-        self._account = account
+        self._operator = Operator(account) if isinstance(account, str) else account
         self._policy = policy or PolicySettings()
         self._state = state or State(find_state_directory(os.environ))
         self._progress = progress
@@ -57,7 +57,12 @@ class Client:
     @cached_property
     def moves(self) -> Moves:
         """Changes to membership."""
-        return Moves(self.gateway, self._state, self._account)
+        return Moves(self.gateway, self._state, self._operator)
+
+    @cached_property
+    def plans(self) -> DeskChanges:
+        """Changes as a desk makes them: planned, stored, applied once."""
+        return DeskChanges(self.gateway, self._state, self._operator, self._reference)
 
     @cached_property
     def groups(self) -> DetailsReader:
@@ -95,4 +100,4 @@ class Client:
     @cached_property
     def recalculator(self) -> Recalculator:
         """Has the ILS recalculate what an audit found."""
-        return Recalculator(self.gateway, self._state, self._account)
+        return Recalculator(self.gateway, self._state, self._operator)

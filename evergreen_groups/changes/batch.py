@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +12,9 @@ from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
 from evergreen_groups.errors import ConfigurationError, PlanError
 
 if TYPE_CHECKING:
+    from evergreen_groups.changes.plan_basis import PlanBasis
     from evergreen_groups.changes.planner import Planner
-    from evergreen_groups.groups import Card
+    from evergreen_groups.groups import Card, PatronReference
 
 COLUMNS = ("action", "barcode", "target")
 _MOST_LINES = 100_000
@@ -99,13 +100,14 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
         PlanError: barcodes are unknown, or lines contradict each other; every one is named.
     """
     named = {line.barcode for line in lines} | {line.target for line in lines if line.action in ("move", "merge")}
-    cards = planner.cards(sorted(named))
+    basis = planner.basis(sorted(named))
+    cards = basis.cards
     _complain(_unknown(lines, cards))
     steps: list[Step] = []
     origin: dict[tuple[int, str], int] = {}
     unchanged: list[str] = []
     problems: list[str] = []
-    for line, line_steps, line_unchanged in _steps(planner, lines, cards):
+    for line, line_steps, line_unchanged in _steps(basis, lines):
         unchanged.extend(f"line {line.number}: {text}" for text in line_unchanged)
         for step in line_steps:
             earlier = origin.setdefault((step.member.id, step.field), line.number)
@@ -118,10 +120,10 @@ def plan_batch(planner: Planner, lines: Sequence[BatchLine]) -> Draft:
             other = moving[cards[line.target].member.id]
             problems.append(f"line {line.number}: its target is moved by line {other}; put that in a file of its own")
     _complain(problems)
-    return planner.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
+    return basis.draft(Action.BATCH, steps, unchanged, cards=[cards[line.barcode] for line in lines])
 
 
-def _unknown(lines: Sequence[BatchLine], cards: dict[str, Card]) -> Iterator[str]:
+def _unknown(lines: Sequence[BatchLine], cards: Mapping[PatronReference, Card]) -> Iterator[str]:
     for line in lines:
         if line.barcode not in cards:
             yield f"line {line.number}: no visible patron has this barcode"
@@ -129,15 +131,14 @@ def _unknown(lines: Sequence[BatchLine], cards: dict[str, Card]) -> Iterator[str
             yield f"line {line.number}: no visible patron has the target's barcode"
 
 
-def _steps(
-    planner: Planner, lines: Sequence[BatchLine], cards: dict[str, Card]
-) -> Iterator[tuple[BatchLine, list[Step], list[str]]]:
+def _steps(basis: PlanBasis, lines: Sequence[BatchLine]) -> Iterator[tuple[BatchLine, list[Step], list[str]]]:
     """The steps of each line, and what is so already."""
+    cards = basis.cards
     make: dict[str, Callable[[BatchLine], tuple[list[Step], list[str]]]] = {
-        "move": lambda line: planner.moves([cards[line.barcode]], cards[line.target].member.patron.group),
-        "remove": lambda line: planner.removals([cards[line.barcode]], lead=line.target == "lead"),
-        "merge": lambda line: planner.merging(cards[line.barcode], cards[line.target]),
-        "lead": lambda line: planner.leads(cards[line.barcode], on=line.target != "off"),
+        "move": lambda line: basis.moves([cards[line.barcode]], cards[line.target].member.patron.group),
+        "remove": lambda line: basis.removals([cards[line.barcode]], lead=line.target == "lead"),
+        "merge": lambda line: basis.merging(cards[line.barcode], cards[line.target]),
+        "lead": lambda line: basis.leads(cards[line.barcode], on=line.target != "off"),
     }
     for line in lines:
         steps, unchanged = make[line.action](line)

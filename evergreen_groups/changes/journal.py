@@ -7,19 +7,28 @@ so what a crash leaves open can be seen and recovered by the next run.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, literal_column, select, update
+from sqlalchemy import and_, insert, literal_column, select, true, union, update
 
 from evergreen_groups.changes import clock
-from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, JournalStep, Sending, StepState
+from evergreen_groups.changes.journal_step import (
+    PENALTIES,
+    FieldChange,
+    JournalEntry,
+    JournalStep,
+    Operator,
+    Refusal,
+    Sending,
+    StepState,
+)
 from evergreen_groups.errors import NotFoundError, StateError
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
+    from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state import Transactions
@@ -35,7 +44,8 @@ _IS_OPEN = steps.c.state == literal_column("'sending'")
 
 
 class Journal:
-    """The journal in a database. One writer at a time: it writes over the lease that :meth:`State.changing` gives."""
+    """The journal in a database. Each patron's steps have one writer at a time: over the lease of
+    :meth:`State.changing`."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -43,26 +53,44 @@ class Journal:
     def begin(
         self,
         gateway: str,
-        account: str,
+        operator: Operator,
         action: str,
-        steps_planned: Sequence[tuple[int, str, int, int | None]],
+        planned: Sequence[FieldChange],
         undoes: int | None = None,
+        also: Callable[[Connection, int], None] | None = None,
     ) -> list[int]:
         """Write a plan down before anything of it is sent; gives the steps' ids, in their order.
 
-        A step is the patron's id, the field, its value now, and the value it is to get (None: the ILS decides).
+        ``also`` writes something else, in the same transaction: it gets the connection and the entry's number.
         """
         now = clock.now()
         shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
         with self._transactions.writing() as connection:
             entry = insert(changes).values(
-                gateway=gateway, account=account, at=now, action=action, undoes=undoes, step_count=len(steps_planned)
+                gateway=gateway,
+                account=operator.account,
+                staff=operator.staff,
+                workstation=operator.workstation,
+                approved_by=operator.approved_by,
+                at=now,
+                action=action,
+                undoes=undoes,
+                step_count=len(planned),
             )
             change = connection.execute(entry.returning(changes.c.id)).scalar_one()
+            if also is not None:
+                also(connection, change)
             rows = [
-                {**shared, "change": change, "patron": patron, "field": field, "before": before, "after": after}
-                for patron, field, before, after in steps_planned
+                {
+                    **shared,
+                    "change": change,
+                    "patron": step.patron_id,
+                    "field": step.field,
+                    "before": step.before,
+                    "after": step.after,
+                }
+                for step in planned
             ]
             returned = insert(steps).returning(steps.c.id, sort_by_parameter_order=True)
             return list(connection.execute(returned, rows).scalars()) if rows else []
@@ -91,17 +119,51 @@ class Journal:
                 other_fields=sending.other_fields,
             )
 
-    def record(self, step: int, state: StepState, *, value: int | None = None, reason: str = "") -> None:
+    def record(
+        self,
+        step: int,
+        state: StepState,
+        *,
+        value: int | None = None,
+        reason: str = "",
+        refusal: Refusal | None = None,
+    ) -> None:
         """Write down what became of a step; it is on disk when this returns."""
         with self._transactions.writing() as connection:
-            _update(connection, step, state=state.value, value=value, reason=reason, touched_at=clock.now())
+            _update(
+                connection,
+                step,
+                state=state.value,
+                value=value,
+                reason=reason,
+                permission=refusal.permission if refusal else None,
+                org_unit=refusal.org_unit if refusal else None,
+                touched_at=clock.now(),
+            )
 
     def entries(self, gateway: str | None = None) -> list[JournalEntry]:
         """All entries, the latest first; of one gateway where it is given."""
-        entries, their_steps = select(changes).order_by(changes.c.id.desc()), select(steps).order_by(steps.c.id)
-        if gateway:
-            entries = entries.where(changes.c.gateway == gateway)
-            their_steps = their_steps.where(steps.c.gateway == gateway)
+        return self._found(changes.c.gateway == gateway if gateway else true())
+
+    def entries_of(self, gateway: str, staff: int, since: datetime) -> list[JournalEntry]:
+        """What a staff user (``au.id``) has changed since then, the latest first."""
+        mine = (changes.c.gateway == gateway, changes.c.staff == staff, changes.c.at >= since)
+        return self._found(and_(*mine))
+
+    def entries_about(self, gateway: str, group: int, most: int) -> list[JournalEntry]:
+        """The latest changes by which somebody came into a group, left it, or changed in it: ``most`` at most."""
+        moved = [
+            select(steps.c.change).where(steps.c.gateway == gateway, steps.c.field == "usrgroup", number == group)
+            for number in (steps.c.before, steps.c.value)
+        ]
+        found = union(*moved).subquery()
+        latest = select(changes.c.id).where(changes.c.id.in_(select(found.c.change)))
+        return self._found(changes.c.id.in_(latest.order_by(changes.c.id.desc()).limit(most)))
+
+    def _found(self, condition: ColumnElement[bool]) -> list[JournalEntry]:
+        """The entries for which a condition holds, with their steps, the latest first."""
+        entries = select(changes).where(condition).order_by(changes.c.id.desc())
+        their_steps = select(steps).join(changes, steps.c.change == changes.c.id).where(condition).order_by(steps.c.id)
         by_entry: defaultdict[int, list[JournalStep]] = defaultdict(list)
         with self._transactions.reading() as connection:
             for row in connection.execute(their_steps):
@@ -127,11 +189,16 @@ class Journal:
             textcode="ENTRY_NOT_FOUND",
         )
 
-    def open_steps(self, gateway: str) -> list[JournalStep]:
-        """The steps that were being sent and whose outcome isn't known yet, with their latest sendings."""
+    def open_steps(self, gateway: str, patrons: Collection[int] | None = None) -> list[JournalStep]:
+        """The steps that were being sent and whose outcome isn't known yet, with their latest sendings.
+
+        Those of some patrons (ids), or of everybody.
+        """
         found = select(steps).where(_IS_OPEN, steps.c.gateway == gateway).order_by(steps.c.id)
         with self._transactions.reading() as connection:
-            return [_step(row) for row in connection.execute(found)]
+            open_ones = [_step(row) for row in connection.execute(found)]
+        # Few are open at any time; those of many patrons in one question would be more values than a server takes.
+        return [step for step in open_ones if patrons is None or step.patron in patrons]
 
     def last_touched(self, step: int) -> datetime:
         """When a step was last written."""
@@ -181,7 +248,14 @@ def _update(connection: Connection, step: int, **values: Any) -> None:
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
     missing = int(row.step_count) - len(its_steps)
     return JournalEntry(
-        int(row.id), row.gateway, row.account, row.at, row.action, _number(row.undoes), tuple(its_steps), missing
+        int(row.id),
+        row.gateway,
+        Operator(row.account, _number(row.staff), _number(row.workstation), _number(row.approved_by)),
+        row.at,
+        row.action,
+        _number(row.undoes),
+        tuple(its_steps),
+        missing,
     )
 
 
@@ -200,6 +274,7 @@ def _step(row: Row[Any]) -> JournalStep:
         value=_number(row.value),
         reason=row.reason,
         sending=sending,
+        refusal=None if row.permission is None else Refusal(row.permission, _number(row.org_unit)),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Protocol
 
 PENALTIES = "penalties"
 """The field of a step that recalculates somebody's penalties."""
@@ -18,6 +19,44 @@ class StepState(Enum):
     DONE = "done"
     NOT_DONE = "not done"
     FAILED = "failed"
+
+
+class FieldChange(Protocol):
+    """A change of one field of one patron, as it is planned: see :class:`JournalStep`."""
+
+    @property
+    def patron_id(self) -> int: ...
+
+    @property
+    def field(self) -> str: ...
+
+    @property
+    def before(self) -> int: ...
+
+    @property
+    def after(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Whoever has changes made. ``account`` is the name that the journal calls them by.
+
+    At a desk ``staff`` is the id of the account whose session it is (``au.id``), ``workstation`` that of where it works
+    (``aws.id``), and ``approved_by`` that of the supervisor who approved this one change with their own login.
+    """
+
+    account: str
+    staff: int | None = None
+    workstation: int | None = None
+    approved_by: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the ILS refused a change for: a permission that is missing, at an org unit (id) where it said which."""
+
+    permission: str
+    org_unit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +81,8 @@ class JournalStep:
     ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties`` for a recalculation: how many penalties
     in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
     penalties. ``value`` is what the field had when the step was done, or was last looked at while it is open;
-    ``reason`` says why it isn't done. ``sending`` is the latest request of an open step, None where it isn't known.
+    ``reason`` says why it isn't done, ``refusal`` which permission was missing, where that is why. ``sending`` is the
+    latest request of an open step, None where it isn't known.
     """
 
     id: int
@@ -54,6 +94,7 @@ class JournalStep:
     value: int | None
     reason: str
     sending: Sending | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +106,7 @@ class JournalEntry:
 
     id: int
     gateway: str
-    account: str
+    operator: Operator
     at: datetime
     action: str
     undoes: int | None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from evergreen_groups.changes.journal_step import Operator
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
 from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal import Journal
-    from evergreen_groups.changes.journal_step import JournalStep, Sending, StepState
+    from evergreen_groups.changes.journal_step import FieldChange, JournalStep, Refusal, Sending, StepState
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.gateway import Gateway
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 class NewStep:
     """A step as it is written down before anything is sent: see :class:`JournalStep`."""
 
-    patron: int
+    patron_id: int
     field: str
     before: int
     after: int | None
@@ -52,78 +55,90 @@ class JournaledStep:
         """Write down that a request goes out now."""
         self._journal.record_sending(self._id, sending)
 
-    def record(self, state: StepState, *, value: int | None = None, reason: str = "") -> None:
+    def record(
+        self, state: StepState, *, value: int | None = None, reason: str = "", refusal: Refusal | None = None
+    ) -> None:
         """Write down how far it is; that is on disk when this returns."""
-        self._journal.record(self._id, state, value=value, reason=reason)
+        self._journal.record(self._id, state, value=value, reason=reason, refusal=refusal)
 
 
 def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
     """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
 
-    Nothing is asked where nothing is open, or somebody is changing something now: that run looks itself.
+    Nothing is asked where nothing is open; of patrons whom somebody is changing now, that run looks itself.
 
     Raises:
         StateError: the journal can't be used.
         GatewayError: the ILS can't be reached, or the session has ended.
     """
-    if not state.database.is_there or not _journal(state.database).open_steps(gateway.url):
+    if not state.database.is_there:
         return []
-    try:
-        return JournaledChanges(gateway, state, account="").recover()
-    except BusyError:
-        return []
+    return JournaledChanges(gateway, state, Operator("")).recover()
 
 
 class JournaledChanges:
-    """The changes that are sent to one gateway, with the journal in ``state``.
+    """The changes that are sent to one gateway, with the journal in ``state``; ``operator`` is who has them made."""
 
-    ``account`` is the name of the ILS account that acts; it is written into the journal.
-    """
-
-    def __init__(self, gateway: Gateway, state: State, account: str) -> None:
+    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
         self._gateway = gateway
         self._state = state
-        self._account = account
+        self._operator = operator
 
-    def recover(self) -> list[JournalStep]:
-        """Find out what became of steps that were being sent when an earlier run ended; gives those steps."""
-        with self._opened(0.0) as journal:
-            return recover(self._gateway, journal)
+    def recover(self, patrons: Collection[int] | None = None) -> list[JournalStep]:
+        """Find out what became of steps that were being sent when an earlier run ended; gives those steps.
 
-    def open_changes(self, journal: Journal) -> list[SentChange]:
-        """The requests that may still come in, or are about patrons whom nobody has looked at yet."""
-        return [sent_change(journal, step) for step in journal.open_steps(self._gateway.url)]
+        Of these patrons (ids), or of everybody. Those whom somebody is changing now are left to that run.
+        """
+        open_steps = _journal(self._state.database).open_steps(self._gateway.url, patrons)
+        ended: list[JournalStep] = []
+        for patron in sorted({step.patron for step in open_steps}):
+            with suppress(BusyError), self._opened([patron], (), 0.0) as journal:
+                ended += recover(self._gateway, journal, [patron])
+        return ended
+
+    def is_under_way(self, patrons: Collection[int]) -> bool:
+        """Whether somebody is changing one of these patrons (ids) now."""
+        try:
+            with self._opened(patrons, (), 0.0):
+                return False
+        except BusyError:
+            return True
+
+    def open_changes(self, journal: Journal, patrons: Collection[int]) -> list[SentChange]:
+        """The requests for these patrons that may still come in, or whose outcome nobody could look up yet."""
+        return [sent_change(journal, step) for step in journal.open_steps(self._gateway.url, patrons)]
 
     @contextmanager
-    def begin(self, timeout: float = 0.0) -> Iterator[Journal]:
-        """Hold the gateway's lock for a run, ``timeout`` seconds at most waited for, with nothing left open before.
+    def begin(self, patrons: Collection[int], groups: Collection[int] = (), timeout: float = 0.0) -> Iterator[Journal]:
+        """Hold the lease for these patrons and groups, ``timeout`` seconds at most waited for, with nothing that could
+        be looked up left open before.
 
         Raises:
-            BusyError: another run is changing something at the same gateway.
+            BusyError: another run is changing one of them.
             TransportError: what an interrupted run left open can't be looked up.
         """
-        with self._opened(timeout) as journal:
-            recover(self._gateway, journal)
+        with self._opened(patrons, groups, timeout) as journal:
+            recover(self._gateway, journal, set(patrons))
             yield journal
 
     def apply(
         self,
         journal: Journal,
         action: str,
-        steps: Sequence[NewStep],
+        steps: Sequence[FieldChange],
         apply_step: Callable[[int, JournaledStep], Result],
         *,
         undoes: int | None = None,
+        also: Callable[[Connection, int], None] | None = None,
         doing: str = "changing",
         progress: Progress = silent,
     ) -> tuple[list[Result], GatewayError | None]:
         """Write the steps down, apply one after another, and give what became of them and the error that ended it.
 
         ``apply_step`` gets a step's position among ``steps``, and records its outcome itself. What comes after the
-        error isn't begun, and isn't among the results.
+        error isn't begun, and isn't among the results. ``also`` is as for :meth:`Journal.begin`.
         """
-        rows = [(step.patron, step.field, step.before, step.after) for step in steps]
-        ids = journal.begin(self._gateway.url, self._account, action, rows, undoes)
+        ids = journal.begin(self._gateway.url, self._operator, action, steps, undoes, also)
         results: list[Result] = []
         for position, step_id in enumerate(ids):
             results.append(apply_step(position, JournaledStep(journal, step_id)))
@@ -134,8 +149,8 @@ class JournaledChanges:
         return results, None
 
     @contextmanager
-    def _opened(self, timeout: float) -> Iterator[Journal]:
-        with self._state.changing(self._gateway.url, timeout) as lease:
+    def _opened(self, patrons: Collection[int], groups: Collection[int], timeout: float) -> Iterator[Journal]:
+        with self._state.changing(self._gateway.url, patrons, groups, timeout) as lease:
             yield _journal(lease)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from evergreen_groups.changes.answers import UnclearAnswer, Written, group_number, is_no, never_left, written
 from evergreen_groups.changes.journal_step import StepState
 from evergreen_groups.changes.landing import Landing, SentChange, judge, sending_of
 from evergreen_groups.changes.patron_record import fields_but, is_older, read_patron, value_of
-from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome
-from evergreen_groups.changes.plans import GROUP, Step
-from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome, StepT
+from evergreen_groups.changes.plans import GROUP
+from evergreen_groups.changes.recovery import refusal, refused_permission
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
 
@@ -27,7 +27,7 @@ _OLD_COPY = "what was read back is older than the change"
 _HIDDEN_NOW = "sent, but the account can't see this patron any more"
 
 
-class PatronChange:
+class PatronChange(Generic[StepT]):
     """One step of a plan that is being applied.
 
     ``waits_for`` is an earlier change of the same patron that doesn't go together with this one. ``earlier`` is a
@@ -37,7 +37,7 @@ class PatronChange:
     def __init__(
         self,
         gateway: Gateway,
-        step: Step,
+        step: StepT,
         journaled: JournaledStep,
         *,
         waits_for: SentChange | None = None,
@@ -52,7 +52,7 @@ class PatronChange:
         self._base: Record | None = None  # what the latest request was made from
         self._last_reason = ""
 
-    def apply(self) -> StepOutcome:
+    def apply(self) -> StepOutcome[StepT]:
         """Do it; up to ``TRIES`` times where the ILS takes the change once at most."""
         if self._waits_for is not None:
             return self._ended(StepState.NOT_DONE, reason=_waits(self._waits_for))
@@ -71,9 +71,9 @@ class PatronChange:
             return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
         return self._ended(StepState.FAILED, reason=f"{self._last_reason}, {TRIES} times")
 
-    def _try(self) -> StepOutcome | None:
+    def _try(self) -> StepOutcome[StepT] | None:
         """One try; None where it has to be tried again."""
-        before = read_patron(self._gateway, self._step.member.id)
+        before = read_patron(self._gateway, self._step.patron_id)
         landing = Landing(StepState.NOT_DONE) if self._sent is None else self._judged(self._sent, before)
         if landing.state in (StepState.DONE, StepState.FAILED):
             return self._landed(landing)
@@ -90,7 +90,7 @@ class PatronChange:
         step = self._step
         return self._send(before, SentChange(before.id, step.field, step.before, step.after, sending))
 
-    def _send(self, before: Record, change: SentChange) -> StepOutcome | None:
+    def _send(self, before: Record, change: SentChange) -> StepOutcome[StepT] | None:
         """Send the change and find out what came of it; None where it has to be tried again."""
         # The journal has closed the earlier run's step by now, so this one answers for both requests.
         former, self._sent, self._earlier = self._sent or self._earlier, change, None
@@ -131,7 +131,7 @@ class PatronChange:
             raise UnclearAnswer
         return yes
 
-    def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome | None:
+    def _collided(self, change: SentChange, former: SentChange | None) -> StepOutcome[StepT] | None:
         """The record has been written since it was read: by somebody else, or by a copy of this very request.
 
         A network that sends a request twice may have the second one's answer come back.
@@ -143,7 +143,7 @@ class PatronChange:
         self._last_reason = "the record was changed by somebody else"
         return None
 
-    def _cleared_up(self, change: SentChange) -> StepOutcome | None:
+    def _cleared_up(self, change: SentChange) -> StepOutcome[StepT] | None:
         """Find out by the record what an unclear answer didn't tell; None where it may be sent again.
 
         Whatever the answer was: a service that fails after it has written answers 500, a bus that loses the answer
@@ -173,25 +173,25 @@ class PatronChange:
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
             return "the account can't see this patron any more"
-        if bool(record.deleted) and not self._step.member.patron.deleted:
+        if bool(record.deleted) and not self._step.deleted:
             return "the account has been deleted meanwhile"
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
             return f"moved meanwhile, to group {now}" if self._step.field == GROUP else "changed meanwhile"
         return None
 
-    def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome:
+    def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome[StepT]:
         """Hold the record against what it was, after a clear yes."""
         if isinstance(answer, int):
             return self._removed(before, change, answer)
         return self._updated(before, answer.last_xact_id)
 
-    def _updated(self, before: Record, last_xact_id: str) -> StepOutcome:
+    def _updated(self, before: Record, last_xact_id: str) -> StepOutcome[StepT]:
         """The one field changed, and no other.
 
         ``last_xact_id`` is the mark of the write. Whatever is read back, the change was done.
         """
-        after, wanted = read_patron(self._gateway, self._step.member.id), self._step.after
+        after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
             return self._open(Landing(StepState.SENDING, reason=_HIDDEN_NOW))
         if after.last_xact_id == last_xact_id:
@@ -205,9 +205,9 @@ class PatronChange:
         reason = f"it was read back as {now}; somebody else has changed it too"
         return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
 
-    def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome:
+    def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
         """The same for a new group. No mark tells this write from others, and its number is the record's to say."""
-        after = read_patron(self._gateway, self._step.member.id)
+        after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
             return self._open(Landing(StepState.SENDING, reason=_HIDDEN_NOW))
         if value_of(after, GROUP) == answer != self._step.before:
@@ -218,22 +218,22 @@ class PatronChange:
             return self._ended(StepState.DONE, value=landing.value, reason=reason)
         return self._open(landing)
 
-    def _compared(self, before: Record, after: Record) -> StepOutcome:
+    def _compared(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """Name whatever has changed beside the one field."""
         effects = tuple(side_effects(before, after, self._step.field))
         reason = f"also changed: {', '.join(effect.field for effect in effects)}" if effects else ""
         return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
-    def _found_so(self) -> StepOutcome:
+    def _found_so(self) -> StepOutcome[StepT]:
         """Somebody else has made the change since it was planned. Theirs is not ours to take back, says the journal."""
         reason = "it was so already"
         self._journaled.record(StepState.NOT_DONE, reason=reason)
         return StepOutcome(self._step, StepState.DONE, self._step.after, reason)
 
-    def _landed(self, landing: Landing) -> StepOutcome:
+    def _landed(self, landing: Landing) -> StepOutcome[StepT]:
         return self._ended(landing.state, value=landing.value, reason=landing.reason)
 
-    def _open(self, landing: Landing) -> StepOutcome:
+    def _open(self, landing: Landing) -> StepOutcome[StepT]:
         """Leave the step for the next run."""
         if landing.state is not StepState.SENDING:
             return self._landed(landing)
@@ -248,8 +248,8 @@ class PatronChange:
         reason: str = "",
         effects: tuple[SideEffect, ...] = (),
         error: EvergreenGroupsError | None = None,
-    ) -> StepOutcome:
-        self._journaled.record(state, value=value, reason=reason)
+    ) -> StepOutcome[StepT]:
+        self._journaled.record(state, value=value, reason=reason, refusal=refused_permission(error))
         return StepOutcome(self._step, state, value, reason, effects, error)
 
 

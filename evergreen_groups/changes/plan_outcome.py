@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from evergreen_groups.changes.journal_step import StepState
+from evergreen_groups.changes.journal_step import FieldChange, StepState
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.landing import SentChange
@@ -22,15 +22,28 @@ class SideEffect:
     after: object
 
 
+class PlannedStep(FieldChange, Protocol):
+    """A step of a plan, be it with all that is known of the patron or as it was written down: see :class:`Step`."""
+
+    @property
+    def last(self) -> bool: ...
+
+    @property
+    def deleted(self) -> bool: ...
+
+
+StepT = TypeVar("StepT", bound=PlannedStep)
+
+
 @dataclass(frozen=True, slots=True)
-class StepOutcome:
+class StepOutcome(Generic[StepT]):
     """What became of one step. ``value`` is what the field has now where the step was done.
 
     A step that is ``SENDING`` may still come in; ``sent`` is its request then. ``error`` is what ended it, where
     something did.
     """
 
-    step: Step
+    step: StepT
     state: StepState
     value: int | None = None
     reason: str = ""
@@ -47,7 +60,7 @@ class PlanOutcome:
     ``PLANNED``; the same plan can be made and applied again, and only does what is left.
     """
 
-    steps: tuple[StepOutcome, ...]
+    steps: tuple[StepOutcome[Step], ...]
     stopped: GatewayError | None = None
 
     @property

@@ -1,147 +1,85 @@
-"""Making plans: from barcodes and groups to the steps that somebody can agree to."""
+"""Making plans: from patrons and groups to the steps that somebody can agree to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, StepState
 from evergreen_groups.changes.patron_record import read_patron
-from evergreen_groups.changes.plans import (
-    GROUP,
-    LEAD,
-    Action,
-    Draft,
-    PlanWarning,
-    Step,
-    group_changes,
-    warnings_about,
-)
+from evergreen_groups.changes.plan_basis import PlanBasis
+from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
 from evergreen_groups.errors import PlanError, not_visible
-from evergreen_groups.groups import Card, MembershipReader
+from evergreen_groups.groups import MembershipReader, read_surroundings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from decimal import Decimal
+
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Member
+    from evergreen_groups.groups import Member, PatronReference
+    from evergreen_groups.ils import OrgUnits
 
 
 class Planner:
-    """Makes plans out of the state that the ILS has now; sends nothing that changes anything."""
+    """Makes plans out of the state that the ILS has now; sends nothing that changes anything.
 
-    def __init__(self, gateway: Gateway) -> None:
+    A plan takes six calls at most, whatever the number of patrons and groups up to some hundred, and what undoing
+    reads of each patron.
+    """
+
+    def __init__(self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None) -> None:
+        """``org_units`` gives those of the ILS, where a program has read them; else each planner reads them once."""
         self._gateway = gateway
-        self._reader = MembershipReader(gateway)
+        self._reader = MembershipReader(gateway, org_units)
 
-    def find(self, barcodes: Sequence[str]) -> list[Card]:
-        """Look up patrons by card.
+    def basis(
+        self, references: Iterable[PatronReference], groups: Collection[int] = (), *, with_addresses: bool = True
+    ) -> PlanBasis:
+        """Read what plans about these patrons, and these ``groups``, are made from.
 
-        Raises:
-            PlanError: a barcode is unknown, or its patron hidden from the account, or two name the same patron.
+        ``with_addresses`` is for plans by which somebody comes into a group of others.
         """
-        found = self.cards(barcodes)
-        missing = [position for position, barcode in enumerate(barcodes, 1) if barcode not in found]
-        if missing:
-            numbers = ", ".join(f"number {position}" for position in missing)
-            raise PlanError(
-                "no visible patron has this barcode: {numbers} of {count} given",
-                advice="check the digits, and that the account has VIEW_USER at the patron's home library",
-                code="barcodes-unknown",
-                values={"numbers": numbers, "count": len(barcodes)},
-            )
-        patrons = [found[barcode].member.id for barcode in barcodes]
-        if len(set(patrons)) < len(patrons):
-            raise PlanError(
-                "two of the barcodes belong to the same patron", advice="name each patron once", code="patron-twice"
-            )
-        return [found[barcode] for barcode in barcodes]
+        return PlanBasis(
+            read_surroundings(self._gateway, self._reader, references, groups, with_addresses=with_addresses)
+        )
 
-    def cards(self, barcodes: Sequence[str]) -> dict[str, Card]:
-        """Look up patrons by card; barcodes of no visible patron are left out."""
-        return self._reader.by_barcodes(barcodes)
-
-    def move(self, barcodes: Sequence[str], to: str) -> Draft:
-        """Plan to move patrons into the group of the patron with barcode ``to``."""
+    def move(self, patrons: Sequence[PatronReference], to: PatronReference) -> Draft:
+        """Plan to move patrons into the group of the patron ``to``."""
         # A group is only ever named by somebody who is in it: the ILS takes any number for one (patron-update-odd-002,
         # patron-update-odd-010) and makes 0 of "abc" (patron-update-odd-008).
-        target = self.find([to])[0]
-        found = self.find(barcodes)
-        return self.draft(Action.MOVE, *self.moves(found, target.member.patron.group), cards=[*found, target])
+        basis = self.basis([*patrons, to])
+        target = basis.find([to])[0]
+        found = basis.find(patrons)
+        return basis.draft(Action.MOVE, *basis.moves(found, target.member.patron.group), cards=[*found, target])
 
-    def moves(self, found: Iterable[Card], group: int) -> tuple[list[Step], list[str]]:
-        """The steps that bring patrons into a group, and who is in it already."""
-        steps, unchanged = [], []
-        for entry in found:
-            if entry.member.patron.group == group:
-                unchanged.append(f"{entry.member.name} is already in group {group}")
-            else:
-                steps.append(Step(entry.member, GROUP, group, entry.account))
-        return steps, unchanged
-
-    def remove(self, barcodes: Sequence[str], *, lead: bool = False) -> Draft:
+    def remove(self, patrons: Sequence[PatronReference], *, lead: bool = False) -> Draft:
         """Plan to give each patron a new group of their own, as its lead only where ``lead`` says so."""
-        found = self.find(barcodes)
-        return self.draft(Action.REMOVE, *self.removals(found, lead=lead), cards=found)
+        basis = self.basis(patrons, with_addresses=False)  # nobody is a stranger in a group of their own
+        found = basis.find(patrons)
+        return basis.draft(Action.REMOVE, *basis.removals(found, lead=lead), cards=found)
 
-    def removals(self, found: Sequence[Card], *, lead: bool = False) -> tuple[list[Step], list[str]]:
-        """The steps that give patrons groups of their own, and who is alone already."""
-        groups = self._reader.by_groups({entry.member.patron.group for entry in found}).groups
-        steps, unchanged = [], []
-        for entry in found:
-            member, number = entry.member, entry.member.patron.group
-            if groups[number].member_count == 1:
-                unchanged.append(f"{member.name} is already alone in group {number}")
-            else:
-                steps.append(Step(member, GROUP, None, entry.account))
-            # Only where it was asked for: usergroup.new makes a lead by any true value (usergroup-new-006), and never
-            # takes the mark off again (usergroup-new-005).
-            if lead and not member.group_lead:
-                steps.append(Step(member, LEAD, 1, entry.account))
-        return steps, unchanged
-
-    def merge(self, source: str, to: str) -> Draft:
+    def merge(self, source: PatronReference, to: PatronReference) -> Draft:
         """Plan to move everyone in the group of one patron into the group of another."""
-        source_card, target = self.find([source])[0], self.find([to])[0]
-        steps, unchanged = self.merging(source_card, target)
-        return self.draft(Action.MERGE, steps, unchanged, cards=[source_card, target])
+        basis = self.basis([source, to])
+        source_card, target = basis.find([source])[0], basis.find([to])[0]
+        return basis.draft(Action.MERGE, *basis.merging(source_card, target), cards=[source_card, target])
 
-    def merging(self, source: Card, target: Card) -> tuple[list[Step], list[str]]:
-        """The steps that bring a whole group into another.
+    def lead(self, patrons: Sequence[PatronReference], *, off: bool = False) -> Draft:
+        """Plan to make patrons group leads, or no longer."""
+        basis = self.basis(patrons, with_addresses=False)
+        found = basis.find(patrons)
+        planned = [basis.leads(card, on=not off) for card in found]
+        steps = [step for its_steps, _unchanged in planned for step in its_steps]
+        return basis.draft(Action.LEAD, steps, [text for _steps, texts in planned for text in texts], cards=found)
 
-        Raises:
-            PlanError: the group has members whom the account can't see, so not everyone could be moved.
-        """
-        number = source.member.patron.group
-        if number == target.member.patron.group:
-            return [], [f"they are already in the same group, {number}"]
-        read = self._reader.by_groups([number])
-        group = read.groups[number]
-        if not group.complete:
-            raise PlanError(
-                "group {group} has members that the account can't see ({count}); merging would leave them behind",
-                advice="move the others by barcode, or use an account that sees them",
-                code="merging-hidden-members",
-                values={"group": number, "count": group.hidden_member_count},
-            )
-        to = target.member.patron.group
-        others = [member for member in group.members if member.id != source.member.id]
-        steps = [Step(member, GROUP, to, read.accounts[member.id]) for member in others]
-        # The group is known by this patron alone: moved before the others, the same command would find nothing to do.
-        named = [member for member in group.members if member.id == source.member.id]
-        return [*steps, *(Step(member, GROUP, to, read.accounts[member.id], last=True) for member in named)], []
-
-    def lead(self, barcode: str, *, off: bool = False) -> Draft:
-        """Plan to make a patron group lead, or no longer."""
-        found = self.find([barcode])
-        return self.draft(Action.LEAD, *self.leads(found[0], on=not off), cards=found)
-
-    def leads(self, found: Card, *, on: bool) -> tuple[list[Step], list[str]]:
-        """The step that sets or clears the mark of a group lead, and who has it so already."""
-        member = found.member
-        if member.group_lead == on:
-            return [], [f"{member.name} is {'already' if on else 'not'} a group lead"]
-        return [Step(member, LEAD, int(on), found.account)], []
+    def recalculate(self, patrons: Sequence[PatronReference]) -> tuple[Draft, Mapping[int, Decimal]]:
+        """Plan to have the ILS recalculate patrons' penalties; beside it what those owe who have open transactions."""
+        basis = self.basis(patrons, with_addresses=False)
+        found = basis.find(patrons)
+        steps = [Step(card.member, PENALTIES, None, card.account) for card in found]
+        return basis.draft(Action.RECALCULATE, steps, cards=found), basis.own_fines
 
     def undo(self, entry: JournalEntry) -> Draft:
         """Plan to put back those who are still where a journal entry put them, and say who isn't and why.
@@ -165,8 +103,12 @@ class Planner:
                 "a recalculation can't be taken back: the ILS decides which penalties there are",
                 code="recalculation-final",
             )
-        read = self._reader.by_ids({step.patron for step in entry.steps})
-        members = self._as_written(read.members)
+        # Those whom somebody has moved since are in other groups, which the plan isn't about.
+        moves = [step for step in entry.steps if step.field == GROUP]
+        groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
+        basis = self.basis({step.patron for step in entry.steps}, groups)
+        visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
+        members = self._as_written(visible)
         steps, unchanged = [], []
         # The last first, as one goes back.
         for step in reversed(entry.steps):
@@ -184,8 +126,8 @@ class Planner:
                 what = f"in group {now}" if step.field == GROUP else ("a group lead" if now else "no group lead")
                 unchanged.append(f"{member.name} has been changed since and is now {what}")
             elif now != step.before:
-                steps.append(Step(member, step.field, step.before, read.accounts[member.id]))
-        return self.draft(Action.UNDO, steps, unchanged)
+                steps.append(Step(member, step.field, step.before, basis.accounts[member.id]))
+        return basis.draft(Action.UNDO, steps, unchanged)
 
     def _as_written(self, members: Mapping[int, Member]) -> dict[int, Member]:
         """Members with the group and the mark as lead that they have where changes are written.
@@ -203,20 +145,3 @@ class Planner:
             patron = replace(members[id].patron, group=int(record.usrgroup), group_lead=lead)
             found[id] = replace(members[id], patron=patron)
         return found
-
-    def draft(
-        self, action: Action, steps: Sequence[Step], unchanged: Sequence[str] = (), *, cards: Iterable[Card] = ()
-    ) -> Draft:
-        """Put a plan together: the groups before and after, and the warnings."""
-        moves = [step for step in steps if step.field == GROUP]
-        left = {step.member.patron.group for step in moves}
-        joined = {step.after for step in moves if step.after is not None}
-        groups = self._reader.by_groups(left | joined).groups
-        patrons = {step.member.id for step in moves} | {m.id for group in groups.values() for m in group.members}
-        # Nobody is a stranger in a group of their own.
-        addresses = self._reader.addresses(patrons) if any(step.after is not None for step in moves) else {}
-        warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
-        warnings.extend(warnings_about(steps, groups, addresses))
-        # The same is said once, whatever number of steps it is true of.
-        once = {(warning.code, *warning.values.items()): warning for warning in warnings}
-        return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged))

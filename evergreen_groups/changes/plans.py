@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from evergreen_groups.changes.journal_step import PENALTIES
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -27,13 +28,15 @@ class Action(Enum):
     LEAD = "lead"
     BATCH = "batch"
     UNDO = "undo"
+    RECALCULATE = "recalculate"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One change of one field of one patron.
 
-    ``field`` is ``GROUP`` or ``LEAD``; ``after`` is the group to move to (None: a new one of their own), or 0 or 1;
+    ``field`` is ``GROUP`` or ``LEAD``; ``after`` is the group to move to (None: a new one of their own), or 0 or 1. Of
+    a recalculation it is ``PENALTIES``, whose number before and after is the ILS's affair (0 and None here).
     ``account`` is the state of the patron's account. Whoever is ``last`` to leave a group stays until all others of the
     plan who go the same way have gone: by them the rest is found when the plan is made again.
     """
@@ -45,8 +48,20 @@ class Step:
     last: bool = False
 
     @property
+    def patron_id(self) -> int:
+        """The patron's id."""
+        return self.member.id
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the patron's account was deleted when the plan was made."""
+        return self.member.patron.deleted
+
+    @property
     def before(self) -> int:
         """What the field had when the plan was made."""
+        if self.field == PENALTIES:
+            return 0
         return self.member.patron.group if self.field == GROUP else int(self.member.group_lead)
 
 

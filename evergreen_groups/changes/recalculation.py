@@ -5,26 +5,29 @@ A block that staff set is never removed: whoever has one that a recalculation mi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
 from evergreen_groups.changes.answers import is_no, never_left
-from evergreen_groups.changes.journal_step import PENALTIES, Sending, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, Operator, Sending, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
 from evergreen_groups.changes.landing import may_come_in, new_sending
 from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
-from evergreen_groups.changes.recovery import refusal
+from evergreen_groups.changes.plans import Action
+from evergreen_groups.changes.recovery import refusal, refused_permission
 from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PenaltyKinds, rows_in_force, set_by_ils
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from evergreen_groups.state import State
 
-_ACTION = "recalculate"
+_ACTION = Action.RECALCULATE.value
 _METHOD = "open-ils.actor.user.penalties.update_at_home"
 _PENALTY = "PATRON_EXCEEDS_FINES"
 _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
@@ -77,18 +80,18 @@ def recalculable(audit: Audit) -> list[PatronFinding]:
 class Recalculator:
     """Has penalties recalculated at one gateway, with the journal in ``state``.
 
-    ``account`` is the name of the ILS account that acts; it is written into the journal.
+    ``operator`` is who has it done; that is written into the journal.
     """
 
-    def __init__(self, gateway: Gateway, state: State, account: str) -> None:
+    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
         self._gateway = gateway
-        self._changes = JournaledChanges(gateway, state, account)
+        self._changes = JournaledChanges(gateway, state, operator)
 
     def recalculate(self, findings: Sequence[PatronFinding], progress: Progress = silent) -> Recalculations:
         """Recalculate for each person as seen from the home library.
 
         Raises:
-            BusyError: another run is changing something at the same gateway.
+            BusyError: another run is changing one of them.
             TransportError: what an interrupted run left open can't be looked up, or the penalties can't be read;
                 nothing has been sent.
         """
@@ -106,7 +109,7 @@ class Recalculator:
     def for_patron(self, patron: int, *, over_limit: bool, timeout: float) -> Attempt:
         """Recalculate for one patron, who by the rule is over the limit or isn't.
 
-        ``timeout`` is how many seconds to wait while another run changes something at the same gateway.
+        ``timeout`` is how many seconds to wait while another run changes the patron.
 
         Raises:
             BusyError: it still does.
@@ -117,20 +120,48 @@ class Recalculator:
             raise attempt.error
         return attempt
 
+    def for_plan(
+        self,
+        patrons: Sequence[tuple[int, bool]],
+        *,
+        before_first: Callable[[], None],
+        also: Callable[[Connection, int], None],
+        begun: Callable[[], None],
+        timeout: float,
+        progress: Progress,
+    ) -> None:
+        """Recalculate for patrons (ids, with whether the rule has them over the limit), as a plan says.
+
+        The other arguments are those of :meth:`StepApplier.apply`, and so is what it raises.
+        """
+        self._attempts(patrons, timeout, progress, before_first=before_first, also=also, begun=begun)
+
     def _attempts(
-        self, patrons: Sequence[tuple[int, bool]], timeout: float, progress: Progress
+        self,
+        patrons: Sequence[tuple[int, bool]],
+        timeout: float,
+        progress: Progress,
+        *,
+        before_first: Callable[[], None] | None = None,
+        also: Callable[[Connection, int], None] | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> tuple[list[Attempt], GatewayError | None]:
         """One after the other, and the error that ended it early. ``patrons`` are ids with whether a block is due."""
-        with self._changes.begin(timeout) as journal:
+        concerned = {patron for patron, _due in patrons}
+        with self._changes.begin(concerned, timeout=timeout) as journal:
+            if before_first is not None:
+                before_first()
             reader = PenaltyReader(self._gateway)
             kinds = PenaltyKinds.read(self._gateway, reader.org_units)
-            open_before = {it.patron for it in self._changes.open_changes(journal) if it.field == PENALTIES}
+            open_before = {it.patron for it in self._changes.open_changes(journal, concerned) if it.field == PENALTIES}
             counted = dict.fromkeys((patron for patron, _due in patrons), 0)
             for row in rows_in_force(self._gateway, counted):
                 counted[row.patron] += row.staff is None
 
             def recalculate(position: int, journaled: JournaledStep) -> Attempt:
                 patron, due = patrons[position]
+                if position == 0 and begun is not None:
+                    begun()
                 return _Recalculation(
                     self._gateway,
                     journaled,
@@ -143,7 +174,7 @@ class Recalculator:
 
             steps = [NewStep(patron, PENALTIES, count, None) for patron, count in counted.items()]
             attempts, stopped = self._changes.apply(
-                journal, _ACTION, steps, recalculate, doing="recalculating", progress=progress
+                journal, _ACTION, steps, recalculate, also=also, doing="recalculating", progress=progress
             )
         left = [Attempt(StepState.PLANNED, reason="not begun")] * (len(patrons) - len(attempts))
         return [*attempts, *left], stopped
@@ -272,7 +303,7 @@ class _Recalculation:
         value: int | None = None,
         error: EvergreenGroupsError | None = None,
     ) -> Attempt:
-        self._journaled.record(state, value=value, reason=reason)
+        self._journaled.record(state, value=value, reason=reason, refusal=refused_permission(error))
         return Attempt(state, resolved, reason, error)
 
 

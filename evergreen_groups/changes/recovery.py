@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Sending, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Refusal, Sending, StepState
 from evergreen_groups.changes.landing import LANDS_WITHIN, SentChange, judge, judge_penalties
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_record import read_patron
@@ -21,6 +21,8 @@ from evergreen_groups.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.landing import Landing
     from evergreen_groups.gateway import Gateway
@@ -29,8 +31,9 @@ STOPPING = (TransportError, NoSessionError, LoginRefusedError)
 """Errors after which whatever is left would only fail in the same way."""
 
 
-def recover(gateway: Gateway, journal: Journal) -> list[JournalStep]:
-    """Look up what is open at a gateway, by reading only, write into the journal what became of it, and give that.
+def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> list[JournalStep]:
+    """Look up what is open of these patrons (ids), by reading only, write into the journal what became of it, and give
+    that.
 
     What may still come in stays open, and so does what is about a patron whom the account can't see: nothing can be
     concluded about them, and whoever acts next may see them.
@@ -40,7 +43,7 @@ def recover(gateway: Gateway, journal: Journal) -> list[JournalStep]:
     """
     ended: list[JournalStep] = []
     penalties = PenaltyReader(gateway)
-    for step in journal.open_steps(gateway.url):
+    for step in journal.open_steps(gateway.url, patrons):
         landing = _landing(gateway, journal, penalties, step)
         if landing is None or landing.state is StepState.SENDING:
             if landing is not None and landing.value not in (None, step.value):
@@ -82,6 +85,13 @@ def refusal(gateway: Gateway, error: EvergreenGroupsError) -> str:
     if isinstance(error, DataError):
         return error.problem
     return error.textcode if isinstance(error, EventError) else "the method failed on the server"
+
+
+def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:
+    """The permission that was missing, where an error says that one was."""
+    if isinstance(error, PermissionDeniedError) and error.permission:
+        return Refusal(error.permission, error.org_unit)
+    return None
 
 
 def _library(gateway: Gateway, org_unit: int | None) -> str:

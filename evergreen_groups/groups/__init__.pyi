@@ -28,6 +28,9 @@ from .reader import decide_about as decide_about
 from .reader import decided as decided
 from .reader import make_members as make_members
 from .search import GroupSearch as GroupSearch
+from .surroundings import PatronReference as PatronReference
+from .surroundings import Surroundings as Surroundings
+from .surroundings import read_surroundings as read_surroundings
 from .whole_group import VisiblePatrons as VisiblePatrons
 from .whole_group import visible_around as visible_around
 from .whole_group import visible_in as visible_in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from evergreen_groups.gateway import Gateway
 
-_FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
+MEMBER_FIELDS = (*PATRON_FIELDS, "deleted", *ACCOUNT_FIELDS)
+"""The fields of ``au`` that :meth:`MembershipReader.completed` takes, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,18 @@ class Card:
 
 
 class MembershipReader:
-    """Reads patrons and groups, always a list at a time. ``org_units`` are read once unless given."""
+    """Reads patrons and groups, always a list at a time. ``org_units`` gives the ILS's, or they are read once."""
 
-    def __init__(self, gateway: Gateway, org_units: OrgUnits | None = None) -> None:
+    def __init__(self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None) -> None:
         self._gateway = gateway
-        self._known_org_units = org_units
+        self._org_units = org_units
+        self._known_org_units: OrgUnits | None = None
 
     @property
     def org_units(self) -> OrgUnits:
         """All org units of the ILS."""
         if self._known_org_units is None:
-            self._known_org_units = OrgUnits.read(self._gateway)
+            self._known_org_units = self._org_units() if self._org_units else OrgUnits.read(self._gateway)
         return self._known_org_units
 
     def by_barcodes(self, barcodes: Iterable[str]) -> dict[str, Card]:
@@ -77,10 +79,8 @@ class MembershipReader:
 
     def by_ids(self, ids: Collection[int]) -> Membership:
         """Read patrons by id, deleted ones too; those that the account can't see are left out."""
-        members, accounts, own_fines = self._members(
-            self._gateway.pcrud.columns_by_values("au", _FIELDS, "id", sorted(ids))
-        )
-        return Membership(members, accounts, {}, own_fines)
+        found = self._gateway.pcrud.columns_by_values("au", MEMBER_FIELDS, "id", sorted(ids))
+        return self.completed(chain.from_iterable(found))
 
     def by_groups(self, numbers: Collection[int]) -> Membership:
         """Read whole groups: the visible members, what they owe, and what is hidden.
@@ -89,20 +89,25 @@ class MembershipReader:
             PermissionDeniedError: the account may see no patrons at its own library.
         """
         wanted = sorted(set(numbers))
-        members, accounts, own_fines = self._members(
+        found = self._gateway.pcrud.columns_by_values(
             # Deleted patrons keep their group's number and come unless they are excluded (pcrud-009), by "f": JSON's
             # false matches nothing (pcrud-011).
-            self._gateway.pcrud.columns_by_values("au", _FIELDS, "usrgroup", wanted, where={"deleted": "f"})
+            "au",
+            MEMBER_FIELDS,
+            "usrgroup",
+            wanted,
+            where={"deleted": "f"},
         )
+        read = self.completed(chain.from_iterable(found))
         by_group: dict[int, list[Member]] = {number: [] for number in wanted}
-        for member in members.values():
+        for member in read.members.values():
             by_group[member.patron.group].append(member)
         # Asked whatever the account may see: moving people is where a member that nobody sees does harm.
         hidden = find_hidden(
             self._gateway, {number: {member.id for member in found} for number, found in by_group.items()}
         )
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
-        return Membership(members, accounts, groups, own_fines)
+        return replace(read, groups=groups)
 
     def addresses(self, ids: Collection[int]) -> dict[int, frozenset[tuple[str, str]]]:
         """Street and post code of each patron's addresses, written alike, for comparing."""
@@ -118,15 +123,16 @@ class MembershipReader:
                 found.setdefault(record.usr, set()).add((street, post_code))
         return {id: frozenset(addresses) for id, addresses in found.items()}
 
-    def _members(
-        self, batches: Iterable[list[tuple[Any, ...]]]
-    ) -> tuple[dict[int, Member], dict[int, PatronAccount], dict[int, Decimal]]:
-        """Members, accounts and own fines by patron's id, of the ``_FIELDS`` of their records."""
+    def completed(self, records: Iterable[tuple[Any, ...]]) -> Membership:
+        """Patrons with what they owe, their cards and home libraries, of the ``MEMBER_FIELDS`` of their records.
+
+        Three calls beside one another.
+        """
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
         rows: list[tuple[PatronRow, bool]] = []
         accounts: dict[int, PatronAccount] = {}
-        for record in chain.from_iterable(batches):
+        for record in records:
             row = PatronRow._make(record[:width])
             rows.append((row, bool(record[width])))
             accounts[row.id] = PatronAccount.of(record[width + 1 :], now)
@@ -140,7 +146,8 @@ class MembershipReader:
             row.patron(barcodes.get(row.card), org_units.unit(row.home_library), deleted=deleted)
             for row, deleted in rows
         ]
-        return {member.id: member for member in make_members(patrons, own_fines, {})}, accounts, own_fines
+        members = {member.id: member for member in make_members(patrons, own_fines, {})}
+        return Membership(members, accounts, {}, own_fines)
 
 
 def may_be_barcode(text: str) -> bool:

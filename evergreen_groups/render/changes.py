@@ -36,6 +36,7 @@ _HEADINGS = {
     Action.LEAD: "Group lead",
     Action.BATCH: "Changes from a file",
     Action.UNDO: "Take back",
+    Action.RECALCULATE: "Recalculate penalties",
 }
 
 
@@ -82,6 +83,8 @@ def _draft_lines(draft: Draft) -> Iterator[str]:
 
 
 def _change(step: Step) -> str:
+    if step.field == PENALTIES:
+        return "the ILS recalculates the penalties"
     if step.field != GROUP:
         return "becomes a group lead" if step.after else "is no group lead any more"
     to = "a new group of their own" if step.after is None else f"group {step.after}"
@@ -124,7 +127,7 @@ def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
             )
 
 
-def _why(step: StepOutcome) -> str:
+def _why(step: StepOutcome[Step]) -> str:
     words = {StepState.PLANNED: "not begun", StepState.SENDING: "not known yet", StepState.NOT_DONE: "not done"}
     state = words.get(step.state, step.state.value)
     return state if step.reason in ("", state) else f"{state}: {step.reason}"
@@ -140,7 +143,7 @@ def _entry_line(entry: JournalEntry) -> str:
     undoes = f" of entry {entry.undoes}" if entry.undoes is not None else ""
     missing = f", {entry.missing_step_count} more not kept any longer" if entry.missing_step_count else ""
     return (
-        f"{entry.id:>5}  {local_time(entry.at)}  {entry.account}: {entry.action}{undoes}, "
+        f"{entry.id:>5}  {local_time(entry.at)}  {entry.operator.account}: {entry.action}{undoes}, "
         f"{done} of {counted(len(entry.steps), 'change')} done{missing}"
     )
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, exists, select, update
 
 from evergreen_groups.errors import StateError
-from evergreen_groups.state.schema import changes, events, run_groups, steps
+from evergreen_groups.state.schema import changes, events, plans, run_groups, steps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state.database import Transactions
@@ -47,7 +49,24 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         is_empty = ~exists().where(steps.c.change == changes.c.id)
         connection.execute(delete(changes).where(changes.c.id.in_(concerned), is_empty))
         of_events = connection.execute(delete(events).where(events.c.patron == patron)).rowcount
+        _remove_plans(connection, patron)
         return Forgotten(gone, of_events, _leave_out(connection, patron))
+
+
+def _remove_plans(connection: Connection, patron: int) -> None:
+    """Remove the plans that name the patron, be it as a member of a group."""
+    found = connection.execute(select(plans.c.id, plans.c.content).where(plans.c.content.contains(str(patron)))).all()
+    named = [row.id for row in found if patron in set(_numbers(json.loads(row.content)))]
+    connection.execute(delete(plans).where(plans.c.id.in_(named)))
+
+
+def _numbers(value: object) -> Iterator[int]:
+    """All whole numbers in a JSON value. A group of the same number is taken for the patron: too much goes then."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
 
 
 def _leave_out(connection: Connection, patron: int) -> int:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -27,25 +27,35 @@ from evergreen_groups.state.lock import Holder, hold, holder_of
 from evergreen_groups.state.schema import leases
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state.database import Database
 
+_LOCKS_AT_ONCE = 500
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at a lease that somebody holds: more and more
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseName:
     """What is leased. ``name`` is the lease's, ``file`` its lock file's in the state directory, and ``doing`` says what
-    a holder does, for the message to others. ``is_noted`` is whether it is written down who holds it; those that aren't
-    may share a file."""
+    a holder does, for the message to others. With ``parts`` these alone are held, and it isn't written down by whom."""
 
     name: str
     file: str
     doing: str
-    is_noted: bool = True
+    parts: frozenset[str] = frozenset()
+
+    def part(self, name: str) -> LeaseName:
+        """One part of it."""
+        return replace(self, parts=frozenset({name}))
+
+    @property
+    def keys(self) -> list[int]:
+        """The numbers of its locks, 63 bits each, in the order in which everybody takes them."""
+        return sorted(_key(f"{self.name} {part}") for part in self.parts) or [_key(self.name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +131,19 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
         ConfigurationError: the lock file can't be used.
     """
     if database.path is not None:
-        part = None if name.is_noted else _key(name) >> 1
-        with hold(make_state_directory(directory) / name.file, name.doing, timeout, part=part) as holder:
+        parts = [key >> 1 for key in name.keys] if name.parts else ()
+        with hold(make_state_directory(directory) / name.file, name.doing, timeout, parts=parts) as holder:
             yield Lease(database, holder.since, None)
         return
     with ExitStack() as stack:
         connection = stack.enter_context(database.connect())
         since = datetime.now(UTC)
         with refusals.errors_named(database.where):
+            stack.callback(_release, connection)
             _acquire(connection, name, timeout)
-            stack.callback(_release, connection, name)
-            if name.is_noted:
+            if not name.parts:
                 _note(connection, name, since)
+                stack.callback(_remove_note, connection, name)
         yield Lease(database, since, connection)
 
 
@@ -149,41 +160,79 @@ def lease_holder(database: Database, directory: Path, name: LeaseName) -> Holder
         return _noted(connection, name)
 
 
-def _key(name: LeaseName) -> int:
+def _key(name: str) -> int:
     """The number of the advisory lock: 63 bits."""
-    return int.from_bytes(sha256(f"evergreen-groups {name.name}".encode()).digest()[:8]) >> 1
+    return int.from_bytes(sha256(f"evergreen-groups {name}".encode()).digest()[:8]) >> 1
 
 
 def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
-    deadline, pause = time.monotonic() + timeout, _PAUSE
+    """Take its locks one after another, each held while the next is waited for, as :func:`lock_in_time` does."""
+    deadline, pause, waiting = time.monotonic() + timeout, _PAUSE, name.keys
     while True:
         with connection.begin():
-            if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _key(name)}).scalar_one():
-                return
+            waiting = waiting[_taken(connection, waiting) :]
+        if not waiting:
+            return
         if time.monotonic() >= deadline:
-            with connection.begin():
-                holder = _noted(connection, name)
-            raise BusyError(
-                "another run {doing} ({holder})",
-                values={"doing": name.doing, "holder": holder or "it has just begun"},
-            )
+            raise _busy(connection, name)
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _release(connection: Connection, name: LeaseName) -> None:
-    """Give the lease back; where that fails the connection is closed, which does it as well."""
+def _taken(connection: Connection, keys: Sequence[int]) -> int:
+    """Take locks until one is held by somebody else; gives how many it took."""
+    for start in range(0, len(keys), _LOCKS_AT_ONCE):
+        some = keys[start : start + _LOCKS_AT_ONCE]
+        # A CASE stops asking at the first that isn't free: what comes after it in the order isn't taken yet.
+        got = connection.execute(
+            text(
+                "WITH RECURSIVE taken(number, got) AS ("
+                " SELECT 1, pg_try_advisory_lock((CAST(:keys AS bigint[]))[1])"
+                " UNION ALL SELECT number + 1, pg_try_advisory_lock((CAST(:keys AS bigint[]))[number + 1])"
+                " FROM taken WHERE got AND number < :count"
+                ") SELECT count(*) FROM taken WHERE got"
+            ),
+            {"keys": some, "count": len(some)},
+        ).scalar_one()
+        if got < len(some):
+            return start + int(got)
+    return len(keys)
+
+
+def _busy(connection: Connection, name: LeaseName) -> BusyError:
+    if name.parts:
+        return BusyError("another run {doing}", values={"doing": name.doing})
+    with connection.begin():
+        holder = _noted(connection, name)
+    return BusyError(
+        "another run {doing} ({holder})", values={"doing": name.doing, "holder": holder or "it has just begun"}
+    )
+
+
+def _release(connection: Connection) -> None:
+    """Give all locks of the connection back; where that fails it is closed, which does it as well."""
+    if connection.invalidated:
+        return
+    try:
+        with connection.begin():
+            connection.execute(text("SELECT pg_advisory_unlock_all()"))
+    except (SQLAlchemyError, OSError, EvergreenGroupsError):
+        _give_up(connection)
+
+
+def _remove_note(connection: Connection, name: LeaseName) -> None:
     if connection.invalidated:  # a new connection's note would be that of whoever holds the lease by now
         return
     try:
-        if name.is_noted:
-            with connection.begin():
-                connection.execute(delete(leases).where(leases.c.name == name.name))
         with connection.begin():
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(name)})
+            connection.execute(delete(leases).where(leases.c.name == name.name))
     except (SQLAlchemyError, OSError, EvergreenGroupsError):
-        with suppress(SQLAlchemyError):
-            connection.invalidate()
+        _give_up(connection)
+
+
+def _give_up(connection: Connection) -> None:
+    with suppress(SQLAlchemyError):
+        connection.invalidate()
 
 
 def _note(connection: Connection, name: LeaseName, since: datetime) -> None:
@@ -204,6 +253,6 @@ def _noted(connection: Connection, name: LeaseName) -> RemoteHolder | None:
             " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             " AND (classid::bigint << 32) | objid::bigint = :key)"
         ),
-        {"key": _key(name)},
+        {"key": _key(name.name)},
     ).scalar_one()
     return RemoteHolder(row.host, row.process, row.since, bool(held))

@@ -12,7 +12,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,13 +56,13 @@ class Holder:
 
 @contextmanager
 def hold(
-    file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None, part: int | None = None
+    file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None, parts: Collection[int] = ()
 ) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
 
     ``timeout`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
-    it is in, where that has been opened already. ``part``, a number below 2**62, is held alone where it is given, and
-    nobody is noted: so one file has locks for any number of things.
+    it is in, where that has been opened already. ``parts``, numbers below 2**62, are held alone where they are given,
+    and nobody is noted: so one file has locks for any number of things.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
@@ -81,7 +81,9 @@ def hold(
         ) from error
     try:
         try:
-            if not lock_in_time(descriptor, timeout, part):
+            if not lock_in_time(descriptor, timeout, parts):
+                if parts:
+                    raise BusyError("another run {doing}", values={"doing": doing})
                 raise BusyError(
                     "another run {doing} ({holder})",
                     values={"doing": doing, "holder": _described(_noted(descriptor))},
@@ -94,7 +96,7 @@ def hold(
                 values={"path": file, "reason": error.strerror},
             ) from error
         holder = Holder.this_process()
-        if part is not None:
+        if parts:
             yield holder
             return
         _note(descriptor, holder)
@@ -139,9 +141,18 @@ def _opened(name: str, parent: int) -> int:
     return open_own(name, os.O_RDWR | os.O_CREAT, parent)
 
 
-def lock_in_time(descriptor: int, timeout: float, part: int | None = None) -> bool:
-    """Try to lock an open file until ``timeout`` is at its end; the kernel's own waiting knows no limit."""
+def lock_in_time(descriptor: int, timeout: float, parts: Collection[int] = ()) -> bool:
+    """Try to lock an open file until ``timeout`` is at its end; the kernel's own waiting knows no limit.
+
+    Parts are taken in one order by everybody, each held while the next is waited for: so nobody waits in a circle, and
+    who wants many gets them even where others come and go.
+    """
     deadline = time.monotonic() + timeout
+    in_order: list[int] | list[None] = sorted(set(parts)) or [None]
+    return all(_lock_one_in_time(descriptor, deadline, part) for part in in_order)
+
+
+def _lock_one_in_time(descriptor: int, deadline: float, part: int | None) -> bool:
     while True:
         try:
             _lock(descriptor, part)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from evergreen_groups.state.column_types import BIG, Amount, Moment
 
-VERSION = "1"
+VERSION = "2"
 """The version of the schema that this release uses: the latest migration's."""
 
 metadata = MetaData(
@@ -47,6 +47,11 @@ changes = Table(
     Column("action", Text, nullable=False),
     Column("undoes", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
     Column("step_count", Integer, nullable=False),  # as they were planned: some may be forgotten before the others
+    # Ids of the ILS (au, aws, au): whose session it was, at which workstation, and who approved it. Changes of the
+    # command line have the account's name alone.
+    Column("staff", BIG, index=True),
+    Column("workstation", BIG),
+    Column("approved_by", BIG),
     sqlite_autoincrement=True,  # a number that people have noted never means another change
 )
 """The journal: plans that were applied, or begun."""
@@ -70,6 +75,9 @@ steps = Table(
     Column("sent_until", Moment),
     Column("last_xact_id", Text),
     Column("other_fields", Text),
+    # What the ILS refused it for, where it was the lack of a permission: its name, and at which org unit (aou.id).
+    Column("permission", Text),
+    Column("org_unit", BIG),
     CheckConstraint("field IN ('usrgroup', 'master_account', 'penalties')", name="field"),
     CheckConstraint("state IN ('planned', 'sending', 'done', 'not done', 'failed')", name="state"),
     sqlite_autoincrement=True,
@@ -86,6 +94,28 @@ open_steps = Index(
     postgresql_where=text("state = 'sending'"),
 )
 """One open step for each patron and field; and the way to find the open ones among millions."""
+
+steps_of_group = (
+    Index("steps_from", steps.c.gateway, steps.c.field, steps.c.before),
+    Index("steps_to", steps.c.gateway, steps.c.field, steps.c.value),
+)
+"""The way to find the past of one group among millions of steps."""
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("gateway", Text, nullable=False),
+    Column("staff", BIG, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("expires", Moment, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("content", Text, nullable=False),  # JSON: ids of patrons, and numbers of groups
+    Column("idempotency_key", Text),
+    Column("change", BIG, ForeignKey("changes.id", ondelete="SET NULL"), index=True),
+    UniqueConstraint("gateway", "staff", "idempotency_key"),
+)
+"""Plans that were shown to staff, and those of them that were applied: each once, and under a key of the caller's."""
 
 series = Table(
     "series",

@@ -6,16 +6,20 @@ import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from evergreen_groups.state.directory import REPORT_LOCK, gateway_key
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import TracebackType
     from typing import Self
 
     from evergreen_groups.state.database import Database
     from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
     from evergreen_groups.state.lock import Holder
+
+_PARTS = 2048
 
 
 class State:
@@ -60,18 +64,29 @@ class State:
         """
         _ = self.database
 
-    def changing(self, gateway: str, timeout: float = 0.0) -> AbstractContextManager[Lease]:
-        """Hold the lease for changes at a gateway, waiting ``timeout`` seconds at most for whoever holds it.
+    def changing(
+        self, gateway: str, patrons: Collection[int], groups: Collection[int] = (), timeout: float = 0.0
+    ) -> AbstractContextManager[Lease]:
+        """Hold the lease for changing these patrons (ids) and groups (numbers) at a gateway.
+
+        ``timeout`` is how many seconds at most to wait for whoever holds it for one of them: each waits for nobody but
+        those who are at the same patrons and groups.
 
         Raises:
-            BusyError: another run holds it; the message says which and since when.
+            BusyError: another run holds it.
             StateError: the database can't be reached.
         """
         database = self.database
         from evergreen_groups.state.lease import LeaseName, lease
 
         # Held before the journal is read: a step that another run is just sending looks like one left open by a crash.
-        name = LeaseName(f"changes {gateway}", f"{gateway_key(gateway)}.lock", "is changing groups at this gateway")
+        parts = {_part(f"patron {patron}") for patron in patrons} | {_part(f"group {group}") for group in groups}
+        name = LeaseName(
+            f"changes {gateway}",
+            f"{gateway_key(gateway)}.lock",
+            "is changing one of these patrons or groups",
+            frozenset(parts or {"none"}),
+        )
         return lease(database, self.directory, name, timeout)
 
     def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
@@ -80,7 +95,7 @@ class State:
         from evergreen_groups.state.lease import LeaseName, lease
 
         # Not noted: of one whose process was killed the note would stay for good, and has a patron's id in it.
-        name = LeaseName(f"event {event}", "events.lock", "is still working on an event", is_noted=False)
+        name = LeaseName("event", "events.lock", "is still working on an event", frozenset({event}))
         return lease(database, self.directory, name, timeout)
 
     def reporting(self, timeout: float = 0.0) -> AbstractContextManager[Lease]:
@@ -110,6 +125,15 @@ class State:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _part(name: str) -> str:
+    """The part of the lease for changes that somebody or something belongs to.
+
+    There are so many of them that two desks seldom meet in one, and few enough for a server's table of locks, however
+    large a change is.
+    """
+    return str(crc32(name.encode()) % _PARTS)
 
 
 def _report() -> LeaseName:

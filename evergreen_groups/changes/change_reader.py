@@ -1,0 +1,133 @@
+"""Changes as they are looked at afterwards: by whoever may see the patrons, with what became of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes import clock
+from evergreen_groups.changes.journal_step import JournalEntry, Operator, StepState
+from evergreen_groups.changes.journaled import JournaledChanges
+from evergreen_groups.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes.journal import Journal
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.state import State
+
+RECENT = timedelta(days=7)
+"""How far back somebody's own changes are listed."""
+
+MOST_OF_A_GROUP = 50
+"""How many changes of a group's past are listed."""
+
+_UNDECIDED = (StepState.PLANNED, StepState.SENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change as far as the caller may see it.
+
+    ``is_under_way`` says that it is being applied now; else a step that is planned was never begun, and what became of
+    one that is being sent isn't known yet. ``hidden_step_count`` is how many steps are about patrons whom the caller
+    can't see, ``is_own`` whether the caller made it.
+    """
+
+    entry: JournalEntry
+    is_under_way: bool
+    is_own: bool
+    hidden_step_count: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every step of it was done."""
+        return not self.hidden_step_count and all(step.state is StepState.DONE for step in self.entry.steps)
+
+
+class ChangeReader:
+    """Reads changes at one gateway from the journal in ``state``, for ``operator``, whose ``staff`` is known."""
+
+    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
+        self._gateway = gateway
+        self._state = state
+        self._operator = operator
+
+    def change(self, id: int) -> Change:
+        """A change, with what became of it as far as that can be found out now.
+
+        Raises:
+            NotFoundError: there is none, or the caller made it not and sees none of its patrons.
+        """
+        entry = self._looked_up(self.entry(id))
+        (seen,) = self._as_seen([entry]) or (None,)
+        if seen is None:
+            raise _no_such_change(id)
+        return seen
+
+    def recent(self) -> list[Change]:
+        """The caller's own changes of the last days, the latest first."""
+        return self._as_seen(
+            self._journal().entries_of(self._gateway.url, self._operator.staff or 0, clock.now() - RECENT)
+        )
+
+    def of_group(self, group: int) -> list[Change]:
+        """What is known of a group's past, the latest first."""
+        return self._as_seen(self._journal().entries_about(self._gateway.url, group, MOST_OF_A_GROUP))
+
+    def entry(self, id: int) -> JournalEntry:
+        """The journal's entry of this gateway, with all its steps.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        entry = self._journal().entry(id)
+        if entry.gateway != self._gateway.url:
+            raise _no_such_change(id)
+        return entry
+
+    def _looked_up(self, entry: JournalEntry) -> JournalEntry:
+        """An entry after a look at what became of the steps whose outcome isn't known, where nobody is at them."""
+        open_ones = {step.patron for step in entry.steps if step.state is StepState.SENDING}
+        if not open_ones:
+            return entry
+        JournaledChanges(self._gateway, self._state, self._operator).recover(open_ones)
+        return self.entry(entry.id)
+
+    def _as_seen(self, entries: Sequence[JournalEntry]) -> list[Change]:
+        """Entries without the steps of patrons whom the caller can't see; those without any step are left out."""
+        visible = self._visible({step.patron for entry in entries for step in entry.steps})
+        found = []
+        for entry in entries:
+            steps = tuple(step for step in entry.steps if step.patron in visible)
+            if steps:
+                undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
+                found.append(
+                    Change(
+                        replace(entry, steps=steps),
+                        is_under_way=bool(undecided) and self._is_under_way(undecided),
+                        is_own=entry.operator.staff == self._operator.staff,
+                        hidden_step_count=len(entry.steps) - len(steps),
+                    )
+                )
+        return found
+
+    def _is_under_way(self, patrons: Collection[int]) -> bool:
+        return JournaledChanges(self._gateway, self._state, self._operator).is_under_way(patrons)
+
+    def _visible(self, patrons: Collection[int]) -> set[int]:
+        """Those of the patrons (ids) whom the session may see."""
+        found = self._gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons))
+        return {id for batch in found for (id,) in batch}
+
+    def _journal(self) -> Journal:
+        from evergreen_groups.changes.journal import Journal  # with it comes SQLAlchemy, which takes long to import
+
+        return Journal(self._state.database)
+
+
+def _no_such_change(id: int) -> NotFoundError:
+    return NotFoundError(
+        "there is no change {change}", textcode="ENTRY_NOT_FOUND", code="no-such-change", values={"change": id}
+    )

@@ -1,0 +1,282 @@
+"""Changes as a desk makes them: a plan that is stored and shown, applied once under a key, and looked at afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes.change_reader import ChangeReader
+from evergreen_groups.changes.journaled import JournaledChanges
+from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
+from evergreen_groups.changes.plan_request import PlanRequest
+from evergreen_groups.changes.planner import Planner
+from evergreen_groups.changes.plans import Action, Draft
+from evergreen_groups.changes.recalculation import Recalculator
+from evergreen_groups.changes.step_applier import StepApplier
+from evergreen_groups.changes.stored_plan import StoredPlan
+from evergreen_groups.errors import NotFoundError, PlanError
+from evergreen_groups.groups import decide_about
+from evergreen_groups.ils import account_of_session
+from evergreen_groups.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from evergreen_groups.changes.journal_step import JournalEntry, Operator
+    from evergreen_groups.changes.plan_store import PlanStore
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.ils import OrgUnits
+    from evergreen_groups.limits import ReferenceData
+    from evergreen_groups.state import State
+
+WAIT = 5.0
+"""How long to wait for another desk that is changing the same patrons or groups, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedPlan:
+    """A plan to be shown: ``stored`` can be agreed to, ``draft`` says what it means."""
+
+    stored: StoredPlan
+    draft: Draft
+
+
+class DeskChanges:
+    """Changes at one gateway, with plans and journal in ``state``, made by ``operator``.
+
+    ``may_undo_others`` says whether the operator may take back what others have done.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        state: State,
+        operator: Operator,
+        reference: ReferenceData,
+        *,
+        org_units: Callable[[], OrgUnits] | None = None,
+        may_undo_others: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._gateway = gateway
+        self._state = state
+        self._given = operator
+        self._reference = reference
+        self._planner = Planner(gateway, org_units)
+        self._may_undo_others = may_undo_others
+
+    @property
+    def planner(self) -> Planner:
+        """The planner."""
+        return self._planner
+
+    def propose(self, request: PlanRequest) -> ProposedPlan:
+        """Make a plan and store it; nothing is changed by that.
+
+        Raises:
+            PlanError: the request is unclear, or can't be done: a barcode is unknown, hidden, or given twice.
+            NotFoundError: there is no such change to undo.
+        """
+        draft, due = self._drafted(request.checked())
+        stored = StoredPlan.of(draft, self._staff, request.change, due)
+        self._store().add(stored)
+        return ProposedPlan(stored, draft)
+
+    def apply(
+        self,
+        plan: str,
+        key: str,
+        *,
+        timeout: float = WAIT,
+        begun: Callable[[int], None] | None = None,
+        progress: Progress = silent,
+    ) -> int:
+        """Apply a plan under an idempotency key; gives the number of the journal's entry, the same each time.
+
+        ``begun`` is called with that number when nothing can refuse the plan any more, before the first step;
+        ``timeout`` is how many seconds to wait for another desk.
+
+        Raises:
+            NotFoundError: there is no such plan of the caller's.
+            PlanError: the key stands for another change; the plan was applied under another key, is too old, has
+                nothing to do, or no longer fits.
+            BusyError: somebody else is changing the same patrons or groups.
+            GatewayError: the ILS can't be reached; nothing has been sent.
+        """
+        stored = self._store().find(plan, self._staff)
+        if stored is None:
+            raise NotFoundError(
+                "there is no such plan", advice="make it again", textcode="PLAN_NOT_FOUND", code="no-such-plan"
+            )
+        change = self._applied(stored, key)
+        if change is not None:
+            return change
+        return self._apply(stored, key, timeout, begun, progress)
+
+    def undo(self, change: int, key: str, *, timeout: float = WAIT) -> int:
+        """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
+        earlier = self._store().under_key(key, self._staff)
+        if earlier is not None:
+            return self._undone(earlier, change)
+        proposed = self.propose(PlanRequest(Action.UNDO, change=change))
+        return self.apply(proposed.stored.id, key, timeout=timeout)
+
+    @property
+    def past(self) -> ChangeReader:
+        """What has been changed."""
+        return ChangeReader(self._gateway, self._state, self._operator)
+
+    @property
+    def _staff(self) -> int:
+        return self._operator.staff or 0
+
+    @property
+    def _operator(self) -> Operator:
+        if self._given.staff is None:  # a program that only knows its account's name
+            self._given = replace(self._given, staff=int(account_of_session(self._gateway).id))
+        return self._given
+
+    def _drafted(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
+        match request.action:
+            case Action.MOVE if request.target is not None:
+                return self._planner.move(request.patrons, request.target), frozenset()
+            case Action.MERGE if request.target is not None:
+                return self._planner.merge(request.patrons[0], request.target), frozenset()
+            case Action.REMOVE:
+                return self._planner.remove(request.patrons, lead=request.lead), frozenset()
+            case Action.LEAD:
+                return self._planner.lead(request.patrons, off=request.off), frozenset()
+            case Action.RECALCULATE:
+                return self._recalculation(request)
+            case _:
+                return self._planner.undo(self._to_undo(request.change or 0)), frozenset()
+
+    def _recalculation(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
+        """The plan for it, and whom the rule has over the limit."""
+        draft, own_fines = self._planner.recalculate(request.patrons)
+        limits = self._reference.limits(self._gateway)
+        decisions = decide_about(self._gateway, limits, [step.member.patron for step in draft.steps], own_fines)
+        return draft, frozenset(id for id, decision in decisions.items() if decision.over_limit)
+
+    def _to_undo(self, id: int) -> JournalEntry:
+        change = self.past.change(id)
+        if not (change.is_own or self._may_undo_others()):
+            raise PlanError(
+                "change {change} is somebody else's",
+                advice="ask whoever made it, or somebody who may take back what others did",
+                code="undo-of-another",
+                values={"change": id},
+            )
+        if change.is_under_way:
+            raise PlanError(
+                "change {change} is still being made",
+                advice="wait until it has ended",
+                code="undo-too-early",
+                values={"change": id},
+            )
+        return self.past.entry(id)
+
+    def _applied(self, stored: StoredPlan, key: str) -> int | None:
+        """The entry by which a plan was applied under this key; None where it can be applied."""
+        from evergreen_groups.changes.plan_store import applied_before, expired, key_of_another
+
+        if stored.key is not None and stored.key != key:
+            raise applied_before()
+        if stored.key is not None:
+            if stored.change is None:  # its entry has been forgotten since
+                raise applied_before()
+            return stored.change
+        under_key = self._store().under_key(key, self._staff)
+        if under_key is not None:
+            raise key_of_another()
+        too_old = expired(stored)
+        if too_old is not None:
+            raise too_old
+        if not stored.steps:
+            raise PlanError("there is nothing to do", code="plan-empty")
+        return None
+
+    def _undone(self, earlier: StoredPlan, change: int) -> int:
+        from evergreen_groups.changes.plan_store import applied_before, key_of_another
+
+        if earlier.undoes != change:
+            raise key_of_another()
+        if earlier.change is None:
+            raise applied_before()
+        return earlier.change
+
+    def _apply(
+        self,
+        stored: StoredPlan,
+        key: str,
+        timeout: float,
+        begun: Callable[[int], None] | None,
+        progress: Progress,
+    ) -> int:
+        entries: list[int] = []
+
+        def before_first() -> None:
+            # By another request that held the lease until now.
+            again = self._store().find(stored.id, self._staff)
+            change = None if again is None else self._applied(again, key)
+            if change is not None:
+                raise _AppliedMeanwhile(change)
+            refuse_what_no_longer_fits(self._gateway, stored)
+
+        def claim(connection: Connection, change: int) -> None:
+            self._store().claim(connection, stored, key, change)
+            entries.append(change)
+
+        def tell() -> None:
+            if begun is not None:
+                begun(entries[0])
+
+        try:
+            self._run(stored, before_first, claim, tell, timeout, progress)
+        except _AppliedMeanwhile as meanwhile:
+            return meanwhile.change
+        return entries[0]
+
+    def _run(
+        self,
+        stored: StoredPlan,
+        before_first: Callable[[], None],
+        claim: Callable[[Connection, int], None],
+        begun: Callable[[], None],
+        timeout: float,
+        progress: Progress,
+    ) -> None:
+        if stored.is_recalculation:
+            Recalculator(self._gateway, self._state, self._operator).for_plan(
+                [(step.patron_id, step.due) for step in stored.steps],
+                before_first=before_first,
+                also=claim,
+                begun=begun,
+                timeout=timeout,
+                progress=progress,
+            )
+            return
+        changes = JournaledChanges(self._gateway, self._state, self._operator)
+        StepApplier(self._gateway, changes).apply(
+            stored.action.value,
+            stored.steps,
+            undoes=stored.undoes,
+            before_first=before_first,
+            also=claim,
+            begun=begun,
+            timeout=timeout,
+            progress=progress,
+        )
+
+    def _store(self) -> PlanStore:
+        database = self._state.database
+        from evergreen_groups.changes.plan_store import PlanStore
+
+        return PlanStore(database, self._gateway.url)
+
+
+class _AppliedMeanwhile(Exception):  # noqa: N818 - nobody is told of it: the other's change is the answer
+    """Another request has applied the plan, under the same key."""
+
+    def __init__(self, change: int) -> None:
+        self.change = change

@@ -1,0 +1,58 @@
+"""What somebody asks for, before it is looked up: an action, patrons, and where they are to go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes.plans import Action
+from evergreen_groups.errors import PlanError
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import PatronReference
+
+MOST_PATRONS = 1_000
+"""How many patrons one plan may name; a file of changes may have more."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan is to do.
+
+    ``patrons`` and ``target`` are barcodes or patrons' ids; a target is somebody in the group to move to. Of a merge
+    ``patrons`` names one of the group that moves. ``lead`` makes those who are removed leads of their new groups,
+    ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back.
+    """
+
+    action: Action
+    patrons: tuple[PatronReference, ...] = ()
+    target: PatronReference | None = None
+    lead: bool = False
+    off: bool = False
+    change: int | None = None
+
+    def checked(self) -> PlanRequest:
+        """The request itself, where it says all that its action needs and nothing else.
+
+        Raises:
+            PlanError: it doesn't.
+        """
+        if self.action is Action.BATCH:
+            raise _unclear("a file of changes is for the command line", "action")
+        if (self.change is None) is (self.action is Action.UNDO):
+            raise _unclear("change names the entry to take back, and goes with undo alone", "change")
+        if bool(self.patrons) is (self.action is Action.UNDO):
+            raise _unclear("patrons are needed, but for undo", "patrons")
+        if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
+            raise _unclear("a target goes with move and merge, and they need one", "target")
+        if self.action is Action.MERGE and len(self.patrons) > 1:
+            raise _unclear("merge takes one patron of the group that moves", "patrons")
+        if len(self.patrons) > MOST_PATRONS:
+            raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
+        if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
+            raise _unclear("lead goes with remove, off with lead", "lead")
+        return self
+
+
+def _unclear(problem: str, field: str) -> PlanError:
+    return PlanError("{problem}", code="plan-unclear", values={"problem": problem, "field": field})

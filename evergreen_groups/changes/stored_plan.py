@@ -1,0 +1,116 @@
+"""A plan as it is stored until somebody agrees to it: ids of patrons, numbers of groups, and nothing else of them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes import clock
+from evergreen_groups.changes.journal_step import PENALTIES
+from evergreen_groups.changes.plans import GROUP, Action
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes.plans import Draft
+
+LIFE = timedelta(hours=1)
+"""How long a plan can be agreed to."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """One step: see :class:`Step`. ``lead`` is whether the patron led the group when the plan was made; of a
+    recalculation ``due`` is whether the rule has them over the limit."""
+
+    patron_id: int
+    field: str
+    before: int
+    after: int | None
+    last: bool = False
+    deleted: bool = False
+    lead: bool = False
+    due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedGroup:
+    """Who was in a group when the plan was made: the visible members' ids, and how many there were in all."""
+
+    number: int
+    members: tuple[int, ...]
+    member_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A plan of a staff user's (``staff``, an ``au.id``).
+
+    ``groups`` are those whose members must be the same when it is applied. ``change`` is the journal's entry by which
+    it was applied, under the caller's ``key``; both are None before that.
+    """
+
+    id: str
+    staff: int
+    action: Action
+    at: datetime
+    expires: datetime
+    steps: tuple[StoredStep, ...]
+    groups: tuple[ExpectedGroup, ...] = ()
+    undoes: int | None = None
+    key: str | None = None
+    change: int | None = None
+
+    @classmethod
+    def of(cls, draft: Draft, staff: int, undoes: int | None, due: frozenset[int]) -> StoredPlan:
+        """A new one; ``due`` are the ids of those whom the rule has over the limit, for a recalculation."""
+        now = clock.now()
+        steps = tuple(
+            StoredStep(
+                step.patron_id,
+                step.field,
+                step.before,
+                step.after,
+                step.last,
+                step.deleted,
+                step.member.group_lead,
+                step.patron_id in due,
+            )
+            for step in draft.steps
+        )
+        return cls(secrets.token_urlsafe(18), staff, draft.action, now, now + LIFE, steps, _expected(draft), undoes)
+
+    @property
+    def patrons(self) -> frozenset[int]:
+        """The ids of those whom it changes."""
+        return frozenset(step.patron_id for step in self.steps)
+
+    @property
+    def is_recalculation(self) -> bool:
+        """Whether it has the ILS recalculate penalties, and changes nothing itself."""
+        return any(step.field == PENALTIES for step in self.steps)
+
+    @property
+    def content(self) -> str:
+        """What is stored of it in one column, as JSON."""
+        return json.dumps(
+            {
+                "steps": [asdict(step) for step in self.steps],
+                "groups": [asdict(group) for group in self.groups],
+                "undoes": self.undoes,
+            }
+        )
+
+
+def _expected(draft: Draft) -> tuple[ExpectedGroup, ...]:
+    """The groups that somebody joins, and that a merge empties: whoever has come there meanwhile would be left behind.
+
+    Those that are only left may change: who else goes there changes nothing for those who were chosen.
+    """
+    joined = {step.after for step in draft.steps if step.field == GROUP}
+    return tuple(
+        ExpectedGroup(before.number, tuple(member.id for member in before.members), before.member_count)
+        for before in (group.before for group in draft.groups)
+        if before is not None and (draft.action is Action.MERGE or before.number in joined)
+    )
