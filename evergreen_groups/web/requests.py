@@ -96,6 +96,18 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
         raise ProblemError(403, "This is for pages of the staff client's own origin only.", code="another-origin")
 
 
+def is_followed_link(method: str, headers: Headers) -> bool:
+    """Whether a request is a browser's own way to a page: somebody followed a link in a mail, a file or another site.
+
+    Nothing is read by whoever made the link, and a frame of theirs, a picture or a script doesn't count.
+    """
+    return (
+        method in ("GET", "HEAD")
+        and headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+    )
+
+
 def record_id(text: str) -> int:
     """Read an id.
 

@@ -28,7 +28,15 @@ from evergreen_groups.web import problems
 from evergreen_groups.web.authorization import Admission, Caller
 from evergreen_groups.web.overload import Breaker, Slots
 from evergreen_groups.web.rate_limits import Counters
-from evergreen_groups.web.requests import Address, client_address, neighbourhood, refuse_other_origins, token_of
+from evergreen_groups.web.requests import (
+    Address,
+    client_address,
+    is_followed_link,
+    neighbourhood,
+    refuse_other_origins,
+    token_of,
+)
+from evergreen_groups.web.running_changes import RunningChanges
 
 EXTENSION = "evergreen-groups"
 
@@ -36,6 +44,8 @@ EXTENSION = "evergreen-groups"
 # more of all of these.
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
+# What is cut off is found out by whoever looks next, so a server that is to stop doesn't wait long.
+_CHANGES_GRACE = 20.0
 _WAIT_SECONDS = 3.0
 _EVENTS_AT_ONCE = (
     3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
@@ -71,6 +81,7 @@ class Service:
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
+        self.changes = RunningChanges()
         self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = None
@@ -81,15 +92,19 @@ class Service:
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
     @contextmanager
-    def desk(self, request: Request) -> Iterator[DeskRequest]:
+    def desk(self, request: Request, *, by_link: bool = False, seconds: float | None = None) -> Iterator[DeskRequest]:
         """Admit the caller of a request, and do what is done inside in their name, within the time for a request.
+
+        ``by_link``: whoever follows a link from elsewhere may come, to see what their own session sees. ``seconds`` is
+        another time, for changes that go on after the request has been answered.
 
         Raises:
             ProblemError: the caller isn't let in, or what is done inside failed.
         """
-        refuse_other_origins(request.headers, self.origin)
+        if not (by_link and is_followed_link(request.method, request.headers)):
+            refuse_other_origins(request.headers, self.origin)
         address = neighbourhood(self.address_of(request))
-        gateway = self.gateway.acting_as(token_of(request.headers)).within(self.settings.serve.timeout)
+        gateway = self.gateway.acting_as(token_of(request.headers)).within(seconds or self.settings.serve.timeout)
         try:
             with self.breaker.watching(), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
@@ -113,7 +128,8 @@ class Service:
         return self._client(gateway, self.settings.gateway.username or "")
 
     def close(self) -> None:
-        """Log out and close all connections."""
+        """Wait for changes that are being made, then log out and close all connections."""
+        self.changes.wait(_CHANGES_GRACE)
         for gateway in (self.gateway, self._events_gateway):
             if gateway is not None:
                 gateway.close()

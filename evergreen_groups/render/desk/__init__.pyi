@@ -5,10 +5,10 @@ from .members import MemberRow as MemberRow
 from .members import found_within as found_within
 from .members import may_sort_by as may_sort_by
 from .members import member_rows as member_rows
-from .past import PastEntry as PastEntry
-from .past import past_entry as past_entry
 from .outcomes import OutcomeView as OutcomeView
 from .outcomes import outcome_view as outcome_view
+from .past import PastEntry as PastEntry
+from .past import past_entry as past_entry
 from .place import DeskPlace as DeskPlace
 from .place import client_named as client_named
 from .plans import PlanPage as PlanPage

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LOOK_FIRST = "Look at the list before you try again: somebody else may have changed this meanwhile."
 _WAIT = "It will be looked at again by itself. Don't repeat it."
 _ASK = "Ask for the permission, or somebody who has it."
+_TITLES = {"done": "Done", "problem": "Not done", "warning": "Not all done", "note": "Under way"}
 _NOT_BEGUN = "Look at the list, then do what is left once more."
 
 
@@ -26,6 +27,7 @@ class OutcomeLine:
     who: str
     text: str
     advice: str = ""
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class OutcomeView:
     key: str
     patrons: tuple[int, ...]
     groups: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        """The outcome in a word, without a name: titles of pages stay in the browser's history."""
+        return _TITLES[self.kind]
 
 
 def outcome_view(
@@ -114,7 +121,7 @@ def describe_step(
     patron = patrons.get(step.patron)
     who = patron.name if patron else "A patron whom your login can't see"
     if step.state is StepState.DONE:
-        return OutcomeLine(who, _done(step, this_group))
+        return OutcomeLine(who, _done(step, this_group), done=True)
     if step.state is StepState.SENDING:
         return OutcomeLine(who, "being changed" if under_way else "sent; whether it arrived isn't certain yet.", _WAIT)
     if step.state is StepState.PLANNED:

@@ -12,7 +12,7 @@ from evergreen_groups.render import counted, describe_warning, hidden_members
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.changes import Draft, PlannedGroup, PlanWarning, Step
+    from evergreen_groups.changes import Draft, PlannedGroup, Step
     from evergreen_groups.groups import Group, Member
 
 FOLDED_FROM = 12
@@ -23,16 +23,17 @@ FOLDED_FROM = 12
 class PlanPage:
     """What the page of a plan shows; ``steps`` and ``groups`` are as the template needs them."""
 
+    title: str
     heading: str
     confirm: str
-    steps: tuple[PlannedStep, ...]
-    groups: tuple[GroupChange, ...]
+    steps: tuple[StepView, ...]
+    groups: tuple[GroupView, ...]
     warnings: tuple[str, ...]
     unchanged: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedStep:
+class StepView:
     """One change: whose it is, in words, and what there is to know about the patron."""
 
     member: Member
@@ -41,7 +42,7 @@ class PlannedStep:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberChange:
+class MemberMark:
     """A member of a group that changes: ``mark`` says what becomes of them there, empty where they stay."""
 
     member: Member
@@ -49,11 +50,11 @@ class MemberChange:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupChange:
+class GroupView:
     """A group before and after a plan."""
 
     title: str
-    members: tuple[MemberChange, ...]
+    members: tuple[MemberMark, ...]
     count_before: str
     count_after: str
     total_before: Decimal
@@ -66,15 +67,17 @@ class GroupChange:
         return len(self.members) > FOLDED_FROM
 
 
-def plan_page(draft: Draft, action: str, this_group: int) -> PlanPage:
+def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
     """Make the page's data of a plan; ``action`` is the desk's word for it, ``this_group`` the number of the page's."""
+    expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     titles = {group.number: _title(group.before, this_group) for group in draft.groups if group.before}
     return PlanPage(
+        title=f"{_CONFIRM[action]}?",  # without names: titles of pages stay in the browser's history
         heading=_heading(draft, action),
         confirm=_CONFIRM[action],
         steps=tuple(_step(step, titles, this_group) for step in draft.steps),
         groups=tuple(_group(group, titles) for group in draft.groups),
-        warnings=tuple(_sentence(describe_warning(warning)) for warning in draft.warnings),
+        warnings=tuple(_sentence(describe_warning(one)) for one in draft.warnings if one.code not in expected),
         unchanged=tuple(_sentence(text) for text in draft.unchanged),
     )
 
@@ -99,6 +102,12 @@ _HEADINGS = {
 }
 
 
+# What happens to a group that nobody is left in is no warning where it is what was asked for: who was alone comes into
+# a family, a family into another.
+_EXPECTED_ANYWHERE = frozenset({"last-member-leaves"})
+_EXPECTED = {"merge": _EXPECTED_ANYWHERE | {"group-left-empty"}}
+
+
 def _heading(draft: Draft, action: str) -> str:
     if not draft.steps:
         return "Nothing to do"
@@ -107,7 +116,7 @@ def _heading(draft: Draft, action: str) -> str:
     return _HEADINGS[action].format(who=who)
 
 
-def _title(group: Group, this_group: int) -> str:
+def _title(group: Group, this_group: int | None) -> str:
     if group.number == this_group:
         return f"This group ({group.number})"
     if not group.members:
@@ -115,11 +124,11 @@ def _title(group: Group, this_group: int) -> str:
     return f"The group of {group.lead.name} ({group.number})"
 
 
-def _step(step: Step, titles: dict[int | None, str], this_group: int) -> PlannedStep:
-    return PlannedStep(step.member, _change(step, titles, this_group), tuple(_remarks(step)))
+def _step(step: Step, titles: dict[int | None, str], this_group: int | None) -> StepView:
+    return StepView(step.member, _change(step, titles, this_group), tuple(_remarks(step)))
 
 
-def _change(step: Step, titles: dict[int | None, str], this_group: int) -> str:
+def _change(step: Step, titles: dict[int | None, str], this_group: int | None) -> str:
     if step.field == PENALTIES:
         return "Evergreen recalculates the penalties, as it does after a payment"
     if step.field != GROUP:
@@ -144,16 +153,16 @@ def _remarks(step: Step) -> Iterator[str]:
         yield "not active"
 
 
-def _group(group: PlannedGroup, titles: dict[int | None, str]) -> GroupChange:
+def _group(group: PlannedGroup, titles: dict[int | None, str]) -> GroupView:
     before, after = group.members_before, group.after
     ids_before, ids_after = ({member.id for member in members} for members in (before, after))
     changes = [
-        *(MemberChange(member, "joins") for member in after if member.id not in ids_before),
-        *(MemberChange(member, "leaves") for member in before if member.id not in ids_after),
-        *(MemberChange(member, _stays(before, after)) for member in before if member.id in ids_after),
+        *(MemberMark(member, "joins") for member in after if member.id not in ids_before),
+        *(MemberMark(member, "leaves") for member in before if member.id not in ids_after),
+        *(MemberMark(member, _stays(before, after)) for member in before if member.id in ids_after),
     ]
     hidden = group.hidden_member_count
-    return GroupChange(
+    return GroupView(
         title=titles.get(group.number, "A new group"),
         members=tuple(changes),
         count_before=counted(len(before) + hidden, "member"),
@@ -174,8 +183,3 @@ def _sentence(text: str) -> str:
 
 def _uncapitalised(text: str) -> str:
     return f"{text[:1].lower()}{text[1:]}"
-
-
-def warning_codes(warnings: tuple[PlanWarning, ...]) -> list[str]:
-    """The codes of a plan's warnings, for programs and tests."""
-    return [warning.code for warning in warnings]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Response, request, url_for
+from flask import Response, g, request, url_for
 
 from evergreen_groups.render import desk as pages
 from evergreen_groups.render import template_text
@@ -22,6 +22,12 @@ _HEADERS = {
     # With no-referrer a browser would send a form's Origin as null, even to the same origin.
     "Referrer-Policy": "same-origin",
 }
+
+
+SENT_FORM = "desk_form"
+"""Where a request's form is remembered, once it is known to be one of the session."""
+
+_PASSING = (502, 503, 504)
 
 
 def here() -> pages.DeskPlace:
@@ -53,7 +59,11 @@ def with_headers(response: Response) -> Response:
 def describe_problem(error: ProblemError) -> Response:
     """A page that says what went wrong and what can be done."""
     plain = error.response()
-    response = html("problem.html", status=error.status, form_token="", **pages.describe_failure(error.status, error))
+    # What was sent may be sent again as it was: a plan is applied once, whatever became of the answer.
+    sent = g.get(SENT_FORM) if error.status in _PASSING else None
+    values = pages.describe_failure(error.status, error)
+    again = {"again": list(sent.items(multi=True)) if sent else [], "address": request.full_path}
+    response = html("problem.html", status=error.status, form_token="", **values, **again)
     for name in ("Retry-After", "WWW-Authenticate", "Allow"):
         if name in plain.headers:
             response.headers[name] = plain.headers[name]

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, g, request
+from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import requests
 from evergreen_groups.web.desk_pages import changing, files, forms
-from evergreen_groups.web.desk_pages.answers import here, html, with_headers
+from evergreen_groups.web.desk_pages.answers import SENT_FORM, here, html, with_headers
 from evergreen_groups.web.desk_pages.form_token import form_token
 from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.running_changes import LONGEST
 from evergreen_groups.web.service import service
 
 if TYPE_CHECKING:
-    from werkzeug.datastructures import MultiDict
-
     from evergreen_groups.client import Client
 
 blueprint = Blueprint("desk_pages", __name__)
 
+_NOBODY_NAMED = {
+    "join": "Scan a card first.",
+    "recalculate": "Nobody's penalties differ from the rule: there is nothing to recalculate.",
+}
+_SEARCHED_FROM = 10
+"""Among fewer members nobody searches."""
 _GROUP = "/patrons/<patron>/group"
 
 
@@ -37,12 +42,12 @@ class Clerk:
     patron: int
     form_token: str
     may_change: bool
-    fields: MultiDict[str, str] | None = None
+    fields: MultiDict[str, str]
 
 
 @contextmanager
-def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
-    """Admit whoever asks; ``writes``: it is a form that may change something, and has to be one of this session.
+def clerk(patron: str, *, writes: bool = False, seconds: float | None = None) -> Iterator[Clerk]:
+    """Admit whoever asks; ``writes``: it is a form that may change something, within ``seconds``.
 
     Raises:
         ProblemError: they aren't let in, or what is done inside failed.
@@ -54,9 +59,12 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     if writes and not settings.changes:
         raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="desk-read-only")
     # A mail or a file may lead to a page; whoever follows it sees what their session may see.
-    with running.desk(request, by_link=not writes) as desk:
+    with running.desk(request, by_link=True, seconds=seconds) as desk:
         token = requests.token_of(request.headers)
-        fields = forms.read_fields(request, token, desk.caller.user) if request.method == "POST" else None
+        is_form = request.method == "POST"
+        fields: MultiDict[str, str] = forms.read_fields(request, token, desk.caller.user) if is_form else MultiDict()
+        if is_form:
+            setattr(g, SENT_FORM, fields)
         yield Clerk(
             desk.client,
             requests.record_id(patron),
@@ -92,7 +100,6 @@ def group(patron: str) -> Response:
 def within(patron: str) -> Response:
     """The members who fit what somebody searches for. Names are sent in a body: addresses end in logs."""
     with clerk(patron) as asked:
-        assert asked.fields is not None
         return list_page(asked, within=forms.read_text(asked.fields, "within"))
 
 
@@ -107,7 +114,7 @@ def list_page(
     title = f"Group {details.group.number}: Group Member Details"
     return html(
         "group.html",
-        title=f"{outcome.heading} - {title}" if outcome else title,
+        title=f"{outcome.title} - {title}" if outcome else title,
         form_token=asked.form_token,
         may_change=asked.may_change,
         group=details.group,
@@ -117,6 +124,7 @@ def list_page(
         sums=pages.group_sums(details, rows),
         notes=list(pages.notes_about(details, asked.patron)),
         within=within,
+        searchable=len(rows) >= _SEARCHED_FROM,
         message=message,
         outcome=outcome,
         selected=selected,
@@ -145,11 +153,10 @@ def plan(patron: str) -> Response:
 @blueprint.post(f"{_GROUP}/change")
 def change(patron: str) -> Response:
     """Apply a plan that was shown, once; or go on gathering, where a card was scanned instead."""
-    with clerk(patron, writes=True) as asked:
-        assert asked.fields is not None
+    with clerk(patron, writes=True, seconds=LONGEST) as asked:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
-        done = changing.apply(asked.client, asked.fields.get("plan", ""))
+        done = changing.apply(asked.client, asked.fields.get("plan", ""), service().changes.run)
         if isinstance(done, int):
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
@@ -159,10 +166,9 @@ def change(patron: str) -> Response:
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
     """Take a change back."""
-    with clerk(patron, writes=True) as asked:
-        assert asked.fields is not None
+    with clerk(patron, writes=True, seconds=LONGEST) as asked:
         entry = requests.record_id(asked.fields.get("entry", ""))
-        done = changing.undo(asked.client, entry, forms.read_key(asked.fields))
+        done = changing.undo(asked.client, entry, forms.read_key(asked.fields), service().changes.run)
         return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
 
 
@@ -188,8 +194,8 @@ def past(patron: str) -> Response:
         return html(
             "history.html",
             title="This group's past",
-            explanation=f"Group {number}: changes that were made on this page or by evergreen-groups, the latest first. "
-            "What was changed in the staff client itself isn't among them.",
+            explanation=f"Group {number}: changes that were made on pages like this one or by evergreen-groups, the latest "
+            "first. What was changed in the staff client itself isn't among them.",
             nothing="Nothing is known of changes to this group.",
             form_token=asked.form_token,
             entries=changing.past(asked.client, number),
@@ -198,16 +204,14 @@ def past(patron: str) -> Response:
 
 def _next_step(asked: Clerk) -> Response:
     """Look up what was scanned or typed, and show what comes next: whom to take, who is missing, or the plan."""
-    assert asked.fields is not None
     form = forms.read_change(asked.fields)
     card = forms.read_text(asked.fields, "card")
     if form.action == "merge":
         form = forms.ChangeForm("merge", (asked.patron,), form.target)
     elif form.action == "recalculate" and not form.patrons:
-        form = forms.ChangeForm("recalculate", changing.differing(asked.client, asked.patron))
+        form = forms.ChangeForm("recalculate", changing.differing(asked.client.groups.of_user(asked.patron)))
     if not card and not form.patrons:
-        words = "Scan a card first." if form.action == "join" else "Select somebody in the list first."
-        return list_page(asked, message=words)
+        return list_page(asked, message=_NOBODY_NAMED.get(form.action, "Select somebody in the list first."))
     if card:
         lookup = changing.look_up(asked.client, card)
         if lookup.taken is None:
@@ -237,10 +241,10 @@ def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "") -> Respo
     made = changing.propose(asked.client, form, asked.patron)
     if isinstance(made, str):
         return list_page(asked, message=made, selected=form.patrons if form.action != "join" else ())
-    page = pages.plan_page(made.draft, form.action, changing.number_of(made.draft, asked.client, asked.patron))
+    page = pages.plan_page(made.draft, form.action, changing.number_of(made.draft, form))
     return html(
         "plan.html",
-        title=page.heading,
+        title=page.title,
         form_token=asked.form_token,
         form=form,
         plan=page,
@@ -250,9 +254,7 @@ def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "") -> Respo
 
 
 def _to_outcome(entry: int) -> Response:
-    response = redirect(here().address(change=str(entry)), 303)
-    assert isinstance(response, Response)
-    return with_headers(response)
+    return with_headers(Response(status=303, headers={"Location": here().address(change=str(entry))}))
 
 
 def _sort() -> str:
