@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
+from evergreen_groups.gateway import whole_number
 from evergreen_groups.ils import account_of_session, library_of, missing_at
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError
@@ -32,11 +33,13 @@ _SECOND_TRIES_FACTOR = 5
 class Caller:
     """Whoever a session belongs to. ``user`` is an ``au.id``.
 
-    ``lacks`` are the permissions missing at the session's org unit among those that staff need here.
+    ``lacks`` are the permissions missing at the session's org unit among those that staff need here. ``workstation`` is
+    that of the session (``aws.id``), None for a session without one.
     """
 
     user: int
     lacks: frozenset[str]
+    workstation: int | None = None
 
 
 class Admission:
@@ -110,7 +113,8 @@ def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
 
 def _ask(gateway: Gateway) -> Caller:
     user = account_of_session(gateway, prolong=False)
-    return Caller(user.id, _missing(gateway, user.id, library_of(user), [STAFF_LOGIN, VIEW_USER]))
+    missing = _missing(gateway, user.id, library_of(user), [STAFF_LOGIN, VIEW_USER])
+    return Caller(user.id, missing, whole_number(user.wsid))
 
 
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:

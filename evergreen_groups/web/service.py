@@ -17,6 +17,7 @@ from typing import cast
 
 from flask import Request, current_app
 
+from evergreen_groups.changes import Operator
 from evergreen_groups.client import Client
 from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
@@ -108,7 +109,8 @@ class Service:
         try:
             with self.breaker.watching(), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
-                yield DeskRequest(caller, self._client(gateway, f"user {caller.user}"))
+                operator = Operator(f"user {caller.user}", staff=caller.user, workstation=caller.workstation)
+                yield DeskRequest(caller, self._client(gateway, operator))
         except EvergreenGroupsError as error:
             raise problems.of_reading(error) from error
 
@@ -135,7 +137,7 @@ class Service:
                 gateway.close()
         self.state.close()
 
-    def _client(self, gateway: Gateway, account: str) -> Client:
+    def _client(self, gateway: Gateway, account: str | Operator) -> Client:
         return Client(
             gateway,
             account=account,

@@ -194,8 +194,8 @@ def past(patron: str) -> Response:
         return html(
             "history.html",
             title="This group's past",
-            explanation=f"Group {number}: changes that were made on pages like this one or by evergreen-groups, the latest "
-            "first. What was changed in the staff client itself isn't among them.",
+            explanation=f"Group {number}: changes made on pages like this one, or by evergreen-groups, the latest first. "
+            "What was changed in the staff client itself isn't among them.",
             nothing="Nothing is known of changes to this group.",
             form_token=asked.form_token,
             entries=changing.past(asked.client, number),
