@@ -26,6 +26,8 @@ from evergreen_groups.settings import PolicySettings
 from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evergreen_groups.gateway import Gateway
 
 
@@ -35,6 +37,7 @@ class Client:
 
     ``reference``, of the same policy, is what several clients of one program have read once for all of them.
     ``state`` has the journal (a file in ``$STATE_DIRECTORY`` or the user's own directory unless given).
+    ``may_undo_others`` says whether the operator may take back, by :attr:`plans`, what others have changed.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class Client:
         state: State | None = None,
         progress: Progress = silent,
         reference: ReferenceData | None = None,
+        may_undo_others: Callable[[], bool] = lambda: False,
     ) -> None:
         self.gateway = gateway
         self._operator = Operator(account) if isinstance(account, str) else account
         self._policy = policy or PolicySettings()
         self._state = state or State(find_state_directory(os.environ))
         self._progress = progress
+        self._may_undo_others = may_undo_others
         self._reference = reference or ReferenceData(self._policy)
 
     @cached_property
@@ -62,7 +67,9 @@ class Client:
     @cached_property
     def plans(self) -> DeskChanges:
         """Changes as a desk makes them: planned, stored, applied once."""
-        return DeskChanges(self.gateway, self._state, self._operator, self._reference)
+        return DeskChanges(
+            self.gateway, self._state, self._operator, self._reference, may_undo_others=self._may_undo_others
+        )
 
     @cached_property
     def groups(self) -> DetailsReader:

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"web", "doctor", "nightly", "client", "hooks", "render", "connect", "settings", "state", "sandbox"},
     "web": {"hooks", "client", "connect", "nightly", "render", "limits", "settings", "state", "ils"},
-    "hooks": {"client", "desk", "events"},
+    "hooks": {"client", "desk", "events", "render"},
     "client": {"report", "audit", "changes", "desk", "events"},
     "nightly": {"render", "report", "mail", "ils", "state", "settings"},
     "render": {"report", "audit", "changes", "desk", "doctor", "state"},

@@ -17,6 +17,7 @@ from .moves import Moves as Moves
 from .moves import Plan as Plan
 from .plan_outcome import PlanOutcome as PlanOutcome
 from .plan_outcome import StepOutcome as StepOutcome
+from .plan_request import MOST_PATRONS as MOST_PATRONS
 from .plan_request import PlanRequest as PlanRequest
 from .plans import GROUP as GROUP
 from .plans import Action as Action

@@ -66,6 +66,18 @@ class ChangeReader:
             raise _no_such_change(id)
         return seen
 
+    def own(self, id: int) -> Change:
+        """A change of the caller's own, as it was when it was made: nothing is asked of the ILS.
+
+        Raises:
+            NotFoundError: there is none, or it is somebody else's.
+        """
+        entry = self.entry(id)
+        if entry.operator.staff != self._operator.staff:
+            raise _no_such_change(id)
+        undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
+        return Change(entry, is_under_way=bool(undecided) and self._is_under_way(undecided), is_own=True)
+
     def recent(self) -> list[Change]:
         """The caller's own changes of the last days, the latest first."""
         return self._as_seen(

@@ -103,15 +103,24 @@ class DeskChanges:
             BusyError: somebody else is changing the same patrons or groups.
             GatewayError: the ILS can't be reached; nothing has been sent.
         """
+        stored = self.find(plan)
+        change = self._applied(stored, key)
+        if change is not None:
+            return change
+        return self._apply(stored, key, timeout, begun, progress)
+
+    def find(self, plan: str) -> StoredPlan:
+        """A plan of the caller's.
+
+        Raises:
+            NotFoundError: there is none.
+        """
         stored = self._store().find(plan, self._staff)
         if stored is None:
             raise NotFoundError(
                 "there is no such plan", advice="make it again", textcode="PLAN_NOT_FOUND", code="no-such-plan"
             )
-        change = self._applied(stored, key)
-        if change is not None:
-            return change
-        return self._apply(stored, key, timeout, begun, progress)
+        return stored
 
     def undo(self, change: int, key: str, *, timeout: float = WAIT) -> int:
         """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -151,6 +152,21 @@ class Gateway:
         view._transport = self._transport.for_session(view._redactor)
         view._session = Session(view._invoke_once, credentials=None, token=token, redactor=view._redactor)
         return view
+
+    @contextmanager
+    def logged_in(self, credentials: Credentials) -> Iterator[Gateway]:
+        """This gateway in the name of somebody who logs in for the block alone; the session is ended after it.
+
+        Otherwise as :meth:`acting_as`. The login takes place at the first call.
+        """
+        view = self._view()
+        view._redactor = Redactor()
+        view._transport = self._transport.for_session(view._redactor)
+        view._session = Session(view._invoke_once, credentials=credentials, token=None, redactor=view._redactor)
+        try:
+            yield view
+        finally:
+            view._session.logout()
 
     def within(self, seconds: float) -> Gateway:
         """This gateway and its session, for calls that are all to be over ``seconds`` from now.

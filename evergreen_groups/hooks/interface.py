@@ -12,29 +12,43 @@ the versioned form of what they return.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
 from evergreen_groups.desk import PatronDecision, PatronSummary
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
-from evergreen_groups.hooks import documents
+from evergreen_groups.hooks import change_documents, documents
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
 
 __all__ = [
+    "Change",
     "Event",
     "EventOutcome",
     "Group",
     "PatronDecision",
     "PatronSummary",
+    "PlanRequest",
+    "ProposedPlan",
+    "apply_plan",
     "as_json",
     "block_decision",
     "block_decision_by_barcode",
+    "change",
     "group_summary",
     "handle_event",
+    "own_change",
     "patron_summary",
+    "propose_plan",
+    "recent_changes",
+    "undo_change",
 ]
+
+Document = PatronSummary | Group | PatronDecision | EventOutcome | ProposedPlan | Change | list[Change]
+"""What has a JSON form."""
 
 
 def patron_summary(client: Client, patron_id: int) -> PatronSummary:
@@ -81,14 +95,72 @@ def handle_event(client: Client, event: Event, *, recalculate: bool = False) -> 
     return client.events.handle(event, recalculate=recalculate)
 
 
-def as_json(value: PatronSummary | Group | PatronDecision | EventOutcome) -> dict[str, Any]:
+def propose_plan(client: Client, request: PlanRequest) -> ProposedPlan:
+    """Plan to move, remove or merge patrons, make them leads, or take a change back; nothing is changed by that.
+
+    Look at ``draft`` first; ``stored.id`` is what :func:`apply_plan` takes, within an hour.
+
+    Raises:
+        PlanError: the request is unclear, or can't be done.
+        NotFoundError: there is no such change to undo.
+        GatewayError: the ILS can't be reached or refuses.
+    """
+    return client.plans.propose(request)
+
+
+def apply_plan(client: Client, plan: str, key: str) -> Change:
+    """Apply a plan once, under an idempotency key of the caller's: with the same key, the answer is the same.
+
+    Raises:
+        NotFoundError: the caller has no such plan.
+        PlanError: it no longer fits, is too old, or was applied under another key.
+        BusyError: somebody else is changing the same patrons or groups.
+        GatewayError: the ILS can't be reached; nothing has been sent.
+    """
+    return client.plans.past.own(client.plans.apply(plan, key))
+
+
+def undo_change(client: Client, change: int, key: str) -> Change:
+    """Take a change back, as :func:`apply_plan` does: those who are still where it put them go back."""
+    return client.plans.past.own(client.plans.undo(change, key))
+
+
+def change(client: Client, number: int) -> Change:
+    """A change, with what became of it.
+
+    Raises:
+        NotFoundError: there is none, or the caller may see nobody whom it is about.
+    """
+    return client.plans.past.change(number)
+
+
+def own_change(client: Client, number: int) -> Change:
+    """A change of the caller's own, as far as it is known here: nothing is asked of the ILS.
+
+    Raises:
+        NotFoundError: there is none, or it is somebody else's.
+    """
+    return client.plans.past.own(number)
+
+
+def recent_changes(client: Client) -> list[Change]:
+    """The caller's own changes of the last days, the latest first."""
+    return client.plans.past.recent()
+
+
+def as_json(value: Document) -> dict[str, Any]:
     """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
-    match value:
-        case PatronSummary():
-            return documents.patron_summary(value)
-        case Group():
-            return documents.group_summary(value)
-        case PatronDecision():
-            return documents.block(value)
-        case EventOutcome():
-            return documents.event_outcome(value)
+    if isinstance(value, list):
+        return change_documents.changes(value)
+    form: Callable[[Any], dict[str, Any]] = _FORMS[type(value)]
+    return form(value)
+
+
+_FORMS: dict[type, Callable[..., dict[str, Any]]] = {
+    PatronSummary: documents.patron_summary,
+    Group: documents.group_summary,
+    PatronDecision: documents.block,
+    EventOutcome: documents.event_outcome,
+    ProposedPlan: change_documents.plan,
+    Change: change_documents.change,
+}

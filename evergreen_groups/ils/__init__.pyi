@@ -1,6 +1,7 @@
 from . import permissions as permissions
 from .accounts import account_of_session as account_of_session
 from .accounts import library_of as library_of
+from .accounts import workstation_of as workstation_of
 from .circulations import CirculationCounter as CirculationCounter
 from .circulations import CirculationCounts as CirculationCounts
 from .fines import read_fines_of_oneself as read_fines_of_oneself

@@ -23,6 +23,14 @@ def account_of_session(gateway: Gateway, *, prolong: bool = True) -> Record:
     return account
 
 
+def workstation_of(account: Record) -> int | None:
+    """The workstation of the account's session (``aws.id``), None for a session without one."""
+    try:
+        return int(account.wsid) if account.wsid else None
+    except (TypeError, ValueError, AttributeError):
+        return None
+
+
 def library_of(account: Record) -> int:
     """The org unit at which the account of a session works (``aou.id``): its workstation's, or its home library.
 

@@ -13,7 +13,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.web import api, desk_pages, events, pages
+from evergreen_groups.web import api, changes, desk_pages, events, pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import EXTENSION, Service
 
@@ -81,7 +81,8 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
     app.extensions[EXTENSION] = Service(settings, environ, clock)
-    for blueprint in (api.blueprint, pages.blueprint, events.blueprint, desk_pages.blueprint):
+    parts = (api.blueprint, changes.blueprint, pages.blueprint, desk_pages.blueprint, events.blueprint)
+    for blueprint in parts:
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)

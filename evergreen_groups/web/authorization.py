@@ -10,8 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
-from evergreen_groups.gateway import whole_number
-from evergreen_groups.ils import account_of_session, library_of, missing_at
+from evergreen_groups.ils import account_of_session, library_of, missing_at, workstation_of
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
@@ -33,13 +32,14 @@ _SECOND_TRIES_FACTOR = 5
 class Caller:
     """Whoever a session belongs to. ``user`` is an ``au.id``.
 
-    ``lacks`` are the permissions missing at the session's org unit among those that staff need here. ``workstation`` is
-    that of the session (``aws.id``), None for a session without one.
+    ``lacks`` are the permissions missing at the session's org unit (``library``, an id) among those that staff need
+    here; ``workstation`` is an ``aws.id``, None for a session without one.
     """
 
     user: int
     lacks: frozenset[str]
-    workstation: int | None = None
+    library: int
+    workstation: int | None
 
 
 class Admission:
@@ -108,13 +108,19 @@ class Admission:
 
 def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
     """Whether the caller may see the patrons of every library; ``root`` is the topmost org unit."""
-    return not _missing(gateway, caller.user, root, [VIEW_USER])
+    return has_permission(gateway, caller, root, VIEW_USER)
+
+
+def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: str) -> bool:
+    """Whether the caller has a permission at an org unit (an id)."""
+    return not _missing(gateway, caller.user, org_unit, [permission])
 
 
 def _ask(gateway: Gateway) -> Caller:
     user = account_of_session(gateway, prolong=False)
-    missing = _missing(gateway, user.id, library_of(user), [STAFF_LOGIN, VIEW_USER])
-    return Caller(user.id, missing, whole_number(user.wsid))
+    library = library_of(user)
+    lacks = _missing(gateway, user.id, library, [STAFF_LOGIN, VIEW_USER])
+    return Caller(user.id, lacks, library, workstation_of(user))
 
 
 def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:

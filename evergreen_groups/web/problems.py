@@ -16,6 +16,7 @@ from evergreen_groups.errors import (
     NoSessionError,
     NotFoundError,
     PermissionDeniedError,
+    PlanError,
     StateError,
     TimedOutError,
     TransportError,
@@ -24,6 +25,7 @@ from evergreen_groups.errors import (
 CONTENT_TYPE = "application/problem+json"
 # As long as the breaker's pause: sooner there is nothing new to hear.
 RETRY_SECONDS = 10.0
+BUSY_SECONDS = 2.0
 
 _TITLES = {
     400: "Bad request",
@@ -31,10 +33,13 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    409: "No longer so",
+    410: "Too old",
     411: "Length required",
     413: "Too large",
     414: "Address too long",
     415: "Unsupported media type",
+    422: "Can't be done",
     429: "Too many requests",
     500: "Internal error",
     502: "The ILS answered with an error",
@@ -126,6 +131,39 @@ def of_event(error: EvergreenGroupsError) -> ProblemError:
     if isinstance(error, ConfigurationError | StateError):
         return _relayed(error, 500)
     return _relayed(error, 404 if isinstance(error, NotFoundError) else 502)
+
+
+_PLAN_PROBLEMS = {
+    "plan-unclear": 400,
+    "undo-of-another": 403,
+    "plan-outdated": 409,
+    "plan-applied-before": 409,
+    "undo-too-early": 409,
+    "plan-expired": 410,
+}
+
+
+def of_changing(error: EvergreenGroupsError) -> ProblemError:
+    """The problem for an error while planning or changing something: nothing was changed by that request."""
+    if isinstance(error, PlanError):  # it has ids and numbers in it, and no names
+        return _relayed(error, _PLAN_PROBLEMS.get(error.code, 422))
+    if isinstance(error, NotFoundError) and error.code in ("no-such-plan", "no-such-change", "no-such-entry"):
+        return _relayed(error, 404)
+    if isinstance(error, BusyError):
+        return ProblemError(
+            503,
+            "Somebody else is changing the same patrons or groups. Nothing was changed; try again in a moment.",
+            code="others-at-it",
+            retry_after=BUSY_SECONDS,
+        )
+    if isinstance(error, StateError):
+        return ProblemError(
+            503,
+            "The service's own database can't be used. Nothing was changed; try again in a moment.",
+            code="state-not-available",
+            retry_after=RETRY_SECONDS,
+        )
+    return of_reading(error)
 
 
 def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | None = None) -> ProblemError:

@@ -96,6 +96,27 @@ def refuse_other_origins(headers: Headers, origin: str) -> None:
         raise ProblemError(403, "This is for pages of the staff client's own origin only.", code="another-origin")
 
 
+def refuse_foreign_writes(headers: Headers, origin: str) -> None:
+    """Refuse to change anything unless a page of the same origin asks, or a program with a token of its own.
+
+    Browsers of today send ``Sec-Fetch-Site`` or ``Origin`` with each request that isn't a plain visit. A request with
+    neither is a program's, which sends no cookie that a browser has.
+
+    Raises:
+        ProblemError: 403.
+    """
+    site, sent = headers.get("Sec-Fetch-Site"), headers.get("Origin")
+    is_program = site is None and sent is None and has_bearer(headers)
+    is_own_page = (site, sent) != (None, None) and site in (None, "same-origin") and sent in (None, origin)
+    if not (is_program or is_own_page):
+        raise ProblemError(403, "Changes are for pages of the staff client's own origin only.", code="foreign-write")
+
+
+def has_bearer(headers: Headers) -> bool:
+    """Whether a request brings its token in ``Authorization``, and not in a cookie."""
+    return headers.get("Authorization", "").partition(" ")[0].lower() == "bearer"
+
+
 def is_followed_link(method: str, headers: Headers) -> bool:
     """Whether a request is a browser's own way to a page: somebody followed a link in a mail, a file or another site.
 

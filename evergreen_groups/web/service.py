@@ -26,18 +26,21 @@ from evergreen_groups.limits import ReferenceData
 from evergreen_groups.settings import Settings, passwords, values
 from evergreen_groups.state import find_cache_directory
 from evergreen_groups.web import problems
-from evergreen_groups.web.authorization import Admission, Caller
+from evergreen_groups.web.approvals import Approvals
+from evergreen_groups.web.authorization import Admission, Caller, has_permission
+from evergreen_groups.web.change_runs import ChangeRuns
 from evergreen_groups.web.overload import Breaker, Slots
+from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
     Address,
     client_address,
     is_followed_link,
     neighbourhood,
+    refuse_foreign_writes,
     refuse_other_origins,
     token_of,
 )
-from evergreen_groups.web.running_changes import RunningChanges
 
 EXTENSION = "evergreen-groups"
 
@@ -45,8 +48,6 @@ EXTENSION = "evergreen-groups"
 # more of all of these.
 _CONNECT_SECONDS = 3.0
 _GRACE_SECONDS = 1.0
-# What is cut off is found out by whoever looks next, so a server that is to stop doesn't wait long.
-_CHANGES_GRACE = 20.0
 _WAIT_SECONDS = 3.0
 _EVENTS_AT_ONCE = (
     3  # what Evergreen sends at once unless configured otherwise (opensrf.xml, open-ils.trigger: parallel)
@@ -61,6 +62,8 @@ class DeskRequest:
 
     caller: Caller
     client: Client
+    gateway: Gateway
+    """That of whoever asks, without the time for a request."""
 
 
 class Service:
@@ -73,16 +76,14 @@ class Service:
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
-        self.admission = Admission(
-            clock,
-            Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ)),
-            per_minute=settings.serve.rate_limit,
-        )
+        counters = Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ))
+        self.admission = Admission(clock, counters, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
+        self.change_runs = ChangeRuns()
+        self.approvals = Approvals(counters)
         self.slots = Slots(threads, timeout=_WAIT_SECONDS)
-        self.changes = RunningChanges()
         self.looking = threading.Lock()  # held by the request that looks whether the gateway answers
         self.events_secret = passwords.events_secret(settings.events, environ)
         self._events_gateway = None
@@ -93,26 +94,59 @@ class Service:
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
     @contextmanager
-    def desk(self, request: Request, *, by_link: bool = False, seconds: float | None = None) -> Iterator[DeskRequest]:
+    def desk(self, request: Request, *, by_link: bool = False) -> Iterator[DeskRequest]:
         """Admit the caller of a request, and do what is done inside in their name, within the time for a request.
 
-        ``by_link``: whoever follows a link from elsewhere may come, to see what their own session sees. ``seconds`` is
-        another time, for changes that go on after the request has been answered.
+        ``by_link``: whoever follows a link from elsewhere may come, to see what their own session sees.
 
         Raises:
             ProblemError: the caller isn't let in, or what is done inside failed.
         """
         if not (by_link and is_followed_link(request.method, request.headers)):
             refuse_other_origins(request.headers, self.origin)
+        with self._admitted(request, problems.of_reading) as desk:
+            yield desk
+
+    @contextmanager
+    def changing_desk(self, request: Request) -> Iterator[DeskRequest]:
+        """The same for a request that plans or changes something.
+
+        Raises:
+            ProblemError: as :meth:`desk`; 403 for another origin, or where the desk changes nothing by setting.
+        """
+        refuse_foreign_writes(request.headers, self.origin)
+        if not self.settings.desk.changes:
+            raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
+        with self._admitted(request, problems.of_changing) as desk:
+            yield desk
+
+    @contextmanager
+    def _admitted(
+        self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError]
+    ) -> Iterator[DeskRequest]:
         address = neighbourhood(self.address_of(request))
-        gateway = self.gateway.acting_as(token_of(request.headers)).within(seconds or self.settings.serve.timeout)
+        patient = self.gateway.acting_as(token_of(request.headers))
+        gateway = patient.within(self.settings.serve.timeout)
         try:
             with self.breaker.watching(), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
-                operator = Operator(f"user {caller.user}", staff=caller.user, workstation=caller.workstation)
-                yield DeskRequest(caller, self._client(gateway, operator))
+                yield DeskRequest(caller, self.client_for(caller, gateway), patient)
         except EvergreenGroupsError as error:
-            raise problems.of_reading(error) from error
+            raise problem_of(error) from error
+
+    def client_for(self, caller: Caller, gateway: Gateway, *, approved_by: int | None = None) -> Client:
+        """The jobs in the name of ``caller``, done with the session of ``gateway``."""
+        permission = self.settings.desk.undo_others
+        return Client(
+            gateway,
+            account=Operator(f"user {caller.user}", caller.user, caller.workstation, approved_by),
+            policy=self.settings.policy,
+            state=self.state,
+            reference=self._reference,
+            may_undo_others=lambda: (
+                permission is not None and has_permission(gateway, caller, caller.library, permission)
+            ),
+        )
 
     def address_of(self, request: Request) -> Address | None:
         """Where a request comes from, as far as the proxies that are trusted report it."""
@@ -130,14 +164,14 @@ class Service:
         return self._client(gateway, self.settings.gateway.username or "")
 
     def close(self) -> None:
-        """Wait for changes that are being made, then log out and close all connections."""
-        self.changes.wait(_CHANGES_GRACE)
+        """Log out and close all connections; changes that are being made finish the step that they are at."""
+        self.change_runs.close()
         for gateway in (self.gateway, self._events_gateway):
             if gateway is not None:
                 gateway.close()
         self.state.close()
 
-    def _client(self, gateway: Gateway, account: str | Operator) -> Client:
+    def _client(self, gateway: Gateway, account: str) -> Client:
         return Client(
             gateway,
             account=account,

@@ -1,0 +1,95 @@
+"""A supervisor approves one change with their own login, as the staff client's *Change Operator* lets them.
+
+The session is one of Evergreen's type ``temp``, at the clerk's workstation, and is ended after the change. The password
+goes to the ILS and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from evergreen_groups.errors import GatewayError, LoginRefusedError
+from evergreen_groups.gateway import Credentials
+from evergreen_groups.ils import account_of_session
+from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web.rate_limits import Counters, RateLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.web.authorization import Caller
+    from evergreen_groups.web.plan_bodies import Approval
+
+log = logging.getLogger("evergreen_groups.web")
+
+TRIES_A_MINUTE = 10
+"""How many logins each clerk may try for supervisors, and how many may be tried for each supervisor: by tenths, so the
+next one follows six seconds later."""
+
+
+class Approvals:
+    """Logs supervisors in. Safe to share between threads."""
+
+    def __init__(self, counters: Counters) -> None:
+        refusal = "Too many logins were tried. Wait a little."
+        self._by_clerk = RateLimit(counters, "approval-clerk", per_minute=TRIES_A_MINUTE, refusal=refusal)
+        self._of_supervisor = RateLimit(counters, "approval", per_minute=TRIES_A_MINUTE, refusal=refusal)
+
+    @contextmanager
+    def approved(
+        self, gateway: Gateway, clerk: Gateway, caller: Caller, approval: Approval
+    ) -> Iterator[tuple[Gateway, int]]:
+        """A gateway in the name of the supervisor for the block alone, and whose it is (``au.id``).
+
+        ``gateway`` is the service's own, ``clerk`` acts for whoever asks.
+
+        Raises:
+            ProblemError: 403, the login was refused, or owes a second factor; 429, too many were tried.
+            GatewayError: the ILS can't be reached.
+        """
+        self._by_clerk.take(str(caller.user))
+        # By a digest: counters may be kept elsewhere, and a name needn't.
+        self._of_supervisor.take(sha256(approval.username.casefold().encode()).hexdigest())
+        credentials = Credentials(
+            username=approval.username,
+            password=approval.password,
+            workstation=_workstation(clerk, caller),
+            login_type="temp",
+        )
+        with gateway.logged_in(credentials) as supervisor:
+            try:
+                user = int(account_of_session(supervisor).id)
+            except LoginRefusedError as error:
+                raise _refused(error) from None  # what it says of the login stays out of the log
+            if user == caller.user:
+                raise ProblemError(
+                    403, "That is your own login: a change is approved by somebody else.", code="approval-by-oneself"
+                )
+            log.info("a change is approved by another account")
+            yield supervisor, user
+
+
+def _workstation(clerk: Gateway, caller: Caller) -> str | None:
+    """The name of the clerk's workstation, at which the supervisor logs in; None for a session without one."""
+    if caller.workstation is None:
+        return None
+    try:
+        record = clerk.pcrud.retrieve("aws", caller.workstation)
+    except GatewayError:
+        return None
+    return None if record is None else str(record.name)
+
+
+def _refused(error: LoginRefusedError) -> ProblemError:
+    if error.code == "second-factor":
+        return ProblemError(
+            403,
+            "That account must confirm logins with a second factor, which can't be done here. "
+            "Have the change made where it is logged in.",
+            code="approval-second-factor",
+        )
+    return ProblemError(403, "The supervisor's login was refused. Nothing was changed.", code="approval-refused")

@@ -1,0 +1,104 @@
+"""The API for changes: plans that are shown before anything happens, applied once, asked after, and taken back."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from evergreen_groups import hooks
+from evergreen_groups.web import plan_bodies, requests
+from evergreen_groups.web.change_runs import MOST_WAITED_FOR
+from evergreen_groups.web.service import DeskRequest, Service, service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evergreen_groups.progress import Progress
+    from evergreen_groups.web.plan_bodies import Agreement
+
+ASK_AGAIN_SECONDS = 1
+
+blueprint = Blueprint("changes", __name__)
+
+
+@blueprint.post("/api/v1/plans")
+def propose() -> tuple[Response, int]:
+    """Plan something; nothing is changed by that."""
+    with service().changing_desk(request) as desk:
+        proposed = hooks.propose_plan(desk.client, plan_bodies.plan_request(request))
+        return jsonify(hooks.as_json(proposed)), 201
+
+
+@blueprint.post("/api/v1/changes")
+def apply() -> Response:
+    """Apply a plan, once; the answer is the same when it is asked for again under the same key."""
+    running = service()
+    with running.changing_desk(request) as desk:
+        agreed = plan_bodies.agreement(request)
+        return _change(hooks.own_change(desk.client, apply_plan(running, desk, agreed)))
+
+
+@blueprint.get("/api/v1/changes")
+def recent() -> Response:
+    """The caller's own changes of the last days."""
+    with service().desk(request) as desk:
+        return jsonify(hooks.as_json(hooks.recent_changes(desk.client)))
+
+
+@blueprint.get("/api/v1/changes/<change>")
+def change(change: str) -> Response:
+    """A change, with what became of it."""
+    with service().desk(request) as desk:
+        return _change(hooks.change(desk.client, requests.record_id(change)))
+
+
+@blueprint.post("/api/v1/changes/<change>/undo")
+def undo(change: str) -> Response:
+    """Take a change back."""
+    with service().changing_desk(request) as desk:
+        number = requests.record_id(change)
+        key = plan_bodies.idempotency_key(request)
+        plan_bodies.nothing_else(request)
+        return _change(hooks.undo_change(desk.client, number, key))
+
+
+def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
+    """Apply a plan, approved by a supervisor where the agreement names one; gives the change's number.
+
+    A long one goes on when this returns.
+    """
+    steps = len(desk.client.plans.find(agreed.plan).steps)
+    if agreed.approval is None and steps <= MOST_WAITED_FOR:
+        return desk.client.plans.apply(agreed.plan, agreed.key)
+    if agreed.approval is None:
+        patient = running.client_for(desk.caller, desk.gateway)
+        return running.change_runs.begin(
+            lambda begun, progress: patient.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
+        )
+    with ExitStack() as stack:
+        # The session outlives this block where the change is a long one.
+        supervisor, user = stack.enter_context(
+            running.approvals.approved(running.gateway, desk.client.gateway, desk.caller, agreed.approval)
+        )
+        if steps <= MOST_WAITED_FOR:
+            hurried = supervisor.within(running.settings.serve.timeout)
+            return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(agreed.plan, agreed.key)
+        client, whole = running.client_for(desk.caller, supervisor, approved_by=user), stack.pop_all()
+
+        def applied(begun: Callable[[int], None], progress: Progress) -> int:
+            with whole:
+                return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
+
+        return running.change_runs.begin(applied)
+
+
+def _change(found: hooks.Change) -> Response:
+    """What became of a change; 202 as long as it is being made."""
+    response = jsonify(hooks.as_json(found))
+    if found.is_under_way:
+        response.status_code = 202
+        response.headers["Location"] = url_for("changes.change", change=found.entry.id)
+        response.headers["Retry-After"] = str(ASK_AGAIN_SECONDS)
+    return response
