@@ -14,7 +14,7 @@ GROUP = "/evergreen-groups/patrons/{}/group"
 
 
 def as_text(node: lxml.html.HtmlElement) -> str:
-    return " ".join(" ".join(node.itertext()).split())
+    return " ".join(" ".join(node.itertext()).split()).replace(" :", ":")
 
 
 class DeskPage:
@@ -66,19 +66,22 @@ class DeskPage:
         """What Enter in the confirming form's field presses: its first button."""
         return str(self.form("/change").xpath(".//button")[0].get("value"))
 
-    def form(self, action: str) -> lxml.html.FormElement:
-        """The form that goes to an address that ends like this."""
+    def form(self, action: str, id: str = "") -> lxml.html.FormElement:
+        """The form that goes to an address that ends like this, with an id where one is given."""
         for form in self.tree.forms:
-            if urlsplit(form.action).path.endswith(action):
+            if urlsplit(form.action).path.endswith(action) and form.get("id", "") == id:
                 return form
         raise AssertionError(f"no form for {action}")
 
     def has_form(self, action: str) -> bool:
+        """Whether something can be sent there."""
         return any(urlsplit(form.action).path.endswith(action) for form in self.tree.forms)
 
-    def send(self, action: str, *pressed: tuple[str, str], times: int = 1, **filled: str | Iterable[str]) -> DeskPage:
+    def send(
+        self, action: str, *pressed: tuple[str, str], id: str = "", times: int = 1, **filled: str | Iterable[str]
+    ) -> DeskPage:
         """Fill a form in and send it, so many times; ``pressed`` is the button's name and value."""
-        form = self.form(action)
+        form = self.form(action, id)
         fields = [pair for pair in form.form_values() if pair[0] not in filled]
         for name, value in filled.items():
             fields += [(name, one) for one in ([value] if isinstance(value, str) else value)]

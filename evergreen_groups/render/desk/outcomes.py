@@ -11,11 +11,10 @@ from evergreen_groups.render import counted
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import JournalEntry, JournalStep
-    from evergreen_groups.groups import Patron
 
 _LOOK_FIRST = "Look at the list before you try again: somebody else may have changed this meanwhile."
 _WAIT = "It will be looked at again by itself. Don't repeat it."
-_ASK = "Ask for the permission, or somebody who has it."
+_ASK = "Somebody who has it can do it, or approve it here."
 _TITLES = {"done": "Done", "problem": "Not done", "warning": "Not all done", "note": "Under way"}
 _NOT_BEGUN = "Look at the list, then do what is left once more."
 
@@ -28,6 +27,16 @@ class OutcomeLine:
     text: str
     advice: str = ""
     done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPart:
+    """What of a change was refused for a permission, as a form that a supervisor may approve."""
+
+    action: str
+    patrons: tuple[int, ...]
+    target: int | None
+    approve: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ class OutcomeView:
     key: str
     patrons: tuple[int, ...]
     groups: tuple[int, ...]
+    refused: RefusedPart | None
 
     @property
     def title(self) -> str:
@@ -58,17 +68,18 @@ class OutcomeView:
 
 def outcome_view(
     entry: JournalEntry,
-    patrons: Mapping[int, Patron],
+    patrons: Mapping[int, str],
     libraries: Mapping[int, str],
     *,
     this_group: int,
     under_way: bool,
     may_undo: bool,
+    may_approve: bool,
     key: str,
 ) -> OutcomeView:
     """Make what is shown of an entry of the journal.
 
-    ``patrons`` are the visible ones by id, ``libraries`` the short names of org units by id, ``this_group`` is the
+    ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id, ``this_group`` is the
     number of the page's group; ``under_way`` says that the change is being made just now.
     """
     lines = tuple(describe_step(step, patrons, libraries, this_group, under_way) for step in entry.steps)
@@ -86,7 +97,29 @@ def outcome_view(
         key=key,
         patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
         groups=tuple(sorted(_groups(entry))),
+        refused=refused_part(entry, this_group) if may_approve and not under_way else None,
     )
+
+
+def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
+    """What a supervisor may approve of a change: its first refusal, and what was refused or left of the same kind.
+
+    Where others go to another group than the page's, somebody who has come there stands for it; else a card is asked
+    for.
+    """
+    first = next((step for step in entry.steps if step.refusal is not None), None)
+    if first is None:
+        return None
+    same = [step for step in entry.steps if (step.field, step.after) == (first.field, first.after)]
+    patrons = tuple(step.patron for step in same if step.refusal is not None or step.state is StepState.PLANNED)
+    there = next((step.patron for step in same if step.state is StepState.DONE), None)
+    if first.field == PENALTIES:
+        return RefusedPart("recalculate", patrons, None)
+    if first.field != GROUP:
+        return RefusedPart("lead" if first.after else "no-lead", patrons, None)
+    if first.after is None:
+        return RefusedPart("remove", patrons, None)
+    return RefusedPart("join", patrons, None) if first.after == this_group else RefusedPart("move", patrons, there)
 
 
 def _kind(states: list[StepState], under_way: bool) -> str:
@@ -112,14 +145,13 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, und
 
 def describe_step(
     step: JournalStep,
-    patrons: Mapping[int, Patron],
+    patrons: Mapping[int, str],
     libraries: Mapping[int, str],
     this_group: int,
     under_way: bool = False,
 ) -> OutcomeLine:
     """What became of a step."""
-    patron = patrons.get(step.patron)
-    who = patron.name if patron else "A patron whom your login can't see"
+    who = patrons.get(step.patron, "A patron whom your login can't see")
     if step.state is StepState.DONE:
         return OutcomeLine(who, _done(step, this_group), done=True)
     if step.state is StepState.SENDING:

@@ -12,7 +12,6 @@ from evergreen_groups.render.desk.outcomes import OutcomeLine
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import JournalEntry, JournalStep
-    from evergreen_groups.groups import Patron
 
 _ACTIONS = {
     "move": "moved",
@@ -46,16 +45,16 @@ class PastEntry:
 
 
 def past_entry(
-    entry: JournalEntry, patrons: Mapping[int, Patron], *, by: str, may_undo: bool = False, key: str = ""
+    entry: JournalEntry, patrons: Mapping[int, str], *, by: str, may_undo: bool = False, key: str = ""
 ) -> PastEntry:
-    """Make what is shown of an entry; ``patrons`` are the visible ones by id."""
+    """Make what is shown of an entry; ``patrons`` are the names of the visible ones by id."""
     seen = [step for step in entry.steps if step.patron in patrons]
     return PastEntry(
         id=entry.id,
         at=entry.at,
         what=_ACTIONS.get(entry.action, entry.action),
         by=by,
-        lines=tuple(OutcomeLine(patrons[step.patron].name, _what(step)) for step in seen),
+        lines=tuple(OutcomeLine(patrons[step.patron], _what(step)) for step in seen),
         hidden=len(entry.steps) - len(seen) + entry.missing_step_count,
         may_undo=may_undo and any(step.state is StepState.DONE and step.field != PENALTIES for step in entry.steps),
         key=key,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,17 @@ from evergreen_groups.changes import Action, PlanRequest
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.render import desk as pages
+from evergreen_groups.web.changes import apply_plan
+from evergreen_groups.web.plan_bodies import Agreement
+from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import FoundPatron, GroupDetails
-    from evergreen_groups.groups import Patron
     from evergreen_groups.web.desk_pages.forms import ChangeForm
-
-    Apply = Callable[[Callable[[int], None]], int]
-    Run = Callable[[Apply], int]
+    from evergreen_groups.web.plan_bodies import Approval
+    from evergreen_groups.web.service import DeskRequest, Service
 
 _NOT_FOUND = {
     LookupKind.NOBODY: "No visible patron has this card or name.",
@@ -28,6 +29,7 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: "Several patrons have a barcode that ends like this. Who is it?",
     LookupKind.NAMES: "Who is it?",
 }
+_BUSY = "Another desk is changing the same patrons or group just now."
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
@@ -46,7 +48,7 @@ def look_up(client: Client, text: str) -> CardLookup:
     """Look up who is meant by what was scanned or typed."""
     lookup = client.patrons.find(text)
     if lookup.kind is LookupKind.CARD:
-        return CardLookup(lookup.patrons[0].patron.id, "")
+        return CardLookup(lookup.patron, "")
     return CardLookup(None, _NOT_FOUND[lookup.kind], lookup.patrons, lookup.more)
 
 
@@ -79,34 +81,40 @@ def _request(form: ChangeForm, patron: int) -> PlanRequest:
             return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
 
 
-def apply(client: Client, plan: str, run: Run) -> int | str:
-    """Apply a plan; gives the number of the change, or a sentence where the plan doesn't hold any more.
+def agreement(plan: str, approval: Approval | None) -> Agreement:
+    """The plan to apply. It is its own key: applied once more, by a double click or a reload, it gives what it gave."""
+    return Agreement(plan, plan, approval)
 
-    A plan is its own key: applied once more, by a double click or a reload, it gives what it gave the first time.
-    """
+
+def apply(running: Service, desk: DeskRequest, agreed: Agreement) -> int | str:
+    """Apply a plan; gives the number of the change, or a sentence where nothing was changed and why."""
     try:
-        return run(lambda begun: client.plans.apply(plan, plan, begun=begun))
+        return apply_plan(running, desk, agreed)
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
             return "Something has changed since this was shown. Nothing has been moved; this is how it is now."
         return _described(error)
     except BusyError:
-        return "Another desk is changing the same patrons or group just now. Nothing has been moved; try once more."
+        return f"{_BUSY} Nothing has been moved; try once more."
+    except ProblemError as error:
+        if error.code.startswith("approval-") or error.status == 429:  # the form is still there to be filled in
+            return error.problem
+        raise
 
 
-def undo(client: Client, entry: int, key: str, run: Run) -> int | str:
+def undo(client: Client, entry: int, key: str) -> int | str:
     """Take a change back; gives the number of the change that does it, or a sentence where it can't be."""
     try:
-        return run(lambda _begun: client.plans.undo(entry, key))
+        return client.plans.undo(entry, key)
     except (PlanError, NotFoundError) as error:
         if error.code == "plan-empty":
             return "There is nothing to take back: it has been undone, or changed again, since."
         return _described(error)
     except BusyError:
-        return "Another desk is changing the same patrons or group just now. Nothing has been undone; try once more."
+        return f"{_BUSY} Nothing has been undone; try once more."
 
 
-def outcome(client: Client, id: int, this_group: int) -> pages.OutcomeView | None:
+def outcome(client: Client, id: int, this_group: int, *, may_change: bool) -> pages.OutcomeView | None:
     """What became of a change; None where there is none that the caller may see."""
     try:
         change = client.plans.past.change(id)
@@ -120,7 +128,8 @@ def outcome(client: Client, id: int, this_group: int) -> pages.OutcomeView | Non
         _libraries(client) if refused_at else {},
         this_group=this_group,
         under_way=change.is_under_way,
-        may_undo=change.is_own,
+        may_undo=may_change and change.is_own,
+        may_approve=may_change and change.is_own,
         key=secrets.token_hex(16),
     )
 
@@ -164,22 +173,20 @@ def differing(details: GroupDetails) -> tuple[int, ...]:
     return tuple(row.member.id for row in pages.member_rows(details) if row.differs)
 
 
-def _by(change: Change, staff: dict[int, Patron]) -> str:
+def _by(change: Change, staff: dict[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
-    known = staff.get(operator.staff or 0)
-    who = "by you" if change.is_own else f"by {known.name if known else operator.account}"
-    approved = staff.get(operator.approved_by or 0)
+    who = "by you" if change.is_own else f"by {staff.get(operator.staff or 0, operator.account)}"
     if operator.approved_by is None:
         return who
-    return f"{who}, approved by {approved.name if approved else f'user {operator.approved_by}'}"
+    return f"{who}, approved by {staff.get(operator.approved_by, f'user {operator.approved_by}')}"
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:
     return (id for id in (entry.operator.staff, entry.operator.approved_by) if id is not None)
 
 
-def _patrons(changes: Iterable[Change], client: Client) -> dict[int, Patron]:
+def _patrons(changes: Iterable[Change], client: Client) -> dict[int, str]:
     return client.patrons.names({step.patron for change in changes for step in change.entry.steps})
 
 
@@ -190,6 +197,8 @@ def _libraries(client: Client) -> dict[int, str]:
 
 
 def _described(error: PlanError | NotFoundError) -> str:
+    if error.code == "barcodes-unknown":
+        return _NOT_FOUND[LookupKind.NOBODY]
     text = f"{error.problem}."
     advice = f" {error.what_to_do}." if error.what_to_do else ""
     return f"{text[:1].upper()}{text[1:]}{advice[:2].upper()}{advice[2:]}"

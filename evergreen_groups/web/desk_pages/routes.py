@@ -17,8 +17,7 @@ from evergreen_groups.web.desk_pages import changing, files, forms
 from evergreen_groups.web.desk_pages.answers import SENT_FORM, here, html, with_headers
 from evergreen_groups.web.desk_pages.form_token import form_token
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.running_changes import LONGEST
-from evergreen_groups.web.service import service
+from evergreen_groups.web.service import DeskRequest, service
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -36,42 +35,39 @@ _GROUP = "/patrons/<patron>/group"
 
 @dataclass(frozen=True, slots=True)
 class Clerk:
-    """Whoever asks for a page, the jobs done in their name, and the patron whose group it is."""
+    """Whoever asks for a page, the patron whose group it is, and the form that was sent, where one was."""
 
-    client: Client
+    desk: DeskRequest
     patron: int
     form_token: str
     may_change: bool
     fields: MultiDict[str, str]
 
+    @property
+    def client(self) -> Client:
+        """The jobs done in their name."""
+        return self.desk.client
+
 
 @contextmanager
-def clerk(patron: str, *, writes: bool = False, seconds: float | None = None) -> Iterator[Clerk]:
-    """Admit whoever asks; ``writes``: it is a form that may change something, within ``seconds``.
+def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
+    """Admit whoever asks; ``writes``: it is a form by which something may be changed.
 
     Raises:
         ProblemError: they aren't let in, or what is done inside failed.
     """
     running = service()
-    settings = running.settings.desk
-    if not settings.page:
+    if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
-    if writes and not settings.changes:
-        raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="desk-read-only")
-    # A mail or a file may lead to a page; whoever follows it sees what their session may see.
-    with running.desk(request, by_link=True, seconds=seconds) as desk:
+    # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
+    with running.changing_desk(request) if writes else running.desk(request, by_link=True) as desk:
         token = requests.token_of(request.headers)
-        is_form = request.method == "POST"
-        fields: MultiDict[str, str] = forms.read_fields(request, token, desk.caller.user) if is_form else MultiDict()
-        if is_form:
+        fields: MultiDict[str, str] = MultiDict()
+        if request.method == "POST":
+            fields = forms.read_fields(request, token, desk.caller.user)
             setattr(g, SENT_FORM, fields)
-        yield Clerk(
-            desk.client,
-            requests.record_id(patron),
-            form_token(token, desk.caller.user),
-            settings.changes,
-            fields,
-        )
+        form = form_token(token, desk.caller.user)
+        yield Clerk(desk, requests.record_id(patron), form, running.settings.desk.changes, fields)
 
 
 @blueprint.get("/desk/<name>")
@@ -110,7 +106,11 @@ def list_page(
     details = asked.client.groups.of_user(asked.patron)
     sort = _sort()
     rows = pages.member_rows(details, sort)
-    outcome = None if change is None else changing.outcome(asked.client, change, details.group.number)
+    outcome = (
+        None
+        if change is None
+        else changing.outcome(asked.client, change, details.group.number, may_change=asked.may_change)
+    )
     title = f"Group {details.group.number}: Group Member Details"
     return html(
         "group.html",
@@ -153,10 +153,11 @@ def plan(patron: str) -> Response:
 @blueprint.post(f"{_GROUP}/change")
 def change(patron: str) -> Response:
     """Apply a plan that was shown, once; or go on gathering, where a card was scanned instead."""
-    with clerk(patron, writes=True, seconds=LONGEST) as asked:
+    with clerk(patron, writes=True) as asked:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
-        done = changing.apply(asked.client, asked.fields.get("plan", ""), service().changes.run)
+        agreed = changing.agreement(asked.fields.get("plan", ""), forms.read_approval(asked.fields))
+        done = changing.apply(service(), asked.desk, agreed)
         if isinstance(done, int):
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
@@ -166,9 +167,9 @@ def change(patron: str) -> Response:
 @blueprint.post(f"{_GROUP}/undo")
 def undo(patron: str) -> Response:
     """Take a change back."""
-    with clerk(patron, writes=True, seconds=LONGEST) as asked:
+    with clerk(patron, writes=True) as asked:
         entry = requests.record_id(asked.fields.get("entry", ""))
-        done = changing.undo(asked.client, entry, forms.read_key(asked.fields), service().changes.run)
+        done = changing.undo(asked.client, entry, forms.read_key(asked.fields))
         return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
 
 
@@ -194,8 +195,8 @@ def past(patron: str) -> Response:
         return html(
             "history.html",
             title="This group's past",
-            explanation=f"Group {number}: changes made on pages like this one, or by evergreen-groups, the latest first. "
-            "What was changed in the staff client itself isn't among them.",
+            explanation=f"Group {number}: what was changed on pages like this one or by evergreen-groups, the latest "
+            "first. What was changed in the staff client itself isn't known here.",
             nothing="Nothing is known of changes to this group.",
             form_token=asked.form_token,
             entries=changing.past(asked.client, number),

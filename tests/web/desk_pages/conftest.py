@@ -21,10 +21,24 @@ def desk_settings(proxy: FaultProxy) -> Settings:
     return settings_of(proxy.url)
 
 
+@pytest.fixture(scope="session")
+def cache_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ILS's classes are the same for all, and reading them takes longer than most tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def app(desk_settings: Settings, tmp_path: Path) -> Iterator[Flask]:
-    environ = {f"{name}_DIRECTORY": str(tmp_path / name.lower()) for name in ("STATE", "CACHE")}
-    app = create_app(desk_settings, {**environ, "EVERGREEN_GROUPS_PASSWORD": PASSWORD})
+def environ(tmp_path: Path, cache_directory: Path) -> dict[str, str]:
+    return {
+        "STATE_DIRECTORY": str(tmp_path / "state"),
+        "CACHE_DIRECTORY": str(cache_directory),
+        "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+    }
+
+
+@pytest.fixture
+def app(desk_settings: Settings, environ: dict[str, str]) -> Iterator[Flask]:
+    app = create_app(desk_settings, environ)
     yield app
     close(app)
 
