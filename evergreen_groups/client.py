@@ -74,7 +74,7 @@ class Client:
     @cached_property
     def groups(self) -> DetailsReader:
         """Groups with their members' details."""
-        return DetailsReader(self.gateway, self._policy, self._progress)
+        return DetailsReader(self.gateway, self._policy, self._reference)
 
     @cached_property
     def checks(self) -> Checker:

@@ -43,3 +43,8 @@ class TimeToLiveCache(Generic[Value]):
             if len(self._values) > MOST:
                 self._values.popitem(last=False)
         return value
+
+    def forget(self, key: str) -> None:
+        """Have the value read again when it is next needed."""
+        with self._lock:
+            self._values.pop(key, None)

@@ -12,7 +12,7 @@ from .journal_step import JournalStep as JournalStep
 from .journal_step import Operator as Operator
 from .journal_step import Refusal as Refusal
 from .journal_step import StepState as StepState
-from .journaled import recover_by_reading as recover_by_reading
+from .left_open import recover_by_reading as recover_by_reading
 from .moves import Moves as Moves
 from .moves import Plan as Plan
 from .plan_outcome import PlanOutcome as PlanOutcome

@@ -236,12 +236,12 @@ class DeskChanges:
             self._store().claim(connection, stored, key, change)
             entries.append(change)
 
-        def tell() -> None:
+        def report_begun() -> None:
             if begun is not None:
                 begun(entries[0])
 
         try:
-            self._run(stored, before_first, claim, tell, timeout, progress)
+            self._run(stored, before_first, claim, report_begun, timeout, progress)
         except _AppliedMeanwhile as meanwhile:
             return meanwhile.change
         return entries[0]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from evergreen_groups.changes.journal_step import Operator
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
-from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -60,20 +59,6 @@ class JournaledStep:
     ) -> None:
         """Write down how far it is; that is on disk when this returns."""
         self._journal.record(self._id, state, value=value, reason=reason, refusal=refusal)
-
-
-def recover_by_reading(gateway: Gateway, state: State) -> list[JournalStep]:
-    """Look up what earlier runs left open, for a job that changes nothing itself; gives the steps that ended.
-
-    Nothing is asked where nothing is open; of patrons whom somebody is changing now, that run looks itself.
-
-    Raises:
-        StateError: the journal can't be used.
-        GatewayError: the ILS can't be reached, or the session has ended.
-    """
-    if not state.database.is_there:
-        return []
-    return JournaledChanges(gateway, state, Operator("")).recover()
 
 
 class JournaledChanges:

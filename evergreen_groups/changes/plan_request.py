@@ -55,4 +55,8 @@ class PlanRequest:
 
 
 def _unclear(problem: str, field: str) -> PlanError:
-    return PlanError("{problem}", code="plan-unclear", values={"problem": problem, "field": field})
+    return PlanError(
+        "it isn't clear what is to be planned by {field}: {problem}",
+        code="plan-unclear",
+        values={"problem": problem, "field": field},
+    )

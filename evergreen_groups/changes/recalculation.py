@@ -10,43 +10,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import RECALCULABLE, Audit, FindingKind, PatronFinding
-from evergreen_groups.changes.answers import is_no, never_left
-from evergreen_groups.changes.journal_step import PENALTIES, Operator, Sending, StepState
+from evergreen_groups.changes.journal_step import PENALTIES, Operator, StepState
 from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, NewStep
-from evergreen_groups.changes.landing import may_come_in, new_sending
-from evergreen_groups.changes.patron_penalties import PatronPenalties, PenaltyReader
+from evergreen_groups.changes.patron_penalties import PenaltyReader
+from evergreen_groups.changes.patron_recalculation import Attempt, PatronRecalculation
 from evergreen_groups.changes.plans import Action
-from evergreen_groups.changes.recovery import refusal, refused_permission
-from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
-from evergreen_groups.gateway import TOKEN, Gateway
-from evergreen_groups.ils import PenaltyKinds, rows_in_force, set_by_ils
+from evergreen_groups.ils import PenaltyKinds, rows_in_force
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+    from evergreen_groups.gateway import Gateway
     from evergreen_groups.state import State
 
 _ACTION = Action.RECALCULATE.value
-_METHOD = "open-ils.actor.user.penalties.update_at_home"
-_PENALTY = "PATRON_EXCEEDS_FINES"
-_OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it blocks
-    True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
-    False: "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How far one recalculation went, and whether the block for fines is now as the rule has it.
-
-    ``reason`` says what changed, or why nothing did.
-    """
-
-    state: StepState
-    resolved: bool = False
-    reason: str = ""
-    error: EvergreenGroupsError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +141,7 @@ class Recalculator:
                 patron, due = patrons[position]
                 if position == 0 and begun is not None:
                     begun()
-                return _Recalculation(
+                return PatronRecalculation(
                     self._gateway,
                     journaled,
                     patron,
@@ -178,134 +157,3 @@ class Recalculator:
             )
         left = [Attempt(StepState.PLANNED, reason="not begun")] * (len(patrons) - len(attempts))
         return [*attempts, *left], stopped
-
-
-class _Recalculation:
-    """One recalculation on its way.
-
-    ``due`` is whether the rule has them blocked, ``is_open`` whether an earlier one may still come in, for which this
-    one's step answers once it is sent.
-    """
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        journaled: JournaledStep,
-        patron: int,
-        *,
-        due: bool,
-        reader: PenaltyReader,
-        kinds: PenaltyKinds,
-        is_open: bool,
-    ) -> None:
-        self._gateway = gateway
-        self._journaled = journaled
-        self._patron = patron
-        self._due = due
-        self._reader = reader
-        self._kinds = kinds
-        self._is_open = is_open
-
-    def apply(self) -> Attempt:
-        """Have it done, once.
-
-        What is in force is read for each person just before: staff may have set a block since the run began.
-        """
-        try:
-            before = self._reader.read(self._patron)
-        except (GatewayError, DataError) as failure:
-            return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
-        if before is None:
-            error = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
-            return self._ended(StepState.NOT_DONE, reason=error.problem, error=error)
-        if self._would_harm(before):
-            reason = "a block of theirs was set by staff, and a recalculation might remove it"
-            return self._ended(StepState.NOT_DONE, reason=reason)
-        return self._have_it_done(before)
-
-    def _have_it_done(self, before: PatronPenalties) -> Attempt:
-        """Send it and find out what came of it."""
-        sending = new_sending(self._gateway, other_fields=before.digest)
-        self._journaled.record_sending(sending)
-        try:
-            clear = self._send()
-        except GatewayError as error:
-            if self._is_open:
-                reason = f"{_refused(self._gateway, error)}; {may_come_in(sending.until)}"
-                return self._ended(StepState.SENDING, reason=reason, error=error)
-            return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
-        try:
-            after = self._reader.read_again(self._patron, before)
-        except (GatewayError, DataError) as error:
-            return Attempt(StepState.SENDING, reason="it was sent, and what came of it can't be read", error=error)
-        if not clear and after.in_force == before.in_force:
-            return self._open(sending)
-        return self._compared(before, after)
-
-    def _would_harm(self, penalties: PatronPenalties) -> bool:
-        """Whether staff have set a block that a recalculation of the fines' penalty may remove."""
-        touched = self._kinds.for_fines_at(penalties.home_library)
-        return any(row.staff is not None and row.kind in touched for row in penalties.in_force)
-
-    def _send(self) -> bool:
-        """Ask for it, and say whether the answer is a clear yes.
-
-        The penalty is named: without a name everything is recalculated, and what staff have set of a kind that a
-        library has put in place of the one for overdue items, say, is removed (``penalties-update-022``). There is no
-        release that has this method and takes no name: both came with Evergreen's commit 20a752e24f (3.11).
-
-        Raises:
-            GatewayError: a clear no, or there was no connection.
-        """
-        try:
-            answer = self._gateway.call("open-ils.actor", _METHOD, TOKEN, self._patron, _PENALTY, write=True).value
-        except GatewayError as error:
-            if is_no(error) or never_left(error):
-                raise
-            return False
-        return str(answer) == "1"
-
-    def _compared(self, before: PatronPenalties, after: PatronPenalties) -> Attempt:
-        """Say what the recalculation changed, and whether that resolves the finding."""
-        still_there = {row.id for row in after.in_force}
-        if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._ended(
-                StepState.FAILED, reason="a block that was set by staff is gone; look at the patron's record"
-            )
-        value = set_by_ils(after.in_force)
-        had_block, has_block = self._is_blocked(before), self._is_blocked(after)
-        resolved = has_block is self._due
-        if has_block:
-            reason = "still blocked" if had_block else "blocked in the ILS now"
-        else:
-            reason = "not blocked for fines any more" if had_block else "still not blocked"
-        if not resolved:
-            reason += f": {_OTHERWISE[has_block]}"
-        return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
-
-    def _is_blocked(self, penalties: PatronPenalties) -> bool:
-        """Whether the ILS has blocked them for fines; staff's own blocks aren't its to take back."""
-        blocking = self._kinds.blocking_for_fines_at(penalties.home_library)
-        return any(row.staff is None and row.kind in blocking for row in penalties.in_force)
-
-    def _open(self, sending: Sending) -> Attempt:
-        """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""
-        reason = f"no clear answer came and nothing was changed so far; {may_come_in(sending.until)}"
-        self._journaled.record(StepState.SENDING, reason=reason)
-        return Attempt(StepState.SENDING, reason=reason)
-
-    def _ended(
-        self,
-        state: StepState,
-        *,
-        resolved: bool = False,
-        reason: str,
-        value: int | None = None,
-        error: EvergreenGroupsError | None = None,
-    ) -> Attempt:
-        self._journaled.record(state, value=value, reason=reason, refusal=refused_permission(error))
-        return Attempt(state, resolved, reason, error)
-
-
-def _refused(gateway: Gateway, error: GatewayError) -> str:
-    return "there was no connection" if isinstance(error, TransportError) else refusal(gateway, error)

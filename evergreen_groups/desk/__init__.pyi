@@ -6,6 +6,7 @@ from .lookup import FoundPatron as FoundPatron
 from .lookup import Lookup as Lookup
 from .lookup import LookupKind as LookupKind
 from .lookup import PatronLookup as PatronLookup
+from .summary import GroupSummary as GroupSummary
 from .summary import PatronDecision as PatronDecision
 from .summary import PatronSummary as PatronSummary
 from .summary import SummaryReader as SummaryReader

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import not_visible
-from evergreen_groups.groups import Group, Member, MembershipReader, decided
+from evergreen_groups.groups import Group, Member, MembershipReader, Standing, StandingDifference, decided
 from evergreen_groups.ils import Penalty, PenaltyKinds, read_fines_penalties
 from evergreen_groups.limits import Limits
 
@@ -34,12 +34,13 @@ class GroupCheck:
     @property
     def over_limit(self) -> bool:
         """Whether one of the patrons is over the limit."""
-        return any(member.over_limit for member in self.checked)
+        return any(member.over_limit_if_known for member in self.checked)
 
     @property
     def complete(self) -> bool:
-        """Whether everybody who was to be checked is visible."""
-        return not (self.whole_group and self.group.hidden_member_count)
+        """Whether everybody who was to be checked is visible, and the limit of each."""
+        decided = all(member.decision is not None for member in self.checked)
+        return decided and not (self.whole_group and self.group.hidden_member_count)
 
     def is_for_fines(self, member: Member, penalty: Penalty) -> bool:
         """Whether it is the penalty for own fines at the patron's home library."""
@@ -47,17 +48,19 @@ class GroupCheck:
 
     def differences(self, member: Member) -> Iterator[str]:
         """Where the ILS blocks a patron otherwise than the rule does, a sentence for each."""
-        blocking = [penalty for penalty in self.penalties[member.id] if penalty.kind.blocks]
-        home_library = member.patron.home_library.id
-        for_fines = [penalty for penalty in blocking if self.kinds.blocks_for_fines(penalty.kind, home_library)]
-        if member.over_limit and not for_fines:
-            yield "Not blocked for fines in the ILS."
-        if not member.over_limit:
-            for penalty in for_fines:
-                yield f"Blocked in the ILS: {_described(penalty)}."
-        for penalty in blocking:
-            if penalty not in for_fines:
-                yield f"Blocked in the ILS for something else: {_described(penalty)}."
+        standing = self.standing(member)
+        match standing.difference:
+            case StandingDifference.NOT_YET_BLOCKED:
+                yield "Not blocked for fines in the ILS."
+            case StandingDifference.NOW_WITHIN_LIMIT:
+                for penalty in standing.blocks_for_fines:
+                    yield f"Blocked in the ILS: {_described(penalty)}."
+        for penalty in standing.other_blocks:
+            yield f"Blocked in the ILS for something else: {_described(penalty)}."
+
+    def standing(self, member: Member) -> Standing:
+        """A checked member's own fines against the rule, and the penalties that block them."""
+        return Standing.of(member, self.penalties[member.id], self.kinds)
 
 
 class Checker:

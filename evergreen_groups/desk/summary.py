@@ -1,10 +1,11 @@
-"""What a desk wants to see beside a patron: the own fines, the group's together, and who is really blocked."""
+"""What a desk wants to see beside a patron: own fines, the group's together, who is over the limit, who is blocked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any, TypeVar, cast
 
 from evergreen_groups.errors import NotFoundError, not_visible
 from evergreen_groups.gateway import Gateway, Record
@@ -12,9 +13,10 @@ from evergreen_groups.groups import (
     Group,
     HiddenMembers,
     Member,
+    Standing,
     VisiblePatrons,
     are_the_members,
-    decide_about,
+    decide_where_visible,
     make_members,
     may_be_barcode,
     members_not_asked_for,
@@ -31,13 +33,31 @@ from evergreen_groups.policy import Decision
 _DECIDING = ("id", "profile", "home_ou", "deleted")
 _MOST_REREADINGS = 2
 
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class GroupSummary(Group):
+    """A group with the standings of its visible members, by patron id."""
+
+    standings: Mapping[int, Standing] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class PatronSummary:
-    """A patron and the group they are in. Whether they are over the limit depends on their own fines alone."""
+    """A patron and the group they are in.
+
+    Whether they are over the limit depends on their own fines alone. Nothing was decided about whom the account may not
+    see the limit of.
+    """
 
     member: Member
-    group: Group
+    group: GroupSummary
+
+    @property
+    def standing(self) -> Standing:
+        """The patron's own fines against the rule, and the penalties that block them."""
+        return self.group.standings[self.member.id]
 
     @property
     def show(self) -> bool:
@@ -55,11 +75,12 @@ class PatronDecision(Decision):
 class SummaryReader:
     """Reads summaries and decisions at one gateway, as far as its session may see.
 
-    A summary takes two calls, whatever the size of the group: its members, and what each of them owes (of the latter
-    one for each 2,000). A third finds out about hidden members where there may be any, and where there are, a fourth
-    holds them against the group. Before the first one there are the IDL and where the account sees patrons. Limits
-    that differ from patron to patron cost what :class:`ReferenceData` says; where the ILS's own count the fines of some
-    libraries only, each summary takes one call more.
+    A summary takes two calls, whatever the size of the group: its members with their penalties, and what each of them
+    owes (of the latter one for each 2,000). A third finds out about hidden members where there may be any, and where
+    there are, a fourth holds them against the group. Before the first one there are the IDL and where the account sees
+    patrons; org units and kinds of penalties are read beside it. Limits that differ from patron to patron cost what
+    :class:`ReferenceData` says; where the ILS's own count the fines of some libraries only, each summary takes one call
+    more.
     """
 
     def __init__(self, gateway: Gateway, reference: ReferenceData) -> None:
@@ -74,20 +95,20 @@ class SummaryReader:
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
             DataError: the group is too large to be a family.
         """
-        found = visible_around(self._gateway, id, self._reference.granted(self._gateway))
+        found = self._with_reference(lambda granted: visible_around(self._gateway, id, granted))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found)
         return PatronSummary(next(member for member in group.members if member.id == id), group)
 
-    def of_group(self, number: int) -> Group:
+    def of_group(self, number: int) -> GroupSummary:
         """The group with this number; raises what :meth:`of_patron` does.
 
         Raises:
             NotFoundError: no member of it is visible.
         """
-        found = visible_in(self._gateway, number, self._reference.granted(self._gateway))
-        if not found.patrons:
+        found = self._with_reference(lambda granted: visible_in(self._gateway, number, granted))
+        if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found)
 
@@ -134,11 +155,29 @@ class SummaryReader:
             owed = read_fines_of_oneself(self._gateway, id)
         return owed
 
-    def _summary(self, found: VisiblePatrons) -> Group:
+    def _with_reference(self, search: Callable[[tuple[int, ...]], Found]) -> Found:
+        """What a search finds, given where the account sees patrons; beside it what all summaries need is read."""
+        self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
+        granted = self._reference.granted(self._gateway)
+        readers: tuple[Callable[[], Any], ...] = (
+            lambda: search(granted),
+            lambda: self._reference.penalty_kinds(self._gateway),
+        )
+        found, _kinds = self._gateway.map(lambda read: read(), readers)
+        return cast(Found, found)
+
+    def _summary(self, found: VisiblePatrons) -> GroupSummary:
+        org_units = self._reference.org_units(self._gateway, found.named_org_units)
+        kinds = self._reference.penalty_kinds(self._gateway, {row.kind for row in found.penalties})
+        patrons = found.patrons(org_units)
         balances, hidden = self._balances(found)
-        decisions = decide_about(self._gateway, self._reference.limits(self._gateway), found.patrons, balances)
-        members = make_members(found.patrons, balances, decisions)
-        return Group.by_name(found.group, members, HiddenMembers(hidden, total_of(balances, hidden)))
+        limits = self._reference.limits(self._gateway)
+        decisions = decide_where_visible(self._gateway, limits, patrons, balances)
+        members = make_members(patrons, balances, decisions)
+        group = Group.by_name(found.group, members, HiddenMembers(hidden, total_of(balances, hidden)))
+        penalties = kinds.by_patron(found.penalties, org_units, found.ids)
+        standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}
+        return GroupSummary(group.number, group.members, group.hidden_member_count, group.hidden_fines, standings)
 
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], frozenset[int]]:
         """What everybody owes who does, by id, and the ids of hidden members.
@@ -146,7 +185,7 @@ class SummaryReader:
         ``usergroup.members.balance_owed`` has everybody in it, but takes the ILS a query a member, which is ten times
         as long as reading the balances of the visible ones.
         """
-        visible = {patron.id for patron in found.patrons}
+        visible = found.ids
         if found.complete:
             return read_own_fines(self._gateway, visible), frozenset()
         for _ in range(_MOST_REREADINGS):

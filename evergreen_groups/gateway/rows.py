@@ -27,6 +27,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
         "aou": "id shortname name",
         "aua": "id usr",
         "ausp": "id usr standing_penalty org_unit",
+        "circ": "id usr circ_lib",
         "csp": "id name",
         "mbts": "id usr balance_owed",
         "mobts": "id usr balance_owed",

@@ -25,9 +25,12 @@ from .queries import candidates as candidates
 from .queries import has_member as has_member
 from .reader import GroupReader as GroupReader
 from .reader import decide_about as decide_about
+from .reader import decide_where_visible as decide_where_visible
 from .reader import decided as decided
 from .reader import make_members as make_members
 from .search import GroupSearch as GroupSearch
+from .standing import Standing as Standing
+from .standing import StandingDifference as StandingDifference
 from .surroundings import PatronReference as PatronReference
 from .surroundings import Surroundings as Surroundings
 from .surroundings import read_surroundings as read_surroundings

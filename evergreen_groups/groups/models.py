@@ -22,7 +22,7 @@ class Member:
 
     ``own_fines`` is what the patron owes in open transactions anywhere, credits counted; ``decision`` is the policy's,
     on what they owe themselves alone. It is None where no limit was asked for: of a plan's groups, and of those that
-    look accidental, nothing is decided.
+    look accidental, nothing is decided. At a desk it is None as well where the account may not see the limit.
     """
 
     patron: Patron
@@ -74,6 +74,16 @@ class Member:
     def limit(self) -> Limit:
         """The limit of own fines that counts for this member; raises what :attr:`decided` does."""
         return self.decided.limit
+
+    @property
+    def over_limit_if_known(self) -> bool | None:
+        """Whether the own fines are over the limit, None where nothing was decided."""
+        return None if self.decision is None else self.decision.over_limit
+
+    @property
+    def limit_if_known(self) -> Limit | None:
+        """The limit of own fines that counts for this member, None where nothing was decided."""
+        return None if self.decision is None else self.decision.limit
 
 
 @dataclass(frozen=True)

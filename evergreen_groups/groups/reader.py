@@ -107,12 +107,26 @@ def decide_about(
     return decide_all(gateway, resolved, own_fines)
 
 
-def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
-    """The group with a decision about each of its visible members; raises what :func:`decide_about` does.
+def decide_where_visible(
+    gateway: Gateway, limits: LimitFinder, patrons: Collection[Patron], own_fines: Mapping[int, Decimal]
+) -> dict[int, Decision]:
+    """The decision about each patron, by id, without those whose limit the account may not see.
 
-    ``own_fines`` are those of everybody who has an open transaction.
+    Raises:
+        DataError: somebody's transactions have to be looked at, and the account may not.
+    """
+    if isinstance(limits, OneLimit):
+        return decide_about(gateway, limits, patrons, own_fines)
+    found = {patron.id: limits.visible_limit_for(patron.profile, patron.home_library.id) for patron in patrons}
+    return decide_all(gateway, {id: limit for id, limit in found.items() if limit is not None}, own_fines)
+
+
+def decided(gateway: Gateway, limits: LimitFinder, group: Group, own_fines: Mapping[int, Decimal]) -> Group:
+    """The group with a decision about each visible member whose limit the account may see.
+
+    ``own_fines`` are those of everybody who has an open transaction. Raises what :func:`decide_where_visible` does.
     """
     patrons: Sequence[Patron] = [member.patron for member in group.members]
-    decisions = decide_about(gateway, limits, patrons, own_fines)
+    decisions = decide_where_visible(gateway, limits, patrons, own_fines)
     members = tuple(make_members(patrons, own_fines, decisions))
     return Group(group.number, members, group.hidden_member_count, group.hidden_fines)

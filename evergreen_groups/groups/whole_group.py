@@ -1,4 +1,4 @@
-"""A group's visible members, in one query, together with whether that is everybody.
+"""A group's visible members and their penalties, in one query, together with whether that is everybody.
 
 Rows that the account may not see are missing without a word (``pcrud-034``), but subqueries see everybody
 (``pcrud-141``). So the query asks for one row more, a witness: some patron of another group with the home library of
@@ -8,29 +8,64 @@ have several home libraries, that says nothing, unless the account may see patro
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, Record, columns
-from evergreen_groups.groups.patrons import PATRON_FIELDS, Patron, PatronRow
-from evergreen_groups.ils import OrgUnit
+from evergreen_groups.groups.patrons import (
+    ACCOUNT_FIELDS,
+    PATRON_FIELDS,
+    Patron,
+    PatronAccount,
+    PatronRow,
+    make_patrons,
+)
+from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, not_archived
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils import OrgUnits
 
 MOST_MEMBERS = 5_000
 """A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
 
-# For a family's handful of rows a query each is less than the two calls that lists would be.
-_FLESHED = ("card", "home_ou")
+# For a family's handful of rows two queries each are less than two calls more would be.
+_FLESHED = ("card", "standing_penalties")
 
 
 @dataclass(frozen=True, slots=True)
 class VisiblePatrons:
-    """The visible patrons of a group, before it is known what they owe; ``complete``: nobody else belongs to it."""
+    """The visible patrons of a group, before it is known what they owe; ``complete``: nobody else belongs to it.
+
+    ``barcodes`` are by the ids of cards, ``accounts`` by those of patrons; ``penalties`` are those in force.
+    """
 
     group: int
-    patrons: tuple[Patron, ...]
+    rows: tuple[PatronRow, ...]
+    barcodes: Mapping[int, str]
+    accounts: Mapping[int, PatronAccount]
+    penalties: tuple[PenaltyRow, ...]
     complete: bool
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The patrons' ids."""
+        return frozenset(row.id for row in self.rows)
+
+    @property
+    def named_org_units(self) -> frozenset[int]:
+        """The ids of the org units that :meth:`patrons` and penalties need."""
+        return frozenset((*(row.home_library for row in self.rows), *(row.org_unit for row in self.penalties)))
+
+    def patrons(self, org_units: OrgUnits) -> list[Patron]:
+        """The patrons themselves.
+
+        Raises:
+            DataError: a home library isn't among the org units.
+        """
+        return make_patrons(self.rows, self.barcodes, org_units)
 
 
 def visible_around(gateway: Gateway, patron: int, granted: Collection[int]) -> VisiblePatrons | None:
@@ -57,13 +92,13 @@ def _search(
     gateway: Gateway, inside: dict[str, Any], outside: dict[str, Any], granted: Collection[int]
 ) -> list[Record]:
     """The members and the witness. ``inside`` and ``outside`` are conditions on ``usrgroup``."""
-    gateway.idl("au", "ac", "aou", "mous")  # in one go, with what is read next
+    gateway.idl("au", "ac", "ausp", "mous")  # in one go, with what is read next
     members = _ids({"deleted": "f", "usrgroup": inside})
     wanted = {"union": [members, _witness(inside, outside, granted)]} if granted else members
     found = gateway.pcrud.search(
         "au",
         {"id": {"in": wanted}},
-        select=PATRON_FIELDS,
+        select=(*PATRON_FIELDS, *ACCOUNT_FIELDS),
         flesh=1,
         flesh_fields={"au": _FLESHED},
         # One for the witness, and one by which too many are noticed.
@@ -125,14 +160,32 @@ def _without_witness(group: int, found: list[Record], granted: Collection[int]) 
             advice="look at the proxy, where there is one: it may have mixed up answers",
             code="groups-not-asked-for",
         )
-    return VisiblePatrons(group, tuple(map(_patron, members)), complete=bool(others))
+    now = datetime.now(UTC)
+    return VisiblePatrons(
+        group,
+        rows=tuple(map(_row, members)),
+        barcodes={card.id: card.barcode for card in (record.card for record in members) if isinstance(card, Record)},
+        accounts={
+            record.id: PatronAccount.of(values, now)
+            for record, values in zip(members, columns(members, *ACCOUNT_FIELDS), strict=True)
+        },
+        penalties=tuple(row for record in members for row in not_archived(_penalties(record))),
+        complete=bool(others),
+    )
 
 
-def _patron(record: Record) -> Patron:
+def _row(record: Record) -> PatronRow:
     (values,) = columns([record], *PATRON_FIELDS)
-    card, library = record.card, record.home_ou
-    barcode = card.barcode if isinstance(card, Record) else None
-    if not isinstance(library, Record):
-        raise DataError("the ILS gave a patron without the home library", code="home-library-missing")
-    home_library = OrgUnit(library.id, library.shortname, library.name, library.parent_ou)
-    return PatronRow._make(values).patron(barcode, home_library)
+    row = PatronRow._make(values)
+    return row._replace(card=record.card.id) if isinstance(record.card, Record) else row
+
+
+def _penalties(record: Record) -> Iterator[tuple[Any, ...]]:
+    """The fields of a patron's penalties, archived ones too."""
+    rows = record.standing_penalties
+    # A list even where there is none (oils_sql.c, doFieldmapperSearch): nothing at all would pass for no penalty.
+    if not isinstance(rows, list):
+        raise DataError("the ILS gave no list of a patron's penalties", code="penalties-not-a-list")
+    if any(row.usr != record.id for row in rows):
+        raise DataError("the ILS gave the penalties of another patron", code="penalties-of-another")
+    return columns(rows, *PENALTY_FIELDS)

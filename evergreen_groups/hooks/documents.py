@@ -21,7 +21,7 @@ NOTE = "Group fines are for information only: nobody is blocked for what others 
 
 def patron_summary(summary: PatronSummary) -> dict[str, Any]:
     """A patron and their group."""
-    member, decision = summary.member, summary.member.decided
+    member = summary.member
     return {
         "version": VERSION,
         "kind": "patron-summary",
@@ -29,8 +29,8 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "barcode": member.barcode,
         "show": summary.show,
         "own_fines": plain_amount(member.own_fines),
-        "blocked": decision.over_limit,
-        "limit": plain_amount_or_none(decision.limit.amount),
+        "blocked": member.over_limit_if_known,
+        "limit": _limit(member),
         **_group(summary.group),
     }
 
@@ -86,7 +86,11 @@ def _member(member: Member) -> dict[str, Any]:
         "barcode": member.barcode,
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
-        "limit": plain_amount_or_none(member.limit.amount),
-        "blocked": member.over_limit,
+        "limit": _limit(member),
+        "blocked": member.over_limit_if_known,
         "group_lead": member.group_lead,
     }
+
+
+def _limit(member: Member) -> str | None:
+    return None if member.decision is None else plain_amount_or_none(member.limit.amount)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.gateway import TOKEN, Gateway, whole_number
-from evergreen_groups.ils.accounts import account_of_session, library_of
+from evergreen_groups.ils.circulation_kinds import CirculationKind, kind_of
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils.org_units import OrgUnits
 
 _COUNT = "open-ils.actor.user.checked_out.count"
 _SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"
 _NO_CLAIMS = "circ.do_not_tally_claims_returned"
 _LOST = "circ.tally_lost"
+_FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +37,16 @@ class CirculationCounts:
         return cls(sum(it.out for it in found), sum(it.overdue for it in found), sum(it.lost for it in found))
 
 
-class CirculationCounter:
-    """Counts what patrons have out as the staff client does (``patron.service.ts``): a call for each patron.
+@dataclass(frozen=True, slots=True)
+class CirculationTally:
+    """Which circulations a library counts as out, besides those that are due or overdue."""
 
-    Which circulations are counted is two of the library's settings, read when the counter is made.
-    """
+    claims_returned: bool = True
+    lost: bool = False
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        library = library_of(account_of_session(gateway))
+    @classmethod
+    def read(cls, gateway: Gateway, library: int) -> CirculationTally:
+        """Read two settings of a library (its id), which is where the account works; one call."""
         result = gateway.call("open-ils.actor", _SETTINGS, library, [_NO_CLAIMS, _LOST], TOKEN)
         settings = result.mapping()
 
@@ -45,15 +54,74 @@ class CirculationCounter:
             # Null where nobody has set it at or above the library (settings-015).
             return settings[name] is not None and bool(settings[name]["value"])
 
-        self._out = ["out", "overdue", "long_overdue"]
         with result.understood("the values of settings"):
-            self._out += [] if is_set(_NO_CLAIMS) else ["claims_returned"]
-            self._out += ["lost"] if is_set(_LOST) else []
+            return cls(claims_returned=not is_set(_NO_CLAIMS), lost=is_set(_LOST))
 
-    def count(self, patrons: Sequence[int]) -> Iterator[tuple[int, CirculationCounts | None]]:
-        """Count for each patron (by id); None where the ILS doesn't say (VIEW_CIRCULATIONS is missing there)."""
-        # A call each, for it takes one patron; a family is small, and three calls are under way at once.
-        return zip(patrons, self._gateway.map(self._of_patron, patrons), strict=True)
+    def counts(self, numbers: Mapping[CirculationKind, int]) -> CirculationCounts:
+        """What a patron has out, of the number of each kind, as the staff client adds up (``patron.service.ts``)."""
+        kind = CirculationKind
+        overdue = numbers[kind.OVERDUE] + numbers[kind.LONG_OVERDUE]
+        out = numbers[kind.OUT] + overdue
+        out += numbers[kind.CLAIMS_RETURNED] if self.claims_returned else 0
+        out += numbers[kind.LOST] if self.lost else 0
+        return CirculationCounts(out, overdue, numbers[kind.LOST])
+
+
+class CirculationReader:
+    """Counts what patrons have out, a set at a time, as far as the account may see it.
+
+    pcrud shows a circulation where the account has VIEW_CIRCULATIONS at the library of the circulation, and leaves out
+    the others without a word; ``checked_out.count`` tells all of a patron's where it has it at the patron's home
+    library. So who has something out that pcrud hides is found out beside the rows, and asked about one by one.
+    """
+
+    def __init__(
+        self, gateway: Gateway, org_units: OrgUnits, tally: CirculationTally, visible_at: Collection[int], user: int
+    ) -> None:
+        """``visible_at`` are the org units (ids) with VIEW_CIRCULATIONS, ``user`` is whose session it is."""
+        self._gateway = gateway
+        self._tally = tally
+        self._visible_at = visible_at
+        self._hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
+        self._user = user
+
+    def count(self, patrons: Mapping[int, int]) -> dict[int, CirculationCounts | None]:
+        """Count for each patron (id, with the id of the home library); None where the ILS doesn't say.
+
+        One call where VIEW_CIRCULATIONS is held everywhere, otherwise two side by side, and one for each patron with a
+        circulation that pcrud hides.
+        """
+        # Of oneself the ILS always tells (Actor.pm, checked_out).
+        countable = [id for id, home in patrons.items() if home in self._visible_at or id == self._user]
+        if not countable:
+            return dict.fromkeys(patrons)
+        readers: tuple[Callable[..., Any], ...] = (self._by_rows, self._with_hidden)
+        by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
+        apart = sorted(hidden)
+        one_by_one = dict(zip(apart, self._gateway.map(self._of_patron, apart), strict=True))
+        return {id: one_by_one[id] if id in one_by_one else by_rows.get(id) for id in patrons}
+
+    def _by_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
+        now = datetime.now(UTC)
+        numbers: dict[int, Counter[CirculationKind]] = {id: Counter() for id in patrons}
+        pages = self._gateway.pcrud.columns_by_values(
+            "circ", _FIELDS, "usr", sorted(patrons), where={"checkin_time": None}
+        )
+        for usr, stop_fines, due_date, fine_interval, xact_finish in chain.from_iterable(pages):
+            kind = kind_of(stop_fines, due_date, fine_interval, finished=xact_finish is not None, now=now)
+            if kind is not None:
+                numbers[usr][kind] += 1
+        return {id: self._tally.counts(counted) for id, counted in numbers.items()}
+
+    def _with_hidden(self, patrons: Collection[int]) -> set[int]:
+        """Those of the patrons who have something out that pcrud hides."""
+        if not self._hidden_at:
+            return set()
+        # Inside a query nothing is hidden (pcrud-141).
+        hidden = {"usr": {"=": {"+au": "id"}}, "checkin_time": None, "circ_lib": self._hidden_at}
+        exists = {"-exists": {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}}
+        pages = self._gateway.pcrud.columns_by_values("au", ("id",), "id", sorted(patrons), where=exists)
+        return {id for page in pages for (id,) in page}
 
     def _of_patron(self, patron: int) -> CirculationCounts | None:
         # The ILS answers with nothing when VIEW_CIRCULATIONS is missing (patrons-083).
@@ -61,13 +129,9 @@ class CirculationCounter:
         result = self._gateway.call("open-ils.actor", _COUNT, TOKEN, patron, expect="optional", apart=True)
         if result.value is None:
             return None
+        answer = result.mapping()
         with result.understood("counts of circulations"):
-            return self._counted(result.mapping())
-
-    def _counted(self, answer: Mapping[str, object]) -> CirculationCounts:
-        number = {kind: _count(answer[kind]) for kind in (*self._out, "overdue", "long_overdue", "lost")}
-        overdue = number["overdue"] + number["long_overdue"]
-        return CirculationCounts(sum(number[kind] for kind in self._out), overdue, number["lost"])
+            return self._tally.counts({kind: _count(answer[kind.value]) for kind in CirculationKind})
 
 
 def _count(value: object) -> int:

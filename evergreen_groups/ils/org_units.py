@@ -60,6 +60,10 @@ class OrgUnits:
     def __iter__(self) -> Iterator[OrgUnit]:
         return iter(self._by_id.values())
 
+    def __contains__(self, org_id: object) -> bool:
+        """Whether there is an org unit with this id."""
+        return org_id in self._by_id
+
     def unit(self, org_id: int) -> OrgUnit:
         """The org unit with this id.
 

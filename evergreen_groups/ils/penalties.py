@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.ils.thresholds import PATRON_EXCEEDS_FINES, read_fines_penalties
@@ -28,15 +28,20 @@ class PenaltyKind:
 class Penalty:
     """A standing penalty in force for the patron with the id ``patron``.
 
-    ``by_staff`` says that staff set it, and not the ILS itself.
+    ``staff`` is the id of the staff user who set it, None where the ILS did itself.
     """
 
     id: int
     patron: int
     kind: PenaltyKind
     org_unit: OrgUnit
-    by_staff: bool
+    staff: int | None
     set_date: datetime | None
+
+    @property
+    def by_staff(self) -> bool:
+        """Whether staff set it, and not the ILS itself."""
+        return self.staff is not None
 
 
 class PenaltyRow(NamedTuple):
@@ -79,6 +84,10 @@ class PenaltyKinds:
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def __contains__(self, kind: object) -> bool:
+        """Whether there is a kind with this id."""
+        return kind in self._by_id
 
     def for_fines_at(self, home_library: int) -> frozenset[int]:
         """The ids of the kinds that stand for the fines of patrons with this home library.
@@ -123,12 +132,16 @@ class PenaltyKinds:
         Raises:
             DataError: one is of a kind, or at an org unit, that the ILS didn't list.
         """
+        return self.by_patron(rows_in_force(gateway, patrons), org_units, patrons)
+
+    def by_patron(
+        self, rows: Iterable[PenaltyRow], org_units: OrgUnits, patrons: Collection[int]
+    ) -> dict[int, list[Penalty]]:
+        """The penalties that these rows are, as :meth:`in_force` gives them; raises what that does."""
         found: dict[int, list[Penalty]] = {patron: [] for patron in patrons}
-        for row in rows_in_force(gateway, patrons):
-            kind = self._kind(row.kind)
-            org_unit = org_units.unit(row.org_unit)
-            penalty = Penalty(row.id, row.patron, kind, org_unit, row.staff is not None, row.set_date)
-            found[row.patron].append(penalty)
+        for id, patron, kind, org_unit, staff, set_date in rows:
+            penalty = Penalty(id, patron, self._kind(kind), org_units.unit(org_unit), staff, set_date)
+            found[patron].append(penalty)
         for penalties in found.values():
             penalties.sort(key=lambda penalty: penalty.id)
         return found
@@ -146,15 +159,23 @@ class PenaltyKinds:
             ) from None
 
 
+PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
+"""The fields of an ``ausp`` that tell whether it is in force, and what it is then."""
+
+
 def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[PenaltyRow]:
     """The rows of the penalties of these patrons that haven't been archived."""
+    for batch in gateway.pcrud.columns_by_values("ausp", PENALTY_FIELDS, "usr", sorted(patrons)):
+        yield from not_archived(batch)
+
+
+def not_archived(rows: Iterable[tuple[Any, ...]]) -> Iterator[PenaltyRow]:
+    """Those of the rows, in ``PENALTY_FIELDS``, that are in force."""
     now = datetime.now(UTC)
-    fields = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date")
-    for batch in gateway.pcrud.columns_by_values("ausp", fields, "usr", sorted(patrons)):
-        for *row, stop_date in batch:
-            # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
-            if stop_date is None or stop_date > now:
-                yield PenaltyRow(*row)
+    for *row, stop_date in rows:
+        # pcrud sends archived ones too, fleshed or not (pcrud-072, pcrud-168).
+        if stop_date is None or stop_date > now:
+            yield PenaltyRow(*row)
 
 
 def set_by_ils(rows: Collection[PenaltyRow]) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnit, OrgUnits
 
 VIEW_USER = "VIEW_USER"
+VIEW_CIRCULATIONS = "VIEW_CIRCULATIONS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def granted_at(gateway: Gateway) -> list[int]:
 
     What it has through its home library isn't in it.
     """
-    return _granted(gateway, [VIEW_USER])[VIEW_USER]
+    return highest_granted(gateway, [VIEW_USER])[VIEW_USER]
 
 
 def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -> dict[str, frozenset[int]]:
@@ -95,16 +96,25 @@ def held_at(gateway: Gateway, org_units: OrgUnits, permissions: Sequence[str]) -
 
     One call, and one more for each permission that it doesn't have everywhere.
     """
-    granted = _granted(gateway, permissions)
-    every = frozenset(unit.id for unit in org_units)
+    highest = highest_granted(gateway, permissions)
     user = account_of_session(gateway).id
+    return {
+        permission: held_by(gateway, org_units, permission, highest[permission], user) for permission in permissions
+    }
 
-    def held(permission: str) -> frozenset[int]:
-        if org_units.root.id in granted[permission]:
-            return every
-        return every - _denied_at(gateway, user, sorted(every), permission)
 
-    return {permission: held(permission) for permission in permissions}
+def held_by(
+    gateway: Gateway, org_units: OrgUnits, permission: str, highest: Collection[int], user: int
+) -> frozenset[int]:
+    """The ids of the org units at which a user, the session's own, has a permission.
+
+    ``highest`` is what :func:`highest_granted` gave for it: where the root is in it, nothing more is asked, otherwise
+    it is one call.
+    """
+    every = frozenset(unit.id for unit in org_units)
+    if org_units.root.id in highest:
+        return every
+    return every - _denied_at(gateway, user, sorted(every), permission)
 
 
 def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
@@ -123,8 +133,8 @@ def missing_at(gateway: Gateway, user: int, org_unit: int, permissions: Sequence
     return frozenset(missing)
 
 
-def _granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
-    """The highest org units (ids) at which the account has each permission through its work org units."""
+def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, list[int]]:
+    """The highest org units (ids) at which the account has each permission through its work org units; one call."""
     method = "open-ils.actor.user.has_work_perm_at.batch"
     result = gateway.call("open-ils.actor", method, TOKEN, list(permissions))
     answer = result.mapping()

@@ -37,6 +37,13 @@ class Profiles:
         """The ids of all profiles."""
         return iter(self._names)
 
+    def __contains__(self, profile: object) -> bool:
+        """Whether there is a profile with this id."""
+        return profile in self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
     def name(self, profile: int) -> str:
         """The name of a profile.
 

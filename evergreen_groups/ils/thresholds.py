@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.errors import DataError, MethodNotFoundError
+from evergreen_groups.errors import DataError, MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ class ThresholdReader:
         # missed makes somebody's limit another.
         self._complete = org_units.root.id in (permitted or ())
         self._libraries: set[int] = set()
+        self._refused: set[int] = set()
         if self._complete:
             rows = gateway.pcrud.all_columns("pgpt", _FIELDS)
             self._thresholds.add(Threshold(*row) for row in rows)
@@ -156,17 +157,32 @@ class ThresholdReader:
         reader._gateway = gateway
         return reader
 
+    def are_visible(self, home_library: int) -> bool:
+        """Whether the account may see the thresholds that count for patrons with this home library."""
+        if home_library in self._refused:
+            return False  # asked once, and not for each patron of the library
+        try:
+            self._read(home_library)
+        except PermissionDeniedError:
+            self._refused.add(home_library)
+            return False
+        return True
+
     def find(self, profile: int, home_library: int) -> Threshold | None:
         """The threshold that counts for a patron, None where there is none.
 
         Raises:
             PermissionDeniedError: the account lacks VIEW_GROUP_PENALTY_THRESHOLD at the home library.
         """
-        if not self._complete and home_library not in self._libraries:
-            # The permission counts at the library asked about: refused for any other than one's own (settings-024).
-            result = self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library)
-            above = self._org_units.upwards(home_library)
-            records = self._gateway.pcrud.checked("pgpt", result.listing(), {"org_unit": above})
-            self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
-            self._libraries.add(home_library)
+        self._read(home_library)
         return self._thresholds.find(profile, home_library)
+
+    def _read(self, home_library: int) -> None:
+        if self._complete or home_library in self._libraries:
+            return
+        # The permission counts at the library asked about: refused for any other than one's own (settings-024).
+        result = self._gateway.call(_SERVICE, _RANGED, TOKEN, home_library)
+        above = self._org_units.upwards(home_library)
+        records = self._gateway.pcrud.checked("pgpt", result.listing(), {"org_unit": above})
+        self._thresholds.add(Threshold(row.org_unit, row.grp, row.penalty, row.threshold) for row in records)
+        self._libraries.add(home_library)

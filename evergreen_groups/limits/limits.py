@@ -54,6 +54,9 @@ class LimitFinder(Protocol):
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:
         """The limit of a patron with this profile and home library (ids)."""
 
+    def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
+        """The same, None where it is one of the ILS's that the account may not see."""
+
 
 class OneLimit:
     """The same ``limit`` for everybody, the configured one; their fines count wherever they are owed."""
@@ -65,6 +68,10 @@ class OneLimit:
 
     def limit_for(self, profile: int, home_library: int) -> ResolvedLimit:  # noqa: ARG002  # as LimitFinder has it
         """The limit."""
+        return self._resolved
+
+    def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:  # noqa: ARG002  # likewise
+        """The limit, which everybody may see."""
         return self._resolved
 
 
@@ -146,6 +153,18 @@ class Limits:
         if key not in self._known:
             self._known[key] = self._by_rule(profile, home_library) or self._otherwise(profile, home_library)
         return self._known[key]
+
+    def visible_limit_for(self, profile: int, home_library: int) -> ResolvedLimit | None:
+        """The same, None where the ILS's threshold counts and the account may not see it.
+
+        Stock circulators see those of the branch where they work alone, and patrons of the whole system (Evergreen's
+        ``950.data.seed-values.sql``).
+        """
+        reader = self._thresholds
+        known = (profile, home_library) in self._known or self._by_rule(profile, home_library) is not None
+        if not known and isinstance(reader, ThresholdReader) and not reader.are_visible(home_library):
+            return None
+        return self.limit_for(profile, home_library)
 
     def _place(self, rule: LimitRule) -> tuple[int | None, int | None]:
         """The ids of the library and the profile that a rule is for."""

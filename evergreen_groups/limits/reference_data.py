@@ -1,13 +1,26 @@
-"""What changes seldom in the ILS and is needed again and again: where the account sees patrons, and the limits."""
+"""What changes seldom in the ILS and is needed again and again: its org units, kinds of things, limits, permissions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.ils import OrgUnits, account_of_session, granted_at
+from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.ils import (
+    VIEW_CIRCULATIONS,
+    VIEW_USER,
+    CirculationTally,
+    OrgUnits,
+    PenaltyKinds,
+    Profiles,
+    account_of_session,
+    held_by,
+    highest_granted,
+    library_of,
+)
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
@@ -22,6 +35,14 @@ SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionAccount:
+    """Whose session it is (``au.id``), and the org unit where they work (``aou.id``)."""
+
+    user: int
+    library: int
+
+
 class ReferenceData:
     """Reads such things when they are first needed, and again after a while. Safe to share between threads.
 
@@ -31,26 +52,103 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self._granted: TimeToLiveCache[tuple[int, ...]] = TimeToLiveCache(clock, SECONDS)
-        self._users: TimeToLiveCache[int] = TimeToLiveCache(clock, SECONDS)
+        self._granted: TimeToLiveCache[Mapping[str, list[int]]] = TimeToLiveCache(clock, SECONDS)
+        self._accounts: TimeToLiveCache[SessionAccount] = TimeToLiveCache(clock, SECONDS)
+        self._circulations_at: TimeToLiveCache[frozenset[int]] = TimeToLiveCache(clock, SECONDS)
         self._limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
+        self._org_units: TimeToLiveCache[OrgUnits] = TimeToLiveCache(clock, SECONDS)
+        self._profiles: TimeToLiveCache[Profiles] = TimeToLiveCache(clock, SECONDS)
+        self._penalty_kinds: TimeToLiveCache[PenaltyKinds] = TimeToLiveCache(clock, SECONDS)
+        self._tallies: TimeToLiveCache[CirculationTally] = TimeToLiveCache(clock, SECONDS)
 
     def granted(self, gateway: Gateway) -> tuple[int, ...]:
         """The ids of org units at which, and below which, the session sees patrons; one call.
 
         What it sees through its home library or single permissions isn't in it.
         """
-        return self._granted.get(_key(gateway), lambda: tuple(granted_at(gateway)))
+        return tuple(self._granted_to(gateway)[VIEW_USER])
+
+    def circulations_visible_at(self, gateway: Gateway) -> frozenset[int]:
+        """The ids of all org units whose circulations the session sees.
+
+        No call beside those of :meth:`granted` and :meth:`org_units` where that is everywhere, otherwise two.
+        """
+
+        def read() -> frozenset[int]:
+            highest, org_units = self._granted_to(gateway)[VIEW_CIRCULATIONS], self.org_units(gateway)
+            # Whose session it is matters only where the permission isn't held at the root.
+            user = 0 if org_units.root.id in highest else self.user(gateway)
+            return held_by(gateway, org_units, VIEW_CIRCULATIONS, highest, user)
+
+        return self._circulations_at.get(_key(gateway), read)
 
     def user(self, gateway: Gateway) -> int:
-        """Whose session it is (``au.id``); one call, which doesn't prolong the session."""
+        """Whose session it is (``au.id``); raises and costs what :meth:`account` does."""
+        return self.account(gateway).user
 
-        def read() -> int:
+    def account(self, gateway: Gateway) -> SessionAccount:
+        """Whose session it is, and where they work; one call, which doesn't prolong the session.
+
+        Raises:
+            DataError: the ILS doesn't say where.
+        """
+
+        def read() -> SessionAccount:
             # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session
             # alive.
-            return int(account_of_session(gateway, prolong=False).id)
+            account = account_of_session(gateway, prolong=False)
+            return SessionAccount(int(account.id), library_of(account))
 
-        return self._users.get(_key(gateway), read)
+        return self._accounts.get(_key(gateway), read)
+
+    def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
+        """All org units; two calls.
+
+        They are read anew where one of those ``named`` (ids) isn't among them: it may have been added just now.
+        """
+        org_units = self._org_units.get(gateway.url, lambda: OrgUnits.read(gateway))
+        if all(org_unit in org_units for org_unit in named):
+            return org_units
+        self._org_units.forget(gateway.url)
+        return self.org_units(gateway)
+
+    def profiles(self, gateway: Gateway, named: Iterable[int] = ()) -> Profiles:
+        """All permission profiles; two calls, and again where one of those ``named`` (ids) isn't among them.
+
+        Raises:
+            PermissionDeniedError: the account isn't staff's, so it sees none.
+        """
+        profiles = self._profiles.get(gateway.url, lambda: _read_profiles(gateway))
+        if all(profile in profiles for profile in named):
+            return profiles
+        self._profiles.forget(gateway.url)
+        return self._profiles.get(gateway.url, lambda: _read_profiles(gateway))
+
+    def penalty_kinds(self, gateway: Gateway, named: Iterable[int] = ()) -> PenaltyKinds:
+        """The kinds of penalties; three calls, and again where one of those ``named`` (ids) isn't among them.
+
+        Raises:
+            DataError: the ILS's settings name a penalty that can't be.
+            PermissionDeniedError: the account isn't staff's, so it sees none.
+        """
+
+        def read() -> PenaltyKinds:
+            kinds = PenaltyKinds.read(gateway, self.org_units(gateway))
+            # All sessions share them.
+            if not len(kinds):
+                raise _not_staff("kinds of penalties")
+            return kinds
+
+        kinds = self._penalty_kinds.get(gateway.url, read)
+        if all(kind in kinds for kind in named):
+            return kinds
+        self._penalty_kinds.forget(gateway.url)
+        return self._penalty_kinds.get(gateway.url, read)
+
+    def circulation_tally(self, gateway: Gateway) -> CirculationTally:
+        """Which circulations count as out where the session's account works; one call, and that of :meth:`account`."""
+        library = self.account(gateway).library
+        return self._tallies.get(f"{gateway.url} {library}", lambda: CirculationTally.read(gateway, library))
 
     def limits(self, gateway: Gateway) -> LimitFinder:
         """The limits of own fines: no call for one amount, four with rules, eight and more for the ILS's thresholds.
@@ -63,8 +161,33 @@ class ReferenceData:
             return OneLimit(self._policy.as_limit())
         # Which thresholds are seen depends on the session; rules are the same for all.
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
-        limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, OrgUnits.read(gateway)))
+        limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
         return limits.reading_with(gateway)
+
+    def _granted_to(self, gateway: Gateway) -> Mapping[str, list[int]]:
+        """The highest org units at which the session has each of the permissions that decide what it sees."""
+        return self._granted.get(_key(gateway), lambda: highest_granted(gateway, [VIEW_USER, VIEW_CIRCULATIONS]))
+
+
+def _read_profiles(gateway: Gateway) -> Profiles:
+    profiles = Profiles.read(gateway)
+    # Any staff account sees all, any other none (pcrud-083), and all sessions share them.
+    if not len(profiles):
+        raise _not_staff("permission profiles")
+    return profiles
+
+
+def _not_staff(what: str) -> PermissionDeniedError:
+    return PermissionDeniedError(
+        "the account sees no {what}",
+        advice="log in with a staff account, or grant it {permission}",
+        code="account-not-staff",
+        values={"what": what, "permission": "STAFF_LOGIN"},
+        textcode="PERM_FAILURE",
+        number=5000,
+        permission="STAFF_LOGIN",
+        org_unit=None,
+    )
 
 
 def _key(gateway: Gateway) -> str:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from evergreen_groups.mail import Mailer
     from evergreen_groups.nightly.environment import ReportEnvironment
     from evergreen_groups.nightly.options import ReportOptions
-    from evergreen_groups.report import Criteria, Report
+    from evergreen_groups.report import Criteria, History, Report
     from evergreen_groups.state import State, Transactions
-
 
 _HOUR = timedelta(hours=1)
 _UNUSABLE = (StateError, ConfigurationError)
@@ -57,6 +56,7 @@ class ReportRun:
         self._healthcheck_url = healthcheck_url
         self._options: ReportOptions | None = None
         self._report: Report | None = None
+        self._history: History | None = None
         self._rendered: Rendered | None = None
         self._problem: StateError | ConfigurationError | None = None
 
@@ -218,7 +218,8 @@ class ReportRun:
                 raise self._problem
             from evergreen_groups.report import History
 
-            changes = History(transactions, gateway.url).compare(report)
+            self._history = History(transactions, gateway.url)
+            changes = self._history.compare(report)
         except _UNUSABLE as error:
             self._problem = error
             return replace(report, notes=(*report.notes, _NOT_COMPARED))
@@ -247,19 +248,18 @@ class ReportRun:
         try:
             if mailer:
                 mailer.keep(mails)
-            if self._recorded:
-                self._record(report, transactions)
+            if self._recorded and self._history:
+                self._record(report, transactions, self._history)
             return mailer is None or self._mail(mailer)
         except _UNUSABLE as error:
             self._problem = error
             return False
 
-    def _record(self, report: Report, transactions: Transactions) -> None:
+    def _record(self, report: Report, transactions: Transactions, history: History) -> None:
         """Write down what the report found, and remove what is too old."""
-        from evergreen_groups.report import History
         from evergreen_groups.state import prune
 
-        History(transactions, report.gateway).record(report)
+        history.record(report)
         log.info("recorded in the history")
         settings = self._environment.settings
         days = {

@@ -53,22 +53,30 @@ def _row(member: Member) -> list[Cell]:
         printable(member.barcode or "no card"),
         printable(member.library),
         amount(member.own_fines),
-        describe_limit(member.limit),
-        "yes" if member.over_limit else "no",
+        "not visible" if member.decision is None else describe_limit(member.limit),
+        {True: "yes", False: "no", None: "?"}[member.over_limit_if_known],
     )
     return [Cell(text) for text in texts]
 
 
 def _reasons(check: GroupCheck, member: Member) -> Iterator[str]:
-    counting = member.decided.own_balance
-    yield f"{printable(member.name)}: {member.decided.explanation}"
-    yield f"  Limit: {printable(member.limit.origin)}."
-    if counting != member.own_fines:
-        yield (
-            f"  Of {amount(member.own_fines)} owed, {amount(counting)} counts: what is owed at the limit's libraries."
-        )
+    yield from _decision(member)
     for difference in check.differences(member):
         yield f"  {printable(difference)}"
+
+
+def _decision(member: Member) -> Iterator[str]:
+    decision = member.decision
+    if decision is None:
+        yield f"{printable(member.name)}: not decided, for the account may not see the limit."
+        return
+    yield f"{printable(member.name)}: {decision.explanation}"
+    yield f"  Limit: {printable(decision.limit.origin)}."
+    if decision.own_balance != member.own_fines:
+        yield (
+            f"  Of {amount(member.own_fines)} owed, {amount(decision.own_balance)} counts: "
+            "what is owed at the limit's libraries."
+        )
 
 
 def write_check_json(check: GroupCheck, stream: TextIO) -> None:
@@ -86,15 +94,15 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
 
 
 def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
-    decision = member.decided
+    decision = member.decision
     return {
         **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
-        "counted_fines": plain_amount(decision.own_balance),
-        "limit": {**limit_document(decision.limit), "origin": decision.limit.origin},
-        "blocked": decision.over_limit,
-        "over_by": plain_amount(decision.over_by),
-        "explanation": decision.explanation,
+        "counted_fines": None if decision is None else plain_amount(decision.own_balance),
+        "limit": None if decision is None else {**limit_document(decision.limit), "origin": decision.limit.origin},
+        "blocked": member.over_limit_if_known,
+        "over_by": None if decision is None else plain_amount(decision.over_by),
+        "explanation": None if decision is None else decision.explanation,
         "recorded": [_recorded(check, member, penalty) for penalty in check.penalties[member.id]],
         "differences": list(check.differences(member)),
     }

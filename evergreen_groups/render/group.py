@@ -75,7 +75,7 @@ def _row(details: GroupDetails, member: Member, width: int) -> list[Cell]:
 def _remarks(member: Member, account: PatronAccount) -> Iterator[str]:
     if member.group_lead:
         yield "lead"
-    if member.over_limit:
+    if member.over_limit_if_known:
         yield "blocked"
     if not account.active:
         yield "inactive"
@@ -129,8 +129,8 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
     return {
         **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
-        "limit": limit_document(member.limit),
-        "blocked": member.over_limit,
+        "limit": None if member.decision is None else limit_document(member.limit),
+        "blocked": member.over_limit_if_known,
         "items": _items(details.circulations[member.id]),
         "active": account.active,
         "barred": account.barred,

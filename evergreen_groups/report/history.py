@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
@@ -42,6 +43,7 @@ class History:
     def __init__(self, transactions: Transactions, url: str) -> None:
         self._transactions = transactions
         self._url = url
+        self._latest: _Remembered | None = None
 
     def compare(self, report: Report) -> Changes:
         """Hold ``report`` against the run before it with the same settings; no run is written.
@@ -49,17 +51,17 @@ class History:
         Raises:
             StateError: the database is damaged, can't be read, or another process holds it for too long.
         """
-        previous, present = None, Run.of(report)
+        previous, present = None, self._remembered(report)
         totals: list[_Totals] = []
         if self._transactions.is_there:
             with self._transactions.reading() as connection:
                 last = self._last_runs(connection, _settings(report.criteria))
                 totals = _totals_of_runs(connection, last)
                 previous = _read(connection, last[-1]) if last else None
-        totals.append(_totals_of(present, report))
+        totals.append(present.totals)
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
-            compare(previous, present),
+            compare(previous, present.run),
             trend=_trend(totals, _EVERYWHERE),
             library_trends={name: _trend(totals, name) for name in names},
         )
@@ -71,7 +73,7 @@ class History:
             ConfigurationError: the state directory can't be made.
             StateError: the database is damaged, can't be written, or another process holds it for too long.
         """
-        present = Run.of(report)
+        present = self._remembered(report)
         with self._transactions.writing() as connection:
             number = self._series(connection, _settings(report.criteria))
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
@@ -92,11 +94,17 @@ class History:
                         "member_count": totals.member_count,
                         "combined_fines": totals.combined_fines,
                     }
-                    for name, totals in _totals_of(present, report).items()
+                    for name, totals in present.totals.items()
                 ],
             )
-            if present.listings:
-                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in present.listings])
+            if listings := present.run.listings:
+                connection.execute(schema.run_groups.insert(), [_row(new, one) for one in listings])
+
+    def _remembered(self, report: Report) -> _Remembered:
+        """What is remembered of a report, put together once where it is compared and then recorded."""
+        if self._latest is None or not self._latest.is_of(report):
+            self._latest = _Remembered(report)
+        return self._latest
 
     def _last_runs(self, connection: Connection, settings: str) -> list[Row[Any]]:
         """The runs that the trend goes over, the last one last."""
@@ -141,8 +149,21 @@ class _Totals(dict[str, RunTotals]):
         return RunTotals(self._at, 0, 0, NOTHING)
 
 
-def _totals_of(run: Run, report: Report) -> _Totals:
-    return _Totals(run.at, {_EVERYWHERE: run.totals, **run.totals_by_org_unit(report.org_units)})
+class _Remembered:
+    """What is remembered of a report: its run, and the totals."""
+
+    def __init__(self, report: Report) -> None:
+        self._made_of = _parts(report)
+        self.run = run = Run.of(report)
+        self.totals = _Totals(run.at, {_EVERYWHERE: run.totals, **run.totals_by_org_unit(report.org_units)})
+
+    def is_of(self, report: Report) -> bool:
+        """Whether it is of this report, or of the one that this was made of by adding notes or changes."""
+        return all(mine is its for mine, its in zip(self._made_of, _parts(report), strict=True))
+
+
+def _parts(report: Report) -> tuple[object, ...]:
+    return report.generated_at, report.groups, report.left_out, report.hidden_libraries, report.org_units
 
 
 def _totals_of_runs(connection: Connection, runs: Sequence[Row[Any]]) -> list[_Totals]:
@@ -171,7 +192,7 @@ def _read(connection: Connection, run: Row[Any]) -> Run:
                 member_count=row.member_count,
                 members=frozenset(json.loads(row.members)),
                 library=row.library,
-                libraries=frozenset(json.loads(row.libraries)),
+                libraries=_names_in(row.libraries),
             )
             for row in connection.execute(select(schema.run_groups).where(schema.run_groups.c.run == run.id))
         ),
@@ -186,10 +207,21 @@ def _row(run: int, listing: Listing) -> dict[str, object]:
         "combined_fines": listing.combined_fines,
         "certain": listing.certain,
         "member_count": listing.member_count,
-        "members": json.dumps(sorted(listing.members)),
+        "members": str(sorted(listing.members)),  # numbers are written alike in JSON
         "library": listing.library,
-        "libraries": json.dumps(sorted(listing.libraries)),
+        "libraries": _list_of(listing.libraries),
     }
+
+
+# Of thousands of groups most have members of the same few libraries.
+@lru_cache(1000)
+def _names_in(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
+
+
+@lru_cache(1000)
+def _list_of(names: frozenset[str]) -> str:
+    return json.dumps(sorted(names))
 
 
 def _settings(criteria: Criteria) -> str:

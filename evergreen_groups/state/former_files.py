@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from email import message_from_bytes
-from email.policy import SMTP
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +188,9 @@ def _status_row(content: Any) -> Row:
 
 
 def _mails(connection: Connection, path: Path) -> int:
+    from email import message_from_bytes  # takes long to import, for once in an installation's life
+    from email.policy import SMTP
+
     def rows() -> Iterator[Row]:
         there = set(connection.execute(select(schema.mails.c.message_id)).scalars())
         with listed_directory(path) as opened:

@@ -201,7 +201,7 @@ def _taken(connection: Connection, keys: Sequence[int]) -> int:
 
 def _busy(connection: Connection, name: LeaseName) -> BusyError:
     if name.parts:
-        return BusyError("another run {doing}", values={"doing": name.doing})
+        return BusyError("another run {doing}", code="others-changing", values={"doing": name.doing})
     with connection.begin():
         holder = _noted(connection, name)
     return BusyError(

@@ -83,7 +83,7 @@ def hold(
         try:
             if not lock_in_time(descriptor, timeout, parts):
                 if parts:
-                    raise BusyError("another run {doing}", values={"doing": doing})
+                    raise BusyError("another run {doing}", code="others-changing", values={"doing": doing})
                 raise BusyError(
                     "another run {doing} ({holder})",
                     values={"doing": doing, "holder": _described(_noted(descriptor))},

@@ -7,6 +7,8 @@ stand here with their ids alone; only mails that wait have names in them. How ta
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
@@ -19,10 +21,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 
 from evergreen_groups.state.column_types import BIG, Amount, Moment
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 VERSION = "2"
 """The version of the schema that this release uses: the latest migration's."""
@@ -91,7 +97,6 @@ open_steps = Index(
     steps.c.field,
     unique=True,
     sqlite_where=text("state = 'sending'"),
-    postgresql_where=text("state = 'sending'"),
 )
 """One open step for each patron and field; and the way to find the open ones among millions."""
 
@@ -189,7 +194,6 @@ outcomes = Index(
     events.c.patron,
     unique=True,
     sqlite_where=text("done"),
-    postgresql_where=text("done"),
 )
 """One outcome for each event. Its id alone isn't enough: an ILS restored from a backup gives out ids again."""
 
@@ -245,3 +249,11 @@ former_files = Table(
     Column("row_count", Integer, nullable=False),
 )
 """The files of release 0.1 that were taken over."""
+
+
+@event.listens_for(metadata, "before_create")
+def _complete(_metadata: MetaData, connection: Connection, **_options: Any) -> None:
+    # Said above, it would have SQLAlchemy load all that it knows of PostgreSQL, for every command on every machine.
+    if connection.dialect.name == "postgresql":
+        for index in (open_steps, outcomes):
+            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]

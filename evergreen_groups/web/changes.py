@@ -73,9 +73,9 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
     if agreed.approval is None and steps <= MOST_WAITED_FOR:
         return desk.client.plans.apply(agreed.plan, agreed.key)
     if agreed.approval is None:
-        patient = running.client_for(desk.caller, desk.gateway)
+        unhurried = running.client_for(desk.caller, desk.gateway)
         return running.change_runs.begin(
-            lambda begun, progress: patient.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
+            lambda begun, progress: unhurried.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
         )
     with ExitStack() as stack:
         # The session outlives this block where the change is a long one.

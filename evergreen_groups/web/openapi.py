@@ -14,6 +14,9 @@ SCHEMAS = {
     "GroupSummary": "group-summary",
     "Block": "block",
     "EventOutcome": "event-outcome",
+    "Plan": "plan",
+    "Change": "change",
+    "Changes": "changes",
 }
 """The schemas of the answers, by their names in the description: files of ``evergreen_groups/hooks/schemas``."""
 

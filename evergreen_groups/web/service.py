@@ -114,6 +114,7 @@ class Service:
         Raises:
             ProblemError: as :meth:`desk`; 403 for another origin, or where the desk changes nothing by setting.
         """
+        token_of(request.headers)  # whoever has none hears that first
         refuse_foreign_writes(request.headers, self.origin)
         if not self.settings.desk.changes:
             raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
@@ -125,12 +126,12 @@ class Service:
         self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError]
     ) -> Iterator[DeskRequest]:
         address = neighbourhood(self.address_of(request))
-        patient = self.gateway.acting_as(token_of(request.headers))
-        gateway = patient.within(self.settings.serve.timeout)
+        unhurried = self.gateway.acting_as(token_of(request.headers))
+        gateway = unhurried.within(self.settings.serve.timeout)
         try:
             with self.breaker.watching(), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
-                yield DeskRequest(caller, self.client_for(caller, gateway), patient)
+                yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)
         except EvergreenGroupsError as error:
             raise problem_of(error) from error
 

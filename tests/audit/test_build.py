@@ -10,6 +10,7 @@ from decimal import Decimal
 from types import FrameType
 
 import pytest
+from support.debts import owe
 from support.gateways import gateway_of
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, Reason, build_audit
@@ -336,6 +337,39 @@ def test_limits_by_profile_and_library(staff: Gateway) -> None:
     assert all("Limit 50.00 (configuration: at MILL)." in explanation(finding) for finding in at_mill)
     only_one = build_audit(staff, AuditCriteria(), policy=policy_of(mill))
     assert who(only_one, FindingKind.NOT_BLOCKED) == [1030, 1036, 1034]
+
+
+@pytest.mark.parametrize(
+    ("owed", "is_over"),
+    [
+        ([(11, "0.00")], True),
+        ([(11, "0.00"), (21, "-3.00")], True),
+        ([(11, "3.00"), (11, "-3.00"), (21, "-3.00")], True),
+        ([(11, "-3.00"), (21, "9.00")], False),
+        ([(21, "9.00")], False),
+    ],
+    ids=["zero", "credit elsewhere", "net zero here", "credit here", "nothing here"],
+)
+def test_a_limit_of_nought_at_some_libraries(
+    sandbox: Sandbox, staff: Gateway, owed: list[tuple[int, str]], is_over: bool
+) -> None:
+    """It counts what is open at those libraries alone, whatever credits and debts there are elsewhere."""
+    store = sandbox._store
+    with store.transaction():
+        store.insert("pgpt", {"grp": 1, "penalty": EXCEEDS_FINES, "threshold": "0.00", "org_unit": 11})
+        store.update("au", 1035, {"home_ou": 11})
+    owe(sandbox, 1035, *owed)
+    audit = build_audit(staff, AuditCriteria(limit=None), policy=policy_of(limit="ils"))
+    assert (1035 in who(audit, FindingKind.NOT_BLOCKED)) is is_over
+
+
+def test_who_has_a_credit_reaches_no_limit_of_nought(sandbox: Sandbox, staff: Gateway) -> None:
+    for patron, fines in ((1035, "-3.00"), (1042, "0.00")):  # the latter has the penalty as it comes
+        owe(sandbox, patron, (11, fines))
+    with sandbox._store.transaction():
+        sandbox._store.insert("ausp", {"usr": 1035, "standing_penalty": EXCEEDS_FINES, "org_unit": 1})
+    audit = build_audit(staff, AuditCriteria(limit=Limit(Decimal("0.00"), Comparison.REACHES)))
+    assert who(audit, FindingKind.NOT_OVER) == [1035]
 
 
 def test_with_the_ils_own_limits_a_recalculation_leaves_nothing_to_find(sandbox: Sandbox, staff: Gateway) -> None:

@@ -11,9 +11,10 @@ from support.fault_proxy import FaultProxy
 from support.gateways import gateway_of
 from support.states import journal_in
 
-from evergreen_groups.changes import PENALTIES, Journal, StepState, clock
+from evergreen_groups.changes import PENALTIES, Journal, Operator, StepState, clock
 from evergreen_groups.changes.journal import TAKEN_OVER
 from evergreen_groups.changes.journal_step import JournalStep, Sending
+from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.landing import (
     LANDS_WITHIN,
     Landing,
@@ -42,6 +43,8 @@ from evergreen_groups.sandbox import Sandbox
 NOW = datetime(2026, 10, 5, 12, tzinfo=UTC)
 UNTIL = NOW + timedelta(minutes=16)
 PATRON, HOME, OTHER = 1052, 1015, 1002
+SOMEBODY = 1001
+GROUPS = Operator("groups")
 MEMBERS = "open-ils.actor.usergroup.members.retrieve.authoritative"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 LATE, SECOND = timedelta(minutes=16), timedelta(seconds=1)
@@ -332,6 +335,11 @@ class TestRefusal:
         assert refusal(gateway, DataError("it came to nothing", advice="look", code="x")) == "it came to nothing"
 
 
+def look(gateway: Gateway, journal: Journal) -> list[JournalStep]:
+    """As a run does that is about to change those of whom something is open."""
+    return recover(gateway, journal, [SOMEBODY, PATRON])
+
+
 class TestRecover:
     @pytest.fixture
     def journal(self, tmp_path: Path) -> Journal:
@@ -339,7 +347,7 @@ class TestRecover:
 
     def sent(self, journal: Journal, gateway: Gateway, patron: int = PATRON, after: int | None = OTHER) -> int:
         """A step whose request went out an hour ago, and isn't told by anything but the field."""
-        (step,) = journal.begin(gateway.url, "groups", "move", [(patron, "usrgroup", HOME, after)])
+        (step,) = journal.begin(gateway.url, GROUPS, "move", [NewStep(patron, "usrgroup", HOME, after)])
         journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW - timedelta(minutes=44)))
         return step
 
@@ -350,30 +358,35 @@ class TestRecover:
     def test_found_done(self, journal: Journal, gateway: Gateway, sandbox: Sandbox) -> None:
         sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
         self.sent(journal, gateway)
-        (ended,) = recover(gateway, journal)
+        (ended,) = look(gateway, journal)
         for step in (ended, self.now(journal)):
             assert (step.state, step.value) == (StepState.DONE, OTHER)
             assert step.reason == "found done after an interruption"
-        assert recover(gateway, journal) == []
+        assert look(gateway, journal) == []
 
     def test_found_not_done(self, journal: Journal, gateway: Gateway) -> None:
         self.sent(journal, gateway)
-        (ended,) = recover(gateway, journal)
+        (ended,) = look(gateway, journal)
         for step in (ended, self.now(journal)):
             assert (step.state, step.value, step.reason) == (StepState.NOT_DONE, None, "it never came in")
 
     def test_other_gateways_are_not_looked_at(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
-        (step,) = journal.begin("https://ils.example.org", "groups", "move", [(PATRON, "usrgroup", HOME, OTHER)])
+        (step,) = journal.begin("https://ils.example.org", GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])
         journal.record_sending(step, Sending(NOW, UNTIL))
-        assert recover(gateway, journal) == []
+        assert look(gateway, journal) == []
+        assert RETRIEVE not in proxy.seen
+
+    def test_nor_are_patrons_who_were_not_named(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
+        self.sent(journal, gateway)
+        assert recover(gateway, journal, [SOMEBODY]) == recover(gateway, journal, []) == []
         assert RETRIEVE not in proxy.seen
 
     def test_one_that_cannot_be_read_stops_nobody(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
-        self.sent(journal, gateway, 1001)
+        self.sent(journal, gateway, SOMEBODY)
         self.sent(journal, gateway)
-        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == 1001 else None
-        assert [step.patron for step in recover(gateway, journal)] == [PATRON]
-        assert [step.patron for step in journal.open_steps(gateway.url)] == [1001]
+        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None
+        assert [step.patron for step in look(gateway, journal)] == [PATRON]
+        assert [step.patron for step in journal.open_steps(gateway.url)] == [SOMEBODY]
 
     def test_an_ils_that_is_away_or_a_session_that_has_ended_stops_it(
         self, journal: Journal, gateway: Gateway, proxy: FaultProxy
@@ -381,11 +394,11 @@ class TestRecover:
         with Gateway("http://127.0.0.1:9", token="0" * 32, retries=RetryPolicy(tries=1)) as dead:
             self.sent(journal, dead)
             with pytest.raises(UnreachableError):
-                recover(dead, journal)
+                look(dead, journal)
         with gateway.acting_as("0" * 32) as nobody:
             self.sent(journal, nobody)
             with pytest.raises(NoSessionError):
-                recover(nobody, journal)
+                look(nobody, journal)
         assert self.now(journal).state is self.now(journal, 2).state is StepState.SENDING
 
     @pytest.mark.parametrize("hidden", [True, False])
@@ -394,17 +407,17 @@ class TestRecover:
     ) -> None:
         with sandbox._store.transaction() as connection:
             connection.execute("DELETE FROM ausp")
-        (step,) = journal.begin(gateway.url, "groups", "recalculate", [(PATRON, PENALTIES, 1, None)])
+        (step,) = journal.begin(gateway.url, GROUPS, "recalculate", [NewStep(PATRON, PENALTIES, 1, None)])
         journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW))
         event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 11}
         proxy.answer = lambda call: event if hidden and call.method == RETRIEVE else None
-        ended = recover(gateway, journal)
+        ended = look(gateway, journal)
         assert [(it.state, it.value) for it in ended] == ([] if hidden else [(StepState.DONE, 0)])
 
     def test_a_group_seen_meanwhile_is_remembered_once(
         self, journal: Journal, gateway: Gateway, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (step,) = journal.begin(gateway.url, "groups", "remove", [(PATRON, "usrgroup", HOME, None)])
+        (step,) = journal.begin(gateway.url, GROUPS, "remove", [NewStep(PATRON, "usrgroup", HOME, None)])
         journal.record_sending(step, Sending(NOW, UNTIL))
         written: list[tuple[object, ...]] = []
         record = Journal.record
@@ -416,7 +429,7 @@ class TestRecover:
         monkeypatch.setattr(Journal, "record", watched)
         for group in (OTHER, OTHER, 1001, HOME):
             sandbox._store.update("au", PATRON, {"usrgroup": group})
-            assert recover(gateway, journal) == []
+            assert look(gateway, journal) == []
             assert [it.id for it in journal.open_steps(gateway.url)] == [step]
         assert written == [(StepState.SENDING, group, "somebody els") for group in (OTHER, 1001)]
         assert self.now(journal).value == 1001
@@ -425,24 +438,26 @@ class TestRecover:
         self, journal: Journal, gateway: Gateway, sandbox: Sandbox
     ) -> None:
         sandbox._store.update("au", PATRON, {"usrgroup": OTHER, "last_update_time": "2026-10-05T11:05:00+0000"})
-        ids = [journal.begin(gateway.url, "groups", "move", [(PATRON, "usrgroup", HOME, OTHER)])[0] for _ in range(2)]
-        for step in ids:
-            journal.record_sending(step, Sending(NOW - timedelta(hours=1), NOW, "x"))
-        (ended,) = recover(gateway, journal)
+        ids = [
+            journal.begin(gateway.url, GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])[0] for _ in range(2)
+        ]
+        for id in ids:
+            journal.record_sending(id, Sending(NOW - timedelta(hours=1), NOW, "x"))
+        (ended,) = look(gateway, journal)
         assert (ended.id, ended.state) == (ids[1], StepState.DONE)
         assert (self.now(journal).state, self.now(journal).reason) == (StepState.NOT_DONE, TAKEN_OVER)
 
     def test_what_is_open_is_looked_at_again(self, journal: Journal, gateway: Gateway, proxy: FaultProxy) -> None:
-        self.sent(journal, gateway, 1001)
+        self.sent(journal, gateway, SOMEBODY)
         self.sent(journal, gateway)
-        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == 1001 else None
+        proxy.answer = lambda call: [1] if call.method == RETRIEVE and call.parameters[1] == SOMEBODY else None
         for _ in range(2):
-            recover(gateway, journal)
-            assert [step.patron for step in journal.open_steps(gateway.url)] == [1001]
+            look(gateway, journal)
+            assert [step.patron for step in journal.open_steps(gateway.url)] == [SOMEBODY]
 
     def test_a_step_of_an_older_release(self, journal: Journal, gateway: Gateway) -> None:
         """It says no more than when its request went out."""
-        (step,) = journal.begin(gateway.url, "groups", "move", [(PATRON, "usrgroup", HOME, OTHER)])
+        (step,) = journal.begin(gateway.url, GROUPS, "move", [NewStep(PATRON, "usrgroup", HOME, OTHER)])
         journal.record(step, StepState.SENDING, value=1010)
         (found,) = journal.open_steps(gateway.url)
         expected = Sending(NOW, NOW + LANDS_WITHIN)

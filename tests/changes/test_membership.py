@@ -8,7 +8,7 @@ import pytest
 from support.gateways import client_of, gateway_of
 from support.states import state_in
 
-from evergreen_groups.changes import StepState
+from evergreen_groups.changes import Operator, StepState
 from evergreen_groups.client import Client
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
@@ -225,7 +225,8 @@ def test_an_entry_of_another_gateway_is_not_taken_back_here(client: Client, sand
 def test_the_journal_says_who_what_and_when(client: Client) -> None:
     client.moves.plan_move([barcode(1052)], to=barcode(1007)).apply()
     (entry,) = client.moves.entries()
-    assert (entry.account, entry.action, entry.gateway) == ("consortium_staff", "move", client.gateway.url)
+    assert entry.operator == Operator("consortium_staff")
+    assert (entry.action, entry.gateway) == ("move", client.gateway.url)
     (step,) = entry.steps
     assert (step.patron, step.field, step.before, step.after, step.state, step.value) == (
         1052,
@@ -248,10 +249,14 @@ def test_the_journal_is_private_and_names_nobody(client: Client, sandbox: Sandbo
 
 
 def test_two_runs_at_once(client: Client, tmp_path: Path) -> None:
+    """At the same patron, or a group that somebody leaves or joins, they exclude each other; else they don't wait."""
     plan = client.moves.plan_move([barcode(1052)], to=barcode(1007))
-    with (
-        state_in(tmp_path / "state").changing(client.gateway.url),
-        pytest.raises(BusyError, match=r"another run is changing groups at this gateway \(process \d+, since 20"),
-    ):
-        plan.apply()
-    assert plan.apply().done
+    other = state_in(tmp_path / "state")
+    for patrons, groups in (([1001, 1052], []), ([], [DESROSIERS]), ([1001], [LINDQVIST])):
+        with (
+            other.changing(client.gateway.url, patrons, groups),
+            pytest.raises(BusyError, match=r"^another run is changing one of these patrons or groups$"),
+        ):
+            plan.apply()
+    with other.changing(client.gateway.url, [1001, 1007, 1053], [1001, 1777]):
+        assert plan.apply().done

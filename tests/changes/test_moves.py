@@ -11,8 +11,9 @@ from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import client_of, gateway_of
 from support.states import journal_in
 
-from evergreen_groups.changes import PENALTIES, StepState, clock
+from evergreen_groups.changes import PENALTIES, Operator, StepState, clock
 from evergreen_groups.changes.journal_step import Sending
+from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.patron_change import TRIES, side_effects
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, TransportError, UnreachableError
@@ -242,7 +243,9 @@ class TestWaiting:
 
     def test_recalculations_hold_up_nobody(self, mover: Client, tmp_path: Path) -> None:
         journal = journal_in(tmp_path / "state")
-        (step,) = journal.begin(mover.gateway.url, "groups", "recalculate", [(PATRON, PENALTIES, 0, None)])
+        (step,) = journal.begin(
+            mover.gateway.url, Operator("groups"), "recalculate", [NewStep(PATRON, PENALTIES, 0, None)]
+        )
         journal.record_sending(step, Sending(clock.now(), clock.now() + timedelta(minutes=16)))
         assert mover.moves.plan_move([CARD], to=OTHERS_CARD).apply().done
         assert [it.id for it in mover.moves.open_steps()] == [step]

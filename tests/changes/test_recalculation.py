@@ -141,7 +141,11 @@ def test_a_run_cut_off_is_resolved_by_the_next_one(sandbox: Sandbox, proxy: Faul
 
 def test_one_run_at_a_time(client: Client, tmp_path: Path) -> None:
     found = findings(client)
-    with state_in(tmp_path / "state").changing(client.gateway.url), pytest.raises(BusyError):
+    ids = [finding.member.id for finding in found]
+    for patron in (ids[0], ids[-1]):
+        with state_in(tmp_path / "state").changing(client.gateway.url, [patron]), pytest.raises(BusyError):
+            client.recalculator.recalculate(found)
+    with state_in(tmp_path / "state").changing(client.gateway.url, {1001, 1052} - {*ids}):
         client.recalculator.recalculate(found)
 
 

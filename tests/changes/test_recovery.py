@@ -82,13 +82,22 @@ def test_what_cannot_be_looked_up_because_nothing_answers_is_an_error(mover: Cli
 def test_a_plan_is_not_begun_where_what_is_open_cannot_be_looked_up(mover: Client, proxy: FaultProxy) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
-    plan = mover.moves.plan_lead(SECOND_CARD)
+    plan = mover.moves.plan_lead(CARD)
     proxy.decide = lambda call: Fault.DROP_REQUEST
     proxy.seen.clear()
     with pytest.raises(TransportError):
         plan.apply()
     assert UPDATE not in proxy.seen
     assert [entry.action for entry in mover.moves.entries()] == ["move"]
+
+
+def test_what_is_open_of_one_patron_holds_up_nobody_else(mover: Client, proxy: FaultProxy) -> None:
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    plan = mover.moves.plan_lead(SECOND_CARD)
+    proxy.decide = lambda call: Fault.DROP_REQUEST if str(PATRON) in str(call.parameters) else Fault.NONE
+    assert plan.apply().done
+    assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
 
 
 def test_recovery_writes_down_what_it_found_and_why(mover: Client, proxy: FaultProxy) -> None:

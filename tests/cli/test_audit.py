@@ -38,7 +38,7 @@ def hostile_audit() -> Audit:
     member = Member(patron, Decimal("-1.50"), decide(Decimal("-1.50"), Limit()))
     undecided = Member(patron, Decimal("-1.50"))
     kind = PenaltyKind(25, HOSTILE, ("CIRC",))
-    penalty = Penalty(1, 7, kind, library, True, datetime(2026, 11, 2, tzinfo=UTC))
+    penalty = Penalty(1, 7, kind, library, 4, datetime(2026, 11, 2, tzinfo=UTC))
     finding = PatronFinding(FindingKind.FOR_FAMILY, member, Reason("group-over-limit"), (penalty,), Decimal("12.00"))
     group = GroupFinding(Group(3, (undecided,), 2, None), (Reason("stranger", {"name": HOSTILE}),))
     criteria = AuditCriteria(orgs=(HOSTILE,))

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.circulators import take_away
 from support.command import Command, one_line
-from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.fault_proxy import Call, Fault, fault_proxy
 from support.gateways import PASSWORD
 from support.repository import REPOSITORY
 
@@ -253,9 +254,9 @@ def test_show_says_by_its_status_that_something_is_hidden(sandbox: Sandbox, tmp_
     assert "Exit status 7" in " ".join(run("show", "--help").stdout.split())
 
 
-def test_show_says_by_its_status_that_what_is_out_is_not_known(proxy: FaultProxy, tmp_path: Path) -> None:
-    proxy.nothing = lambda call: call.method == "open-ils.actor.user.checked_out.count"  # VIEW_CIRCULATIONS is missing
-    done = Command(tmp_path, proxy.url)("show", "20000000001013", "--format", "json")
+def test_show_says_by_its_status_that_what_is_out_is_not_known(sandbox: Sandbox, tmp_path: Path) -> None:
+    take_away(sandbox, "VIEW_CIRCULATIONS")
+    done = Command(tmp_path, sandbox.url)("show", "20000000001013", "--format", "json")
     assert (done.returncode, json.loads(done.stdout)["totals"]) == (exit_status.INCOMPLETE, None)
 
 

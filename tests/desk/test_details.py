@@ -1,23 +1,50 @@
-"""Group Member Details: every member with fines and items, counted as the library counts them."""
+"""Group Member Details: every member with fines and items, counted as the library counts them, and what it costs."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.fault_proxy import Call, FaultProxy, fault_proxy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.circulators import ACCOUNT, USER, make_stock_circulator, take_away
+from support.debts import owe
+from support.fault_proxy import Call, FaultProxy
 from support.gateways import client_of, gateway_of
 
 from evergreen_groups.client import Client
-from evergreen_groups.errors import NotFoundError, UnexpectedAnswerError
+from evergreen_groups.errors import DataError, NotFoundError, UnexpectedAnswerError
+from evergreen_groups.gateway import TOKEN
+from evergreen_groups.groups import StandingDifference
 from evergreen_groups.ils import CirculationCounts
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
+
+COUNT = "open-ils.actor.user.checked_out.count"
+RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
+HARBOR, PINE, MILL = 11, 12, 21
+KONDRATENKO = range(1015, 1019)
 
 
-@pytest.fixture
-def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
-    with fault_proxy(sandbox.url) as proxy:
-        yield proxy
+@contextmanager
+def desk(url: str, account: str, **options: Any) -> Iterator[Client]:
+    """A client that is logged in, and has called nothing else."""
+    with gateway_of(url, account) as gateway:
+        gateway.login()
+        yield Client(gateway, account=account, **options)
+
+
+def lend(sandbox: Sandbox, patron: int, library: int, **values: Any) -> int:
+    """Check something out to a patron, and return the circulation's id."""
+    due = (datetime.now(UTC) + timedelta(days=9)).strftime("%Y-%m-%dT%H:%M:%S+0000")
+    return sandbox._store.insert(
+        "circ", {"usr": patron, "circ_lib": library, "fine_interval": "1 day", "due_date": due, **values}
+    )
 
 
 def test_every_member_with_fines_and_items(client: Client) -> None:
@@ -77,43 +104,238 @@ def test_hidden_members_are_counted_and_their_fines_are_in_the_total(sandbox: Sa
     )
 
 
-def test_items_that_the_account_may_not_see_are_unknown_and_not_none_out(proxy: FaultProxy, tmp_path: Path) -> None:
-    proxy.nothing = lambda call: call.method == "open-ils.actor.user.checked_out.count"
-    with gateway_of(proxy.url, "consortium_staff") as gateway:
-        details = client_of(gateway, tmp_path).groups.of_group(1004)
+def test_items_that_the_account_may_not_see_are_unknown_and_not_none_out(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    take_away(sandbox, "VIEW_CIRCULATIONS")
+    with desk(proxy.url, ACCOUNT) as client:
+        details = client.groups.of_group(1001)
     assert set(details.circulations.values()) == {None}
     assert details.all_circulations is None
+    assert not details.complete
+    assert COUNT not in proxy.seen, "it is known that nothing would be said"
+
+
+def test_what_pcrud_hides_is_asked_for_patron_by_patron(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    lend(sandbox, 1001, HARBOR)
+    lend(sandbox, 1001, MILL)
+    lend(sandbox, 1002, HARBOR)
+    lend(sandbox, 1003, MILL, checkin_time="2026-11-01T10:00:00+0000")
+    with desk(proxy.url, make_stock_circulator(sandbox)) as client:
+        details = client.groups.of_group(1001)
+    assert [details.circulations[id] for id in (1001, 1002, 1003)] == [
+        CirculationCounts(out=number, overdue=0, lost=0) for number in (2, 1, 0)
+    ]
+    assert proxy.seen.count(COUNT) == 1
+
+
+def test_what_is_out_of_a_patron_of_another_library_is_what_the_ils_says_of_it(
+    sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    lend(sandbox, 1001, MILL)
+    proxy.nothing = lambda call: call.method == COUNT
+    with desk(proxy.url, make_stock_circulator(sandbox)) as client:
+        details = client.groups.of_group(1001)
+    assert details.circulations[1001] is None
+    assert details.circulations[1002] == CirculationCounts(0, 0, 0)
 
 
 @pytest.mark.parametrize("count", [None, "", {}, [], False, True, -1, "x", "\u0663", "1.0"])
-def test_a_count_that_is_none_is_not_nought(proxy: FaultProxy, tmp_path: Path, count: object) -> None:
+def test_a_count_that_is_none_is_not_nought(sandbox: Sandbox, proxy: FaultProxy, count: object) -> None:
+    lend(sandbox, 1001, MILL)
     counts = {"out": 0, "claims_returned": 0, "overdue": count, "lost": 0, "long_overdue": 0}
-    proxy.answer = lambda call: counts if call.method == "open-ils.actor.user.checked_out.count" else None
+    proxy.answer = lambda call: counts if call.method == COUNT else None
     with (
-        gateway_of(proxy.url, "consortium_staff") as gateway,
+        desk(proxy.url, make_stock_circulator(sandbox)) as client,
         pytest.raises(UnexpectedAnswerError, match="counts of circulations"),
     ):
-        client_of(gateway, tmp_path).groups.of_group(1004)
+        client.groups.of_group(1001)
 
 
+STOPS = (None, "LOST", "CLAIMSRETURNED", "LONGOVERDUE", "MAXFINES", "CLAIMSNEVERCHECKEDOUT")
+INTERVALS = ("1 day", "01:00:00", "23:59:59", "24:00:00", "7 days", "1 mon", "1 day 02:00:00", "00:10:00")
+circulations = st.lists(
+    st.tuples(
+        st.sampled_from((1001, 1002, 1003, USER)),
+        st.sampled_from((HARBOR, PINE, MILL)),
+        st.sampled_from(STOPS),
+        st.sampled_from(INTERVALS),
+        st.floats(-50, 50).filter(lambda hours: abs(hours) > 0.1),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def counted_one_by_one(client: Client, patrons: list[int]) -> dict[int, CirculationCounts | None]:
+    """What ``checked_out.count`` tells of each, added up as the staff client does."""
+    found: dict[int, CirculationCounts | None] = {}
+    for patron in patrons:
+        payload = client.gateway.call("open-ils.actor", COUNT, TOKEN, patron, expect="optional").value
+        if payload is None:
+            found[patron] = None
+            continue
+        overdue = payload["overdue"] + payload["long_overdue"]
+        out = payload["out"] + overdue + payload["claims_returned"]
+        found[patron] = CirculationCounts(out, overdue, payload["lost"])
+    return found
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lent=circulations, missing=st.sampled_from((None, "VIEW_CIRCULATIONS")), moved=st.sampled_from((HARBOR, MILL)))
+@pytest.mark.parametrize("account", ["admin", "consortium_staff", "north_manager", ACCOUNT])
 @pytest.mark.long
-def test_a_large_group_takes_one_call_a_member_and_few_others(tmp_path: Path) -> None:
-    with (
-        Sandbox(patrons=300) as sandbox,
-        gateway_of(sandbox.url, "consortium_staff") as gateway,
-        fault_proxy(sandbox.url) as proxy,
-        gateway_of(proxy.url, "consortium_staff") as counted,
-    ):
-        patrons = gateway.pcrud.search("au", {"deleted": "f", "id": {">": 2000}}, limit=200, order_by="id")
-        cards = [
-            record.barcode
-            for batch in gateway.pcrud.by_values("ac", "id", [p.card for p in patrons])
-            for record in batch
-        ]
-        client = client_of(gateway, tmp_path)
-        assert client.moves.plan_move(cards, to="20000000001039").apply().done
-        proxy.seen.clear()
-        group = client_of(counted, tmp_path).groups.of_barcode("20000000001039").group
-    assert len(group.members) == 201
-    assert proxy.seen.count("open-ils.actor.user.checked_out.count") == 201
-    assert len(proxy.seen) <= 201 + 20
+def test_sets_are_counted_as_each_patron_is(
+    sandbox: Sandbox, account: str, lent: list[tuple[Any, ...]], missing: str | None, moved: int
+) -> None:
+    sandbox.reset()
+    make_stock_circulator(sandbox)
+    if missing is not None:
+        take_away(sandbox, missing)
+    # One's own record is among them, and somebody whose home library is another system's.
+    sandbox._store.update("au", USER, {"usrgroup": 1001})
+    sandbox._store.update("au", 1002, {"home_ou": moved})
+    now = datetime.now(UTC)
+    for patron, library, stop_fines, interval, hours, finished, returned in lent:
+        due = (now + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%S+0000")
+        past = now.strftime("%Y-%m-%dT%H:%M:%S+0000")
+        lend(
+            sandbox,
+            patron,
+            library,
+            due_date=due,
+            stop_fines=stop_fines,
+            fine_interval=interval,
+            xact_finish=past if finished else None,
+            checkin_time=past if returned else None,
+        )
+    with desk(sandbox.url, account) as client:
+        found = client.groups.of_group(1001).circulations
+        assert found == counted_one_by_one(client, list(found))
+    assert {1001, 1003} <= found.keys()
+
+
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager", ACCOUNT])
+def test_all_sample_groups_are_counted_as_each_patron_is(sandbox: Sandbox, account: str) -> None:
+    with desk(sandbox.url, account) as client:
+        groups = {row.usrgroup for row in client.gateway.pcrud.search("au", {"id": {">": 1000}, "deleted": "f"})}
+        for group in groups:
+            found = client.groups.of_group(group).circulations
+            assert found == counted_one_by_one(client, list(found))
+
+
+def test_penalties_with_who_set_them_and_profiles(client: Client, sandbox: Sandbox) -> None:
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": HARBOR, "standing_penalty": 25, "staff": USER})
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": HARBOR, "standing_penalty": 20, "staff": USER})
+    archived = {"usr": 1003, "org_unit": 1, "standing_penalty": 1, "stop_date": "2026-01-01T00:00:00+0000"}
+    sandbox._store.insert("ausp", archived)
+    owe(sandbox, 1001, (HARBOR, "6.00"))
+    sandbox._store.insert("ausp", {"usr": 1004, "org_unit": 1, "standing_penalty": 1})
+    details = client.groups.of_user(1001)
+    assert [(one.kind.name, one.staff) for one in details.penalties[1002]] == [("STAFF_CHR", 4), ("ALERT_NOTE", 4)]
+    assert details.penalties[1003] == ()
+    standings = {member.id: details.standing(member) for member in details.group.members}
+    assert {id: one.difference for id, one in standings.items() if one.difference} == {
+        1001: StandingDifference.NOT_YET_BLOCKED,
+        1004: StandingDifference.NOW_WITHIN_LIMIT,
+    }
+    assert [one.kind.name for one in standings[1002].other_blocks] == ["STAFF_CHR"]
+    assert details.profiles[1001] == "Adult"
+    assert details.accounts[1003].juvenile
+
+
+def test_limits_that_the_account_may_not_see_are_unknown_and_the_rest_is_there(
+    sandbox: Sandbox, proxy: FaultProxy
+) -> None:
+    for patron in (1002, 1003):
+        sandbox._store.update("au", patron, {"home_ou": PINE})
+    account = make_stock_circulator(sandbox)
+    with desk(proxy.url, account, policy=PolicySettings(limit="ils")) as client:
+        details = client.groups.of_user(1001)
+        assert proxy.seen.count(RANGED) == 2, "once for each library"
+        client.groups.of_user(1001)
+        assert proxy.seen.count(RANGED) == 2
+    known = {member.id: member.over_limit_if_known for member in details.group.members}
+    assert known == {1001: False, 1002: None, 1003: None, 1004: False, 1005: False, 1006: False}
+    assert details.group.combined_fines == Decimal("28.10")
+    assert not details.complete
+
+
+def test_what_was_added_just_now_is_known() -> None:
+    with Sandbox() as sandbox, desk(sandbox.url, "consortium_staff") as client:  # its own, for it reads org units once
+        client.groups.of_user(1001)
+        store = sandbox._store
+        store.insert("aou", {"id": 77, "shortname": "NEW", "name": "New", "parent_ou": 2, "ou_type": 3})
+        store.insert("csp", {"id": 177, "name": "NEW_KIND", "label": "New", "block_list": "CIRC"})
+        store.insert("pgt", {"id": 277, "name": "New", "parent": 2})
+        for name in ("orgs", "profiles"):
+            vars(store).pop(name, None)
+            getattr(store, name)
+        store.insert("ausp", {"usr": 1002, "org_unit": 77, "standing_penalty": 177})
+        store.update("au", 1003, {"profile": 277, "home_ou": 77})
+        details = client.groups.of_user(1001)
+    assert [one.kind.name for one in details.penalties[1002]] == ["NEW_KIND"]
+    assert details.profiles[1003] == "New"
+
+
+def test_a_card_leads_to_the_group_of_a_deleted_patron(client: Client, sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1002, {"deleted": "t"})
+    for details in (client.groups.of_user(1002), client.groups.of_barcode("20000000001002")):
+        assert [member.id for member in details.group.members] == [1001, 1004, 1003, 1005, 1006]
+    for unknown in ("20009999999999", "20000000001002\0"):
+        with pytest.raises(NotFoundError, match="no visible patron has this barcode"):
+            client.groups.of_barcode(unknown)
+
+
+def test_penalties_that_did_not_come_are_not_none(client: Client, proxy: FaultProxy) -> None:
+    with desk(proxy.url, "consortium_staff") as counted:
+        position = counted.gateway.idl("au")["au"].positions["standing_penalties"]
+        client.gateway.login()
+        answer = client.gateway.call(
+            "open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"usrgroup": 1001, "deleted": "f"}, {"limit": 9}
+        ).value
+        assert all(row["__p"][position] is None for row in answer)
+        proxy.answer = lambda call: answer if call.method == "open-ils.pcrud.search.au.atomic" else None
+        with pytest.raises(DataError, match="no list of a patron's penalties"):
+            counted.groups.of_user(1001)
+
+
+def calls_of(proxy: FaultProxy) -> list[str]:
+    """The calls since the last look, without the IDL; the first of a program asks once how the release hides rows."""
+    found = [method for method in proxy.seen if method not in ("", "open-ils.pcrud.count.aou")]
+    proxy.seen.clear()
+    return found
+
+
+@pytest.mark.parametrize(("account", "first", "then"), [("consortium_staff", 5, 3), ("stock", 7, 4)])
+def test_a_family_costs_few_calls(sandbox: Sandbox, proxy: FaultProxy, account: str, first: int, then: int) -> None:
+    if account == "stock":
+        account = make_stock_circulator(sandbox)
+    with desk(proxy.url, "admin") as warm:
+        reference = warm._reference
+        warm.groups.of_user(1001)  # reads what is the same for every session
+        with desk(proxy.url, account, reference=reference) as colleague:
+            colleague.groups.of_user(1001)  # and what is the same for everybody at a library
+        with desk(proxy.url, account, reference=reference) as client:
+            calls_of(proxy)
+            client.groups.of_user(1001)
+            assert len(calls_of(proxy)) == first
+            client.groups.of_user(1001)
+            found = calls_of(proxy)
+    assert len(found) == then
+    assert found[0] == "open-ils.pcrud.search.au.atomic"
+
+
+def test_a_large_group_takes_no_more_calls_than_a_small_one(proxy: FaultProxy, sandbox: Sandbox) -> None:
+    store = sandbox._store
+    flags = {"active": "t", **dict.fromkeys(("deleted", "barred", "juvenile", "master_account"), "f")}
+    with store.transaction():
+        for id in range(5001, 5300):
+            values = {"usrgroup": 1001, "home_ou": HARBOR, "profile": 2, "family_name": "Large", "first_given_name": id}
+            store.insert("au", {"id": id, "usrname": f"large{id}", **flags, **values})
+    for account, most in (("consortium_staff", 3), (make_stock_circulator(sandbox), 4)):
+        with desk(proxy.url, account) as client:
+            client.groups.of_user(1001)
+            calls_of(proxy)
+            details = client.groups.of_user(1001)
+            assert len(calls_of(proxy)) == most
+        assert len(details.group.members) == 305

@@ -158,18 +158,24 @@ def test_deleted_and_unknown_patrons(client: Client, sandbox: Sandbox, tmp_path:
 def test_an_event_waits_its_turn(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
     with ThreadPoolExecutor(1) as threads:
-        with state_in(tmp_path / "state").changing(client.gateway.url):
+        with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]):
             waiting = threads.submit(hooks.handle_event, client, Event(1, HOOK, OVER), recalculate=True)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.2)
         assert waiting.result(timeout=10).recalculated
 
 
+def test_an_event_does_not_wait_for_changes_of_others(client: Client, tmp_path: Path) -> None:
+    client.gateway.login()
+    with state_in(tmp_path / "state").changing(client.gateway.url, [OVER + 1, OVER + 2], [OVER]):
+        assert hooks.handle_event(client, Event(1, HOOK, OVER), recalculate=True).recalculated
+
+
 def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
     hurried = client_of(client.gateway.within(1.0), tmp_path)
     began = time.monotonic()
-    with state_in(tmp_path / "state").changing(client.gateway.url), pytest.raises(BusyError):
+    with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]), pytest.raises(BusyError):
         hooks.handle_event(hurried, Event(1, HOOK, OVER), recalculate=True)
     assert time.monotonic() - began < 5
     assert trail(tmp_path, client)[0].reason == "BusyError"
@@ -218,7 +224,7 @@ def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         nonlocal most
-        with state_in(tmp_path).changing("https://ils.example.org", timeout=30):
+        with state_in(tmp_path).changing("https://ils.example.org", [OVER], timeout=30):
             inside.append(number)
             most = max(most, len(inside))
             threading.Event().wait(0.01)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support.fault_proxy import FaultProxy
+from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
 
 from evergreen_groups.errors import UnexpectedAnswerError
-from evergreen_groups.ils import Access, OrgUnits, granted_at, missing_at
+from evergreen_groups.gateway import TOKEN
+from evergreen_groups.ils import Access, OrgUnits, account_of_session, granted_at, missing_at
 
 ONE, SEVERAL = "open-ils.actor.user.perm.check", "open-ils.actor.user.perm.check.multi_org"
 WORK = "open-ils.actor.user.has_work_perm_at.batch"
@@ -55,3 +56,12 @@ def test_only_org_units_above_the_libraries_are_missing(proxy: FaultProxy, units
     assert not access.everywhere
     assert access.missing_names == ", ".join(unit.shortname for unit in above)
     assert not access.visible_orgs & {unit.id for unit in above}
+
+
+def test_an_empty_list_that_answers_another_question_is_no_yes(proxy: FaultProxy) -> None:
+    """It names nothing that it could be told by, so it has to come over a connection on which nothing else comes."""
+    with gateway_of(proxy.url, "north_manager", concurrency=1) as gateway:
+        user = account_of_session(gateway).id
+        proxy.decide = lambda call: Fault.ANSWERS_BEHIND
+        assert gateway.call("open-ils.pcrud", "open-ils.pcrud.search.au.atomic", TOKEN, {"id": -1}).value == []
+        assert missing_at(gateway, user, 1, ["VIEW_USER"]) == {"VIEW_USER"}

@@ -15,7 +15,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.changes import StepState
 from evergreen_groups.state.database import FILE_NAME
 
-CARD = "20000000001052"
+PATRON, CARD = 1052, "20000000001052"
 NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
 
 
@@ -55,9 +55,12 @@ def test_one_that_only_looks_leaves_the_journal_alone(run: Command, tmp_path: Pa
 def test_the_report_does_not_wait_for_a_run_that_changes_something(
     run: Command, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    with state_in(state_directory(tmp_path)).changing(proxy.url):
+    with state_in(state_directory(tmp_path)).changing(proxy.url, [PATRON]):
         assert run("report").returncode == 0
     assert state_of(tmp_path) is StepState.SENDING
+    with state_in(state_directory(tmp_path)).changing(proxy.url, [1001], [1001, 1015]):  # somebody else's
+        assert run("report").returncode == 0
+    assert state_of(tmp_path) is StepState.DONE
 
 
 def test_the_report_does_not_fail_for_it(run: Command, proxy: FaultProxy, tmp_path: Path) -> None:

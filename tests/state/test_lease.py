@@ -47,10 +47,10 @@ def test_one_at_a_time(state: State) -> None:
         with pytest.raises(BusyError, match=r"another run is making the report \(process \d+"), other.reporting():
             pass
         with (
-            other.changing(GATEWAY),
-            other.changing("https://other.example.org"),
-            pytest.raises(BusyError, match="is changing groups at this gateway"),
-            state.changing(GATEWAY),
+            other.changing(GATEWAY, [1], [15]),
+            other.changing("https://other.example.org", [1], [15]),
+            pytest.raises(BusyError, match=r"^another run is changing one of these patrons or groups$"),
+            state.changing(GATEWAY, [1]),
         ):
             pass
     with another(state) as other, other.reporting():
@@ -67,7 +67,7 @@ def test_another_process_is_named_and_when_it_is_killed_that_is_noticed(state: S
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with state.changing(GATEWAY):  # whoever else waits sees it at once
+        with state.changing(GATEWAY, [1]):  # whoever else waits sees it at once
             pass
         holder = state.reporter()
         assert holder is not None
@@ -83,10 +83,10 @@ def test_whoever_waits_gets_it(state: State) -> None:
     got = threading.Event()
 
     def wait() -> None:
-        with another(state) as other, other.changing(GATEWAY, timeout=20):
+        with another(state) as other, other.changing(GATEWAY, [1], timeout=20):
             got.set()
 
-    with state.changing(GATEWAY):
+    with state.changing(GATEWAY, [1]):
         thread = threading.Thread(target=wait)
         thread.start()
         assert not got.wait(0.2)

@@ -121,7 +121,7 @@ def test_a_state_directory_of_another_kind(tmp_path: Path) -> None:
 
 
 def test_changes_and_reports_do_not_get_in_each_others_way(state: State) -> None:
-    with state.changing("https://a.example"), state.changing("https://b.example"):
+    with state.changing("https://a.example", [1]), state.changing("https://b.example", [1]):
         with (
             state.reporting(),
             pytest.raises(BusyError, match="is making the report"),
@@ -129,15 +129,15 @@ def test_changes_and_reports_do_not_get_in_each_others_way(state: State) -> None
         ):
             pass
         with (
-            pytest.raises(BusyError, match="is changing groups at this gateway"),
-            state.changing("https://a.example"),
+            pytest.raises(BusyError, match="is changing one of these patrons or groups"),
+            state.changing("https://a.example", [1]),
         ):
             pass
 
 
 def test_events_get_in_the_way_of_none_but_themselves(state: State) -> None:
     with state.working_on("one", 0.0):
-        with state.changing("https://a.example"), state.reporting(), state.working_on("another", 0.0):
+        with state.changing("https://a.example", [1]), state.reporting(), state.working_on("another", 0.0):
             pass
         with pytest.raises(BusyError, match="is still working on an event"), state.working_on("one", 0.1):
             pass

@@ -13,6 +13,7 @@ from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import harmless
 
 if TYPE_CHECKING:
+    from evergreen_groups.ils import Penalty
     from evergreen_groups.render.desk.members import MemberRow
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -66,8 +67,8 @@ def _cells(row: MemberRow) -> list[str]:
         plain_amount(member.own_fines),
         plain_amount_or_none(decision.limit.amount) or "" if decision else "",
         _truth(decision.over_limit) if decision else "",
-        harmless(" ".join(row.fines_blocks)) if row.fines_blocks is not None else "",
-        harmless(" ".join(row.other_blocks)),
+        _names(row.standing.blocks_for_fines),
+        _names(row.standing.other_blocks),
         *([str(counts.out), str(counts.overdue), str(counts.lost)] if counts else ["", "", ""]),
         harmless(member.library),
         harmless(row.profile),
@@ -78,6 +79,10 @@ def _cells(row: MemberRow) -> list[str]:
         _truth(account.active),
         _truth(member.group_lead),
     ]
+
+
+def _names(penalties: Iterable[Penalty]) -> str:
+    return harmless(" ".join(penalty.kind.name for penalty in penalties))
 
 
 def _truth(value: bool) -> str:

@@ -7,32 +7,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.render.desk.standing import Remark, Weight, differs, standing
+from evergreen_groups.render.desk.standing import Remark, Weight, remarks_about
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
-    from evergreen_groups.groups import Member, PatronAccount
-    from evergreen_groups.ils import CirculationCounts, Penalty
+    from evergreen_groups.groups import Member, PatronAccount, Standing
+    from evergreen_groups.ils import CirculationCounts
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class MemberRow:
-    """A member with everything that a row shows; ``counts`` None: the ILS doesn't say.
-
-    ``differs`` says that the rule and the ILS have different opinions. ``fines_blocks`` are the names of the penalties
-    that block for fines, None where they aren't known; ``other_blocks`` of those that block for something else.
-    """
+    """A member with everything that a row shows; ``counts`` None: the ILS doesn't say."""
 
     member: Member
     account: PatronAccount
     counts: CirculationCounts | None
     profile: str
+    standing: Standing
     remarks: tuple[Remark, ...]
-    differs: bool
-    fines_blocks: tuple[str, ...] | None
-    other_blocks: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the rule and the ILS say different things of this member."""
+        return self.standing.difference is not None
 
     @property
     def blocked(self) -> bool:
@@ -103,23 +102,12 @@ def found_within(rows: Sequence[MemberRow], text: str) -> list[MemberRow]:
 
 
 def _row(details: GroupDetails, member: Member) -> MemberRow:
-    account = details.accounts[member.id]
-    fines_blocks, others = _blocks(details, member)
+    account, standing = details.accounts[member.id], details.standing(member)
     return MemberRow(
         member=member,
         account=account,
         counts=details.circulations[member.id],
-        profile=_profile(details, member),
-        remarks=tuple(standing(member, account, fines_blocks, others)),
-        differs=differs(member, fines_blocks),
-        fines_blocks=None if fines_blocks is None else tuple(penalty.kind.name for penalty in fines_blocks),
-        other_blocks=tuple(penalty.kind.name for penalty in others),
+        profile=details.profiles[member.id],
+        standing=standing,
+        remarks=tuple(remarks_about(member, account, standing)),
     )
-
-
-def _blocks(details: GroupDetails, member: Member) -> tuple[Sequence[Penalty] | None, Sequence[Penalty]]:
-    return None, ()
-
-
-def _profile(details: GroupDetails, member: Member) -> str:
-    return ""

@@ -6,7 +6,7 @@ is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from evergreen_groups.policy import Comparison
 from evergreen_groups.render import price
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Member, PatronAccount
+    from evergreen_groups.groups import Member, PatronAccount, Standing
     from evergreen_groups.ils import Penalty
     from evergreen_groups.policy import Limit
 
@@ -37,44 +37,21 @@ class Remark:
     detail: str = ""
 
 
-def standing(
-    member: Member, account: PatronAccount | None, fines_blocks: Sequence[Penalty] | None, others: Sequence[Penalty]
-) -> Iterator[Remark]:
-    """What there is to know about a member, the weightiest first.
-
-    ``fines_blocks`` are the penalties that block for fines, None where they aren't known; ``others`` those that block
-    for something else.
-    """
-    yield from _two_truths(member, fines_blocks)
-    for penalty in others:
+def remarks_about(member: Member, account: PatronAccount, standing: Standing) -> Iterator[Remark]:
+    """What there is to know about a member, the weightiest first."""
+    for penalty in standing.blocks_for_fines:
+        within = " Own fines are within the limit now." if standing.over_limit is False else ""
+        yield Remark(Weight.BLOCK, "Blocked in Evergreen", f"{penalty.kind.name} {_where_from(penalty)}{within}")
+    if standing.over_limit:
+        not_yet = "" if standing.blocked_for_fines else ", not yet blocked in Evergreen"
+        yield Remark(Weight.WARNING, f"Over the limit{not_yet}", describe_own_limit(member.limit))
+    for penalty in standing.other_blocks:
         yield Remark(Weight.BLOCK, f"Blocked: {penalty.kind.name}", _where_from(penalty))
     if member.patron.deleted:
         yield Remark(Weight.BLOCK, "Deleted")
-    if account is not None:
-        yield from _account(member, account)
-
-
-def _two_truths(member: Member, fines_blocks: Sequence[Penalty] | None) -> Iterator[Remark]:
-    over = member.decision.over_limit if member.decision is not None else None
-    for penalty in fines_blocks or ():
-        within = " Own fines are within the limit now." if over is False else ""
-        yield Remark(Weight.BLOCK, "Blocked in Evergreen", f"{penalty.kind.name} {_where_from(penalty)}{within}")
-    if over:
-        if fines_blocks is not None and not fines_blocks:
-            yield Remark(
-                Weight.WARNING, "Over the limit, not yet blocked in Evergreen", describe_own_limit(member.limit)
-            )
-        else:
-            yield Remark(Weight.WARNING, "Over the limit", describe_own_limit(member.limit))
-    elif over is None:
+    yield from _account(member, account)
+    if standing.over_limit is None:
         yield Remark(Weight.NOTE, "Limit not visible", "Your login may not see the limit that counts here.")
-
-
-def differs(member: Member, fines_blocks: Sequence[Penalty] | None) -> bool:
-    """Whether the rule and the ILS differ about a member, so that a recalculation may help."""
-    if fines_blocks is None or member.decision is None:
-        return False
-    return member.over_limit != bool(fines_blocks)
 
 
 def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:

@@ -32,11 +32,10 @@ def group_sums(details: GroupDetails, rows: Sequence[MemberRow]) -> GroupSums:
     """Count; what isn't visible to the account of one of the members isn't counted, and said to be so."""
     counts = details.all_circulations
     out, overdue, lost = (counts.out, counts.overdue, counts.lost) if counts else (None, None, None)
-    decided = all(row.member.decision is not None for row in rows)
-    known = all(row.fines_blocks is not None for row in rows)
+    over = [row.standing.over_limit for row in rows]
     return GroupSums(
-        over_limit=_count(sum(row.member.over_limit for row in rows)) if decided else _UNKNOWN,
-        blocked=_count(sum(bool(row.fines_blocks) for row in rows)) if known else _UNKNOWN,
+        over_limit=_UNKNOWN if None in over else _count(sum(map(bool, over))),
+        blocked=_count(sum(row.standing.blocked_for_fines for row in rows)),
         items=(("Items out", _count(out)), ("Overdue", _count(overdue)), ("Lost", _count(lost))),
         differ=any(row.differs for row in rows),
     )

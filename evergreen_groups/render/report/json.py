@@ -6,11 +6,11 @@ pass over keys they don't know.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render import NEW_LINE, indented
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 
 if TYPE_CHECKING:
@@ -42,19 +42,24 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
         }
     )
     stream.write(head.removesuffix("\n}") + ',\n  "groups": [')
-    separator = "\n    "
+    line = NEW_LINE + "    "
+    separator = line
     changes = report.changes.by_group if report.changes else {}
     for group in report.groups:
         document = _group(group, changes.get(group.number), details)
-        # Line breaks inside strings are escaped, so each one here is the encoder's own.
-        stream.write(separator + text(document).replace("\n", "\n    "))
-        separator = ",\n    "
+        stream.write(separator + text(document, line))
+        separator = "," + line
     stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
 
 
-def text(value: dict[str, Any]) -> str:
-    """The value as JSON, indented by two."""
-    return _HALF_A_PAIR.sub("\ufffd", json.dumps(value, indent=2, ensure_ascii=False))
+def text(value: dict[str, Any], line: str = NEW_LINE) -> str:
+    """The value as JSON, indented by two; ``line`` is what begins each line but the first."""
+    found = indented(value, line)
+    try:
+        found.encode()  # much quicker than looking for what can't be encoded, and there mostly is nothing
+    except UnicodeEncodeError:
+        return _HALF_A_PAIR.sub("\ufffd", found)
+    return found
 
 
 def _criteria(criteria: Criteria) -> dict[str, Any]:

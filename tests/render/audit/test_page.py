@@ -19,8 +19,8 @@ SYS1, BR1, BR2 = (OrgUnit(id, name, name, None) for id, name in ((2, "SYS1"), (4
 ADA = Member(Patron(7, 3, "Okafor, Ada", "Okafor", "2999", BR1, 2, group_lead=True), Decimal("1234.50"))
 BO = Member(Patron(8, 3, "Okafor, Bo", "Okafor", None, BR2, 2, group_lead=False), Decimal("0.00"))
 BLOCKS = (
-    Penalty(1, 8, PenaltyKind(25, "STAFF_CHR", ("CIRC",)), BR1, True, datetime(2026, 11, 2, tzinfo=UTC)),
-    Penalty(2, 8, PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC",)), SYS1, False, None),
+    Penalty(1, 8, PenaltyKind(25, "STAFF_CHR", ("CIRC",)), BR1, 4, datetime(2026, 11, 2, tzinfo=UTC)),
+    Penalty(2, 8, PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC",)), SYS1, None, None),
 )
 
 

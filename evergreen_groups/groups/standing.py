@@ -1,0 +1,55 @@
+"""The two truths about a member, side by side: own fines against the rule, and the penalties that the ILS has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups.models import Member
+    from evergreen_groups.ils import Penalty, PenaltyKinds
+
+
+class StandingDifference(Enum):
+    """How the two truths may differ; the values are what JSON documents call them."""
+
+    NOT_YET_BLOCKED = "not-yet-blocked"
+    """Over the limit, and no penalty for fines blocks the member: the ILS recalculates when something happens."""
+    NOW_WITHIN_LIMIT = "now-within-limit"
+    """Blocked for fines, and the own fines aren't over the limit, or no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A member's own fines against the rule, and the penalties that block them in the ILS.
+
+    ``over_limit`` is None where the account may not see the limit. ``blocks_for_fines`` are the penalties that block
+    the member for fines, ``other_blocks`` those that block for something else; notes block nobody.
+    """
+
+    over_limit: bool | None
+    blocks_for_fines: tuple[Penalty, ...]
+    other_blocks: tuple[Penalty, ...]
+
+    @classmethod
+    def of(cls, member: Member, penalties: Collection[Penalty], kinds: PenaltyKinds) -> Standing:
+        """That of a member with these penalties in force."""
+        home_library = member.patron.home_library.id
+        blocking = [penalty for penalty in penalties if penalty.kind.blocks]
+        for_fines = tuple(one for one in blocking if kinds.blocks_for_fines(one.kind, home_library))
+        others = tuple(one for one in blocking if one not in for_fines)
+        return cls(member.over_limit_if_known, for_fines, others)
+
+    @property
+    def blocked_for_fines(self) -> bool:
+        """Whether the ILS blocks the member for fines."""
+        return bool(self.blocks_for_fines)
+
+    @property
+    def difference(self) -> StandingDifference | None:
+        """How the two truths differ, None where they don't, or where the limit isn't known."""
+        if self.over_limit is None or self.over_limit == self.blocked_for_fines:
+            return None
+        return StandingDifference.NOT_YET_BLOCKED if self.over_limit else StandingDifference.NOW_WITHIN_LIMIT

@@ -1,0 +1,28 @@
+"""The account of a circulator with the permissions that Evergreen's own seed data give one."""
+
+from __future__ import annotations
+
+from evergreen_groups.sandbox import Sandbox
+
+ACCOUNT, USER = "harbor_desk", 4
+"""The sandbox's account of the desk at Harbor Street, and its id."""
+_OF_THE_SYSTEM = ("VIEW_USER", "VIEW_CIRCULATIONS", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS")
+_OF_THE_BRANCH = ("VIEW_GROUP_PENALTY_THRESHOLD",)
+
+
+def make_stock_circulator(sandbox: Sandbox) -> str:
+    """Give the desk at Harbor Street what the stock group *Circulators* has, and return the account's name.
+
+    It sees patrons and circulations of its system, and thresholds of its branch (``950.data.seed-values.sql``).
+    """
+    with sandbox._store.transaction() as connection:
+        for depth, permissions in ((1, _OF_THE_SYSTEM), (2, _OF_THE_BRANCH)):
+            for permission in permissions:
+                connection.execute("INSERT OR REPLACE INTO grants VALUES (?, ?, ?)", [USER, permission, depth])
+    return ACCOUNT
+
+
+def take_away(sandbox: Sandbox, permission: str) -> None:
+    """Take a permission away from all accounts."""
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE permission = ?", [permission])
