@@ -79,8 +79,8 @@ def outcome_view(
 ) -> OutcomeView:
     """Make what is shown of an entry of the journal.
 
-    ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id, ``this_group`` is the
-    number of the page's group; ``under_way`` says that the change is being made just now.
+    ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id,
+    ``this_group`` is the number of the page's group; ``under_way`` says that the change is being made just now.
     """
     lines = tuple(describe_step(step, patrons, libraries, this_group, under_way) for step in entry.steps)
     states = [step.state for step in entry.steps]
