@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from evergreen_groups.changes.journal_step import Operator
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
+from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal import Journal
-    from evergreen_groups.changes.journal_step import FieldChange, JournalStep, Refusal, Sending, StepState
+    from evergreen_groups.changes.journal_step import FieldChange, JournalStep, Operator, Refusal, Sending, StepState
     from evergreen_groups.changes.landing import SentChange
     from evergreen_groups.errors import EvergreenGroupsError, GatewayError
     from evergreen_groups.gateway import Gateway
