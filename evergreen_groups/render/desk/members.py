@@ -54,6 +54,7 @@ class DeskColumn:
     heading: str
     value: Callable[[MemberRow], Any]
     number: bool = False
+    right: bool = False
 
     def next_sort(self, current: str) -> str:
         """The order that a click on the heading asks for."""
@@ -68,16 +69,18 @@ class DeskColumn:
 COLUMNS = (
     DeskColumn("name", "Name", lambda row: row.member.name.casefold()),
     DeskColumn("barcode", "Barcode", lambda row: row.member.barcode or ""),
-    DeskColumn("fines", "Own fines", lambda row: row.member.own_fines, number=True),
-    DeskColumn("out", "Out", lambda row: row.counts.out if row.counts else -1, number=True),
-    DeskColumn("overdue", "Overdue", lambda row: row.counts.overdue if row.counts else -1, number=True),
-    DeskColumn("lost", "Lost", lambda row: row.counts.lost if row.counts else -1, number=True),
+    DeskColumn("fines", "Own fines", lambda row: row.member.own_fines, number=True, right=True),
+    DeskColumn("out", "Out", lambda row: row.counts.out if row.counts else -1, number=True, right=True),
+    DeskColumn("overdue", "Overdue", lambda row: row.counts.overdue if row.counts else -1, number=True, right=True),
+    DeskColumn("lost", "Lost", lambda row: row.counts.lost if row.counts else -1, number=True, right=True),
     DeskColumn("library", "Home library", lambda row: row.member.library.casefold()),
     DeskColumn("profile", "Profile", lambda row: row.profile.casefold()),
     DeskColumn("expires", "Expires", lambda row: row.account.expire_date or _NEVER),
     DeskColumn("standing", "Standing", lambda row: tuple(one.text for one in row.remarks), number=True),
 )
-"""The columns, in their order. ``number`` ones begin with the highest."""
+"""What the list can be sorted by. ``number`` ones begin with the highest, ``right`` ones stand at the right."""
+HEADS = (COLUMNS[:2], *((column,) for column in COLUMNS[2:6]), COLUMNS[6:8], COLUMNS[8:9], COLUMNS[9:])
+"""The columns as they stand: what fits below something else has no column of its own, so that there is room."""
 _BY_KEY = {column.key: column for column in COLUMNS}
 
 

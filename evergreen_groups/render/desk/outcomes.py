@@ -21,12 +21,12 @@ _NOT_BEGUN = "Look at the list, then do what is left once more."
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLine:
-    """What became of one step: whose, in words, and what to do."""
+    """What became of one step: whose, in words, and what to do. ``reads_on``: the words make a sentence of the name."""
 
     who: str
     text: str
     advice: str = ""
-    done: bool = False
+    reads_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, und
     if under_way:
         return "Changes are being made"
     if done == len(entry.steps) == 1:
-        return f"{taken_back}: {lines[0].who} {lines[0].text}"
+        return f"{taken_back}: {lines[0].who}{'' if lines[0].reads_on else ':'} {lines[0].text}"
     if done == len(entry.steps):
         return f"{taken_back}: all {counted(done, 'change')}"
     if any(step.state is StepState.SENDING for step in entry.steps):
@@ -153,7 +153,9 @@ def describe_step(
     """What became of a step."""
     who = patrons.get(step.patron, "A patron whom your login can't see")
     if step.state is StepState.DONE:
-        return OutcomeLine(who, _done(step, this_group), done=True)
+        if step.field == PENALTIES:
+            return OutcomeLine(who, "penalties recalculated")
+        return OutcomeLine(who, _done(step, this_group), reads_on=True)
     if step.state is StepState.SENDING:
         return OutcomeLine(who, "being changed" if under_way else "sent; whether it arrived isn't certain yet.", _WAIT)
     if step.state is StepState.PLANNED:
@@ -166,8 +168,6 @@ def describe_step(
 
 
 def _done(step: JournalStep, this_group: int) -> str:
-    if step.field == PENALTIES:
-        return "has been recalculated"
     if step.field != GROUP:
         return "is group lead now" if step.after else "is no longer group lead"
     if step.after is None:

@@ -36,12 +36,16 @@ _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 
 @dataclass(frozen=True, slots=True)
 class CardLookup:
-    """What came of a card: ``taken`` is the patron's id where it is clear whose it is, else who was ``found``."""
+    """What came of a card: ``taken`` is the patron's id where it is clear whose it is, else who was ``found``.
+
+    ``plain`` says that nothing is odd about that: a name was looked up.
+    """
 
     taken: int | None
     message: str
     found: tuple[FoundPatron, ...] = ()
     more: bool = False
+    plain: bool = False
 
 
 def look_up(client: Client, text: str) -> CardLookup:
@@ -49,7 +53,7 @@ def look_up(client: Client, text: str) -> CardLookup:
     lookup = client.patrons.find(text)
     if lookup.kind is LookupKind.CARD:
         return CardLookup(lookup.patron, "")
-    return CardLookup(None, _NOT_FOUND[lookup.kind], lookup.patrons, lookup.more)
+    return CardLookup(None, _NOT_FOUND[lookup.kind], lookup.patrons, lookup.more, plain=lookup.kind is LookupKind.NAMES)
 
 
 def with_found(form: ChangeForm, patron: int) -> ChangeForm:

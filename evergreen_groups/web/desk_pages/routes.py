@@ -119,7 +119,7 @@ def list_page(
         may_change=asked.may_change,
         group=details.group,
         rows=pages.found_within(rows, within) if within else rows,
-        columns=pages.COLUMNS,
+        heads=pages.HEADS,
         sort=sort,
         sums=pages.group_sums(details, rows),
         notes=list(pages.notes_about(details, asked.patron)),
@@ -209,7 +209,7 @@ def _next_step(asked: Clerk) -> Response:
     card = forms.read_text(asked.fields, "card")
     if form.action == "merge":
         form = forms.ChangeForm("merge", (asked.patron,), form.target)
-    elif form.action == "recalculate" and not form.patrons:
+    elif form.action == "recalculate" and not asked.fields.getlist("patron"):
         form = forms.ChangeForm("recalculate", changing.differing(asked.client.groups.of_user(asked.patron)))
     if not card and not form.patrons:
         return list_page(asked, message=_NOBODY_NAMED.get(form.action, "Select somebody in the list first."))
@@ -235,6 +235,7 @@ def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup
         message=lookup.message if lookup else "",
         found=lookup.found if lookup else (),
         more=lookup.more if lookup else False,
+        plain=lookup.plain if lookup else False,
     )
 
 

@@ -133,7 +133,7 @@
 
   // Some browsers forget what a table is when it is laid out as cards.
   const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
-  if (matchMedia("(max-width: 61rem)").matches) {
+  if (matchMedia("(max-width: 58rem)").matches) {
     for (const part of all("#members, #members *, #found, #found *")) {
       const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
       if (role) part.setAttribute("role", role);
