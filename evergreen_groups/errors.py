@@ -16,6 +16,7 @@ It is one module because the tree is read as one: what an ``except`` catches sho
     ├── BusyError                another run is doing the same
     ├── DeadlineError            a run took longer than it may
     ├── StateError               what we keep ourselves can't be used
+    │   └── StateUnavailableError  … for now: its server is down, or somebody else holds it
     ├── PlanError                what was asked for can't be done
     ├── MailServerError          the mail server can't be reached or says no
     └── GatewayError             between this program and the ILS
@@ -141,7 +142,7 @@ class DataError(EvergreenGroupsError):
 
 
 class BusyError(EvergreenGroupsError):
-    """Another run is doing the same: changing groups at this gateway, or making the report."""
+    """Another run is doing the same: changing one of the same patrons or groups, or making the report."""
 
 
 class DeadlineError(EvergreenGroupsError):
@@ -150,6 +151,10 @@ class DeadlineError(EvergreenGroupsError):
 
 class StateError(EvergreenGroupsError):
     """A file in the state directory isn't what it should be. Likely cause: a damaged disk, or somebody edited it."""
+
+
+class StateUnavailableError(StateError):
+    """What is kept can't be used for now. Likely cause: PostgreSQL is down, or another program holds the database."""
 
 
 class PlanError(EvergreenGroupsError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor import account, files, interface, network, nightly, permissions, service
+from evergreen_groups.doctor import account, counters, files, interface, network, nightly, permissions, service
 from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 
@@ -36,6 +36,7 @@ CHECKS = (
     Check("last-run", "Last report", nightly.last_run, ("configuration", "databases")),
     Check("output", "Report file", nightly.output, ("configuration",)),
     Check("events", "Events", files.events_secret, ("configuration",)),
+    Check("counters", "Shared counters", counters.shared, ("configuration",)),
     Check("address", "Address", network.address, ("configuration",)),
     Check("certificate", "TLS certificate", network.certificate, ("address",)),
     Check("gateway", "Gateway", service.gateway, ("certificate",)),

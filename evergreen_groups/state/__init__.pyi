@@ -35,5 +35,8 @@ from .retention import stored_amounts as stored_amounts
 from .run_status import RunOutcome as RunOutcome
 from .run_status import RunStatus as RunStatus
 from .run_status import was_killed as was_killed
+from .shared_counters import counter_store as counter_store
+from .shared_counters import refuse_unusable_counters as refuse_unusable_counters
+from .shared_counters import where_counters_are as where_counters_are
 from .state import State as State
 from .upgrade import statements as statements

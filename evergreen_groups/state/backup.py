@@ -22,6 +22,7 @@ from evergreen_groups.state.engine import READS, sqlite_engine
 from evergreen_groups.state.former_files import NO_FORMER_FILES
 from evergreen_groups.state.own_files import directory_of, sync
 from evergreen_groups.state.schema import leases, metadata
+from evergreen_groups.state.unfinished import unfinished_directory
 from evergreen_groups.state.upgrade import make_tables, refuse_other_versions, version_of
 
 if TYPE_CHECKING:
@@ -132,22 +133,18 @@ def _in_one_file(path: Path) -> None:
 @contextmanager
 def _new_file(target: Path) -> Iterator[Path]:
     """A file that gets its name when it is whole and on disk."""
-    if os.path.lexists(target):
-        raise _there_already(target)
     try:
-        handle, name = mkstemp(dir=target.parent, prefix=f".{target.name}-")  # 0600 from the start
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with unfinished_directory(target) as directory:
+            if os.path.lexists(target):
+                raise _there_already(target)
+            temporary = directory / "backup.sqlite3"
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # so from the start
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.link(temporary, target)
             with directory_of(target) as parent:
                 sync(parent)
-        finally:
-            for ending in ("", "-wal", "-shm", "-journal"):
-                Path(name + ending).unlink(missing_ok=True)
     except FileExistsError:
         raise _there_already(target) from None
     except OSError as error:

@@ -16,8 +16,9 @@ def set_counters(connection: Connection, *tables: Table) -> None:
     if connection.dialect.name != "postgresql":
         return
     for table in tables:
-        if "id" in table.c:
-            highest = select(func.max(table.c.id)).scalar_subquery()
-            sequence = func.pg_get_serial_sequence(table.name, "id")
+        column = table.autoincrement_column  # none where rows are named by whoever makes them
+        if column is not None:
+            highest = select(func.max(column)).scalar_subquery()
+            sequence = func.pg_get_serial_sequence(table.name, column.name)
             # Where the table is empty the next one is the first.
             connection.execute(select(func.setval(sequence, func.coalesce(highest, 1), highest.is_not(None))))

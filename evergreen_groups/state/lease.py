@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError
+from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.state import refusals
 from evergreen_groups.state.directory import make_state_directory
 from evergreen_groups.state.lock import Holder, hold, holder_of
@@ -113,7 +113,7 @@ class Lease:
                 yield self._connection
 
     def _lost(self) -> StateError:
-        return StateError(
+        return StateUnavailableError(
             "the connection to the database {where} was lost on the way, and with it the right to go on",
             advice="run again when PostgreSQL is up",
             code="lease-lost",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import struct
 import time
 from collections.abc import Collection, Iterator
@@ -42,6 +43,11 @@ class Holder:
     def this_process(cls) -> Holder:
         """The process that asks, now."""
         return cls(os.getpid(), datetime.now(UTC), _start_tick(os.getpid()))
+
+    @property
+    def host(self) -> str:
+        """The name of the machine it runs on, which is this one."""
+        return socket.gethostname()
 
     @property
     def alive(self) -> bool:

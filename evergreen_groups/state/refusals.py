@@ -9,7 +9,7 @@ from textwrap import shorten
 
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, SQLAlchemyError
 
-from evergreen_groups.errors import EvergreenGroupsError, StateError
+from evergreen_groups.errors import EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.state.own_files import NO_ROOM
 
 ANEW = "move it away to begin a new one, or put a backup in its place"
@@ -50,6 +50,8 @@ _CODES_BY_TEXT = {
     "invalid connection option": "28",
 }
 """What a connection is refused with comes without a code: words of PostgreSQL's, with the code of such errors."""
+_PASSING = ("08", "40", "53", "55P03", "57", sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""Codes, or what they begin with, of what may be over when the same is tried again."""
 _LONGEST = 300
 _LOOK = "see PostgreSQL's log; `evergreen-groups state check` looks everything through"
 
@@ -83,13 +85,18 @@ def errors_named(where: str) -> Iterator[None]:
 
 
 def unusable(where: str, error: BaseException) -> StateError:
-    """The error for a database that can't be used."""
-    reason, advice = _reason_and_advice(getattr(error, "orig", None) or error)
+    """The error for a database that can't be used, now or at all."""
+    code, reason, advice = _code_reason_and_advice(getattr(error, "orig", None) or error)
+    values = {"where": where, "reason": reason}
+    if code in _PASSING or (isinstance(code, str) and code[:2] in _PASSING):
+        return StateUnavailableError(
+            "the database {where} can't be used ({reason})",
+            advice=advice,
+            code="database-unavailable",
+            values=values,
+        )
     return StateError(
-        "the database {where} can't be used ({reason})",
-        advice=advice,
-        code="database-unusable",
-        values={"where": where, "reason": reason},
+        "the database {where} can't be used ({reason})", advice=advice, code="database-unusable", values=values
     )
 
 
@@ -103,20 +110,20 @@ def broken(where: str) -> StateError:
     )
 
 
-def _reason_and_advice(error: BaseException) -> tuple[str, str]:
+def _code_reason_and_advice(error: BaseException) -> tuple[int | str, str, str]:
     if isinstance(error, OSError):
         code = sqlite3.SQLITE_FULL if error.errno in NO_ROOM else sqlite3.SQLITE_CANTOPEN
-        return error.strerror or str(error), _SQLITE_ADVICE[code]
+        return code, error.strerror or str(error), _SQLITE_ADVICE[code]
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-        return str(error), _SQLITE_ADVICE.get(code, ANEW)
+        return code, str(error), _SQLITE_ADVICE.get(code, ANEW)
     state = getattr(error, "sqlstate", None) or ""
     # The server's other lines may quote a row; where it wasn't reached there are none.
     reason = getattr(getattr(error, "diag", None), "message_primary", None) or shorten(str(error), _LONGEST)
     if not state:
         state = next((code for words, code in _CODES_BY_TEXT.items() if words in reason), "08")
     advice = (_POSTGRESQL_ADVICE[begin] for begin in (state, state[:2]) if begin in _POSTGRESQL_ADVICE)
-    return reason, next(advice, _LOOK)
+    return state, reason, next(advice, _LOOK)
 
 
 def _constraint(error: IntegrityError) -> str:

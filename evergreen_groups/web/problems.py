@@ -18,6 +18,7 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     PlanError,
     StateError,
+    StateUnavailableError,
     TimedOutError,
     TransportError,
 )
@@ -126,7 +127,7 @@ def of_event(error: EvergreenGroupsError) -> ProblemError:
         return error
     if isinstance(error, TransportError):
         return _relayed(error, _unavailable(error).status, retry_after=RETRY_SECONDS)
-    if isinstance(error, BusyError):
+    if isinstance(error, BusyError | StateUnavailableError):
         return _relayed(error, 503, retry_after=RETRY_SECONDS)
     if isinstance(error, ConfigurationError | StateError):
         return _relayed(error, 500)

@@ -11,15 +11,13 @@ import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from limits import RateLimitItemPerSecond
-from limits.errors import ConfigurationError as NotInstalledError
 from limits.errors import StorageError
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.state import counter_store
 from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ log = logging.getLogger("evergreen_groups.web")
 _A_DAY = 24 * 3600
 _PAUSE = 30.0
 """For how many seconds a store that has failed isn't asked again: nobody is to wait for it at each request."""
-_SECONDS_TO_ANSWER = 1.0
 _PREFIX = "evergreen-groups"
 Result = TypeVar("Result")
 
@@ -53,7 +50,7 @@ class Counters:
         Raises:
             ConfigurationError: it isn't such an address, has a password in it, or what speaks to it isn't installed.
         """
-        return cls(None if url is None else _store_at(url, password))
+        return cls(None if url is None else counter_store(url, password))
 
     def use(self, action: Callable[[MemoryStorage | RedisStorage], Result]) -> Result:
         """Do something with the store that counts now."""
@@ -148,47 +145,3 @@ def _known(key: str) -> str:
 
 def _waiting(key: str) -> str:
     return f"{_PREFIX}/retry/waiting/{key}"
-
-
-def _store_at(url: str, password: str | None) -> RedisStorage:
-    from limits.storage import RedisStorage
-
-    scheme, found, rest = url.partition("://")
-    if not found or scheme not in ("redis", "rediss", "valkey", "valkeys"):
-        raise _not_an_address()
-    if ":" in rest.rpartition("@")[0] or "password" in parse_qs(urlsplit(url).query):
-        raise ConfigurationError(
-            "[redis] url has a password in it",
-            advice="put it into a file that only this user can read, and name that in password_file",
-            setting="redis.url",
-            code="redis-password-in-address",
-        )
-    try:
-        store = RedisStorage(
-            f"{scheme.replace('valkey', 'redis')}://{rest}",
-            wrap_exceptions=True,
-            socket_timeout=_SECONDS_TO_ANSWER,
-            socket_connect_timeout=_SECONDS_TO_ANSWER,
-            password=password or "",
-        )
-        # An option that there isn't would only be noticed by each request; nothing is connected here.
-        store.storage.connection_pool.make_connection()
-    except NotInstalledError as error:
-        raise ConfigurationError(
-            "what speaks to Redis isn't installed",
-            advice="pip install 'evergreen-groups[redis]'",
-            setting="redis.url",
-            code="redis-not-installed",
-        ) from error
-    except (ValueError, TypeError):
-        raise _not_an_address() from None
-    return store
-
-
-def _not_an_address() -> ConfigurationError:
-    return ConfigurationError(
-        "[redis] url isn't the address of a Redis or Valkey",
-        advice='write it as "redis://host:6379/1"',
-        setting="redis.url",
-        code="redis-address-wrong",
-    )

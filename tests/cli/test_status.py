@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.command import one_line
+from support.postgresql import shared_cluster
 from support.state_files import reporting, write_last_run
 
 from evergreen_groups import exit_status
@@ -194,3 +197,22 @@ def test_a_run_that_is_under_way(tmp_path: Path, status: Ask) -> None:
     assert f"A run is under way (process {os.getpid()}, since " in text
     assert (told["under_way"]["pid"], told["killed"], told["verdict"]) == (os.getpid(), None, "done")
     assert "under way" not in status()[1]
+
+
+def test_json_says_on_which_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = shared_cluster()
+    with cluster.database() as name, monkeypatch.context() as patch, State(tmp_path, cluster.url(name)) as state:
+        patch.setattr("evergreen_groups.state.lease.socket", SimpleNamespace(gethostname=lambda: "brick2"))
+        config = tmp_path / "config.toml"
+        config.write_text(f'[gateway]\nurl = "http://localhost"\n[state]\ndatabase = "{cluster.url(name)}"\n')
+        config.chmod(0o600)
+        with state.reporting():
+            run(["--config", str(config), "status", "--json", "--state-directory", str(tmp_path)])
+    remote = json.loads(capsys.readouterr().out)["under_way"]
+    assert (remote["host"], remote["pid"]) == ("brick2", os.getpid())
+    with reporting(tmp_path):
+        run(["status", "--json", "--state-directory", str(tmp_path)])
+    local = json.loads(capsys.readouterr().out)["under_way"]
+    assert (local["host"], local["pid"]) == (socket.gethostname(), os.getpid())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.gateway_server import Server, envelope, http, raw
 from support.installation import Installation
 from support.mail_server import SECRET, Post
 from support.mail_server import server as mail_server
+from support.redis_server import RedisServer
 
 from evergreen_groups.doctor import Finding, Verdict
 from evergreen_groups.mail import Letter, build_message
@@ -152,3 +154,25 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
     assert (waiting.verdict, "1 of earlier runs are waiting" in waiting.found) == (WARNING, True)
     assert post.taken == []
     assert SECRET not in repr((right, wrong, waiting))
+
+
+def test_the_shared_counters_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(password: str) -> Finding:
+        house.environ["EVERGREEN_GROUPS_REDIS_PASSWORD"] = password
+        (finding,) = house.examined(only=["counters"]).findings
+        return finding
+
+    with RedisServer(tmp_path, SECRET) as counters:
+        house = Installation(tmp_path, "http://127.0.0.1:9", more=f'[redis]\nurl = "{counters.url}"\n')
+        right, wrong, none = found(SECRET), found("another"), found("")
+        assert counters.client().dbsize() == 0
+    stopped = found(SECRET)
+    monkeypatch.setitem(sys.modules, "limits.storage", None)
+    missing = found(SECRET)
+    assert (right.verdict, right.found) == (OK, f"127.0.0.1:{counters.port} answers")
+    for one in (wrong, none):
+        assert (one.verdict, one.code) == (FAILED, "redis-login-refused")
+        assert "password_file" in one.advice
+    assert (stopped.verdict, stopped.code) == (FAILED, "redis-unusable")
+    assert (missing.verdict, missing.advice) == (FAILED, "pip install 'evergreen-groups[serve,redis]'")
+    assert SECRET not in repr((right, wrong, none, stopped, missing))

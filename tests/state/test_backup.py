@@ -6,6 +6,8 @@ import io
 import json
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -154,6 +156,42 @@ def test_a_backup_that_is_there_stays(state: State, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot write"):
         back_up(state.database, tmp_path / "nowhere" / "backup")
     assert (tmp_path / "backup").read_text("utf-8") == "precious"
+
+
+WORKING = """
+import sys
+from pathlib import Path
+from evergreen_groups.state.unfinished import unfinished_directory
+with unfinished_directory(Path(sys.argv[1])) as directory:
+    (directory / "half").write_text("half of it")
+    print(directory.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> None:
+    def begun() -> tuple[subprocess.Popen[str], str]:
+        words = [sys.executable, "-c", WORKING, str(tmp_path / "backup")]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    others = {".backup.notes", ".backup.0123456789ab.part2", ".backup2.0123456789ab.part"}
+    for name in others:
+        (tmp_path / name).mkdir(mode=0o700)
+    killed, left = begun()
+    killed.kill()
+    killed.communicate()
+    assert (tmp_path / left / "half").exists()
+    working, at_work = begun()
+    assert not (tmp_path / left).exists()
+    with State(tmp_path / "state") as state:
+        fill(state)
+        back_up(state.database, tmp_path / "backup")
+        assert {path.name for path in tmp_path.iterdir()} == {"backup", "state", at_work, *others}
+    working.communicate()
+    assert working.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"backup", "state", *others}
 
 
 @pytest.mark.long

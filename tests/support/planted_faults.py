@@ -13,6 +13,7 @@ from pathlib import Path
 
 from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.installation import Installation
+from support.mail_server import free_port
 from support.report_samples import sample_report
 from support.state_files import write_last_run
 
@@ -375,6 +376,11 @@ def a_mail_server_that_is_down(house: Installation, proxy: FaultProxy, sandbox: 
 @planted("mail", FAILED, "set recipients in section [mail]", "")
 def mail_to_nobody(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[mail]\nhost = "127.0.0.1"\nsender = "g@x.example"\n'
+
+
+@planted("counters", FAILED, "can't be used (ConnectionError)", "each process counts by itself")
+def shared_counters_that_cannot_be_reached(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    house.more = f'[redis]\nurl = "redis://somebody@127.0.0.1:{free_port()}/1"\n'
 
 
 @planted("last-run", WARNING, "failed (exit status 4, UnreachableError)", "see what failed here")

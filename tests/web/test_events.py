@@ -16,10 +16,13 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from support.fault_proxy import Call, Fault, FaultProxy
+from support.mail_server import free_port
 from support.web_caller import SECRET, client_of, events_settings, served, settings_of
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings.sections import StateSettings
+from evergreen_groups.state.database import FILE_NAME
 from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
 
@@ -87,6 +90,25 @@ def test_a_gateway_that_is_down(caller: FlaskClient, proxy: FaultProxy) -> None:
     proxy.decide = lambda call: Fault.DROP_REQUEST
     answer = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+
+
+def test_a_database_that_is_down(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The ILS is to send the event again, as for a gateway that is down."""
+    address = f"postgresql+psycopg://groups@127.0.0.1:{free_port()}/groups"
+    settings = replace(
+        settings_of(sandbox.url, events=events_settings(tmp_path)), state=StateSettings(database=address)
+    )
+    answer = client_of(make_app(settings)).post(ADDRESS, json=EVENT, headers=HEADERS)
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert answer.get_json(force=True)["code"] == "database-unavailable"
+
+
+def test_a_database_that_is_damaged(caller: FlaskClient, tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    (directory / FILE_NAME).write_bytes(b"damaged " * 1000)
+    answer = caller.post(ADDRESS, json=EVENT, headers=HEADERS)
+    assert (answer.status_code, "Retry-After" in answer.headers) == (500, False)
 
 
 def test_a_service_account_that_is_refused(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:

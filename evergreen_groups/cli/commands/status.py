@@ -134,7 +134,7 @@ class StatusReading:
 
     @staticmethod
     def _begun(holder: Holder | RemoteHolder) -> dict[str, object]:
-        return {"pid": holder.pid, "since": holder.since.isoformat()}
+        return {"host": holder.host, "pid": holder.pid, "since": holder.since.isoformat()}
 
 
 def _ago(age: timedelta) -> str:

@@ -1,0 +1,107 @@
+"""The Redis or Valkey where several servers count together: its address, and whether it can be used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from evergreen_groups.errors import ConfigurationError, StateError
+
+if TYPE_CHECKING:
+    from limits.storage import RedisStorage
+
+_SECONDS_TO_ANSWER = 1.0
+
+
+def counter_store(url: str, password: str | None) -> RedisStorage:
+    """The store at ``url`` (``redis://host:port/number``, or ``rediss``, ``valkey``); nothing is connected yet.
+
+    Raises:
+        ConfigurationError: it isn't such an address, has a password in it, or what speaks to it isn't installed.
+    """
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in ("redis", "rediss", "valkey", "valkeys"):
+        raise _not_an_address()
+    if ":" in rest.rpartition("@")[0] or "password" in parse_qs(urlsplit(url).query):
+        raise ConfigurationError(
+            "[redis] url has a password in it",
+            advice="put it into a file that only this user can read, and name that in password_file",
+            setting="redis.url",
+            code="redis-password-in-address",
+        )
+    try:
+        from limits.errors import ConfigurationError as NotInstalledError
+        from limits.storage import RedisStorage
+    except ImportError as error:
+        raise _not_installed() from error
+    try:
+        store = RedisStorage(
+            f"{scheme.replace('valkey', 'redis')}://{rest}",
+            wrap_exceptions=True,
+            socket_timeout=_SECONDS_TO_ANSWER,
+            socket_connect_timeout=_SECONDS_TO_ANSWER,
+            password=password or "",
+        )
+        # An option that there isn't would only be noticed by each request.
+        store.storage.connection_pool.make_connection()
+    except NotInstalledError as error:
+        raise _not_installed() from error
+    except (ValueError, TypeError):
+        raise _not_an_address() from None
+    return store
+
+
+def refuse_unusable_counters(url: str, password: str | None) -> None:
+    """See that the store at an address answers, and takes the password; nothing is counted.
+
+    Raises:
+        ConfigurationError: as for :func:`counter_store`, or it refuses the user or the password.
+        StateError: it can't be reached.
+    """
+    store = counter_store(url, password)
+    from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
+
+    # Of what the errors say the kind alone is told: the rest may have the user in it.
+    try:
+        store.storage.ping()
+    except (AuthenticationError, AuthorizationError, NoPermissionError):
+        raise ConfigurationError(
+            "{where} refuses the user or the password",
+            advice="look at url and password_file in [redis]",
+            setting="redis.password_file",
+            code="redis-login-refused",
+            values={"where": where_counters_are(url)},
+        ) from None
+    except (RedisError, OSError) as error:
+        raise StateError(
+            "{where} can't be used ({kind})",
+            advice="see whether it runs, and look at url in [redis]; until then each process counts by itself",
+            setting="redis.url",
+            code="redis-unusable",
+            values={"where": where_counters_are(url), "kind": type(error).__name__},
+        ) from None
+    finally:
+        store.storage.close()
+
+
+def where_counters_are(url: str) -> str:
+    """The host and port of an address, for messages: there may be a user in the rest."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _not_installed() -> ConfigurationError:
+    return ConfigurationError(
+        "what speaks to Redis isn't installed",
+        advice="pip install 'evergreen-groups[serve,redis]'",
+        setting="redis.url",
+        code="redis-not-installed",
+    )
+
+
+def _not_an_address() -> ConfigurationError:
+    return ConfigurationError(
+        "[redis] url isn't the address of a Redis or Valkey",
+        advice='write it as "redis://host:6379/1"',
+        setting="redis.url",
+        code="redis-address-wrong",
+    )
