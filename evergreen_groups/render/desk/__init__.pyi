@@ -1,7 +1,7 @@
 from .csv import csv_name as csv_name
 from .csv import write_members as write_members
 from .members import HEADS as HEADS
-from .members import MemberRow as MemberRow
+from .members import ListedMember as ListedMember
 from .members import found_within as found_within
 from .members import may_sort_by as may_sort_by
 from .members import member_rows as member_rows

@@ -14,7 +14,7 @@ from evergreen_groups.render import harmless
 
 if TYPE_CHECKING:
     from evergreen_groups.ils import Penalty
-    from evergreen_groups.render.desk.members import MemberRow
+    from evergreen_groups.render.desk.members import ListedMember
 
 BYTE_ORDER_MARK = "\ufeff"
 MEMBER_COLUMNS = (
@@ -41,7 +41,7 @@ MEMBER_COLUMNS = (
 """The columns; those that ``GET patrons/ID/group`` has as well are called as they are there."""
 
 
-def write_members(rows: Iterable[MemberRow], stream: TextIO) -> None:
+def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
     """Write the header and a row for each member, each ended by CR LF.
 
     It begins with a byte order mark, by which Excel knows UTF-8. What isn't known to the account is left empty.
@@ -57,7 +57,7 @@ def csv_name(group: int) -> str:
     return f"group-{group}.csv"
 
 
-def _cells(row: MemberRow) -> list[str]:
+def _cells(row: ListedMember) -> list[str]:
     member, account, counts = row.member, row.account, row.counts
     decision = member.decision
     return [

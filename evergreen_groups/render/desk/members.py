@@ -18,7 +18,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class MemberRow:
+class ListedMember:
     """A member with everything that a row shows; ``counts`` None: the ILS doesn't say."""
 
     member: Member
@@ -52,7 +52,7 @@ class DeskColumn:
 
     key: str
     heading: str
-    value: Callable[[MemberRow], Any]
+    value: Callable[[ListedMember], Any]
     number: bool = False
     right: bool = False
 
@@ -89,7 +89,7 @@ def may_sort_by(text: str) -> bool:
     return text.removeprefix("-") in _BY_KEY
 
 
-def member_rows(details: GroupDetails, sort: str = "") -> list[MemberRow]:
+def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
     """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise."""
     rows = [_row(details, member) for member in details.group.members]
     if sort:
@@ -98,15 +98,15 @@ def member_rows(details: GroupDetails, sort: str = "") -> list[MemberRow]:
     return rows
 
 
-def found_within(rows: Sequence[MemberRow], text: str) -> list[MemberRow]:
+def found_within(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
     """Those of the rows that have each word of a text."""
     words = text.casefold().split()
     return [row for row in rows if all(word in row.words for word in words)]
 
 
-def _row(details: GroupDetails, member: Member) -> MemberRow:
+def _row(details: GroupDetails, member: Member) -> ListedMember:
     account, standing = details.accounts[member.id], details.standing(member)
-    return MemberRow(
+    return ListedMember(
         member=member,
         account=account,
         counts=details.circulations[member.id],

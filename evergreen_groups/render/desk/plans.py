@@ -68,7 +68,7 @@ class GroupView:
 
 
 def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
-    """Make the page's data of a plan; ``action`` is the desk's word for it, ``this_group`` the number of the page's."""
+    """Make what the page of a plan shows: ``action`` is a form's word for it, ``this_group`` the page's own number."""
     expected = _EXPECTED.get(action, _EXPECTED_ANYWHERE)
     titles = {group.number: _title(group.before, this_group) for group in draft.groups if group.before}
     return PlanPage(

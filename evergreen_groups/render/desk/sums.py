@@ -10,7 +10,7 @@ from evergreen_groups.render import hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
-    from evergreen_groups.render.desk.members import MemberRow
+    from evergreen_groups.render.desk.members import ListedMember
 
 _UNKNOWN = "not visible"
 
@@ -28,7 +28,7 @@ class GroupSums:
     differ: bool
 
 
-def group_sums(details: GroupDetails, rows: Sequence[MemberRow]) -> GroupSums:
+def group_sums(details: GroupDetails, rows: Sequence[ListedMember]) -> GroupSums:
     """Count; what isn't visible to the account of one of the members isn't counted, and said to be so."""
     counts = details.all_circulations
     out, overdue, lost = (counts.out, counts.overdue, counts.lost) if counts else (None, None, None)

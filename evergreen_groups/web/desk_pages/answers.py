@@ -11,7 +11,7 @@ from evergreen_groups.render import template_text
 from evergreen_groups.web.desk_pages import files
 
 if TYPE_CHECKING:
-    from evergreen_groups.web.problems import ProblemError
+    from evergreen_groups.web import ProblemError
 
 _HEADERS = {
     # Style, scripts and what the script asks come from the service itself; nothing else does, and nothing stands in

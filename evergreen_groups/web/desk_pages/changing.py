@@ -11,17 +11,14 @@ from evergreen_groups.changes import Action, PlanRequest
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web.changes import apply_plan
-from evergreen_groups.web.plan_bodies import Agreement
-from evergreen_groups.web.problems import ProblemError
+from evergreen_groups.web import Agreement, ProblemError, apply_plan
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import FoundPatron, GroupDetails
+    from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk_pages.forms import ChangeForm
-    from evergreen_groups.web.plan_bodies import Approval
-    from evergreen_groups.web.service import DeskRequest, Service
 
 _NOT_FOUND = {
     LookupKind.NOBODY: "No visible patron has this card or name.",

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.web import requests
+from evergreen_groups.web import Approval, ProblemError, requests
 from evergreen_groups.web.desk_pages.form_token import is_form_token
-from evergreen_groups.web.plan_bodies import Approval
-from evergreen_groups.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from flask import Request

@@ -12,12 +12,10 @@ from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MultiDict
 
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import requests
+from evergreen_groups.web import DeskRequest, ProblemError, requests, service
 from evergreen_groups.web.desk_pages import changing, files, forms
 from evergreen_groups.web.desk_pages.answers import SENT_FORM, here, html, with_headers
 from evergreen_groups.web.desk_pages.form_token import form_token
-from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.service import DeskRequest, service
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -128,6 +126,7 @@ def list_page(
         message=message,
         outcome=outcome,
         selected=selected,
+        sent=request.method == "POST",
     )
 
 

@@ -5,7 +5,6 @@
   const one = (selector) => document.querySelector(selector);
   const SCANNER_ECHO = 400; // ms: a scanner may end with two line ends, and the second one is nobody's yes
   const ASKED_AGAIN = 1500; // ms between two looks at a change under way
-  const loaded = performance.now();
 
   /** Say something to who listens to the page. */
   const announce = (text) => {
@@ -21,16 +20,13 @@
     // After the form has been read: a disabled button isn't sent.
     setTimeout(() => all("button", form).forEach((button) => button.setAttribute("aria-disabled", "true")));
   });
-  // Back brings a page as it was left.
-  addEventListener("pageshow", () => all("form[data-sent]").forEach((form) => {
-    delete form.dataset.sent;
-    all("button", form).forEach((button) => button.removeAttribute("aria-disabled"));
-  }));
+  // Back may bring a page as it was left; what counts is how the group is now.
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
   /** A scanner types wherever the focus is: what isn't for another field goes where a card is awaited. */
   const collectScans = (card) => {
     addEventListener("keydown", (event) => {
-      const early = performance.now() - loaded < SCANNER_ECHO;
+      const early = performance.now() < SCANNER_ECHO; // since the line end that led here
       if (event.key === "Enter" && early && !card?.value) return event.preventDefault();
       if (!card || event.ctrlKey || event.altKey || event.metaKey || event.key.length !== 1 || event.key === " ") return;
       if (!event.target.closest("input:not([type=checkbox]), select, textarea")) card.focus();
@@ -40,7 +36,8 @@
   /** Rows that fit what is typed, at once; the field's form does the same without a script. */
   const searchWithin = (field) => {
     const rows = all("#members tbody tr");
-    const texts = rows.map((row) => row.textContent.toLowerCase());
+    const parts = "bdi, .barcode, td[data-label=Library], .standing"; // as on the server: nobody searches for a date
+    const texts = rows.map((row) => all(parts, row).map((part) => part.textContent.toLowerCase()).join(" "));
     const count = one("#within-count");
     all("[data-without-script]", field.form).forEach((button) => { button.hidden = true; });
     const look = () => {
@@ -117,6 +114,10 @@
     });
   };
 
+  // In a frame the browser heeds autofocus for the first page only.
+  if (document.activeElement === document.body) one("[autofocus]")?.focus();
+  // What a form led to has no address of its own: reload and back show the group as it is, and send nothing again.
+  if (document.body.dataset.group) history.replaceState(null, "", document.body.dataset.group);
   all("form[data-guarded]").forEach(guard);
   collectScans(one("#card"));
   if (one("#within") && one("#members")) searchWithin(one("#within"));
