@@ -17,7 +17,6 @@ from evergreen_groups.changes.step_applier import StepApplier
 from evergreen_groups.changes.stored_plan import StoredPlan
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.groups import decide_about
-from evergreen_groups.ils import account_of_session
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal_step import JournalEntry, Operator
     from evergreen_groups.changes.plan_store import PlanStore
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils import OrgUnits
     from evergreen_groups.limits import ReferenceData
     from evergreen_groups.state import State
 
@@ -55,14 +53,13 @@ class DeskChanges:
         operator: Operator,
         reference: ReferenceData,
         *,
-        org_units: Callable[[], OrgUnits] | None = None,
         may_undo_others: Callable[[], bool] = lambda: False,
     ) -> None:
         self._gateway = gateway
         self._state = state
         self._given = operator
         self._reference = reference
-        self._planner = Planner(gateway, org_units)
+        self._planner = Planner(gateway, lambda: reference.org_units(gateway))
         self._may_undo_others = may_undo_others
 
     @property
@@ -128,7 +125,14 @@ class DeskChanges:
         if earlier is not None:
             return self._undone(earlier, change)
         proposed = self.propose(PlanRequest(Action.UNDO, change=change))
-        return self.apply(proposed.stored.id, key, timeout=timeout)
+        try:
+            return self.apply(proposed.stored.id, key, timeout=timeout)
+        except PlanError:
+            # The same request, come twice at once, has made two plans: the other one's was applied under the key.
+            earlier = self._store().under_key(key, self._staff)
+            if earlier is None:
+                raise
+            return self._undone(earlier, change)
 
     @property
     def past(self) -> ChangeReader:
@@ -142,7 +146,7 @@ class DeskChanges:
     @property
     def _operator(self) -> Operator:
         if self._given.staff is None:  # a program that only knows its account's name
-            self._given = replace(self._given, staff=int(account_of_session(self._gateway).id))
+            self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
 
     def _drafted(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
@@ -266,7 +270,7 @@ class DeskChanges:
             )
             return
         changes = JournaledChanges(self._gateway, self._state, self._operator)
-        StepApplier(self._gateway, changes).apply(
+        StepApplier(self._gateway, changes, stored.members).apply(
             stored.action.value,
             stored.steps,
             undoes=stored.undoes,

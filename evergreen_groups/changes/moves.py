@@ -10,6 +10,7 @@ from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.step_applier import StepApplier
+from evergreen_groups.changes.stored_plan import expected_groups
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.progress import Progress, silent
 
@@ -41,8 +42,13 @@ class Plan:
         steps = self.draft.steps
         if not steps:
             return PlanOutcome(())
-        outcomes, stopped = StepApplier(self._gateway, self._changes).apply(
-            self.draft.action.value, steps, undoes=self._undoes, timeout=timeout, progress=progress
+        beside = [id for group in expected_groups(self.draft) for id in group.members]
+        outcomes, stopped = StepApplier(self._gateway, self._changes, beside).apply(
+            self.draft.action.value,
+            steps,
+            undoes=self._undoes,
+            timeout=timeout,
+            progress=progress,
         )
         left = (StepOutcome(step, StepState.PLANNED, reason="not begun") for step in steps[len(outcomes) :])
         return PlanOutcome((*outcomes, *left), stopped)

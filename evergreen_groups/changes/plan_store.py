@@ -116,10 +116,7 @@ def _plan(row: Row[Any]) -> StoredPlan:
         at=row.at,
         expires=row.expires,
         steps=tuple(StoredStep(**step) for step in content["steps"]),
-        groups=tuple(
-            ExpectedGroup(group["number"], tuple(group["members"]), group["member_count"])
-            for group in content["groups"]
-        ),
+        groups=tuple(ExpectedGroup(group["number"], tuple(group["members"])) for group in content["groups"]),
         undoes=content["undoes"],
         key=row.idempotency_key,
         change=None if row.change is None else int(row.change),

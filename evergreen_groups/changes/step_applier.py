@@ -11,7 +11,7 @@ from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from sqlalchemy.engine import Connection
 
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 
 class StepApplier:
-    """Applies steps at one gateway, through the journal of ``changes``."""
+    """Applies steps at one gateway, through the journal of ``changes``.
 
-    def __init__(self, gateway: Gateway, changes: JournaledChanges) -> None:
+    ``beside`` are the ids of those who are in the groups that are joined.
+    """
+
+    def __init__(self, gateway: Gateway, changes: JournaledChanges, beside: Collection[int] = ()) -> None:
         self._gateway = gateway
         self._changes = changes
+        self._beside = beside
 
     def apply(
         self,
@@ -44,8 +48,7 @@ class StepApplier:
 
         ``before_first`` is called with the lease held and nothing written yet, and may refuse all by an error;
         ``also`` writes something else together with the journal's entry; ``begun`` is called when that stands, before
-        the first step; ``timeout`` is how many seconds to wait for
-        whoever is changing the same patrons or groups.
+        the first step; ``timeout`` is how many seconds to wait for whoever is changing the same patrons or groups.
 
         Raises:
             BusyError: somebody still does.
@@ -59,7 +62,9 @@ class StepApplier:
             return course.apply(steps[position], journaled)
 
         patrons = {step.patron_id for step in steps}
-        with self._changes.begin(patrons, groups_of(steps), timeout) as journal:
+        # Whoever was given a group of their own, without a clear answer, is known by being alone in it: what became of
+        # that is found out before others come there.
+        with self._changes.begin(patrons.union(self._beside), groups_of(steps), timeout) as journal:
             if before_first is not None:
                 before_first()
             open_ones = self._changes.open_changes(journal, patrons)

@@ -36,11 +36,10 @@ class StoredStep:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedGroup:
-    """Who was in a group when the plan was made: the visible members' ids, and how many there were in all."""
+    """Who was in a group when the plan was made: the ids of all members, whether the account sees them or not."""
 
     number: int
     members: tuple[int, ...]
-    member_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +78,19 @@ class StoredPlan:
             )
             for step in draft.steps
         )
-        return cls(secrets.token_urlsafe(18), staff, draft.action, now, now + LIFE, steps, _expected(draft), undoes)
+        return cls(
+            secrets.token_urlsafe(18), staff, draft.action, now, now + LIFE, steps, expected_groups(draft), undoes
+        )
 
     @property
     def patrons(self) -> frozenset[int]:
         """The ids of those whom it changes."""
         return frozenset(step.patron_id for step in self.steps)
+
+    @property
+    def members(self) -> frozenset[int]:
+        """The ids of those who must be in its groups."""
+        return frozenset(id for group in self.groups for id in group.members)
 
     @property
     def is_recalculation(self) -> bool:
@@ -103,14 +109,14 @@ class StoredPlan:
         )
 
 
-def _expected(draft: Draft) -> tuple[ExpectedGroup, ...]:
+def expected_groups(draft: Draft) -> tuple[ExpectedGroup, ...]:
     """The groups that somebody joins, and that a merge empties: whoever has come there meanwhile would be left behind.
 
     Those that are only left may change: who else goes there changes nothing for those who were chosen.
     """
     joined = {step.after for step in draft.steps if step.field == GROUP}
     return tuple(
-        ExpectedGroup(before.number, tuple(member.id for member in before.members), before.member_count)
+        ExpectedGroup(before.number, tuple(sorted({member.id for member in before.members} | before.hidden_ids)))
         for before in (group.before for group in draft.groups)
         if before is not None and (draft.action is Action.MERGE or before.number in joined)
     )

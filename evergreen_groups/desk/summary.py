@@ -177,7 +177,14 @@ class SummaryReader:
         group = Group.by_name(found.group, members, HiddenMembers(hidden, total_of(balances, hidden)))
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}
-        return GroupSummary(group.number, group.members, group.hidden_member_count, group.hidden_fines, standings)
+        return GroupSummary(
+            group.number,
+            group.members,
+            group.hidden_member_count,
+            group.hidden_fines,
+            group.hidden_ids,
+            standings=standings,
+        )
 
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], frozenset[int]]:
         """What everybody owes who does, by id, and the ids of hidden members.

@@ -92,13 +92,14 @@ class Group:
 
     ``members`` are the visible ones. Where the account can't see them all, ``hidden_member_count`` says how many are
     hidden. ``combined_fines`` includes them as long as the ILS says what they owe (``hidden_fines`` is that part);
-    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower.
+    where it doesn't, ``hidden_fines`` is None and the true total may be higher or lower. ``hidden_ids`` are theirs.
     """
 
     number: int
     members: tuple[Member, ...]
     hidden_member_count: int = 0
     hidden_fines: Decimal | None = NOTHING
+    hidden_ids: frozenset[int] = frozenset()
 
     @classmethod
     def by_fines(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
@@ -116,7 +117,7 @@ class Group:
     def _with_hidden(cls, number: int, members: Iterable[Member], hidden: HiddenMembers | None) -> Group:
         if hidden is None:
             return cls(number, tuple(members))
-        return cls(number, tuple(members), len(hidden.ids), hidden.fines)
+        return cls(number, tuple(members), len(hidden.ids), hidden.fines, hidden.ids)
 
     @property
     def complete(self) -> bool:

@@ -3,6 +3,7 @@ from .interface import Document as Document
 from .interface import Event as Event
 from .interface import EventOutcome as EventOutcome
 from .interface import Group as Group
+from .interface import GroupDetails as GroupDetails
 from .interface import PatronDecision as PatronDecision
 from .interface import PatronSummary as PatronSummary
 from .interface import PlanRequest as PlanRequest
@@ -12,6 +13,7 @@ from .interface import as_json as as_json
 from .interface import block_decision as block_decision
 from .interface import block_decision_by_barcode as block_decision_by_barcode
 from .interface import change as change
+from .interface import group_details as group_details
 from .interface import group_summary as group_summary
 from .interface import handle_event as handle_event
 from .interface import own_change as own_change

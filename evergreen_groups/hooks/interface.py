@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
-from evergreen_groups.desk import PatronDecision, PatronSummary
+from evergreen_groups.desk import GroupDetails, PatronDecision, PatronSummary
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
-from evergreen_groups.hooks import change_documents, documents
+from evergreen_groups.hooks import change_documents, details_document, documents
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -29,6 +29,7 @@ __all__ = [
     "Event",
     "EventOutcome",
     "Group",
+    "GroupDetails",
     "PatronDecision",
     "PatronSummary",
     "PlanRequest",
@@ -38,6 +39,7 @@ __all__ = [
     "block_decision",
     "block_decision_by_barcode",
     "change",
+    "group_details",
     "group_summary",
     "handle_event",
     "own_change",
@@ -47,7 +49,7 @@ __all__ = [
     "undo_change",
 ]
 
-Document = PatronSummary | Group | PatronDecision | EventOutcome | ProposedPlan | Change | list[Change]
+Document = PatronSummary | GroupDetails | Group | PatronDecision | EventOutcome | ProposedPlan | Change | list[Change]
 """What has a JSON form."""
 
 
@@ -60,6 +62,11 @@ def patron_summary(client: Client, patron_id: int) -> PatronSummary:
         DataError: its answers contradict each other.
     """
     return client.summaries.of_patron(patron_id)
+
+
+def group_details(client: Client, patron_id: int) -> GroupDetails:
+    """The group of a patron with all that a desk sees of its members; raises what :func:`patron_summary` does."""
+    return client.groups.of_user(patron_id)
 
 
 def group_summary(client: Client, group: int) -> Group:
@@ -152,13 +159,14 @@ def as_json(value: Document) -> dict[str, Any]:
     """The versioned JSON form, as the schemas in ``evergreen_groups/hooks/schemas`` describe it."""
     if isinstance(value, list):
         return change_documents.changes(value)
-    form: Callable[[Any], dict[str, Any]] = _FORMS[type(value)]
+    form = next(form for kind, form in _FORMS.items() if isinstance(value, kind))
     return form(value)
 
 
 _FORMS: dict[type, Callable[..., dict[str, Any]]] = {
     PatronSummary: documents.patron_summary,
     Group: documents.group_summary,
+    GroupDetails: details_document.group_details,
     PatronDecision: documents.block,
     EventOutcome: documents.event_outcome,
     ProposedPlan: change_documents.plan,

@@ -18,6 +18,13 @@ def patron_summary(patron: str) -> Response:
         return _answer(hooks.patron_summary(desk.client, requests.record_id(patron)))
 
 
+@blueprint.get("/api/v1/patrons/<patron>/group")
+def group_details(patron: str) -> Response:
+    """A patron's group with all that a desk sees of its members."""
+    with service().desk(request) as desk:
+        return _answer(hooks.group_details(desk.client, requests.record_id(patron)))
+
+
 @blueprint.get("/api/v1/patrons/<patron>/block")
 def block(patron: str) -> Response:
     """Whether a patron is blocked by their own fines."""
@@ -39,5 +46,5 @@ def group_summary(group: str) -> Response:
         return _answer(hooks.group_summary(desk.client, requests.record_id(group)))
 
 
-def _answer(value: hooks.PatronSummary | hooks.Group | hooks.PatronDecision) -> Response:
+def _answer(value: hooks.Document) -> Response:
     return jsonify(hooks.as_json(value))

@@ -14,6 +14,7 @@ SCHEMAS = {
     "GroupSummary": "group-summary",
     "Block": "block",
     "EventOutcome": "event-outcome",
+    "GroupDetails": "group-details",
     "Plan": "plan",
     "Change": "change",
     "Changes": "changes",

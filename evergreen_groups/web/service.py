@@ -4,7 +4,7 @@ All of it is in that process's memory, and nothing is shared with another: who w
 each session and address has asked (:class:`Admission`), limits and their reference data, whether the gateway answers
 (:class:`Breaker`) and who waits for it (:class:`Slots`). So of several instances, each allows ``[serve] rate_limit``
 and ``[serve] threads`` for itself, and finds out for itself that the gateway is dead. Nothing else is lost with a
-process: what has to outlive it is in the state directory, such as the audit trail of events and the journal.
+process: what has to outlive it is in the state's database, such as plans, the journal, and the audit trail of events.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class Service:
         self._events_gateway = None
         if self.events_secret is not None:
             self._events_gateway = self._service_accounts_gateway()
-            self.state.load()
+        if self.events_secret is not None or settings.desk.page or settings.desk.changes:
+            self.state.load()  # here, in one thread, and not in those of the first requests
         # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 

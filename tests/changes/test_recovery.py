@@ -266,3 +266,20 @@ def event_error(textcode: str) -> EventError:
 )
 def test_which_errors_say_that_nothing_was_written(error: GatewayError, no: bool, stayed: bool) -> None:
     assert (is_no(error), never_left(error)) == (no, stayed)
+
+
+def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultProxy) -> None:
+    """It is known by being alone in the new group: with somebody else there it would look like another's change."""
+
+    def decide(call: Call) -> Fault:
+        if call.method == NEW_GROUP:
+            return Fault.DROP_ANSWER
+        return Fault.DROP_REQUEST if NEW_GROUP in proxy.seen else Fault.NONE
+
+    proxy.decide = decide
+    assert mover.moves.plan_remove([CARD]).apply().stopped is not None
+    proxy.decide = lambda call: Fault.NONE
+    assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
+    assert mover.moves.plan_move([OTHERS_CARD], to=CARD).apply().done
+    step = the_step(mover)
+    assert (step.state, step.reason) == (StepState.DONE, "found done after an interruption")

@@ -34,5 +34,14 @@ def test_every_function_and_schema_is_named() -> None:
     assert set(re.findall(r"^\| `(\w+)\(", PAGE, re.MULTILINE)) == functions
     schemas = resources.files("evergreen_groups.hooks").joinpath("schemas").iterdir()
     kinds = {schema.name.removesuffix(".schema.json") for schema in schemas}
-    assert kinds == {"patron-summary", "group-summary", "block", "event-outcome", "plan", "change", "changes"}
+    assert kinds == {
+        "patron-summary",
+        "group-summary",
+        "block",
+        "event-outcome",
+        "plan",
+        "change",
+        "changes",
+        "group-details",
+    }
     assert all(f"`{kind}`" in PAGE for kind in kinds)

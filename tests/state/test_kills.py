@@ -27,6 +27,7 @@ from evergreen_groups.mail.outbox import Outbox
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, upgrade
 from evergreen_groups.state.database import FILE_NAME
+from evergreen_groups.state.schema import VERSION
 
 MOVERS = ("20000000001052", "20000000001053")
 MOVE = ("move", *MOVERS, "--to", "20000000001007", "--yes")
@@ -46,11 +47,11 @@ MAIL = {
     "EVERGREEN_GROUPS_MAIL_SENDER": "groups@library.example",
     "EVERGREEN_GROUPS_MAIL_RECIPIENTS": "*=director@library.example",
 }
-SECOND_MIGRATION = """
+LATER_MIGRATION = f"""
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "2", "1", None, None
+revision, down_revision, branch_labels, depends_on = "later", "{VERSION}", None, None
 
 def upgrade():
     op.create_table("planted", sa.Column("id", sa.Integer, primary_key=True))
@@ -214,8 +215,8 @@ def test_a_database_that_is_being_made_at_every_step(library: WatchedLibrary) ->
 def test_an_upgrade_of_the_schema(library: WatchedLibrary, kills: int) -> None:
     migrations = library.directory / "migrations"
     shutil.copytree(upgrade._MIGRATIONS, migrations)
-    (migrations / "versions" / "second.py").write_text(SECOND_MIGRATION)
-    later = World(migrations=str(migrations), version="2")
+    (migrations / "versions" / "later.py").write_text(LATER_MIGRATION)
+    later = World(migrations=str(migrations), version="later")
     words = ("state", "upgrade")
     library.prepare(*MOVE)
     for run in killed_runs(library, words, kills, later):
@@ -226,15 +227,15 @@ def test_an_upgrade_of_the_schema(library: WatchedLibrary, kills: int) -> None:
 
 
 def upgraded(path: Path) -> bool:
-    """Whether all of the second migration is there; otherwise nothing of it is."""
+    """Whether all of the later migration is there; otherwise nothing of it is."""
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         [(version,)] = database.execute("SELECT version_num FROM alembic_version").fetchall()
         names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
         columns = [row[1] for row in database.execute("PRAGMA table_info(changes)")]
         found = {"planted" in names, "changes_planted" in names, "planted" in columns}
-        assert found == {version == "2"}
-        if version == "2":
+        assert found == {version == "later"}
+        if version == "later":
             assert database.execute("SELECT action, planted FROM changes").fetchall() == [("move", "move")]
         assert database.execute("SELECT count(*) FROM steps WHERE state = 'done'").fetchone() == (2,)
-    return bool(version == "2")
+    return bool(version == "later")

@@ -127,6 +127,7 @@ def test_what_takes_a_session_and_what_does_not(caller: FlaskClient, document: d
     ("path", "value"),
     [
         ("/api/v1/patrons/{patron}/summary", "1001"),
+        ("/api/v1/patrons/{patron}/group", "1001"),
         ("/api/v1/patrons/{patron}/block", "1053"),
         ("/api/v1/patrons/by-barcode/{barcode}/block", "20000000001001"),
         ("/api/v1/groups/{group}", "1001"),

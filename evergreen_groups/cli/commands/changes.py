@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from evergreen_groups.client import Client
 
 
+_WAIT = 10.0
+"""How long to wait for desks that are changing the same patrons or groups, in seconds: each is at it for a moment."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -43,7 +46,7 @@ def _change(session: Invocation, make_plan: Callable[[Client], Plan], *, yes: bo
             click.echo("Nothing was changed.")
             return exit_status.DONE
         with session.progress() as progress:
-            outcome = plan.apply(progress)
+            outcome = plan.apply(progress, timeout=_WAIT)
         write_outcome(outcome, sys.stdout)
     return _status(outcome)
 
