@@ -19,7 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from evergreen_groups.sandbox import Sandbox
 
-TIMEOUT = 8
+TIMEOUT = 30
 CLIENTS = {"Angular": "/eg2/en-US/staff/circ/patron", "AngularJS": "/eg/staff/circ/patron"}
 
 # What can be seen of the panel. The patron whose panel it is: the member marked as current.

@@ -29,12 +29,14 @@ def test_a_family(clerk: DeskClerk) -> None:
     assert "Over the limit" not in page.members["Nguyễn, Minh"]
 
 
+@pytest.mark.long
 def test_the_birth_date_is_nowhere(clerk: DeskClerk) -> None:
     page = clerk.open(NGUYEN)
     assert "birth" not in page.response.text.lower()
     assert "born" not in page.response.text.lower()
 
 
+@pytest.mark.long
 def test_somebody_alone(clerk: DeskClerk) -> None:
     page = clerk.open(HALLORAN)
     assert "1 member, alone in the group" in page.text
@@ -42,6 +44,7 @@ def test_somebody_alone(clerk: DeskClerk) -> None:
     assert page.has_form("/plan")
 
 
+@pytest.mark.long
 def test_a_deleted_patron_is_said_to_be_no_member(clerk: DeskClerk) -> None:
     page = clerk.open(DELETED)
     assert "The patron you came from is deleted" in page.text
@@ -65,12 +68,14 @@ def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> 
         ("; drop", "Nguyễn, Thị Hương", None),
     ],
 )
+@pytest.mark.long
 def test_sorting_by_a_link(clerk: DeskClerk, sort: str, first: str, direction: str | None) -> None:
     page = clerk.open(NGUYEN, query=f"sort={sort}")
     assert next(iter(page.members)) == first
     assert next(iter(page.tree.xpath("//th/@aria-sort")), None) == direction
 
 
+@pytest.mark.long
 def test_each_column_has_a_link_that_sorts_by_it(clerk: DeskClerk) -> None:
     for address in clerk.open(NGUYEN).tree.xpath("//thead//a/@href"):
         page = clerk.get(address)
@@ -93,6 +98,7 @@ def test_each_column_has_a_link_that_sorts_by_it(clerk: DeskClerk) -> None:
         ("", "", "/eg"),
     ],
 )
+@pytest.mark.long
 def test_names_lead_back_into_the_client_that_one_came_from(
     clerk: DeskClerk, query: str, referrer: str, client: str
 ) -> None:
@@ -105,6 +111,7 @@ def test_names_lead_back_into_the_client_that_one_came_from(
     assert all(f"client={client[1:]}" in form.action for form in page.tree.forms)
 
 
+@pytest.mark.long
 def test_in_the_clients_tab_links_lead_out_of_the_frame(clerk: DeskClerk) -> None:
     page = clerk.open(NGUYEN, query="client=eg&in=tab")
     leaving = page.tree.xpath("//a[starts-with(@href, '/eg/')]")
@@ -128,6 +135,7 @@ class TestCsv:
         assert rows[2]["juvenile"] == "true"
         assert "\r\n" in answer.get_data(as_text=True)
 
+    @pytest.mark.long
     def test_a_name_is_no_formula(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         with sandbox._store.transaction() as connection:
             connection.execute("UPDATE au SET family_name = '=cmd()' WHERE id = 1016")
@@ -135,6 +143,7 @@ class TestCsv:
 
 
 class TestSearchWithin:
+    @pytest.mark.long
     def test_without_a_script(self, clerk: DeskClerk) -> None:
         page = clerk.open(LIN)
         form = page.clerk.post(
@@ -144,6 +153,7 @@ class TestSearchWithin:
         assert list(form.members) == ["林, 美玲"]
         assert len(page.members) == 7
 
+    @pytest.mark.long
     def test_nobody_fits(self, clerk: DeskClerk) -> None:
         page = clerk.open(LIN)
         found = clerk.post(
