@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,6 +101,14 @@ class TestInOneProcess:
         clock.now += 3600
         assert not times.is_due("one", 0.0)
 
+    @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
+    def test_a_short_time_is_a_time_as_well(self, clock: Clock, seconds: float) -> None:
+        times = RetryTimes(Counters())
+        assert not times.is_due("one", seconds)
+        assert not times.is_due("one", seconds)
+        clock.now += seconds + 1
+        assert times.is_due("one", seconds)
+
     def test_one_that_has_not_to_wait_is_due(self, clock: Clock) -> None:
         times = RetryTimes(Counters())
         times.give_up("one")
@@ -183,3 +192,12 @@ def test_addresses_that_will_not_do(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as caught:
         Counters.configured(url, None)
     assert "very-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["redis", "limits.storage"])
+def test_what_speaks_to_it_is_not_installed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigurationError, match="isn't installed") as caught:
+        Counters.configured("redis://localhost/1", None)
+    assert (caught.value.code, caught.value.setting) == ("redis-not-installed", "redis.url")
+    assert "evergreen-groups[serve,redis]" in caught.value.advice
