@@ -49,14 +49,14 @@ class GroupCheck:
     def differences(self, member: Member) -> Iterator[str]:
         """Where the ILS blocks a patron otherwise than the rule does, a sentence for each."""
         standing = self.standing(member)
-        match standing.difference:
-            case StandingDifference.NOT_YET_BLOCKED:
-                yield "Not blocked for fines in the ILS."
-            case StandingDifference.NOW_WITHIN_LIMIT:
-                for penalty in standing.blocks_for_fines:
-                    yield f"Blocked in the ILS: {_described(penalty)}."
+        if standing.difference is StandingDifference.NOT_YET_BLOCKED:
+            yield "Over the limit, not yet blocked in Evergreen."
+        else:
+            within = ", own fines now within the limit" if standing.difference is not None else ""
+            for penalty in standing.blocks_for_fines if within or standing.over_limit is None else ():
+                yield f"Blocked in Evergreen{within}: {_described(penalty)}."
         for penalty in standing.other_blocks:
-            yield f"Blocked in the ILS for something else: {_described(penalty)}."
+            yield f"Blocked in Evergreen for something else: {_described(penalty)}."
 
     def standing(self, member: Member) -> Standing:
         """A checked member's own fines against the rule, and the penalties that block them."""

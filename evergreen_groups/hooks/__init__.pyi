@@ -4,6 +4,7 @@ from .interface import Event as Event
 from .interface import EventOutcome as EventOutcome
 from .interface import Group as Group
 from .interface import GroupDetails as GroupDetails
+from .interface import GroupSummary as GroupSummary
 from .interface import PatronDecision as PatronDecision
 from .interface import PatronSummary as PatronSummary
 from .interface import PlanRequest as PlanRequest

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.hooks.documents import NOTE
+from evergreen_groups.hooks.standing_document import limit_amount, standing_document
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
-    from evergreen_groups.groups import Member, Standing
-    from evergreen_groups.ils import CirculationCounts, Penalty
+    from evergreen_groups.groups import Member
+    from evergreen_groups.ils import CirculationCounts
 
 VERSION = 2
 
@@ -36,16 +37,6 @@ def group_details(details: GroupDetails) -> dict[str, Any]:
     }
 
 
-def standing_document(standing: Standing) -> dict[str, Any]:
-    """A member's own fines against the rule, and the penalties that block them in the ILS."""
-    return {
-        "over_limit": standing.over_limit,
-        "blocked_in_evergreen": [_penalty(penalty) for penalty in standing.blocks_for_fines],
-        "other_blocks": [_penalty(penalty) for penalty in standing.other_blocks],
-        "difference": standing.difference.value if standing.difference else None,
-    }
-
-
 def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
     account = details.accounts[member.id]
     return {
@@ -55,7 +46,7 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
         "library": member.library,
         "profile": details.profiles[member.id],
         "own_fines": plain_amount(member.own_fines),
-        "limit": None if member.decision is None else plain_amount_or_none(member.limit.amount),
+        "limit": limit_amount(member),
         **standing_document(details.standing(member)),
         "items": _items(details.circulations[member.id]),
         "group_lead": member.group_lead,
@@ -70,12 +61,3 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
 
 def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
     return None if counts is None else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
-
-
-def _penalty(penalty: Penalty) -> dict[str, Any]:
-    return {
-        "name": penalty.kind.name,
-        "org_unit": penalty.org_unit.shortname,
-        "since": penalty.set_date.isoformat(timespec="seconds") if penalty.set_date else None,
-        "by_staff": penalty.by_staff,
-    }

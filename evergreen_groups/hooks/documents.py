@@ -1,21 +1,25 @@
-"""The JSON forms of what the hooks give, version 1; ``schemas/`` beside this module describes each.
+"""The JSON forms of what the hooks give, version 2; ``schemas/`` beside this module describes each.
 
 Within a version keys may be added, never changed or removed, so readers pass over keys they don't know. Amounts are
-strings with two places.
+strings with two places. Version 2 tells whoever is over the limit (``over_limit``, null where the account may not see
+the limit) from whoever is blocked in Evergreen (``blocked_in_evergreen``). What version 1 called ``blocked`` is
+``over_limit``; the old name stays until the next minor version.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.desk import GroupSummary
+from evergreen_groups.hooks.standing_document import limit_amount, standing_document
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import PatronDecision, PatronSummary
     from evergreen_groups.events import EventOutcome
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Group, Member, Standing
 
-VERSION = 1
+VERSION = 2
 NOTE = "Group fines are for information only: nobody is blocked for what others owe."
 
 
@@ -29,8 +33,8 @@ def patron_summary(summary: PatronSummary) -> dict[str, Any]:
         "barcode": member.barcode,
         "show": summary.show,
         "own_fines": plain_amount(member.own_fines),
-        "blocked": member.over_limit_if_known,
-        "limit": _limit(member),
+        "limit": limit_amount(member),
+        **_truths(member, summary.standing),
         **_group(summary.group),
     }
 
@@ -46,6 +50,7 @@ def block(decision: PatronDecision) -> dict[str, Any]:
         "version": VERSION,
         "kind": "block",
         "patron": decision.patron,
+        "over_limit": decision.over_limit,
         "blocked": decision.over_limit,
         "own_fines": plain_amount(decision.own_balance),
         "limit": plain_amount_or_none(decision.limit.amount),
@@ -61,6 +66,7 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
         "kind": "event-outcome",
         "event": outcome.event,
         "patron": outcome.patron,
+        "over_limit": outcome.blocked,
         "blocked": outcome.blocked,
         "recalculated": outcome.recalculated,
         "replayed": outcome.replayed,
@@ -68,6 +74,7 @@ def event_outcome(outcome: EventOutcome) -> dict[str, Any]:
 
 
 def _group(group: Group) -> dict[str, Any]:
+    standings = group.standings if isinstance(group, GroupSummary) else {}
     return {
         "group": group.number,
         "for_information_only": True,
@@ -75,22 +82,26 @@ def _group(group: Group) -> dict[str, Any]:
         "group_fines": plain_amount(group.combined_fines),
         "lead": group.lead.id if group.lead.group_lead else None,
         "hidden_members": {"count": group.hidden_member_count, "fines": plain_amount_or_none(group.hidden_fines)},
-        "members": [_member(member) for member in group.members],
+        "members": [member_document(member, standings.get(member.id)) for member in group.members],
     }
 
 
-def _member(member: Member) -> dict[str, Any]:
+def member_document(member: Member, standing: Standing | None) -> dict[str, Any]:
+    """A member of a group; ``standing`` None where no penalties were read."""
     return {
         "id": member.id,
         "name": member.name,
         "barcode": member.barcode,
         "library": member.library,
         "own_fines": plain_amount(member.own_fines),
-        "limit": _limit(member),
-        "blocked": member.over_limit_if_known,
+        "limit": limit_amount(member),
+        **_truths(member, standing),
         "group_lead": member.group_lead,
     }
 
 
-def _limit(member: Member) -> str | None:
-    return None if member.decision is None else plain_amount_or_none(member.limit.amount)
+def _truths(member: Member, standing: Standing | None) -> dict[str, Any]:
+    over_limit = member.over_limit_if_known
+    # Where no penalties were read, none are told of, which isn't the same as that there are none.
+    unknown = {"over_limit": over_limit, "blocked_in_evergreen": None, "other_blocks": None, "difference": None}
+    return {**(unknown if standing is None else standing_document(standing)), "blocked": over_limit}

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
-from evergreen_groups.desk import GroupDetails, PatronDecision, PatronSummary
+from evergreen_groups.desk import GroupDetails, GroupSummary, PatronDecision, PatronSummary
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
 from evergreen_groups.hooks import change_documents, details_document, documents
@@ -30,6 +30,7 @@ __all__ = [
     "EventOutcome",
     "Group",
     "GroupDetails",
+    "GroupSummary",
     "PatronDecision",
     "PatronSummary",
     "PlanRequest",
@@ -69,7 +70,7 @@ def group_details(client: Client, patron_id: int) -> GroupDetails:
     return client.groups.of_user(patron_id)
 
 
-def group_summary(client: Client, group: int) -> Group:
+def group_summary(client: Client, group: int) -> GroupSummary:
     """A group by its number; raises what :func:`patron_summary` does."""
     return client.summaries.of_group(group)
 
@@ -166,6 +167,7 @@ def as_json(value: Document) -> dict[str, Any]:
 _FORMS: dict[type, Callable[..., dict[str, Any]]] = {
     PatronSummary: documents.patron_summary,
     Group: documents.group_summary,
+    GroupSummary: documents.group_summary,
     GroupDetails: details_document.group_details,
     PatronDecision: documents.block,
     EventOutcome: documents.event_outcome,

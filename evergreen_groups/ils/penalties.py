@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,12 +75,17 @@ class PenaltyKinds:
     def read(
         cls, gateway: Gateway, org_units: OrgUnits, fines_penalties: Mapping[int, int] | None = None
     ) -> PenaltyKinds:
-        """Read them in three calls, or in two where ``fines_penalties`` are known."""
+        """Read them in three calls side by side, or in two where ``fines_penalties`` are known."""
         fields = ("id", "name", "block_list")
-        # csp is served to every staff account (pcrud-089).
-        rows = gateway.pcrud.all_columns("csp", fields)
-        kinds = [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows]
-        return cls(kinds, read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties)
+        readers: tuple[Callable[[], Any], ...] = (
+            # csp is served to every staff account (pcrud-089).
+            lambda: gateway.pcrud.all_columns("csp", fields),
+            lambda: read_fines_penalties(gateway, org_units) if fines_penalties is None else fines_penalties,
+        )
+        rows, for_fines = gateway.map(lambda read: read(), readers)
+        return cls(
+            [PenaltyKind(id, name, tuple(blocks.split("|")) if blocks else ()) for id, name, blocks in rows], for_fines
+        )
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -163,9 +168,12 @@ PENALTY_FIELDS = ("id", "usr", "standing_penalty", "org_unit", "staff", "set_dat
 """The fields of an ``ausp`` that tell whether it is in force, and what it is then."""
 
 
-def rows_in_force(gateway: Gateway, patrons: Collection[int]) -> Iterator[PenaltyRow]:
-    """The rows of the penalties of these patrons that haven't been archived."""
-    for batch in gateway.pcrud.columns_by_values("ausp", PENALTY_FIELDS, "usr", sorted(patrons)):
+def rows_in_force(
+    gateway: Gateway, patrons: Collection[int], *, kinds: Sequence[int] | None = None
+) -> Iterator[PenaltyRow]:
+    """The rows of the penalties of these patrons that haven't been archived; ``kinds`` (ids) narrows them."""
+    where = None if kinds is None else {"standing_penalty": list(kinds)}
+    for batch in gateway.pcrud.columns_by_values("ausp", PENALTY_FIELDS, "usr", sorted(patrons), where=where):
         yield from not_archived(batch)
 
 

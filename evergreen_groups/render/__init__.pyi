@@ -24,6 +24,12 @@ from .spreadsheet import Value as Value
 from .spreadsheet import cell_text as cell_text
 from .spreadsheet import fill as fill
 from .spreadsheet import write_cell as write_cell
+from .standing_wording import DIFFERENCES as DIFFERENCES
+from .standing_wording import describe_penalty as describe_penalty
+from .standing_wording import describe_standing as describe_standing
+from .standing_wording import explain_standing as explain_standing
+from .standing_wording import penalty_document as penalty_document
+from .standing_wording import standing_document as standing_document
 from .templates import template_text as template_text
 from .templates import write_template as write_template
 from .text_columns import EMPTY as EMPTY

@@ -9,6 +9,7 @@ from evergreen_groups.money import amount, plain_amount
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
+from evergreen_groups.render.standing_wording import standing_document
 from evergreen_groups.render.text_columns import PLAIN, Cell, Columns, TextColumn
 from evergreen_groups.render.wording import describe_limit, hidden_members
 
@@ -54,7 +55,7 @@ def _row(member: Member) -> list[Cell]:
         printable(member.library),
         amount(member.own_fines),
         "not visible" if member.decision is None else describe_limit(member.limit),
-        {True: "yes", False: "no", None: "?"}[member.over_limit_if_known],
+        {True: "yes", False: "no", None: "not known"}[member.over_limit_if_known],
     )
     return [Cell(text) for text in texts]
 
@@ -85,7 +86,8 @@ def write_check_json(check: GroupCheck, stream: TextIO) -> None:
     document = {
         "schema": SCHEMA,
         "gateway": check.gateway,
-        "blocked": check.over_limit,
+        "over_limit": check.over_limit,
+        "blocked": check.over_limit,  # as it was called before; it stays until the next minor version
         "complete": check.complete,
         "patrons": [_patron(check, member) for member in check.checked],
         **group_document(group),
@@ -100,6 +102,7 @@ def _patron(check: GroupCheck, member: Member) -> dict[str, Any]:
         "own_fines": plain_amount(member.own_fines),
         "counted_fines": None if decision is None else plain_amount(decision.own_balance),
         "limit": None if decision is None else {**limit_document(decision.limit), "origin": decision.limit.origin},
+        **standing_document(check.standing(member)),
         "blocked": member.over_limit_if_known,
         "over_by": None if decision is None else plain_amount(decision.over_by),
         "explanation": None if decision is None else decision.explanation,

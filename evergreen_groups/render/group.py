@@ -9,7 +9,8 @@ from evergreen_groups.money import NOTHING, amount, plain_amount
 from evergreen_groups.render.json_documents import group_document, patron_document, write_json_document
 from evergreen_groups.render.report import limit_document
 from evergreen_groups.render.safe_text import printable
-from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn
+from evergreen_groups.render.standing_wording import explain_standing, standing_document
+from evergreen_groups.render.text_columns import EMPTY, PLAIN, Cell, Columns, TextColumn, wrapped
 from evergreen_groups.render.wording import counted, describe_limit, hidden_members
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.writelines(_lines(columns, rows, sums))
     stream.write(f"\nGroup fines: {amount(group.combined_fines)}, for information only.\n")
     stream.write(f"Over the limit, by their own fines alone: {_rule(details)}.\n")
+    stream.writelines(_explanations(details, width))
     if not group.complete:
         stream.write(hidden_members(group, "the group fines") + "\n")
 
@@ -67,22 +69,39 @@ def _row(details: GroupDetails, member: Member, width: int) -> list[Cell]:
         amount(member.own_fines),
         *_counts(details.circulations[member.id]),
         *born,
-        ", ".join(_remarks(member, account)),
+        ", ".join(_remarks(details, member, account)),
     ]
     return [Cell(text) for text in texts]
 
 
-def _remarks(member: Member, account: PatronAccount) -> Iterator[str]:
+def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> Iterator[str]:
+    standing = details.standing(member)
     if member.group_lead:
         yield "lead"
-    if member.over_limit_if_known:
+    if standing.over_limit:
+        yield "over limit"
+    if standing.blocked_for_fines:
         yield "blocked"
+    if standing.other_blocks:
+        yield "other block"
     if not account.active:
         yield "inactive"
     if account.barred:
         yield "barred"
     if account.expired:
         yield "expired"
+
+
+def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
+    """Where the limit and Evergreen's blocks differ, what else blocks a member, and whose limit isn't known."""
+    for member in details.group.members:
+        for sentence in explain_standing(details.standing(member)):
+            yield from (f"{line}\n" for line in wrapped(f"{printable(member.name)}: {sentence}.", width))
+    hidden = sum(member.decision is None for member in details.group.members)
+    if hidden:
+        who = counted(hidden, "member is", "members are")
+        words = f"Whether {who} over the limit isn't known: this account may not see the limit."
+        yield from (f"{line}\n" for line in wrapped(words, width))
 
 
 def _sums(details: GroupDetails, width: int) -> list[Cell]:
@@ -130,11 +149,15 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
         **patron_document(member.patron),
         "own_fines": plain_amount(member.own_fines),
         "limit": None if member.decision is None else limit_document(member.limit),
-        "blocked": member.over_limit_if_known,
+        **standing_document(details.standing(member)),
+        "blocked": member.over_limit_if_known,  # as it was called before; it stays until the next minor version
         "items": _items(details.circulations[member.id]),
+        "profile": details.profiles[member.id],
+        "juvenile": account.juvenile,
         "active": account.active,
         "barred": account.barred,
         "expired": account.expired,
+        "expires": account.expire_date.isoformat() if account.expire_date else None,
         "birth_date": account.birth_date.isoformat() if account.birth_date else None,
         "group_lead": member.group_lead,
     }

@@ -1,4 +1,6 @@
 from . import history as history
+from .blocks import BlockTotals as BlockTotals
+from .blocks import FinesBlocks as FinesBlocks
 from .build import build_report as build_report
 from .by_library import ReportedLibrary as ReportedLibrary
 from .by_library import by_library as by_library

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines
-from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, granted_at
+from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines, PatronRow
+from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, PenaltyRow, granted_at
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.progress import Progress, silent
+from evergreen_groups.report.blocks import blocks_of, read_block_rows
 from evergreen_groups.report.models import Criteria, Report, Totals
 from evergreen_groups.settings import PolicySettings
 
@@ -61,16 +62,32 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     readers: tuple[Callable[[Gateway], Any], ...] = (_org_units, granted_at)
     org_units, granted = gateway.map(lambda read: read(gateway), readers)
     home_orgs = _home_orgs(criteria, org_units)
-    access = Access.read(gateway, org_units, granted)
+    beside: tuple[Callable[[], Any], ...] = (
+        lambda: Access.read(gateway, org_units, granted),
+        lambda: PenaltyKinds.read(gateway, org_units),
+        lambda: _limits(gateway, criteria, policy, org_units),
+    )
+    access, kinds, limits = gateway.map(lambda read: read(), beside)
     high_fines = HighFines(
         min_total=criteria.min_total,
         more_than_one=criteria.min_members > 1,
         home_orgs=home_orgs,
         visible_orgs=() if access.everywhere else access.visible_orgs,
     )
-    reader = GroupReader(gateway, org_units, access, _limits(gateway, criteria, policy, org_units))
-    groups = GroupSearch(gateway, high_fines, progress).run(reader.complete)
-    listed, left_out = _choose(groups, criteria)
+    reader = GroupReader(gateway, org_units, access, limits)
+
+    def complete(rows: Sequence[PatronRow]) -> list[tuple[list[Group], list[PenaltyRow]]]:
+        readers: tuple[Callable[[], Any], ...] = (
+            lambda: reader.complete(rows),
+            lambda: read_block_rows(gateway, kinds, [row.id for row in rows]),
+        )
+        groups, blocks = gateway.map(lambda read: read(), readers)
+        return [(groups, blocks)]
+
+    found = GroupSearch(gateway, high_fines, progress).run(complete)
+    listed, left_out = _choose([group for groups, _blocks in found for group in groups], criteria)
+    members = {member.id for group in listed for member in group.members}
+    blocks = (row for _groups, rows in found for row in rows if row.patron in members)
     return Report(
         generated_at=generated_at,
         gateway=gateway.url,
@@ -82,6 +99,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         left_out=tuple(left_out),
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
+        blocks=blocks_of(blocks, kinds, org_units),
     )
 
 
@@ -93,7 +111,7 @@ def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_un
 
 
 def _org_units(gateway: Gateway) -> OrgUnits:
-    gateway.idl("au", "aou", "mous", "ac")
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp")
     return OrgUnits.read(gateway)
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
+from evergreen_groups.report.blocks import BlockTotals
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group
+    from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.ils import OrgUnit
+    from evergreen_groups.report.blocks import FinesBlocks
 
 SORT_ORDERS = ("total", "members", "name", "library")
 
@@ -70,7 +72,8 @@ class Report:
     sentences the reader must know: what is missing, and that groups were left out by ``top`` (``left_out_count``).
     ``left_out`` are those groups, highest fines first; ``changes`` is what changed since the run before (None: not
     compared). ``org_units`` are all that the ILS has (none: not known), which say what is below what;
-    ``hidden_libraries`` are the short names of those whose patrons the account can't see.
+    ``hidden_libraries`` are the short names of those whose patrons the account can't see. ``blocks`` are the penalties
+    for fines that the listed members have in the ILS (None: not read).
     """
 
     generated_at: datetime
@@ -84,6 +87,16 @@ class Report:
     changes: Changes | None = None
     org_units: tuple[OrgUnit, ...] = ()
     hidden_libraries: frozenset[str] = frozenset()
+    blocks: FinesBlocks | None = None
+
+    def standing(self, member: Member) -> Standing | None:
+        """A listed member's own fines against the rule, and the blocks for fines; None where these weren't read."""
+        return None if self.blocks is None else self.blocks.standing(member)
+
+    @property
+    def block_totals(self) -> BlockTotals | None:
+        """How many of the listed members are blocked, counted anew each time; None where blocks weren't read."""
+        return None if self.blocks is None else BlockTotals.of(self.groups, self.blocks)
 
 
 _NOTHING = Decimal("0.00")

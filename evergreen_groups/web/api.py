@@ -1,4 +1,4 @@
-"""The API: what a group owes, for information only, and who is blocked by their own fines."""
+"""The API: what a group owes, for information only, and who is over the limit by their own fines."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def group_details(patron: str) -> Response:
 
 @blueprint.get("/api/v1/patrons/<patron>/block")
 def block(patron: str) -> Response:
-    """Whether a patron is blocked by their own fines."""
+    """Whether a patron is over the limit by their own fines."""
     with service().desk(request) as desk:
         return _answer(hooks.block_decision(desk.client, requests.record_id(patron)))
 
 
 @blueprint.get("/api/v1/patrons/by-barcode/<barcode>/block")
 def block_by_barcode(barcode: str) -> Response:
-    """Whether the patron with a barcode is blocked by their own fines."""
+    """Whether the patron with a barcode is over the limit by their own fines."""
     with service().desk(request) as desk:
         return _answer(hooks.block_decision_by_barcode(desk.client, requests.barcode(barcode)))
 

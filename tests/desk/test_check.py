@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.circulators import make_stock_circulator
 from support.command import Command, one_line
 from support.debts import owe
 from support.gateways import gateway_of
@@ -133,8 +134,12 @@ def test_a_penalty_of_the_librarys_own_counts_as_one_for_fines(sandbox: Sandbox,
     for user in (1001, 1013):
         sandbox._store.insert("ausp", {"usr": user, "org_unit": 2, "standing_penalty": 101})
     checker = Checker(admin, FIVE)
-    assert differences(checker.of_user(1001)) == {1001: ["Blocked in the ILS: NORTH_OWES at NORTH."]}
-    assert differences(checker.of_user(1013)) == {1013: ["Blocked in the ILS for something else: NORTH_OWES at NORTH."]}
+    assert differences(checker.of_user(1001)) == {
+        1001: ["Blocked in Evergreen, own fines now within the limit: NORTH_OWES at NORTH."]
+    }
+    assert differences(checker.of_user(1013)) == {
+        1013: ["Blocked in Evergreen for something else: NORTH_OWES at NORTH."]
+    }
 
 
 def test_fines_at_other_libraries_than_the_thresholds_do_not_count(sandbox: Sandbox, admin: Gateway) -> None:
@@ -156,12 +161,22 @@ def test_what_the_ils_has_recorded_is_told_where_it_differs(sandbox: Sandbox, ad
     store.insert("ausp", gone)
     check = Checker(admin, FIVE).of_user(1001, all_members=True)
     found = differences(check)
-    assert found[1001] == ["Not blocked for fines in the ILS."]
-    assert found[1002] == ["Blocked in the ILS: PATRON_EXCEEDS_FINES at LAKELAND."]
-    assert found[1003] == ["Blocked in the ILS for something else: STAFF_CHR at HARBOR, set by staff."]
+    assert found[1001] == ["Over the limit, not yet blocked in Evergreen."]
+    assert found[1002] == ["Blocked in Evergreen, own fines now within the limit: PATRON_EXCEEDS_FINES at LAKELAND."]
+    assert found[1003] == ["Blocked in Evergreen for something else: STAFF_CHR at HARBOR, set by staff."]
     assert found[1004] == []  # a note blocks nothing
     assert [penalty.kind.name for penalty in check.penalties[1004]] == ["ALERT_NOTE"]
     assert check.penalties[1005] == ()
+
+
+def test_limits_that_the_account_may_not_see_leave_the_rest(sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1002, {"home_ou": PINE})
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": 1, "standing_penalty": 1})
+    with gateway_of(sandbox.url, make_stock_circulator(sandbox)) as gateway:
+        check = Checker(gateway, ILS).of_user(1001, all_members=True)
+    assert {member.id: member.over_limit_if_known for member in check.checked}[1002] is None
+    assert differences(check)[1002] == ["Blocked in Evergreen: PATRON_EXCEEDS_FINES at LAKELAND."]
+    assert (check.over_limit, check.complete, check.group.combined_fines) == (False, False, Decimal("28.10"))
 
 
 def test_an_account_that_sees_no_transactions_is_told_so(sandbox: Sandbox) -> None:
@@ -255,6 +270,42 @@ def test_json(run: Command) -> None:
     assert (patron["own_fines"], patron["counted_fines"], patron["over_by"]) == ("31.50", "31.50", "26.49")
     assert [penalty["penalty"] for penalty in patron["recorded"]] == ["PATRON_EXCEEDS_FINES"]
     assert patron["differences"] == []
+
+
+def test_show_tells_over_the_limit_from_blocked(run: Command, sandbox: Sandbox) -> None:
+    store = sandbox._store
+    owe(sandbox, 1001, (HARBOR, "6.00"))
+    since = {"set_date": "2026-10-01T10:00:00+0000"}
+    store.insert("ausp", {"usr": 1002, "org_unit": 1, "standing_penalty": 1, **since})
+    store.insert("ausp", {"usr": 1003, "org_unit": HARBOR, "standing_penalty": 25, "staff": 4})
+    shown = run("show", "--user", "1001").stdout
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    words = " ".join(shown.split())
+    assert "Adaeze: over the limit, not yet blocked in Evergreen." in words
+    assert (
+        "blocked in Evergreen, own fines now within the limit: PATRON_EXCEEDS_FINES at LAKELAND, since 2026-10-01."
+        in words
+    )
+    assert "blocked in Evergreen for something else: STAFF_CHR at HARBOR, by staff." in words
+    document = json.loads(run("show", "--user", "1001", "--format", "json").stdout)
+    members = {member["id"]: member for member in document["members"]}
+    assert document["schema"] == "evergreen-groups/group/1"
+    assert (members[1001]["over_limit"], members[1001]["blocked"], members[1001]["difference"]) == (
+        True,
+        True,  # the old name stays
+        "not-yet-blocked",
+    )
+    (penalty,) = members[1002]["blocked_in_evergreen"]
+    assert penalty == {
+        "name": "PATRON_EXCEEDS_FINES",
+        "org_unit": "LAKELAND",
+        "since": "2026-10-01T10:00:00+00:00",
+        "by_staff": False,
+    }
+    assert [penalty["by_staff"] for penalty in members[1003]["other_blocks"]] == [True]
+    check = json.loads(run("check", "--user", "1001", "--format", "json").stdout)
+    assert (check["over_limit"], check["blocked"]) == (True, True)
+    assert check["patrons"][0].items() >= {"over_limit": True, "blocked": True, "blocked_in_evergreen": []}.items()
 
 
 def test_show_marks_each_by_their_own_limit(run: Command, sandbox: Sandbox, tmp_path: Path) -> None:

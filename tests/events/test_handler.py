@@ -44,10 +44,11 @@ def test_an_event_is_decided_and_written_down(client: Client, sandbox: Sandbox, 
     outcome = hooks.handle_event(client, Event(41, HOOK, OVER))
     assert outcome == EventOutcome(41, OVER, blocked=True, recalculated=False)
     assert document(outcome) == {
-        "version": 1,
+        "version": 2,
         "kind": "event-outcome",
         "event": 41,
         "patron": OVER,
+        "over_limit": True,
         "blocked": True,
         "recalculated": False,
         "replayed": False,

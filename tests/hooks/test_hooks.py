@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.circulators import make_stock_circulator
 from support.debts import owe
 from support.documents import document
 from support.fault_proxy import Call, FaultProxy
@@ -68,7 +69,7 @@ def test_a_family(client: Client) -> None:
     summary = document(hooks.patron_summary(client, 1003))
     members = summary.pop("members")
     assert summary == {
-        "version": 1,
+        "version": 2,
         "kind": "patron-summary",
         "patron": 1003,
         "barcode": "20000000001003",
@@ -77,8 +78,12 @@ def test_a_family(client: Client) -> None:
         "for_information_only": True,
         "note": "Group fines are for information only: nobody is blocked for what others owe.",
         "own_fines": "4.85",
-        "blocked": False,
         "limit": "5.00",
+        "over_limit": False,
+        "blocked_in_evergreen": [],
+        "other_blocks": [],
+        "difference": None,
+        "blocked": False,  # as version 1 called it
         "group_fines": "28.10",
         "lead": 1001,
         "hidden_members": {"count": 0, "fines": "0.00"},
@@ -90,6 +95,10 @@ def test_a_family(client: Client) -> None:
         "library": "HARBOR",
         "own_fines": "4.90",
         "limit": "5.00",
+        "over_limit": False,
+        "blocked_in_evergreen": [],
+        "other_blocks": [],
+        "difference": None,
         "blocked": False,
         "group_lead": True,
     }
@@ -104,6 +113,46 @@ def test_a_group_by_its_number_is_what_its_members_see(client: Client) -> None:
     assert not {"patron", "barcode", "own_fines", "blocked", "limit", "show"} & set(group)
 
 
+def test_over_the_limit_is_one_thing_and_blocked_in_evergreen_another(client: Client, sandbox: Sandbox) -> None:
+    owe(sandbox, 1001, (HARBOR, "7.50"))
+    set_at = {"set_date": "2026-10-01T10:00:00+0000"}
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": 1, "standing_penalty": 1, **set_at})
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": HARBOR, "standing_penalty": 25, "staff": 4, **set_at})
+    sandbox._store.insert("ausp", {"usr": 1002, "org_unit": HARBOR, "standing_penalty": 20, "staff": 4, **set_at})
+    summary = document(hooks.patron_summary(client, 1002))
+    members = {member["id"]: member for member in summary["members"]}
+    since = "2026-10-01T10:00:00+00:00"
+    found = {
+        "over_limit": False,
+        "blocked_in_evergreen": [
+            {"name": "PATRON_EXCEEDS_FINES", "org_unit": "LAKELAND", "since": since, "by_staff": False}
+        ],
+        "other_blocks": [{"name": "STAFF_CHR", "org_unit": "HARBOR", "since": since, "by_staff": True}],
+        "difference": "now-within-limit",
+        "blocked": False,
+    }
+    assert members[1002].items() >= found.items()
+    assert summary.items() >= found.items()
+    assert (members[1001]["over_limit"], members[1001]["blocked_in_evergreen"]) == (True, [])
+
+
+def test_where_no_penalties_were_read_there_are_none_to_tell_of(client: Client) -> None:
+    group = client.groups.of_group(1001).group  # without standings
+    members = document(group)["members"]
+    assert all(member["blocked_in_evergreen"] is member["other_blocks"] is None for member in members)
+
+
+def test_limits_that_the_account_may_not_see_leave_the_rest(sandbox: Sandbox) -> None:
+    sandbox._store.update("au", 1002, {"home_ou": PINE})
+    with desk(sandbox.url, make_stock_circulator(sandbox), policy=POLICIES["ils"]) as client:
+        summary = document(hooks.patron_summary(client, 1002))
+        with pytest.raises(PermissionDeniedError):  # where the decision is all that was asked for
+            hooks.block_decision(client, 1002)
+    assert (summary["over_limit"], summary["limit"], summary["blocked"]) == (None, None, None)
+    assert summary["group_fines"] == "28.10"
+    assert [member["over_limit"] for member in summary["members"]].count(None) == 1
+
+
 def test_nothing_to_show_for_a_group_of_one(client: Client, sandbox: Sandbox) -> None:
     join(sandbox, 1001, 777_000)
     summary = document(hooks.patron_summary(client, 1001))
@@ -115,9 +164,10 @@ def test_a_block_by_id_and_by_barcode(client: Client, sandbox: Sandbox) -> None:
     decision = hooks.block_decision(client, 1001)
     assert hooks.block_decision_by_barcode(client, "20000000001001") == decision
     assert document(decision) == {
-        "version": 1,
+        "version": 2,
         "kind": "block",
         "patron": 1001,
+        "over_limit": True,
         "blocked": True,
         "own_fines": "7.50",
         "limit": "5.00",

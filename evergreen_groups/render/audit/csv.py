@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import harmless
-from evergreen_groups.render.audit.wording import describe_penalty, describe_reason, explanation
+from evergreen_groups.render import describe_penalty, harmless
+from evergreen_groups.render.audit.wording import describe_reason, explanation
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.render import write_template
+from evergreen_groups.render import describe_penalty, write_template
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,
     TITLE,
     WHAT_TO_DO,
-    describe_penalty,
     describe_reason,
     explanation,
     kinds_found,

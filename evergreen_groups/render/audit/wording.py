@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import amount
-from evergreen_groups.render import describe_limit, printable
+from evergreen_groups.render import describe_limit, describe_penalty, printable
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Reason
-    from evergreen_groups.ils import Penalty
 
 TITLE = "Audit of blocks and groups"
 NOTHING_FOUND = "Nothing found."
@@ -77,13 +76,6 @@ def looked_at(criteria: AuditCriteria) -> str:
     where = f" with home library {', '.join(map(printable, criteria.orgs))} or below" if criteria.orgs else ""
     limit = "as configured for each" if criteria.limit is None else describe_limit(criteria.limit)
     return f"Everyone{where} who owes something or has a penalty; the limit of own fines: {limit}"
-
-
-def describe_penalty(block: Penalty) -> str:
-    """Describe a penalty: ``STAFF_CHR at BR1, by staff, since 2026-11-02``."""
-    by_staff = ", by staff" if block.by_staff else ""
-    since = f", since {block.set_date:%Y-%m-%d}" if block.set_date else ""
-    return printable(f"{block.kind.name} at {block.org_unit.shortname}{by_staff}{since}")
 
 
 def describe_patron_finding(finding: PatronFinding) -> str:

@@ -1,0 +1,71 @@
+"""The two truths about a member in words: over the limit by the rule, and blocked in Evergreen by a penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.groups import StandingDifference
+from evergreen_groups.render.safe_text import printable
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import Standing
+    from evergreen_groups.ils import Penalty
+
+DIFFERENCES: Mapping[StandingDifference, str] = {
+    StandingDifference.NOT_YET_BLOCKED: "over the limit, not yet blocked in Evergreen",
+    StandingDifference.NOW_WITHIN_LIMIT: "blocked in Evergreen, own fines now within the limit",
+}
+"""What is said where the two differ."""
+
+
+def describe_penalty(penalty: Penalty) -> str:
+    """Describe a penalty: ``STAFF_CHR at BR1, by staff, since 2026-11-02``."""
+    by_staff = ", by staff" if penalty.by_staff else ""
+    since = f", since {penalty.set_date:%Y-%m-%d}" if penalty.set_date else ""
+    return printable(f"{penalty.kind.name} at {penalty.org_unit.shortname}{by_staff}{since}")
+
+
+def describe_standing(standing: Standing) -> str:
+    """Say in a few words what a member's standing is, nothing where there is nothing to say.
+
+    That is *over the limit*, *blocked in Evergreen*, both, or how the two differ.
+    """
+    if standing.difference is not None:
+        return DIFFERENCES[standing.difference]
+    if standing.blocked_for_fines:
+        return "over the limit, blocked in Evergreen" if standing.over_limit else "blocked in Evergreen"
+    return ""
+
+
+def explain_standing(standing: Standing) -> Iterator[str]:
+    """Say where the two truths differ and what else blocks a member, a sentence without its dot for each."""
+    blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
+    if standing.difference is StandingDifference.NOT_YET_BLOCKED:
+        yield DIFFERENCES[standing.difference]
+    elif standing.difference is not None:
+        yield f"{DIFFERENCES[standing.difference]}: {blocks}"
+    elif standing.over_limit is None and blocks:
+        yield f"blocked in Evergreen: {blocks}"
+    for penalty in standing.other_blocks:
+        yield f"blocked in Evergreen for something else: {describe_penalty(penalty)}"
+
+
+def penalty_document(penalty: Penalty) -> dict[str, Any]:
+    """A penalty as a JSON object."""
+    return {
+        "name": penalty.kind.name,
+        "org_unit": penalty.org_unit.shortname,
+        "since": None if penalty.set_date is None else penalty.set_date.isoformat(),
+        "by_staff": penalty.by_staff,
+    }
+
+
+def standing_document(standing: Standing) -> dict[str, Any]:
+    """A member's standing as the keys of a JSON object; ``over_limit`` is null where the limit isn't visible."""
+    return {
+        "over_limit": standing.over_limit,
+        "blocked_in_evergreen": [penalty_document(penalty) for penalty in standing.blocks_for_fines],
+        "other_blocks": [penalty_document(penalty) for penalty in standing.other_blocks],
+        "difference": None if standing.difference is None else standing.difference.value,
+    }

@@ -1,0 +1,71 @@
+"""The blocks for fines that the ILS has for the members of a report's groups, read beside what they owe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.groups import Group, Standing, StandingDifference
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Member
+    from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds, PenaltyRow
+
+_NONE: tuple[Penalty, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FinesBlocks:
+    """The penalties that block members of a report's groups for fines, by patron id; who has none is left out."""
+
+    penalties: Mapping[int, tuple[Penalty, ...]]
+    kinds: PenaltyKinds
+
+    def standing(self, member: Member) -> Standing:
+        """A member's own fines against the rule, and the blocks for fines; of others nothing is known."""
+        return Standing.of(member, self.penalties.get(member.id, _NONE), self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTotals:
+    """How many of the visible members are blocked for fines, and of how many that differs from the rule."""
+
+    blocked: int
+    not_yet_blocked: int
+    now_within_limit: int
+
+    @classmethod
+    def of(cls, groups: Iterable[Group], blocks: FinesBlocks) -> BlockTotals:
+        """Count over these groups."""
+        blocked = not_yet = within = 0
+        for group in groups:
+            for member in group.members:
+                if member.id not in blocks.penalties and not member.over_limit:
+                    continue  # as nearly all of them
+                standing = blocks.standing(member)
+                blocked += standing.blocked_for_fines
+                not_yet += standing.difference is StandingDifference.NOT_YET_BLOCKED
+                within += standing.difference is StandingDifference.NOW_WITHIN_LIMIT
+        return cls(blocked, not_yet, within)
+
+
+def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int]) -> list[PenaltyRow]:
+    """The rows of the blocks for fines of these patrons, in lists of up to 2,000: few have any."""
+    from evergreen_groups.ils import rows_in_force  # with it comes the gateway, which --help needn't load
+
+    wanted = kinds.blocking_for_fines_anywhere
+    # Without a kind that blocks there is nobody who is blocked; an empty list would be a server error (pcrud-015).
+    return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted))) if wanted else []
+
+
+def blocks_of(rows: Iterable[PenaltyRow], kinds: PenaltyKinds, org_units: OrgUnits) -> FinesBlocks:
+    """The blocks that these rows are.
+
+    Raises:
+        DataError: one is of a kind, or at an org unit, that the ILS didn't list.
+    """
+    rows = list(rows)
+    found = kinds.by_patron(rows, org_units, {row.patron for row in rows})
+    return FinesBlocks({patron: tuple(penalties) for patron, penalties in found.items()}, kinds)
