@@ -118,6 +118,14 @@ def test_what_is_read_over_it_is_of_one_moment(state: State) -> None:
         assert reader.execute(schema.series.select()).all() == []
 
 
+def test_it_says_whether_there_is_anything_to_read(state: State) -> None:
+    with state.reporting() as lease:
+        assert lease.is_there is state.database.is_there
+        with lease.writing():
+            pass
+        assert lease.is_there is True
+
+
 def test_what_is_written_over_it_is_there(state: State) -> None:
     with state.reporting() as lease:
         with lease.writing() as connection:
