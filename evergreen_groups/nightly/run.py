@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from evergreen_groups.report import Criteria, History, Report
     from evergreen_groups.state import State, Transactions
 
-_HOUR = timedelta(hours=1)
 _UNUSABLE = (StateError, ConfigurationError)
 """What a database or a lock that can't be used, or that the settings name wrongly, is told by."""
 _NOT_COMPARED = "What changed since the last run isn't known: the history of the runs could not be used."
@@ -38,8 +37,8 @@ class ReportRun:
     """One run. ``choose`` says what it is to do, and is asked once the run is on record: it may find a bad setting.
 
     A run that is ``recorded`` has the lease, keeps its figures in the history, writes down how it ended and calls
-    the healthcheck. Another one only looks. ``healthcheck_url`` is the one of the command line, which is called also
-    where the settings are bad.
+    the healthcheck. Another one only looks. ``healthcheck_url`` and ``deadline`` (seconds) are those of the command
+    line: the former is called also where the settings are bad, the latter is how long another run is waited for.
     """
 
     def __init__(
@@ -49,11 +48,13 @@ class ReportRun:
         *,
         recorded: bool,
         healthcheck_url: str | None = None,
+        deadline: int | None = None,
     ) -> None:
         self._environment = environment
         self._choose = choose
         self._recorded = recorded
         self._healthcheck_url = healthcheck_url
+        self._deadline = deadline
         self._options: ReportOptions | None = None
         self._report: Report | None = None
         self._history: History | None = None
@@ -105,20 +106,18 @@ class ReportRun:
     def _waiting_time(self) -> float:
         """How long (seconds) to wait for another run: where one is enough, this one makes it if that one fails."""
         report = self._environment.settings.report
-        return float(report.deadline) if report.hours_between_runs else 0.0
+        return float(self._deadline or report.deadline) if report.hours_between_runs else 0.0
 
     def _is_made(self, transactions: Transactions) -> bool:
         """Whether the report was written so lately, by whatever server, that none is wanted."""
-        hours = self._environment.settings.report.hours_between_runs
-        if not hours:
+        if not (hours := self._environment.settings.report.hours_between_runs):
             return False
         try:
             last = run_status.read(transactions)
         except _UNUSABLE as error:
             self._problem = error
             return False
-        now = datetime.now(UTC)
-        if last is None or last.outcome is RunOutcome.FAILED or not timedelta() <= now - last.finished < hours * _HOUR:
+        if last is None or not last.wrote_within(timedelta(hours=hours)):
             return False
         self._environment.emit(
             f"nothing to do: the report was made at {last.finished.astimezone():%Y-%m-%d %H:%M}, and "

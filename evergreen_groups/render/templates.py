@@ -70,6 +70,7 @@ def environment() -> Environment:
         "money": amount,
         "number": _number,
         "percent": _percent,
+        "price": wording.price,
         "printable": printable,
         "signed": wording.signed,
     }

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import Group, Standing, StandingDifference
-from evergreen_groups.ils import Penalty, PenaltyKinds, PenaltyRow, rows_in_force
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Member
-    from evergreen_groups.ils import OrgUnits
+    from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds, PenaltyRow
 
 _NONE: tuple[Penalty, ...] = ()
 
@@ -54,6 +53,8 @@ class BlockTotals:
 
 def read_block_rows(gateway: Gateway, kinds: PenaltyKinds, patrons: Iterable[int]) -> list[PenaltyRow]:
     """The rows of the blocks for fines of these patrons, in lists of up to 2,000: few have any."""
+    from evergreen_groups.ils import rows_in_force  # with it comes the gateway, which --help needn't load
+
     wanted = kinds.blocking_for_fines_anywhere
     # Without a kind that blocks there is nobody who is blocked; an empty list would be a server error (pcrud-015).
     return list(rows_in_force(gateway, list(patrons), kinds=sorted(wanted))) if wanted else []

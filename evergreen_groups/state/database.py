@@ -95,6 +95,11 @@ class Database:
         """Whether there is anything yet to read: a server's database always is."""
         return self.path is None or os.path.lexists(self.path) or self._former.are_there
 
+    @property
+    def former_files(self) -> list[Path]:
+        """What release 0.1 left on this machine that may have patrons in it; what was taken over stays there."""
+        return self._former.with_patrons
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Let the block read one state of everything, whatever others write meanwhile.

@@ -63,6 +63,11 @@ class FormerFiles:
         """Whether there are any."""
         return next(self._there(), None) is not None
 
+    @property
+    def with_patrons(self) -> list[Path]:
+        """Those that may have something about patrons in them."""
+        return [path for path, copy in self._there() if copy is not _status]
+
     def _there(self) -> Iterator[tuple[Path, Callable[[Connection, Path], int]]]:
         if self.directory is None:
             return iter(())

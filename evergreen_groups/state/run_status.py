@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,10 @@ class RunStatus:
     def seconds(self) -> float:
         """How long the run took."""
         return round((self.finished - self.started).total_seconds(), 1)
+
+    def wrote_within(self, age: timedelta) -> bool:
+        """Whether the run wrote a report, and ended less than ``age`` ago: not in the future, by a wrong clock."""
+        return self.outcome is not RunOutcome.FAILED and timedelta() <= datetime.now(UTC) - self.finished < age
 
     def document(self) -> dict[str, Any]:
         """The values for JSON."""

@@ -1,4 +1,4 @@
-"""What isn't about one patron: the nightly report, the panel's script, the state of the service, its description."""
+"""What isn't about one patron: the nightly report, the panel's scripts, the state of the service, its description."""
 
 from __future__ import annotations
 
@@ -115,21 +115,32 @@ def _writes_a_page(settings: ReportSettings) -> bool:
     return (format_of_file(settings.output) or settings.format) == PAGE
 
 
-@blueprint.get("/panel.js")
-def panel() -> Response:
-    """The script that shows the panel in the staff client."""
-    script = _panel_script()
-    response = Response(script, content_type="text/javascript; charset=utf-8")
-    response.set_etag(hashlib.sha256(script).hexdigest()[:32])
-    # Kept, but asked for each time (304): a new release is on every desk at once.
+@blueprint.get("/panel.js", defaults={"name": "panel.js"})
+@blueprint.get("/group.js", defaults={"name": "group.js"})
+@blueprint.get("/tab.js", defaults={"name": "tab.js"})
+def script(name: str) -> Response:
+    """The scripts that show the panel in the staff client, and the group's page in its tab."""
+    return _asked_for_each_time(Response(_script(name), content_type="text/javascript; charset=utf-8"))
+
+
+@blueprint.get("/desk.json")
+def desk_settings() -> Response:
+    """What of ``[desk]`` the scripts have to know: Apache may hand out the first of them itself, without settings."""
+    desk = service().settings.desk
+    return _asked_for_each_time(jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link))
+
+
+def _asked_for_each_time(response: Response) -> Response:
+    """Have browsers keep it, but ask for it each time (304): a new release is on every desk at once."""
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
     response.headers["Cache-Control"] = "no-cache"
     response.make_conditional(request)
     return response
 
 
 @cache
-def _panel_script() -> bytes:
-    return resources.files("evergreen_groups.web").joinpath("static", "panel.js").read_bytes()
+def _script(name: str) -> bytes:
+    return resources.files("evergreen_groups.web").joinpath("static", name).read_bytes()
 
 
 @blueprint.get("/healthz")

@@ -37,6 +37,21 @@ def test_another_groups_answer(sandbox: Sandbox, proxy: FaultProxy, method: str,
     assert "proxy" in told.value.advice
 
 
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        (MEMBERS, [1001, 1002, 1003, 1004, 1005, 1006, 1012, 1012]),
+        (BALANCES, [{"usr": 1012, "balance_owed": "9.00"}] * 2),
+    ],
+)
+def test_the_same_member_twice(sandbox: Sandbox, proxy: FaultProxy, method: str, answer: object) -> None:
+    sandbox._store.update("au", 1012, {"usrgroup": 1001})
+    proxy.answer = lambda call: answer if call.method == method else None
+    with gateway_of(proxy.url, "harbor_desk") as gateway, pytest.raises(DataError, match="same member") as told:
+        find_hidden(gateway, OKONKWO)
+    assert told.value.code == "member-twice"
+
+
 def test_somebody_who_was_moved_meanwhile_is_no_error(sandbox: Sandbox, proxy: FaultProxy) -> None:
     sandbox._store.update("au", 1002, {"usrgroup": 70_000})
     with gateway_of(proxy.url, "harbor_desk") as gateway:
@@ -46,9 +61,7 @@ def test_somebody_who_was_moved_meanwhile_is_no_error(sandbox: Sandbox, proxy: F
 @pytest.mark.parametrize(
     ("method", "answer"),
     [
-        (MEMBERS, [1001, 1002, 1003, 1004, 1005, 1006, 1012, 1012]),
         (MEMBERS, [True, 1002, 1003, 1004, 1005, 1006, 1012]),
-        (BALANCES, [{"usr": 1012, "balance_owed": "9.00"}] * 2),
         *(
             (BALANCES, [{"usr": 1012, "balance_owed": wrong}])
             for wrong in (None, {}, [], True, "", "NaN", "1_0.00", " 1.00", "١.٠٠")

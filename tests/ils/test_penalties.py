@@ -112,6 +112,7 @@ class TestInForce:
         assert found[PATRON][1].kind.blocks
         assert {penalty.org_unit.shortname for penalty in found[PATRON]} == {"HARBOR"}
         assert {penalty.set_date for penalty in found[PATRON]} == {datetime(2026, 10, 1, 10, tzinfo=UTC)}
+        assert [set_by_ils([row]) for row in rows] == [0, 1]
         assert set_by_ils(rows) == 1
 
     def test_a_kind_that_is_not_among_the_ils_s_is_an_error(self, cleared: Sandbox) -> None:

@@ -97,6 +97,17 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
     assert not (tmp_path / "late.json").exists()
 
 
+def test_another_one_is_waited_for_as_long_as_the_command_line_says(
+    sandbox: Sandbox, database: str, tmp_path: Path
+) -> None:
+    command = command_on(tmp_path / "one", sandbox, database, 1, 12)
+    with State(tmp_path / "state", database) as state, state.reporting():
+        words = command.arguments("-q", "report", "--deadline", "1", "--output", str(tmp_path / "report.json"))
+        run = subprocess.run(words, env=command.environ, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert run.returncode == exit_status.BUSY
+    assert "another run is making the report" in run.stderr
+
+
 @pytest.mark.long  # with a server of its own
 def test_a_server_that_is_stopped_in_the_middle_costs_nobody_the_report(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path

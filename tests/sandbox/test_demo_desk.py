@@ -85,6 +85,19 @@ def test_the_clients_pages_load_the_panel(desk: Sandbox, path: str, mark: str) -
     assert '<script src="/evergreen-groups/panel.js" defer></script>' in page
 
 
+@pytest.mark.parametrize(
+    ("path", "list_"),
+    [
+        ("/eg2/en-US/staff/circ/patron/1001/group", "<eg-patron-group>"),
+        ("/eg/staff/circ/patron/1001/group", 'persist-key="circ.patron.group_members"'),
+    ],
+)
+def test_the_clients_have_their_own_list_of_a_group(desk: Sandbox, path: str, list_: str) -> None:
+    page = fetch(desk.url, path)[2]
+    assert list_ in page
+    assert ">Group Member Details</a>" in page
+
+
 def test_the_generated_attribute_has_another_name_each_time(desk: Sandbox) -> None:
     pages = {fetch(desk.url, "/eg2/en-US/staff/circ/patron/1001/checkout")[2] for _ in range(2)}
     assert len(pages) == 2

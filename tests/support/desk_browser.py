@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,28 +18,38 @@ from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
+from support.web_caller import served, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import DeskSettings
+from evergreen_groups.web import close, create_app
 
 TIMEOUT = 30
 CLIENTS = {"Angular": "/eg2/en-US/staff/circ/patron", "AngularJS": "/eg/staff/circ/patron"}
 
-# What can be seen of the panel. The patron whose panel it is: the member marked as current.
+# What can be seen of the panel; the patron is whose figures it shows.
 _PANEL = """
-const rows = [...document.querySelectorAll(".evergreen-groups")].filter((row) => row.offsetParent);
+const block = document.querySelector(".evergreen-groups");
 const text = (node) => (node ? node.innerText.trim() : null);
-const within = (selector) => rows.flatMap((row) => [...row.querySelectorAll(selector)]);
-const current = within("[aria-current]")[0];
-return rows.length ? {
-  text: rows.map(text).join("\\n"),
-  amount: text(within("dd.numeric, .col-md-7")[0]),
-  patron: current ? Number(/patron\\/(\\d+)/.exec(current.href)[1]) : null,
-  members: within("li").map((item) => ({
-    name: text(item.querySelector("a") || item.firstChild),
-    link: item.querySelector("a") ? new URL(item.querySelector("a").href).pathname : null,
+const all = (selector) => [...block.querySelectorAll(selector)];
+const link = (node) => (node ? new URL(node.href).pathname : null);
+const texts = (item, selector) => [...item.querySelectorAll(selector)].map(text);
+return block && block.offsetParent ? {
+  text: text(block.querySelector("[role=group]")),
+  state: block.dataset.state,
+  patron: block.dataset.state === "ready" ? Number(block.dataset.patron) : null,
+  amount: text(block.querySelector(".evergreen-groups-line:first-child > .evergreen-groups-sum")),
+  lines: all("[role=group] > .evergreen-groups-line").map(text),
+  page: link(block.querySelector("[role=group] > .evergreen-groups-line a")),
+  height: Math.round(block.getBoundingClientRect().height),
+  members: all("li").map((item) => ({
+    name: text(item.querySelector("a")),
+    link: link(item.querySelector("a")),
     owed: text(item.querySelector(".evergreen-groups-sum")),
-    blocked: Boolean(item.querySelector(".badge-danger")),
+    marks: texts(item, ".evergreen-groups-mark"),
+    blocked: texts(item, ".evergreen-groups-blocked"),
   })),
+  rest: text(block.querySelector(".evergreen-groups-rest")),
 } : null;
 """
 # Each frame: which card stands in the summary, and whose panel. To be read afterwards.
@@ -46,12 +58,14 @@ window.watched = [];
 const cards = ".account-id dd, #patron-summary-grid > .patron-summary-divider:not([ng-class]) > :nth-child(2)";
 const look = () => {
   const card = document.querySelector(cards);
-  const current = document.querySelector(".evergreen-groups [aria-current]");
-  if (card && current) window.watched.push([card.textContent.trim(), /patron\\/(\\d+)/.exec(current.href)[1]]);
+  const block = document.querySelector(".evergreen-groups[data-state=ready]");
+  if (card && block) window.watched.push([card.textContent.trim(), block.dataset.patron]);
   requestAnimationFrame(look);
 };
 look();
 """
+UNFOLDED = "evergreen-groups.members"
+"""Where the browser remembers that the members are unfolded."""
 
 
 @dataclass
@@ -62,14 +76,23 @@ class Gate:
     asked: list[str] = field(default_factory=list)
     held: dict[str, threading.Event] = field(default_factory=dict)
     arrived: threading.Event = field(default_factory=threading.Event)
+    page: Callable[..., Iterable[bytes]] | None = None
+    """What answers for the page of a patron's group in the service's place."""
+    down: bool = False
+    """Whether nothing is answered but the panel's script."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = str(environ["PATH_INFO"])
         self.asked.append(path)
+        if self.down and not path.endswith("/panel.js"):
+            start_response("503 Service Unavailable", [("Content-Type", "text/html")])
+            return [b"<h1>Service Unavailable</h1>"]
         gate = self.held.get(path)
         if gate is not None:
             self.arrived.set()
             gate.wait(TIMEOUT)
+        if self.page is not None and path.startswith("/evergreen-groups/patrons/"):
+            return self.page(environ, start_response)
         return self.app(environ, start_response)
 
     @contextmanager
@@ -99,17 +122,42 @@ class Desk:
         self._service_url = service_url
         self.service_up()
 
+    def begin(self, username: str = "consortium_staff") -> None:
+        """Everything as at first, and somebody logged in."""
+        self.sandbox.reset()
+        self.gate.page = None
+        self.service_up()
+        self.log_in(session(self.sandbox.url, username=username))
+
     def service_up(self) -> None:
+        self.gate.down = False
         self.sandbox.serve_desk(self._service_url)
 
     def service_down(self) -> None:
         self.sandbox.serve_desk("http://127.0.0.1:9")  # the discard port: nothing listens there
 
+    def service_down_but_for_the_script(self) -> None:
+        """As where Apache hands out the panel's script itself."""
+        self.gate.down = True
+
+    @contextmanager
+    def with_settings(self, directory: Path, settings: DeskSettings) -> Iterator[None]:
+        """The service as it is with these settings."""
+        home = {"XDG_STATE_HOME": str(directory), "XDG_CACHE_HOME": str(directory)}
+        usual, self.gate.app = self.gate.app, create_app(settings_of(self.sandbox.url, desk=settings), home)
+        try:
+            yield
+        finally:
+            close(self.gate.app)
+            self.gate.app = usual
+
     def log_in(self, token: str) -> None:
         """Have the cookie as the staff client sets it, and none of its choices."""
         self.browser.get(f"{self.sandbox.url}/sandbox/desk/desk.css")
         self.have_cookie(token)
-        self.run("localStorage.clear()")
+        self.run("localStorage.clear(); sessionStorage.clear()")
+        # It holds 50 pages; beyond that Chromium drops those first that a script went to.
+        self.browser.execute_cdp_cmd("Page.resetNavigationHistory", {})
 
     def have_cookie(self, token: str) -> None:
         self.browser.add_cookie({"name": "eg.auth.token", "value": quote(json.dumps(token), safe=""), "path": "/"})
@@ -133,6 +181,10 @@ class Desk:
         """The panel, as soon as it's that patron's."""
         return self.until(lambda: (panel := self.panel()) and panel["patron"] == patron and panel)
 
+    def unfold(self) -> None:
+        """Have the members unfolded on the pages that are opened from now on."""
+        self.run("localStorage.setItem(arguments[0], 'true')", UNFOLDED)
+
     def problem(self, words: str) -> Any:
         """The panel, as soon as it says that something's wrong."""
         return self.until(lambda: (panel := self.panel()) and words in panel["text"] and panel)
@@ -147,11 +199,15 @@ class Desk:
 
     def answered(self, patron: int) -> None:
         """Wait until the page has the service's answer about a patron, and has had a frame to show it in."""
+        self.answered_with(f"/patrons/{patron}/summary")
+
+    def answered_with(self, ending: str) -> None:
+        """The same for an answer from any address that ends so."""
         script = (
             "return performance.getEntriesByType('resource').some((one) => one.name.endsWith(arguments[0]) "
             "&& one.responseEnd > 0)"
         )
-        self.until(lambda: self.run(script, f"/patrons/{patron}/summary"))
+        self.until(lambda: self.run(script, ending))
         self.browser.execute_async_script(
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
         )
@@ -159,9 +215,9 @@ class Desk:
     def click(self, selector: str) -> None:
         self.run("document.querySelector(arguments[0]).click()", selector)
 
-    def go(self, client: str, patron: int) -> None:
+    def go(self, client: str, patron: int, tab: str = "checkout") -> None:
         """Go to another patron within the page, as a click on a link of the client does."""
-        path = f"{CLIENTS[client]}/{patron}/checkout"
+        path = f"{CLIENTS[client]}/{patron}/{tab}"
         if client == "Angular":
             self.run("history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))", path)
         else:
@@ -198,8 +254,34 @@ class Desk:
     def press(self, *keys: str) -> None:
         ActionChains(self.browser, duration=0).send_keys(*keys).perform()
 
+    def press_with(self, modifier: str, key: str) -> None:
+        """Press a key while another is held."""
+        chain = ActionChains(self.browser, duration=0)
+        chain.key_down(modifier).send_keys(key).key_up(modifier).perform()
+
+    def dark(self, mode: str) -> None:
+        """Choose the colours of the pages that are opened from now on."""
+        self.run("localStorage.setItem('eg.ui.general.colormode', arguments[0])", json.dumps(mode))
+
+    def axe(self) -> Any:
+        """What axe finds on the page."""
+        self.run(resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8"))
+        return self.browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
+
     def element(self, selector: str) -> Any:
         return self.browser.find_element(By.CSS_SELECTOR, selector)
+
+
+@contextmanager
+def desk_browser(directory: Path, dataset: Path | None = None) -> Iterator[Desk]:
+    """A browser at a desk of its own, with a service that keeps its files in ``directory``."""
+    with Sandbox(dataset) as sandbox, chromium() as browser:
+        home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
+        app = create_app(settings_of(sandbox.url), home)
+        gate = Gate(app)
+        with served(gate) as url:
+            yield Desk(browser, sandbox, gate, url)
+        close(app)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python -m support.screenshots DIRECTORY
 
-The report, a library's part of it, the index of all libraries, the audit, and the panel at both demo desks; pages in
-the width of a screen, of a telephone, and in dark colours.
+The report, a library's part of it, the index of all libraries, the audit, and both demo desks with the panel and the
+group's tab; pages in the width of a screen, of a telephone, and in dark colours.
 """
 
 from __future__ import annotations
@@ -76,6 +76,14 @@ def desks(browser: Chrome, files: Path, target: Path) -> None:
                 desk.panel_of(FAMILY)
                 desk.until(lambda: desk.owed() not in ("", "$0.00"))  # the client has loaded its own figures
                 take(browser, target / f"desk-{client.lower()}.png")
+                desk.click("[data-tab=group]")
+                desk.until(lambda: desk.run("return document.querySelector('[data-total]')?.textContent"))
+                desk.until(
+                    lambda: (
+                        desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") != "loading"
+                    )
+                )
+                take(browser, target / f"desk-{client.lower()}-tab.png")
         close(app)
 
 

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.settings import GatewaySettings, PolicySettings, ServeSettings, Settings
+from evergreen_groups.settings import DeskSettings, GatewaySettings, PolicySettings, ServeSettings, Settings
 from evergreen_groups.settings.sections import EventsSettings
 from evergreen_groups.web import Server
 
@@ -39,6 +39,7 @@ def settings_of(
     serve: ServeSettings | None = None,
     events: EventsSettings | None = None,
     policy: PolicySettings | None = None,
+    desk: DeskSettings | None = None,
 ) -> Settings:
     gateway = GatewaySettings(url=url, username="consortium_staff")
     return Settings(
@@ -46,6 +47,7 @@ def settings_of(
         policy=policy or PolicySettings(),
         serve=serve or ServeSettings(port=0),
         events=events or EventsSettings(),
+        desk=desk or DeskSettings(),
     )
 
 

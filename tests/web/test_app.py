@@ -41,7 +41,7 @@ from evergreen_groups.nightly.publication import publish
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import PolicySettings, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import DeskSettings, PolicySettings, ReportSettings, ServeSettings, Settings
 from evergreen_groups.settings.sections import EventsSettings, StateSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
@@ -358,13 +358,28 @@ class TestReport:
 
 
 class TestPanel:
-    def test_the_script_is_fetched_again_only_when_it_has_changed(self, caller: FlaskClient) -> None:
-        first = caller.get(f"{PREFIX}/panel.js")
-        assert (first.status_code, first.content_type) == (200, "text/javascript; charset=utf-8")
-        assert len(first.data) < 16 * 1024
-        second = caller.get(f"{PREFIX}/panel.js", headers={"If-None-Match": first.headers["ETag"]})
+    @pytest.mark.parametrize("name", ["panel.js", "group.js", "tab.js", "desk.json"])
+    def test_it_is_fetched_again_only_when_it_has_changed(self, caller: FlaskClient, name: str) -> None:
+        first = caller.get(f"{PREFIX}/{name}")
+        kind = "text/javascript; charset=utf-8" if name.endswith(".js") else "application/json"
+        assert (first.status_code, first.content_type) == (200, kind)
+        second = caller.get(f"{PREFIX}/{name}", headers={"If-None-Match": first.headers["ETag"]})
         assert (second.status_code, second.data) == (304, b"")
-        assert caller.get(f"{PREFIX}/panel.js", headers={"If-None-Match": '"other"'}).status_code == 200
+        assert caller.get(f"{PREFIX}/{name}", headers={"If-None-Match": '"other"'}).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("desk", "told"),
+        [
+            (DeskSettings(), {"page": True, "tab": True, "panel_link": "same"}),
+            (DeskSettings(tab=False, panel_link="new"), {"page": True, "tab": False, "panel_link": "new"}),
+            (DeskSettings(page=False), {"page": False, "tab": False, "panel_link": "same"}),
+        ],
+    )
+    def test_the_script_is_told_the_settings(
+        self, make_app: MakeApp, desk: DeskSettings, told: dict[str, object]
+    ) -> None:
+        settings = settings_of("http://127.0.0.1:1", desk=desk)
+        assert client_of(make_app(settings)).get(f"{PREFIX}/desk.json").get_json() == told
 
 
 class TestHealth:

@@ -93,7 +93,7 @@ def test_a_gateway_that_is_down(caller: FlaskClient, proxy: FaultProxy) -> None:
 
 
 def test_a_database_that_is_down(make_app: MakeApp, sandbox: Sandbox, tmp_path: Path) -> None:
-    """The ILS is to send the event again, as for a gateway that is down."""
+    """As for a gateway that is down: nothing is broken, and the event may be sent again."""
     address = f"postgresql+psycopg://groups@127.0.0.1:{free_port()}/groups"
     settings = replace(
         settings_of(sandbox.url, events=events_settings(tmp_path)), state=StateSettings(database=address)

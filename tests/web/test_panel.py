@@ -5,33 +5,56 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import CLIENTS, Desk, Gate, chromium
+from support.desk_browser import CLIENTS, Desk, desk_browser
 from support.sandbox_caller import Caller
-from support.web_caller import end_session, served, session, settings_of
+from support.web_caller import end_session, session
 
-from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.database import wire_object
-from evergreen_groups.web import create_app
+from evergreen_groups.settings import DeskSettings
 
 pytestmark = pytest.mark.long  # a browser for each
 
-BLOCKED_FAMILY = [
-    ("Nguyễn, Thị Hương", 1015, "$14.75", True),
-    ("Nguyễn, Văn Đức", 1016, "$9.30", True),
-    ("Nguyễn, Minh", 1017, "$3.10", False),
-    ("Nguyễn, Lan", 1018, "-$1.50", False),
+FAMILY = [
+    ("Nguyễn, Thị Hương", 1015, "$14.75"),
+    ("Nguyễn, Văn Đức", 1016, "$9.30"),
+    ("Nguyễn, Minh", 1017, "$3.10"),
+    ("Nguyễn, Lan", 1018, "-$1.50"),
 ]
 HOSTILE = [
     "\N{RIGHT-TO-LEFT OVERRIDE}<img src=x onerror='window.harmed = 1'>",
     "{{constructor.constructor('window.harmed = 1')()}}",
 ]
-HOSTILE_FAMILY = 1043
+HOSTILE_PATRON = 1043
 LONELY = 1039
 DELETED = 1031
+
+# Each frame in which the summary can be seen: how far below "Fines Owed" the page goes on (the alert there has a border
+# of its own, so from its lower edge), and what the block is doing. And what the browser itself calls a shift.
+_POSITIONS = """
+window.distances = []; window.states = []; window.shifts = [];
+const look = () => {
+  const owed = [...document.querySelectorAll("[data-field=owed]")].find((one) => one.offsetParent);
+  const block = document.querySelector(".evergreen-groups");
+  if (owed) {
+    const from = owed.parentElement.getBoundingClientRect().bottom;
+    window.distances.push(Math.round(document.querySelector(BELOW).getBoundingClientRect().top - from));
+    window.states.push(block && block.dataset.state);
+  }
+  requestAnimationFrame(look);
+};
+requestAnimationFrame(look);
+const summary = () => document.querySelector("#patron-summary, .patron-summary-grid-wrapper");
+new PerformanceObserver((list) => {
+  for (const { sources } of list.getEntries())
+    for (const { node } of sources) // texts change their place by themselves: an amount that is as wide as it is
+      if (node && node.nodeType === 1 && summary() && summary().contains(node)) shifts.push(node.outerHTML);
+}).observe({ type: "layout-shift", buffered: true });
+"""
 
 both_clients = pytest.mark.parametrize("client", list(CLIENTS))
 
@@ -40,62 +63,254 @@ both_clients = pytest.mark.parametrize("client", list(CLIENTS))
 def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     directory = tmp_path_factory.mktemp("desk")
     families = json.loads(resources.files("evergreen_groups.sandbox.data").joinpath("families.json").read_text("utf-8"))
-    hostile = [row for row in families["au"] if row["usrgroup"] == 1012 and row["id"] >= HOSTILE_FAMILY]
+    hostile = [row for row in families["au"] if row["usrgroup"] == 1012 and row["id"] >= HOSTILE_PATRON]
     for row, name in zip(hostile, HOSTILE, strict=True):
         row["family_name"] = name
     hostile[0]["master_account"] = "t"
     dataset = directory / "families.json"
     dataset.write_text(json.dumps(families), encoding="utf-8")
-    with Sandbox(dataset) as sandbox, chromium() as browser:
-        home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
-        gate = Gate(create_app(settings_of(sandbox.url), home))
-        with served(gate) as url:
-            yield Desk(browser, sandbox, gate, url)
+    with desk_browser(directory, dataset) as desk:
+        yield desk
 
 
 @pytest.fixture
 def desk(desk_of_the_module: Desk) -> Desk:
-    desk = desk_of_the_module
-    desk.sandbox.reset()
-    desk.service_up()
-    desk.log_in(session(desk.sandbox.url, username="consortium_staff"))
-    return desk
+    desk_of_the_module.begin()
+    return desk_of_the_module
 
 
-def seen(panel: Any) -> list[tuple[str, int, str, bool]]:
-    return [
-        (member["name"], int(member["link"].split("/")[-2]), member["owed"], member["blocked"])
-        for member in panel["members"]
-    ]
+def seen(panel: Any) -> list[tuple[str, int, str]]:
+    return [(member["name"], int(member["link"].split("/")[-2]), member["owed"]) for member in panel["members"]]
+
+
+def linked(desk: Desk, patron: int) -> Any:
+    """The patron's panel, as soon as the service has told it of the page that it links to."""
+    desk.panel_of(patron)
+    return desk.until(lambda: (panel := desk.panel()) and panel["page"] and panel)
+
+
+def answers(desk: Desk, change: str) -> None:
+    """Have the panel get other answers than the service's: `change` is what happens to ``answer``."""
+    desk.run(
+        "window.real = window.real || fetch; window.fetch = async (place, ...more) => {"
+        "  const response = await real(place, ...more);"
+        "  if (!String(place).endsWith('/summary')) return response;"
+        f"  const answer = await response.json(); {change};"
+        "  return new Response(JSON.stringify(answer)); }"
+    )
 
 
 @both_clients
 def test_a_family(desk: Desk, client: str) -> None:
     desk.open(client, "1017/checkout")
-    panel = desk.panel_of(1017)
-    assert panel["amount"].startswith("$25.65")
-    assert "for information only" in panel["text"]
-    assert seen(panel) == BLOCKED_FAMILY
-    assert panel["members"][0]["link"] == f"{CLIENTS[client]}/1015/checkout"
+    panel = linked(desk, 1017)
     desk.shows("$3.10")
+    assert panel["amount"] == "$25.65"
+    head, note, counts, links = (line.splitlines() for line in panel["lines"])
+    assert (head, note, links) == (["Group Fines", "$25.65"], ["for information"], ["4 members", "Group members"])
+    assert counts[0].endswith("2 over the limit")
+    assert panel["page"] == "/evergreen-groups/patrons/1017/group"
     assert not desk.shown_stock_row()
-    assert desk.run("return document.querySelector('.evergreen-groups').previousElementSibling.innerText").startswith(
-        "Fines Owed"
+    before = desk.run(
+        "let row = document.querySelector('.evergreen-groups');"
+        "do row = row.previousElementSibling; while (!row.offsetParent); return row.innerText"
     )
-    assert desk.run("return document.querySelectorAll('.evergreen-groups').length") == 2
-    desk.click(".evergreen-groups a[href$='/1015/checkout']")
-    desk.panel_of(1015)
+    assert before.startswith("Fines Owed")
 
 
 @both_clients
-def test_nothing_for_a_group_of_one(desk: Desk, client: str) -> None:
+def test_the_members_unfold_and_that_is_remembered(desk: Desk, client: str) -> None:
+    desk.open(client, "1017/checkout")
+    assert desk.panel_of(1017)["members"] == []
+    fold = ".evergreen-groups [aria-expanded]"
+    desk.click(fold)
+    panel = desk.until(lambda: (panel := desk.panel()) and panel["members"] and panel)
+    assert seen(panel) == FAMILY
+    assert [bool(member["marks"] or member["blocked"]) for member in panel["members"]] == [True, True, False, False]
+    assert panel["members"][0]["link"] == f"{CLIENTS[client]}/1015/checkout"
+    desk.open(client, "1015/checkout")
+    assert len(desk.panel_of(1015)["members"]) == 4
+    desk.click(fold)
+    desk.until(lambda: not desk.panel()["members"])
+    desk.open(client, "1015/checkout")
+    assert desk.panel_of(1015)["members"] == []
+
+
+@both_clients
+def test_links_of_members_stay_within_the_client(desk: Desk, client: str) -> None:
+    desk.unfold()
+    desk.open(client, "1017/checkout")
+    desk.panel_of(1017)
+    desk.run("window.sameClient = true")
+    desk.click(".evergreen-groups a[href$='/1015/checkout']")
+    desk.panel_of(1015)
+    assert desk.browser.current_url.endswith(f"{CLIENTS[client]}/1015/checkout")
+    assert desk.run("return window.sameClient")
+    desk.run("history.back()")
+    desk.panel_of(1017)
+    assert desk.run("return window.sameClient")
+
+
+@both_clients
+def test_somebody_alone(desk: Desk, client: str) -> None:
     desk.open(client, f"{LONELY}/checkout")
-    desk.answered(LONELY)
-    desk.shows("$62.00")
-    assert desk.panel() is None
-    assert "Group" not in desk.run(
-        "return document.querySelector('[data-field=owed]').parentElement.parentElement.innerText"
+    panel = linked(desk, LONELY)
+    assert panel["amount"] is None
+    assert [line for line in panel["lines"] if line] == ["Group Fines", "alone in the group", "Group members"]
+    assert panel["page"] == f"/evergreen-groups/patrons/{LONELY}/group"
+    desk.open(client, "1017/checkout")
+    assert desk.panel_of(1017)["height"] == panel["height"]
+
+
+@both_clients
+@pytest.mark.parametrize("unfolded", [False, True])
+def test_nothing_moves(desk: Desk, client: str, unfolded: bool) -> None:
+    """From the first moment, through answers that come late, other patrons, and somebody alone."""
+    below = {"Angular": "#patron-tabs", "AngularJS": ".evergreen-groups ~ .patron-summary-divider"}[client]
+    watch = _POSITIONS.replace("BELOW", json.dumps(below))
+    if unfolded:
+        desk.unfold()
+    script = desk.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watch})
+    try:
+        with desk.gate.holding(1017):
+            desk.open(client, "1017/checkout")
+            desk.gate.arrived.wait()
+            desk.shows("$3.10")
+        desk.panel_of(1017)
+        desk.go(client, LONELY)
+        desk.panel_of(LONELY)
+        desk.shows("$62.00")
+        desk.go(client, 1007)
+        desk.panel_of(1007)
+    finally:
+        desk.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    seen_states, distances, shifts = desk.run("return [window.states, window.distances, window.shifts]")
+    assert set(seen_states) == {"loading", "ready"}
+    assert len(set(distances)) == 1
+    assert shifts == []
+
+
+@both_clients
+def test_the_service_is_down_from_the_first_and_the_clients_own_row_comes_first(desk: Desk, client: str) -> None:
+    desk.open(client, "1017/checkout")
+    height = desk.panel_of(1017)["height"]
+    desk.service_down()
+    desk.go(client, 1012)
+    panel = desk.problem("Not available just now.")
+    assert panel["height"] == height
+    desk.go(client, 1017)
+    desk.until(desk.shown_stock_row)
+    desk.shows("$3.10")
+    desk.problem("Not available just now.")
+    rows = desk.run(
+        "return [...document.querySelector('.evergreen-groups').parentElement.children]"
+        ".filter((row) => row.offsetParent).map((row) => row.innerText.split('\\n')[0].trim())"
     )
+    at = rows.index("Group Fines")
+    assert rows[at - 1 : at + 2][0] == "Fines Owed"
+    assert "evergreen-groups" in desk.run(
+        "let row = document.querySelector('[data-field=group]').parentElement;"
+        "do row = row.nextElementSibling; while (!row.offsetParent); return row.className"
+    )
+
+
+@both_clients
+def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, client: str) -> None:
+    desk.unfold()
+    desk.open(client, "1012/checkout")
+    desk.panel_of(1012)
+    fines = {
+        "name": "PATRON_EXCEEDS_FINES",
+        "org_unit": "HARBOR",
+        "since": "2026-11-02T09:00:00+0000",
+        "by_staff": False,
+    }
+    note = {"name": "STAFF_CHR", "org_unit": "CONS", "since": None, "by_staff": True}
+    truths = json.dumps(
+        {1015: (True, [fines], []), 1016: (True, [], [note]), 1017: (False, [fines], [note]), 1018: (None, [], [])}
+    )
+    answers(
+        desk,
+        f"const truths = {truths}; for (const one of answer.members) "
+        "[one.over_limit, one.blocked_in_evergreen, one.other_blocks] = truths[one.id]",
+    )
+    desk.go(client, 1017)
+    panel = desk.panel_of(1017)
+    assert panel["amount"] == "$25.65"
+    assert panel["lines"][2] == "3 blocked, 2 over the limit"
+    assert {member["name"]: (member["marks"], member["blocked"]) for member in panel["members"]} == {
+        FAMILY[0][0]: ([], ["blocked in Evergreen"]),
+        FAMILY[1][0]: (["over the limit, not yet blocked for it"], ["blocked in Evergreen, not for fines"]),
+        FAMILY[2][0]: ([], ["blocked in Evergreen, own fines now within the limit"]),
+        FAMILY[3][0]: ([], []),
+    }
+    title = desk.run("return document.querySelector('.evergreen-groups-blocked').title")
+    assert title == "blocked in Evergreen: PATRON_EXCEEDS_FINES, HARBOR, since 2026-11-02"
+    answers(
+        desk, "for (const one of answer.members) Object.assign(one, { over_limit: true, blocked_in_evergreen: [] })"
+    )
+    desk.go(client, 1015)
+    marks = [member["marks"] for member in desk.panel_of(1015)["members"]]
+    assert marks == [["over the limit, not yet blocked in Evergreen"]] * 4
+
+
+def test_a_total_without_limits_is_still_a_total(desk: Desk) -> None:
+    desk.open("Angular", "1012/checkout")
+    desk.panel_of(1012)
+    answers(
+        desk,
+        "for (const one of answer.members)"
+        " Object.assign(one, { over_limit: null, limit: null, blocked_in_evergreen: [], other_blocks: [] })",
+    )
+    desk.go("Angular", 1017)
+    panel = desk.panel_of(1017)
+    assert (panel["amount"], panel["lines"][2]) == ("$25.65", "")
+
+
+def test_what_is_not_in_the_list_is_counted(desk: Desk) -> None:
+    desk.unfold()
+    desk.open("Angular", "1012/checkout")
+    desk.panel_of(1012)
+    answers(
+        desk,
+        "const [first] = answer.members; answer.members = [...answer.members, ...Array.from({ length: 40 },"
+        " (_, at) => ({ ...first, id: 5000 + at, own_fines: '0.10', blocked: false, over_limit: false,"
+        " blocked_in_evergreen: [] }))];"
+        " answer.hidden_members = { count: 3, fines: '7.00' }",
+    )
+    desk.go("Angular", 1017)
+    panel = linked(desk, 1017)
+    assert panel["lines"][3].splitlines() == ["47 members", "Group members"]
+    assert seen(panel)[:3] == FAMILY[:3]
+    assert len(panel["members"]) == 8
+    assert panel["rest"] == "36 more in Group members; 3 not visible to you, $7.00"
+
+
+@both_clients
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_red_is_for_a_block_of_ones_own_and_the_group_is_neutral(desk: Desk, client: str, mode: str) -> None:
+    desk.dark(mode)
+    desk.unfold()
+    desk.open(client, "1012/checkout")
+    desk.panel_of(1012)
+    answers(desk, "for (const one of answer.members) one.blocked_in_evergreen = one.id === 1016 ? [{ name: 'X' }] : []")
+    desk.go(client, 1017)
+    desk.panel_of(1017)
+    desk.shows("$3.10")
+    colors = (
+        "return arguments[0].map((selector) => {"
+        "  const { color, backgroundColor } = getComputedStyle(document.querySelector(selector));"
+        "  return [color, backgroundColor]; })"
+    )
+    page, sum_, over, blocked = desk.run(
+        colors,
+        ["body", ".evergreen-groups-box", ".evergreen-groups-mark", ".evergreen-groups-blocked"],
+    )
+    assert sum_ == page
+    assert over[0] == page[0]
+    assert blocked not in (page, over)
+    owed = "[data-alert=owed], #patron-summary-grid > [ng-class*='fines.balance_owed']"
+    assert desk.run(colors, [owed])[0] != page
 
 
 @both_clients
@@ -106,11 +321,10 @@ def test_quickly_through_five_patrons_and_back(desk: Desk, client: str) -> None:
     desk.watch()
     for patron in patrons[1:]:
         desk.go(client, patron)
-    assert "O'Sullivan-Byrne" in desk.panel_of(1026)["members"][0]["name"]
+    assert desk.panel_of(1026)["amount"] == "$40.40"
     for _ in patrons[1:]:
         desk.run("history.back()")
-    panel = desk.panel_of(patrons[0])
-    assert seen(panel) == BLOCKED_FAMILY
+    assert desk.panel_of(patrons[0])["amount"] == "$25.65"
     desk.shows("$3.10")
     watched = desk.watched()
     assert {patron for _, patron in watched} >= {1017, 1026}
@@ -123,30 +337,29 @@ def test_an_answer_that_comes_late_is_dropped(desk: Desk, client: str) -> None:
         desk.open(client, "1015/checkout")
         desk.gate.arrived.wait()
         desk.shows("$14.75")
-        assert desk.panel() is None
+        assert desk.panel()["state"] == "loading"
         desk.watch()
         desk.go(client, 1007)
         desk.panel_of(1007)
     desk.shows("$5.00")
-    assert desk.panel_of(1007)["members"][0]["name"].startswith("Lindqvist")
+    assert desk.panel_of(1007)["amount"] != "$25.65"
     assert desk.watched() == {("20000000001007", 1007)}
 
 
 @both_clients
 def test_names_are_text(desk: Desk, client: str) -> None:
-    desk.open(client, f"{HOSTILE_FAMILY}/checkout")
-    panel = desk.panel_of(HOSTILE_FAMILY)
+    desk.unfold()
+    desk.open(client, f"{HOSTILE_PATRON}/checkout")
+    panel = desk.panel_of(HOSTILE_PATRON)
     names = " ".join(member["name"] for member in panel["members"])
     assert all(name in names for name in HOSTILE)
     assert desk.run("return document.querySelectorAll('.evergreen-groups img').length") == 0
     assert desk.run("return window.harmed") is None
-    first, last = desk.run(
-        "const { firstChild: text } = document.querySelector('.evergreen-groups-who .evergreen-groups-note');"
-        "return [0, text.length - 1].map((at) => {"
-        "  const range = new Range(); range.setStart(text, at); range.setEnd(text, at + 1);"
-        "  return range.getBoundingClientRect().left; })"
-    )
-    assert first < last, "what stands after a name that turns the direction of writing"
+    sum_, name = desk.run(
+        "return [...document.querySelector('.evergreen-groups li .evergreen-groups-line').children]"
+        ".map((one) => one.getBoundingClientRect().left)"
+    )[::-1]
+    assert name < sum_, "what stands after a name that turns the direction of writing"
 
 
 def test_a_patron_who_has_been_deleted(desk: Desk) -> None:
@@ -185,8 +398,8 @@ def test_the_service_goes_down_and_comes_up(desk: Desk, client: str) -> None:
         desk.run("document.querySelector('.evergreen-groups button').focus()")
         desk.press(Keys.ENTER)
         desk.gate.arrived.wait()
-    assert seen(desk.panel_of(1017)) == BLOCKED_FAMILY
-    assert desk.focused() == BLOCKED_FAMILY[0][0]
+    assert desk.panel_of(1017)["amount"] == "$25.65"
+    assert desk.focused() == "4 members"
     assert not desk.shown_stock_row()
 
 
@@ -207,7 +420,7 @@ def test_an_ended_session(desk: Desk, client: str) -> None:
     with desk.gate.holding(1017):
         desk.open(client, "1017/checkout")
         desk.gate.arrived.wait()
-        desk.until(desk.shown_stock_row)
+        desk.until(desk.shown_stock_row)  # the service is slow: after two seconds what the client knows is better
         end_session(desk.sandbox.url, token)
     panel = desk.problem("Your session has ended.")
     assert "Nguy" not in panel["text"]
@@ -230,7 +443,7 @@ def test_an_account_that_may_not_see_the_patron(desk: Desk) -> None:
     desk.have_cookie(session(desk.sandbox.url, username="harbor_desk"))  # another operator at the same desk
     desk.go("Angular", 1012)
     panel = desk.problem("Deleted, or not visible to your login.")
-    assert (panel["amount"], panel["members"]) == (None, [])
+    assert (panel["amount"], panel["members"], panel["page"]) == (None, [], None)
 
 
 def test_a_refusal_is_not_for_ever(desk: Desk) -> None:
@@ -251,14 +464,16 @@ def test_a_refusal_is_not_for_ever(desk: Desk) -> None:
 
 def test_hidden_members(desk: Desk) -> None:
     desk.log_in(session(desk.sandbox.url, username="north_manager"))
+    desk.unfold()
     desk.open("Angular", "1026/checkout")
     panel = desk.panel_of(1026)
     assert panel["amount"] == "$40.40"
+    assert panel["lines"][3].splitlines()[0] == "3 members"
     assert [(member["name"], member["owed"]) for member in panel["members"]] == [
         ("O'Sullivan-Byrne, Siobhán", "$18.40"),
         ("O'Sullivan-Byrne, Aoife", "$0.00"),
-        ("1 more, not visible to you", "$22.00"),
     ]
+    assert panel["rest"] == "1 not visible to you, $22.00"
 
 
 @both_clients
@@ -274,13 +489,13 @@ def test_tabs_collapsing_and_refreshing_penalties(desk: Desk, client: str) -> No
     desk.click("#summary-toggle")
     desk.until(lambda: desk.panel() is None)
     desk.click("#summary-toggle")
-    assert seen(desk.panel_of(1017)) == BLOCKED_FAMILY
+    assert desk.panel_of(1017)["amount"] == "$25.65"
     before = desk.gate.count(1017)
     desk.watch_owed()
     desk.click("[data-tab=refresh]")
     desk.until(lambda: desk.run("return window.owed.length") == 2)
     assert desk.run("return window.owed") == [{"Angular": "$0.00", "AngularJS": ""}[client], "$3.10"]
-    assert seen(desk.panel_of(1017)) == BLOCKED_FAMILY
+    assert desk.panel_of(1017)["amount"] == "$25.65"
     assert not desk.shown_stock_row()
     assert desk.gate.count(1017) == before
 
@@ -293,7 +508,7 @@ def test_a_new_bill_is_read_again(desk: Desk) -> None:
     caller.body("open-ils.circ", "open-ils.circ.money.billing.create", caller.token("admin"), bill)
     desk.click("[data-tab=refresh]")
     panel = desk.until(lambda: (panel := desk.panel()) and panel["amount"] == "$30.10" and panel)
-    assert seen(panel)[0] == ("Okonkwo, Adaeze", 1001, "$6.90", True)
+    assert panel["lines"][2].endswith("1 over the limit")
 
 
 def test_a_move_is_read_again_when_the_client_loads_its_amounts_anew(desk: Desk) -> None:
@@ -319,8 +534,59 @@ def test_who_is_in_the_group_is_read_again_after_its_tab(desk: Desk, client: str
     caller = Caller(desk.sandbox.url)
     caller.body("open-ils.actor", "open-ils.actor.usergroup.new", caller.token("admin"), 1018, True)
     desk.click("[data-tab=checkout]")
-    panel = desk.until(lambda: (panel := desk.panel()) and panel["amount"].startswith("$27.15") and panel)
-    assert seen(panel) == BLOCKED_FAMILY[:3]
+    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+
+
+@both_clients
+def test_a_move_in_the_clients_own_list_is_read_again_while_it_stays_open(desk: Desk, client: str) -> None:
+    desk.open(client, "1017/group")
+    desk.panel_of(1017)
+    desk.until(lambda: desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
+    desk.until(lambda: desk.run("return document.querySelector('[data-total]').textContent") == "$25.65")
+    list_settles(desk)
+    desk.run("document.querySelector('.eg-grid-row input[value=\"1018\"]').click()")
+    desk.run("[...document.querySelectorAll('button')].find((one) => /^Remove Selected/.test(one.textContent)).click()")
+    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+    assert desk.panel()["lines"][3].splitlines()[0] == "3 members"
+
+
+def list_settles(desk: Desk) -> None:
+    """Let the panel have had the time that it waits for the client's figures to come to rest."""
+    desk.browser.execute_async_script("setTimeout(arguments[0], 1000)")
+
+
+@both_clients
+def test_a_change_on_the_page_is_heard_of(desk: Desk, client: str) -> None:
+    desk.open(client, "1017/checkout")
+    desk.panel_of(1017)
+    before = desk.gate.count(1017)
+    caller = Caller(desk.sandbox.url)
+    caller.body("open-ils.actor", "open-ils.actor.usergroup.new", caller.token("admin"), 1018, True)
+    say = "new BroadcastChannel('evergreen-groups').postMessage(arguments[0])"
+    for other in ({"kind": "changed", "patrons": [1001], "groups": [1001]}, {"kind": "other", "patrons": [1017]}, None):
+        desk.run(say, other)
+    desk.run(say, {"kind": "changed", "patrons": [1018], "groups": []})  # a member of the group
+    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+    assert desk.gate.count(1017) == before + 1
+    desk.run(say, {"kind": "changed", "patrons": [], "groups": [1005]})
+    group = desk.run("return fetch('/evergreen-groups/api/v1/patrons/1017/summary').then((one) => one.json())")["group"]
+    desk.run(say, {"kind": "changed", "patrons": [], "groups": [group]})
+    desk.until(lambda: desk.gate.count(1017) >= before + 3)
+
+
+@both_clients
+def test_whoever_logs_out_leaves_no_figures(desk: Desk, client: str) -> None:
+    desk.unfold()
+    desk.open(client, "1017/checkout")
+    desk.panel_of(1017)
+    say = "new BroadcastChannel('eg.auth').postMessage(arguments[0])"
+    desk.run(say, {"action": "logout", "domain": "eg.other"})
+    desk.run(say, {"action": "login"})
+    assert desk.panel_of(1017)
+    desk.run(say, {"action": "logout"})
+    panel = desk.problem("Your session has ended.")
+    assert "Nguy" not in panel["text"]
+    assert (panel["amount"], panel["members"]) == (None, [])
 
 
 @both_clients
@@ -334,7 +600,7 @@ def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
     desk.panel_of(1007)
     assert desk.browser.current_url.endswith("/search")
     assert desk.run("return document.querySelectorAll('[role=dialog] .evergreen-groups').length") == 0
-    assert desk.run("return document.querySelectorAll('.evergreen-groups').length") == 2
+    assert desk.run("return document.querySelectorAll('.evergreen-groups').length") == 1
 
 
 @pytest.mark.parametrize(
@@ -343,6 +609,7 @@ def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
 )
 def test_another_language(desk: Desk, locale: str, amount: str) -> None:
     """The client itself writes ASCII digits in every language."""
+    desk.unfold()
     desk.open(f"/eg2/{locale}/staff/circ/patron", "1017/checkout")
     panel = desk.panel_of(1017)
     assert panel["amount"] == amount
@@ -351,31 +618,64 @@ def test_another_language(desk: Desk, locale: str, amount: str) -> None:
 
 @both_clients
 def test_a_walk_with_the_keyboard(desk: Desk, client: str) -> None:
+    desk.unfold()
     desk.open(client, "1017/checkout")
     desk.panel_of(1017)
     desk.shows("$3.10")
     desk.run("document.querySelector('#summary-toggle').focus()")
     stops: list[str] = []
-    while (not stops or stops[-1] != "Group Member Details" or len(stops) < 4) and len(stops) < 15:
+    while FAMILY[-1][0] not in stops and len(stops) < 20:
         desk.press(Keys.TAB)
-        stops.append(desk.focused())
-    assert [stop for stop in stops if stop.startswith("Nguy")] == [name for name, *_ in BLOCKED_FAMILY]
+        stops.append(desk.focused().splitlines()[0])
+    first = stops.index("4 members")
+    names = [name for name, *_ in FAMILY]
+    assert stops[first:] == ["4 members", "Group members", names[0], *names], "the list itself can be scrolled"
     desk.press(Keys.ENTER)
-    desk.until(lambda: desk.browser.current_url.endswith("/1017/group"))
-    desk.panel_of(1017)
+    desk.until(lambda: desk.browser.current_url.endswith("/1018/checkout"))
+    desk.panel_of(1018)
 
 
 @both_clients
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_axe_finds_nothing(desk: Desk, client: str, mode: str) -> None:
-    desk.run("localStorage.setItem('eg.ui.general.colormode', arguments[0])", json.dumps(mode))
-    desk.open(client, "1017/checkout")
+    desk.dark(mode)
+    desk.unfold()
+    desk.open(client, "1012/checkout")
+    desk.panel_of(1012)
+    answers(desk, "answer.members.forEach((one, at) => (one.blocked_in_evergreen = at ? [] : [{ name: 'X' }]))")
+    desk.go(client, 1017)
     desk.panel_of(1017)
     assert desk.run("return document.documentElement.dataset.bsTheme") == mode
-    desk.run(resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8"))
-    found = desk.browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
+    found = desk.axe()
     assert found["violations"] == []
     assert any("evergreen-groups" in node["html"] for rule in found["passes"] for node in rule["nodes"])
+
+
+def test_it_is_a_group_of_its_own(desk: Desk) -> None:
+    desk.open("Angular", "1017/checkout")
+    desk.panel_of(1017)
+    desk.shows("$3.10")
+    group = desk.element(".evergreen-groups [role=group]")
+    assert (group.aria_role, group.accessible_name) == ("group", "Group Fines")
+
+
+@pytest.mark.parametrize(("setting", "target"), [("same", "_self"), ("new", "_blank")])
+def test_where_the_link_opens_the_page(desk: Desk, tmp_path: Path, setting: str, target: str) -> None:
+    with desk.with_settings(tmp_path, DeskSettings(panel_link=setting)):
+        desk.open("AngularJS", "1017/checkout")
+        desk.panel_of(1017)
+        desk.until(lambda: desk.panel()["page"])
+        link = desk.element(".evergreen-groups-line a")
+        assert link.get_attribute("target") == target
+        assert link.get_attribute("href").endswith("/evergreen-groups/patrons/1017/group?client=eg")
+
+
+def test_no_link_where_there_is_no_page(desk: Desk, tmp_path: Path) -> None:
+    with desk.with_settings(tmp_path, DeskSettings(page=False)):
+        desk.open("Angular", "1017/checkout")
+        panel = desk.panel_of(1017)
+        desk.answered_with("/desk.json")
+        assert (panel["amount"], desk.panel()["page"]) == ("$25.65", None)
 
 
 def test_stripes_stay_in_turn_while_the_stock_row_is_hidden(desk: Desk) -> None:
@@ -384,7 +684,7 @@ def test_stripes_stay_in_turn_while_the_stock_row_is_hidden(desk: Desk) -> None:
     desk.shows("$3.10")
     colors = (
         "const rows = [...document.querySelectorAll('#patron-summary-grid > .row')].filter((row) => row.offsetHeight);"
-        "const ours = rows.findLastIndex((row) => row.classList.contains('evergreen-groups'));"
+        "const ours = rows.findIndex((row) => row.classList.contains('evergreen-groups'));"
         "return rows.slice(ours, ours + 3).map((row) => getComputedStyle(row).backgroundColor)"
     )
     desk.until(lambda: len(set(desk.run(colors)[:2])) == 2)
@@ -399,12 +699,13 @@ def test_loading_it_twice_shows_it_once(desk: Desk) -> None:
         "const again = document.createElement('script'); again.src = '/evergreen-groups/panel.js';"
         "again.onload = arguments[0]; document.body.append(again)"
     )
-    assert desk.run("return document.querySelectorAll('.evergreen-groups').length") == 2
+    assert desk.run("return document.querySelectorAll('.evergreen-groups').length") == 1
 
 
 def test_it_is_small() -> None:
-    script = resources.files("evergreen_groups.web").joinpath("static", "panel.js").read_bytes()
-    assert len(script) < 16_000
+    scripts = resources.files("evergreen_groups.web").joinpath("static")
+    assert len(scripts.joinpath("panel.js").read_bytes()) < 20_000
+    assert sum(len(scripts.joinpath(f"{name}.js").read_bytes()) for name in ("panel", "group", "tab")) < 40_000
 
 
 def test_nothing_is_asked_without_a_patron(desk: Desk) -> None:

@@ -37,6 +37,7 @@ def report_command(
     mail: bool,
     split: str | None,
     healthcheck_url: str | None,
+    deadline: int | None,
     **_options: object,
 ) -> int:
     """List the groups whose members together owe --min-total or more, highest combined fines first.
@@ -56,6 +57,10 @@ def report_command(
     if mail and session.use_sandbox:
         raise click.UsageError("--sandbox has sample data: it doesn't go with --mail.")
     run = ReportRun(
-        session, lambda: chosen(context, session.settings), recorded=history, healthcheck_url=healthcheck_url
+        session,
+        lambda: chosen(context, session.settings),
+        recorded=history,
+        healthcheck_url=healthcheck_url,
+        deadline=deadline,
     )
     return run()

@@ -104,10 +104,13 @@ def forget_command(invocation: Invocation, patron: int) -> None:
     """Remove what is kept of one patron, by the id that the ILS has for them (not the barcode).
 
     Changes of theirs can't be taken back any more. It is refused while one of them is open. Logs and written reports
-    have lives of their own, and a mail that waits is gone when it is sent.
+    have lives of their own, a mail that waits is gone when it is sent, and what release 0.1 has left is named.
     """
     from evergreen_groups.state import forget
 
     with invocation.state() as state:
         gone = forget(state.database, patron)
         click.echo(f"Removed: {gone.steps} steps of changes, {gone.events} events, from {gone.groups} listed groups.")
+        if left := state.database.former_files:
+            places = ", ".join(map(str, left))
+            click.echo(f"Not touched, and to be deleted where nobody goes back to release 0.1: {places}.")

@@ -1,8 +1,9 @@
-/* Group fines in the patron summary of Evergreen's staff clients, the Angular and the AngularJS one.
+/* The patron's group in the patron summary of Evergreen's staff clients, the Angular and the AngularJS one.
  *
- * Two rows after "Fines Owed". Both clients keep their nodes from patron to patron and change only texts, at moments
- * that don't agree with the address. So everything is decided anew after each change: whose summary it is, whether the
- * answer is that patron's, and whether the rows stand as they should.
+ * One block after "Fines Owed", of the same height whatever there is to say, and there as soon as the summary is, so that
+ * nothing below it moves. Both clients keep their nodes from patron to patron and change only texts, at moments that
+ * don't agree with the address: so what the block says is decided anew after each change. group.js says what
+ * a group is and owes, tab.js puts the group's page into the client's own tab.
  */
 (() => {
   "use strict";
@@ -10,15 +11,18 @@
   if (!script || window.evergreenGroupsPanel) return; // loaded twice
   window.evergreenGroupsPanel = true;
 
-  const PATRONS = new URL("api/v1/patrons/", script.src).href;
+  const at = (place) => new URL(place, script.src).href;
   const TIMEOUT = 15000; // ms for one answer
   const RETRIES = [3000, 10000, 30000, 60000]; // ms; the last one again and again
   const LONGEST = 300000; // ms; whatever the service says
   const STALE = 60000; // ms; older figures are read again when the user comes back to them
   const REREAD = 800; // ms without a change of the client's figures: it blanks them while it loads
+  const SLOW = 2000; // ms; then the client's own row is better than nothing
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
+  const UNFOLDED = "evergreen-groups.members"; // where the browser remembers it
   const TEXTS = {
+    loading: "",
     down: "Not available just now.",
     ended: "Your session has ended. Log in again.",
     refused: "Not available to your login.",
@@ -27,71 +31,106 @@
 
   const sheet = new CSSStyleSheet(); // no policy is against this
   sheet.replaceSync(`
-    .evergreen-groups-wide { grid-column: 1 / -1; width: 0; min-width: 100%; box-sizing: border-box; margin: 0;
-      text-align: start; }
-    .evergreen-groups-note { font-size: .875em; font-weight: normal; }
-    .evergreen-groups-members { list-style: none; margin: -4px -5px 0; padding: 4px 5px 0; max-height: 24em;
-      overflow-y: auto; scrollbar-width: thin; }
-    .evergreen-groups-members > li { display: flex; gap: .5em; position: relative; margin-bottom: .2em; }
-    .evergreen-groups-who { flex: 1; min-width: 0; overflow-wrap: anywhere; }
-    .evergreen-groups-who > span, .evergreen-groups-sum { white-space: nowrap; font-variant-numeric: tabular-nums; }
-    .evergreen-groups a { text-decoration: underline; outline-offset: 1px; }
-    .evergreen-groups a[aria-current] { font-weight: bold; }
-    .evergreen-groups button { background: none; border: 0; padding: 0; color: inherit; font: inherit;
-      text-decoration: underline; cursor: pointer; }
+    .evergreen-groups { grid-column: 1 / -1; margin: 0 0 .15rem; }
+    #patron-summary-grid > .evergreen-groups.row { padding: 3px 15px; }
+    .evergreen-groups > dd { width: 0; min-width: 100%; margin: 0; }
+    .evergreen-groups-box { padding: .1em .4em; border: 1px solid var(--border, #adb5bd); border-radius: .25rem;
+      background: var(--bs-body-bg, Canvas); color: var(--bs-body-color, CanvasText); text-align: start; }
+    .evergreen-groups-line { display: flex; gap: .5em; align-items: baseline; height: 1.4em; line-height: 1.4;
+      font-size: .875em; font-weight: normal; white-space: nowrap; }
+    .evergreen-groups-line:first-child { font-size: 1em; }
+    .evergreen-groups-line > :last-child:not(:first-child) { margin-inline-start: auto; }
+    .evergreen-groups-cut { overflow: hidden; text-overflow: ellipsis; min-width: 0; }
+    .evergreen-groups-sum { font-variant-numeric: lining-nums tabular-nums; }
+    .evergreen-groups-said { height: 4.2em; overflow: hidden; line-height: 1.4; font-size: .875em; }
+    .evergreen-groups-list { height: 11.5em; margin-top: .15em; border-top: 1px solid var(--border, #adb5bd); }
+    .evergreen-groups a, .evergreen-groups button, .evergreen-groups-tab button { text-decoration: underline;
+      text-underline-offset: .15em; outline-offset: -1px; }
+    .evergreen-groups button, .evergreen-groups-tab button { background: none; border: 0; padding: 0; color: inherit;
+      font: inherit; cursor: pointer; }
     .evergreen-groups-spoken { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
       white-space: nowrap; }
     .evergreen-groups-even,
-    .evergreen-groups[data-state=ready] ~ .PATRON_HAS_BILLS:not(.evergreen-groups),
-    .evergreen-groups[data-state=ready] ~ .row[ng-if*="group_balance_owed"] { display: none !important; }
+    [data-evergreen-groups=hidden] > .PATRON_HAS_BILLS:not(:first-child),
+    [data-evergreen-groups=hidden] > .row[ng-if*="group_balance_owed"] { display: none !important; }
   `);
   document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 
   const words = (node) => (node ? node.textContent.trim() : "");
 
-  /** The Angular client: `id` is whose page it is, `fines` the row to stand after (null: nothing to stand after). */
+  /** The Angular client. `place` is the row to stand after (null: none), `ready` whether figures belong to `id`. */
   function angularPage(root, addressed) {
     const summary = document.getElementById("patron-summary");
     if (!summary) return null;
     const link = document.querySelector('#patron-nav a[href*="/by_patron/"]');
     const linked = link && IN_LINK.exec(link.href);
-    const fines = summary.querySelector(".account-status > dl > div:first-child");
+    const place = summary.querySelector(".account-status > dl > div:first-child");
     return {
-      client: "angular", root, id: addressed || (linked && linked[1]), fines,
-      owed: words(fines && fines.querySelector("dd")),
+      client: "angular", root, id: addressed || (linked && linked[1]), place, ready: true,
+      owed: words(place && place.querySelector("dd")),
       card: words(summary.querySelector(".account-id > dl > div:first-child > dd")),
-      stock: summary.querySelector("dl > .PATRON_HAS_BILLS:not(:first-child, .evergreen-groups) > dt"),
-      groupTab: "#patron-nav",
+      stock: summary.querySelector("dl > .PATRON_HAS_BILLS:not(:first-child) > dt"),
+      grid: document.querySelector("eg-patron-group"),
     };
   }
 
   /** The AngularJS client: its merge dialog holds two more grids of the same id, in front of the main one. */
   function angularJsPage(root, addressed) {
-    const main = ":not(eg-patron-summary) > .patron-summary-grid-wrapper > #patron-summary-grid";
-    const grid = document.querySelector(main);
-    if (!grid) return null;
+    const main = ":not(eg-patron-summary) > .patron-summary-grid-wrapper:not([ng-cloak]) > #patron-summary-grid";
+    const summary = document.querySelector(main);
+    if (!summary) return null;
     const heading = document.querySelector(".patron-name-header h4[title]");
     const titled = heading && /^\d+$/.test(heading.title) ? heading.title : null;
-    const row = grid.querySelector(':scope > .row[ng-class*="fines.balance_owed"]');
-    const owed = words(row && row.children[1]);
-    const card = grid.querySelector(":scope > .patron-summary-divider:not([ng-class])");
+    const place = summary.querySelector(':scope > .row[ng-class*="fines.balance_owed"]');
+    const owed = words(place && place.children[1]);
+    const card = summary.querySelector(":scope > .patron-summary-divider:not([ng-class])");
     const id = addressed || titled;
-    const loaded = row && owed && id === titled && !grid.closest(".ng-hide");
     return {
-      client: "angularjs", root, id, fines: loaded ? row : null, owed, card: words(card && card.children[1]),
-      stock: grid.querySelector(':scope > .row[ng-if*="group_balance_owed"] > :first-child'),
-      groupTab: "#patron-fixed-tabs",
+      client: "angularjs", root, id, place, ready: Boolean(owed) && id === titled, owed,
+      card: words(card && card.children[1]),
+      stock: summary.querySelector(':scope > .row[ng-if*="group_balance_owed"] > :first-child'),
+      grid: document.querySelector('[ng-view] > eg-grid[persist-key="circ.patron.group_members"]'),
     };
   }
 
   function currentPage() {
-    const place = IN_ADDRESS.exec(location.pathname);
-    if (!place) return null;
-    const page = angularPage(place[1], place[2]) || angularJsPage(place[1], place[2]);
-    return page && page.id ? page : null;
+    const address = IN_ADDRESS.exec(location.pathname);
+    if (!address) return null;
+    const page = angularPage(address[1], address[2]) || angularJsPage(address[1], address[2]);
+    if (!page || !page.id) return null;
+    return { ...page, currency: page.owed.replace(/[\d\s.,'’()\u2212\p{Cf}-]/gu, "") };
+  }
+
+  let options = null; // [desk] of the configuration; null as long as the service hasn't said
+  let group = null; // the modules, once they are there
+  let tab = null;
+  let tries = 0;
+  let configuring = false;
+
+  /** Have the service say what is to be shown, and what shows it. */
+  async function configure() {
+    if (options || configuring) return;
+    configuring = true;
+    const anew = tries++ ? `?${tries}` : ""; // some browsers remember that a module couldn't be had
+    try {
+      group = group || (await import(at(`group.js${anew}`)));
+      const response = await fetch(at("desk.json"), { signal: AbortSignal.timeout(TIMEOUT) });
+      if (!response.ok) throw new Error(response.status);
+      const answer = await response.json();
+      if (answer.page && answer.tab) {
+        tab = await import(at(`tab.js${anew}`));
+        tab.use(group);
+      }
+      options = answer;
+    } catch {
+      // the service is down: once more with its next answer
+    }
+    configuring = false;
+    sync();
   }
 
   let asked = null; // the patron asked about: id, answer or problem, and what is under way
+  let wasDown = false;
 
   function forget() {
     if (!asked) return;
@@ -103,21 +142,23 @@
 
   function begin(id) {
     forget();
-    asked = { id, answer: null, problem: null, failures: 0, since: 0, path: location.pathname };
+    asked = { id, answer: null, problem: null, failures: 0, since: 0, began: Date.now(), path: location.pathname };
     ask(asked);
+    configure();
+    setTimeout(later, SLOW);
   }
 
   async function ask(patron) {
-    if (patron.control) return;
     clearTimeout(patron.timer);
-    patron.control = new AbortController();
-    const limit = setTimeout(() => patron.control.abort(), TIMEOUT);
+    if (patron.control) patron.control.abort();
+    const control = (patron.control = new AbortController());
+    const limit = setTimeout(() => control.abort(), TIMEOUT);
     let answer = null;
     let problem = "down";
     let wait = 0;
     try {
-      const options = { headers: { Accept: "application/json" }, cache: "no-store", signal: patron.control.signal };
-      const response = await fetch(PATRONS + patron.id + "/summary", options);
+      const how = { headers: { Accept: "application/json" }, cache: "no-store", signal: control.signal };
+      const response = await fetch(at(`api/v1/patrons/${patron.id}/summary`), how);
       wait = 1000 * Number(response.headers.get("Retry-After")) || 0;
       if (response.ok) answer = checked(await response.json(), patron.id);
       else problem = { 401: "ended", 403: "refused", 404: "gone" }[response.status] || "down";
@@ -125,16 +166,18 @@
       // no answer, or none that can be read
     }
     clearTimeout(limit);
-    if (patron !== asked) return; // the page has gone on
+    if (patron !== asked || control !== patron.control) return; // the page has gone on, or it was asked once more
     Object.assign(patron, { answer, problem: answer ? null : problem, control: null, since: Date.now() });
-    if (!answer && problem === "down") again(patron, wait);
+    wasDown = patron.problem === "down";
+    if (wasDown) again(patron, wait);
     else patron.failures = 0;
+    if (answer) configure();
     sync();
   }
 
   function checked(answer, id) {
-    const ours = answer && answer.version === 1 && String(answer.patron) === id && Array.isArray(answer.members);
-    return ours ? answer : null;
+    const known = answer && (answer.version === 1 || answer.version === 2);
+    return known && String(answer.patron) === id && Array.isArray(answer.members) ? answer : null;
   }
 
   function again(patron, wait) {
@@ -144,25 +187,58 @@
   }
 
   // Only what the user does leads to another look: a clock would keep an idle session alive. The client's own figures
-  // change when it loads them anew (a payment, a move), and say nothing else.
+  // change when it loads them anew (a payment, a move), and so does its list of the group; they say nothing else.
   function reconsider(page) {
     const old = Date.now() - asked.since > STALE || /\/group$/.test(asked.path);
     if (asked.path !== location.pathname) {
       asked.path = location.pathname;
-      if (old) ask(asked);
+      if (old && !asked.control) ask(asked);
     }
     const figures = page.owed + words(page.stock && page.stock.nextElementSibling);
-    if (!page.fines || asked.control || asked.figures === figures) return;
-    asked.figures = figures;
+    const listed = page.grid ? listedIn(page.grid) : "";
+    if (!page.ready || asked.control || (asked.figures === figures && asked.listed === listed)) return;
+    asked.changed = asked.changed || asked.figures !== figures;
+    Object.assign(asked, { figures, listed });
     clearTimeout(asked.check);
-    asked.check = setTimeout((patron) => {
-      const digits = (text) => String(text).replace(/\D/g, "");
-      if (patron.checked || (patron.answer && digits(patron.answer.own_fines) !== digits(page.owed))) ask(patron);
-      patron.checked = true;
-    }, REREAD, asked);
+    asked.check = setTimeout(lookAgain, REREAD, asked, page.owed);
   }
 
-  let shown = null; // { rows, key }
+  /** Who is listed in the client's own group tab: its rows without the amounts, which come one by one. */
+  function listedIn(grid) {
+    const rows = [...grid.querySelectorAll(".eg-grid-content-body .eg-grid-row, tbody .eg-grid-row")];
+    return rows.map((row) => words(row).replace(/[^\p{L}]/gu, "")).join("\n");
+  }
+
+  function lookAgain(patron, owed) {
+    const digits = (text) => String(text).replace(/\D/g, "");
+    const differs = patron.answer && digits(patron.answer.own_fines) !== digits(owed);
+    const { listed, list, answer } = patron;
+    const before = list ? list === listed : !answer || answer.members.length === listed.split("\n").length;
+    if (differs || (listed && !before) || (patron.changed && patron.checked)) ask(patron);
+    Object.assign(patron, { checked: true, changed: false, list: patron.listed || patron.list });
+  }
+
+  /** A change made on the group's page, in whatever tab of the browser. */
+  function heard({ data }) {
+    if (!asked || !data || data.kind !== "changed") return;
+    const { answer } = asked;
+    const mine = [asked.id, ...(answer ? answer.members.map((person) => String(person.id)) : [])];
+    const patrons = (data.patrons || []).map(String);
+    const groups = (data.groups || []).map(String);
+    if (patrons.some((id) => mine.includes(id)) || (answer && groups.includes(String(answer.group)))) ask(asked);
+  }
+
+  /** Somebody has logged out, in whatever tab: nothing is shown any longer. */
+  function loggedOut({ data }) {
+    if (!data || data.action !== "logout" || (data.domain && data.domain !== "eg.auth")) return;
+    if (!asked) return;
+    const { id } = asked;
+    forget();
+    asked = { id, answer: null, problem: "ended", failures: 0, since: Date.now(), began: 0, path: location.pathname };
+    sync();
+  }
+
+  let block = null; // the one element of ours in the summary
   let label = "Group Fines"; // as the client calls them in its language, once its own row has been seen
 
   function element(name, className, ...content) {
@@ -172,157 +248,138 @@
     return made;
   }
 
-  function money(amount, page) {
-    if (amount === null || amount === undefined) return "unknown";
-    const [language] = /[a-z]{2,3}-[a-z]{2}$/i.exec(page.root) || ["en-US"];
-    const sign = page.owed.replace(/[\d\s.,'’()\u2212\p{Cf}-]/gu, "");
-    const options = { style: "currency", currency: "USD", numberingSystem: "latn" }; // as the clients write it
-    const parts = new Intl.NumberFormat(language, options).formatToParts(Number(amount));
-    return parts.map((part) => (part.type === "currency" && sign ? sign : part.value)).join("");
-  }
-
-  const spoken = (text) => element("span", "evergreen-groups-spoken", text);
-
-  function address(page, id, tab) {
-    return `${page.root}/staff/circ/patron/${encodeURIComponent(id)}/${tab}`;
-  }
-
-  function line(who, sum) {
-    return element("li", "", who, element("span", "evergreen-groups-sum", sum));
-  }
-
-  function member(page, person) {
-    const name = element("bdi", "", person.name || person.barcode || `#${person.id}`);
-    const link = element("a", "", name);
-    link.href = address(page, person.id, "checkout"); // loads the page: the client asks about unsaved changes
-    if (String(person.id) === page.id) link.setAttribute("aria-current", "true");
-    const who = element("span", "evergreen-groups-who", link);
-    if (person.group_lead) who.append(" ", element("span", "evergreen-groups-note", "(group lead)"));
-    if (person.blocked) {
-      who.append(" ", element("span", "badge badge-danger", "Over the limit", spoken(" by own fines")));
-      if (person.limit) who.lastChild.title = `Own fines over the limit of ${money(person.limit, page)}`;
-    }
-    return line(who, money(person.own_fines, page));
-  }
-
-  function members(page, answer) {
-    const list = element("ul", "evergreen-groups-members");
-    list.setAttribute("aria-label", "Own fines of each group member");
-    const owing = [...answer.members].sort((one, other) => Number(other.own_fines) - Number(one.own_fines));
-    list.append(...owing.map((person) => member(page, person)));
-    const hidden = answer.hidden_members;
-    if (hidden && hidden.count) {
-      const who = hidden.count === 1 ? "1 more, not visible to you" : `${hidden.count} more, not visible to you`;
-      list.append(line(element("span", "evergreen-groups-who", who), money(hidden.fines, page)));
-    }
-    return list;
-  }
-
-  function groupLink(page) {
-    const own = () => document.querySelector(`${page.groupTab} a[href$="/${page.id}/group"]`);
-    const link = element("a", "", words(own()) || "Group Member Details");
-    link.href = address(page, page.id, "group");
-    link.addEventListener("click", (event) => {
-      const tab = page.client === "angular" && own();
-      if (!tab || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-      event.preventDefault();
-      tab.click(); // the client changes its tab without loading itself anew
-    });
-    return link;
-  }
-
-  function retry(patron) {
-    const button = element("button", "", patron.control ? "Trying…" : "Try again");
-    button.type = "button";
-    button.addEventListener("click", () => {
-      ask(patron);
-      sync();
-    });
-    return button;
-  }
-
-  /** One row as the client makes them: a label, a value, and something that takes the whole width. */
-  function row(page, state, alarming, name, value, wide) {
-    const angular = page.client === "angular";
-    const made = element("div", "evergreen-groups" + (angular ? "" : " row"));
-    if (alarming) made.className += angular ? " alert PATRON_HAS_BILLS" : " patron-summary-alert";
-    made.dataset.state = state;
-    made.setAttribute("ng-non-bindable", "");
-    if (!/^en\b/.test(document.documentElement.lang || "en")) made.lang = "en";
-    const [first, second] = angular ? ["dt", "dd"] : ["div", "div"];
-    const parts = [element(first, angular ? "" : "col-md-5", name)];
-    if (value) parts.push(element(second, angular ? "numeric" : "col-md-7", value));
-    if (angular) {
-      // Angular's styles are for elements that carry its generated attribute: take the neighbour's.
-      const scope = page.fines.getAttributeNames().filter((attribute) => attribute.startsWith("_ngcontent"));
-      for (const part of [made, ...parts]) for (const attribute of scope) part.setAttribute(attribute, "");
-      parts.push(element("dd", "evergreen-groups-wide", wide));
-    } else if (value) {
-      parts[1].append(wide);
-    } else {
-      parts[0].className = "col-md-12";
-      parts[0].append(wide);
-    }
-    made.append(...parts);
+  function button(text, act) {
+    const made = element("button", "", text);
+    made.type = "button";
+    made.addEventListener("click", act);
     return made;
   }
 
-  function rows(page) {
-    if (!asked.answer) {
-      const text = element("div", "evergreen-groups-note", TEXTS[asked.problem], " ");
-      text.setAttribute("role", "status");
-      if (/down|ended/.test(asked.problem)) text.append(retry(asked));
-      return [row(page, asked.problem, false, "Group Members", null, text)];
+  function remembered() {
+    try {
+      return localStorage.getItem(UNFOLDED) === "true";
+    } catch {
+      return false; // the browser keeps nothing
     }
-    const total = asked.answer.group_fines;
-    const note = element("div", "evergreen-groups-note", "for information only");
-    const details = element("div", "", members(page, asked.answer), groupLink(page));
-    return [
-      row(page, "ready", Number(total) > 0, label, money(total, page), note),
-      row(page, "ready", false, spoken("Group Members"), null, details),
-      ...(page.stock ? [element("div", "evergreen-groups-even")] : []), // keeps the stripes in turn
-    ];
+  }
+
+  function unfold() {
+    try {
+      localStorage.setItem(UNFOLDED, String(!remembered()));
+    } catch {
+      return;
+    }
+    sync();
+  }
+
+  /** What there is to say without figures; `group.js` says the rest. */
+  function lines(state) {
+    const head = element("div", "evergreen-groups-line", state === "loading" ? label : "Group members");
+    const said = element("div", "evergreen-groups-said", TEXTS[state], " ");
+    if (state !== "loading") said.setAttribute("role", "status");
+    const retry = () => (ask(asked), sync());
+    if (/down|ended/.test(state)) said.append(button(asked.control ? "Trying…" : "Try again", retry));
+    return [head, said];
+  }
+
+  /** The block's outside, which stays as it is: what is in it changes. */
+  function outside(page) {
+    const box = element("div", "evergreen-groups-box");
+    box.setAttribute("role", "group");
+    const angular = page.client === "angular";
+    const made = element("div", "evergreen-groups" + (angular ? "" : " row"));
+    if (angular) made.append(element("dt", "evergreen-groups-spoken", "Patron group"), element("dd", "", box));
+    else made.append(box);
+    made.setAttribute("ng-non-bindable", "");
+    made.dataset.client = page.client;
+    return made;
   }
 
   function take() {
-    if (shown) shown.rows.forEach((one) => one.remove());
-    shown = null;
+    if (!block) return;
+    stripes(false);
+    if (block.parentElement) delete block.parentElement.dataset.evergreenGroups;
+    block.remove();
+    block = null;
   }
 
-  /** Whether there is something to show, and the summary on screen is surely that patron's. */
-  function showable(page) {
-    if (!page.fines) return false;
+  /** What the block may say: figures only where the summary on screen is surely the patron's that they are about. */
+  function stateOf(page) {
     const { answer, problem } = asked;
-    return answer ? answer.show && (answer.barcode || "").trim() === page.card : Boolean(problem);
+    if (problem) return problem;
+    return answer && group && page.ready && (answer.barcode || "").trim() === page.card ? "ready" : "loading";
   }
 
   function put(page) {
-    const trying = Boolean(asked.problem && asked.control);
-    const key = JSON.stringify([page.client, page.root, page.id, asked.answer, asked.problem, label, trying, !!page.stock]);
-    if (shown && shown.key === key && shown.rows[0].previousElementSibling === page.fines) return;
-    const held = shown && shown.rows.some((one) => one.contains(document.activeElement));
-    const href = held && document.activeElement.getAttribute("href");
-    take();
-    shown = { key, rows: rows(page) };
-    page.fines.after(...shown.rows);
-    if (!held) return;
-    const focusable = shown.rows.flatMap((one) => [...one.querySelectorAll("a, button")]);
-    const next = focusable.find((one) => one.getAttribute("href") === href) || focusable[0];
+    const state = stateOf(page);
+    const unfolded = remembered();
+    const waiting = state === "loading" && !wasDown && Date.now() - asked.began < SLOW;
+    const stock = state === "ready" || waiting ? "hidden" : "shown";
+    const told = state === "ready" ? [asked.answer, page.currency, options] : null;
+    const trying = state !== "ready" && Boolean(asked.control);
+    const key = JSON.stringify([page.root, page.id, label, state, stock, Boolean(page.stock), unfolded, told, trying]);
+    if (block && block.dataset.client !== page.client) take();
+    block = block || outside(page);
+    putBehind(page, stock);
+    if (block.key === key) return;
+    block.key = key;
+    Object.assign(block.dataset, { state, patron: page.id });
+    block.lang = /^en\b/.test(document.documentElement.lang || "en") ? "" : "en";
+    fill(block.querySelector("[role=group]"), page, state, unfolded);
+  }
+
+  /** Have the block stand after "Fines Owed", and after the client's own "Group Fines" where that is. */
+  function putBehind(page, stock) {
+    const isOurs = (node) => /^evergreen-groups(?:-even)?\b/.test(node.className);
+    const own = page.stock && page.stock.parentElement;
+    let next = page.place.nextElementSibling;
+    while (next && (next === own || isOurs(next))) next = next.nextElementSibling;
+    const list = page.place.parentElement;
+    const hides = own && stock === "hidden";
+    if (block.parentElement !== list || block.nextElementSibling !== next) {
+      stripes(false);
+      list.insertBefore(block, next); // the comments of both clients' conditions stay before it
+    }
+    list.dataset.evergreenGroups = stock;
+    if (page.client === "angularjs") stripes(hides);
+  }
+
+  function fill(box, page, state, unfolded) {
+    const active = document.activeElement;
+    const held = box.contains(active) ? { name: active.localName, href: active.getAttribute("href") } : null;
+    const lost = held || (active === document.body ? block.lost : null); // there was nothing to give the focus to
+    box.setAttribute("aria-label", label);
+    box.setAttribute("aria-busy", String(state === "loading"));
+    const ready = state === "ready" && group.lines(page, asked.answer, { label, options, unfolded, unfold });
+    box.replaceChildren(...(ready || lines(state)));
+    if (unfolded) box.append(element("div", "evergreen-groups-list", ...(ready ? group.list(page, asked.answer) : [])));
+    const all = lost ? [...box.querySelectorAll("a, button")] : [];
+    const next = all.find((one) => one.localName === lost.name && one.getAttribute("href") === lost.href) || all[0];
+    block.lost = next ? null : lost;
     if (next) next.focus();
+  }
+
+  /** Hiding the client's own row would put its stripes out of turn. */
+  function stripes(even) {
+    const before = block.previousElementSibling;
+    const there = before && before.className === "evergreen-groups-even";
+    if (even && !there) block.before(element("div", "evergreen-groups-even"));
+    else if (!even && there) before.remove();
   }
 
   function sync() {
     try {
       const page = currentPage();
+      if (page && (!asked || asked.id !== page.id)) begin(page.id);
+      if (tab) tab.sync(page && asked.problem !== "ended" ? page : null);
       if (!page) {
         take();
         forget();
         return;
       }
-      if (!asked || asked.id !== page.id) begin(page.id);
       label = words(page.stock) || label;
       reconsider(page);
-      if (showable(page)) put(page);
+      if (page.place) put(page);
       else take();
     } catch (error) {
       take();
@@ -342,13 +399,16 @@
     });
   }
 
-  const observer = new MutationObserver(later);
+  // A summary that has just come gets its block before anybody sees it; everything else has time until the next frame.
+  const observer = new MutationObserver(() => (block && block.isConnected ? later() : sync()));
   observer.observe(document.body, {
     childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ["title", "class", "href"],
   });
   addEventListener("popstate", later);
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && asked && Date.now() - asked.since > STALE) ask(asked);
+    if (!document.hidden && asked && !asked.control && Date.now() - asked.since > STALE) ask(asked);
   });
+  new BroadcastChannel("evergreen-groups").addEventListener("message", heard);
+  new BroadcastChannel("eg.auth").addEventListener("message", loggedOut);
   sync();
 })();

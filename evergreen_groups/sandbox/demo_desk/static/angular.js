@@ -1,5 +1,6 @@
 // The demo desk's stand-in for the Angular client's patron page: its elements, addresses and order of events.
-import { colorMode, currency, element, everyone, fines, loggedIn, members, patron, pause } from "./ils.js";
+import { groupList, headings } from "./grouptab.js";
+import { colorMode, currency, element, everyone, fines, loggedIn, logOut, patron, pause } from "./ils.js";
 
 const ROOT = /^\/eg2\/[^/]+/.exec(location.pathname)[0];
 const PATRONS = `${ROOT}/staff/circ/patron`;
@@ -86,24 +87,50 @@ async function changePatron(id) {
   showSummary();
 }
 
-function table(people, link) {
+function cardLink(person) {
+  return element("a", person.card, { href: `${PATRONS}/${person.id}/checkout`, "data-router": "" });
+}
+
+function table(people) {
   const made = element("table", "");
-  made.createCaption().textContent = link ? "Group Member Details" : "Patrons";
+  made.createCaption().textContent = "Patrons";
   const body = made.createTBody();
   for (const person of people) {
     const row = body.insertRow();
     row.dataset.patron = person.id;
-    const card = element("a", person.card, { href: `${PATRONS}/${person.id}/checkout`, "data-router": "" });
-    row.insertCell().append(card);
+    row.insertCell().append(cardLink(person));
     row.insertCell().textContent = person.name;
-    row.insertCell().textContent = link ? currency(person.owed) : person.library;
+    row.insertCell().textContent = person.library;
   }
   return made;
 }
 
+function tableRow(name, contents) {
+  const row = document.createElement("tr");
+  for (const content of contents) {
+    const cell = document.createElement(name);
+    cell.append(content);
+    row.append(cell);
+  }
+  return row;
+}
+
+/** Made anew with each visit. */
+async function groupTab(whose) {
+  const pane = element("div", "", { class: "tab-pane" });
+  pane.append(document.getElementById("group-tab").content.cloneNode(true));
+  tabs.replaceChildren(pane);
+  const place = pane.querySelector("eg-patron-group");
+  place.querySelector("thead").append(tableRow("th", headings()));
+  await groupList({
+    place, body: place.querySelector("tbody"), actions: place.querySelector(".eg-grid-toolbar"), whose,
+    rowOf: (contents) => tableRow("td", contents), link: cardLink, showsFirst: false,
+  });
+}
+
 async function searchTab() {
   const people = await everyone();
-  const made = table(people, false);
+  const made = table(people);
   made.addEventListener("click", async (event) => {
     if (event.target.closest("a")) return;
     const id = Number(event.target.closest("tr").dataset.patron);
@@ -134,7 +161,7 @@ async function route() {
   showNav(tab);
   tabs.replaceChildren(element("h3", tab.replaceAll("_", " ")));
   await loading;
-  if (tab === "group" && summary) tabs.replaceChildren(table(await members(summary.group), true));
+  if (tab === "group" && summary && location.pathname.endsWith(`/${id}/group`)) await groupTab(summary);
 }
 
 async function go(address) {
@@ -159,12 +186,13 @@ nav.addEventListener("click", async (event) => {
     showSummary();
   }
 });
-tabs.addEventListener("click", (event) => {
+document.getElementById("patron-grid").addEventListener("click", (event) => {
   const link = event.target.closest("a[data-router]");
   if (!link || event.ctrlKey) return;
   event.preventDefault();
   go(link.pathname);
 });
 addEventListener("popstate", route);
+document.getElementById("log-out").addEventListener("click", logOut);
 colorMode(document.getElementById("color-mode"));
 if (await loggedIn()) await route();

@@ -1,5 +1,6 @@
 // The demo desk's stand-in for the AngularJS client's patron page: its elements, addresses and order of events.
-import { colorMode, currency, element, everyone, fines, loggedIn, members, patron, pause } from "./ils.js";
+import { groupList, headings } from "./grouptab.js";
+import { colorMode, currency, element, everyone, fines, loggedIn, logOut, patron, pause } from "./ils.js";
 
 const PATRONS = "/eg/staff/circ/patron";
 // Milliseconds, as seen in the real client: the address first, blank fines, then name and card, then the amounts.
@@ -8,8 +9,9 @@ const PACE = { address: 50, name: 120, amounts: 180 };
 const heading = document.querySelector(".patron-name-header h4");
 const grid = document.getElementById("patron-summary-grid");
 const blank = grid.cloneNode(true);
-const view = document.getElementById("view");
+let view = document.getElementById("view");
 const nav = document.querySelector(".nav");
+const other = document.getElementById("other-menu");
 const ngIf = [...grid.childNodes].find((node) => node.nodeType === Node.COMMENT_NODE);
 let current = null; // whose summary is on its way or on screen
 let record = null; // whose summary is on screen
@@ -74,23 +76,57 @@ async function changePatron(id) {
   paintFines(amounts);
 }
 
-function table(people, owing) {
+function cardLink(person) {
+  return element("a", person.card, { href: `${PATRONS}/${person.id}/checkout` });
+}
+
+function table(people) {
   const made = element("table", "", { class: "list" });
-  made.createCaption().textContent = owing ? "Group Member Details" : "Patrons";
+  made.createCaption().textContent = "Patrons";
   const body = made.createTBody();
   for (const person of people) {
     const row = body.insertRow();
     row.dataset.patron = person.id;
-    row.insertCell().append(element("a", person.card, { href: `${PATRONS}/${person.id}/checkout` }));
+    row.insertCell().append(cardLink(person));
     row.insertCell().textContent = person.name;
-    row.insertCell().textContent = owing ? currency(person.owed) : person.library;
+    row.insertCell().textContent = person.library;
   }
   return made;
 }
 
+function gridRow(contents) {
+  const row = document.createElement("div");
+  for (const content of contents) {
+    const cell = element("div", "", { class: "eg-grid-cell" });
+    cell.append(content);
+    row.append(cell);
+  }
+  return row;
+}
+
+/** What the client's ng-view shows: made anew with each visit of a tab. */
+function show(...content) {
+  const former = view;
+  view = former.cloneNode(false);
+  view.append(...content);
+  former.replaceWith(view);
+}
+
+async function groupTab(whose) {
+  show(document.getElementById("group-tab").content.cloneNode(true));
+  const grid = view.querySelector("eg-grid");
+  const heading = gridRow(headings());
+  heading.className = "eg-grid-header-row";
+  grid.querySelector(".eg-grid-content-body").before(heading);
+  await groupList({
+    place: view, body: grid.querySelector(".eg-grid-content-body"), actions: grid.querySelector(".eg-grid-action-row"),
+    whose, rowOf: gridRow, link: cardLink, showsFirst: true,
+  });
+}
+
 async function searchTab() {
   const people = await everyone();
-  const made = table(people, false);
+  const made = table(people);
   made.addEventListener("click", (event) => {
     if (!event.target.closest("a")) changePatron(Number(event.target.closest("tr").dataset.patron));
   });
@@ -117,23 +153,25 @@ function mergeDialog(people) {
 
 async function route() {
   const [id, tab] = location.pathname.slice(PATRONS.length + 1).split("/");
-  view.replaceChildren(element("h3", (tab || id).replaceAll("_", " ")));
+  show(element("h3", (tab || id).replaceAll("_", " ")));
+  other.hidden = true;
   if (id === "search") {
-    view.replaceChildren(...(await searchTab()));
+    show(...(await searchTab()));
     return;
   }
   if (Number(id) !== current) await changePatron(Number(id));
-  if (tab === "group" && record) view.replaceChildren(table(await members(record.group), true));
+  if (tab === "group" && record && location.pathname.endsWith(`/${id}/group`)) await groupTab(record);
 }
 
 // AngularJS takes over every link below the page's base.
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
+  if (link && link.id === "other") other.hidden = !other.hidden;
   if (!link || link.target || event.ctrlKey || event.defaultPrevented) return;
-  if (link.id === "summary-toggle" || link.dataset.tab === "refresh") {
+  if (link.getAttribute("href") === "") {
     event.preventDefault();
     if (link.dataset.tab) refresh();
-    else grid.closest(".col-md-3").classList.toggle("ng-hide");
+    else if (link.id === "summary-toggle") grid.closest(".col-md-3").classList.toggle("ng-hide");
   } else if (link.pathname.startsWith(`${PATRONS}/`)) {
     event.preventDefault();
     history.pushState(null, "", link.pathname);
@@ -150,5 +188,6 @@ async function refresh() {
 }
 
 addEventListener("popstate", route);
+document.getElementById("log-out").addEventListener("click", logOut);
 colorMode(document.getElementById("color-mode"));
 if (await loggedIn()) await route();

@@ -27,7 +27,8 @@ async function fieldOrders() {
   const text = await (await fetch(`/reports/fm_IDL.xml?${query}`)).text();
   const idl = new DOMParser().parseFromString(text, "text/xml");
   const all = (node, name) => [...node.getElementsByTagNameNS("*", name)];
-  const named = (node) => all(node, "field").map((field) => field.getAttribute("name"));
+  const marks = ["isnew", "ischanged", "isdeleted"]; // behind the fields of every class
+  const named = (node) => [...all(node, "field").map((field) => field.getAttribute("name")), ...marks];
   return Object.fromEntries(all(idl, "class").map((one) => [one.getAttribute("id"), named(one)]));
 }
 
@@ -49,6 +50,7 @@ async function records(where, limit) {
     username: record.usrname,
     library: record.home_ou.shortname,
     profile: record.profile.name,
+    lead: record.master_account === "t",
   }));
 }
 
@@ -67,6 +69,23 @@ export async function members(group) {
   const [people, balances] = await Promise.all([records({ deleted: "f", usrgroup: group }, 200), owedInGroup(group)]);
   return people.map((person) => ({ ...person, owed: balances.get(Number(person.id)) || 0 }));
 }
+
+/** The patron whose first card this is; null where there is none. */
+export async function byBarcode(barcode) {
+  const id = await request("open-ils.actor", "open-ils.actor.user.retrieve_id_by_barcode_or_username", token(), barcode);
+  return patron(Number(id));
+}
+
+/** Move a patron into a group, as the clients do: the whole record is sent back. */
+export async function moveInto(group, id) {
+  const record = await request("open-ils.actor", "open-ils.actor.user.retrieve", token(), id);
+  const write = (field, value) => (record.__p[orders.au.indexOf(field)] = value);
+  for (const [field, value] of Object.entries({ usrgroup: group, ischanged: "1", passwd: null })) write(field, value);
+  await request("open-ils.actor", "open-ils.actor.patron.update", token(), record);
+}
+
+/** Give a patron a group of their own, and make them its lead, as the clients do. */
+export const newGroup = (id) => request("open-ils.actor", "open-ils.actor.usergroup.new", token(), id, true);
 
 async function owedInGroup(group) {
   const method = "open-ils.actor.usergroup.members.balance_owed";
@@ -96,6 +115,11 @@ export async function loggedIn() {
   }
   location.href = `/eg2/en-US/staff/login?routeTo=${encodeURIComponent(location.pathname)}`;
   return false;
+}
+
+/** Tell all tabs of the browser, as the clients do; the login page, where the link leads, ends the session. */
+export function logOut() {
+  new BroadcastChannel("eg.auth").postMessage({ action: "logout", domain: "eg.auth" });
 }
 
 /** Make the button switch between light and dark, and keep the choice as the clients do. */

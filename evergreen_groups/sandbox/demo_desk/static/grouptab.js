@@ -1,0 +1,74 @@
+// The clients' own list of a group, as both demo pages have it in the tab Group Member Details: what they do there, and
+// nothing of what they leave out. The frame of the group's page is to be seen in its place.
+import { byBarcode, currency, element, fines, members, moveInto, newGroup } from "./ils.js";
+
+const COLUMNS = ["Last Name", "First Name", "Balance Owed", "Barcode", "Group Lead"];
+const CARD = COLUMNS.indexOf("Barcode");
+
+function cells(person) {
+  const [family, first] = person.name.split(", ");
+  return [family, first, currency(person.owed), person.card, person.lead ? "Yes" : "No"];
+}
+
+/** Ask for a barcode, show who that is where the client does, and give the patron; null where there is none. */
+function prompted(place, says, showsFirst) {
+  return new Promise((done) => {
+    const dialog = element("form", "", { class: "modal", role: "dialog", "aria-label": says });
+    const field = element("input", "", { "aria-label": says, required: "" });
+    const found = element("span", "", { role: "status" });
+    const go = element("button", showsFirst ? "Find" : "Confirm", { class: "btn" });
+    dialog.append(element("label", says), field, found, go);
+    let patron = null;
+    dialog.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const known = patron;
+      patron = patron || (await byBarcode(field.value.trim()));
+      if (showsFirst && patron && !known) {
+        found.textContent = `Move user into this group? ${patron.name} : ${patron.card}`;
+        go.textContent = "Move User";
+        return;
+      }
+      dialog.remove();
+      done(patron);
+    });
+    place.prepend(dialog);
+    field.focus();
+  });
+}
+
+/** The list of a patron's group inside of `place`; `rowOf` makes a row of it, `showsFirst` who is moved before it is. */
+export async function groupList({ place, body, actions, whose, rowOf, link, showsFirst }) {
+  async function load() {
+    const people = await members(whose.group);
+    body.replaceChildren(
+      ...people.map((person) => {
+        const pick = element("input", "", { type: "checkbox", "aria-label": `Select ${person.name}`, value: person.id });
+        const texts = cells(person).map((text, at) => (at === CARD ? link(person) : text));
+        const row = rowOf([pick, ...texts]);
+        row.dataset.patron = person.id;
+        row.classList.add("eg-grid-row");
+        return row;
+      }),
+    );
+    const { group } = await fines(whose.id, whose.group);
+    place.querySelector("[data-total]").textContent = currency(group);
+  }
+
+  const selected = () => [...body.querySelectorAll(":checked")].map((pick) => Number(pick.value));
+  const [move, remove] = ["Move Another Patron To This Group", "Remove Selected From Group"].map((name) =>
+    element("button", name, { type: "button", class: "btn" }),
+  );
+  move.addEventListener("click", async () => {
+    const patron = await prompted(place, "Enter the patron barcode", showsFirst);
+    if (patron) await moveInto(whose.group, patron.id);
+    await load();
+  });
+  remove.addEventListener("click", async () => {
+    for (const id of selected()) await newGroup(id);
+    await load();
+  });
+  actions.append(move, remove);
+  await load();
+}
+
+export const headings = () => ["", ...COLUMNS];

@@ -1,0 +1,182 @@
+/* What the panel says of a group: its sum, how many are over the limit or blocked in Evergreen, and its members.
+ *
+ * And what panel and tab have in common: addresses of the client, and going to them without loading it anew.
+ */
+
+const MOST = 8; // more of them are on the group's page
+
+const when = (block) => (block.since ? `since ${String(block.since).slice(0, 10)}` : "");
+const who = (block) => (block.by_staff ? "set by staff" : "");
+const described = (block) => [block.name, block.org_unit, when(block), who(block)].filter(Boolean).join(", ");
+
+export function element(name, className, ...content) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...content);
+  return made;
+}
+
+export function button(text, act) {
+  const made = element("button", "", text);
+  made.type = "button";
+  made.addEventListener("click", act);
+  return made;
+}
+
+export function address(page, id, tab) {
+  return `${page.root}/staff/circ/patron/${encodeURIComponent(id)}/${tab}`;
+}
+
+/** The page of a patron's group; it is told which client its links are to lead back to. */
+export function groupPage(page, more = "") {
+  const place = new URL(`patrons/${page.id}/group`, import.meta.url);
+  return `${place.href}?${more}client=${encodeURIComponent(page.root.slice(1))}`;
+}
+
+export const isPlain = (event) =>
+  !(event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+
+/** Go to an address of the client as its own links do, without loading it anew: it may still ask to save first. */
+export function go(place) {
+  if (!document.querySelector("[ng-version], [ng-app]")) return void location.assign(place); // no router known
+  history.pushState(null, "", place);
+  dispatchEvent(new PopStateEvent("popstate", { state: null }));
+}
+
+function money(amount, page) {
+  if (amount === null || amount === undefined) return "unknown";
+  const [language] = /[a-z]{2,3}-[a-z]{2}$/i.exec(page.root) || ["en-US"];
+  const style = { style: "currency", currency: "USD", numberingSystem: "latn" }; // as the clients write it
+  const parts = new Intl.NumberFormat(language, style).formatToParts(Number(amount));
+  return parts.map((part) => (part.type === "currency" && page.currency ? page.currency : part.value)).join("");
+}
+
+/** A line that is cut where it is too long, and whole when pointed at. */
+function cut(className, text) {
+  const made = element("span", `evergreen-groups-cut ${className}`, text);
+  made.title = text;
+  return made;
+}
+
+const line = (...content) => element("div", "evergreen-groups-line", ...content);
+
+// A service of the release before says `blocked` for what is over the limit. Null: the limit isn't visible to the login.
+const isOver = (person) => (person.over_limit === undefined ? person.blocked : person.over_limit) === true;
+const blocksOf = (person) => [...(person.blocked_in_evergreen || []), ...(person.other_blocks || [])];
+const hiddenIn = (answer) => answer.hidden_members || { count: 0, fines: null };
+
+function countedIn(answer) {
+  const over = answer.members.filter(isOver).length;
+  const blocked = answer.members.filter((person) => blocksOf(person).length).length;
+  const parts = [...(blocked ? [`${blocked} blocked`] : []), ...(over ? [`${over} over the limit`] : [])];
+  const known = !hiddenIn(answer).count && answer.members.every((person) => person.over_limit !== null);
+  return parts.join(", ") || (known ? "no member over the limit" : "");
+}
+
+function pageLink(page, options) {
+  const link = element("a", "evergreen-groups-cut", "Group members");
+  link.href = groupPage(page);
+  link.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS keeps off what has a target
+  return link;
+}
+
+/** The four lines that are always there. */
+export function lines(page, answer, { label, options, unfolded, unfold }) {
+  const links = options && options.page ? [pageLink(page, options)] : [];
+  const people = answer.members.length + hiddenIn(answer).count;
+  const head = element("span", "", label);
+  if (people < 2) return [line(head), line("alone in the group"), line(), line(element("span", ""), ...links)];
+  const sum = element("span", "evergreen-groups-sum", money(answer.group_fines, page));
+  const fold = button(`${people} members`, unfold);
+  fold.setAttribute("aria-expanded", String(unfolded));
+  return [line(head, sum), line("for information"), line(cut("", countedIn(answer))), line(fold, ...links)];
+}
+
+/** What is said of somebody, in short words: [text, whether it is a block of their own, what it is in full]. */
+function said(page, person) {
+  const fines = person.blocked_in_evergreen;
+  const others = person.other_blocks || [];
+  const marks = [];
+  if (isOver(person) && !(fines && fines.length)) {
+    const limit = person.limit ? `own fines over the limit of ${money(person.limit, page)}` : "by own fines";
+    const yet = others.length ? ", not yet blocked for it" : ", not yet blocked in Evergreen";
+    marks.push([fines ? `over the limit${yet}` : "over the limit", false, limit]);
+  }
+  const all = blocksOf(person);
+  if (!all.length) return marks;
+  const within = person.over_limit === false ? ", own fines now within the limit" : "";
+  const why = fines && fines.length ? within : ", not for fines";
+  return [...marks, [`blocked in Evergreen${why}`, true, all.map(described).join("; ")]];
+}
+
+function mark([text, blocked, full]) {
+  const made = element("span", blocked ? "evergreen-groups-blocked" : "evergreen-groups-mark", text);
+  made.title = `${text}: ${full}`;
+  return made;
+}
+
+function member(page, person) {
+  const link = element("a", "evergreen-groups-cut", element("bdi", "", person.name || person.barcode || `#${person.id}`));
+  link.href = address(page, person.id, "checkout");
+  link.title = link.textContent;
+  if (String(person.id) === page.id) link.setAttribute("aria-current", "true");
+  link.addEventListener("click", (event) => {
+    if (!isPlain(event)) return;
+    event.preventDefault();
+    go(link.href);
+  });
+  const sum = element("span", "evergreen-groups-sum", money(person.own_fines, page));
+  const made = element("li", "", line(link, sum));
+  const notes = said(page, person).map((one) => mark(one));
+  if (person.group_lead) notes.unshift(element("span", "evergreen-groups-lead", "group lead"));
+  if (notes.length) made.append(element("div", "evergreen-groups-marks", ...notes));
+  return made;
+}
+
+/** Which of them are shown: those who are blocked or over the limit, then those who owe most. */
+function foremost(people) {
+  const rank = (person) => 2 * Boolean(blocksOf(person).length) + isOver(person);
+  const owes = (person) => Number(person.own_fines);
+  return [...people].sort((one, other) => rank(other) - rank(one) || owes(other) - owes(one)).slice(0, MOST);
+}
+
+/** How many aren't in the list, and why. */
+function rest(page, answer, shown) {
+  const parts = [];
+  if (answer.members.length > shown) parts.push(`${answer.members.length - shown} more in Group members`);
+  const hidden = hiddenIn(answer);
+  if (hidden.count) {
+    const owed = hidden.fines === null ? "" : `, ${money(hidden.fines, page)}`;
+    parts.push(`${hidden.count} not visible to you${owed}`);
+  }
+  return parts.join("; ");
+}
+
+/** The list, and below it what isn't in it. */
+export function list(page, answer) {
+  const shown = foremost(answer.members);
+  const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, person)));
+  made.setAttribute("aria-label", "Own fines of each group member");
+  made.tabIndex = 0; // it may have to be scrolled
+  const others = rest(page, answer, shown.length);
+  return others ? [made, cut("evergreen-groups-rest", others)] : [made];
+}
+
+const sheet = new CSSStyleSheet();
+sheet.replaceSync(`
+  .evergreen-groups-list { display: flex; flex-direction: column; }
+  .evergreen-groups-line > [aria-expanded] { flex-shrink: 0; }
+  .evergreen-groups [aria-expanded]::before { content: "▸"; display: inline-block; width: 1em; text-align: start; }
+  .evergreen-groups [aria-expanded=true]::before { content: "▾"; }
+  .evergreen-groups-members { flex: 1; list-style: none; margin: 0; padding: 0; overflow-y: auto; scrollbar-width: thin;
+    min-height: 0; }
+  .evergreen-groups-members .evergreen-groups-line { font-size: .9375em; }
+  .evergreen-groups-members > li { padding: .1em 0; }
+  .evergreen-groups-marks { display: flex; flex-wrap: wrap; gap: .2em .4em; font-size: .8125em; line-height: 1.3; }
+  .evergreen-groups-members a[aria-current] { font-weight: bold; }
+  .evergreen-groups-mark { padding: 0 .3em; border: 1px solid; border-radius: .25em; }
+  .evergreen-groups-blocked { padding: 0 .3em; border-radius: .25em;
+    background: var(--badge-danger-bg, #f8d7da); color: var(--badge-danger-color, #58151c); }
+  .evergreen-groups-rest { display: block; flex-shrink: 0; height: 1.5em; line-height: 1.5; font-size: .8125em; white-space: nowrap; }
+`);
+document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];

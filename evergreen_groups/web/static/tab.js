@@ -1,0 +1,195 @@
+/* The group's page in the staff client's own tab "Group Member Details", in the place of the client's list.
+ *
+ * In a frame of the same origin, as high as what is in it. The client makes its tab anew with each visit, so what stands
+ * there is decided after each of its changes. Its list stays behind the frame, and comes out where our page doesn't.
+ */
+const CHOICE = "evergreen-groups.tab"; // where the browser's tab remembers it
+const SLOW = 4000; // ms; then the client's list is better than nothing
+const RING = 6; // px around the page, or the ring around what has the focus would be cut
+const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
+const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
+const OUR_PAGE = /\/patrons\/(\d+)\/group$/;
+const TYPING = "input, textarea, select, [contenteditable], [role=dialog] *";
+
+let group = null; // group.js, handed in: a browser may remember for good that it couldn't be had under its plain name
+let holder = null; // what stands in the tab: a bar, and the frame below it
+let shown = null; // the page of the client that it was made for
+
+const remembered = () => attempt(() => sessionStorage.getItem(CHOICE)) === "client";
+
+function attempt(work) {
+  try {
+    return work();
+  } catch {
+    return null; // the browser keeps nothing, or what is in the frame isn't ours
+  }
+}
+
+export function use(module) {
+  group = module;
+}
+
+/** After each change of the client: have the frame stand where it belongs, or nowhere. */
+export function sync(page) {
+  const place = page && page.grid && IN_TAB.exec(location.pathname);
+  if (!place) return take();
+  if (holder && holder.dataset.patron === place[1] && holder.isConnected && isBeside(page.grid)) return undefined;
+  take();
+  shown = { ...page, id: place[1] };
+  holder = group.element("div", "evergreen-groups-tab", bar());
+  holder.dataset.patron = shown.id;
+  if (page.client === "angular") page.grid.before(holder);
+  else page.grid.parentElement.prepend(holder);
+  return remembered() ? state("client") : load();
+}
+
+export function take() {
+  if (holder) holder.remove();
+  holder = shown = null;
+}
+
+const isBeside = (grid) => holder.parentElement === grid.parentElement;
+
+function bar() {
+  const choose = group.button("", () => {
+    const back = holder.dataset.state === "shown" || holder.dataset.state === "loading";
+    attempt(() => sessionStorage.setItem(CHOICE, back ? "client" : "ours"));
+    if (back) frame().remove();
+    if (back) state("client");
+    else load();
+  });
+  return group.element("div", "evergreen-groups-bar", group.element("span", ""), choose);
+}
+
+/** loading and shown: the frame; client: the client's list, as wished; lost: that list, and why; down: that alone. */
+function state(name) {
+  holder.dataset.state = name;
+  const [said, choice] = holder.querySelectorAll(".evergreen-groups-bar > *");
+  said.textContent = name === "lost" ? "The group page can't be shown just now. " : "";
+  said.setAttribute("role", "status");
+  choice.textContent = { client: "Show the group page", lost: "Try again" }[name] || "Show the client's own list";
+}
+
+const frame = () => holder && holder.querySelector("iframe");
+
+function load() {
+  if (frame()) frame().remove();
+  const made = group.element("iframe", "");
+  made.title = "Group members";
+  made.src = group.groupPage(shown, "in=tab&");
+  made.addEventListener("load", () => made === frame() && loaded(made));
+  holder.append(made);
+  state("loading");
+  setTimeout(() => {
+    if (made !== frame() || holder.dataset.state !== "loading") return;
+    made.remove(); // what comes now would come in the middle of something
+    state("lost");
+  }, SLOW);
+}
+
+/** What a frame has: the document where it is one of our pages, and whether it was answered with 200. */
+function look(made) {
+  return attempt(() => {
+    const page = made.contentDocument;
+    const [entry] = made.contentWindow.performance.getEntriesByType("navigation");
+    const status = entry && entry.responseStatus; // not every browser says
+    const ours = page.contentType === "text/html" && Boolean(page.querySelector('[href*="/evergreen-groups/"]'));
+    return { page, well: status ? status === 200 : ours, ours: ours || status === 200 };
+  });
+}
+
+function loaded(made) {
+  const first = !made.dataset.known;
+  const found = look(made);
+  if (!found || !(first ? found.well : found.ours)) {
+    made.remove();
+    state(first ? "down" : "lost");
+    return;
+  }
+  made.dataset.known = "yes";
+  state("shown");
+  const { page } = found;
+  dress(page);
+  fit(made, page);
+  page.addEventListener("click", follow);
+  page.addEventListener("keydown", passOut);
+  if (!first && holder.getBoundingClientRect().top < 0) holder.scrollIntoView({ block: "start" });
+  passIn(); // a browser minds autofocus once for the whole client, if at all
+}
+
+/** Give the page the client's letters, their size, and the paper it stands on; `--paper` is desk.css's. */
+function dress(page) {
+  const client = getComputedStyle(document.body);
+  page.documentElement.style.fontSize = client.fontSize;
+  page.documentElement.style.setProperty("--paper", client.backgroundColor);
+  Object.assign(page.body.style, { fontFamily: client.fontFamily, paddingInline: `${RING}px` });
+}
+
+/** Have the frame as high as its page, whatever happens in it. */
+function fit(made, page) {
+  const measure = () => {
+    const wide = page.documentElement.scrollWidth > page.documentElement.clientWidth;
+    made.style.height = `${Math.ceil(page.documentElement.getBoundingClientRect().height) + (wide ? 20 : 0)}px`;
+  };
+  measure();
+  new made.contentWindow.ResizeObserver(measure).observe(page.documentElement);
+}
+
+/** Links to the client's pages of a patron: within the client that the frame is in, without loading it anew. */
+function follow(event) {
+  const link = event.target.closest && event.target.closest("a[href]");
+  if (!link || !group.isPlain(event) || link.hasAttribute("download") || link.origin !== location.origin) return;
+  const client = IN_CLIENT.exec(link.pathname);
+  const other = link.target === "_top" && OUR_PAGE.exec(link.pathname);
+  if (!client && !(other && other[1] !== shown.id)) return;
+  event.preventDefault();
+  group.go(client ? group.address(shown, client[1], client[2]) : group.address(shown, other[1], "group"));
+}
+
+/** The client's own shortcuts go on working while the focus is in the frame. */
+function passOut(event) {
+  const { key, code, keyCode, which, ctrlKey, altKey, shiftKey, metaKey } = event;
+  if (event.defaultPrevented || event.isComposing || !(ctrlKey || altKey || metaKey || /^F\d+$/.test(key))) return;
+  const same = { key, code, keyCode, which, ctrlKey, altKey, shiftKey, metaKey, bubbles: true, cancelable: true };
+  if (!document.body.dispatchEvent(new KeyboardEvent("keydown", same))) event.preventDefault();
+}
+
+/** Give the focus to the page, unless somebody is typing elsewhere; gives the field that then has it. */
+function passIn() {
+  const active = document.activeElement;
+  if (active && active !== frame() && active.matches(TYPING)) return null;
+  const page = frame().contentDocument;
+  const taken = active === frame() && page.activeElement && page.activeElement !== page.body;
+  if (taken) return page.activeElement;
+  const field = page.querySelector("[autofocus]");
+  frame().contentWindow.focus();
+  if (field) field.focus({ preventScroll: true });
+  return field;
+}
+
+// Somebody scans while nothing has the focus: the first digit is lost on the way into a frame, so it is put there.
+document.addEventListener("keydown", (event) => {
+  const scanned = event.key && event.key.length === 1 && !(event.ctrlKey || event.altKey || event.metaKey || event.isComposing);
+  if (!scanned || event.target !== document.body || !holder || holder.dataset.state !== "shown") return;
+  const field = passIn();
+  if (!field || field.localName !== "input" || event.key === " ") return;
+  event.preventDefault();
+  field.setRangeText(event.key, field.selectionStart, field.selectionEnd, "end");
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+});
+
+// Light or dark, chosen while the page stands there.
+new MutationObserver(() => {
+  if (holder && holder.dataset.state === "shown") attempt(() => dress(frame().contentDocument));
+}).observe(document.documentElement, { attributes: true, attributeFilter: ["data-bs-theme", "class"] });
+
+const sheet = new CSSStyleSheet();
+sheet.replaceSync(`
+  .evergreen-groups-tab iframe { display: block; width: calc(100% + ${2 * RING}px); margin: 0 -${RING}px; height: 24em;
+    border: 0; color-scheme: normal; }
+  .evergreen-groups-tab[data-state=loading] iframe { visibility: hidden; }
+  .evergreen-groups-tab[data-state=down] { display: none; }
+  .evergreen-groups-tab[data-state=loading] ~ *, .evergreen-groups-tab[data-state=shown] ~ * { display: none !important; }
+  .evergreen-groups-bar { display: flex; gap: .5em; justify-content: flex-end; margin: .25em 0; font-size: .875em; }
+`);
+document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];

@@ -1,0 +1,469 @@
+"""Plans as a desk makes them: stored, applied once under a key, refused when they no longer fit, taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Barrier, Event
+
+import pytest
+from sqlalchemy import select
+from support.desks import ANOTHER, ONE, desk_of, move, remove
+from support.fault_proxy import Call, Fault, FaultProxy
+from support.gateways import gateway_of
+
+from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState, clock
+from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
+from evergreen_groups.gateway import Gateway, RetryPolicy
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.state import State, prune, schema
+from evergreen_groups.state.forgetting import forget
+
+PATRON, SIBLING, PARENT, STRANGER = 1052, 1053, 1051, 1007
+HOME, OTHER, THIRD = 1015, 1002, 1001
+UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
+WRITES = (UPDATE, NEW_GROUP)
+
+
+@pytest.fixture
+def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
+    with gateway_of(proxy.url, "consortium_staff", retries=RetryPolicy(tries=1)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def desk(gateway: Gateway, state: State) -> DeskChanges:
+    return desk_of(gateway, state)
+
+
+@pytest.fixture
+def another(gateway: Gateway, state: State) -> DeskChanges:
+    """The desk of another staff user."""
+    return desk_of(gateway, state, ANOTHER)
+
+
+def refusal(call: partial[object]) -> str:
+    """The code of the error that a call ends with."""
+    with pytest.raises(EvergreenGroupsError) as caught:
+        call()
+    return caught.value.code
+
+
+def plan_of(desk: DeskChanges, request: PlanRequest | None = None) -> str:
+    return desk.propose(request or move(PATRON, to=STRANGER)).stored.id
+
+
+def applied(desk: DeskChanges, request: PlanRequest, key: str = "k") -> int:
+    return desk.apply(plan_of(desk, request), key)
+
+
+def group_of(sandbox: Sandbox, patron: int = PATRON) -> int:
+    (row,) = sandbox._store.rows("au", {"id": patron})
+    return int(row["usrgroup"])
+
+
+def writes(proxy: FaultProxy) -> int:
+    return sum(method in WRITES for method in proxy.seen)
+
+
+def later(monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(**time))
+
+
+class TestOnce:
+    def test_it_is_applied_once_and_gives_the_same_answer_again(
+        self, desk: DeskChanges, gateway: Gateway, state: State, proxy: FaultProxy, sandbox: Sandbox
+    ) -> None:
+        proposed = desk.propose(move("20000000001052", to="20000000001007"))
+        assert proposed.draft.steps[0].patron_id == PATRON
+        assert (writes(proxy), group_of(sandbox)) == (0, HOME)
+        begun: list[int] = []
+        change = desk.apply(proposed.stored.id, "key", begun=begun.append)
+        assert begun == [change]
+        assert group_of(sandbox) == OTHER
+        # In whatever session of the same staff user's, after a restart as well.
+        again = desk_of(gateway, State(state.directory, state.database.url_text))
+        assert [it.apply(proposed.stored.id, "key") for it in (desk, again)] == [change, change]
+        again._state.close()
+        assert writes(proxy) == 1
+        seen = desk.past.change(change)
+        assert (seen.is_done, seen.is_own, seen.is_under_way) == (True, True, False)
+        assert (seen.entry.operator.staff, seen.entry.operator.workstation) == (ONE, 3)
+
+    def test_a_key_stands_for_one_plan_and_a_plan_for_one_key(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+        first, second = plan_of(desk), plan_of(desk, move(SIBLING, to=STRANGER))
+        desk.apply(first, "key")
+        assert refusal(partial(desk.apply, first, "other")) == "plan-applied-before"
+        assert refusal(partial(desk.apply, second, "key")) == "key-of-another-change"
+        assert writes(proxy) == 1
+
+    def test_keys_are_the_staff_users_own(self, desk: DeskChanges, another: DeskChanges) -> None:
+        assert applied(desk, move(PATRON, to=STRANGER)) != applied(another, move(SIBLING, to=STRANGER))
+
+    def test_somebody_elses_plan_is_not_there(self, desk: DeskChanges, another: DeskChanges) -> None:
+        plan = plan_of(desk)
+        for call in (partial(another.apply, plan, "k"), partial(desk.apply, "no such", "k")):
+            assert refusal(call) == "no-such-plan"
+        desk.apply(plan, "k")
+        assert refusal(partial(another.apply, plan, "k")) == "no-such-plan"
+
+    def test_its_time_ends(self, desk: DeskChanges, monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy) -> None:
+        late, in_time = plan_of(desk), plan_of(desk)
+        later(monkeypatch, minutes=59)
+        change = desk.apply(in_time, "in time")
+        later(monkeypatch, minutes=61)
+        assert refusal(partial(desk.apply, late, "k")) == "plan-expired"
+        assert desk.apply(in_time, "in time") == change
+        assert writes(proxy) == 1
+
+    def test_nothing_to_do(self, desk: DeskChanges) -> None:
+        assert refusal(partial(desk.apply, plan_of(desk, move(PATRON, to=PARENT)), "k")) == "plan-empty"
+
+    def test_a_refused_one_leaves_its_key_and_nothing_in_the_journal(self, desk: DeskChanges, sandbox: Sandbox) -> None:
+        plan = plan_of(desk)
+        sandbox._store.update("au", PATRON, {"usrgroup": THIRD})
+        assert refusal(partial(desk.apply, plan, "k")) == "plan-outdated"
+        assert desk.past.recent() == []
+        assert group_of(sandbox) == THIRD
+        assert applied(desk, move(PATRON, to=STRANGER)) == 1
+
+    def test_two_requests_at_once_are_one_change(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+        plan, together = plan_of(desk), Barrier(2)
+
+        def apply(key: str) -> int | str:
+            together.wait(10)
+            try:
+                return desk.apply(plan, key)
+            except EvergreenGroupsError as error:
+                return error.code
+
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(apply, ["k", "k"])) == [1, 1]
+            plan = plan_of(desk, move(SIBLING, to=STRANGER))
+            assert sorted(map(str, threads.map(apply, ["m", "n"]))) == ["2", "plan-applied-before"]
+        assert [change.entry.id for change in desk.past.recent()] == [2, 1]
+        assert writes(proxy) == 2
+
+    def test_one_key_for_two_plans_at_once_is_one_change(
+        self, desk: DeskChanges, proxy: FaultProxy, sandbox: Sandbox
+    ) -> None:
+        """At different patrons no lease keeps them apart: the database does."""
+        plans, together = [plan_of(desk, remove(patron)) for patron in (PATRON, STRANGER)], Barrier(2)
+
+        def apply(plan: str) -> str:
+            together.wait(10)
+            try:
+                return str(desk.apply(plan, "k"))
+            except PlanError as error:
+                return error.code
+
+        with ThreadPoolExecutor(2) as threads:
+            found = sorted(threads.map(apply, plans))
+        assert found[1] == "key-of-another-change"
+        assert writes(proxy) == 1
+        assert [it.entry.id for it in desk.past.recent()] == [int(found[0])]
+        assert (group_of(sandbox) == HOME) is not (group_of(sandbox, STRANGER) == OTHER)
+
+    def test_a_recalculation_is_planned_and_applied_as_well(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+        plan = plan_of(desk, PlanRequest(Action.RECALCULATE, (1030,)))
+        change = desk.apply(plan, "k")
+        assert desk.apply(plan, "k") == change
+        assert desk.past.change(change).is_done
+        assert proxy.seen.count("open-ils.actor.user.penalties.update_at_home") == 1
+
+
+class TestTwoDesks:
+    """Where one is in the middle of sending, the other comes."""
+
+    @pytest.fixture
+    def in_the_middle(self, proxy: FaultProxy) -> Iterator[tuple[Event, Event]]:
+        """Set when a write of ``PATRON`` is being sent, and what it then waits for."""
+        at_work, may_go_on = Event(), Event()
+
+        def hold(call: Call) -> None:
+            if call.method in WRITES and not at_work.is_set():
+                at_work.set()
+                may_go_on.wait(20)
+
+        proxy.before_answer = hold
+        yield at_work, may_go_on
+        may_go_on.set()
+
+    def test_at_different_families_they_do_not_wait(
+        self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event]
+    ) -> None:
+        at_work, may_go_on = in_the_middle
+        with ThreadPoolExecutor(1) as threads:
+            first = threads.submit(desk.apply, plan_of(desk), "k")
+            assert at_work.wait(20)
+            change = applied(another, move(1030, to=1039))
+            assert another.past.change(change).is_done
+            seen = desk.past.recent()
+            assert [(it.entry.id, it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
+            assert not first.done()
+            may_go_on.set()
+            assert first.result(20) == 1
+
+    def test_at_the_same_family_the_second_waits_and_is_told(
+        self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event], proxy: FaultProxy
+    ) -> None:
+        at_work, may_go_on = in_the_middle
+        plan, others = plan_of(desk), plan_of(another, move(1001, to=STRANGER))
+        with ThreadPoolExecutor(2) as threads:
+            first = threads.submit(desk.apply, plan, "k")
+            assert at_work.wait(20)
+            assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "busy-unnamed"
+            assert refusal(partial(another.undo, 1, "u")) == "undo-of-another"
+            assert refusal(partial(desk.undo, 1, "u")) == "undo-too-early"
+            second = threads.submit(another.apply, others, "k", timeout=20.0)
+            may_go_on.set()
+            assert first.result(20) == 1
+            with pytest.raises(PlanError) as caught:
+                second.result(20)
+        assert caught.value.code == "plan-outdated"
+        assert writes(proxy) == 1
+
+
+class TestNoLongerFits:
+    """The plan is to move PATRON into STRANGER's group."""
+
+    @pytest.fixture
+    def state(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
+        """What the ILS has is looked at in the ILS: one engine will do."""
+        with State(tmp_path_factory.mktemp("state")) as state:
+            yield state
+
+    @pytest.mark.parametrize(
+        ("patron", "changes", "says"),
+        [
+            (PATRON, {"usrgroup": THIRD}, f"patron {PATRON} is in group {THIRD} now"),
+            (PATRON, {"master_account": True}, f"patron {PATRON} is a group lead now"),
+            (PATRON, {"deleted": True}, f"patron {PATRON} has been deleted"),
+            (SIBLING, {"usrgroup": OTHER}, f"other patrons are in group {OTHER} now"),
+            (1008, {"usrgroup": 5000}, f"other patrons are in group {OTHER} now"),
+            (1008, {"deleted": True}, f"other patrons are in group {OTHER} now"),
+        ],
+    )
+    def test_each_way(
+        self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy, patron: int, changes: dict[str, object], says: str
+    ) -> None:
+        plan = plan_of(desk)
+        sandbox._store.update("au", patron, changes)
+        with pytest.raises(PlanError) as caught:
+            desk.apply(plan, "k")
+        assert (caught.value.code, caught.value.values) == ("plan-outdated", {"differences": says})
+        assert writes(proxy) == 0
+
+    def test_a_lead_who_is_none_any_more(self, desk: DeskChanges, sandbox: Sandbox) -> None:
+        plan = plan_of(desk, move(PARENT, to=STRANGER))
+        sandbox._store.update("au", PARENT, {"master_account": False})
+        with pytest.raises(PlanError, match=f"patron {PARENT} is no group lead now"):
+            desk.apply(plan, "k")
+
+    def test_what_is_owed_and_whoever_else_is_left_behind_are_no_reason(
+        self, desk: DeskChanges, sandbox: Sandbox
+    ) -> None:
+        plan = plan_of(desk)
+        with sandbox._store.transaction() as connection:
+            connection.execute("UPDATE mbts SET balance_owed = '99.00', total_owed = '99.00'")
+        sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
+        desk.apply(plan, "k")
+        assert group_of(sandbox) == OTHER
+
+    def test_whoever_came_to_the_group_that_is_merged_would_be_left_behind(
+        self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy
+    ) -> None:
+        plan = plan_of(desk, PlanRequest(Action.MERGE, (PATRON,), target=STRANGER))
+        sandbox._store.update("au", 1001, {"usrgroup": HOME})
+        with pytest.raises(PlanError, match=f"other patrons are in group {HOME} now"):
+            desk.apply(plan, "k")
+        # From one of the two groups to the other: together they have the same members as before.
+        sandbox._store.update("au", 1001, {"usrgroup": THIRD})
+        plan = plan_of(desk, PlanRequest(Action.MERGE, (PATRON,), target=STRANGER))
+        sandbox._store.update("au", 1008, {"usrgroup": HOME})
+        with pytest.raises(PlanError, match=f"in group {HOME} now; other patrons are in group {OTHER} now"):
+            desk.apply(plan, "k")
+        assert writes(proxy) == 0
+
+    @pytest.mark.parametrize(
+        ("left", "came"), [([], [1013]), ([1027], []), ([1027], [1013]), ([1027], [1040])], ids=str
+    )
+    def test_hidden_members(
+        self, proxy: FaultProxy, state: State, sandbox: Sandbox, left: list[int], came: list[int]
+    ) -> None:
+        """Those who come and go are noticed, be it one for another. 1013 and 1027 are hidden from the account."""
+        with gateway_of(proxy.url, "north_manager") as gateway:
+            desk = desk_of(gateway, state)
+            first, second = plan_of(desk, move(1001, to=1026)), plan_of(desk, move(1002, to=1026))
+            desk.apply(first, "k")
+            sandbox._store.update("au", 1001, {"usrgroup": 1001})  # as it was, so that the other one fits again
+            for patrons, group in ((left, 5000), (came, 1006)):
+                for patron in patrons:
+                    sandbox._store.update("au", patron, {"usrgroup": group})
+            with pytest.raises(PlanError, match="other patrons are in group 1006 now"):
+                desk.apply(second, "m")
+            for patron, group in ((1027, 1006), (1040, 1011), (1013, 1003)):
+                sandbox._store.update("au", patron, {"usrgroup": group})
+            desk.apply(second, "m")
+
+
+class TestUndo:
+    def test_own(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        change = applied(desk, move(PATRON, SIBLING, to=STRANGER))
+        undone = desk.undo(change, "u")
+        assert (group_of(sandbox), group_of(sandbox, SIBLING)) == (HOME, HOME)
+        assert desk.undo(change, "u") == undone
+        assert desk.past.change(undone).entry.undoes == change
+        assert writes(proxy) == 4
+        assert refusal(partial(desk.undo, undone, "u")) == "key-of-another-change"
+        assert refusal(partial(desk.undo, change, "v")) == "plan-empty"
+
+    def test_twice_at_once_under_the_same_key(self, desk: DeskChanges, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        change, together = applied(desk, move(PATRON, to=STRANGER)), Barrier(3)
+
+        def undo(_: object) -> int:
+            together.wait(10)
+            return desk.undo(change, "u")
+
+        with ThreadPoolExecutor(3) as threads:
+            assert len(set(threads.map(undo, range(3)))) == 1
+        assert (group_of(sandbox), writes(proxy)) == (HOME, 2)
+
+    def test_others(self, desk: DeskChanges, another: DeskChanges, gateway: Gateway, state: State) -> None:
+        change = applied(desk, move(PATRON, to=STRANGER))
+        assert refusal(partial(another.undo, change, "u")) == "undo-of-another"
+        assert refusal(partial(another.propose, PlanRequest(Action.UNDO, change=change))) == "undo-of-another"
+        supervisor = desk_of(gateway, state, ANOTHER, may_undo_others=True)
+        undone = supervisor.past.change(supervisor.undo(change, "u"))
+        assert (undone.entry.undoes, undone.is_own, undone.entry.operator.staff) == (change, True, ANOTHER)
+        assert not desk.past.change(undone.entry.id).is_own
+
+    def test_what_never_was(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
+        with gateway_of(sandbox.url, "consortium_staff") as elsewhere:
+            change = applied(desk_of(elsewhere, state), move(PATRON, to=STRANGER))
+        for number in (0, 9, change):  # the last is of another gateway
+            with pytest.raises(NotFoundError):
+                desk.undo(number, "u")
+
+    def test_what_somebody_has_changed_since_stays(self, desk: DeskChanges, sandbox: Sandbox) -> None:
+        change = applied(desk, move(PATRON, SIBLING, to=STRANGER))
+        sandbox._store.update("au", SIBLING, {"usrgroup": THIRD})
+        desk.undo(change, "u")
+        assert (group_of(sandbox), group_of(sandbox, SIBLING)) == (HOME, THIRD)
+
+
+class TestPast:
+    def test_what_was_cut_off_is_looked_up(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+        def decide(call: Call) -> Fault:
+            if call.method == UPDATE:
+                return Fault.DROP_ANSWER
+            return Fault.DROP_REQUEST if UPDATE in proxy.seen else Fault.NONE
+
+        proxy.decide = decide
+        change = applied(desk, move(PATRON, to=STRANGER))
+        with pytest.raises(TransportError):
+            desk.past.change(change)
+        proxy.decide = lambda call: Fault.NONE
+        seen = desk.past.change(change)
+        assert seen.is_done
+        assert [step.reason for step in seen.entry.steps] == ["found done after an interruption"]
+
+    def test_a_missing_permission_is_named(self, desk: DeskChanges, proxy: FaultProxy) -> None:
+        no = {"ilsevent": "5000", "textcode": "PERM_FAILURE", "ilsperm": "UPDATE_USER", "ilspermloc": "4", "desc": ""}
+        proxy.answer = lambda call: no if call.method == UPDATE else None
+        change = applied(desk, move(PATRON, to=STRANGER))
+        (step,) = desk.past.change(change).entry.steps
+        assert step.state is StepState.FAILED
+        assert step.refusal is not None
+        assert (step.refusal.permission, step.refusal.org_unit) == ("UPDATE_USER", 4)
+
+    def test_recent_are_ones_own_of_the_last_days(
+        self, desk: DeskChanges, another: DeskChanges, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        applied(desk, move(PATRON, to=STRANGER))
+        applied(another, remove(SIBLING))
+        later(monkeypatch, days=6)
+        applied(desk, remove(1001), "l")
+        assert [it.entry.id for it in desk.past.recent()] == [3, 1]
+        later(monkeypatch, days=8)
+        assert [it.entry.id for it in desk.past.recent()] == [3]
+
+    def test_a_groups_past(self, desk: DeskChanges, another: DeskChanges) -> None:
+        first = applied(desk, move(PATRON, to=STRANGER))
+        second = applied(another, move(1001, to=STRANGER))
+        third = desk.undo(first, "u")
+        assert [it.entry.id for it in another.past.of_group(OTHER)] == [third, second, first]
+        assert [it.entry.id for it in another.past.of_group(HOME)] == [third, first]
+        assert [it.entry.id for it in another.past.of_group(THIRD)] == [second]
+        assert another.past.of_group(4711) == []
+
+    def test_only_what_is_about_visible_patrons(self, desk: DeskChanges, proxy: FaultProxy, state: State) -> None:
+        both, alone = applied(desk, move(1012, 1040, to=1026)), applied(desk, remove(1027), "l")
+        with gateway_of(proxy.url, "north_manager") as gateway:
+            past = desk_of(gateway, state, ANOTHER).past
+            (seen,) = past.of_group(1006)
+            assert (seen.entry.id, [step.patron for step in seen.entry.steps]) == (both, [1040])
+            assert (seen.hidden_step_count, seen.is_done) == (1, False)
+            assert past.change(both) == seen
+            with pytest.raises(NotFoundError):
+                past.change(alone)
+
+
+class TestKept:
+    def test_nothing_but_numbers(self, desk: DeskChanges, state: State, sandbox: Sandbox) -> None:
+        desk.apply(plan_of(desk, move("20000000001052", to="20000000001007")), "k")
+        plan_of(desk, PlanRequest(Action.MERGE, ("20000000001051",), target="20000000001001"))
+        with state.database.reading() as connection:
+            kept = [
+                str(row).encode()
+                for table in schema.metadata.sorted_tables
+                for row in connection.execute(select(table))
+            ]
+        if state.database.path is not None:
+            state.close()
+            kept += [path.read_bytes() for path in state.directory.rglob("*") if path.is_file()]
+        content = b"".join(kept)
+        assert b"1052" in content
+        rows = [
+            row for id in (PATRON, SIBLING, PARENT, STRANGER, 1001) for row in sandbox._store.rows("au", {"id": id})
+        ]
+        names = {str(row[name]) for row in rows for name in ("family_name", "first_given_name", "usrname", "email")}
+        for word in {*names, "2000000000"} - {"None", ""}:
+            assert word.encode() not in content
+
+    def test_plans_that_name_somebody_are_forgotten(self, desk: DeskChanges, state: State) -> None:
+        merge = plan_of(desk, PlanRequest(Action.MERGE, (1001,), target=PARENT))  # as a member of the target
+        moved, others = plan_of(desk), plan_of(desk, remove(1030))
+        desk.apply(moved, "k")
+        forget(state.database, PATRON)
+        for plan in (merge, moved):
+            assert refusal(partial(desk.apply, plan, "k")) == "no-such-plan"
+        desk.apply(others, "k")
+
+    def test_an_applied_plan_whose_change_was_forgotten_is_not_applied_again(
+        self, desk: DeskChanges, state: State, proxy: FaultProxy
+    ) -> None:
+        plan = plan_of(desk)
+        change = desk.apply(plan, "k")
+        with state.database.writing() as connection:
+            connection.execute(schema.changes.delete().where(schema.changes.c.id == change))
+        assert refusal(partial(desk.apply, plan, "k")) == "plan-applied-before"
+        assert writes(proxy) == 1
+
+    def test_old_ones_are_removed(self, desk: DeskChanges, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+        def count() -> int:
+            with state.database.reading() as connection:
+                return len(connection.execute(select(schema.plans.c.id)).all())
+
+        desk.apply(plan_of(desk), "k")
+        plan_of(desk, remove(1030))
+        later(monkeypatch, days=2)
+        plan_of(desk, remove(SIBLING))
+        assert count() == 2, "what nobody agreed to is removed with the next plan"
+        for days, left in ((6, 2), (8, 1), (9.1, 0)):
+            prune(
+                state.database, {"history": 400, "journal": 730, "events": 90}, datetime.now(UTC) + timedelta(days=days)
+            )
+            assert count() == left

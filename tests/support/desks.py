@@ -1,0 +1,30 @@
+"""Desks that change groups: each a staff user at a gateway."""
+
+from __future__ import annotations
+
+from evergreen_groups.changes import Action, DeskChanges, Operator, PlanRequest
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import PatronReference
+from evergreen_groups.limits import ReferenceData
+from evergreen_groups.settings import PolicySettings
+from evergreen_groups.state import State
+
+ONE, ANOTHER = 11, 12
+"""Staff users: any numbers, for what is theirs is told by them alone."""
+
+
+def desk_of(gateway: Gateway, state: State, staff: int = ONE, *, may_undo_others: bool = False) -> DeskChanges:
+    """The changes of a staff user."""
+    operator = Operator("desk", staff=staff, workstation=3)
+    reference = ReferenceData(PolicySettings())
+    return DeskChanges(gateway, state, operator, reference, may_undo_others=lambda: may_undo_others)
+
+
+def move(patron: PatronReference, *others: PatronReference, to: PatronReference) -> PlanRequest:
+    """A request to move patrons to somebody's group."""
+    return PlanRequest(Action.MOVE, (patron, *others), target=to)
+
+
+def remove(*patrons: PatronReference) -> PlanRequest:
+    """A request to take patrons out of their groups."""
+    return PlanRequest(Action.REMOVE, patrons)

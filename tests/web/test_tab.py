@@ -1,0 +1,411 @@
+"""The group's page in the staff client's own tab, in a real browser on the demo desk.
+
+What stands in the frame is a page made for these tests, so that they are about the frame: the real one has its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+from support.desk_browser import CLIENTS, Desk, desk_browser
+
+from evergreen_groups.settings import DeskSettings
+
+pytestmark = pytest.mark.long  # a browser for each
+
+HOSTILE = "\N{RIGHT-TO-LEFT OVERRIDE}<img src=x onerror='top.harmed = 1'>"
+
+both_clients = pytest.mark.parametrize("client", list(CLIENTS))
+
+
+class Page:
+    """Answers for the page: a field that awaits a card, links into the client, and a form that says what was sent."""
+
+    PAGE = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Group</title>'
+        '<link rel="stylesheet" href="/evergreen-groups/panel.css"><main><h1>Group of {patron}</h1>'
+        '<form method="post" action="?in=tab"><input id="card" name="card" aria-label="Card" autofocus></form>'
+        '<p id="said">{said}</p><button id="grow" type="button">More</button>'
+        '<a id="checkout" target="_top" href="/{client}/staff/circ/patron/1015/checkout">checkout</a> '
+        '<a id="bills" target="_top" href="/eg2/staff/circ/patron/1015/bills">bills</a> '
+        '<a id="other" target="_top" href="/evergreen-groups/patrons/1007/group?client={client}">other</a> '
+        '<a id="clone" target="_top" href="/{client}/staff/circ/patron/register/clone/1015">clone</a></main>'
+    )
+
+    def __init__(self) -> None:
+        self.status = "200 OK"
+        self.asked: list[tuple[str, dict[str, list[str]]]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        patron = str(environ["PATH_INFO"]).split("/")[-2]
+        query = parse_qs(str(environ.get("QUERY_STRING", "")))
+        self.asked.append((patron, query))
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        sent = parse_qs(environ["wsgi.input"].read(length).decode()).get("card", [""])[0]
+        headers = [("Content-Type", "text/html; charset=utf-8"), ("X-Frame-Options", "SAMEORIGIN")]
+        start_response(self.status, headers)
+        if self.status.startswith("503"):
+            return [b"<!doctype html><title>503</title><h1>Service Unavailable</h1>"]
+        said = f"Scanned: {sent}" if sent else ""
+        return [self.PAGE.format(patron=patron, said=said, client=query.get("client", ["eg"])[0]).encode()]
+
+
+class Tab:
+    """The tab Group Member Details."""
+
+    def __init__(self, desk: Desk, client: str, page: Page) -> None:
+        self.desk, self.client, self.page = desk, client, page
+
+    def open(self, patron: int) -> None:
+        self.desk.open(self.client, f"{patron}/group")
+
+    @property
+    def state(self) -> str | None:
+        found = self.desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state ?? null")
+        return None if found is None else str(found)
+
+    @property
+    def clients_list_is_visible(self) -> bool:
+        return bool(self.desk.run("return Boolean(document.querySelector('eg-grid')?.offsetParent)"))
+
+    def inside(self, script: str) -> Any:
+        """What a script finds in the frame, ``page`` being the document there."""
+        return self.desk.run(
+            "const page = document.querySelector('.evergreen-groups-tab iframe')?.contentDocument;"
+            f"return page ? ({script}) : null"
+        )
+
+    def shows(self, patron: int) -> None:
+        """Wait until the frame has a patron's page."""
+        self.desk.until(
+            lambda: self.state == "shown" and self.inside("page.querySelector('h1').innerText") == f"Group of {patron}"
+        )
+
+    def is_the_clients(self) -> None:
+        """Wait until the client's own list is there."""
+        self.desk.until(lambda: self.clients_list_is_visible)
+
+    def choose(self) -> str:
+        """Press the button beside the frame, or above the client's list; gives what it said."""
+        said = str(self.desk.run("return document.querySelector('.evergreen-groups-bar button').innerText"))
+        self.desk.click(".evergreen-groups-bar button")
+        return said
+
+
+@pytest.fixture(scope="module")
+def desk_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk_browser(tmp_path_factory.mktemp("desk")) as desk:
+        yield desk
+
+
+@pytest.fixture(params=list(CLIENTS))
+def tab(request: pytest.FixtureRequest, desk_of_the_module: Desk) -> Tab:
+    desk_of_the_module.begin()
+    page = Page()
+    desk_of_the_module.gate.page = page
+    return Tab(desk_of_the_module, request.param, page)
+
+
+def test_the_page_stands_in_the_place_of_the_clients_list(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    assert not tab.clients_list_is_visible
+    assert tab.page.asked == [("1017", {"in": ["tab"], "client": [CLIENTS[tab.client].split("/staff")[0][1:]]})]
+    assert tab.desk.run("return document.querySelectorAll('.evergreen-groups-tab iframe').length") == 1
+    assert tab.desk.element("iframe").get_attribute("title") == "Group members"
+    assert tab.desk.axe()["violations"] == []
+
+
+def test_it_goes_with_the_tab_and_comes_back_with_it(tab: Tab) -> None:
+    tab.desk.open(tab.client, "1017/checkout")
+    tab.desk.panel_of(1017)
+    assert tab.page.asked == []
+    for _ in range(2):
+        tab.desk.click("[data-tab=group]")
+        tab.shows(1017)
+        tab.desk.click("[data-tab=bills]")
+        tab.desk.until(lambda: tab.state is None)
+    assert len(tab.page.asked) == 2
+    tab.desk.run("history.back()")
+    tab.shows(1017)
+
+
+def test_from_one_patrons_group_to_anothers(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.go(tab.client, 1007, "group")
+    tab.shows(1007)
+    tab.desk.run("history.back()")
+    tab.shows(1017)
+
+
+def test_one_click_brings_the_clients_list_back_and_that_is_remembered(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    assert tab.choose() == "Show the client's own list"
+    tab.is_the_clients()
+    tab.open(1007)
+    tab.desk.until(lambda: tab.state == "client")
+    tab.is_the_clients()
+    assert [patron for patron, _ in tab.page.asked] == ["1017"]
+    assert tab.choose() == "Show the group page"
+    tab.shows(1007)
+    tab.open(1017)
+    tab.shows(1017)
+
+
+def test_where_the_service_is_down_the_clients_list_is_simply_there(tab: Tab) -> None:
+    tab.desk.open(tab.client, "1017/checkout")
+    tab.desk.panel_of(1017)
+    tab.desk.answered_with("/tab.js")
+    tab.desk.service_down()
+    tab.desk.click("[data-tab=group]")
+    tab.is_the_clients()
+    tab.desk.until(lambda: tab.state == "down")
+    assert not tab.desk.run("return document.querySelector('.evergreen-groups-bar').offsetParent")
+    tab.desk.service_up()
+    tab.desk.click("[data-tab=bills]")
+    tab.desk.until(lambda: tab.state is None)
+    tab.desk.click("[data-tab=group]")
+    tab.shows(1017)
+
+
+def test_it_was_down_when_the_client_was_loaded(tab: Tab) -> None:
+    tab.desk.service_down_but_for_the_script()
+    tab.open(1017)
+    tab.is_the_clients()
+    tab.desk.problem("Not available just now.")
+    tab.desk.service_up()
+    tab.shows(1017)  # with the next answer
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found", "500 Internal Server Error"])
+def test_an_answer_other_than_200_leaves_the_clients_list(tab: Tab, status: str) -> None:
+    tab.page.status = status
+    tab.open(1017)
+    tab.desk.until(lambda: tab.state == "down")
+    assert tab.clients_list_is_visible
+
+
+def test_a_page_that_fails_later_is_said_and_can_be_tried_again(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.page.status = "503 Service Unavailable"
+    tab.inside("page.forms[0].submit()")
+    tab.desk.until(lambda: tab.state == "lost")
+    assert tab.clients_list_is_visible
+    bar = tab.desk.element(".evergreen-groups-bar").text
+    assert "The group page can't be shown just now." in bar
+    tab.page.status = "200 OK"
+    assert tab.choose() == "Try again"
+    tab.shows(1017)
+
+
+def test_a_refusal_of_the_page_itself_stays(tab: Tab) -> None:
+    """It says what became of a change: the client's list in its place would hide that."""
+    tab.open(1017)
+    tab.shows(1017)
+    tab.page.status = "409 Conflict"
+    tab.inside("page.forms[0].submit()")
+    tab.desk.until(lambda: len(tab.page.asked) == 2)
+    tab.shows(1017)
+
+
+def test_a_scanner_types_into_the_page(tab: Tab) -> None:
+    tab.desk.open(tab.client, "1017/checkout")
+    tab.desk.panel_of(1017)
+    tab.desk.click("[data-tab=group]")
+    tab.shows(1017)
+    tab.desk.press("20000000001007", Keys.ENTER)
+    tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 20000000001007")
+    tab.shows(1017)
+    tab.desk.press("5", Keys.ENTER)  # the field has the focus again
+    tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 5")
+
+
+def test_a_scan_while_nothing_has_the_focus(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.run("document.activeElement.blur(); window.focus()")
+    tab.desk.until(lambda: tab.desk.run("return document.activeElement === document.body"))
+    tab.desk.press("20000000001007", Keys.ENTER)
+    tab.desk.until(lambda: tab.inside("page.querySelector('#said')?.innerText") == "Scanned: 20000000001007")
+
+
+def test_whoever_is_typing_elsewhere_goes_on(tab: Tab) -> None:
+    tab.desk.open(tab.client, "1017/checkout")
+    tab.desk.panel_of(1017)
+    tab.desk.run(
+        "const field = document.createElement('input'); field.id = 'elsewhere'; document.body.prepend(field);"
+        "field.focus()"
+    )
+    tab.desk.click("[data-tab=group]")
+    tab.shows(1017)
+    tab.desk.press("abc")
+    assert tab.desk.run("return document.getElementById('elsewhere').value") == "abc"
+
+
+def test_the_keyboard_gets_in_and_out(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.until(lambda: tab.desk.run("return document.activeElement.localName") == "iframe")
+    tab.desk.press_with(Keys.SHIFT, Keys.TAB)
+    assert tab.desk.focused() == "Show the client's own list"
+    tab.desk.press(Keys.TAB)
+    assert tab.desk.run("return document.activeElement.localName") == "iframe"
+
+
+def test_the_clients_shortcuts_work_in_the_frame(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.run(
+        "window.pressed = []; addEventListener('keydown', (event) => {"
+        "  pressed.push([event.key, event.keyCode, event.ctrlKey]); event.preventDefault(); })"
+    )
+    tab.desk.press("1", Keys.F3)
+    tab.desk.press_with(Keys.CONTROL, "k")
+    tab.desk.until(lambda: ["k", 75, True] in tab.desk.run("return pressed"))
+    pressed = tab.desk.run("return pressed.filter(([key]) => key !== 'Control')")
+    assert pressed == [["F3", 114, False], ["k", 75, True]]
+
+
+@pytest.mark.parametrize(("link", "place"), [("checkout", "1015/checkout"), ("bills", "1015/bills")])
+def test_links_move_the_client_itself_without_loading_it_anew(tab: Tab, link: str, place: str) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.run("window.sameClient = true")
+    tab.inside(f"page.getElementById('{link}').click()")
+    tab.desk.until(lambda: tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/{place}"))
+    tab.desk.panel_of(1015)
+    assert tab.desk.run("return window.sameClient")
+    assert tab.state is None
+
+
+def test_another_patrons_group_opens_in_that_patrons_tab(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.run("window.sameClient = true")
+    tab.inside("page.getElementById('other').click()")
+    tab.shows(1007)
+    assert tab.desk.browser.current_url.endswith(f"{CLIENTS[tab.client]}/1007/group")
+    assert tab.desk.run("return window.sameClient")
+
+
+def test_other_pages_of_the_client_are_loaded_in_the_frames_place(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.inside("page.getElementById('clone').click()")
+    tab.desk.until(lambda: tab.desk.browser.current_url.endswith("/staff/circ/patron/register/clone/1015"))
+
+
+def test_the_frame_is_as_high_as_its_page(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    heights = "[page.documentElement.getBoundingClientRect().height, page.defaultView.innerHeight]"
+    whole, frame = tab.inside(heights)
+    assert 0 <= frame - whole < 1
+    tab.inside("page.body.append(Object.assign(page.createElement('div'), { style: 'height: 2000px' }))")
+    tab.desk.until(lambda: tab.inside(heights)[1] >= 2000)
+    tab.inside("page.body.lastChild.remove()")
+    tab.desk.until(lambda: tab.inside(heights)[1] == frame)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_is_as_wide_as_the_tab(tab: Tab, width: int) -> None:
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    tab.desk.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        tab.open(1017)
+        tab.shows(1017)
+        frame, holder = tab.desk.run(
+            "return ['iframe', '.evergreen-groups-tab'].map((one) => document.querySelector(one).offsetWidth)"
+        )
+        assert frame == holder + 12 > 200  # with room for the ring around what has the focus
+    finally:
+        tab.desk.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
+    looks = "['fontSize', 'fontFamily'].map((name) => getComputedStyle({}.body)[name])"
+    tab.open(1017)
+    tab.shows(1017)
+    assert tab.inside(looks.format("page")) == tab.desk.run("return " + looks.format("document"))
+    paper = "page.documentElement.style.getPropertyValue('--paper')"
+    light = tab.inside(paper)
+    tab.desk.click("#color-mode")
+    tab.desk.until(lambda: tab.inside(paper) != light)
+    assert tab.inside(paper) == tab.desk.run("return getComputedStyle(document.body).backgroundColor")
+
+
+def test_whoever_logs_out_leaves_no_page(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.run("new BroadcastChannel('eg.auth').postMessage({ action: 'logout' })")
+    tab.desk.until(lambda: tab.inside("page.title") is None)
+    tab.desk.problem("Your session has ended.")
+    tab.desk.run("document.body.append('the client goes on changing')")
+    tab.desk.browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert tab.inside("page.title") is None
+
+
+def test_nothing_is_done_while_nothing_happens(tab: Tab) -> None:
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.panel_of(1017)
+    tab.desk.until(lambda: tab.desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
+    changes = tab.desk.browser.execute_async_script(
+        "const done = arguments[0]; let changes = 0;"
+        "new MutationObserver((list) => (changes += list.length)).observe(document.body,"
+        " { childList: true, subtree: true, characterData: true, attributes: true });"
+        "setTimeout(() => done(changes), 1500)"
+    )
+    assert changes == 0
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_axe_finds_nothing_beside_the_clients_own_list(tab: Tab, mode: str) -> None:
+    tab.desk.dark(mode)
+    tab.open(1017)
+    tab.shows(1017)
+    tab.choose()
+    tab.is_the_clients()
+    assert tab.desk.axe()["violations"] == []
+
+
+@pytest.mark.parametrize("settings", [DeskSettings(tab=False), DeskSettings(page=False)])
+def test_it_can_be_switched_off(tab: Tab, tmp_path: Path, settings: DeskSettings) -> None:
+    with tab.desk.with_settings(tmp_path, settings):
+        tab.open(1017)
+        tab.desk.panel_of(1017)
+        tab.desk.answered_with("/desk.json")
+        tab.is_the_clients()
+        assert tab.state is None
+        assert tab.page.asked == []
+
+
+@both_clients
+def test_the_seeds_flow_in_the_clients_own_list(desk_of_the_module: Desk, client: str) -> None:
+    """From the menu to the record in the list, as it is done without us: the demo desk can be driven like that."""
+    desk = desk_of_the_module
+    desk.begin()
+    desk.run("sessionStorage.setItem('evergreen-groups.tab', 'client')")
+    desk.open(client, "1017/checkout")
+    desk.panel_of(1017)
+    if client == "AngularJS":
+        desk.click("#other")
+    desk.element("[data-tab=group]").click()
+    desk.until(lambda: desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
+    desk.run("[...document.querySelectorAll('button')].find((one) => /^Move Another/.test(one.textContent)).click()")
+    desk.until(lambda: desk.run("return document.activeElement.localName") == "input")
+    desk.press("20000000001007", Keys.ENTER)
+    if client == "AngularJS":
+        desk.until(lambda: "Move user into this group?" in desk.element("[role=dialog]").text)
+        desk.element("[role=dialog] button").click()
+    desk.until(lambda: desk.run("return Boolean(document.querySelector('.eg-grid-row[data-patron=\"1007\"]'))"))
+    desk.until(lambda: "5 members" in json.dumps(desk.panel()))
