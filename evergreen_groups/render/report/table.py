@@ -218,7 +218,7 @@ def _block_notes(report: Report) -> Iterator[str]:
     totals = report.block_totals
     if totals is None:
         return
-    yield f"blocked: in Evergreen, for fines; {counted(totals.blocked, 'member is', 'members are')}."
+    yield f"{counted(totals.blocked, 'member is', 'members are')} blocked in Evergreen for fines."
     for number, difference in (
         (totals.not_yet_blocked, StandingDifference.NOT_YET_BLOCKED),
         (totals.now_within_limit, StandingDifference.NOW_WITHIN_LIMIT),

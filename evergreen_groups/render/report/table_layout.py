@@ -126,7 +126,7 @@ def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
         TextColumn("Members or barcode" if details else "Members", least=8),
         TextColumn(COMBINED_FINES, right=True),
         TextColumn("Highest own fines", right=True),
-        TextColumn("Over limit", right=True),
+        TextColumn("Over limit", right=True, least=7),
     )
 
 
