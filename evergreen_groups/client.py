@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, build_audit
 from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
-from evergreen_groups.desk import Checker, DetailsReader, SummaryReader
+from evergreen_groups.desk import Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.events import EventHandler
 from evergreen_groups.limits import ReferenceData
 from evergreen_groups.progress import Progress, silent
@@ -80,6 +80,11 @@ class Client:
     def checks(self) -> Checker:
         """Who is blocked by their own fines, and what the ILS has recorded."""
         return Checker(self.gateway, self._policy)
+
+    @cached_property
+    def patrons(self) -> PatronLookup:
+        """Patrons by card or name."""
+        return PatronLookup(self.gateway)
 
     @cached_property
     def summaries(self) -> SummaryReader:

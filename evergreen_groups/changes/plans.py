@@ -181,12 +181,14 @@ def _about_account(step: Step) -> Iterator[PlanWarning]:
 
 
 def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
-    """A group that is left without a lead, or without anybody."""
+    """A group that is left without a lead, without anybody, or with one alone."""
     stays = [member for member in group.members if member.id not in leaving]
     if not stays and group.complete and len(group.members) > 1:
         yield PlanWarning("group-left-empty", {"group": group.number})
     elif not stays and group.complete:
         yield PlanWarning("last-member-leaves", {"group": group.number})
+    if len(stays) == 1 and group.complete and len(group.members) > 1:
+        yield PlanWarning("left-alone", {"name": stays[0].name, "group": group.number})
     leads = [member for member in group.members if member.group_lead]
     if stays and leads and not any(member.group_lead for member in stays):
         names = tuple(member.name for member in leads)

@@ -2,6 +2,10 @@ from .check import Checker as Checker
 from .check import GroupCheck as GroupCheck
 from .details import DetailsReader as DetailsReader
 from .details import GroupDetails as GroupDetails
+from .lookup import FoundPatron as FoundPatron
+from .lookup import Lookup as Lookup
+from .lookup import LookupKind as LookupKind
+from .lookup import PatronLookup as PatronLookup
 from .summary import GroupSummary as GroupSummary
 from .summary import PatronDecision as PatronDecision
 from .summary import PatronSummary as PatronSummary

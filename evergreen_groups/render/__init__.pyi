@@ -28,6 +28,7 @@ from .standing_wording import DIFFERENCES as DIFFERENCES
 from .standing_wording import describe_penalty as describe_penalty
 from .standing_wording import describe_standing as describe_standing
 from .standing_wording import explain_standing as explain_standing
+from .standing_wording import penalty_document as penalty_document
 from .standing_wording import standing_document as standing_document
 from .templates import template_text as template_text
 from .templates import write_template as write_template
@@ -43,9 +44,11 @@ from .wording import counted as counted
 from .wording import describe_incomplete as describe_incomplete
 from .wording import describe_limit as describe_limit
 from .wording import explain_no_member_over_limit as explain_no_member_over_limit
+from .wording import hidden_members as hidden_members
 from .wording import information_only as information_only
 from .wording import listed as listed
 from .wording import local_time as local_time
 from .wording import one_may as one_may
+from .wording import price as price
 from .wording import signed as signed
 from .wording import title_of as title_of

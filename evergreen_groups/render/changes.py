@@ -49,6 +49,7 @@ WARNINGS = {
     "stranger-to-group": "{name} shares neither surname nor address nor library with anybody in group {group}",
     "group-left-empty": "group {group} will be empty",
     "last-member-leaves": "the last member leaves group {group}",
+    "left-alone": "{name} is left alone in group {group}",
     "left-without-lead": "{names} leads group {group}; {count} stay behind without a lead",
     "hidden-members": "group {group} has members that the account can't see ({count})",
 }

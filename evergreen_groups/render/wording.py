@@ -37,6 +37,18 @@ def signed(value: Decimal) -> str:
     return f"+{amount(value)}" if value > 0 else amount(value)
 
 
+def price(value: Decimal) -> str:
+    """An amount with its currency, as the staff clients write it.
+
+    >>> from decimal import Decimal
+    >>> price(Decimal("1234.5")), price(Decimal("-1.50")), price(Decimal("0"))
+    ('$1,234.50', '-$1.50', '$0.00')
+    """
+    # Dollars are what both clients have unless their site has translated them otherwise.
+    text = amount(value)
+    return f"-${text[1:]}" if text.startswith("-") else f"${text}"
+
+
 def hidden_members(group: Group, total: str) -> str:
     """Say how many members are hidden, and whether what they owe is in ``total``, such as "the group fines"."""
     who = counted(group.hidden_member_count, "member is", "members are")

@@ -13,7 +13,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.web import api, changes, events, pages
+from evergreen_groups.web import api, changes, desk_pages, events, pages
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import EXTENSION, Service
 
@@ -80,7 +80,8 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
     app.extensions[EXTENSION] = Service(settings, environ, clock)
-    for blueprint in (api.blueprint, changes.blueprint, pages.blueprint, events.blueprint):
+    parts = (api.blueprint, changes.blueprint, pages.blueprint, desk_pages.blueprint, events.blueprint)
+    for blueprint in parts:
         app.register_blueprint(blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)
@@ -119,7 +120,12 @@ def _problem(error: ProblemError) -> Response:
         log.warning("the session lacks the permission %s", cause.permission or "(not named)")
     elif error.status >= 500 and cause is not None:
         log.warning("%s: %s", type(cause).__name__, " ".join(str(cause).split()))
-    return error.response()
+    return _answer(error)
+
+
+def _answer(error: ProblemError) -> Response:
+    """A page where a page was asked for, else what programs read."""
+    return desk_pages.describe_problem(error) if request.blueprint == desk_pages.blueprint.name else error.response()
 
 
 def _http_problem(error: HTTPException) -> Response:
@@ -128,7 +134,7 @@ def _http_problem(error: HTTPException) -> Response:
         values = {"most": request.max_content_length or LARGEST_BODY}
         return ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values=values).response()
     other = ProblemError(status, "The request can't be answered.", code="request-refused")
-    response = _HTTP_PROBLEMS.get(status, other).response()
+    response = _answer(_HTTP_PROBLEMS.get(status, other))
     allowed = error.get_response().headers.get("Allow")
     if allowed:
         response.headers["Allow"] = allowed
@@ -139,4 +145,4 @@ def _unexpected(error: Exception) -> Response:
     """Answer a bug. Its message may hold patron data, so the log gets its kind and its place alone."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("a bug: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
-    return ProblemError(500, "Something in this service is broken; its log has the place.", code="bug").response()
+    return _answer(ProblemError(500, "Something in this service is broken; its log has the place.", code="bug"))

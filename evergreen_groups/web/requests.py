@@ -117,6 +117,18 @@ def has_bearer(headers: Headers) -> bool:
     return headers.get("Authorization", "").partition(" ")[0].lower() == "bearer"
 
 
+def is_followed_link(method: str, headers: Headers) -> bool:
+    """Whether a request is a browser's own way to a page: somebody followed a link in a mail, a file or another site.
+
+    Nothing is read by whoever made the link, and a frame of theirs, a picture or a script doesn't count.
+    """
+    return (
+        method in ("GET", "HEAD")
+        and headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+    )
+
+
 def record_id(text: str) -> int:
     """Read an id.
 

@@ -35,6 +35,7 @@ from evergreen_groups.web.rate_limits import Counters
 from evergreen_groups.web.requests import (
     Address,
     client_address,
+    is_followed_link,
     neighbourhood,
     refuse_foreign_writes,
     refuse_other_origins,
@@ -94,13 +95,16 @@ class Service:
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
     @contextmanager
-    def desk(self, request: Request) -> Iterator[DeskRequest]:
+    def desk(self, request: Request, *, by_link: bool = False) -> Iterator[DeskRequest]:
         """Admit the caller of a request, and do what is done inside in their name, within the time for a request.
+
+        ``by_link``: whoever follows a link from elsewhere may come, to see what their own session sees.
 
         Raises:
             ProblemError: the caller isn't let in, or what is done inside failed.
         """
-        refuse_other_origins(request.headers, self.origin)
+        if not (by_link and is_followed_link(request.method, request.headers)):
+            refuse_other_origins(request.headers, self.origin)
         with self._admitted(request, problems.of_reading) as desk:
             yield desk
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from pathlib import Path
 
-from support.clerks import Clerk, Faults, Sequence, Tally
+from support.desk_clerks import Clerk, Faults, Sequence, Tally
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.forked_servers import ForkedServers
 from support.gateways import PASSWORD

@@ -1,4 +1,4 @@
-"""Whatever the description allows is answered as it says, and whatever it forbids is refused: schemathesis tries both."""
+"""What the description allows is answered as it says, and what it forbids is refused: schemathesis tries both."""
 
 from __future__ import annotations
 

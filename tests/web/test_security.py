@@ -126,7 +126,9 @@ def check(answer: TestResponse, *statuses: int) -> None:
 
 
 def test_every_route_is_tried(app: Flask) -> None:
-    assert {rule.rule for rule in app.url_map.iter_rules()} == set(ADDRESSES)
+    # The desk's pages answer in HTML, and are gone through in desk_pages/test_security.py.
+    rules = {rule.rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("desk_pages.")}
+    assert rules == set(ADDRESSES)
 
 
 def test_somebody_who_may_gets_in(caller: FlaskClient, staff: str) -> None:

@@ -1,0 +1,156 @@
+"""Looking patrons up by what a clerk scans or types: a card, a barcode as the library shortens it, or a name.
+
+Nobody is taken for anybody: what isn't one active card is given back as it was found, for the clerk to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.gateway import TOKEN, whole_number
+from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, may_be_barcode
+from evergreen_groups.ils import Profiles, account_of_session, library_of
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Patron, PatronAccount
+
+MOST_FOUND = 20
+"""How many patrons a search by name shows: whoever needs more types more of the name."""
+
+
+class LookupKind(Enum):
+    """What was found."""
+
+    CARD = "card"
+    """One patron with an active card."""
+    OLD_CARD = "old card"
+    """A card that isn't active: whose it was."""
+    SEVERAL = "several"
+    """Several patrons whose barcodes the library shortens to this."""
+    NAMES = "names"
+    """Patrons of that name, be it one alone."""
+    NOBODY = "nobody"
+    """Nobody who is visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPatron:
+    """A patron who was found: no more than it takes to know them by. ``profile`` is the profile's name."""
+
+    patron: Patron
+    juvenile: bool
+    profile: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a lookup found: the ``patron`` (an id) whose card it is, or else those who may be meant.
+
+    ``more`` says that there are more than are given.
+    """
+
+    kind: LookupKind
+    patron: int | None = None
+    patrons: tuple[FoundPatron, ...] = ()
+    more: bool = False
+
+
+class PatronLookup:
+    """Looks patrons up at one gateway, as far as its session may see."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._reader = MembershipReader(gateway)
+
+    def find(self, text: str) -> Lookup:
+        """Find whoever is meant: by a card with exactly this barcode, a shortened one, or by name."""
+        text = " ".join(text.split())
+        if not text or not may_be_barcode(text):
+            return Lookup(LookupKind.NOBODY)
+        cards = self._gateway.pcrud.search("ac", {"barcode": text}, select=("id", "usr", "active"), limit=1)
+        if cards and cards[0].active:
+            return Lookup(LookupKind.CARD, cards[0].usr)
+        if cards and (found := self._described([cards[0].usr])):
+            return Lookup(LookupKind.OLD_CARD, patrons=found)
+        if any(letter.isdigit() for letter in text):
+            return self._shortened(text)
+        return self._named(text)
+
+    def names(self, ids: Collection[int]) -> dict[int, str]:
+        """The names of those of some patrons who are visible, deleted ones too; one call."""
+        rows = chain.from_iterable(self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(ids)))
+        return {row.id: row.name for row in map(PatronRow._make, rows)}
+
+    def _shortened(self, text: str) -> Lookup:
+        """By the barcode completion of the library where the session works: the ILS tries its cards' forms."""
+        library = library_of(account_of_session(self._gateway))
+        try:
+            answer = self._gateway.call(
+                "open-ils.actor", "open-ils.actor.get_barcodes", TOKEN, library, "actor", text, expect="optional"
+            )
+        except PermissionDeniedError:  # an event among the results, for a patron who may not be seen
+            return Lookup(LookupKind.NOBODY)
+        with answer.understood("a list of cards"):
+            ids = [whole_number(row["id"]) for row in answer.value or []]
+        found = self._described(dict.fromkeys(id for id in ids if id is not None))
+        if len(found) == 1:
+            return Lookup(LookupKind.CARD, found[0].patron.id)
+        return Lookup(LookupKind.SEVERAL if found else LookupKind.NOBODY, patrons=found)
+
+    def _named(self, text: str) -> Lookup:
+        """By the beginnings of names, with the client's own search: it knows preferred names and goes by indexes."""
+        family, comma, first = (part.strip() for part in text.partition(","))
+        wanted = {"family_name": {"value": family, "group": 0}}
+        if comma and first:
+            wanted["first_given_name"] = {"value": first, "group": 0}
+        found = self._searched(wanted)
+        words = text.split()
+        if not found and not comma and len(words) > 1:  # as it is spoken, the family name last
+            first, family = words[0], " ".join(words[1:])
+            found = self._searched(
+                {"family_name": {"value": family, "group": 0}, "first_given_name": {"value": first, "group": 0}}
+            )
+        patrons = self._described(found[:MOST_FOUND])
+        if not patrons:
+            return Lookup(LookupKind.NOBODY)
+        return Lookup(LookupKind.NAMES, patrons=patrons, more=len(found) > MOST_FOUND)
+
+    def _searched(self, wanted: dict[str, dict[str, object]]) -> list[int]:
+        sort = ["family_name ASC", "first_given_name ASC"]
+        method = "open-ils.actor.patron.search.advanced"
+        result = self._gateway.call("open-ils.actor", method, TOKEN, wanted, MOST_FOUND + 1, sort, 1, expect="optional")
+        # Ids as text (patrons-085), and null where nothing fits.
+        ids = [whole_number(id) for id in result.value or []]
+        if None in ids:
+            raise result.unexpected("a list of ids")
+        return [id for id in ids if id is not None]
+
+    def _described(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:
+        """The visible ones of these patrons, in their order."""
+        wanted = list(ids)
+        if not wanted:
+            return ()
+        found = self._reader.by_ids(wanted)
+        profiles = Profiles.read(self._gateway)
+        return tuple(
+            FoundPatron(
+                member.patron,
+                found.accounts[id].juvenile,
+                profiles.name(member.patron.profile),
+                _note(member.patron, found.accounts[id]),
+            )
+            for id, member in ((id, found.members[id]) for id in wanted if id in found.members)
+        )
+
+
+def _note(patron: Patron, account: PatronAccount) -> str:
+    if patron.deleted:
+        return "deleted"
+    return "barred" if account.barred else "" if account.active else "not active"

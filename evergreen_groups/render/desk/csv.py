@@ -1,0 +1,89 @@
+"""The list as CSV (RFC 4180), in the order in which it is shown.
+
+A spreadsheet takes some texts for formulas: those get an apostrophe in front, as in the report's CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TextIO
+
+from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render import harmless
+
+if TYPE_CHECKING:
+    from evergreen_groups.ils import Penalty
+    from evergreen_groups.render.desk.members import ListedMember
+
+BYTE_ORDER_MARK = "\ufeff"
+MEMBER_COLUMNS = (
+    "id",
+    "name",
+    "barcode",
+    "own_fines",
+    "limit",
+    "over_limit",
+    "blocked_in_evergreen",
+    "other_blocks",
+    "items_out",
+    "items_overdue",
+    "items_lost",
+    "library",
+    "profile",
+    "juvenile",
+    "expires",
+    "expired",
+    "barred",
+    "active",
+    "group_lead",
+)
+"""The columns; those that ``GET patrons/ID/group`` has as well are called as they are there."""
+
+
+def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
+    """Write the header and a row for each member, each ended by CR LF.
+
+    It begins with a byte order mark, by which Excel knows UTF-8. What isn't known to the account is left empty.
+    """
+    stream.write(BYTE_ORDER_MARK)
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(MEMBER_COLUMNS)
+    writer.writerows(_cells(row) for row in rows)
+
+
+def csv_name(group: int) -> str:
+    """The name of the file to save: of the group's number alone, for names of files get around."""
+    return f"group-{group}.csv"
+
+
+def _cells(row: ListedMember) -> list[str]:
+    member, account, counts = row.member, row.account, row.counts
+    decision = member.decision
+    return [
+        str(member.id),
+        harmless(member.name),
+        harmless(member.barcode or ""),
+        plain_amount(member.own_fines),
+        plain_amount_or_none(decision.limit.amount) or "" if decision else "",
+        _truth(decision.over_limit) if decision else "",
+        _names(row.standing.blocks_for_fines),
+        _names(row.standing.other_blocks),
+        *([str(counts.out), str(counts.overdue), str(counts.lost)] if counts else ["", "", ""]),
+        harmless(member.library),
+        harmless(row.profile),
+        _truth(account.juvenile),
+        account.expire_date.date().isoformat() if account.expire_date else "",
+        _truth(account.expired),
+        _truth(account.barred),
+        _truth(account.active),
+        _truth(member.group_lead),
+    ]
+
+
+def _names(penalties: Iterable[Penalty]) -> str:
+    return harmless(" ".join(penalty.kind.name for penalty in penalties))
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"

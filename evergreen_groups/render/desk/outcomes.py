@@ -1,0 +1,184 @@
+"""What became of a change, patron by patron, in words for a clerk, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes import GROUP, PENALTIES, StepState
+from evergreen_groups.render import counted
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes import JournalEntry, JournalStep
+
+_LOOK_FIRST = "Look at the list before you try again: somebody else may have changed this meanwhile."
+_WAIT = "It will be looked at again by itself. Don't repeat it."
+_ASK = "Somebody who has it can do it, or approve it here."
+_TITLES = {"done": "Done", "problem": "Not done", "warning": "Not all done", "note": "Under way"}
+_NOT_BEGUN = "Look at the list, then do what is left once more."
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeLine:
+    """What became of one step: whose, in words, and what to do. ``reads_on``: the words make a sentence of the name."""
+
+    who: str
+    text: str
+    advice: str = ""
+    reads_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPart:
+    """What of a change was refused for a permission, as a form that a supervisor may approve."""
+
+    action: str
+    patrons: tuple[int, ...]
+    target: int | None
+    approve: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeView:
+    """What the box above the list shows. ``kind`` is how it looks: done, problem, warning, or note while under way.
+
+    ``patrons`` and ``groups`` are the ids and numbers that are concerned, for the client's panel; ``key`` is for asking
+    for the outcome of an undo again.
+    """
+
+    entry: int
+    kind: str
+    heading: str
+    lines: tuple[OutcomeLine, ...]
+    under_way: bool
+    count: int
+    ended: int
+    may_undo: bool
+    key: str
+    patrons: tuple[int, ...]
+    groups: tuple[int, ...]
+    refused: RefusedPart | None
+
+    @property
+    def title(self) -> str:
+        """The outcome in a word, without a name: titles of pages stay in the browser's history."""
+        return _TITLES[self.kind]
+
+
+def outcome_view(
+    entry: JournalEntry,
+    patrons: Mapping[int, str],
+    libraries: Mapping[int, str],
+    *,
+    this_group: int,
+    under_way: bool,
+    may_undo: bool,
+    may_approve: bool,
+    key: str,
+) -> OutcomeView:
+    """Make what is shown of an entry of the journal.
+
+    ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id,
+    ``this_group`` is the number of the page's group; ``under_way`` says that the change is being made just now.
+    """
+    lines = tuple(describe_step(step, patrons, libraries, this_group, under_way) for step in entry.steps)
+    states = [step.state for step in entry.steps]
+    done = states.count(StepState.DONE)
+    return OutcomeView(
+        entry=entry.id,
+        kind=_kind(states, under_way),
+        heading=_heading(entry, lines, done, under_way),
+        lines=lines,
+        under_way=under_way,
+        count=len(states),
+        ended=sum(state not in (StepState.PLANNED, StepState.SENDING) for state in states),
+        may_undo=may_undo and not under_way and any(_can_be_undone(step) for step in entry.steps),
+        key=key,
+        patrons=tuple(dict.fromkeys(step.patron for step in entry.steps)),
+        groups=tuple(sorted(_groups(entry))),
+        refused=refused_part(entry, this_group) if may_approve and not under_way else None,
+    )
+
+
+def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
+    """What a supervisor may approve of a change: its first refusal, and what was refused or left of the same kind.
+
+    Where others go to another group than the page's, somebody who has come there stands for it; else a card is asked
+    for.
+    """
+    first = next((step for step in entry.steps if step.refusal is not None), None)
+    if first is None:
+        return None
+    same = [step for step in entry.steps if (step.field, step.after) == (first.field, first.after)]
+    patrons = tuple(step.patron for step in same if step.refusal is not None or step.state is StepState.PLANNED)
+    there = next((step.patron for step in same if step.state is StepState.DONE), None)
+    if first.field == PENALTIES:
+        return RefusedPart("recalculate", patrons, None)
+    if first.field != GROUP:
+        return RefusedPart("lead" if first.after else "no-lead", patrons, None)
+    if first.after is None:
+        return RefusedPart("remove", patrons, None)
+    return RefusedPart("join", patrons, None) if first.after == this_group else RefusedPart("move", patrons, there)
+
+
+def _kind(states: list[StepState], under_way: bool) -> str:
+    if under_way:
+        return "note"
+    if all(state is StepState.DONE for state in states):
+        return "done"
+    return "warning" if StepState.DONE in states or StepState.SENDING in states else "problem"
+
+
+def _heading(entry: JournalEntry, lines: tuple[OutcomeLine, ...], done: int, under_way: bool) -> str:
+    taken_back = "Undone" if entry.undoes is not None else "Done"
+    if under_way:
+        return "Changes are being made"
+    if done == len(entry.steps) == 1:
+        return f"{taken_back}: {lines[0].who}{'' if lines[0].reads_on else ':'} {lines[0].text}"
+    if done == len(entry.steps):
+        return f"{taken_back}: all {counted(done, 'change')}"
+    if any(step.state is StepState.SENDING for step in entry.steps):
+        return "It isn't certain yet whether everything arrived"
+    return f"{done} of {counted(len(entry.steps), 'change')} done" if done else "Nothing was changed"
+
+
+def describe_step(
+    step: JournalStep,
+    patrons: Mapping[int, str],
+    libraries: Mapping[int, str],
+    this_group: int,
+    under_way: bool = False,
+) -> OutcomeLine:
+    """What became of a step."""
+    who = patrons.get(step.patron, "A patron whom your login can't see")
+    if step.state is StepState.DONE:
+        if step.field == PENALTIES:
+            return OutcomeLine(who, "penalties recalculated")
+        return OutcomeLine(who, _done(step, this_group), reads_on=True)
+    if step.state is StepState.SENDING:
+        return OutcomeLine(who, "being changed" if under_way else "sent; whether it arrived isn't certain yet.", _WAIT)
+    if step.state is StepState.PLANNED:
+        return OutcomeLine(who, "waits" if under_way else "not begun.", "" if under_way else _NOT_BEGUN)
+    if step.refusal is not None:
+        place = libraries.get(step.refusal.org_unit or 0)
+        where = f" at {place}" if place else ""
+        return OutcomeLine(who, f"not changed: your login lacks the permission {step.refusal.permission}{where}.", _ASK)
+    return OutcomeLine(who, f"not changed: {step.reason or 'the ILS refused'}.", _LOOK_FIRST)
+
+
+def _done(step: JournalStep, this_group: int) -> str:
+    if step.field != GROUP:
+        return "is group lead now" if step.after else "is no longer group lead"
+    if step.after is None:
+        return f"is in a group of their own now ({step.value})"
+    return "is in this group now" if step.after == this_group else f"is in group {step.after} now"
+
+
+def _can_be_undone(step: JournalStep) -> bool:
+    return step.state is StepState.DONE and step.field != PENALTIES
+
+
+def _groups(entry: JournalEntry) -> set[int]:
+    moves = [step for step in entry.steps if step.field == GROUP]
+    return {number for step in moves for number in (step.before, step.after, step.value) if number is not None}

@@ -1,0 +1,75 @@
+"""How a member stands: over the limit by the rule, blocked in Evergreen by a penalty, and what else there is to know.
+
+The two are never mixed: the rule goes by own fines, a penalty stands in the ILS or doesn't, and where they differ that
+is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from evergreen_groups.policy import Comparison
+from evergreen_groups.render import price
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import Member, PatronAccount, Standing
+    from evergreen_groups.ils import Penalty
+    from evergreen_groups.policy import Limit
+
+
+class Weight(Enum):
+    """How a remark is shown: red is for a block of one's own alone."""
+
+    BLOCK = "block"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing about a member: in a few words, and what more there is to say."""
+
+    weight: Weight
+    text: str
+    detail: str = ""
+
+
+def remarks_about(member: Member, account: PatronAccount, standing: Standing) -> Iterator[Remark]:
+    """What there is to know about a member, the weightiest first."""
+    for penalty in standing.blocks_for_fines:
+        within = " Own fines are within the limit now." if standing.over_limit is False else ""
+        yield Remark(Weight.BLOCK, "Blocked in Evergreen", f"{penalty.kind.name} {_where_from(penalty)}{within}")
+    if standing.over_limit:
+        not_yet = "" if standing.blocked_for_fines else ", not yet blocked in Evergreen"
+        yield Remark(Weight.WARNING, f"Over the limit{not_yet}", describe_own_limit(member.limit))
+    for penalty in standing.other_blocks:
+        yield Remark(Weight.BLOCK, f"Blocked: {penalty.kind.name}", _where_from(penalty))
+    if member.patron.deleted:
+        yield Remark(Weight.BLOCK, "Deleted")
+    yield from _account(member, account)
+    if standing.over_limit is None:
+        yield Remark(Weight.NOTE, "Limit not visible", "Your login may not see the limit that counts here.")
+
+
+def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:
+    if account.barred:
+        yield Remark(Weight.BLOCK, "Barred")
+    if not account.active and not member.patron.deleted:
+        yield Remark(Weight.BLOCK, "Not active")
+    if account.expired:
+        yield Remark(Weight.WARNING, "Expired")
+
+
+def _where_from(penalty: Penalty) -> str:
+    since = f" since {penalty.set_date.astimezone():%Y-%m-%d}" if penalty.set_date else ""
+    return f"at {penalty.org_unit.shortname}{since}, set by {'staff' if penalty.by_staff else 'Evergreen'}."
+
+
+def describe_own_limit(limit: Limit) -> str:
+    """Say which limit counts for a member."""
+    if limit.amount is None:
+        return "No limit."
+    return f"The limit is {price(limit.amount)}{' or more' if limit.comparison is Comparison.REACHES else ''}."

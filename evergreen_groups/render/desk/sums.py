@@ -1,0 +1,54 @@
+"""What stands above the list: the group's sums, for information, and what the reader has to know about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.render import hidden_members
+
+if TYPE_CHECKING:
+    from evergreen_groups.desk import GroupDetails
+    from evergreen_groups.render.desk.members import ListedMember
+
+_UNKNOWN = "not visible"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSums:
+    """Counts of a group's visible members, as text, and ``items`` with their labels.
+
+    ``differ`` says that the rule and the ILS have different opinions about one of them.
+    """
+
+    over_limit: str
+    blocked: str
+    items: tuple[tuple[str, str], ...]
+    differ: bool
+
+
+def group_sums(details: GroupDetails, rows: Sequence[ListedMember]) -> GroupSums:
+    """Count; what isn't visible to the account of one of the members isn't counted, and said to be so."""
+    counts = details.all_circulations
+    out, overdue, lost = (counts.out, counts.overdue, counts.lost) if counts else (None, None, None)
+    over = [row.standing.over_limit for row in rows]
+    return GroupSums(
+        over_limit=_UNKNOWN if None in over else _count(sum(map(bool, over))),
+        blocked=_count(sum(row.standing.blocked_for_fines for row in rows)),
+        items=(("Items out", _count(out)), ("Overdue", _count(overdue)), ("Lost", _count(lost))),
+        differ=any(row.differs for row in rows),
+    )
+
+
+def notes_about(details: GroupDetails, patron: int) -> Iterator[str]:
+    """What is to be known about the list: who isn't in it."""
+    group = details.group
+    if not group.complete:
+        yield hidden_members(group, "the combined fines")
+    if all(member.id != patron for member in group.members):
+        yield "The patron you came from is deleted, and counts as a member no more."
+
+
+def _count(number: int | None) -> str:
+    return _UNKNOWN if number is None else f"{number:,}"

@@ -1,0 +1,70 @@
+"""Answers in HTML, and what every one of them has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Response, g, request, url_for
+
+from evergreen_groups.render import desk as pages
+from evergreen_groups.render import template_text
+from evergreen_groups.web.desk_pages import files
+
+if TYPE_CHECKING:
+    from evergreen_groups.web import ProblemError
+
+_HEADERS = {
+    # Style, scripts and what the script asks come from the service itself; nothing else does, and nothing stands in
+    # the page. It may stand in a frame of the staff client, which is the same origin.
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",
+    # With no-referrer a browser would send a form's Origin as null, even to the same origin.
+    "Referrer-Policy": "same-origin",
+}
+
+
+SENT_FORM = "desk_form"
+"""Where a request's form is remembered, once it is known to be one of the session."""
+
+_PASSING = (502, 503, 504)
+
+
+def here() -> pages.DeskPlace:
+    """Where the page that is asked for stands."""
+    patron = (request.view_args or {}).get("patron", "")
+    root = url_for("pages.health").removesuffix("/healthz")
+    return pages.DeskPlace(
+        root,
+        int(patron) if patron.isascii() and patron.isdigit() and len(patron) < 11 else 0,
+        pages.client_named(request.args.get("client"), request.headers.get("Referer")),
+        request.args.get("in") == "tab",
+    )
+
+
+def html(template: str, *, status: int = 200, **values: object) -> Response:
+    """A page of a template."""
+    place = here()
+    values = {"place": place, "assets": files.addresses(place.root), **values}
+    text = template_text(f"desk/{template}", **values)
+    return with_headers(Response(text, status=status, content_type="text/html; charset=utf-8"))
+
+
+def with_headers(response: Response) -> Response:
+    """The answer with what the pages' answers have."""
+    response.headers.update(_HEADERS)
+    return response
+
+
+def describe_problem(error: ProblemError) -> Response:
+    """A page that says what went wrong and what can be done."""
+    plain = error.response()
+    # What was sent may be sent again as it was: a plan is applied once, whatever became of the answer.
+    sent = g.get(SENT_FORM) if error.status in _PASSING else None
+    values = pages.describe_failure(error.status, error)
+    again = {"again": list(sent.items(multi=True)) if sent else [], "address": request.full_path}
+    response = html("problem.html", status=error.status, form_token="", **values, **again)
+    for name in ("Retry-After", "WWW-Authenticate", "Allow"):
+        if name in plain.headers:
+            response.headers[name] = plain.headers[name]
+    return response

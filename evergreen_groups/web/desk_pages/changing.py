@@ -1,0 +1,212 @@
+"""What the pages have done: lookups, plans, changes and what became of them, with refusals in a clerk's words."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes import Action, PlanRequest
+from evergreen_groups.desk import LookupKind
+from evergreen_groups.errors import BusyError, NotFoundError, PlanError
+from evergreen_groups.render import desk as pages
+from evergreen_groups.web import Agreement, ProblemError, apply_plan
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
+    from evergreen_groups.client import Client
+    from evergreen_groups.desk import FoundPatron, GroupDetails
+    from evergreen_groups.web import Approval, DeskRequest, Service
+    from evergreen_groups.web.desk_pages.forms import ChangeForm
+
+_NOT_FOUND = {
+    LookupKind.NOBODY: "No visible patron has this card or name.",
+    LookupKind.OLD_CARD: "This card is not active any more. It belonged to this patron; nothing has been moved.",
+    LookupKind.SEVERAL: "Several patrons have a barcode that ends like this. Who is it?",
+    LookupKind.NAMES: "Who is it?",
+}
+_BUSY = "Another desk is changing the same patrons or group just now."
+# A plan that can't be applied any more, and may be made anew.
+_OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
+
+
+@dataclass(frozen=True, slots=True)
+class CardLookup:
+    """What came of a card: ``taken`` is the patron's id where it is clear whose it is, else who was ``found``.
+
+    ``plain`` says that nothing is odd about that: a name was looked up.
+    """
+
+    taken: int | None
+    message: str
+    found: tuple[FoundPatron, ...] = ()
+    more: bool = False
+    plain: bool = False
+
+
+def look_up(client: Client, text: str) -> CardLookup:
+    """Look up who is meant by what was scanned or typed."""
+    lookup = client.patrons.find(text)
+    if lookup.kind is LookupKind.CARD:
+        return CardLookup(lookup.patron, "")
+    return CardLookup(None, _NOT_FOUND[lookup.kind], lookup.patrons, lookup.more, plain=lookup.kind is LookupKind.NAMES)
+
+
+def with_found(form: ChangeForm, patron: int) -> ChangeForm:
+    """The form with somebody who was found: among those who join, or as one of the group to go to."""
+    return form.with_patron(patron) if form.action == "join" else replace(form, target=patron)
+
+
+def propose(client: Client, form: ChangeForm, patron: int) -> ProposedPlan | str:
+    """Make a plan of what is wanted in the group of ``patron``; a sentence where it can't be made."""
+    try:
+        return client.plans.propose(_request(form, patron))
+    except (PlanError, NotFoundError) as error:
+        return _described(error)
+
+
+def _request(form: ChangeForm, patron: int) -> PlanRequest:
+    match form.action:
+        case "join":
+            return PlanRequest(Action.MOVE, form.patrons, patron)
+        case "move":
+            return PlanRequest(Action.MOVE, form.patrons, form.target)
+        case "merge":
+            return PlanRequest(Action.MERGE, form.patrons, form.target)
+        case "remove":
+            return PlanRequest(Action.REMOVE, form.patrons)
+        case "recalculate":
+            return PlanRequest(Action.RECALCULATE, form.patrons)
+        case _:
+            return PlanRequest(Action.LEAD, form.patrons, off=form.action == "no-lead")
+
+
+def agreement(plan: str, approval: Approval | None) -> Agreement:
+    """The plan to apply. It is its own key: applied once more, by a double click or a reload, it gives what it gave."""
+    return Agreement(plan, plan, approval)
+
+
+def apply(running: Service, desk: DeskRequest, agreed: Agreement) -> int | str:
+    """Apply a plan; gives the number of the change, or a sentence where nothing was changed and why."""
+    try:
+        return apply_plan(running, desk, agreed)
+    except (PlanError, NotFoundError) as error:
+        if error.code in _OUTDATED:
+            return "Something has changed since this was shown. Nothing has been moved; this is how it is now."
+        return _described(error)
+    except BusyError:
+        return f"{_BUSY} Nothing has been moved; try once more."
+    except ProblemError as error:
+        if error.code.startswith("approval-") or error.status == 429:  # the form is still there to be filled in
+            return error.problem
+        raise
+
+
+def undo(client: Client, entry: int, key: str) -> int | str:
+    """Take a change back; gives the number of the change that does it, or a sentence where it can't be."""
+    try:
+        return client.plans.undo(entry, key)
+    except (PlanError, NotFoundError) as error:
+        if error.code == "plan-empty":
+            return "There is nothing to take back: it has been undone, or changed again, since."
+        return _described(error)
+    except BusyError:
+        return f"{_BUSY} Nothing has been undone; try once more."
+
+
+def outcome(client: Client, id: int, this_group: int, *, may_change: bool) -> pages.OutcomeView | None:
+    """What became of a change; None where there is none that the caller may see."""
+    try:
+        change = client.plans.past.change(id)
+    except NotFoundError:
+        return None
+    entry = change.entry
+    refused_at = {step.refusal.org_unit for step in entry.steps if step.refusal is not None}
+    return pages.outcome_view(
+        entry,
+        _patrons([change], client),
+        _libraries(client) if refused_at else {},
+        this_group=this_group,
+        under_way=change.is_under_way,
+        may_undo=may_change and change.is_own,
+        may_approve=may_change and change.is_own,
+        key=secrets.token_hex(16),
+    )
+
+
+def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
+    """The caller's own changes of the last days, the latest first."""
+    changes = client.plans.past.recent()
+    patrons = _patrons(changes, client)
+    taken_back = {change.entry.undoes for change in changes}
+    return [
+        pages.past_entry(
+            change.entry,
+            patrons,
+            by="",
+            may_undo=may_change and not change.is_under_way and change.entry.id not in taken_back,
+            key=secrets.token_hex(16),
+        )
+        for change in changes
+    ]
+
+
+def past(client: Client, group: int) -> list[pages.PastEntry]:
+    """What is known of a group's past, the latest first."""
+    changes = client.plans.past.of_group(group)
+    patrons = _patrons(changes, client)
+    staff = client.patrons.names({id for change in changes for id in _staff_of(change.entry)})
+    return [pages.past_entry(change.entry, patrons, by=_by(change, staff)) for change in changes]
+
+
+def group_of(client: Client, patron: int) -> int:
+    """The number of the group that a patron is in.
+
+    Raises:
+        NotFoundError: they aren't visible.
+    """
+    return client.groups.of_user(patron).group.number
+
+
+def differing(details: GroupDetails) -> tuple[int, ...]:
+    """The members about whom the rule and the ILS have different opinions."""
+    return tuple(row.member.id for row in pages.member_rows(details) if row.differs)
+
+
+def _by(change: Change, staff: dict[int, str]) -> str:
+    """Who made a change, by the name that the account has in the ILS where that is visible."""
+    operator = change.entry.operator
+    who = "by you" if change.is_own else f"by {staff.get(operator.staff or 0, operator.account)}"
+    if operator.approved_by is None:
+        return who
+    return f"{who}, approved by {staff.get(operator.approved_by, f'user {operator.approved_by}')}"
+
+
+def _staff_of(entry: JournalEntry) -> Iterable[int]:
+    return (id for id in (entry.operator.staff, entry.operator.approved_by) if id is not None)
+
+
+def _patrons(changes: Iterable[Change], client: Client) -> dict[int, str]:
+    return client.patrons.names({step.patron for change in changes for step in change.entry.steps})
+
+
+def _libraries(client: Client) -> dict[int, str]:
+    from evergreen_groups.ils import OrgUnits
+
+    return {unit.id: unit.shortname for unit in OrgUnits.read(client.gateway)}
+
+
+def _described(error: PlanError | NotFoundError) -> str:
+    if error.code == "barcodes-unknown":
+        return _NOT_FOUND[LookupKind.NOBODY]
+    text = f"{error.problem}."
+    advice = f" {error.what_to_do}." if error.what_to_do else ""
+    return f"{text[:1].upper()}{text[1:]}{advice[:2].upper()}{advice[2:]}"
+
+
+def number_of(draft: Draft, form: ChangeForm) -> int | None:
+    """The number of the page's own group, where a plan is about it."""
+    if form.action == "join":
+        return next((step.after for step in draft.steps if step.after is not None), None)
+    return next((step.member.patron.group for step in draft.steps), None)

@@ -1,0 +1,122 @@
+"""What a form of the desk sends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from evergreen_groups.web import Approval, ProblemError, requests
+from evergreen_groups.web.desk_pages.form_token import is_form_token
+
+if TYPE_CHECKING:
+    from flask import Request
+    from werkzeug.datastructures import MultiDict
+
+LARGEST_FORM = 60 * 1024
+"""Bytes: enough for a thousand selected members."""
+MOST_PATRONS = 1000
+LONGEST_TEXT = 100
+LONGEST_LOGIN = 200
+
+ACTIONS = ("join", "move", "remove", "merge", "lead", "no-lead", "recalculate")
+"""What can be done: ``join`` brings others into the page's group, ``move`` its members into another."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeForm:
+    """What a clerk wants done. ``patrons`` are ids, in the order in which they were named; ``target`` is the id of
+    somebody in the group that they are to come into, None where nobody has been named yet. ``approve`` says that a
+    supervisor's login is asked for.
+    """
+
+    action: str
+    patrons: tuple[int, ...]
+    target: int | None = None
+    approve: bool = False
+
+    def with_patron(self, patron: int) -> ChangeForm:
+        """The same with one patron more, who counts once."""
+        return replace(self, patrons=tuple(dict.fromkeys((*self.patrons, patron))))
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether somebody of another group has to be named still."""
+        return self.action in ("move", "merge") and self.target is None
+
+
+def read_fields(request: Request, session_token: str, user: int) -> MultiDict[str, str]:
+    """The fields of a form that was made for this session.
+
+    Raises:
+        ProblemError: it wasn't, or it isn't a form.
+    """
+    request.max_content_length = LARGEST_FORM
+    if request.mimetype != "application/x-www-form-urlencoded":
+        raise ProblemError(415, "This takes a form of the page.", code="not-a-form")
+    if not is_form_token(request.form.get("form", ""), session_token, user):
+        raise ProblemError(
+            403,
+            "This form was made in another session.",
+            advice="Show the group again: you may have logged in anew, or as somebody else, since the page was loaded.",
+            code="form-of-another-session",
+        )
+    return request.form
+
+
+def read_change(fields: MultiDict[str, str]) -> ChangeForm:
+    """What is wanted; members that were selected in the list and patrons looked up before are the same.
+
+    Raises:
+        ProblemError: 400, it is nothing that the pages send.
+    """
+    action = fields.get("action", "")
+    if action not in ACTIONS:
+        raise ProblemError(400, "There is no such action.", code="no-such-action")
+    patrons = tuple(dict.fromkeys(map(requests.record_id, [*fields.getlist("patron"), *fields.getlist("member")])))
+    if len(patrons) > MOST_PATRONS:
+        raise ProblemError(
+            400, "At most {most} patrons go into one change.", code="too-many-patrons", values={"most": MOST_PATRONS}
+        )
+    target = fields.get("target_id")
+    return ChangeForm(
+        action, patrons, requests.record_id(target) if target else None, approve=fields.get("approve") == "1"
+    )
+
+
+def read_text(fields: MultiDict[str, str], name: str) -> str:
+    """A text that somebody typed or a scanner did: on one line, and not too long.
+
+    Raises:
+        ProblemError: 400, it is too long.
+    """
+    text = " ".join(fields.get(name, "").replace("\0", " ").split())
+    if len(text) > LONGEST_TEXT:
+        raise ProblemError(
+            400,
+            "That is longer than a barcode or a name: at most {most} letters.",
+            code="text-too-long",
+            values={"most": LONGEST_TEXT},
+        )
+    return text
+
+
+def read_approval(fields: MultiDict[str, str]) -> Approval | None:
+    """The login of a supervisor who approves this one change, None where none was given."""
+    username, password = fields.get("username", "").strip(), fields.get("password", "")
+    if not username and not password:
+        return None
+    if not (username and password) or max(len(username), len(password)) > LONGEST_LOGIN:
+        raise ProblemError(400, "A supervisor's login is a name and a password.", code="approval-incomplete")
+    return Approval(username, password)
+
+
+def read_key(fields: MultiDict[str, str]) -> str:
+    """The key under which an outcome can be asked for again.
+
+    Raises:
+        ProblemError: 400, it is nothing that the pages send.
+    """
+    key = fields.get("key", "")
+    if not (16 <= len(key) <= 64 and key.isascii() and key.isalnum()):
+        raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+    return key

@@ -1,0 +1,263 @@
+"""The addresses of the desk's pages: the list, plans, changes and what became of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, g, request
+from werkzeug.datastructures import MultiDict
+
+from evergreen_groups.render import desk as pages
+from evergreen_groups.web import DeskRequest, ProblemError, requests, service
+from evergreen_groups.web.desk_pages import changing, files, forms
+from evergreen_groups.web.desk_pages.answers import SENT_FORM, here, html, with_headers
+from evergreen_groups.web.desk_pages.form_token import form_token
+
+if TYPE_CHECKING:
+    from evergreen_groups.client import Client
+
+blueprint = Blueprint("desk_pages", __name__)
+
+_NOBODY_NAMED = {
+    "join": "Scan a card first.",
+    "recalculate": "Nobody's penalties differ from the rule: there is nothing to recalculate.",
+}
+_SEARCHED_FROM = 10
+"""Among fewer members nobody searches."""
+_GROUP = "/patrons/<patron>/group"
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """Whoever asks for a page, the patron whose group it is, and the form that was sent, where one was."""
+
+    desk: DeskRequest
+    patron: int
+    form_token: str
+    may_change: bool
+    fields: MultiDict[str, str]
+
+    @property
+    def client(self) -> Client:
+        """The jobs done in their name."""
+        return self.desk.client
+
+
+@contextmanager
+def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
+    """Admit whoever asks; ``writes``: it is a form by which something may be changed.
+
+    Raises:
+        ProblemError: they aren't let in, or what is done inside failed.
+    """
+    running = service()
+    if not running.settings.desk.page:
+        raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
+    # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
+    with running.changing_desk(request) if writes else running.desk(request, by_link=True) as desk:
+        token = requests.token_of(request.headers)
+        fields: MultiDict[str, str] = MultiDict()
+        if request.method == "POST":
+            fields = forms.read_fields(request, token, desk.caller.user)
+            setattr(g, SENT_FORM, fields)
+        form = form_token(token, desk.caller.user)
+        yield Clerk(desk, requests.record_id(patron), form, running.settings.desk.changes, fields)
+
+
+@blueprint.get("/desk/<name>")
+def page_file(name: str) -> Response:
+    """A style sheet or script of the pages."""
+    if name not in files.FILES:
+        raise ProblemError(404, "There is no such file.", code="no-such-file")
+    found = files.page_file(name)
+    response = Response(found.content, content_type=files.FILES[name])
+    response.set_etag(found.digest)
+    # Asked for each time (304): a new release is on every desk at once.
+    response.headers["Cache-Control"] = "no-cache"
+    response.make_conditional(request)
+    return response
+
+
+@blueprint.get(_GROUP)
+def group(patron: str) -> Response:
+    """The members of a patron's group, and what became of a change where one is named."""
+    with clerk(patron) as asked:
+        change = request.args.get("change")
+        return list_page(asked, change=requests.record_id(change) if change else None)
+
+
+@blueprint.post(f"{_GROUP}/within")
+def within(patron: str) -> Response:
+    """The members who fit what somebody searches for. Names are sent in a body: addresses end in logs."""
+    with clerk(patron) as asked:
+        return list_page(asked, within=forms.read_text(asked.fields, "within"))
+
+
+def list_page(
+    asked: Clerk, *, within: str = "", message: str = "", change: int | None = None, selected: tuple[int, ...] = ()
+) -> Response:
+    """The list, of those who fit ``within`` where that is given."""
+    details = asked.client.groups.of_user(asked.patron)
+    sort = _sort()
+    rows = pages.member_rows(details, sort)
+    outcome = (
+        None
+        if change is None
+        else changing.outcome(asked.client, change, details.group.number, may_change=asked.may_change)
+    )
+    title = f"Group {details.group.number}: Group Member Details"
+    return html(
+        "group.html",
+        title=f"{outcome.title} - {title}" if outcome else title,
+        form_token=asked.form_token,
+        may_change=asked.may_change,
+        group=details.group,
+        rows=pages.found_within(rows, within) if within else rows,
+        heads=pages.HEADS,
+        sort=sort,
+        sums=pages.group_sums(details, rows),
+        notes=list(pages.notes_about(details, asked.patron)),
+        within=within,
+        searchable=len(rows) >= _SEARCHED_FROM,
+        message=message,
+        outcome=outcome,
+        selected=selected,
+        sent=request.method == "POST",
+    )
+
+
+@blueprint.get(f"{_GROUP}.csv")
+def csv(patron: str) -> Response:
+    """The list as a file for a spreadsheet."""
+    with clerk(patron) as asked:
+        details = asked.client.groups.of_user(asked.patron)
+        stream = io.StringIO(newline="")
+        pages.write_members(pages.member_rows(details, _sort()), stream)
+    response = Response(stream.getvalue(), content_type="text/csv; charset=utf-8; header=present")
+    response.headers["Content-Disposition"] = f'attachment; filename="{pages.csv_name(details.group.number)}"'
+    return response
+
+
+@blueprint.post(f"{_GROUP}/plan")
+def plan(patron: str) -> Response:
+    """What a change would mean; nothing is changed."""
+    with clerk(patron, writes=True) as asked:
+        return _next_step(asked)
+
+
+@blueprint.post(f"{_GROUP}/change")
+def change(patron: str) -> Response:
+    """Apply a plan that was shown, once; or go on gathering, where a card was scanned instead."""
+    with clerk(patron, writes=True) as asked:
+        if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
+            return _next_step(asked)
+        agreed = changing.agreement(asked.fields.get("plan", ""), forms.read_approval(asked.fields))
+        done = changing.apply(service(), asked.desk, agreed)
+        if isinstance(done, int):
+            return _to_outcome(done)
+        # What was shown is no longer so: what it would mean now is shown instead, and why.
+        return _plan_page(asked, forms.read_change(asked.fields), message=done)
+
+
+@blueprint.post(f"{_GROUP}/undo")
+def undo(patron: str) -> Response:
+    """Take a change back."""
+    with clerk(patron, writes=True) as asked:
+        entry = requests.record_id(asked.fields.get("entry", ""))
+        done = changing.undo(asked.client, entry, forms.read_key(asked.fields))
+        return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
+
+
+@blueprint.get(f"{_GROUP}/recent")
+def recent(patron: str) -> Response:
+    """What whoever asks has changed in the last days."""
+    with clerk(patron) as asked:
+        return html(
+            "history.html",
+            title="Recent changes",
+            explanation="What you have changed on this page in the last seven days.",
+            nothing="You have changed nothing here in the last days.",
+            form_token=asked.form_token,
+            entries=changing.recent(asked.client, may_change=asked.may_change),
+        )
+
+
+@blueprint.get(f"{_GROUP}/past")
+def past(patron: str) -> Response:
+    """What is known of who came into the group, left it, or led it."""
+    with clerk(patron) as asked:
+        number = changing.group_of(asked.client, asked.patron)
+        return html(
+            "history.html",
+            title="This group's past",
+            explanation=f"Group {number}: what was changed on pages like this one or by evergreen-groups, the latest "
+            "first. What was changed in the staff client itself isn't known here.",
+            nothing="Nothing is known of changes to this group.",
+            form_token=asked.form_token,
+            entries=changing.past(asked.client, number),
+        )
+
+
+def _next_step(asked: Clerk) -> Response:
+    """Look up what was scanned or typed, and show what comes next: whom to take, who is missing, or the plan."""
+    form = forms.read_change(asked.fields)
+    card = forms.read_text(asked.fields, "card")
+    if form.action == "merge":
+        form = forms.ChangeForm("merge", (asked.patron,), form.target)
+    elif form.action == "recalculate" and not asked.fields.getlist("patron"):
+        form = forms.ChangeForm("recalculate", changing.differing(asked.client.groups.of_user(asked.patron)))
+    if not card and not form.patrons:
+        return list_page(asked, message=_NOBODY_NAMED.get(form.action, "Select somebody in the list first."))
+    if card:
+        lookup = changing.look_up(asked.client, card)
+        if lookup.taken is None:
+            return _card_page(asked, form, lookup)
+        form = changing.with_found(form, lookup.taken)
+    if form.needs_target:
+        return _card_page(asked, form, None)
+    return _plan_page(asked, form)
+
+
+def _card_page(asked: Clerk, form: forms.ChangeForm, lookup: changing.CardLookup | None) -> Response:
+    joins = form.action == "join"
+    return html(
+        "card.html",
+        title="Move another patron to this group" if joins else "To which group?",
+        label="The patron's card" if joins else "A card of anybody in the other group",
+        form_token=asked.form_token,
+        form=form,
+        field="patron" if joins else "target_id",
+        message=lookup.message if lookup else "",
+        found=lookup.found if lookup else (),
+        more=lookup.more if lookup else False,
+        plain=lookup.plain if lookup else False,
+    )
+
+
+def _plan_page(asked: Clerk, form: forms.ChangeForm, message: str = "") -> Response:
+    made = changing.propose(asked.client, form, asked.patron)
+    if isinstance(made, str):
+        return list_page(asked, message=made, selected=form.patrons if form.action != "join" else ())
+    page = pages.plan_page(made.draft, form.action, changing.number_of(made.draft, form))
+    return html(
+        "plan.html",
+        title=page.title,
+        form_token=asked.form_token,
+        form=form,
+        plan=page,
+        stored=made.stored if made.draft.steps else None,
+        message=message,
+    )
+
+
+def _to_outcome(entry: int) -> Response:
+    return with_headers(Response(status=303, headers={"Location": here().address(change=str(entry))}))
+
+
+def _sort() -> str:
+    sort = request.args.get("sort", "")
+    return sort if pages.may_sort_by(sort) else ""

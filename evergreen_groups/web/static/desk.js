@@ -1,0 +1,143 @@
+/* Comfort for the desk's pages. All of them work without it: forms, links, and what the server says. */
+(() => {
+  "use strict";
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const one = (selector) => document.querySelector(selector);
+  const SCANNER_ECHO = 400; // ms: a scanner may end with two line ends, and the second one is nobody's yes
+  const ASKED_AGAIN = 1500; // ms between two looks at a change under way
+
+  /** Say something to who listens to the page. */
+  const announce = (text) => {
+    const live = one("#live");
+    live.textContent = "";
+    setTimeout(() => { live.textContent = text; }, 100);
+  };
+
+  // What somebody presses twice is sent once: the server would do it once as well, but the second answer takes longer.
+  const guard = (form) => form.addEventListener("submit", (event) => {
+    if (form.dataset.sent) return event.preventDefault();
+    form.dataset.sent = "1";
+    // After the form has been read: a disabled button isn't sent.
+    setTimeout(() => all("button", form).forEach((button) => button.setAttribute("aria-disabled", "true")));
+  });
+  // Back may bring a page as it was left; what counts is how the group is now.
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+  /** A scanner types wherever the focus is: what isn't for another field goes where a card is awaited. */
+  const collectScans = (card) => {
+    addEventListener("keydown", (event) => {
+      const early = performance.now() < SCANNER_ECHO; // since the line end that led here
+      if (event.key === "Enter" && early && !card?.value) return event.preventDefault();
+      if (!card || event.ctrlKey || event.altKey || event.metaKey || event.key.length !== 1 || event.key === " ") return;
+      if (!event.target.closest("input:not([type=checkbox]), select, textarea")) card.focus();
+    }, true);
+  };
+
+  /** Rows that fit what is typed, at once; the field's form does the same without a script. */
+  const searchWithin = (field) => {
+    const rows = all("#members tbody tr");
+    const parts = "bdi, .barcode, td[data-label=Library], .standing"; // as on the server: nobody searches for a date
+    const texts = rows.map((row) => all(parts, row).map((part) => part.textContent.toLowerCase()).join(" "));
+    const count = one("#within-count");
+    all("[data-without-script]", field.form).forEach((button) => { button.hidden = true; });
+    const look = () => {
+      const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      rows.forEach((row, place) => {
+        row.hidden = !wanted.every((word) => texts[place].includes(word));
+        shown += !row.hidden;
+      });
+      count.textContent = wanted.length ? `${shown} of ${rows.length} shown` : "";
+    };
+    field.addEventListener("input", look);
+    field.form.addEventListener("submit", (event) => { event.preventDefault(); look(); announce(count.textContent); });
+    if (field.value) look();
+  };
+
+  /** Buttons that need somebody selected, the count of them, and all at once. */
+  const select = (form) => {
+    const boxes = all("input[name=member]", form);
+    const whole = one("#select-all");
+    const visible = () => boxes.filter((box) => !box.closest("tr").hidden);
+    const look = () => {
+      const chosen = boxes.filter((box) => box.checked);
+      all("[data-needs-selection]", form).forEach((button) => { button.disabled = !chosen.length; });
+      one("#selected-count").textContent = chosen.length ? ` (${chosen.length})` : "";
+      const shown = visible();
+      whole.checked = shown.length > 0 && shown.every((box) => box.checked);
+      whole.indeterminate = chosen.length > 0 && !whole.checked;
+    };
+    whole.hidden = false;
+    whole.addEventListener("change", () => {
+      visible().forEach((box) => { box.checked = whole.checked; });
+      look();
+    });
+    form.addEventListener("change", look);
+    addEventListener("pageshow", look); // the browser puts back what was checked
+    look();
+  };
+
+  /** Look at a change under way until it has ended, then show the group as it is. */
+  const follow = async (box) => {
+    const address = box.dataset.underWay;
+    for (;;) {
+      await new Promise((done) => setTimeout(done, ASKED_AGAIN));
+      try {
+        const answer = await fetch(address, { headers: { Accept: "text/html" } });
+        if (!answer.ok) continue;
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const news = page.getElementById("outcome");
+        if (!news || !news.dataset.underWay) return location.replace(address);
+        const [mine, theirs] = [box, news].map((root) => root.querySelector("progress"));
+        mine.value = theirs.value;
+        mine.nextSibling.textContent = theirs.nextSibling.textContent;
+      } catch { /* the next look may get through */ }
+    }
+  };
+
+  /** The panel in the client's patron summary reads its figures again after a change. */
+  const spread = ({ change, patrons, groups }) => {
+    const numbers = (text) => text.split(" ").filter(Boolean).map(Number);
+    const channel = new BroadcastChannel("evergreen-groups");
+    channel.postMessage({ kind: "changed", change: Number(change), patrons: numbers(patrons), groups: numbers(groups) });
+    channel.close();
+  };
+
+  /** Whoever logs out in the client leaves no names on the screen. */
+  const leaveWithSession = () => {
+    const channel = new BroadcastChannel("eg.auth");
+    channel.addEventListener("message", ({ data }) => {
+      if (data?.action !== "logout") return;
+      const farewell = one("#logged-out").content.cloneNode(true);
+      document.title = "Logged out";
+      document.body.replaceChildren(farewell);
+    });
+  };
+
+  // In a frame the browser heeds autofocus for the first page only.
+  if (document.activeElement === document.body) one("[autofocus]")?.focus();
+  // What a form led to has no address of its own: reload and back show the group as it is, and send nothing again.
+  if (document.body.dataset.group) history.replaceState(null, "", document.body.dataset.group);
+  all("form[data-guarded]").forEach(guard);
+  collectScans(one("#card"));
+  if (one("#within") && one("#members")) searchWithin(one("#within"));
+  if (one("#selection") && one("#select-all")) select(one("#selection"));
+  all("[data-print]").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => print());
+  });
+  const box = one("#outcome");
+  if (box) announce(one("#outcome-heading").textContent);
+  if (box?.dataset.underWay) follow(box);
+  if (document.body.dataset.change) spread(document.body.dataset);
+  leaveWithSession();
+
+  // Some browsers forget what a table is when it is laid out as cards.
+  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+  if (matchMedia("(max-width: 58rem)").matches) {
+    for (const part of all("#members, #members *, #found, #found *")) {
+      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
+      if (role) part.setAttribute("role", role);
+    }
+  }
+})();

@@ -1,0 +1,116 @@
+"""The desk's pages as a browser without a script has them: pages that are read, and forms that are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import lxml.html
+from flask import Flask
+from support.web_caller import client_of, cookie
+from werkzeug.test import TestResponse
+
+GROUP = "/evergreen-groups/patrons/{}/group"
+
+
+def as_text(node: lxml.html.HtmlElement) -> str:
+    return " ".join(" ".join(node.itertext()).split()).replace(" :", ":")
+
+
+class DeskPage:
+    """A page that came, and the forms in it."""
+
+    def __init__(self, clerk: DeskClerk, address: str, response: TestResponse) -> None:
+        self.clerk = clerk
+        self.address = address
+        self.response = response
+        self.status = response.status_code
+        self.tree = lxml.html.document_fromstring(
+            response.get_data() or b"<p></p>", parser=lxml.html.HTMLParser(encoding="utf-8")
+        )
+
+    @property
+    def heading(self) -> str:
+        return as_text(self.tree.find(".//h1"))
+
+    @property
+    def text(self) -> str:
+        return as_text(self.tree.find("body"))
+
+    def part(self, id: str) -> str:
+        """The text of the element with an id; empty where there is none."""
+        found = self.tree.get_element_by_id(id, None)
+        return "" if found is None else as_text(found)
+
+    @property
+    def members(self) -> dict[str, str]:
+        """The rows of the list: each name with the rest of the row."""
+        rows = self.tree.xpath("//table[@id='members']/tbody/tr")
+        return {as_text(row.find(".//bdi")): as_text(row) for row in rows}
+
+    @property
+    def warnings(self) -> str:
+        found = self.tree.xpath("//section[@aria-labelledby='warnings']")
+        return as_text(found[0]) if found else ""
+
+    @property
+    def message(self) -> str:
+        return self.part("message")
+
+    @property
+    def outcome(self) -> str:
+        return self.part("outcome")
+
+    @property
+    def default(self) -> str:
+        """What Enter in the confirming form's field presses: its first button."""
+        return str(self.form("/change").xpath(".//button")[0].get("value"))
+
+    def form(self, action: str, id: str = "") -> lxml.html.FormElement:
+        """The form that goes to an address that ends like this, with an id where one is given."""
+        for form in self.tree.forms:
+            if urlsplit(form.action).path.endswith(action) and form.get("id", "") == id:
+                return form
+        raise AssertionError(f"no form for {action}")
+
+    def has_form(self, action: str) -> bool:
+        """Whether something can be sent there."""
+        return any(urlsplit(form.action).path.endswith(action) for form in self.tree.forms)
+
+    def send(
+        self, action: str, *pressed: tuple[str, str], id: str = "", times: int = 1, **filled: str | Iterable[str]
+    ) -> DeskPage:
+        """Fill a form in and send it, so many times; ``pressed`` is the button's name and value."""
+        form = self.form(action, id)
+        fields = [pair for pair in form.form_values() if pair[0] not in filled]
+        for name, value in filled.items():
+            fields += [(name, one) for one in ([value] if isinstance(value, str) else value)]
+        for _ in range(times):
+            page = self.clerk.post(form.action, [*fields, *pressed])
+        return page
+
+
+class DeskClerk:
+    """Somebody at a desk, with the cookie of their session."""
+
+    def __init__(self, app: Flask, token: str, origin: str) -> None:
+        self._client = client_of(app)
+        self.headers = cookie(token)
+        self.origin = origin
+
+    def open(self, patron: int, part: str = "", query: str = "client=eg2") -> DeskPage:
+        return self.get(f"{GROUP.format(patron)}{part}?{query}")
+
+    def get(self, address: str, **headers: str) -> DeskPage:
+        return DeskPage(self, address, self._client.get(address, headers={**self.headers, **headers}))
+
+    def post(self, address: str, fields: list[tuple[str, str]], **headers: str) -> DeskPage:
+        """Send a form as a page of the same origin does, and follow where it leads."""
+        data: dict[str, list[str]] = {}
+        for name, value in fields:
+            data.setdefault(name, []).append(value)
+        own = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
+        response = self._client.post(address, data=data, headers={**self.headers, **own, **headers})
+        if response.status_code == 303:
+            return self.get(response.headers["Location"])
+        return DeskPage(self, address, response)

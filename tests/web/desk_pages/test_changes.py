@@ -1,0 +1,377 @@
+"""What is done on the pages with plain forms, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+from support.desk_page import GROUP, DeskClerk, DeskPage
+from support.fault_proxy import Fault, FaultProxy
+from support.web_caller import PASSWORD, end_session
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import Settings
+from evergreen_groups.web import close, create_app
+
+NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1039
+OLD_CARD, ITS_OWNER = "20000000901049", 1049
+UPDATE = "open-ils.actor.patron.update"
+
+
+def card(patron: int) -> str:
+    return f"2000000000{patron}"
+
+
+def group_of(admin: Gateway, patron: int) -> int:
+    return int(admin.pcrud.retrieve("au", patron).usrgroup)
+
+
+def is_lead(admin: Gateway, patron: int) -> bool:
+    return bool(admin.pcrud.retrieve("au", patron).master_account)
+
+
+def scanned(page: DeskPage, text: str) -> DeskPage:
+    return page.send("/plan", card=text)
+
+
+def agreed(page: DeskPage, **filled: str) -> DeskPage:
+    """Press the button that confirms."""
+    return page.send("/change", ("do", "apply"), **filled)
+
+
+def selected(page: DeskPage, action: str, *members: int) -> DeskPage:
+    return page.send("/plan", ("action", action), id="selection", member=[str(member) for member in members])
+
+
+class TestMovingSomebodyIn:
+    def test_from_the_scan_to_the_record_in_the_list(self, clerk: DeskClerk, admin: Gateway) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(WHITFIELD))
+        assert plan.heading == "Move Whitfield, Grace to this group?"
+        assert group_of(admin, WHITFIELD) == 1009, "nothing happens before it was agreed to"
+        for text in ("The group of Whitfield, Grace (1009)", "3 members", "2 members", "$24.99", "$15.00"):
+            assert text in plan.text
+        assert "Whitfield, Ruth 20000000001038, ELM stays behind" in plan.text
+        assert "shares neither surname nor address nor library" in plan.warnings
+        assert "leads group 1009; 2 stay behind without a lead" in plan.warnings
+        done = agreed(plan)
+        assert done.outcome.startswith("Done: Whitfield, Grace is in this group now")
+        assert "Whitfield, Grace" in done.members
+        assert group_of(admin, WHITFIELD) == 1004
+
+    @pytest.mark.long
+    def test_enter_moves_only_without_warnings(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        warned = scanned(clerk.open(NGUYEN), card(WHITFIELD))
+        assert warned.default == "add"
+        assert "in spite of this" in warned.text
+        with sandbox._store.transaction() as connection:
+            connection.execute("UPDATE au SET usrgroup = 5001, family_name = 'Nguyễn' WHERE id = ?", (RUTH,))
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        assert not plan.warnings
+        assert plan.default == "apply"
+        assert "press Enter to move" in plan.text
+
+    def test_several_cards_make_one_change(self, clerk: DeskClerk, admin: Gateway) -> None:
+        first = scanned(clerk.open(NGUYEN), card(THOMAS))
+        both = first.send("/change", ("do", "apply"), card=card(RUTH))  # as a scanner does: a card, then Enter
+        assert both.heading == "Move 2 patrons to this group?"
+        assert group_of(admin, THOMAS) == 1009, "a card in the field is no yes"
+        same = both.send("/change", ("do", "add"), card=card(RUTH))
+        assert same.heading == "Move 2 patrons to this group?"
+        done = agreed(same)
+        assert done.outcome.startswith("Done: all 2 changes")
+        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1004}
+        assert len(clerk.open(NGUYEN, "/past").tree.xpath("//section[@class='entry']")) == 1
+
+    @pytest.mark.long
+    def test_enter_without_a_card_changes_nothing(self, clerk: DeskClerk) -> None:
+        page = clerk.open(NGUYEN).send("/plan", card="  ")
+        assert page.message == "Scan a card first."
+
+    @pytest.mark.long
+    def test_nobody_has_the_card(self, clerk: DeskClerk) -> None:
+        page = scanned(clerk.open(NGUYEN), "99999999")
+        assert page.message == "No visible patron has this card or name."
+        assert scanned(page, card(RUTH)).heading == "Move Whitfield, Ruth to this group?"
+
+    @pytest.mark.long
+    def test_a_hidden_patron_is_nobody(self, clerk_named: Callable[[str], DeskClerk]) -> None:
+        page = scanned(clerk_named("harbor_desk").open(NGUYEN), card(WHITFIELD))
+        assert page.message == "No visible patron has this card or name."
+        assert "Whitfield" not in page.text
+
+    def test_a_card_that_is_not_active_moves_nobody_unasked(self, clerk: DeskClerk, admin: Gateway) -> None:
+        page = scanned(clerk.open(NGUYEN), OLD_CARD)
+        assert "This card is not active any more. It belonged to this patron" in page.message
+        assert "Haddad, Noor juvenile 20000000001049 ELM Child" in page.part("found")
+        assert not page.has_form("/change")
+        plan = page.clerk.post(
+            page.tree.forms[1].action, [*page.tree.forms[1].form_values(), ("patron", str(ITS_OWNER))]
+        )
+        assert plan.heading == "Move Haddad, Noor to this group?"
+
+    @pytest.mark.long
+    def test_by_name(self, clerk: DeskClerk) -> None:
+        page = scanned(clerk.open(NGUYEN), "whitf")
+        assert page.message == "Who is it?"
+        assert page.part("found").count("Whitfield") == 6  # each with a button of its own
+        for text in ("Whitfield, Grace", "Grace Whitfield"):
+            one = scanned(page, text)
+            assert one.message == "Who is it?", "one alone isn't taken either"
+            assert one.tree.xpath("//button[@name='patron']/@value") == [str(WHITFIELD)]
+
+    @pytest.mark.long
+    def test_a_name_finds_only_who_is_visible(self, clerk_named: Callable[[str], DeskClerk]) -> None:
+        assert "No visible patron" in scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield").message
+
+    @pytest.mark.long
+    def test_who_is_there_already(self, clerk: DeskClerk) -> None:
+        page = scanned(clerk.open(NGUYEN), card(LAN))
+        assert page.heading == "Nothing to do"
+        assert "is already in group 1004" in page.text
+        assert "Move" not in [button.text for button in page.form("/change").xpath(".//button")]
+
+
+class TestSelectedMembers:
+    @pytest.mark.long
+    def test_nobody_selected(self, clerk: DeskClerk) -> None:
+        assert selected(clerk.open(NGUYEN), "remove").message == "Select somebody in the list first."
+
+    def test_remove(self, clerk: DeskClerk, admin: Gateway) -> None:
+        plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
+        assert plan.heading == "Remove 2 patrons from the group?"
+        assert plan.text.count("for a new group of their own, not as its lead") == 2
+        done = agreed(plan)
+        assert "Done: all 2 changes" in done.outcome
+        assert list(done.members) == ["Whitfield, Grace"]
+        assert len({group_of(admin, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
+        assert not is_lead(admin, THOMAS)
+
+    @pytest.mark.long
+    def test_move_to_another_group(self, clerk: DeskClerk, admin: Gateway) -> None:
+        asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
+        assert asks.heading == "To which group?"
+        assert "A card of anybody in the other group" in asks.text
+        plan = scanned(asks, card(NGUYEN))
+        assert plan.heading == "Move Whitfield, Thomas to another group?"
+        assert "from this group (1009) to the group of Nguyễn, Thị Hương (1004)" in plan.text
+        done = agreed(plan)
+        assert "Whitfield, Thomas is in group 1004 now" in done.outcome
+        assert group_of(admin, THOMAS) == 1004
+
+    @pytest.mark.long
+    def test_merge(self, clerk: DeskClerk, admin: Gateway) -> None:
+        plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
+        assert plan.heading == "Merge this group into another?"
+        done = agreed(plan)
+        assert "Done: all 3 changes" in done.outcome
+        assert {group_of(admin, patron) for patron in (WHITFIELD, THOMAS, RUTH)} == {1004}
+        assert len(done.members) == 7
+
+    @pytest.mark.parametrize(("action", "patron", "after"), [("lead", THOMAS, True), ("no-lead", WHITFIELD, False)])
+    @pytest.mark.long
+    def test_leads(self, clerk: DeskClerk, admin: Gateway, action: str, patron: int, after: bool) -> None:
+        done = agreed(selected(clerk.open(WHITFIELD), action, patron))
+        assert "Done:" in done.outcome
+        assert is_lead(admin, patron) is after
+
+    @pytest.mark.long
+    def test_hidden_members_keep_a_group_from_merging(
+        self, clerk_named: Callable[[str], DeskClerk], admin: Gateway
+    ) -> None:
+        page = scanned(selected(clerk_named("north_manager").open(1026), "merge"), card(1007))
+        assert "has members that the account can't see" in page.message
+        assert group_of(admin, 1026) == 1006
+
+
+class TestUndo:
+    @pytest.mark.long
+    def test_it_stands_at_the_outcome(self, clerk: DeskClerk, admin: Gateway) -> None:
+        done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        undone = done.send("/undo", times=2)
+        assert "Undone: Whitfield, Ruth is in group 1009 now" in undone.outcome
+        assert group_of(admin, RUTH) == 1009
+        assert len(clerk.open(NGUYEN, "/recent").tree.xpath("//section[@class='entry']")) == 2
+        again = done.send("/undo", key="0" * 32)
+        assert "There is nothing to take back" in again.message
+
+    @pytest.mark.long
+    def test_from_the_recent_changes(self, clerk: DeskClerk, admin: Gateway) -> None:
+        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        recent = clerk.open(NGUYEN, "/recent")
+        assert "Whitfield, Ruth: from group 1009 to group 1004" in recent.text
+        assert "Undone" in recent.send("/undo").outcome
+        assert group_of(admin, RUTH) == 1009
+
+    @pytest.mark.long
+    def test_only_by_who_did_it(self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]) -> None:
+        done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        other = clerk_named("admin")
+        seen = other.get(done.address)
+        assert "Done: Whitfield, Ruth" in seen.outcome
+        assert not seen.has_form("/undo")
+        assert "by Whitlock, Constance" in other.open(NGUYEN, "/past").text
+        assert "You have changed nothing" in other.open(NGUYEN, "/recent").text
+
+    @pytest.mark.long
+    def test_the_past_shows_visible_patrons_alone(
+        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]
+    ) -> None:
+        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        agreed(selected(clerk.open(NGUYEN), "remove", RUTH))
+        page = clerk_named("harbor_desk").open(NGUYEN, "/past")
+        assert "Whitfield" not in page.text
+        assert "Nothing is known" in page.text
+
+
+class TestOnce:
+    def test_a_double_click(self, clerk: DeskClerk, admin: Gateway) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        done = plan.send("/change", ("do", "apply"), times=3)
+        assert "Done: Whitfield, Ruth is in this group now" in done.outcome
+        assert len(clerk.open(NGUYEN, "/past").tree.xpath("//section[@class='entry']")) == 1
+
+    @pytest.mark.long
+    def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, admin: Gateway) -> None:
+        """The plan that was applied and undone doesn't apply itself again."""
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        agreed(plan).send("/undo")
+        assert "Done: Whitfield, Ruth is in this group now" not in agreed(plan).part("none")
+        assert group_of(admin, RUTH) == 1009
+
+    @pytest.mark.long
+    def test_the_service_is_started_anew_in_between(
+        self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
+    ) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        other = create_app(desk_settings, environ)
+        clerk._client = other.test_client(use_cookies=False)
+        assert "Done: Whitfield, Ruth" in agreed(plan).outcome
+        close(other)
+
+    def test_somebody_else_moved_the_patron_meanwhile(
+        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
+    ) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        agreed(scanned(clerk_named("admin").open(1007), card(RUTH)))
+        again = agreed(plan)
+        assert "Something has changed since this was shown. Nothing has been moved" in again.message
+        assert "from the group of Lindqvist, Åsa (1002)" in again.text
+        assert group_of(admin, RUTH) == 1002
+        assert "Done" in agreed(again).outcome
+
+    @pytest.mark.long
+    def test_the_session_ends_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        end_session(proxy.url, _token(clerk))
+        ended = agreed(plan)
+        assert ended.status in (200, 401)
+        assert "session has ended" in ended.text or "NO_SESSION" in ended.text
+        assert group_of(admin, RUTH) == 1009
+
+
+def _token(clerk: DeskClerk) -> str:
+    import json
+    from urllib.parse import unquote
+
+    return str(json.loads(unquote(clerk.headers["Cookie"].partition("=")[2])))
+
+
+class TestWhatGoesWrong:
+    def test_a_permission_is_missing(self, clerk: DeskClerk, sandbox: Sandbox, admin: Gateway) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        refused = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        assert "Nothing was changed" in refused.outcome
+        assert "your login lacks the permission UPDATE_USER at ELM" in refused.outcome
+        assert group_of(admin, RUTH) == 1009
+        asks = refused.send("/plan", id="approve")
+        assert "A supervisor approves this one change" in asks.text
+        done = agreed(asks, username="admin", password=PASSWORD)
+        assert "Done: Whitfield, Ruth is in this group now" in done.outcome
+        assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/past").text
+
+    @pytest.mark.long
+    def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, admin: Gateway) -> None:
+        asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))
+        wrong = agreed(asks, username="admin", password="not-this-one")
+        assert wrong.message == "The supervisor's login was refused. Nothing was changed."
+        assert "not-this-one" not in wrong.response.text
+        at_once = agreed(wrong, username="admin", password=PASSWORD)
+        assert at_once.message == "Too many logins were tried. Wait a little."
+        assert agreed(wrong, username="admin", password="").status == 400
+        assert group_of(admin, RUTH) == 1009
+
+    @pytest.mark.long
+    def test_the_record_is_changed_at_the_same_time(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        proxy.answer = lambda call: _collision() if call.method == UPDATE else None
+        page = agreed(plan)
+        assert "not changed: the record was changed by somebody else" in page.outcome
+        assert "Look at the list before you try again" in page.outcome
+
+    @pytest.mark.long
+    def test_not_sure_whether_it_arrived(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+        """The removal's request is lost on the way, or isn't: nobody knows, and it isn't sent again."""
+        plan = selected(clerk.open(WHITFIELD), "remove", RUTH)
+        new = "open-ils.actor.usergroup.new"
+        proxy.decide = lambda call: Fault.HELD_REQUEST if call.method == new else Fault.NONE
+        page = agreed(plan)
+        assert "It isn't certain yet whether everything arrived" in page.outcome
+        assert "It will be looked at again by itself. Don't repeat it." in page.outcome
+        assert not page.has_form("/undo")
+        proxy.let_go()
+        assert "Done" in clerk.get(page.address).outcome
+
+    @pytest.mark.long
+    def test_the_ils_is_gone_before_anything_is_sent(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        proxy.decide = lambda call: Fault.DROP_REQUEST
+        gone = agreed(plan)
+        assert gone.status in (502, 503, 504)
+        assert "Nothing is done twice" in gone.text
+        proxy.decide = lambda call: Fault.NONE
+        assert "Done" in gone.send("/change").outcome
+        assert group_of(admin, RUTH) == 1004
+
+    @pytest.mark.parametrize("patron", ["0", "abc", "9" * 20, "1017 "])
+    @pytest.mark.long
+    def test_an_id_that_is_none(self, clerk: DeskClerk, patron: str) -> None:
+        page = clerk.get(f"/evergreen-groups/patrons/{patron}/group")
+        assert page.status == 400
+        assert page.response.content_type.startswith("text/html")
+
+    @pytest.mark.long
+    def test_nobody_of_that_id(self, clerk_named: Callable[[str], DeskClerk]) -> None:
+        for patron in (WHITFIELD, 999_999):
+            page = clerk_named("harbor_desk").open(patron)
+            assert page.status == 404
+            assert page.heading == "No such patron"
+
+
+def _collision() -> dict[str, Any]:
+    return {"ilsevent": 1512, "textcode": "XACT_COLLISION", "desc": "changed"}
+
+
+class TestWithoutChanges:
+    @pytest.fixture
+    def desk_settings(self, proxy: FaultProxy) -> Settings:
+        from dataclasses import replace
+
+        from support.web_caller import settings_of
+
+        from evergreen_groups.settings import DeskSettings
+
+        return replace(settings_of(proxy.url), desk=DeskSettings(changes=False))
+
+    @pytest.mark.long
+    def test_a_list_to_look_at(self, clerk: DeskClerk, app: Flask) -> None:
+        page = clerk.open(NGUYEN)
+        assert len(page.members) == 4
+        assert not page.has_form("/plan")
+        assert not page.tree.xpath("//input[@type='checkbox']")
+        answer = clerk.post(f"{GROUP.format(NGUYEN)}/plan", [("form", "x"), ("action", "remove"), ("member", "1017")])
+        assert answer.status == 403
+        assert "Nothing is changed here" in answer.text

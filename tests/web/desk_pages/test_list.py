@@ -1,0 +1,163 @@
+"""The list of a group's members."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+import pytest
+from support.desk_page import GROUP, DeskClerk
+
+from evergreen_groups.sandbox import Sandbox
+
+NGUYEN, WHITFIELD, HALLORAN, DELETED, LIN = 1017, 1036, 1039, 1031, 1019
+
+
+def test_a_family(clerk: DeskClerk) -> None:
+    page = clerk.open(NGUYEN)
+    assert page.status == 200
+    assert page.heading == "Group Member Details"
+    assert list(page.members) == ["Nguyễn, Thị Hương", "Nguyễn, Lan", "Nguyễn, Minh", "Nguyễn, Văn Đức"]
+    assert "Combined fines $25.65 for information only; they block nobody" in page.text
+    lead = page.members["Nguyễn, Thị Hương"]
+    for text in ("group lead", "20000000001015", "$14.75", "HARBOR", "2029-09-01", "Over the limit", "$5.00"):
+        assert text in lead
+    assert "juvenile" in page.members["Nguyễn, Minh"]
+    assert "juvenile" not in lead
+    assert "this patron" in page.members["Nguyễn, Minh"]
+    assert "Over the limit" not in page.members["Nguyễn, Minh"]
+
+
+@pytest.mark.long
+def test_the_birth_date_is_nowhere(clerk: DeskClerk) -> None:
+    page = clerk.open(NGUYEN)
+    assert "birth" not in page.response.text.lower()
+    assert "born" not in page.response.text.lower()
+
+
+@pytest.mark.long
+def test_somebody_alone(clerk: DeskClerk) -> None:
+    page = clerk.open(HALLORAN)
+    assert "1 member, alone in the group" in page.text
+    assert "Barred" in page.members["Halloran, Ernest"]
+    assert page.has_form("/plan")
+
+
+@pytest.mark.long
+def test_a_deleted_patron_is_said_to_be_no_member(clerk: DeskClerk) -> None:
+    page = clerk.open(DELETED)
+    assert "The patron you came from is deleted" in page.text
+    assert "Kowalczyk, Jadwiga" not in page.members
+
+
+def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> None:
+    """Declan O'Sullivan-Byrne is at a library that Norbert Shore doesn't see."""
+    page = clerk_named("north_manager").open(1026)
+    assert len(page.members) == 2
+    assert "1 member is hidden from this account" in page.text
+
+
+@pytest.mark.parametrize(
+    ("sort", "first", "direction"),
+    [
+        ("-fines", "Nguyễn, Thị Hương", "descending"),
+        ("fines", "Nguyễn, Lan", "ascending"),
+        ("-name", "Nguyễn, Văn Đức", "descending"),
+        ("-overdue", "Nguyễn, Minh", "descending"),
+        ("; drop", "Nguyễn, Thị Hương", None),
+    ],
+)
+@pytest.mark.long
+def test_sorting_by_a_link(clerk: DeskClerk, sort: str, first: str, direction: str | None) -> None:
+    page = clerk.open(NGUYEN, query=f"sort={sort}")
+    assert next(iter(page.members)) == first
+    assert next(iter(page.tree.xpath("//th/@aria-sort")), None) == direction
+
+
+@pytest.mark.long
+def test_each_column_has_a_link_that_sorts_by_it(clerk: DeskClerk) -> None:
+    for address in clerk.open(NGUYEN).tree.xpath("//thead//a/@href"):
+        page = clerk.get(address)
+        assert page.tree.xpath("//th/@aria-sort") in (["ascending"], ["descending"])
+        assert len(page.members) == 4
+        (again,) = page.tree.xpath("//th[@aria-sort]/a/@href")
+        assert clerk.get(again).tree.xpath("//th/@aria-sort") != page.tree.xpath("//th/@aria-sort")
+
+
+@pytest.mark.parametrize(
+    ("query", "referrer", "client"),
+    [
+        ("client=eg2", "", "/eg2"),
+        ("client=eg2/fr-CA", "", "/eg2/fr-CA"),
+        ("client=eg", "https://x/eg2/en-US/staff/circ/patron/7/checkout", "/eg"),
+        ("", "https://ils.example.org/eg2/en-US/staff/circ/patron/7/checkout", "/eg2/en-US"),
+        ("", "https://ils.example.org/eg/staff/circ/patron/7/checkout", "/eg"),
+        ("client=//evil.example", "", "/eg"),
+        ("client=eg2/../..", "", "/eg"),
+        ("", "", "/eg"),
+    ],
+)
+@pytest.mark.long
+def test_names_lead_back_into_the_client_that_one_came_from(
+    clerk: DeskClerk, query: str, referrer: str, client: str
+) -> None:
+    page = clerk.get(f"{GROUP.format(NGUYEN)}?{query}", Referer=referrer)
+    links = page.tree.xpath("//table[@id='members']/tbody/tr[1]/th//a/@href")
+    assert links == [f"{client}/staff/circ/patron/1015/{tab}" for tab in ("checkout", "bills", "edit")]
+    assert page.tree.xpath("//a[contains(@href, 'clone')]/@href") == [
+        f"{client}/staff/circ/patron/register/clone/{NGUYEN}"
+    ]
+    assert all(f"client={client[1:]}" in form.action for form in page.tree.forms)
+
+
+@pytest.mark.long
+def test_in_the_clients_tab_links_lead_out_of_the_frame(clerk: DeskClerk) -> None:
+    page = clerk.open(NGUYEN, query="client=eg&in=tab")
+    leaving = page.tree.xpath("//a[starts-with(@href, '/eg/')]")
+    assert leaving
+    assert {link.get("target") for link in leaving} == {"_top"}
+    assert all("in=tab" in form.action for form in page.tree.forms)
+    assert not clerk.open(NGUYEN).tree.xpath("//table//a[@target]")
+
+
+class TestCsv:
+    def test_the_list_as_it_is_shown(self, clerk: DeskClerk) -> None:
+        answer = clerk.open(NGUYEN, ".csv", "sort=-fines").response
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="group-1004.csv"'
+        assert answer.content_type.startswith("text/csv")
+        assert answer.text.startswith("\ufeff")
+        rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
+        assert [row["barcode"] for row in rows] == [f"2000000000{id}" for id in (1015, 1016, 1017, 1018)]
+        assert rows[0]["own_fines"] == "14.75"
+        assert rows[0]["over_limit"] == "true"
+        assert rows[0]["limit"] == "5.00"
+        assert rows[2]["juvenile"] == "true"
+        assert "\r\n" in answer.get_data(as_text=True)
+
+    @pytest.mark.long
+    def test_a_name_is_no_formula(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("UPDATE au SET family_name = '=cmd()' WHERE id = 1016")
+        assert "'=cmd()" in clerk.open(NGUYEN, ".csv").response.text
+
+
+class TestSearchWithin:
+    @pytest.mark.long
+    def test_without_a_script(self, clerk: DeskClerk) -> None:
+        page = clerk.open(LIN)
+        form = page.clerk.post(
+            f"{GROUP.format(LIN)}/within",
+            [("form", page.form("/plan").fields["form"]), ("within", " 林, 美 elm ")],
+        )
+        assert list(form.members) == ["林, 美玲"]
+        assert len(page.members) == 7
+
+    @pytest.mark.long
+    def test_nobody_fits(self, clerk: DeskClerk) -> None:
+        page = clerk.open(LIN)
+        found = clerk.post(
+            f"{GROUP.format(LIN)}/within", [("form", page.form("/plan").fields["form"]), ("within", "<b>nobody")]
+        )
+        assert not found.members
+        assert "No member fits <b>nobody" in found.text

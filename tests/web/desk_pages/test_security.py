@@ -1,0 +1,198 @@
+"""Every address of the desk's pages, and everybody who has no business there: no data, and never a write."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from support.desk_page import GROUP, DeskClerk
+from support.fault_proxy import FaultProxy
+from support.web_caller import client_of, cookie, end_session, session
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.web.desk_pages.forms import LARGEST_FORM
+
+NGUYEN, RUTH, GRACE = 1017, 1038, 1036
+READ = [f"{GROUP.format(NGUYEN)}{part}" for part in ("", ".csv", "/past", "/recent")]
+WRITTEN = [f"{GROUP.format(NGUYEN)}{part}" for part in ("/plan", "/change", "/undo", "/within")]
+FILES = [f"/evergreen-groups/desk/{name}" for name in ("desk.css", "desk.js", "colours.js")]
+DATA = re.compile(r"Nguyễn|2000000000\d{4}|\$\d")
+FROM_ELSEWHERE = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+]
+
+
+def card(patron: int) -> str:
+    return f"2000000000{patron}"
+
+
+def test_every_address_is_here(app: Flask) -> None:
+    rules = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("desk_pages.")}
+    there = {address.replace(str(NGUYEN), "<patron>") for address in [*READ, *WRITTEN]}
+    assert rules == there | {"/evergreen-groups/desk/<name>"}
+
+
+@pytest.mark.long
+def test_what_every_answer_has(clerk: DeskClerk, app: Flask) -> None:
+    for address in [*READ[:1], *READ[2:], GROUP.format("999999"), GROUP.format("abc")]:
+        headers = clerk.get(address).response.headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'self'" in policy
+        assert headers["X-Frame-Options"] == "SAMEORIGIN"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Referrer-Policy"] == "same-origin"
+        text = clerk.get(address).response.text
+        assert not re.search(r"<script(?! src=)|<style|\son\w+=|\sstyle=|javascript:", text)
+    others = client_of(app).get("/evergreen-groups/healthz").headers
+    assert others["X-Frame-Options"] == "DENY"
+    assert "frame-ancestors 'none'" in others["Content-Security-Policy"]
+
+
+@pytest.mark.long
+def test_the_files(app: Flask) -> None:
+    caller = client_of(app)
+    for address in FILES:
+        answer = caller.get(address)
+        assert answer.status_code == 200
+        assert not DATA.search(answer.text)
+        again = caller.get(address, headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status_code == 304
+    assert caller.get("/evergreen-groups/desk/panel.js").status_code == 404
+    assert caller.get("/evergreen-groups/desk/..%2fapp.py").status_code == 404
+
+
+def test_who_has_no_business_there(app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> None:
+    caller = client_of(app)
+    ended = session(sandbox.url, username="consortium_staff")
+    end_session(sandbox.url, ended)
+    own = session(sandbox.url, barcode="20000000001017", type="opac")
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER'")
+    blind = session(sandbox.url, username="harbor_desk")
+    same_origin = {"Origin": proxy.url, "Sec-Fetch-Site": "same-origin"}
+    for headers, status in (({}, 401), (cookie(ended), 401), (cookie(own), 403), (cookie(blind), 403)):
+        answers = [caller.get(address, headers=headers) for address in READ]
+        answers += [caller.post(address, headers={**headers, **same_origin}, data={"form": "x"}) for address in WRITTEN]
+        for answer in answers:
+            assert answer.status_code == status
+            assert answer.content_type.startswith("text/html")
+            assert not DATA.search(answer.text)
+
+
+@pytest.mark.long
+def test_a_link_in_a_mail_leads_here_and_nothing_else_from_elsewhere(clerk: DeskClerk) -> None:
+    followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for address in READ:
+        assert clerk.get(address, **followed).status == 200
+        for headers in FROM_ELSEWHERE:
+            page = clerk.get(address, **headers)
+            if headers.get("Sec-Fetch-Dest") != "document":
+                assert page.status == 403, headers
+                assert not DATA.search(page.response.text)
+
+
+def test_nothing_is_written_for_another_site(clerk: DeskClerk, admin: Gateway) -> None:
+    page = clerk.open(NGUYEN)
+    form = [("form", page.form("/plan").fields["form"]), ("action", "remove"), ("member", str(NGUYEN))]
+    plan = clerk.post(WRITTEN[0], form).form("/change")
+    agreed = {**dict(plan.form_values()), "do": "apply"}
+    for headers in [*FROM_ELSEWHERE, {"Sec-Fetch-Site": "none"}]:
+        response = clerk._client.post(WRITTEN[1], data=agreed, headers={**clerk.headers, **headers})
+        assert response.status_code == 403, headers
+    for address in WRITTEN[:3]:
+        assert clerk._client.post(address, data=agreed, headers=clerk.headers).status_code == 403
+    for address in WRITTEN:
+        assert clerk.get(f"{address}?action=remove&member={NGUYEN}").status == 405
+    assert admin.pcrud.retrieve("au", NGUYEN).usrgroup == 1004
+
+
+def test_a_form_is_of_the_session_that_it_was_made_for(
+    clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
+) -> None:
+    other = clerk_named("admin")
+    plan = clerk.open(NGUYEN).send("/plan", card=card(RUTH))
+    fields = [*plan.form("/change").form_values(), ("do", "apply")]
+    for form in ("", "0" * 64, other.open(NGUYEN).form("/plan").fields["form"], "é"):
+        for address in WRITTEN:
+            page = clerk.post(address, [("form", form), *((name, value) for name, value in fields if name != "form")])
+            assert page.status == 403
+            assert "This form was made in another session" in page.text
+    # With a form of one's own, another's plan is none.
+    own = [("form", other.open(NGUYEN).form("/plan").fields["form"])]
+    page = other.post(WRITTEN[1], own + [(name, value) for name, value in fields if name != "form"])
+    assert "Done" not in page.outcome
+    assert "Nothing has been moved" in page.message
+    assert admin.pcrud.retrieve("au", RUTH).usrgroup == 1009
+
+
+@pytest.mark.long
+def test_anothers_change_is_not_undone(
+    clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
+) -> None:
+    done = clerk.open(NGUYEN).send("/plan", card=card(RUTH)).send("/change", ("do", "apply"))
+    undo = done.form("/undo").fields
+    other = clerk_named("admin")
+    form = other.open(NGUYEN).form("/plan").fields["form"]
+    page = other.post(WRITTEN[2], [("form", form), ("entry", undo["entry"]), ("key", undo["key"])])
+    assert "is somebody else's" in page.message
+    assert admin.pcrud.retrieve("au", RUTH).usrgroup == 1004
+
+
+@pytest.mark.long
+def test_who_is_hidden_stays_hidden(clerk_named: Callable[[str], DeskClerk]) -> None:
+    desk = clerk_named("harbor_desk")
+    form = desk.open(NGUYEN).form("/plan").fields["form"]
+    for fields in (
+        [("action", "join"), ("patron", str(GRACE))],
+        [("action", "join"), ("card", card(GRACE))],
+        [("action", "join"), ("card", "Whitfield")],
+        [("action", "move"), ("member", str(NGUYEN)), ("target_id", str(GRACE))],
+        [("action", "remove"), ("member", str(GRACE))],
+        [("action", "recalculate"), ("patron", str(GRACE))],
+    ):
+        page = desk.post(WRITTEN[0], [("form", form), *fields])
+        assert "Whitfield" not in page.text.replace("Whitfield&", ""), fields
+        assert "ELM" not in page.text
+
+
+@pytest.mark.long
+def test_odd_forms(clerk: DeskClerk) -> None:
+    form = clerk.open(NGUYEN).form("/plan").fields["form"]
+    for fields in (
+        [],
+        [("action", "explode")],
+        [("action", "remove"), ("member", "1; DROP")],
+        [("action", "remove"), ("member", "9" * 30)],
+        [("action", "join"), ("card", "x" * 101)],
+        [("action", "move"), ("member", "1017"), ("target_id", "-1")],
+        [("action", "remove"), *(("member", str(id)) for id in range(1, 1003))],
+    ):
+        assert clerk.post(WRITTEN[0], [("form", form), *fields]).status == 400, fields[:2]
+    assert clerk.post(WRITTEN[2], [("form", form), ("entry", "1"), ("key", "short")]).status == 400
+    assert clerk.post(WRITTEN[0], [("form", form), ("card", "x" * LARGEST_FORM)]).status == 413
+    own = {"Origin": clerk.origin, "Sec-Fetch-Site": "same-origin", **clerk.headers}
+    assert clerk._client.post(WRITTEN[0], json={"form": form}, headers=own).status_code == 415
+
+
+@pytest.mark.long
+def test_nothing_of_a_patron_is_logged(clerk: DeskClerk, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        page = clerk.open(NGUYEN).send("/plan", card="Whitfield")
+        clerk.open(NGUYEN).send("/plan", card=card(RUTH)).send("/change", ("do", "apply"))
+        clerk.post(WRITTEN[3], [("form", page.form("/plan").fields["form"]), ("within", "Nguyễn")])
+        clerk.open(999_999)
+    logged = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("evergreen_groups"))
+    assert "/patrons/<patron>/group/change 303" in logged
+    for text in ("Nguyễn", "Whitfield", card(RUTH), str(RUTH), "999999", clerk.headers["Cookie"][-40:-6]):
+        assert text not in logged
