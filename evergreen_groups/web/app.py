@@ -132,7 +132,7 @@ def _http_problem(error: HTTPException) -> Response:
     status = error.code or 500
     if status == 413:
         values = {"most": request.max_content_length or LARGEST_BODY}
-        return ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values=values).response()
+        return _answer(ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values=values))
     other = ProblemError(status, "The request can't be answered.", code="request-refused")
     response = _answer(_HTTP_PROBLEMS.get(status, other))
     allowed = error.get_response().headers.get("Allow")
