@@ -61,9 +61,8 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
 def _look_at_items_elsewhere(url: str, sandbox: Sandbox, tmp_path: Path) -> None:
     """Of circulations that an account can't see the ILS is asked patron by patron."""
     account = make_stock_circulator(sandbox)
-    sandbox._store.update(
-        "circ", sandbox._store.rows("circ", {"usr": OUT, "checkin_time": None})[0]["id"], {"circ_lib": 6}
-    )
+    lent = sandbox._store.rows("circ", {"usr": OUT, "checkin_time": None})[0]
+    sandbox._store.update("circ", lent["id"], {"circ_lib": ELSEWHERE})
     with gateway_of(url, account) as gateway:
         client_of(gateway, tmp_path).groups.of_user(OUT)
 
