@@ -69,6 +69,13 @@ METHODS = (
         "a look for hidden rows behind each short answer",
     ),
     Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
+    Method(
+        _PCRUD,
+        "open-ils.pcrud.retrieve.aws",
+        (NO_TOKEN, -1),
+        "a supervisor's yes at the desk",
+        "a login without the clerk's workstation",
+    ),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
     Method(
