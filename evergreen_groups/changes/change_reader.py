@@ -58,7 +58,7 @@ class ChangeReader:
         """A change, with what became of it as far as that can be found out now.
 
         Raises:
-            NotFoundError: there is none, or the caller made it not and sees none of its patrons.
+            NotFoundError: there is none, or the caller sees none of its patrons.
         """
         entry = self._looked_up(self.entry(id))
         (seen,) = self._as_seen([entry]) or (None,)
@@ -86,7 +86,7 @@ class ChangeReader:
         """
         undecided = {step.patron for step in self.entry(id).steps if step.state in _UNDECIDED}
         if undecided:
-            JournaledChanges(self._gateway, self._state, self._operator).is_under_way(undecided, timeout)
+            JournaledChanges(self._gateway, self._state, self._operator).wait(undecided, timeout)
 
     def recent(self) -> list[Change]:
         """The caller's own changes of the last days, the latest first."""

@@ -81,13 +81,14 @@ class JournaledChanges:
                 ended += recover(self._gateway, journal, [patron])
         return ended
 
-    def is_under_way(self, patrons: Collection[int], timeout: float = 0.0) -> bool:
-        """Whether somebody is changing one of these patrons (ids) now, or still is in ``timeout`` seconds."""
-        try:
-            with self._opened(patrons, (), timeout):
-                return False
-        except BusyError:
-            return True
+    def is_under_way(self, patrons: Collection[int]) -> bool:
+        """Whether somebody is changing one of these patrons (ids) now."""
+        return self._state.is_changing(self._gateway.url, patrons)
+
+    def wait(self, patrons: Collection[int], timeout: float) -> None:
+        """Wait until nobody is changing these patrons (ids) any more, ``timeout`` seconds at most."""
+        with suppress(BusyError), self._opened(patrons, (), timeout):
+            pass
 
     def open_changes(self, journal: Journal, patrons: Collection[int]) -> list[SentChange]:
         """The requests for these patrons that may still come in, or whose outcome nobody could look up yet."""
