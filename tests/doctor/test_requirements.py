@@ -37,6 +37,8 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
 def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
     # A threshold of some libraries only, so that it matters where fines are owed.
     sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    # And something is out that not everybody sees.
+    sandbox._store.insert("circ", {"usr": 1001, "circ_lib": 21, "due_date": "2039-01-15T23:59:59+0000"})
     seen: list[Call] = []
     with fault_proxy(sandbox.url) as proxy:
         proxy.before_answer = seen.append
@@ -64,6 +66,7 @@ BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00")
 def _read(client: Client) -> None:
     client.report(Criteria(min_total=Decimal("20.00"), orgs=("NORTH",)))
     client.groups.of_group(1010)
+    client.groups.of_group(1001)
     client.checks.of_user(1007, all_members=True)
     client.audit(AuditCriteria())
     hooks.patron_summary(client, 1026)
