@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.circulators import make_stock_circulator
 from support.fault_proxy import Call, fault_proxy
 from support.gateways import client_of, gateway_of
 from support.states import state_in
@@ -37,8 +38,6 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[Call]:
 def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
     # A threshold of some libraries only, so that it matters where fines are owed.
     sandbox._store.insert("pgpt", {"org_unit": 2, "grp": 1, "penalty": 1, "threshold": "5.00"})
-    # And something is out that not everybody sees.
-    sandbox._store.insert("circ", {"usr": 1001, "circ_lib": 21, "due_date": "2039-01-15T23:59:59+0000"})
     seen: list[Call] = []
     with fault_proxy(sandbox.url) as proxy:
         proxy.before_answer = seen.append
@@ -55,10 +54,21 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").apply()
             assert not refused.done
+        _look_at_items_elsewhere(proxy.url, sandbox, tmp_path)
     return seen
 
 
+def _look_at_items_elsewhere(url: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Of circulations that an account can't see the ILS is asked patron by patron."""
+    account = make_stock_circulator(sandbox)
+    lent = sandbox._store.rows("circ", {"usr": OUT, "checkin_time": None})[0]
+    sandbox._store.update("circ", lent["id"], {"circ_lib": ELSEWHERE})
+    with gateway_of(url, account) as gateway:
+        client_of(gateway, tmp_path).groups.of_user(OUT)
+
+
 DELETED = 1031
+OUT, ELSEWHERE = 1015, 21
 NEW_GROUP = "open-ils.actor.usergroup.new"
 BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00"), None),))
 
@@ -66,7 +76,6 @@ BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00")
 def _read(client: Client) -> None:
     client.report(Criteria(min_total=Decimal("20.00"), orgs=("NORTH",)))
     client.groups.of_group(1010)
-    client.groups.of_group(1001)
     client.checks.of_user(1007, all_members=True)
     client.audit(AuditCriteria())
     hooks.patron_summary(client, 1026)

@@ -118,6 +118,14 @@ def test_what_is_read_over_it_is_of_one_moment(state: State) -> None:
         assert reader.execute(schema.series.select()).all() == []
 
 
+def test_it_says_whether_there_is_anything_to_read(state: State) -> None:
+    with state.reporting() as lease:
+        assert lease.is_there is state.database.is_there
+        with lease.writing():
+            pass
+        assert lease.is_there is True
+
+
 def test_what_is_written_over_it_is_there(state: State) -> None:
     with state.reporting() as lease:
         with lease.writing() as connection:
@@ -294,3 +302,17 @@ def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
                     connection.execute(schema.series.insert().values(gateway="g", settings="t"))
         with other.database.reading() as connection:
             assert len(connection.execute(schema.series.select()).all()) == 1
+
+
+def test_a_look_at_who_changes_something_takes_nothing(state: State) -> None:
+    """Two who look at once don't see one another, and keep nobody waiting."""
+    assert not state.is_changing(GATEWAY, [1001])
+    with state.changing(GATEWAY, [1001]):
+        assert state.is_changing(GATEWAY, [1001, 1002])
+        assert not state.is_changing(GATEWAY, [1002])
+        assert not state.is_changing("https://other.example.org", [1001])
+    assert not state.is_changing(GATEWAY, [1001])
+    with another(state) as other, other.changing(GATEWAY, [1002]):
+        assert state.is_changing(GATEWAY, [1001, 1002])
+        with state.changing(GATEWAY, [1001]):
+            pass
