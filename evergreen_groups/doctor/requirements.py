@@ -69,6 +69,13 @@ METHODS = (
         "a look for hidden rows behind each short answer",
     ),
     Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
+    Method(
+        _PCRUD,
+        "open-ils.pcrud.retrieve.aws",
+        (NO_TOKEN, -1),
+        "a supervisor's yes at the desk",
+        "a login without the clerk's workstation",
+    ),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
     Method(
@@ -153,3 +160,6 @@ PERMISSIONS = (
     Permission("UPDATE_USER", Need.CHANGES, "change groups, recalculate penalties"),
 )
 """The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""
+
+DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "UPDATE_USER")
+"""What somebody at a desk needs to look at groups with their items and to change them, beside those."""
