@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.change_reader import ChangeReader
+from evergreen_groups.changes.change_reader import Change, ChangeReader
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
 from evergreen_groups.changes.plan_request import PlanRequest
@@ -133,6 +133,10 @@ class DeskChanges:
             if earlier is None:
                 raise
             return self._undone(earlier, change)
+
+    def may_undo(self, change: Change) -> bool:
+        """Whether the operator may take a change back now; where it is another's, the ILS may be asked."""
+        return not change.is_under_way and (change.is_own or self._may_undo_others())
 
     @property
     def past(self) -> ChangeReader:

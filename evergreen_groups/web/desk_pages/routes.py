@@ -54,7 +54,7 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     Raises:
         ProblemError: they aren't let in, or what is done inside failed.
     """
-    running = service()
+    running = service.service()
     if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
     # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
@@ -105,9 +105,7 @@ def list_page(
     sort = _sort()
     rows = pages.member_rows(details, sort)
     outcome = (
-        None
-        if change is None
-        else changing.outcome(asked.client, change, details.group.number, may_change=asked.may_change)
+        None if change is None else changing.outcome(asked.client, change, details.group, may_change=asked.may_change)
     )
     title = f"Group {details.group.number}: Group Member Details"
     return html(
@@ -156,7 +154,7 @@ def change(patron: str) -> Response:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
         agreed = changing.agreement(asked.fields.get("plan", ""), forms.read_approval(asked.fields))
-        done = changing.apply(service(), asked.desk, agreed)
+        done = changing.apply(service.service(), asked.desk, agreed)
         if isinstance(done, int):
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
@@ -198,7 +196,7 @@ def past(patron: str) -> Response:
             "first. What was changed in the staff client itself isn't known here.",
             nothing="Nothing is known of changes to this group.",
             form_token=asked.form_token,
-            entries=changing.past(asked.client, number),
+            entries=changing.past(asked.client, number, may_change=asked.may_change),
         )
 
 
