@@ -84,7 +84,8 @@ def _owners(gateway: Gateway, barcodes: Sequence[str]) -> dict[str, tuple[int, b
 
 def _rows(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
     """The ``MEMBER_FIELDS`` of those whom some conditions name, and of the members of their groups."""
-    everybody = {"id": {"in": {"union": list(_queries(named))}}}
+    queries = list(_queries(named))
+    everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
     pages = gateway.pcrud.pages("au", everybody, select=MEMBER_FIELDS, concurrency=1)
     return list(chain.from_iterable(columns(page, *MEMBER_FIELDS) for page in pages))
 

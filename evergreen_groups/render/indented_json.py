@@ -22,10 +22,14 @@ def indented(value: Any, line: str = NEW_LINE) -> str:
     Raises:
         TypeError: there is something in it that JSON has no form for.
     """
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict):
+        if not value:
+            return "{}"
         deeper = line + "  "
         return "{" + deeper + ("," + deeper).join(_items(value, deeper)) + line + "}"
-    if isinstance(value, (list, tuple)) and value:
+    if isinstance(value, (list, tuple)):
+        if not value:
+            return "[]"
         deeper = line + "  "
         return "[" + deeper + ("," + deeper).join([indented(one, deeper) for one in value]) + line + "]"
     return _encode(value)

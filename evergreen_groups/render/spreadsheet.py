@@ -15,7 +15,7 @@ from evergreen_groups.render.safe_text import printable
 Row = TypeVar("Row")
 Value = str | int | Decimal | None
 ColumnKind = Literal["text", "money", "change", "number", "id"]
-Mark = Literal["", "over", "notable"]
+Mark = Literal["", "blocked", "notable"]
 
 MOST_ROWS = 1_048_576
 """How many rows a sheet may have, by the file format."""
@@ -30,7 +30,7 @@ _KINDS: dict[ColumnKind, dict[str, object]] = {
 }
 _MARKS: dict[Mark, dict[str, object]] = {
     "": {},
-    "over": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
+    "blocked": {"bold": True, "font_color": "#A8291C", "bg_color": "#FBE3E0"},
     "notable": {"bold": True, "font_color": "#6F4A00", "bg_color": "#FDF0CF"},
 }
 _HEADING = {"bold": True, "text_wrap": True, "valign": "bottom", "bottom": 2, "bg_color": "#E4EFE9"}
@@ -41,7 +41,7 @@ class SpreadsheetColumn(Generic[Row]):
     """A column: its heading, what kind of values it has, and how to get the value of a row.
 
     A "change" is money with its sign, an "id" a number that nobody counts with. ``mark`` says how a cell stands out:
-    as what is over the limit, as notable, or not at all.
+    as a block, in red, as notable, or not at all.
     """
 
     heading: str

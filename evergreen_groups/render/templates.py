@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups import __version__
 from evergreen_groups.money import amount
-from evergreen_groups.render import wording
+from evergreen_groups.render import standing_wording, wording
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def environment() -> Environment:
         "asset": _asset,
         "confidential": wording.CONFIDENTIAL,
         "counted": wording.counted,
+        "describe_penalty": standing_wording.describe_penalty,
+        "differences": standing_wording.DIFFERENCES,
         "describe_incomplete": wording.describe_incomplete,
         "information_only": wording.information_only,
         "describe_limit": wording.describe_limit,

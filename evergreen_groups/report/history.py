@@ -182,22 +182,16 @@ def _trend(totals: Sequence[_Totals], shortname: str) -> tuple[RunTotals, ...]:
 
 
 def _read(connection: Connection, run: Row[Any]) -> Run:
-    return Run(
-        run.at,
-        tuple(
-            Listing(
-                group=row.number,
-                combined_fines=row.combined_fines,
-                certain=row.certain,
-                member_count=row.member_count,
-                members=frozenset(json.loads(row.members)),
-                library=row.library,
-                libraries=_names_in(row.libraries),
-            )
-            for row in connection.execute(select(schema.run_groups).where(schema.run_groups.c.run == run.id))
-        ),
-        frozenset(json.loads(run.hidden_libraries)),
+    stored = schema.run_groups.c
+    columns = (stored.number, stored.combined_fines, stored.certain, stored.member_count, stored.members,
+               stored.library, stored.libraries)  # fmt: skip
+    rows = connection.execute(select(*columns).where(stored.run == run.id)).all()
+    members = json.loads(f"[{','.join(row.members for row in rows)}]")  # thousands of calls would take longer
+    listings = tuple(
+        Listing(number, fines, certain, count, frozenset(ids), library, _names_in(libraries))
+        for (number, fines, certain, count, _members, library, libraries), ids in zip(rows, members, strict=True)
     )
+    return Run(run.at, listings, frozenset(json.loads(run.hidden_libraries)))
 
 
 def _row(run: int, listing: Listing) -> dict[str, object]:

@@ -214,7 +214,7 @@ class TestTwoDesks:
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(desk.apply, plan, "k")
             assert at_work.wait(20)
-            assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "busy-unnamed"
+            assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
             assert refusal(partial(another.undo, 1, "u")) == "undo-of-another"
             assert refusal(partial(desk.undo, 1, "u")) == "undo-too-early"
             second = threads.submit(another.apply, others, "k", timeout=20.0)

@@ -136,8 +136,9 @@ def test_entries_are_of_one_gateway_where_it_is_given(journal: Journal) -> None:
         begin(journal, gateway=gateway)
     assert [(entry.id, len(entry.steps)) for entry in journal.entries(HERE)] == [(3, 1), (1, 1)]
     assert [entry.id for entry in journal.entries()] == [3, 2, 1]
-    with pytest.raises(NotFoundError, match="the journal has no entry 4"):
+    with pytest.raises(NotFoundError, match="the journal has no entry 4") as told:
         journal.entry(4)
+    assert "`journal` lists them" in told.value.advice
 
 
 def test_another_gateways_open_steps_are_left_to_its_own_runs(journal: Journal) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of
+from support.states import state_in
 
 from evergreen_groups.changes import JournalStep, StepState, clock
 from evergreen_groups.changes.answers import is_no, never_left
 from evergreen_groups.changes.recovery import refusal
 from evergreen_groups.client import Client
 from evergreen_groups.errors import (
+    BusyError,
     DataError,
     EventError,
     GatewayError,
@@ -283,3 +285,24 @@ def test_a_removal_is_found_out_before_others_join(mover: Client, proxy: FaultPr
     assert mover.moves.plan_move([OTHERS_CARD], to=CARD).apply().done
     step = the_step(mover)
     assert (step.state, step.reason) == (StepState.DONE, "found done after an interruption")
+
+
+def test_what_somebody_is_at_is_left_to_them(mover: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    """Of two patrons with open steps, the one whom another process is changing now isn't looked at."""
+    proxy.decide = lambda call: Fault.DROP_ANSWER if call.method == UPDATE else Fault.NONE
+    proxy.refuse = lambda call: (500, "") if call.method == RETRIEVE and UPDATE in proxy.seen else None
+    mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
+    proxy.seen.clear()
+    mover.moves.plan_move([SECOND_CARD], to="20000000001001").apply()
+    proxy.decide, proxy.refuse = lambda call: Fault.NONE, lambda call: None
+    assert [step.patron for step in mover.moves.open_steps()] == [PATRON, 1053]
+    with state_in(tmp_path / "state").changing(mover.gateway.url, [PATRON]):
+        assert [step.patron for step in mover.moves.recover()] == [1053]
+        assert [step.patron for step in mover.moves.open_steps()] == [PATRON]
+        with pytest.raises(BusyError):
+            mover.moves.plan_lead(CARD).apply()
+        seen = mover.plans.past.change(1)
+        assert (seen.is_under_way, [step.state for step in seen.entry.steps]) == (True, [StepState.SENDING])
+    seen = mover.plans.past.change(1)  # whoever looks next finds out
+    assert (seen.is_under_way, seen.is_done) == (False, True)
+    assert mover.moves.open_steps() == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,49 +17,15 @@ from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
 from support.gateways import gateway_of
 from support.movers import Movers
 from support.postgresql import shared_cluster
+from support.writes import RecordOfWrites, done_steps, of_patron
 
-from evergreen_groups.changes import JournalEntry, StepState, clock
+from evergreen_groups.changes import clock
 from evergreen_groups.client import Client
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State
 
 WRITES = ("open-ils.actor.patron.update", "open-ils.actor.usergroup.new")
 MINUTES = 30  # after so many nothing comes in any more
-Write = tuple[int, str, int, int]
-"""A patron's id, a field, and its value before and after."""
-
-
-class RecordOfWrites:
-    """All that is written to patrons in a sandbox, in its order."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
-        with sandbox._store.transaction() as connection:
-            connection.execute(
-                "CREATE TABLE written (number INTEGER PRIMARY KEY, usr INTEGER, usrgroup_before INTEGER,"
-                " usrgroup INTEGER, lead_before INTEGER, lead INTEGER)"
-            )
-            connection.execute(
-                "CREATE TRIGGER write_down AFTER UPDATE ON au BEGIN"
-                " INSERT INTO written (usr, usrgroup_before, usrgroup, lead_before, lead)"
-                " VALUES (new.id, old.usrgroup, new.usrgroup, old.master_account, new.master_account); END"
-            )
-
-    def writes(self) -> list[Write]:
-        """Each with what it changed; one that changed nothing has no field."""
-        rows = self._sandbox._store.read().execute(
-            "SELECT usr, usrgroup_before, usrgroup, lead_before, lead FROM written ORDER BY number"
-        )
-        return [write for row in rows for write in _changed(*row)]
-
-
-def _changed(patron: int, group_before: int, group: int, lead_before: int, lead: int) -> Iterator[Write]:
-    if group == group_before and lead == lead_before:
-        yield patron, "", 0, 0
-    if group != group_before:
-        yield patron, "usrgroup", group_before, group
-    if lead != lead_before:
-        yield patron, "master_account", lead_before, lead
 
 
 class Traffic:
@@ -94,19 +59,6 @@ class Traffic:
     def wait_until_quiet(self) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: self._under_way == 0, timeout=30)
-
-
-def done_steps(entries: Sequence[JournalEntry]) -> list[Write]:
-    steps = [step for entry in entries for step in entry.steps]
-    return [
-        (step.patron, step.field, step.before, step.value)
-        for step in sorted(steps, key=lambda step: step.id)
-        if step.state is StepState.DONE and step.value is not None
-    ]
-
-
-def of_patron(writes: list[Write], patron: int) -> list[Write]:
-    return [write for write in writes if write[0] == patron]
 
 
 def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, rounds: int, kills: int) -> None:

@@ -15,6 +15,7 @@ from support.command import Command
 from support.mail_server import SECRET, Post, free_port, server
 from support.report_samples import (
     ORG_UNITS,
+    blocked_report,
     changed_report,
     empty_report,
     hostile_reports,
@@ -64,6 +65,13 @@ def plain(message: EmailMessage) -> str:
     part = message.get_body(("plain",))
     assert part is not None
     return str(part.get_content())
+
+
+def test_a_letter_tells_over_the_limit_from_blocked_in_evergreen() -> None:
+    for letter in (plain_letter, html_letter):
+        words = " ".join(letter(blocked_report(), LetterOptions()).split())
+        assert "2; 1 of them with own fines now within the limit; 6 over the limit, not yet blocked" in words
+        assert "blocked in Evergreen" not in letter(SAMPLE, LetterOptions())  # not read
 
 
 def test_everyone_gets_their_part_and_no_names(sandbox: Sandbox, mail_certificates: Path, tmp_path: Path) -> None:

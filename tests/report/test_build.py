@@ -20,7 +20,7 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.groups import Group, GroupRange, GroupSearch, HighFines, PatronRow
 from evergreen_groups.policy import Comparison, Limit
-from evergreen_groups.report import Criteria, Report, build_report
+from evergreen_groups.report import Criteria, Report, build_report, by_library
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
@@ -98,6 +98,49 @@ def test_who_is_over_the_limit_depends_on_own_fines_alone(staff: Gateway) -> Non
     assert one(report, 1002).over_limit_count == 0
     reaching = Criteria(limit=Limit(Decimal("5.00"), Comparison.REACHES))
     assert one(build_report(staff, reaching), 1002).over_limit_count == 5
+
+
+def test_blocks_for_fines_of_the_members_listed(staff: Gateway, sandbox: Sandbox) -> None:
+    store = sandbox._store
+    with store.transaction() as connection:
+        connection.execute("DELETE FROM ausp")
+    name = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+    store.insert("aous", {"name": name, "org_unit": 2, "value": "101"})
+    store.insert("csp", {"id": 101, "name": "NORTH_OWES", "label": "North", "block_list": "CIRC"})
+    for values in (
+        {"usr": 1013, "standing_penalty": 1},  # over the limit
+        {"usr": 1001, "standing_penalty": 101},  # not over it, and the library's own kind
+        {"usr": 1012, "standing_penalty": 101},  # another library's kind
+        {"usr": 1002, "standing_penalty": 25, "staff": 4},  # for something else
+        {"usr": 1003, "standing_penalty": 1, "stop_date": "2026-01-01T00:00:00+0000"},
+        {"usr": 1040, "standing_penalty": 1},  # in no group that is listed
+    ):
+        store.insert("ausp", {"org_unit": 1, **values})
+    report = build_report(staff, Criteria())
+    members = {member.id: member for group in report.groups for member in group.members}
+    standings = {id: report.standing(member) for id, member in members.items()}
+    blocked = {id: one.blocks_for_fines[0].kind.name for id, one in standings.items() if one and one.blocks_for_fines}
+    assert blocked == {1013: "PATRON_EXCEEDS_FINES", 1001: "NORTH_OWES"}
+    over = sum(member.over_limit for member in members.values())
+    totals = report.block_totals
+    assert totals is not None
+    assert (totals.blocked, totals.not_yet_blocked, totals.now_within_limit) == (2, over - 1, 1)
+    part = by_library(report)["HARBOR"]
+    assert part.block_totals is not None
+    assert (part.block_totals.blocked, part.block_totals.now_within_limit) == (1, 1)
+    listed = build_report(staff, Criteria(top=1)).blocks
+    assert listed is not None
+    assert not listed.penalties
+
+
+def test_where_no_kind_blocks_for_fines_nobody_is_looked_up(sandbox: Sandbox, proxy: FaultProxy) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE csp SET block_list = NULL WHERE id = 1")
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria())
+    assert "open-ils.pcrud.search.ausp.atomic" not in proxy.seen
+    assert report.block_totals is not None
+    assert report.block_totals.blocked == 0
 
 
 def test_the_groups_that_the_rule_is_about(staff: Gateway) -> None:

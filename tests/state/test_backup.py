@@ -54,6 +54,14 @@ def fill(state: State) -> None:
                 {**STEP, "change": 7, "patron": 5, "state": "failed", "value": None},
             ],
         )
+        plan = {"gateway": "g", "staff": 1, "at": NOON, "expires": NOON, "action": "move"}
+        connection.execute(
+            schema.plans.insert(),
+            [
+                {**plan, "id": "x", "idempotency_key": "k", "change": 3, "content": '{"steps": [{"patron_id": 55}]}'},
+                {**plan, "id": "y", "idempotency_key": None, "change": None, "content": '{"groups": [[6, [7, 5]]]}'},
+            ],
+        )
         connection.execute(schema.series.insert().values(id=2, gateway="g", settings="{}"))
         connection.execute(schema.runs.insert().values(id=4, series=2, at=NOON, hidden_libraries='["BR1"]'))
         connection.execute(
@@ -80,7 +88,7 @@ def fill(state: State) -> None:
         connection.execute(schema.retention.insert().values(name="clock", believed_at=NOON))
 
 
-ROWS = 15
+ROWS = 17
 
 
 def exported(state: State) -> list[str]:
@@ -252,6 +260,7 @@ def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
     assert forget(state.database, 5) == Forgotten(steps=2, events=1, groups=1)
     lines = [json.loads(line) for line in exported(state)[1:]]
     assert [line["id"] for line in lines if line["table"] == "changes"] == [3], "the undo was of nobody else"
+    assert [line["id"] for line in lines if line["table"] == "plans"] == ["x"], "as a member of a group as well"
     assert [line["patron"] for line in lines if line["table"] in ("steps", "events")] == [6, 55] or [
         line["patron"] for line in lines if line["table"] in ("steps", "events")
     ] == [55, 6]

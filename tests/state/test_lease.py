@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -16,22 +19,27 @@ from support.postgresql import shared_cluster
 
 from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.state import State, schema
+from evergreen_groups.state.lease import LeaseName
+from evergreen_groups.state.state import _part
 
 GATEWAY = "https://ils.example.org/osrf-gateway-v1"
 HOLDER = """
 import sys
 from pathlib import Path
 from evergreen_groups.state import State
-with State(Path(sys.argv[1]), sys.argv[2] or None) as state, state.reporting():
-    print("held", flush=True)
-    sys.stdin.read()
+with State(Path(sys.argv[1]), sys.argv[2] or None) as state:
+    patrons = [int(patron) for patron in sys.argv[4:]]
+    with state.changing(sys.argv[3], patrons) if patrons else state.reporting():
+        print("held", flush=True)
+        sys.stdin.read()
 """
 
 
 @contextmanager
-def another_process(state: State) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lease for the report until its input ends, or it is killed."""
-    arguments = [sys.executable, "-c", HOLDER, str(state.directory), state.database.url_text or ""]
+def another_process(state: State, *patrons: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lease for the report, or for some patrons, until its input ends, or it is killed."""
+    arguments = [sys.executable, "-c", HOLDER, str(state.directory), state.database.url_text or "", GATEWAY]
+    arguments += map(str, patrons)
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -110,6 +118,14 @@ def test_what_is_read_over_it_is_of_one_moment(state: State) -> None:
         assert reader.execute(schema.series.select()).all() == []
 
 
+def test_it_says_whether_there_is_anything_to_read(state: State) -> None:
+    with state.reporting() as lease:
+        assert lease.is_there is state.database.is_there
+        with lease.writing():
+            pass
+        assert lease.is_there is True
+
+
 def test_what_is_written_over_it_is_there(state: State) -> None:
     with state.reporting() as lease:
         with lease.writing() as connection:
@@ -147,3 +163,142 @@ def test_whoever_has_lost_it_leaves_the_next_ones_note(state: State) -> None:
                 connection.execute(text("SELECT 1"))
             its.enter_context(other.reporting())
         assert state.reporter() is not None
+
+
+LOCKS = (
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+# -- leases of patrons and groups --------------------------------------------------------------------------------------
+
+
+def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
+    """Whether somebody else could have them now."""
+    try:
+        with another(state) as other, other.changing(GATEWAY, patrons, groups):
+            return True
+    except BusyError:
+        return False
+
+
+def in_order(patrons: Sequence[int]) -> list[int]:
+    """Patrons in the order in which their parts are taken."""
+    name = LeaseName(f"changes {GATEWAY}", "", "")
+    return sorted(patrons, key=lambda patron: name.part(_part(f"patron {patron}")).keys)
+
+
+def test_whoever_is_at_others_does_not_wait(state: State) -> None:
+    with state.changing(GATEWAY, [1, 2], [7]):
+        assert is_free(state, 3, 7, groups=(1, 2))
+        for taken in ((1,), (3, 2)):
+            assert not is_free(state, *taken)
+        assert not is_free(state, 3, groups=(8, 7))
+    assert is_free(state, 1, 2, groups=(7,))
+
+
+def test_nobody_and_nothing_is_a_lease_as_well(state: State) -> None:
+    with state.changing(GATEWAY, []):
+        assert is_free(state, 1)
+
+
+def test_all_or_none(state: State) -> None:
+    everybody = range(1, 7)
+    for taken in (1, 6):
+        with state.changing(GATEWAY, [taken]):
+            assert not is_free(state, *everybody)
+            free = [patron for patron in everybody if is_free(state, patron)]
+            assert free == [patron for patron in everybody if _part(f"patron {patron}") != _part(f"patron {taken}")]
+    assert is_free(state, *everybody)
+
+
+def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) -> None:
+    """So whoever wants many gets them where others come and go, and nobody waits in a circle."""
+    before, taken, after = in_order([11, 12, 13])
+    got, may_go = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        with another(state) as other, other.changing(GATEWAY, [before, taken, after], timeout=20):
+            got.set()
+            may_go.wait(20)
+
+    thread = threading.Thread(target=wait)
+    with state.changing(GATEWAY, [taken]):
+        thread.start()
+        while is_free(state, before):
+            pass
+        assert is_free(state, after)
+        assert not got.is_set()
+    assert got.wait(20)
+    assert not is_free(state, after)
+    may_go.set()
+    thread.join()
+    assert is_free(state, before, taken, after)
+
+
+def test_who_has_waited_in_vain_lets_go_of_what_it_had(state: State) -> None:
+    first, last = in_order([11, 12])
+    with state.changing(GATEWAY, [last]):
+        began = time.monotonic()
+        with another(state) as other, pytest.raises(BusyError), other.changing(GATEWAY, [first, last], timeout=0.2):
+            pass
+        assert 0.2 <= time.monotonic() - began < 5
+        assert is_free(state, first)
+
+
+def test_many_who_want_several_all_get_them(state: State) -> None:
+    """In whatever order each names them; two are never inside at once."""
+    inside: set[int] = set()
+    together: list[set[int]] = []
+    guard = threading.Lock()
+
+    def work(number: int) -> None:
+        wanted = random.Random(number).sample(range(6), 3)
+        with state.changing(GATEWAY, wanted, timeout=30):
+            with guard:
+                together.append(inside & set(wanted))
+                inside.update(wanted)
+            with guard:
+                inside.difference_update(wanted)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(work, range(24)))
+    assert together == [set()] * 24
+
+
+def test_a_process_that_is_killed_lets_go_of_them(state: State) -> None:
+    with another_process(state, 1, 2) as process:
+        assert not is_free(state, 2)
+        assert is_free(state, 3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with another(state) as other, other.changing(GATEWAY, [1, 2], timeout=20):
+            pass
+
+
+def test_however_many_there_are_it_takes_few_locks(state: State) -> None:
+    with state.changing(GATEWAY, range(100_000), range(1_000)):
+        assert not is_free(state, 7)
+        if state.database.path is None:
+            with state.database.reading() as connection:
+                count = connection.execute(text(LOCKS)).scalar_one()
+            assert 2_000 < count <= 2_048
+    with state.changing(GATEWAY, range(1_000)):
+        pass
+    assert is_free(state, *range(1_000))
+
+
+@pytest.mark.parametrize("state", ["postgresql"], indirect=True)
+def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
+    name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
+    with another(state) as other, state.changing(GATEWAY, [1, 2]) as lease:
+        with lease.writing() as connection:
+            connection.execute(schema.series.insert().values(gateway="g", settings="s"))
+        shared_cluster().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        with other.changing(GATEWAY, [2, 3], timeout=20):
+            for _ in range(2):
+                with pytest.raises(StateError), lease.writing() as connection:
+                    connection.execute(schema.series.insert().values(gateway="g", settings="t"))
+        with other.database.reading() as connection:
+            assert len(connection.execute(schema.series.select()).all()) == 1

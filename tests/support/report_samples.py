@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
 
 from evergreen_groups.groups import Group, Member, Patron
-from evergreen_groups.ils import OrgUnit
+from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind, PenaltyKinds
 from evergreen_groups.policy import Comparison, Limit, decide
-from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
+from evergreen_groups.report import (
+    ChangeKind,
+    Changes,
+    Criteria,
+    FinesBlocks,
+    GroupChange,
+    Report,
+    RunTotals,
+    Totals,
+)
 from evergreen_groups.report.models import Present
 
+BLOCKED_SINCE = datetime(2026, 8, 1, 10, tzinfo=UTC)
 GENERATED_AT = datetime(2026, 8, 14, 3, 15, 7, tzinfo=timezone(timedelta(hours=-5)))
 GATEWAY = "https://ils.example.org/osrf-gateway-v1"
 LIMIT = Limit()
@@ -131,6 +141,16 @@ def sample_report() -> Report:
     """Five families: one far over, one where nobody is over the limit, two incomplete, one without a group lead."""
     criteria = Criteria(orgs=("SYS1", "BM1"), top=5)
     return report_of(FAMILIES, criteria=criteria, notes=(INCOMPLETE_NOTE, TOP_NOTE), left_out_count=17)
+
+
+def blocked_report() -> Report:
+    """The sample with blocks: 412 is over the limit and blocked, 413 not yet, 977 by staff and within the limit."""
+    kind, library = PenaltyKind(1, "PATRON_EXCEEDS_FINES", ("CIRC", "HOLD")), OrgUnit(1, "CONS", "", None)
+    penalties = {
+        412: (Penalty(1, 412, kind, library, None, BLOCKED_SINCE),),
+        977: (Penalty(2, 977, kind, library, 4, None),),
+    }
+    return replace(sample_report(), blocks=FinesBlocks(penalties, PenaltyKinds([kind], {})))
 
 
 def report_with_limits() -> Report:

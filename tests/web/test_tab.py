@@ -6,6 +6,7 @@ What stands in the frame is a page made for these tests, so that they are about 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from urllib.parse import parse_qs
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import CLIENTS, Desk, desk_browser
+from support.desk_browser import CLIENTS, TIMEOUT, Desk, desk_browser
 
 from evergreen_groups.settings import DeskSettings
+from evergreen_groups.web import PREFIX
 
 pytestmark = pytest.mark.long  # a browser for each
 
@@ -41,11 +43,14 @@ class Page:
     def __init__(self) -> None:
         self.status = "200 OK"
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         patron = str(environ["PATH_INFO"]).split("/")[-2]
         query = parse_qs(str(environ.get("QUERY_STRING", "")))
         self.asked.append((patron, query))
+        self.may_answer.wait(TIMEOUT)
         length = int(environ.get("CONTENT_LENGTH") or 0)
         sent = parse_qs(environ["wsgi.input"].read(length).decode()).get("card", [""])[0]
         headers = [("Content-Type", "text/html; charset=utf-8"), ("X-Frame-Options", "SAMEORIGIN")]
@@ -191,6 +196,18 @@ def test_an_answer_other_than_200_leaves_the_clients_list(tab: Tab, status: str)
     tab.open(1017)
     tab.desk.until(lambda: tab.state == "down")
     assert tab.clients_list_is_visible
+
+
+def test_a_service_that_hangs_leaves_the_clients_list_after_some_seconds(tab: Tab) -> None:
+    tab.page.may_answer.clear()
+    tab.open(1017)
+    tab.desk.until(lambda: tab.state == "loading")
+    assert not tab.clients_list_is_visible
+    tab.desk.until(lambda: tab.state == "lost")
+    assert tab.clients_list_is_visible
+    tab.page.may_answer.set()
+    assert tab.choose() == "Try again"
+    tab.shows(1017)
 
 
 def test_a_page_that_fails_later_is_said_and_can_be_tried_again(tab: Tab) -> None:
@@ -387,6 +404,41 @@ def test_it_can_be_switched_off(tab: Tab, tmp_path: Path, settings: DeskSettings
         tab.is_the_clients()
         assert tab.state is None
         assert tab.page.asked == []
+
+
+def test_a_session_that_ends_by_itself_leaves_the_page(tab: Tab) -> None:
+    """It says what became of what was being done; whoever logs out takes it away."""
+    tab.open(1017)
+    tab.shows(1017)
+    tab.desk.panel_of(1017)
+    tab.desk.have_cookie("0" * 32)
+    tab.desk.run("new BroadcastChannel('evergreen-groups').postMessage({ kind: 'changed', patrons: [1017] })")
+    tab.desk.problem("Your session has ended.")
+    tab.shows(1017)
+
+
+@both_clients
+def test_the_seeds_flow_in_the_groups_page(desk_of_the_module: Desk, client: str) -> None:
+    """From the menu to the record in the list, with a scanner, in the page itself; and the panel hears of it."""
+    desk = desk_of_the_module
+    desk.begin()
+    if f"{PREFIX}/patrons/<patron>/group" not in {rule.rule for rule in desk.gate.app.url_map.iter_rules()}:
+        pytest.skip("the service has no page of a group yet")
+    tab = Tab(desk, client, Page())
+    desk.open(client, "1017/checkout")
+    desk.panel_of(1017)
+    if client == "AngularJS":
+        desk.click("#other")
+    desk.element("[data-tab=group]").click()
+    desk.until(lambda: tab.state == "shown" and tab.inside("page.activeElement.id") == "card")
+    desk.press("20000000001007", Keys.ENTER)
+    desk.until(lambda: tab.inside("Boolean(page.getElementById('confirm'))"))
+    assert "Lindqvist" in tab.inside("page.querySelector('h1').innerText")
+    tab.inside("page.getElementById('confirm').click()")
+    desk.until(lambda: tab.inside("Boolean(page.getElementById('outcome'))"))
+    assert "Lindqvist" in tab.inside("page.querySelector('#members tbody').innerText")
+    desk.until(lambda: "5 members" in desk.panel()["text"])
+    assert tab.state == "shown"
 
 
 @both_clients

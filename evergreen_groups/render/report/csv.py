@@ -17,11 +17,11 @@ import csv
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import harmless
+from evergreen_groups.render import describe_penalty, harmless
 from evergreen_groups.render.report.change_wording import compared
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.report import GroupChange, Report
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -55,7 +55,11 @@ MEMBER_COLUMNS = (
 )
 
 CHANGE_COLUMNS = ("change", "combined_fines_before", "difference", "formerly")
-"""The last columns: what became of the group since the run before; empty where there was none to compare with."""
+"""What became of the group since the run before; empty where there was none to compare with."""
+
+BLOCK_COLUMNS = ("member_blocked_in_evergreen", "member_difference")
+"""The last columns, so that those before them stay where they were: the penalties that block the member for fines in
+Evergreen, and how that differs from ``member_over_limit``; empty where penalties weren't read."""
 
 
 def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: bool = False) -> None:
@@ -67,15 +71,21 @@ def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: boo
         stream.write(BYTE_ORDER_MARK)
     writer = csv.writer(stream, lineterminator="\r\n")
     member_columns = MEMBER_COLUMNS if details else ()
-    writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS)
+    block_columns = BLOCK_COLUMNS if details else ()
+    writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns)
     changes = compared(report)
     for group in report.groups:
         change = _change_cells(changes.by_group.get(group.number) if changes else None)
         cells = _group_cells(group)
-        members = map(_member_cells, group.members) if details else [[]]
-        writer.writerows(cells + member + change for member in members)
+        if not details:
+            writer.writerow(cells + change)
+            continue
+        writer.writerows(
+            cells + _member_cells(member) + change + _block_cells(report.standing(member)) for member in group.members
+        )
     for cleared in changes.cleared if changes else ():
-        writer.writerow(_cleared_cells(cleared) + [""] * len(member_columns) + _change_cells(cleared))
+        empty = [""] * len(member_columns)
+        writer.writerow(_cleared_cells(cleared) + empty + _change_cells(cleared) + [""] * len(block_columns))
 
 
 def _group_cells(group: Group) -> list[str]:
@@ -110,6 +120,14 @@ def _member_cells(member: Member) -> list[str]:
         _truth(member.group_lead),
         plain_amount_or_none(member.limit.amount) or "",
     ]
+
+
+def _block_cells(standing: Standing | None) -> list[str]:
+    if standing is None:
+        return [""] * len(BLOCK_COLUMNS)
+    difference = standing.difference
+    blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
+    return [harmless(blocks), "" if difference is None else difference.value]
 
 
 def _change_cells(change: GroupChange | None) -> list[str]:

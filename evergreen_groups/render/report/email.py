@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.money import amount, plain_amount
 from evergreen_groups.render import TITLE, listed, local_time, printable, signed, template_text
 from evergreen_groups.render.report.change_wording import compared, counts, since
-from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
+from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
@@ -109,11 +109,23 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "Members", f"{totals.member_count:,}, {totals.owing_count:,} of them owe"
     yield "Combined fines", amount(totals.combined_fines)
     yield "Members over the limit", f"{totals.over_limit_count:,}"
+    if (blocks := report.block_totals) is not None:
+        yield "Members blocked in Evergreen", _blocked(blocks)
     yield "Groups, none over the limit", f"{totals.groups_without_member_over_limit:,}"
     if totals.incomplete_group_count:
         yield "Incomplete groups", f"{totals.incomplete_group_count:,} (not every member can be seen)"
     if report.changes is not None:
         yield "What changed", _changed(report.changes)
+
+
+def _blocked(blocks: BlockTotals) -> str:
+    """How many, and of how many that differs from the rule."""
+    words = [f"{blocks.blocked:,}"]
+    if blocks.now_within_limit:
+        words.append(f"{blocks.now_within_limit:,} of them with own fines now within the limit")
+    if blocks.not_yet_blocked:
+        words.append(f"{blocks.not_yet_blocked:,} over the limit, not yet blocked")
+    return "; ".join(words)
 
 
 def _changed(changes: Changes) -> str:

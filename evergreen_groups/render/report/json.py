@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import NEW_LINE, indented
+from evergreen_groups.render import NEW_LINE, indented, penalty_document
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
             "generated_at": report.generated_at.isoformat(timespec="seconds"),
             "gateway": report.gateway,
             "criteria": _criteria(report.criteria),
-            "totals": _totals(report.totals),
+            "totals": {**_totals(report.totals), **_block_totals(report)},
             "notes": list(report.notes),
             "left_out_count": report.left_out_count,
             "changes": None if report.changes is None else _changes(report.changes),
@@ -46,7 +46,9 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
     separator = line
     changes = report.changes.by_group if report.changes else {}
     for group in report.groups:
-        document = _group(group, changes.get(group.number), details)
+        document = _group(group, changes.get(group.number))
+        if details:
+            document["members"] = [_member(report, member) for member in group.members]
         stream.write(separator + text(document, line))
         separator = "," + line
     stream.write("\n  ]\n}\n" if report.groups else "]\n}\n")
@@ -141,9 +143,18 @@ def _run(totals: RunTotals) -> dict[str, Any]:
     }
 
 
-def _group(group: Group, change: GroupChange | None, details: bool) -> dict[str, Any]:
+def _block_totals(report: Report) -> dict[str, Any]:
+    totals = report.block_totals
+    return {
+        "blocked_in_evergreen_count": None if totals is None else totals.blocked,
+        "not_yet_blocked_count": None if totals is None else totals.not_yet_blocked,
+        "now_within_limit_count": None if totals is None else totals.now_within_limit,
+    }
+
+
+def _group(group: Group, change: GroupChange | None) -> dict[str, Any]:
     lead = group.lead
-    document: dict[str, Any] = {
+    return {
         "group": group.number,
         "lead": {"id": lead.id, "name": lead.name, "barcode": lead.barcode, "group_lead": lead.group_lead},
         "library": group.library,
@@ -158,9 +169,16 @@ def _group(group: Group, change: GroupChange | None, details: bool) -> dict[str,
         "hidden_fines": plain_amount_or_none(group.hidden_fines),
         "change": None if change is None else {"kind": change.kind.value, **_change(change)},
     }
-    if details:
-        document["members"] = [member_document(member) for member in group.members]
-    return document
+
+
+def _member(report: Report, member: Member) -> dict[str, Any]:
+    standing = report.standing(member)
+    return {
+        **member_document(member),
+        # Null isn't none: nobody has asked.
+        "blocked_in_evergreen": None if standing is None else [*map(penalty_document, standing.blocks_for_fines)],
+        "difference": None if standing is None or standing.difference is None else standing.difference.value,
+    }
 
 
 def member_document(member: Member) -> dict[str, Any]:

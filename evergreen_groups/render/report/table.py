@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.text import Text
 
+from evergreen_groups.groups import StandingDifference
 from evergreen_groups.render import (
+    DIFFERENCES,
     NOTHING_FOUND,
     TITLE,
     Columns,
@@ -144,7 +146,7 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
     def rows(group: Group) -> Iterator[Row]:
         yield layout.group(group)
         if details:
-            yield from map(layout.member, group.members)
+            yield from (layout.member(member, report.standing(member)) for member in group.members)
 
     sums = layout.sums(report.totals)
     # Made twice, once to measure and once to write: they take far more room than the groups themselves.
@@ -198,6 +200,7 @@ def _print_foot(console: Console, report: Report) -> None:
     if totals.groups_without_member_over_limit:
         groups = counted(totals.groups_without_member_over_limit, "group")
         notes.append(f"none: in {groups}, {explain_no_member_over_limit(report.criteria.limit)}.")
+    notes += _block_notes(report)
     if console.width < WIDE and not all(group.lead.group_lead for group in report.groups):
         notes.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
     if totals.incomplete_group_count:
@@ -208,3 +211,17 @@ def _print_foot(console: Console, report: Report) -> None:
         console.print()
     for remark in notes:
         console.print(remark, overflow="fold")
+
+
+def _block_notes(report: Report) -> Iterator[str]:
+    """Say how many are blocked in the ILS, and of how many that differs from the rule."""
+    totals = report.block_totals
+    if totals is None:
+        return
+    yield f"{counted(totals.blocked, 'member is', 'members are')} blocked in Evergreen for fines."
+    for number, difference in (
+        (totals.not_yet_blocked, StandingDifference.NOT_YET_BLOCKED),
+        (totals.now_within_limit, StandingDifference.NOW_WITHIN_LIMIT),
+    ):
+        if number:
+            yield f"{counted(number, 'member is', 'members are')} {DIFFERENCES[difference]}."

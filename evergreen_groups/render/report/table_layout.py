@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.style import Style
 
+from evergreen_groups.groups import StandingDifference
 from evergreen_groups.money import NOTHING, amount
-from evergreen_groups.render import EMPTY, Cell, Columns, TextColumn, counted, printable, signed
+from evergreen_groups.render import DIFFERENCES, EMPTY, Cell, Columns, TextColumn, counted, printable, signed
 from evergreen_groups.render.report.change_wording import cleared_lead, cleared_now, cleared_remarks
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Totals
 
 if TYPE_CHECKING:
     from rich.segment import Segment
 
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Group, Member, Standing
 
 WIDE = 116
 """From this width on (terminal cells), each thing has a column of its own."""
@@ -28,7 +29,8 @@ STANDS_IN = "*"
 
 BOLD = Style(bold=True)
 FAINT = Style(dim=True)
-OVER = Style(bold=True, color="red")
+BLOCKED = Style(bold=True, color="red")
+"""Red is for a block of one's own."""
 REMARKABLE = Style(bold=True, color="yellow")
 
 MEMBER_INDENT = 2
@@ -42,7 +44,7 @@ class Layout:
 
     columns: tuple[TextColumn, ...]
     group: Callable[[Group], Row]
-    member: Callable[[Member], Row]
+    member: Callable[[Member, Standing | None], Row]
     sums: Callable[[Totals], Row]
 
 
@@ -86,7 +88,7 @@ def _wide_group(group: Group) -> Row:
     ]
 
 
-def _wide_member(member: Member) -> Row:
+def _wide_member(member: Member, standing: Standing | None) -> Row:
     return [
         EMPTY,
         _name(member, indent=MEMBER_INDENT),
@@ -96,8 +98,8 @@ def _wide_member(member: Member) -> Row:
         EMPTY,
         EMPTY,
         _own_fines(member),
-        _over(member),
-        Cell("group lead", FAINT) if member.group_lead else EMPTY,
+        Cell("over", BOLD) if member.over_limit else EMPTY,
+        _remarks(member, standing),
     ]
 
 
@@ -124,7 +126,7 @@ def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
         TextColumn("Members or barcode" if details else "Members", least=8),
         TextColumn(COMBINED_FINES, right=True),
         TextColumn("Highest own fines", right=True),
-        TextColumn("Over limit", right=True),
+        TextColumn("Over limit", right=True, least=7),
     )
 
 
@@ -143,7 +145,7 @@ def _narrow_group(group: Group) -> Row:
     ]
 
 
-def _narrow_member(member: Member) -> Row:
+def _narrow_member(member: Member, standing: Standing | None) -> Row:
     return [
         Cell("lead", FAINT) if member.group_lead else EMPTY,
         _name(member, indent=MEMBER_INDENT),
@@ -151,7 +153,7 @@ def _narrow_member(member: Member) -> Row:
         _barcode(member),
         EMPTY,
         _own_fines(member),
-        _over(member),
+        _over_or_blocked(member, standing),
     ]
 
 
@@ -176,21 +178,33 @@ def _barcode(member: Member) -> Cell:
 
 
 def _own_fines(member: Member) -> Cell:
-    return Cell(amount(member.own_fines), OVER if member.over_limit else Style.null())
+    return Cell(amount(member.own_fines), BOLD if member.over_limit else Style.null())
 
 
-def _over(member: Member) -> Cell:
-    return Cell("over", OVER) if member.over_limit else EMPTY
+def _remarks(member: Member, standing: Standing | None) -> Cell:
+    lead = ["group lead"] if member.group_lead else []
+    if standing is None or not (standing.blocked_for_fines or standing.difference):
+        return Cell("".join(lead), FAINT)
+    words = "blocked in Evergreen" if standing.difference is None else DIFFERENCES[standing.difference]
+    if standing.difference is StandingDifference.NOT_YET_BLOCKED:
+        words = "not yet blocked in Evergreen"  # the other half stands in a column of its own
+    return Cell(", ".join([*lead, words]), BLOCKED if standing.blocked_for_fines else REMARKABLE)
+
+
+def _over_or_blocked(member: Member, standing: Standing | None) -> Cell:
+    blocked = standing is not None and standing.blocked_for_fines
+    words = [*(["over"] if member.over_limit else []), *(["blocked"] if blocked else [])]
+    return Cell(", ".join(words), BLOCKED if blocked else BOLD) if words else EMPTY
 
 
 def _over_count(group: Group) -> Cell:
     if group.no_member_over_limit:
         return Cell("none", REMARKABLE)
-    return Cell(f"{group.over_limit_count:,}", OVER if group.over_limit_count else Style.null())
+    return Cell(f"{group.over_limit_count:,}")
 
 
 _LESS = Style(color="green")
-_STYLES = {ChangeKind.NEW: OVER, ChangeKind.WORSE: OVER, ChangeKind.BETTER: _LESS, ChangeKind.UNCHANGED: FAINT}
+_STYLES = {ChangeKind.NEW: BOLD, ChangeKind.WORSE: BOLD, ChangeKind.BETTER: _LESS, ChangeKind.UNCHANGED: FAINT}
 _UNSURE = "?"
 
 Item = TypeVar("Item")
@@ -206,7 +220,7 @@ def with_changes(layout: Layout, changes: Changes) -> Layout:
     return Layout(
         columns=tuple(widened(layout.columns, TextColumn("Change", right=True))),
         group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.number))),
-        member=lambda member: widened(layout.member(member), EMPTY),
+        member=lambda member, standing: widened(layout.member(member, standing), EMPTY),
         sums=lambda totals: widened(layout.sums(totals), Cell(signed(changes.difference), BOLD)),
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render import (
     CONFIDENTIAL,
+    DIFFERENCES,
     ColumnKind,
     Formats,
     Mark,
@@ -21,6 +22,7 @@ from evergreen_groups.render import (
     Value,
     cell_text,
     describe_limit,
+    describe_penalty,
     fill,
     information_only,
     listed,
@@ -32,16 +34,17 @@ from evergreen_groups.render.report.change_wording import CLEARED, compared, rem
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member
+    from evergreen_groups.groups import Group, Member, Standing
 
-_KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "over"}
+_KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
 
 
 class MemberRow(NamedTuple):
-    """A member with the group they belong to."""
+    """A member with the group they belong to, and their standing where penalties were read."""
 
     group: Group
     member: Member
+    standing: Standing | None
 
 
 class _Held(io.BytesIO):
@@ -75,7 +78,9 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
     _write_summary(workbook.add_worksheet("Summary"), report, formats)
     fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
     if details:
-        rows = (MemberRow(group, member) for group in report.groups for member in group.members)
+        rows = (
+            MemberRow(group, member, report.standing(member)) for group in report.groups for member in group.members
+        )
         fill(workbook.add_worksheet("Members"), _member_columns(report), rows, formats, frozen=2)
     if (changes := compared(report)) and changes.cleared:
         fill(workbook.add_worksheet(CLEARED), _CLEARED_COLUMNS, changes.cleared, formats, frozen=1)
@@ -118,7 +123,6 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
             "Over the limit",
             "number",
             lambda group: group.over_limit_count,
-            lambda group: "over" if group.over_limit_count else "",
         ),
         SpreadsheetColumn(
             "No member over the limit",
@@ -173,18 +177,33 @@ def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
             "Barcode", "text", lambda row: "no card" if row.member.barcode is None else row.member.barcode
         ),
         SpreadsheetColumn("Library", "text", lambda row: row.member.library),
-        SpreadsheetColumn("Own fines", "money", lambda row: row.member.own_fines, lambda row: _over(row.member)),
-        SpreadsheetColumn(
-            "Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), lambda row: _over(row.member)
-        ),
+        SpreadsheetColumn("Own fines", "money", lambda row: row.member.own_fines, _over),
+        SpreadsheetColumn("Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), _over),
         *([limit] if report.criteria.limit is None else []),
+        *(_BLOCK_COLUMNS if report.blocks is not None else []),
         SpreadsheetColumn("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
         SpreadsheetColumn("Combined fines of the group", "money", lambda row: row.group.combined_fines),
     ]
 
 
-def _over(member: Member) -> Mark:
-    return "over" if member.over_limit else ""
+def _over(row: MemberRow) -> Mark:
+    return "notable" if row.member.over_limit else ""
+
+
+def _blocks(row: MemberRow) -> str | None:
+    return "; ".join(map(describe_penalty, row.standing.blocks_for_fines)) or None if row.standing else None
+
+
+def _difference(row: MemberRow) -> str | None:
+    difference = row.standing.difference if row.standing else None
+    return None if difference is None else DIFFERENCES[difference]
+
+
+# Red is for a block of one's own.
+_BLOCK_COLUMNS: list[SpreadsheetColumn[MemberRow]] = [
+    SpreadsheetColumn("Blocked in Evergreen", "text", _blocks, lambda row: "blocked" if _blocks(row) else ""),
+    SpreadsheetColumn("Difference", "text", _difference),
+]
 
 
 _CLEARED_COLUMNS: list[SpreadsheetColumn[GroupChange]] = [
@@ -199,7 +218,7 @@ _CLEARED_COLUMNS: list[SpreadsheetColumn[GroupChange]] = [
 
 def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     """Write what the report says before its first group: rule, facts, totals, changes and notes."""
-    sheet.set_column(0, 0, 30)
+    sheet.set_column(0, 0, 44)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
     sheet.write_string(0, 0, cell_text(title_of(report.criteria)), formats.title)
@@ -227,6 +246,10 @@ def _facts(report: Report) -> Iterator[tuple[str, ColumnKind, Value]]:
     yield "Members who owe", "number", totals.owing_count
     yield "Combined fines", "money", totals.combined_fines
     yield "Members over the limit", "number", totals.over_limit_count
+    if (blocks := report.block_totals) is not None:
+        yield "Members blocked in Evergreen", "number", blocks.blocked
+        yield "Over the limit, not yet blocked in Evergreen", "number", blocks.not_yet_blocked
+        yield "Blocked in Evergreen, own fines now within the limit", "number", blocks.now_within_limit
     yield "Groups with no member over the limit", "number", totals.groups_without_member_over_limit
     yield "Incomplete groups", "number", totals.incomplete_group_count
     if (changes := compared(report)) and changes.since:

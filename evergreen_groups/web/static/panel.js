@@ -113,8 +113,9 @@
     configuring = true;
     const anew = tries++ ? `?${tries}` : ""; // some browsers remember that a module couldn't be had
     try {
-      group = group || (await import(at(`group.js${anew}`)));
-      const response = await fetch(at("desk.json"), { signal: AbortSignal.timeout(TIMEOUT) });
+      const settings = fetch(at("desk.json"), { signal: AbortSignal.timeout(TIMEOUT) });
+      const [loaded, response] = await Promise.all([group || import(at(`group.js${anew}`)), settings]);
+      group = loaded;
       if (!response.ok) throw new Error(response.status);
       const answer = await response.json();
       if (answer.page && answer.tab) {
@@ -168,6 +169,7 @@
     clearTimeout(limit);
     if (patron !== asked || control !== patron.control) return; // the page has gone on, or it was asked once more
     Object.assign(patron, { answer, problem: answer ? null : problem, control: null, since: Date.now() });
+    if (answer) patron.loggedOut = false;
     wasDown = patron.problem === "down";
     if (wasDown) again(patron, wait);
     else patron.failures = 0;
@@ -235,6 +237,7 @@
     const { id } = asked;
     forget();
     asked = { id, answer: null, problem: "ended", failures: 0, since: Date.now(), began: 0, path: location.pathname };
+    asked.loggedOut = true; // a session that ended by itself says so in the group's page, which stays
     sync();
   }
 
@@ -286,6 +289,7 @@
   function outside(page) {
     const box = element("div", "evergreen-groups-box");
     box.setAttribute("role", "group");
+    box.dir = "ltr"; // as the words in it are written, whatever the client's language
     const angular = page.client === "angular";
     const made = element("div", "evergreen-groups" + (angular ? "" : " row"));
     if (angular) made.append(element("dt", "evergreen-groups-spoken", "Patron group"), element("dd", "", box));
@@ -324,7 +328,7 @@
     if (block.key === key) return;
     block.key = key;
     Object.assign(block.dataset, { state, patron: page.id });
-    block.lang = /^en\b/.test(document.documentElement.lang || "en") ? "" : "en";
+    if (!/^en\b/.test(document.documentElement.lang || "en")) block.lang = "en";
     fill(block.querySelector("[role=group]"), page, state, unfolded);
   }
 
@@ -371,7 +375,7 @@
     try {
       const page = currentPage();
       if (page && (!asked || asked.id !== page.id)) begin(page.id);
-      if (tab) tab.sync(page && asked.problem !== "ended" ? page : null);
+      if (tab) tab.sync(page && !asked.loggedOut ? page : null);
       if (!page) {
         take();
         forget();

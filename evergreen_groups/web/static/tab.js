@@ -38,6 +38,7 @@ export function sync(page) {
   shown = { ...page, id: place[1] };
   holder = group.element("div", "evergreen-groups-tab", bar());
   holder.dataset.patron = shown.id;
+  if (!/^en\b/.test(document.documentElement.lang || "en")) holder.lang = "en";
   if (page.client === "angular") page.grid.before(holder);
   else page.grid.parentElement.prepend(holder);
   return remembered() ? state("client") : load();

@@ -10,6 +10,7 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.report_samples import (
+    blocked_report,
     changed_report,
     empty_report,
     hostile_changed_reports,
@@ -24,7 +25,7 @@ from support.report_samples import (
 from evergreen_groups.groups import Group
 from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
-from evergreen_groups.render.report.csv import CHANGE_COLUMNS, GROUP_COLUMNS, MEMBER_COLUMNS
+from evergreen_groups.render.report.csv import BLOCK_COLUMNS, CHANGE_COLUMNS, GROUP_COLUMNS, MEMBER_COLUMNS
 from evergreen_groups.report import Report
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
@@ -81,10 +82,22 @@ def test_incomplete_groups() -> None:
 
 
 def test_header_alone_when_empty() -> None:
-    assert csv_text(empty_report()) == ",".join(GROUP_COLUMNS + MEMBER_COLUMNS + CHANGE_COLUMNS) + "\r\n"
+    assert (
+        csv_text(empty_report()) == ",".join(GROUP_COLUMNS + MEMBER_COLUMNS + CHANGE_COLUMNS + BLOCK_COLUMNS) + "\r\n"
+    )
 
 
-def test_changes_are_in_the_last_columns() -> None:
+def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> None:
+    read = {row["member_id"]: row for row in rows(csv_text(blocked_report()))}
+    found = {id: [row["member_over_limit"], *(row[column] for column in BLOCK_COLUMNS)] for id, row in read.items()}
+    assert found["412"] == ["true", "PATRON_EXCEEDS_FINES at CONS, since 2026-08-01", ""]
+    assert found["413"] == ["true", "", "not-yet-blocked"]
+    assert found["977"] == ["false", "PATRON_EXCEEDS_FINES at CONS, by staff", "now-within-limit"]
+    assert found["1203"] == ["false", "", ""]
+    assert all(row[column] == "" for row in rows(csv_text(sample_report())) for column in BLOCK_COLUMNS)
+
+
+def test_changes_are_in_columns_behind_those_of_members() -> None:
     read = {row["group"]: row for row in rows(csv_text(changed_report(), details=False))}
     shown = {group: [row[column] for column in CHANGE_COLUMNS] for group, row in read.items()}
     assert shown == {

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.report_samples import (
     GENERATED_AT,
+    blocked_report,
     changed_report,
     empty_report,
     hostile_reports,
@@ -51,6 +52,7 @@ def test_schema_is_one() -> None:
     [
         sample_report(),
         changed_report(),
+        blocked_report(),
         empty_report(),
         report_with_limits(),
         report_of((), criteria=Criteria(limit=Limit(None))),
@@ -102,6 +104,8 @@ def test_a_group() -> None:
         "over_limit": True,
         "group_lead": False,
         "limit": {"amount": "5.00", "comparison": "exceeds"},
+        "blocked_in_evergreen": None,  # not read
+        "difference": None,
     }
     assert group == {
         "group": 2240,
@@ -118,6 +122,20 @@ def test_a_group() -> None:
         "hidden_fines": "6.40",
         "change": None,
     }
+
+
+def test_over_the_limit_and_blocked_in_evergreen_are_keys_of_their_own() -> None:
+    shown = document(blocked_report())
+    members = {one["id"]: one for group in shown["groups"] for one in group["members"]}
+    keys = ("over_limit", "blocked_in_evergreen", "difference")
+    penalty = {"name": "PATRON_EXCEEDS_FINES", "org_unit": "CONS", "since": "2026-08-01T10:00:00+00:00"}
+    assert [members[412][key] for key in keys] == [True, [{**penalty, "by_staff": False}], None]
+    assert [members[413][key] for key in keys] == [True, [], "not-yet-blocked"]
+    by_staff = {**penalty, "since": None, "by_staff": True}
+    assert [members[977][key] for key in keys] == [False, [by_staff], "now-within-limit"]
+    totals = shown["totals"]
+    assert (totals["over_limit_count"], totals["blocked_in_evergreen_count"]) == (7, 2)
+    assert (totals["not_yet_blocked_count"], totals["now_within_limit_count"]) == (6, 1)
 
 
 def test_each_member_has_the_limit_that_counts_for_them() -> None:
@@ -143,6 +161,9 @@ def test_totals() -> None:
         "combined_fines": "1396.99",
         "groups_nobody_over_limit": 1,
         "incomplete_group_count": 2,
+        "blocked_in_evergreen_count": None,
+        "not_yet_blocked_count": None,
+        "now_within_limit_count": None,
     }
 
 

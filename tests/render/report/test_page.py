@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from support.report_samples import (
     INCOMPLETE_NOTE,
     TOP_NOTE,
+    blocked_report,
     changed_report,
     empty_report,
     hostile_changed_reports,
@@ -67,6 +68,26 @@ def test_members_with_different_limits_have_theirs_beside_the_verdict() -> None:
     ]
     assert "limit by profile and home library" in tree.xpath("string(//p[@class='rule'])")
     assert not page(sample_report()).xpath("//tr[@class='members']//td/small")
+
+
+def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> None:
+    tree = page(blocked_report())
+    rows = {row.xpath("string(th/bdi)"): row for row in tree.xpath("//tr[@class='members']//tbody/tr")}
+    found = {name: texts(row.xpath("td[position() > 3]")) for name, row in rows.items()}
+    assert found["Castellanos-Whitfield, Maximiliana Josephine"] == [
+        "yes",
+        "yesPATRON_EXCEEDS_FINES at CONS, since 2026-08-01",
+    ]
+    assert found["Castellanos-Whitfield, Theo"] == ["yes", "noover the limit, not yet blocked in Evergreen"]
+    assert found["Whitfield, Rosa"] == [
+        "no",
+        "yesPATRON_EXCEEDS_FINES at CONS, by staffblocked in Evergreen, own fines now within the limit",
+    ]
+    assert texts(tree.xpath("//td//strong[@class='blocked']")) == ["yes", "yes"], "red is for a block alone"
+    sums = " ".join(tree.xpath("string(//dl[@class='sums'])").split())
+    assert "6 of them not yet blocked in Evergreen" in sums
+    assert "1 of them with own fines now within the limit" in sums
+    assert "Blocked in Evergreen" not in page(sample_report()).xpath("string(//body)")
 
 
 @settings(deadline=None, max_examples=60)
@@ -296,12 +317,12 @@ def palettes() -> list[dict[str, str]]:
 @pytest.mark.parametrize("palette", palettes(), ids=["light", "dark", "print"])
 def test_contrast(palette: dict[str, str]) -> None:
     """WCAG AA: 4.5 for text, 3 for what the bars show."""
-    for text in ("ink", "soft", "green", "over"):
+    for text in ("ink", "soft", "green", "blocked", "mark"):
         for ground in ("paper", "card", "shade"):
             assert contrast(palette[text], palette[ground]) >= 4.5, (text, ground)
     for ground in ("paper", "mark-paper"):
         assert contrast(palette["mark"], palette[ground]) >= 4.5
-    assert contrast(palette["card"], palette["over"]) >= 4.5
-    for bar in ("rest", "over", "green"):
+    assert contrast(palette["card"], palette["mark"]) >= 4.5
+    for bar in ("rest", "mark", "green"):
         for ground in ("paper", "shade"):
             assert contrast(palette[bar], palette[ground]) >= 3, (bar, ground)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from support.report_samples import (
     INCOMPLETE_NOTE,
+    blocked_report,
     changed_report,
     empty_report,
     hostile_changed_reports,
@@ -180,7 +181,30 @@ def test_color_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b" not in table(sample_report())
     monkeypatch.delenv("FORCE_COLOR")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[1;31m" in table(sample_report(), color=True)
+    assert "\x1b[1m" in table(sample_report(), color=True)
+
+
+def test_red_is_for_a_block_of_ones_own() -> None:
+    red = "\x1b[1;31m"
+    assert red not in table(sample_report(), color=True)
+    for width in (80, 140):
+        shown = table(blocked_report(), width=width, color=True)
+        found = [part.partition("\x1b[0m")[0] for part in shown.split(red)[1:]]
+        assert sum("blocked" in words for words in found) == 2
+        allowed = "group lead over blocked in Evergreen own fines now within the limit"
+        assert set(" ".join(found).replace(",", "").split()) <= set(allowed.split())
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> None:
+    lines = table(blocked_report(), width=width).splitlines()
+    words = " ".join(" ".join(lines).split())
+    assert "6 members are over the limit, not yet blocked in Evergreen." in words
+    assert "1 member is blocked in Evergreen, own fines now within the limit." in words
+    if width == 140:
+        assert "group lead, blocked in Evergreen" in words
+        assert "not yet blocked in Evergreen" in next(line for line in lines if "Theo" in line)
+    assert all(len(line) <= width for line in lines)
 
 
 def test_markup_in_names_is_inert() -> None:

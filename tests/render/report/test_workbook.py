@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.report_samples import (
+    blocked_report,
     changed_report,
     empty_report,
     hostile_reports,
@@ -52,6 +53,9 @@ def column(worksheet: Any, heading: str) -> list[Any]:
     """The cells of a column under its heading."""
     [place] = [cell.column for cell in worksheet[1] if cell.value == heading]
     return [row[place - 1] for row in worksheet.iter_rows(min_row=2)]
+
+
+RED = "FFA8291C"
 
 
 def is_marked(cell: Any) -> bool:
@@ -121,6 +125,27 @@ def test_members_over_the_limit_are_marked() -> None:
     for heading in ("Over the limit", "Own fines"):
         assert [is_marked(cell) for cell in column(members, heading)] == over
     assert not any(is_marked(cell) for cell in column(members, "Name"))
+
+
+def test_red_is_for_a_block_of_ones_own() -> None:
+    sheets = workbook(blocked_report())
+    members = sheets["Members"]
+    names = [cell.value for cell in column(members, "Name")]
+    cells = zip(names, column(members, "Blocked in Evergreen"), strict=True)
+    blocked = {name: cell.value for name, cell in cells if cell.value}
+    assert blocked == {
+        "Castellanos-Whitfield, Maximiliana Josephine": "PATRON_EXCEEDS_FINES at CONS, since 2026-08-01",
+        "Whitfield, Rosa": "PATRON_EXCEEDS_FINES at CONS, by staff",
+    }
+    colors = [cell.font.color for row in members.iter_rows(min_row=2) for cell in row]
+    red = [color for color in colors if color and color.rgb == RED]
+    assert len(red) == 2
+    differences = {cell.value for cell in column(members, "Difference")} - {None}
+    assert differences == {
+        "over the limit, not yet blocked in Evergreen",
+        "blocked in Evergreen, own fines now within the limit",
+    }
+    assert "Blocked in Evergreen" not in [cell.value for cell in workbook(sample_report())["Members"][1]]
 
 
 @pytest.mark.parametrize(("name", "last"), [("Groups", "L6"), ("Members", "H17")])

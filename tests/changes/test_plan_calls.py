@@ -1,0 +1,101 @@
+"""How many calls a plan takes, and a change: few, whatever the number of members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.desks import move, remove
+from support.fault_proxy import FaultProxy
+from support.gateways import gateway_of
+from support.states import state_in
+
+from evergreen_groups.changes import Action, DeskChanges, Operator, PlanRequest
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.ils import OrgUnits
+from evergreen_groups.limits import ReferenceData
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
+
+WHOSE_SESSION = "open-ils.auth.session.retrieve"
+
+
+@pytest.fixture
+def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        gateway.login()
+        yield gateway
+
+
+def desk_of(gateway: Gateway, directory: Path, operator: Operator) -> DeskChanges:
+    """One that knows the reference data, as a service does after its first plan."""
+    reference, org_units = ReferenceData(PolicySettings()), OrgUnits.read(gateway)
+    desk = DeskChanges(gateway, state_in(directory), operator, reference, org_units=lambda: org_units)
+    for named in (1030, "20000000001030"):
+        desk.planner.basis([named, 1052])
+    reference.limits(gateway)
+    return desk
+
+
+@pytest.fixture
+def desk(gateway: Gateway, tmp_path: Path) -> DeskChanges:
+    return desk_of(gateway, tmp_path, Operator("desk", staff=1))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        move("20000000001052", to="20000000001007"),
+        move(1052, to=1007),
+        move("20000000001052", 1053, "20000000001001", to="20000000001007"),
+        remove("20000000001052", 1053),
+        PlanRequest(Action.MERGE, ("20000000001052",), target="20000000001007"),
+        PlanRequest(Action.LEAD, ("20000000001052", "20000000001053")),
+        PlanRequest(Action.RECALCULATE, (1030, 1036)),
+    ],
+    ids=lambda request: request.action.value,
+)
+def test_a_plan_takes_six(desk: DeskChanges, proxy: FaultProxy, request_: PlanRequest) -> None:
+    proxy.seen.clear()
+    desk.propose(request_)
+    assert len(proxy.seen) <= 6, proxy.seen
+
+
+def test_one_about_a_hundred_as_well(desk: DeskChanges, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE au SET usrgroup = 1001 WHERE id BETWEEN 1012 AND 1053")
+    proxy.seen.clear()
+    proposed = desk.propose(move(*range(1012, 1030), to=1007))
+    assert len(proposed.stored.steps) == 18
+    assert len(proxy.seen) <= 6, proxy.seen
+
+
+def test_whose_session_it_is_is_asked_once(gateway: Gateway, tmp_path: Path, proxy: FaultProxy) -> None:
+    desk = desk_of(gateway, tmp_path, Operator("a program"))
+    proxy.seen.clear()
+    plan = desk.propose(move(1052, to=1007)).stored
+    assert proxy.seen.count(WHOSE_SESSION) == 1
+    assert len(proxy.seen) <= 7, proxy.seen
+    proxy.seen.clear()
+    desk.apply(plan.id, "k")
+    assert WHOSE_SESSION not in proxy.seen
+
+
+@pytest.mark.parametrize("request_", [move(1052, to=1007), remove(1052)], ids=["move", "remove"])
+def test_a_move_of_one_takes_five(desk: DeskChanges, proxy: FaultProxy, request_: PlanRequest) -> None:
+    plan = desk.propose(request_).stored.id
+    proxy.seen.clear()
+    desk.apply(plan, "k")
+    assert len(proxy.seen) <= 5, proxy.seen
+    proxy.seen.clear()
+    desk.apply(plan, "k")
+    assert proxy.seen == []
+
+
+def test_taking_one_back(desk: DeskChanges, proxy: FaultProxy) -> None:
+    change = desk.apply(desk.propose(move(1052, to=1007)).stored.id, "k")
+    proxy.seen.clear()
+    desk.propose(PlanRequest(Action.UNDO, change=change))
+    # Beside the plan's own: who may see the change, and the patron as it is where changes are written.
+    assert len(proxy.seen) <= 8, proxy.seen

@@ -1,0 +1,29 @@
+"""Two clerks plan, apply and take back at random over a bad network: the journal is true, and nothing is written twice.
+
+``EVERGREEN_GROUPS_TESTS_SEQUENCES`` says how many sequences the long test runs, ``EVERGREEN_GROUPS_TESTS_SEED`` with
+which it begins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.clerks import sequences
+
+FIRST = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEED", "1"))
+MANY = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEQUENCES", "100"))
+
+
+@pytest.mark.parametrize("count", [pytest.param(6, id="some"), pytest.param(MANY, id="many", marks=pytest.mark.long)])
+def test_two_clerks(count: int, tmp_path: Path) -> None:
+    with sequences(tmp_path) as run:
+        for seed in range(FIRST, FIRST + count):
+            try:
+                run.run(seed)
+            except Exception as error:
+                error.add_note(f"in the sequence with seed {seed}")
+                raise
+        print(f"{count} sequences: {run.entries} changes, {run.written} writes")
+        assert run.written >= count, "hardly anything was changed"

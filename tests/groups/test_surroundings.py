@@ -1,0 +1,92 @@
+"""Patrons and everybody around them, read at once: the same as cards, patrons and groups one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from support.gateways import gateway_of
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import MembershipReader, PatronReference, Surroundings, read_surroundings
+from evergreen_groups.sandbox import Sandbox
+
+PATRONS = range(1001, 1054)
+DELETED, INACTIVE_CARD = 1031, 1041
+REFERENCES = st.one_of(
+    st.sampled_from(PATRONS),
+    st.sampled_from(PATRONS).map(lambda patron: f"2000000000{patron}"),
+    st.sampled_from(["", "0", "20000000009999", "1052", "a\0b", 999_999, 0]),
+)
+
+
+@pytest.fixture(params=["consortium_staff", "north_manager"])
+def gateway(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[Gateway]:
+    """As somebody who sees everybody, and as somebody from whom members of many groups are hidden."""
+    sandbox._store.update("ac", sandbox._store.rows("ac", {"usr": INACTIVE_CARD})[0]["id"], {"active": False})
+    sandbox._store.update("au", 1040, {"deleted": True})
+    with gateway_of(sandbox.url, request.param) as gateway:
+        yield gateway
+
+
+def one_after_the_other(reader: MembershipReader, references: list[PatronReference], groups: set[int]) -> Surroundings:
+    """The same by the reader of cards, that of patrons and that of groups."""
+    barcodes = [named for named in references if isinstance(named, str)]
+    ids = [named for named in references if isinstance(named, int)]
+    by_card = reader.by_barcodes(barcodes)
+    by_id = reader.by_ids(ids)
+    named = {*(card.member.id for card in by_card.values()), *by_id.members}
+    numbers = groups | {member.patron.group for member in reader.by_ids(named).members.values()}
+    around = reader.by_groups(numbers)
+    everybody = reader.by_ids(named | around.members.keys())
+    cards: dict[PatronReference, object] = {**by_card}
+    for id, member in by_id.members.items():
+        cards[id] = (member, by_id.accounts[id])
+    membership = type(everybody)(everybody.members, everybody.accounts, around.groups, everybody.own_fines)
+    return Surroundings(cards, membership, reader.addresses(everybody.members))  # type: ignore[arg-type]
+
+
+@hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    references=st.lists(REFERENCES, max_size=5),
+    groups=st.sets(st.sampled_from([1001, 1006, 1011, 1015, 4711]), max_size=2),
+)
+def test_it_is_the_same(gateway: Gateway, references: list[PatronReference], groups: set[int]) -> None:
+    reader = MembershipReader(gateway)
+    found = read_surroundings(gateway, reader, references, groups, with_addresses=True)
+    expected = one_after_the_other(reader, references, groups)
+    assert found.membership.members == expected.membership.members
+    assert found.membership.accounts == expected.membership.accounts
+    assert found.membership.groups == expected.membership.groups
+    assert found.membership.own_fines == expected.membership.own_fines
+    assert found.addresses == expected.addresses
+    for named, card in found.cards.items():
+        if isinstance(named, int):
+            assert (card.member, card.account) == expected.cards[named]
+            assert card.active
+        else:
+            assert card == expected.cards[named]
+    assert found.cards.keys() == expected.cards.keys()
+
+
+def test_addresses_only_where_they_are_asked_for(gateway: Gateway) -> None:
+    reader = MembershipReader(gateway)
+    assert read_surroundings(gateway, reader, [1052]).addresses == {}
+    assert 1051 in read_surroundings(gateway, reader, [1052], with_addresses=True).addresses
+
+
+def test_the_deleted_are_named_and_no_members(gateway: Gateway) -> None:
+    found = read_surroundings(gateway, MembershipReader(gateway), [1040, 1041])
+    assert set(found.cards) == {1040, 1041}
+    assert found.cards[1040].member.patron.deleted
+    assert [member.id for member in found.membership.groups[1011].members] == [1041, 1042]
+
+
+def test_groups_alone(gateway: Gateway) -> None:
+    """As where a long list of patrons and groups is cut into portions: the last may have nothing but groups."""
+    found = read_surroundings(gateway, MembershipReader(gateway), [], [1001, 1015])
+    assert found.cards == {}
+    assert [len(found.membership.groups[number].members) for number in (1001, 1015)] == [6, 3]
