@@ -119,14 +119,22 @@ class DeskChanges:
             )
         return stored
 
-    def undo(self, change: int, key: str, *, timeout: float = WAIT) -> int:
+    def undo(
+        self,
+        change: int,
+        key: str,
+        *,
+        timeout: float = WAIT,
+        begun: Callable[[int], None] | None = None,
+        progress: Progress = silent,
+    ) -> int:
         """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
         earlier = self._store().under_key(key, self._staff)
         if earlier is not None:
             return self._undone(earlier, change)
         proposed = self.propose(PlanRequest(Action.UNDO, change=change))
         try:
-            return self.apply(proposed.stored.id, key, timeout=timeout)
+            return self.apply(proposed.stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except PlanError:
             # The same request, come twice at once, has made two plans: the other one's was applied under the key.
             earlier = self._store().under_key(key, self._staff)

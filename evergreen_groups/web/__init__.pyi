@@ -4,6 +4,7 @@ from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app
 from .changes import apply_plan as apply_plan
+from .changes import undo_change as undo_change
 from .plan_bodies import Agreement as Agreement
 from .plan_bodies import Approval as Approval
 from .problems import ProblemError as ProblemError

@@ -57,11 +57,12 @@ def change(change: str) -> Response:
 @blueprint.post("/api/v1/changes/<change>/undo")
 def undo(change: str) -> Response:
     """Take a change back."""
-    with service().changing_desk(request) as desk:
+    running = service()
+    with running.changing_desk(request) as desk:
         number = requests.record_id(change)
         key = plan_bodies.idempotency_key(request)
         plan_bodies.nothing_else(request)
-        return _change(hooks.undo_change(desk.client, number, key))
+        return _change(hooks.own_change(desk.client, undo_change(running, desk, number, key)))
 
 
 def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
@@ -92,6 +93,16 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
                 return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
 
         return running.change_runs.begin(applied)
+
+
+def undo_change(running: Service, desk: DeskRequest, change: int, key: str) -> int:
+    """Take a change back; gives the number of the change that does it. A long one goes on when this returns."""
+    if len(desk.client.plans.past.entry(change).steps) <= MOST_WAITED_FOR:
+        return desk.client.plans.undo(change, key)
+    unhurried = running.client_for(desk.caller, desk.gateway)
+    return running.change_runs.begin(
+        lambda begun, progress: unhurried.plans.undo(change, key, begun=begun, progress=progress)
+    )
 
 
 def _change(found: hooks.Change) -> Response:

@@ -27,6 +27,7 @@ class OutcomeLine:
     text: str
     advice: str = ""
     reads_on: bool = False
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,16 @@ class OutcomeView:
     patrons: tuple[int, ...]
     groups: tuple[int, ...]
     refused: RefusedPart | None
+
+    @property
+    def undone_lines(self) -> tuple[OutcomeLine, ...]:
+        """What isn't done, and may want somebody's care."""
+        return tuple(line for line in self.lines if not line.done)
+
+    @property
+    def done_lines(self) -> tuple[OutcomeLine, ...]:
+        """What is done."""
+        return tuple(line for line in self.lines if line.done)
 
     @property
     def title(self) -> str:
@@ -154,8 +165,8 @@ def describe_step(
     who = patrons.get(step.patron, "A patron whom your login can't see")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
-            return OutcomeLine(who, "penalties recalculated")
-        return OutcomeLine(who, _done(step, this_group), reads_on=True)
+            return OutcomeLine(who, "penalties recalculated", done=True)
+        return OutcomeLine(who, _done(step, this_group), reads_on=True, done=True)
     if step.state is StepState.SENDING:
         return OutcomeLine(who, "being changed" if under_way else "sent; whether it arrived isn't certain yet.", _WAIT)
     if step.state is StepState.PLANNED:

@@ -11,7 +11,7 @@ from evergreen_groups.changes import Action, PlanRequest
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import Agreement, ProblemError, apply_plan
+from evergreen_groups.web import Agreement, ProblemError, apply_plan, undo_change
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
@@ -105,10 +105,10 @@ def apply(running: Service, desk: DeskRequest, agreed: Agreement) -> int | str:
         raise
 
 
-def undo(client: Client, entry: int, key: str) -> int | str:
+def undo(running: Service, desk: DeskRequest, entry: int, key: str) -> int | str:
     """Take a change back; gives the number of the change that does it, or a sentence where it can't be."""
     try:
-        return client.plans.undo(entry, key)
+        return undo_change(running, desk, entry, key)
     except (PlanError, NotFoundError) as error:
         if error.code == "plan-empty":
             return "There is nothing to take back: it has been undone, or changed again, since."

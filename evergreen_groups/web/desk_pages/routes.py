@@ -166,7 +166,7 @@ def undo(patron: str) -> Response:
     """Take a change back."""
     with clerk(patron, writes=True) as asked:
         entry = requests.record_id(asked.fields.get("entry", ""))
-        done = changing.undo(asked.client, entry, forms.read_key(asked.fields))
+        done = changing.undo(service.service(), asked.desk, entry, forms.read_key(asked.fields))
         return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
 
 

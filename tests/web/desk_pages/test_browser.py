@@ -372,6 +372,9 @@ class TestManyMembers:
         page.desk.click("#confirm")
         page.until(lambda: "Done: all 25 changes" in page.text("#outcome"))
         page.until(lambda: len(page.members()) == 275)
+        page.desk.click("form[action*='/undo'] button")
+        page.until(lambda: "Undone: all 25 changes" in page.text("#outcome"))
+        page.until(lambda: len(page.members()) == 300)
 
 
 class TestNames:
