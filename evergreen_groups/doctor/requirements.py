@@ -55,7 +55,8 @@ METHODS = (
     _search("pgpt", "the ILS's own limits"),
     _search("ausp", "check and audit"),
     _search("csp", "check and audit"),
-    _search("aua", "audit"),
+    _search("aua", "changes and audit"),
+    _search("circ", "show and the desk"),
     _ids("aou", "everything"),
     _ids("pgt", "limits that depend on the profile"),
     _ids("pgpt", "the ILS's own limits"),
@@ -79,7 +80,12 @@ METHODS = (
     ),
     Method(_ACTOR, "open-ils.actor.usergroup.members.retrieve", (NO_TOKEN, -1), "hidden members"),
     Method(_ACTOR, "open-ils.actor.usergroup.members.balance_owed", (NO_TOKEN, -1), "hidden members"),
-    Method(_ACTOR, "open-ils.actor.user.checked_out.count", (NO_TOKEN, -1), "show"),
+    Method(
+        _ACTOR,
+        "open-ils.actor.user.checked_out.count",
+        (NO_TOKEN, -1),
+        "items out elsewhere",
+    ),
     Method(_ACTOR, "open-ils.actor.ou_setting.ancestor_default.batch", (-1, [], NO_TOKEN), "show"),
     Method(
         _ACTOR,
@@ -109,6 +115,9 @@ FIELDS: dict[str, frozenset[str]] = {
     "mbts": frozenset({"usr", "xact_finish", "balance_owed"}),
     "mobts": frozenset({"id", "usr", "billing_location", "balance_owed"}),
     "ausp": frozenset({"id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date"}),
+    "circ": frozenset(
+        {"id", "usr", "due_date", "stop_fines", "fine_interval", "circ_lib", "checkin_time", "xact_finish"}
+    ),
     "csp": frozenset({"id", "name", "block_list"}),
     "pgt": frozenset({"id", "name", "parent", "application_perm"}),
     "pgpt": frozenset({"id", "org_unit", "grp", "penalty", "threshold"}),

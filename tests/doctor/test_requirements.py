@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.circulators import make_stock_circulator
 from support.fault_proxy import Call, fault_proxy
 from support.gateways import client_of, gateway_of
 from support.states import state_in
@@ -53,10 +54,21 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").apply()
             assert not refused.done
+        _look_at_items_elsewhere(proxy.url, sandbox, tmp_path)
     return seen
 
 
+def _look_at_items_elsewhere(url: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Of circulations that an account can't see the ILS is asked patron by patron."""
+    account = make_stock_circulator(sandbox)
+    lent = sandbox._store.rows("circ", {"usr": OUT, "checkin_time": None})[0]
+    sandbox._store.update("circ", lent["id"], {"circ_lib": ELSEWHERE})
+    with gateway_of(url, account) as gateway:
+        client_of(gateway, tmp_path).groups.of_user(OUT)
+
+
 DELETED = 1031
+OUT, ELSEWHERE = 1015, 21
 NEW_GROUP = "open-ils.actor.usergroup.new"
 BY_PROFILE = PolicySettings(limits=(LimitRule("Child", "HARBOR", Decimal("2.00"), None),))
 
