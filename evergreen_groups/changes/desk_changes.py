@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.change_reader import Change, ChangeReader
@@ -14,7 +14,7 @@ from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.plans import Action, Draft
 from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.changes.step_applier import StepApplier
-from evergreen_groups.changes.stored_plan import StoredPlan
+from evergreen_groups.changes.stored_plan import ProposedPlan, StoredPlan
 from evergreen_groups.errors import NotFoundError, PlanError
 from evergreen_groups.groups import decide_about
 from evergreen_groups.progress import Progress, silent
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 
 WAIT = 5.0
 """How long to wait for another desk that is changing the same patrons or groups, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProposedPlan:
-    """A plan to be shown: ``stored`` can be agreed to, ``draft`` says what it means."""
-
-    stored: StoredPlan
-    draft: Draft
 
 
 class DeskChanges:
