@@ -58,7 +58,7 @@ class ChangeReader:
         """A change, with what became of it as far as that can be found out now.
 
         Raises:
-            NotFoundError: there is none, or the caller made it not and sees none of its patrons.
+            NotFoundError: there is none, or the caller sees none of its patrons.
         """
         entry = self._looked_up(self.entry(id))
         (seen,) = self._as_seen([entry]) or (None,)

@@ -83,11 +83,7 @@ class JournaledChanges:
 
     def is_under_way(self, patrons: Collection[int]) -> bool:
         """Whether somebody is changing one of these patrons (ids) now."""
-        try:
-            with self._opened(patrons, (), 0.0):
-                return False
-        except BusyError:
-            return True
+        return self._state.is_changing(self._gateway.url, patrons)
 
     def open_changes(self, journal: Journal, patrons: Collection[int]) -> list[SentChange]:
         """The requests for these patrons that may still come in, or whose outcome nobody could look up yet."""

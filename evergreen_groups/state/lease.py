@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from evergreen_groups.errors import BusyError, EvergreenGroupsError, StateError, StateUnavailableError
 from evergreen_groups.state import refusals
 from evergreen_groups.state.directory import make_state_directory
-from evergreen_groups.state.lock import Holder, hold, holder_of
+from evergreen_groups.state.lock import Holder, hold, holder_of, is_held
 from evergreen_groups.state.schema import leases
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from evergreen_groups.state.database import Database
 
 _LOCKS_AT_ONCE = 500
+_HELD_KEYS = """
+    SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at a lease that somebody holds: more and more
 
 
@@ -160,6 +165,20 @@ def lease_holder(database: Database, directory: Path, name: LeaseName) -> Holder
         return _noted(connection, name)
 
 
+def is_part_held(database: Database, directory: Path, name: LeaseName) -> bool:
+    """Whether somebody holds one of the parts of a lease. Takes none itself, so nobody is kept waiting by it.
+
+    Raises:
+        StateError: the database can't be used.
+        ConfigurationError: the lock file can't be used.
+    """
+    if database.path is not None:
+        return is_held(make_state_directory(directory) / name.file, [key >> 1 for key in name.keys])
+    with database.reading() as connection:
+        held = {int(key) for key in connection.execute(text(_HELD_KEYS)).scalars()}
+    return not held.isdisjoint(name.keys)
+
+
 def _key(name: str) -> int:
     """The number of the advisory lock: 63 bits."""
     return int.from_bytes(sha256(f"evergreen-groups {name}".encode()).digest()[:8]) >> 1
@@ -248,11 +267,7 @@ def _noted(connection: Connection, name: LeaseName) -> RemoteHolder | None:
     if row is None:
         return None
     held = connection.execute(
-        text(
-            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND (classid::bigint << 32) | objid::bigint = :key)"
-        ),
+        text(f"SELECT EXISTS (SELECT 1 FROM ({_HELD_KEYS}) held WHERE key = :key)"),  # noqa: S608 - no value in it
         {"key": _key(name.name)},
     ).scalar_one()
     return RemoteHolder(row.host, row.process, row.since, bool(held))

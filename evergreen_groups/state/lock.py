@@ -24,6 +24,7 @@ from evergreen_groups.state.own_files import NO_ROOM, directory_of, hand_over, o
 
 _NOTE_LIMIT = 4096
 _OWN_DIRECTORY = "the state directory must belong to the user who runs this"
+_FLOCK = "hhqqi4x"  # struct flock
 _PAUSE = 0.05  # seconds between two looks at a lock that somebody holds
 
 
@@ -138,6 +139,40 @@ def holder_of(file: Path) -> Holder | None:
         ) from error
 
 
+def is_held(file: Path, parts: Collection[int]) -> bool:
+    """Whether somebody holds one of these parts of a file's lock. Takes none itself, so nobody is kept waiting by it.
+
+    Raises:
+        ConfigurationError: the file can't be opened.
+    """
+    try:
+        with directory_of(file) as parent:
+            descriptor = _opened(file.name, parent)
+    except OSError as error:
+        raise ConfigurationError(
+            "cannot open {path}: {reason}",
+            advice=_OWN_DIRECTORY,
+            code="lock-not-looked-at",
+            values={"path": file, "reason": error.strerror},
+        ) from error
+    try:
+        return any(_is_locked(descriptor, part) for part in parts)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int, part: int) -> bool:
+    if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to look without trying
+        try:
+            _lock(descriptor, part)
+        except BlockingIOError:
+            return True
+        return False
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, part, 1, 0)
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
+    return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+
 def _opened(name: str, parent: int) -> int:
     """The file, made where it isn't there."""
     with suppress(FileExistsError):
@@ -175,7 +210,7 @@ def _lock(descriptor: int, part: int | None) -> None:
     if part is None or not hasattr(fcntl, "F_OFD_SETLK"):  # Linux has locks of that kind for parts; elsewhere it's all
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
-        one_byte = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, part, 1, 0)  # struct flock
+        one_byte = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, part, 1, 0)
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, one_byte)
 
 

@@ -77,17 +77,21 @@ class State:
             StateError: the database can't be reached.
         """
         database = self.database
-        from evergreen_groups.state.lease import LeaseName, lease
+        from evergreen_groups.state.lease import lease
 
         # Held before the journal is read: a step that another run is just sending looks like one left open by a crash.
-        parts = {_part(f"patron {patron}") for patron in patrons} | {_part(f"group {group}") for group in groups}
-        name = LeaseName(
-            f"changes {gateway}",
-            f"{gateway_key(gateway)}.lock",
-            "is changing one of these patrons or groups",
-            frozenset(parts or {"none"}),
-        )
-        return lease(database, self.directory, name, timeout)
+        return lease(database, self.directory, _changes(gateway, patrons, groups), timeout)
+
+    def is_changing(self, gateway: str, patrons: Collection[int]) -> bool:
+        """Whether somebody holds the lease for changing one of these patrons (ids) at a gateway.
+
+        Raises:
+            StateError: the database can't be reached.
+        """
+        database = self.database
+        from evergreen_groups.state.lease import is_part_held
+
+        return is_part_held(database, self.directory, _changes(gateway, patrons))
 
     def working_on(self, event: str, timeout: float) -> AbstractContextManager[Lease]:
         """Hold the lease for one event, told from others by ``event``; raises what :meth:`changing` raises."""
@@ -125,6 +129,18 @@ class State:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = ()) -> LeaseName:
+    from evergreen_groups.state.lease import LeaseName
+
+    parts = {_part(f"patron {patron}") for patron in patrons} | {_part(f"group {group}") for group in groups}
+    return LeaseName(
+        f"changes {gateway}",
+        f"{gateway_key(gateway)}.lock",
+        "is changing one of these patrons or groups",
+        frozenset(parts or {"none"}),
+    )
 
 
 def _part(name: str) -> str:

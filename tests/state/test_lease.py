@@ -302,3 +302,17 @@ def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
                     connection.execute(schema.series.insert().values(gateway="g", settings="t"))
         with other.database.reading() as connection:
             assert len(connection.execute(schema.series.select()).all()) == 1
+
+
+def test_a_look_at_who_changes_something_takes_nothing(state: State) -> None:
+    """Two who look at once don't see one another, and keep nobody waiting."""
+    assert not state.is_changing(GATEWAY, [1001])
+    with state.changing(GATEWAY, [1001]):
+        assert state.is_changing(GATEWAY, [1001, 1002])
+        assert not state.is_changing(GATEWAY, [1002])
+        assert not state.is_changing("https://other.example.org", [1001])
+    assert not state.is_changing(GATEWAY, [1001])
+    with another(state) as other, other.changing(GATEWAY, [1002]):
+        assert state.is_changing(GATEWAY, [1001, 1002])
+        with state.changing(GATEWAY, [1001]):
+            pass
