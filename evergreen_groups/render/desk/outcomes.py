@@ -10,7 +10,7 @@ from evergreen_groups.changes import GROUP, PENALTIES, StepState
 from evergreen_groups.render import counted
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import JournalEntry, JournalStep
+    from evergreen_groups.changes import Change, JournalEntry, JournalStep
 
 _LOOK_FIRST = "Look at the list before you try again: somebody else may have changed this meanwhile."
 _WAIT = "It will be looked at again by itself. Don't repeat it."
@@ -78,22 +78,24 @@ class OutcomeView:
 
 
 def outcome_view(
-    entry: JournalEntry,
+    change: Change,
     patrons: Mapping[int, str],
     libraries: Mapping[int, str],
     *,
     this_group: int,
-    under_way: bool,
     may_undo: bool,
     may_approve: bool,
     key: str,
 ) -> OutcomeView:
-    """Make what is shown of an entry of the journal.
+    """Make what is shown of a change.
 
     ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id,
-    ``this_group`` is the number of the page's group; ``under_way`` says that the change is being made just now.
+    ``this_group`` is the number of the page's group.
     """
+    entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
     lines = tuple(describe_step(step, patrons, libraries, this_group, under_way) for step in entry.steps)
+    if hidden:
+        lines += (OutcomeLine(counted(hidden, "change"), "about patrons whom your login can't see"),)
     states = [step.state for step in entry.steps]
     done = states.count(StepState.DONE)
     return OutcomeView(

@@ -126,11 +126,10 @@ def outcome(client: Client, id: int, group: Group, *, may_change: bool) -> pages
     entry = change.entry
     refused_at = {step.refusal.org_unit for step in entry.steps if step.refusal is not None}
     return pages.outcome_view(
-        entry,
+        change,
         _patrons([change], client, {member.id: member.name for member in group.members}),
         _libraries(client) if refused_at else {},
         this_group=group.number,
-        under_way=change.is_under_way,
         may_undo=may_change and client.plans.may_undo(change),
         may_approve=may_change and change.is_own,
         key=secrets.token_hex(16),
@@ -147,6 +146,7 @@ def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
             change.entry,
             patrons,
             by="",
+            hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
             key=secrets.token_hex(16),
         )
@@ -165,6 +165,7 @@ def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntr
             change.entry,
             patrons,
             by=_by(change, staff),
+            hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
             key=secrets.token_hex(16),
         )

@@ -103,7 +103,7 @@ def list_page(
     """The list, of those who fit ``within`` where that is given."""
     details = asked.client.groups.of_user(asked.patron)
     sort = _sort()
-    rows = pages.member_rows(details, sort)
+    rows = pages.member_rows(details, sort, asked.client.patrons.names)
     outcome = (
         None if change is None else changing.outcome(asked.client, change, details.group, may_change=asked.may_change)
     )
