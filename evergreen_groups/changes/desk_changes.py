@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.change_reader import ChangeReader
+from evergreen_groups.changes.change_reader import Change, ChangeReader
 from evergreen_groups.changes.drafter import Drafter
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
 from evergreen_groups.changes.plan_request import PlanRequest
 from evergreen_groups.changes.planner import Planner
-from evergreen_groups.changes.plans import Action, Draft
+from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.changes.step_applier import StepApplier
-from evergreen_groups.changes.stored_plan import StoredPlan
+from evergreen_groups.changes.stored_plan import ProposedPlan, StoredPlan
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 
 WAIT = 5.0
 """How long to wait for another desk that is changing the same patrons or groups, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProposedPlan:
-    """A plan to be shown: ``stored`` can be agreed to, ``draft`` says what it means."""
-
-    stored: StoredPlan
-    draft: Draft
 
 
 class DeskChanges:
@@ -145,6 +137,10 @@ class DeskChanges:
             if earlier is None:
                 raise
             return self._undone(earlier, change, timeout if begun is None else 0.0)
+
+    def may_undo(self, change: Change) -> bool:
+        """Whether the operator may take a change back now; where it is another's, the ILS may be asked."""
+        return not change.is_under_way and (change.is_own or self._may_undo_others())
 
     @property
     def past(self) -> ChangeReader:

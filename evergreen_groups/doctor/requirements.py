@@ -53,14 +53,14 @@ METHODS = (
     _search("mobts", "limits that depend on the library"),
     _search("pgt", "limits that depend on the profile"),
     _search("pgpt", "the ILS's own limits"),
-    _search("ausp", "check and audit"),
-    _search("csp", "check and audit"),
+    _search("ausp", "everything"),
+    _search("csp", "everything"),
     _search("aua", "changes and audit"),
     _search("circ", "show and the desk"),
     _ids("aou", "everything"),
     _ids("pgt", "limits that depend on the profile"),
     _ids("pgpt", "the ILS's own limits"),
-    _ids("csp", "check and audit"),
+    _ids("csp", "everything"),
     Method(
         _PCRUD,
         "open-ils.pcrud.count.aou",
@@ -98,7 +98,7 @@ METHODS = (
         _ACTOR,
         "open-ils.actor.settings.value_for_all_orgs.atomic",
         (NO_TOKEN, ""),
-        "check and audit",
+        "everything",
         "a call for each org unit",
     ),
     Method(
@@ -115,7 +115,7 @@ METHODS = (
 FIELDS: dict[str, frozenset[str]] = {
     "au": frozenset(PATRON_FIELDS)
     | frozenset(ACCOUNT_FIELDS)
-    | {"deleted", "passwd", "last_xact_id", "last_update_time"},
+    | {"deleted", "passwd", "last_xact_id", "last_update_time", "standing_penalties"},
     "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
     "ac": frozenset({"id", "barcode", "active", "usr"}),
     "mous": frozenset({"usr", "balance_owed"}),

@@ -1,4 +1,5 @@
 from . import requests as requests
+from . import service as service
 from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app
@@ -10,4 +11,3 @@ from .problems import ProblemError as ProblemError
 from .server import Server as Server
 from .service import DeskRequest as DeskRequest
 from .service import Service as Service
-from .service import service as service

@@ -99,13 +99,13 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
         return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
 
 
-def undo_change(running: Service, desk: DeskRequest, number: int, key: str) -> int:
+def undo_change(running: Service, desk: DeskRequest, change: int, key: str) -> int:
     """Take a change back; gives the number of the change that does it. A long one goes on when this returns."""
-    if len(desk.client.plans.past.entry(number).steps) <= MOST_WAITED_FOR:
-        return desk.client.plans.undo(number, key)
+    if len(desk.client.plans.past.entry(change).steps) <= MOST_WAITED_FOR:
+        return desk.client.plans.undo(change, key)
     unhurried = running.client_for(desk.caller, desk.gateway)
     return running.change_runs.begin(
-        lambda begun, progress: unhurried.plans.undo(number, key, begun=begun, progress=progress)
+        lambda begun, progress: unhurried.plans.undo(change, key, begun=begun, progress=progress)
     )
 
 
