@@ -133,6 +133,8 @@ def benches(session: nox.Session) -> None:
         "servers": [],
         "history": ["--nights", "100"],
         "command_lines": ["--lines", "300", "--damaged", "200"],
+        "desk": ["--clerks", "50", "--seconds", "20"],
+        "clerks": ["--sequences", "100"],
     }
     names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]
     options = [one for one in session.posargs if one not in names]
