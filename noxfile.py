@@ -154,6 +154,12 @@ def screenshots(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """The README's pictures of the desk, made anew on the sandbox."""
+    session.run(sys.executable, "-m", "support.readme_pictures", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
 def newcomer(session: nox.Session) -> None:
     """What the README has a newcomer do, in fresh environments: the report on the sandbox, then the tests."""
     with fresh(session, ".") as commands:

@@ -68,10 +68,13 @@ def undo(change: str) -> Response:
 def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
     """Apply a plan, approved by a supervisor where the agreement names one; gives the change's number.
 
-    A long one goes on when this returns.
+    A long one goes on when this returns. One that has been applied takes no supervisor and no thread any more.
     """
-    steps = len(desk.client.plans.find(agreed.plan).steps)
-    if agreed.approval is None and steps <= MOST_WAITED_FOR:
+    plan = desk.client.plans.find(agreed.plan)
+    steps = len(plan.steps)
+    if plan.key is not None and steps > MOST_WAITED_FOR:
+        return desk.client.plans.apply(agreed.plan, agreed.key, timeout=0.0)
+    if plan.key is not None or (agreed.approval is None and steps <= MOST_WAITED_FOR):
         return desk.client.plans.apply(agreed.plan, agreed.key)
     if agreed.approval is None:
         unhurried = running.client_for(desk.caller, desk.gateway)
@@ -86,13 +89,14 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
         if steps <= MOST_WAITED_FOR:
             hurried = supervisor.within(running.settings.serve.timeout)
             return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(agreed.plan, agreed.key)
-        client, whole = running.client_for(desk.caller, supervisor, approved_by=user), stack.pop_all()
+        client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
         def applied(begun: Callable[[int], None], progress: Progress) -> int:
-            with whole:
+            with session:
                 return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
 
-        return running.change_runs.begin(applied)
+        # Where there is no room for it, nobody else ends the session.
+        return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
 
 
 def undo_change(running: Service, desk: DeskRequest, change: int, key: str) -> int:
