@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import Action, Draft
-from evergreen_groups.groups import decide_about
+from evergreen_groups.groups import decide_where_visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,5 +50,5 @@ class Drafter:
     def _recalculation(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
         draft, own_fines = self._planner.recalculate(request.patrons)
         limits = self._reference.limits(self._gateway)
-        decisions = decide_about(self._gateway, limits, [step.member.patron for step in draft.steps], own_fines)
+        decisions = decide_where_visible(self._gateway, limits, [step.member.patron for step in draft.steps], own_fines)
         return draft, frozenset(id for id, decision in decisions.items() if decision.over_limit)
