@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from threading import Barrier, Event
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import select
 from support.desks import ANOTHER, ONE, desk_of, move, remove
 from support.fault_proxy import Call, Fault, FaultProxy
 from support.gateways import gateway_of
+from support.states import FILE_FIRST, state_on
 
 from evergreen_groups.changes import Action, DeskChanges, PlanRequest, StepState, clock
 from evergreen_groups.errors import EvergreenGroupsError, NotFoundError, PlanError, TransportError
@@ -25,6 +27,13 @@ PATRON, SIBLING, PARENT, STRANGER = 1052, 1053, 1051, 1007
 HOME, OTHER, THIRD = 1015, 1002, 1001
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 WRITES = (UPDATE, NEW_GROUP)
+
+
+@pytest.fixture(params=FILE_FIRST)
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
+    """A new state, in plain pytest in a file alone."""
+    with state_on(request.param, tmp_path / "state") as state:
+        yield state
 
 
 @pytest.fixture

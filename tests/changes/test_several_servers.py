@@ -89,13 +89,9 @@ def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, r
         traffic.wait_until_quiet()
 
 
-@pytest.mark.parametrize(
-    ("rounds", "kills"),
-    [pytest.param(2, 5, id="short"), pytest.param(20, 10, id="long", marks=pytest.mark.long)],
-)
-def test_killed_programs_leave_a_true_journal(
-    rounds: int, kills: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.long
+def test_killed_programs_leave_a_true_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds, kills = 20, 10
     seed = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEED", "1"))
     chance = random.Random(seed)
     cluster = shared_cluster()

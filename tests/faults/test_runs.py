@@ -12,7 +12,7 @@ import pytest
 from faults.one_run import SUBJECTS, Runner
 from faults.world import World
 
-RUNS = {"reading": 40, "writing": 24}
+RUNS = {"reading": 8, "writing": 12}
 MORE_RUNS = {"reading": 600, "writing": 400}
 PARTS = 4
 

@@ -60,6 +60,7 @@ def started(command: Command) -> subprocess.Popen[str]:
     return subprocess.Popen(words, env=command.environ, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_started_together_they_make_one_report_and_send_one_mail_to_each(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
     assert not (tmp_path / "late.json").exists()
 
 
+@pytest.mark.long
 def test_another_one_is_waited_for_as_long_as_the_command_line_says(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_what_one_could_not_send_the_next_one_sends(sandbox: Sandbox, database: 
     assert len({message["Message-ID"] for message in post.taken}) == 4
 
 
+@pytest.mark.long
 def test_where_one_is_enough_the_next_one_sends_it_without_making_another(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:

@@ -8,15 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text
 from support.report_samples import ORG_UNITS, large_report, member, report_of, sample_report
+from support.states import FILE_FIRST, state_on
 
 from evergreen_groups.errors import StateError
 from evergreen_groups.groups import Group
@@ -27,6 +29,13 @@ from evergreen_groups.state import State, prune, schema
 
 URL = "https://ils.example.org/osrf-gateway-v1"
 TONIGHT = datetime(2026, 8, 14, 3, 15, 7, 250_000, tzinfo=UTC)
+
+
+@pytest.fixture(params=FILE_FIRST)
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
+    """A new state, in plain pytest in a file alone."""
+    with state_on(request.param, tmp_path / "state") as state:
+        yield state
 
 
 def report(*fines: str, night: int = 0, criteria: Criteria | None = None) -> Report:

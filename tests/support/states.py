@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from support.postgresql import shared_cluster
 
 from evergreen_groups.changes import Journal
 from evergreen_groups.state import State
 
 ENGINES = ("sqlite", "postgresql")
+FILE_FIRST = ("sqlite", pytest.param("postgresql", marks=pytest.mark.long))
+"""For tests of what stands above the database: plain pytest tries them on a file, ``nox -s long`` on a server too."""
 _open: list[State] = []
 
 
