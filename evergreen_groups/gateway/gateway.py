@@ -55,8 +55,9 @@ class Gateway:
     ``timeout`` is how long the gateway waits for the service, in seconds; the whole answer must have come ``grace``
     seconds after that. ``connect_timeout`` is the same for the connection. ``concurrency`` is the number of calls
     at once. With ``keep_alive`` connections are kept for the next call. ``ca_bundle`` is a PEM file of certificates to
-    trust instead of the usual ones; TLS is always verified. ``allow_plain_http`` lets secrets go unencrypted to another machine. ``cache_directory`` keeps IDL files between
-    runs. Proxies are taken from the environment, but not for this machine itself.
+    trust instead of the usual ones; TLS is always verified. ``allow_plain_http`` lets secrets go unencrypted to
+    another machine. ``cache_directory`` keeps IDL files between runs. Proxies are taken from the environment, but not
+    for this machine itself.
 
     Raises ConfigurationError for settings that can't be.
     """
