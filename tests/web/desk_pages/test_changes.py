@@ -306,7 +306,7 @@ class TestWhatGoesWrong:
         assert wrong.message == "The supervisor's login was refused. Nothing was changed."
         assert "not-this-one" not in wrong.response.text
         at_once = agreed(wrong, username="admin", password=PASSWORD)
-        assert at_once.message == "Too many logins were tried. Wait a little."
+        assert at_once.message == "A login was tried just before. Wait some seconds, then try again."
         assert agreed(wrong, username="admin", password="").status == 400
         assert group_of(admin, RUTH) == 1009
 
