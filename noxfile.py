@@ -133,6 +133,8 @@ def benches(session: nox.Session) -> None:
         "servers": [],
         "history": ["--nights", "100"],
         "command_lines": ["--lines", "300", "--damaged", "200"],
+        "desk": ["--clerks", "50", "--seconds", "20"],
+        "clerks": ["--sequences", "100"],
     }
     names = [name for name in session.posargs if name in small] or ["report", "serve", "reckoning"]
     options = [one for one in session.posargs if one not in names]
@@ -151,6 +153,12 @@ def screenshots(session: nox.Session) -> None:
     """Pictures of the pages in a headless Chromium (-- DIRECTORY, otherwise build/screenshots)."""
     targets = session.posargs or ["build/screenshots"]
     session.run(sys.executable, "-m", "support.screenshots", *targets, env={"PYTHONPATH": "tests"})
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """The README's pictures of the desk, made anew on the sandbox."""
+    session.run(sys.executable, "-m", "support.readme_pictures", *session.posargs, env={"PYTHONPATH": "tests"})
 
 
 @nox.session

@@ -17,7 +17,7 @@ from evergreen_groups.cli.application import COMMANDS, cli
 from evergreen_groups.sandbox import Sandbox
 
 PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
-BY_HAND = {"format", "benches", "mutants", "screenshots", "release", "tests"}
+BY_HAND = {"format", "benches", "mutants", "screenshots", "pictures", "release", "tests"}
 """What is no check of a submission; the tests run there as a newcomer runs them."""
 
 

@@ -15,6 +15,13 @@
 --     --set changes=1       change who is in which group (move, remove, merge, lead, batch, undo), for patrons whose
 --                           profile is "Patrons" or one below it; --set profile=NAME names another
 --
+-- The accounts of those who work at a desk aren't made here: everything that the desk's page does happens with the
+-- session of whoever asks, never with the service account. A stock *Circulator* has what it takes, at the libraries where
+-- that person works: STAFF_LOGIN (at the root), VIEW_USER to look at a group, VIEW_CIRCULATIONS for what its members have
+-- out, and, to change groups, UPDATE_USER and what the patrons' profiles ask for (group_application.user.patron).
+-- Whoever lacks the last two has a supervisor approve a change. `evergreen-groups doctor`, run with somebody's account,
+-- says at which libraries that one could.
+--
 -- It can be run again, with more of these: it adds what is missing, and takes nothing away.
 
 \set ON_ERROR_STOP on

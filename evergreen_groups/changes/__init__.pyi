@@ -4,7 +4,6 @@ from .batch import read_batch as read_batch
 from .change_reader import Change as Change
 from .change_reader import ChangeReader as ChangeReader
 from .desk_changes import DeskChanges as DeskChanges
-from .desk_changes import ProposedPlan as ProposedPlan
 from .journal import Journal as Journal
 from .journal_step import PENALTIES as PENALTIES
 from .journal_step import JournalEntry as JournalEntry
@@ -29,4 +28,5 @@ from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
+from .stored_plan import ProposedPlan as ProposedPlan
 from .stored_plan import StoredPlan as StoredPlan

@@ -58,7 +58,7 @@ class ChangeReader:
         """A change, with what became of it as far as that can be found out now.
 
         Raises:
-            NotFoundError: there is none, or the caller made it not and sees none of its patrons.
+            NotFoundError: there is none, or the caller sees none of its patrons.
         """
         entry = self._looked_up(self.entry(id))
         (seen,) = self._as_seen([entry]) or (None,)
@@ -75,8 +75,18 @@ class ChangeReader:
         entry = self.entry(id)
         if entry.operator.staff != self._operator.staff:
             raise _no_such_change(id)
-        undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
-        return Change(entry, is_under_way=bool(undecided) and self._is_under_way(undecided), is_own=True)
+        entry, is_under_way = self._course_of(entry)
+        return Change(entry, is_under_way=is_under_way, is_own=True)
+
+    def wait(self, id: int, timeout: float) -> None:
+        """Wait until a change isn't being made any more, ``timeout`` seconds at most.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        undecided = {step.patron for step in self.entry(id).steps if step.state in _UNDECIDED}
+        if undecided:
+            JournaledChanges(self._gateway, self._state, self._operator).wait(undecided, timeout)
 
     def recent(self) -> list[Change]:
         """The caller's own changes of the last days, the latest first."""
@@ -111,22 +121,30 @@ class ChangeReader:
         """Entries without the steps of patrons whom the caller can't see; those without any step are left out."""
         visible = self._visible({step.patron for entry in entries for step in entry.steps})
         found = []
-        for entry in entries:
+        for read in entries:
+            if not any(step.patron in visible for step in read.steps):
+                continue
+            entry, is_under_way = self._course_of(read)
             steps = tuple(step for step in entry.steps if step.patron in visible)
-            if steps:
-                undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
-                found.append(
-                    Change(
-                        replace(entry, steps=steps),
-                        is_under_way=bool(undecided) and self._is_under_way(undecided),
-                        is_own=entry.operator.staff == self._operator.staff,
-                        hidden_step_count=len(entry.steps) - len(steps),
-                    )
+            found.append(
+                Change(
+                    replace(entry, steps=steps),
+                    is_under_way=is_under_way,
+                    is_own=entry.operator.staff == self._operator.staff,
+                    hidden_step_count=len(entry.steps) - len(steps),
                 )
+            )
         return found
 
-    def _is_under_way(self, patrons: Collection[int]) -> bool:
-        return JournaledChanges(self._gateway, self._state, self._operator).is_under_way(patrons)
+    def _course_of(self, entry: JournalEntry) -> tuple[JournalEntry, bool]:
+        """An entry, and whether it is being applied now; where it isn't, with what has become of it."""
+        undecided = {step.patron for step in entry.steps if step.state in _UNDECIDED}
+        if not undecided:
+            return entry, False
+        if JournaledChanges(self._gateway, self._state, self._operator).is_under_way(undecided):
+            return entry, True
+        # Whoever was at it may have ended after it was read: then that reading is of the middle.
+        return self.entry(entry.id), False
 
     def _visible(self, patrons: Collection[int]) -> set[int]:
         """Those of the patrons (ids) whom the session may see."""

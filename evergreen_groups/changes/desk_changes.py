@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.change_reader import ChangeReader
+from evergreen_groups.changes.change_reader import Change, ChangeReader
+from evergreen_groups.changes.drafter import Drafter
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
 from evergreen_groups.changes.plan_request import PlanRequest
 from evergreen_groups.changes.planner import Planner
-from evergreen_groups.changes.plans import Action, Draft
+from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.changes.step_applier import StepApplier
-from evergreen_groups.changes.stored_plan import StoredPlan
-from evergreen_groups.errors import NotFoundError, PlanError
-from evergreen_groups.groups import decide_about
+from evergreen_groups.changes.stored_plan import ProposedPlan, StoredPlan
+from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -30,14 +30,6 @@ if TYPE_CHECKING:
 
 WAIT = 5.0
 """How long to wait for another desk that is changing the same patrons or groups, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProposedPlan:
-    """A plan to be shown: ``stored`` can be agreed to, ``draft`` says what it means."""
-
-    stored: StoredPlan
-    draft: Draft
 
 
 class DeskChanges:
@@ -60,6 +52,7 @@ class DeskChanges:
         self._given = operator
         self._reference = reference
         self._planner = Planner(gateway, lambda: reference.org_units(gateway))
+        self._drafter = Drafter(gateway, self._planner, reference)
         self._may_undo_others = may_undo_others
 
     @property
@@ -74,7 +67,7 @@ class DeskChanges:
             PlanError: the request is unclear, or can't be done: a barcode is unknown, hidden, or given twice.
             NotFoundError: there is no such change to undo.
         """
-        draft, due = self._drafted(request.checked())
+        draft, due = self._drafter.draft(request.checked(), self._to_undo)
         stored = StoredPlan.of(draft, self._staff, request.change, due)
         self._store().add(stored)
         return ProposedPlan(stored, draft)
@@ -90,8 +83,9 @@ class DeskChanges:
     ) -> int:
         """Apply a plan under an idempotency key; gives the number of the journal's entry, the same each time.
 
-        ``begun`` is called with that number when nothing can refuse the plan any more, before the first step;
-        ``timeout`` is how many seconds to wait for another desk.
+        ``begun`` is called with that number when nothing can refuse the plan any more, before the first step: whoever
+        gives it doesn't wait for the end. ``timeout`` is how many seconds to wait for another desk, or, where the
+        very same has been asked for a moment ago, for that.
 
         Raises:
             NotFoundError: there is no such plan of the caller's.
@@ -102,9 +96,11 @@ class DeskChanges:
         """
         stored = self.find(plan)
         change = self._applied(stored, key)
-        if change is not None:
-            return change
-        return self._apply(stored, key, timeout, begun, progress)
+        if change is None:
+            return self._apply(stored, key, timeout, begun, progress)
+        if begun is None:
+            self.past.wait(change, timeout)
+        return change
 
     def find(self, plan: str) -> StoredPlan:
         """A plan of the caller's.
@@ -119,20 +115,32 @@ class DeskChanges:
             )
         return stored
 
-    def undo(self, change: int, key: str, *, timeout: float = WAIT) -> int:
+    def undo(
+        self,
+        change: int,
+        key: str,
+        *,
+        timeout: float = WAIT,
+        begun: Callable[[int], None] | None = None,
+        progress: Progress = silent,
+    ) -> int:
         """Take a change back, without showing the plan for it first; as :meth:`apply`, under a key of its own."""
         earlier = self._store().under_key(key, self._staff)
         if earlier is not None:
-            return self._undone(earlier, change)
-        proposed = self.propose(PlanRequest(Action.UNDO, change=change))
+            return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:
-            return self.apply(proposed.stored.id, key, timeout=timeout)
-        except PlanError:
-            # The same request, come twice at once, has made two plans: the other one's was applied under the key.
+            proposed = self.propose(PlanRequest(Action.UNDO, change=change))
+            return self.apply(proposed.stored.id, key, timeout=timeout, begun=begun, progress=progress)
+        except (PlanError, BusyError):
+            # The same may have been asked twice at once: each has made a plan of its own, and one applies its.
             earlier = self._store().under_key(key, self._staff)
             if earlier is None:
                 raise
-            return self._undone(earlier, change)
+            return self._undone(earlier, change, timeout if begun is None else 0.0)
+
+    def may_undo(self, change: Change) -> bool:
+        """Whether the operator may take a change back now; where it is another's, the ILS may be asked."""
+        return not change.is_under_way and (change.is_own or self._may_undo_others())
 
     @property
     def past(self) -> ChangeReader:
@@ -148,28 +156,6 @@ class DeskChanges:
         if self._given.staff is None:  # a program that only knows its account's name
             self._given = replace(self._given, staff=self._reference.user(self._gateway))
         return self._given
-
-    def _drafted(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
-        match request.action:
-            case Action.MOVE if request.target is not None:
-                return self._planner.move(request.patrons, request.target), frozenset()
-            case Action.MERGE if request.target is not None:
-                return self._planner.merge(request.patrons[0], request.target), frozenset()
-            case Action.REMOVE:
-                return self._planner.remove(request.patrons, lead=request.lead), frozenset()
-            case Action.LEAD:
-                return self._planner.lead(request.patrons, off=request.off), frozenset()
-            case Action.RECALCULATE:
-                return self._recalculation(request)
-            case _:
-                return self._planner.undo(self._to_undo(request.change or 0)), frozenset()
-
-    def _recalculation(self, request: PlanRequest) -> tuple[Draft, frozenset[int]]:
-        """The plan for it, and whom the rule has over the limit."""
-        draft, own_fines = self._planner.recalculate(request.patrons)
-        limits = self._reference.limits(self._gateway)
-        decisions = decide_about(self._gateway, limits, [step.member.patron for step in draft.steps], own_fines)
-        return draft, frozenset(id for id, decision in decisions.items() if decision.over_limit)
 
     def _to_undo(self, id: int) -> JournalEntry:
         change = self.past.change(id)
@@ -200,8 +186,10 @@ class DeskChanges:
                 raise applied_before()
             return stored.change
         under_key = self._store().under_key(key, self._staff)
-        if under_key is not None:
+        if under_key is not None and under_key.id != stored.id:
             raise key_of_another()
+        if under_key is not None:  # since this one was read
+            return self._applied(under_key, key)
         too_old = expired(stored)
         if too_old is not None:
             raise too_old
@@ -209,13 +197,14 @@ class DeskChanges:
             raise PlanError("there is nothing to do", code="plan-empty")
         return None
 
-    def _undone(self, earlier: StoredPlan, change: int) -> int:
+    def _undone(self, earlier: StoredPlan, change: int, timeout: float) -> int:
         from evergreen_groups.changes.plan_store import applied_before, key_of_another
 
         if earlier.undoes != change:
             raise key_of_another()
         if earlier.change is None:
             raise applied_before()
+        self.past.wait(earlier.change, timeout)
         return earlier.change
 
     def _apply(
@@ -248,6 +237,13 @@ class DeskChanges:
             self._run(stored, before_first, claim, report_begun, timeout, progress)
         except _AppliedMeanwhile as meanwhile:
             return meanwhile.change
+        except BusyError:
+            # It may be this very plan that is being applied, by the first of two clicks: then that is the answer.
+            again = self._store().find(stored.id, self._staff)
+            change = None if again is None else self._applied(again, key)
+            if change is None:
+                raise
+            return change
         return entries[0]
 
     def _run(

@@ -85,6 +85,11 @@ class JournaledChanges:
         """Whether somebody is changing one of these patrons (ids) now."""
         return self._state.is_changing(self._gateway.url, patrons)
 
+    def wait(self, patrons: Collection[int], timeout: float) -> None:
+        """Wait until nobody is changing these patrons (ids) any more, ``timeout`` seconds at most."""
+        with suppress(BusyError), self._opened(patrons, (), timeout):
+            pass
+
     def open_changes(self, journal: Journal, patrons: Collection[int]) -> list[SentChange]:
         """The requests for these patrons that may still come in, or whose outcome nobody could look up yet."""
         return [sent_change(journal, step) for step in journal.open_steps(self._gateway.url, patrons)]

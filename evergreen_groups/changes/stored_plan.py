@@ -120,3 +120,11 @@ def expected_groups(draft: Draft) -> tuple[ExpectedGroup, ...]:
         for before in (group.before for group in draft.groups)
         if before is not None and (draft.action is Action.MERGE or before.number in joined)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedPlan:
+    """A plan to be shown: ``stored`` can be agreed to, ``draft`` says what it means."""
+
+    stored: StoredPlan
+    draft: Draft

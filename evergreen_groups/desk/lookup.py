@@ -5,6 +5,7 @@ Nobody is taken for anybody: what isn't one active card is given back as it was 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,9 @@ from evergreen_groups.ils import Profiles, account_of_session, library_of
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.groups import Patron, PatronAccount
+
+# The ILS makes regular expressions of names, and escapes some signs only (Publisher/actor.pm, patron_search).
+_SIGNS = re.compile(r"[\\^$?{}]")
 
 MOST_FOUND = 20
 """How many patrons a search by name shows: whoever needs more types more of the name."""
@@ -106,7 +110,10 @@ class PatronLookup:
 
     def _named(self, text: str) -> Lookup:
         """By the beginnings of names, with the client's own search: it knows preferred names and goes by indexes."""
+        text = " ".join(_SIGNS.sub(" ", text).split())
         family, comma, first = (part.strip() for part in text.partition(","))
+        if not family:
+            return Lookup(LookupKind.NOBODY)
         wanted = {"family_name": {"value": family, "group": 0}}
         if comma and first:
             wanted["first_given_name"] = {"value": first, "group": 0}

@@ -53,6 +53,7 @@ CHECKS = (
     Check("pushdown", "Combined query", interface.pushdown, ("permission.VIEW_USER",)),
     Check("permission", "Permissions", permissions.others, ("account",)),
     Check("permission.profiles", "Profiles", permissions.profiles, ("account",)),
+    Check("permission.desk", "Desk", permissions.desk, ("account",)),
     Check("mail", "Mail server", nightly.mail, ("configuration",)),
 )
 """All checks. A check stands behind those that it needs."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.finding import Finding, FindingMaker
-from evergreen_groups.doctor.requirements import PERMISSIONS, VIEW_USER, Need, Permission
+from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
 from evergreen_groups.ils import OrgUnits, held_at
 
 if TYPE_CHECKING:
@@ -62,6 +62,39 @@ def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
     else:
         yield line.ok("patrons with the profile {profiles}", values={"profiles": _some(changed)})
+
+
+def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """What somebody with this account could do at a desk, where the desk changes groups.
+
+    Never a fault: at a desk everybody has an account of their own, and the service's isn't used there.
+    """
+    if not subject.settings.desk.changes:
+        return
+    root, application = subject.org_units.root, _application_permissions(subject)
+    names = [*DESK_PERMISSIONS, *application]
+    held = held_at(subject.gateway, subject.org_units, names)
+    changes = held["UPDATE_USER"] & held["VIEW_USER"]
+    if application:
+        changes &= frozenset().union(*(held[permission] for permission in application))
+    values = {
+        "needed": ", ".join(DESK_PERMISSIONS),
+        "root": root.shortname,
+        "places": _places(subject.org_units, set(changes)) if changes else "",
+    }
+    if not changes:
+        yield line.ok(
+            "this account could change nobody at a desk; whoever is to needs {needed} at the libraries whose patrons "
+            "they serve, STAFF_LOGIN at {root}, and what the patrons' profiles ask for (group_application.…)",
+            values=values,
+        )
+        return
+    lacks = [name for name in DESK_PERMISSIONS if not held[name]]
+    values["lacks"] = ", ".join(lacks)
+    if lacks:
+        yield line.ok("this account could change groups at {places}; it lacks {lacks}", values=values)
+    else:
+        yield line.ok("this account could change groups at {places}", values=values)
 
 
 def _finding(subject: Subject, permission: Permission, held: Collection[int]) -> Finding:

@@ -53,14 +53,14 @@ METHODS = (
     _search("mobts", "limits that depend on the library"),
     _search("pgt", "limits that depend on the profile"),
     _search("pgpt", "the ILS's own limits"),
-    _search("ausp", "check and audit"),
-    _search("csp", "check and audit"),
+    _search("ausp", "everything"),
+    _search("csp", "everything"),
     _search("aua", "changes and audit"),
     _search("circ", "show and the desk"),
     _ids("aou", "everything"),
     _ids("pgt", "limits that depend on the profile"),
     _ids("pgpt", "the ILS's own limits"),
-    _ids("csp", "check and audit"),
+    _ids("csp", "everything"),
     Method(
         _PCRUD,
         "open-ils.pcrud.count.aou",
@@ -69,6 +69,13 @@ METHODS = (
         "a look for hidden rows behind each short answer",
     ),
     Method(_PCRUD, "open-ils.pcrud.retrieve.aou", (NO_TOKEN, -1), "changes"),
+    Method(
+        _PCRUD,
+        "open-ils.pcrud.retrieve.aws",
+        (NO_TOKEN, -1),
+        "a supervisor's yes at the desk",
+        "a login without the clerk's workstation",
+    ),
     Method(_ACTOR, "open-ils.actor.user.has_work_perm_at.batch", (NO_TOKEN, []), "everything"),
     Method(_ACTOR, "open-ils.actor.user.perm.check", (NO_TOKEN, -1, -1, []), "everything"),
     Method(
@@ -91,7 +98,7 @@ METHODS = (
         _ACTOR,
         "open-ils.actor.settings.value_for_all_orgs.atomic",
         (NO_TOKEN, ""),
-        "check and audit",
+        "everything",
         "a call for each org unit",
     ),
     Method(
@@ -108,7 +115,7 @@ METHODS = (
 FIELDS: dict[str, frozenset[str]] = {
     "au": frozenset(PATRON_FIELDS)
     | frozenset(ACCOUNT_FIELDS)
-    | {"deleted", "passwd", "last_xact_id", "last_update_time"},
+    | {"deleted", "passwd", "last_xact_id", "last_update_time", "standing_penalties"},
     "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
     "ac": frozenset({"id", "barcode", "active", "usr"}),
     "mous": frozenset({"usr", "balance_owed"}),
@@ -153,3 +160,6 @@ PERMISSIONS = (
     Permission("UPDATE_USER", Need.CHANGES, "change groups, recalculate penalties"),
 )
 """The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""
+
+DESK_PERMISSIONS = ("STAFF_LOGIN", permissions.VIEW_USER, "VIEW_CIRCULATIONS", "UPDATE_USER")
+"""What somebody at a desk needs to look at groups with their items and to change them, beside those."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups.hidden_members import find_hidden
@@ -27,8 +28,8 @@ PatronReference = str | int
 
 Query = dict[str, Any]
 
-# A barcode stands in the question twice; so many of the longest keep it below the 32 kB that a gateway takes.
-_AT_ONCE = 200
+# A barcode stands in the question twice, percent-encoded: with so many characters it stays below the gateway's 32 kB.
+_AT_ONCE, _CHARACTERS_AT_ONCE = 200, 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,7 @@ def read_surroundings(
     barcodes = [named for named in wanted if isinstance(named, str) and may_be_barcode(named)]
     ids = [named for named in wanted if isinstance(named, int)]
     conditions = [{"id": id} for id in ids] + [{"barcode": it} for it in barcodes] + [{"group": it} for it in groups]
-    portions = [conditions[start : start + _AT_ONCE] for start in range(0, len(conditions), _AT_ONCE)]
-    reads: list[Callable[[], Any]] = [partial(_rows, gateway, portion) for portion in portions]
+    reads: list[Callable[[], Any]] = [partial(_rows, gateway, portion) for portion in _portions(conditions)]
     if barcodes:
         reads.append(partial(_owners, gateway, barcodes))
     found = list(gateway.map(lambda read: read(), reads))
@@ -74,6 +74,21 @@ def read_surroundings(
     rows = {row[0]: row for row in chain.from_iterable(found)}
     membership, addresses = _completed(gateway, reader, list(rows.values()), set(groups), with_addresses)
     return Surroundings(_cards(membership, ids, owners), membership, addresses)
+
+
+def _portions(conditions: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """The conditions in as few questions as may be."""
+    portion: list[Mapping[str, Any]] = []
+    length = 0
+    for condition in conditions:
+        more = len(quote(str(condition.get("barcode", ""))))
+        if portion and (len(portion) == _AT_ONCE or length + more > _CHARACTERS_AT_ONCE):
+            yield portion
+            portion, length = [], 0
+        portion.append(condition)
+        length += more
+    if portion:
+        yield portion
 
 
 def _owners(gateway: Gateway, barcodes: Sequence[str]) -> dict[str, tuple[int, bool]]:

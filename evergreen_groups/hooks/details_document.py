@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.hooks.documents import NOTE
-from evergreen_groups.hooks.standing_document import limit_amount, standing_document
+from evergreen_groups.hooks.documents import NOTE, limit_amount
 from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render import standing_document
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.desk import GroupSummary
-from evergreen_groups.hooks.standing_document import limit_amount, standing_document
 from evergreen_groups.money import plain_amount, plain_amount_or_none
+from evergreen_groups.render import standing_document
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import PatronDecision, PatronSummary
@@ -105,3 +105,9 @@ def _truths(member: Member, standing: Standing | None) -> dict[str, Any]:
     # Where no penalties were read, none are told of, which isn't the same as that there are none.
     unknown = {"over_limit": over_limit, "blocked_in_evergreen": None, "other_blocks": None, "difference": None}
     return {**(unknown if standing is None else standing_document(standing)), "blocked": over_limit}
+
+
+def limit_amount(member: Member) -> str | None:
+    """The amount of a member's limit; None for no limit, and for one that the account may not see."""
+    limit = member.limit_if_known
+    return None if limit is None else plain_amount_or_none(limit.amount)

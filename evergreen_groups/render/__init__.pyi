@@ -12,8 +12,6 @@ from .doctor import write_diagnosis_json as write_diagnosis_json
 from .examination import write_examination as write_examination
 from .group import write_details as write_details
 from .group import write_json as write_json
-from .indented_json import NEW_LINE as NEW_LINE
-from .indented_json import indented as indented
 from .safe_text import harmless as harmless
 from .safe_text import printable as printable
 from .spreadsheet import ColumnKind as ColumnKind

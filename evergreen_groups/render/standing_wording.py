@@ -56,7 +56,7 @@ def penalty_document(penalty: Penalty) -> dict[str, Any]:
     return {
         "name": penalty.kind.name,
         "org_unit": penalty.org_unit.shortname,
-        "since": None if penalty.set_date is None else penalty.set_date.isoformat(),
+        "since": penalty.set_date.isoformat(timespec="seconds") if penalty.set_date else None,
         "by_staff": penalty.by_staff,
     }
 

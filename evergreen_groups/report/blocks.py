@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evergreen_groups.groups import Member
     from evergreen_groups.ils import OrgUnits, Penalty, PenaltyKinds, PenaltyRow
 
-_NONE: tuple[Penalty, ...] = ()
+_WITHOUT_BLOCKS = {over_limit: Standing(over_limit, (), ()) for over_limit in (True, False, None)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,10 @@ class FinesBlocks:
 
     def standing(self, member: Member) -> Standing:
         """A member's own fines against the rule, and the blocks for fines; of others nothing is known."""
-        return Standing.of(member, self.penalties.get(member.id, _NONE), self.kinds)
+        theirs = self.penalties.get(member.id)
+        if theirs is None:  # as nearly all of them
+            return _WITHOUT_BLOCKS[member.over_limit_if_known]
+        return Standing.of(member, theirs, self.kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 from . import requests as requests
+from . import service as service
 from .app import PREFIX as PREFIX
 from .app import close as close
 from .app import create_app as create_app
 from .changes import apply_plan as apply_plan
+from .changes import undo_change as undo_change
 from .plan_bodies import Agreement as Agreement
 from .plan_bodies import Approval as Approval
 from .problems import ProblemError as ProblemError
 from .server import Server as Server
 from .service import DeskRequest as DeskRequest
 from .service import Service as Service
-from .service import service as service

@@ -28,9 +28,9 @@ log = logging.getLogger("evergreen_groups.web")
 PREFIX = "/evergreen-groups"
 """Where the service is, below the ILS's own host."""
 
-# An event is three short fields; nothing else has a body.
+# An event is three short fields; what plans something says itself how much it takes.
 LARGEST_BODY = 4096
-"""How many bytes a request's body may have."""
+"""How many bytes a request's body may have, unless the address takes more."""
 
 _HEADERS = {
     # Every answer may name patrons: nothing on the way keeps it.
@@ -45,7 +45,6 @@ _HTTP_PROBLEMS = {
     400: ProblemError(400, "The request can't be understood.", code="request-unreadable"),
     404: ProblemError(404, "There is nothing at this address.", code="no-such-address"),
     405: ProblemError(405, "This address doesn't take that method.", code="no-such-method"),
-    413: ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values={"most": LARGEST_BODY}),
 }
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -131,6 +130,9 @@ def _answer(error: ProblemError) -> Response:
 
 def _http_problem(error: HTTPException) -> Response:
     status = error.code or 500
+    if status == 413:
+        values = {"most": request.max_content_length or LARGEST_BODY}
+        return _answer(ProblemError(413, "The body is over {most} bytes.", code="body-too-large", values=values))
     other = ProblemError(status, "The request can't be answered.", code="request-refused")
     response = _answer(_HTTP_PROBLEMS.get(status, other))
     allowed = error.get_response().headers.get("Allow")

@@ -41,27 +41,33 @@ class ChangeRuns:
         self._executor = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="change")
         self._free = threading.Semaphore(AT_ONCE)
         self._stopping = threading.Event()
+        self._beginning = threading.Lock()  # none is begun when the threads have been told to end
 
-    def begin(self, apply: Apply) -> int:
+    def begin(self, apply: Apply, *, taken: Callable[[], object] = lambda: None) -> int:
         """Begin a long change, and give its number as soon as nothing can refuse it any more.
+
+        ``taken`` is called once it is certain that ``apply`` will be.
 
         Raises:
             ProblemError: 503, too many are being made.
         """
-        if self._stopping.is_set() or not self._free.acquire(blocking=False):
-            raise ProblemError(
-                503,
-                "Too many long changes are being made. Nothing was changed; try again in a moment.",
-                code="too-many-changes",
-                retry_after=RETRY_SECONDS,
-            )
         begun: Future[int] = Future()
-        self._executor.submit(self._run, apply, begun)
+        with self._beginning:
+            if self._stopping.is_set() or not self._free.acquire(blocking=False):
+                raise ProblemError(
+                    503,
+                    "Too many long changes are being made. Nothing was changed; try again in a moment.",
+                    code="too-many-changes",
+                    retry_after=RETRY_SECONDS,
+                )
+            taken()
+            self._executor.submit(self._run, apply, begun)
         return begun.result()
 
     def close(self) -> None:
         """Let each change finish the step that it is at, and begin no other."""
-        self._stopping.set()
+        with self._beginning:
+            self._stopping.set()
         self._executor.shutdown()
 
     def _run(self, apply: Apply, begun: Future[int]) -> None:

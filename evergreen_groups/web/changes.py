@@ -57,20 +57,24 @@ def change(change: str) -> Response:
 @blueprint.post("/api/v1/changes/<change>/undo")
 def undo(change: str) -> Response:
     """Take a change back."""
-    with service().changing_desk(request) as desk:
+    running = service()
+    with running.changing_desk(request) as desk:
         number = requests.record_id(change)
         key = plan_bodies.idempotency_key(request)
         plan_bodies.nothing_else(request)
-        return _change(hooks.undo_change(desk.client, number, key))
+        return _change(hooks.own_change(desk.client, undo_change(running, desk, number, key)))
 
 
 def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
     """Apply a plan, approved by a supervisor where the agreement names one; gives the change's number.
 
-    A long one goes on when this returns.
+    A long one goes on when this returns. One that has been applied takes no supervisor and no thread any more.
     """
-    steps = len(desk.client.plans.find(agreed.plan).steps)
-    if agreed.approval is None and steps <= MOST_WAITED_FOR:
+    plan = desk.client.plans.find(agreed.plan)
+    steps = len(plan.steps)
+    if plan.key is not None and steps > MOST_WAITED_FOR:
+        return desk.client.plans.apply(agreed.plan, agreed.key, timeout=0.0)
+    if plan.key is not None or (agreed.approval is None and steps <= MOST_WAITED_FOR):
         return desk.client.plans.apply(agreed.plan, agreed.key)
     if agreed.approval is None:
         unhurried = running.client_for(desk.caller, desk.gateway)
@@ -85,13 +89,24 @@ def apply_plan(running: Service, desk: DeskRequest, agreed: Agreement) -> int:
         if steps <= MOST_WAITED_FOR:
             hurried = supervisor.within(running.settings.serve.timeout)
             return running.client_for(desk.caller, hurried, approved_by=user).plans.apply(agreed.plan, agreed.key)
-        client, whole = running.client_for(desk.caller, supervisor, approved_by=user), stack.pop_all()
+        client, session = running.client_for(desk.caller, supervisor, approved_by=user), ExitStack()
 
         def applied(begun: Callable[[int], None], progress: Progress) -> int:
-            with whole:
+            with session:
                 return client.plans.apply(agreed.plan, agreed.key, begun=begun, progress=progress)
 
-        return running.change_runs.begin(applied)
+        # Where there is no room for it, nobody else ends the session.
+        return running.change_runs.begin(applied, taken=lambda: session.push(stack.pop_all()))
+
+
+def undo_change(running: Service, desk: DeskRequest, change: int, key: str) -> int:
+    """Take a change back; gives the number of the change that does it. A long one goes on when this returns."""
+    if len(desk.client.plans.past.entry(change).steps) <= MOST_WAITED_FOR:
+        return desk.client.plans.undo(change, key)
+    unhurried = running.client_for(desk.caller, desk.gateway)
+    return running.change_runs.begin(
+        lambda begun, progress: unhurried.plans.undo(change, key, begun=begun, progress=progress)
+    )
 
 
 def _change(found: hooks.Change) -> Response:

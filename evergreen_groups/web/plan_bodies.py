@@ -125,12 +125,7 @@ def _fields(asked: Request, known: set[str]) -> dict[str, Any]:
 
 
 def _reference(value: object, field: str) -> PatronReference:
-    if (
-        isinstance(value, str)
-        and 1 <= len(value) <= _LONGEST_BARCODE
-        and value.isprintable()
-        and value.strip() == value
-    ):
+    if isinstance(value, str) and _may_be_barcode(value):
         return value
     if isinstance(value, dict) and value.keys() == {"id"}:
         return _number(value["id"], field, LARGEST_ID)

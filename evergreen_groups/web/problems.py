@@ -101,6 +101,8 @@ def of_reading(error: EvergreenGroupsError) -> ProblemError:
         return not_found()
     if isinstance(error, TransportError):
         return _unavailable(error)
+    if isinstance(error, StateError):
+        return _without_state()
     return _refused(error)
 
 
@@ -145,7 +147,10 @@ _PLAN_PROBLEMS = {
 
 
 def of_changing(error: EvergreenGroupsError) -> ProblemError:
-    """The problem for an error while planning or changing something: nothing was changed by that request."""
+    """The problem for an error while planning or changing something.
+
+    But for the state's own, each comes before anything is sent: nothing was changed by that request.
+    """
     if isinstance(error, PlanError):  # it has ids and numbers in it, and no names
         return _relayed(error, _PLAN_PROBLEMS.get(error.code, 422))
     if isinstance(error, NotFoundError) and error.code in ("no-such-plan", "no-such-change", "no-such-entry"):
@@ -157,14 +162,18 @@ def of_changing(error: EvergreenGroupsError) -> ProblemError:
             code="others-at-it",
             retry_after=BUSY_SECONDS,
         )
-    if isinstance(error, StateError):
-        return ProblemError(
-            503,
-            "The service's own database can't be used. Nothing was changed; try again in a moment.",
-            code="state-not-available",
-            retry_after=RETRY_SECONDS,
-        )
     return of_reading(error)
+
+
+def _without_state() -> ProblemError:
+    """The state's database can't be used: that may come out in the middle of a change, after it has been sent."""
+    return ProblemError(
+        503,
+        "The service's own database can't be used. Ask the same again in a moment; with the same key nothing is "
+        "done twice.",
+        code="state-not-available",
+        retry_after=RETRY_SECONDS,
+    )
 
 
 def _relayed(error: EvergreenGroupsError, status: int, *, retry_after: float | None = None) -> ProblemError:

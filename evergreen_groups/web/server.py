@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cheroot.wsgi import Server as WSGIServer
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.web.app import LARGEST_BODY
+from evergreen_groups.web import plan_bodies
 from evergreen_groups.web.connection import LARGEST_HEADERS, Arrival, Connection
 from evergreen_groups.web.overload import Slots
 
@@ -45,7 +45,7 @@ class _WSGIServer(WSGIServer):
     """Cheroot, which remembers why it can't listen, and logs nothing that may have a barcode in it."""
 
     ConnectionClass = Connection
-    max_request_body_size = 16 * LARGEST_BODY  # more than the app takes, so that it can say so itself
+    max_request_body_size = 2 * plan_bodies.LARGEST  # more than the app takes, so that it can say so itself
     max_request_header_size = LARGEST_HEADERS
     refusal: Exception | None = None
     _connections: Any  # cheroot's own, made by prepare()
@@ -169,7 +169,8 @@ def _limited(application: WSGIApplication, slots: Slots) -> WSGIApplication:
     """An application that so many requests at a time get into; the rest wait, the first come first.
 
     Without it there would be as many at work as there are threads, each slower for the others. Nobody holds a slot by
-    sending slowly: headers have come before, and the app reads a body only of whoever knows the events' secret.
+    sending slowly: headers have come before, and the app reads a body only of whoever knows the events' secret or has
+    the session of a member of staff.
     """
 
     def limited_application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -52,7 +52,7 @@ def test_the_sandbox_option_runs_the_report_with_nothing_configured(tmp_path: Pa
     done = Command(tmp_path, None)("--sandbox", "report")
     assert done.returncode == 0
     assert "for information only" in done.stdout
-    assert "van der Meer, Marijke" in done.stdout
+    assert "Okonkwo, Adaeze" in done.stdout
     assert done.stderr == ""
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if line.isascii())
 

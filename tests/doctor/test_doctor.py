@@ -61,6 +61,33 @@ def test_nothing_is_wrong_with_what_is_right(installation: Installation) -> None
     assert {"permission.VIEW_USER", "permission.UPDATE_USER", "methods", "pushdown", "clock", "mail"} <= set(checks)
 
 
+def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox: Sandbox) -> None:
+    def found() -> list[str]:
+        return [
+            finding.found for finding in installation.examined(["configuration", "login", "account", DESK]).findings
+        ][3:]
+
+    assert found() == ["this account could change groups at LAKELAND"]
+    for account, lacking, what in (
+        ("north_manager", None, "this account could change groups at NORTH"),
+        ("north_manager", "VIEW_CIRCULATIONS", "this account could change groups at NORTH; it lacks VIEW_CIRCULATIONS"),
+        ("harbor_desk", None, "this account could change nobody at a desk; whoever is to needs STAFF_LOGIN, VIEW_USER"),
+        ("north_manager", "group_application.%", "this account could change nobody"),
+    ):
+        sandbox.reset()
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE permission LIKE ? AND usr = 3", [lacking])
+        installation.username = account
+        installation.write()
+        assert [text[: len(what)] for text in found()] == [what]
+    installation.more = "[desk]\nchanges = false\n"
+    installation.write()
+    assert found() == []
+
+
+DESK = "permission.desk"
+
+
 def test_nothing_is_changed_and_no_secret_is_shown(
     installation: Installation, proxy: FaultProxy, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:

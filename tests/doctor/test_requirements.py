@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from support.circulators import make_stock_circulator
+from support.desk_caller import DeskCaller
 from support.fault_proxy import Call, fault_proxy
 from support.gateways import client_of, gateway_of
 from support.states import state_in
-from support.web_caller import API, bearer, settings_of
+from support.web_caller import API, PASSWORD, bearer, session, settings_of
 from support.web_caller import client_of as web_client_of
 
 from evergreen_groups import hooks
@@ -51,6 +52,8 @@ def _calls(sandbox: Sandbox, tmp_path: Path) -> list[Call]:
             # An answer that doesn't come: then it is looked up who else is in the group.
             proxy.garble = lambda call: {"payload": [], "status": 200} if call.method == NEW_GROUP else None
             _change(client_of(gateway, tmp_path))
+        clerk = session(proxy.url, username="harbor_desk", workstation="HARBOR-desk1")
+        _change_at_the_desk(proxy.url, clerk, tmp_path)
         with gateway_of(proxy.url, "harbor_desk") as gateway:
             refused = client_of(gateway, tmp_path).moves.plan_move(["20000000001052"], to="20000000001001").apply()
             assert not refused.done
@@ -92,6 +95,18 @@ def _serve(url: str, token: str, directory: Path) -> None:
     assert caller.get(f"{API}/patrons/1026/summary", headers=bearer(token)).status_code == 200
     assert caller.get(f"{PREFIX}/reports/latest", headers=bearer(token)).status_code in (200, 403)
     assert caller.get(f"{PREFIX}/healthz").status_code == 200
+    close(app)
+
+
+def _change_at_the_desk(url: str, token: str, directory: Path) -> None:
+    """What it asks for a clerk at a workstation who changes something, with a supervisor's yes."""
+    app = create_app(settings_of(url), {"HOME": str(directory), "STATE_DIRECTORY": str(directory / "desk")})
+    desk = DeskCaller(web_client_of(app), token)
+    plan, supervisor = desk.planned("move", 1053, target=1001), {"username": "north_manager", "password": PASSWORD}
+    made = desk.apply(plan, approval=supervisor)
+    assert made.body["done"]
+    assert desk.undo(made.body["id"]).status == 200
+    assert desk.send("GET", "changes").status == 200
     close(app)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from unittest.mock import patch
@@ -16,7 +17,9 @@ from flask import Flask
 from support.web_caller import API, Clock, bearer, client_of, session, settings_of
 
 from evergreen_groups.settings import ServeSettings
-from evergreen_groups.web import close, create_app, service
+from evergreen_groups.web import close, create_app
+
+SERVICE = import_module("evergreen_groups.web.service")  # by its name: the face has a function that is called so
 
 
 class CleanAnswer(Clean):
@@ -38,7 +41,7 @@ class Panel(Reading):
     def _app(self, world: World, directory: Path, clock: Clock) -> Flask:
         environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
         settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
-        with patch.object(service, "Gateway", world.gateway):
+        with patch.object(SERVICE, "Gateway", world.gateway):
             app = create_app(settings, environ, clock=clock)
         app.testing = True
         app.error_handler_spec[None][None].pop(Exception)  # what it is for is to be seen here

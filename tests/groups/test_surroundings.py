@@ -90,3 +90,9 @@ def test_groups_alone(gateway: Gateway) -> None:
     found = read_surroundings(gateway, MembershipReader(gateway), [], [1001, 1015])
     assert found.cards == {}
     assert [len(found.membership.groups[number].members) for number in (1001, 1015)] == [6, 3]
+
+
+def test_the_longest_barcodes_are_asked_for_in_several_questions(gateway: Gateway) -> None:
+    """A thousand of them, none of which is anybody's: no question is too long for the gateway."""
+    barcodes = [f"{number:04}{'é' * 96}" for number in range(1_000)]
+    assert read_surroundings(gateway, MembershipReader(gateway), barcodes).cards == {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from selenium.webdriver import Chrome
+from selenium.webdriver.common.keys import Keys
 from support.desk_browser import CLIENTS, Desk, Gate, chromium
 from support.web_caller import served, session, settings_of
 
@@ -31,6 +32,8 @@ PAGES = (
 LOOKS = {"screen": (1280, "light"), "telephone": (390, "light"), "dark": (1280, "dark")}
 FAMILY = 1015
 """A patron of a family with members over the limit."""
+NEWCOMER = "20000000001038"
+"""The card of somebody of another family."""
 
 
 def take(browser: Chrome, target: Path) -> None:
@@ -40,6 +43,34 @@ def take(browser: Chrome, target: Path) -> None:
     answer = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
     target.write_bytes(base64.b64decode(answer["data"]))
     print(target)
+
+
+def take_in_each_look(browser: Chrome, name: str, target: Path) -> None:
+    """Take a picture of the page that is open in each look."""
+    for look, (width, colours) in LOOKS.items():
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+        take(browser, target / f"{name}-{look}.png")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def group_pages(desk: Desk, target: Path) -> None:
+    """The page of a group: the list, a plan with something to look at, and the list with what became of it."""
+
+    def shown(selector: str) -> bool:
+        return bool(desk.run("return Boolean(document.querySelector(arguments[0]))", selector))
+
+    desk.browser.get(f"{desk.sandbox.url}/evergreen-groups/patrons/{FAMILY}/group?client=eg2")
+    take_in_each_look(desk.browser, "group", target)
+    desk.element("#card").send_keys(NEWCOMER, Keys.ENTER)
+    desk.until(lambda: shown("#confirm"))
+    take_in_each_look(desk.browser, "group-plan", target)
+    desk.click("#confirm")
+    desk.until(lambda: shown("#outcome"))
+    take_in_each_look(desk.browser, "group-done", target)
 
 
 def pages(browser: Chrome, files: Path, target: Path) -> None:
@@ -63,7 +94,7 @@ def pages(browser: Chrome, files: Path, target: Path) -> None:
 
 
 def desks(browser: Chrome, files: Path, target: Path) -> None:
-    """The panel in the patron summary of both clients."""
+    """The panel in the patron summary of both clients, and the page of a group."""
     with Sandbox() as sandbox:
         home = {"XDG_STATE_HOME": str(files), "XDG_CACHE_HOME": str(files)}
         app = create_app(settings_of(sandbox.url), home)
@@ -84,6 +115,7 @@ def desks(browser: Chrome, files: Path, target: Path) -> None:
                     )
                 )
                 take(browser, target / f"desk-{client.lower()}-tab.png")
+            group_pages(desk, target)
         close(app)
 
 

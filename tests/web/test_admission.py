@@ -89,7 +89,7 @@ class TestCaller:
         with pytest.raises(ProblemError) as refused:
             admission.admit(gateway, HERE)
         assert refused.value.status == 403
-        assert not may_view_everybody(gateway, Caller(1, frozenset()), 1)
+        assert not may_view_everybody(gateway, Caller(1, frozenset(), 1, None), 1)
 
     @pytest.mark.parametrize("answer", [{}, "", 0, False])
     def test_no_answer_is_no_yes(

@@ -151,6 +151,40 @@ def test_answers_and_problems_keep_to_it(
         validator(document, operation, status).validate(problem.get_json(force=True))
 
 
+def test_plans_and_changes_keep_to_it(caller: FlaskClient, document: dict[str, Any], sandbox: Sandbox) -> None:
+    headers = bearer(session(sandbox.url, username="consortium_staff"))
+
+    def ask(method: str, path: str, status: int, body: object = None, number: int = 0, key: str = "") -> dict[str, Any]:
+        operation = document["paths"][path][method]
+        where = PREFIX + path.replace("{change}", str(number))
+        more = {} if body is None else {"json": body}
+        answer = caller.open(where, method=method, headers={**headers, "Idempotency-Key": key}, **more)
+        assert answer.status_code == status, answer.text
+        validator(document, operation, status).validate(answer.get_json(force=True))
+        if body is not None and status < 400:
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            Draft202012Validator({**schema, "components": document["components"]}).validate(body)
+        return dict(answer.get_json(force=True))
+
+    plans, changes, change, undo = (f"/api/v1/{path}" for path in PLANNING)
+    move = {"action": "move", "patrons": ["20000000001052", {"id": 1053}], "target": "20000000001007"}
+    plan = ask("post", plans, 201, move)
+    assert plan["warnings"]
+    made = ask("post", changes, 200, {"plan": plan["id"]}, key="one")
+    ask("get", changes, 200)
+    ask("get", change, 200, number=made["id"])
+    ask("post", undo, 200, number=made["id"], key="two")
+    ask("post", plans, 201, {"action": "recalculate", "patrons": [{"id": 1053}]})
+    ask("post", plans, 422, {**move, "target": "20000000001"})
+    ask("post", plans, 400, {})
+    ask("post", changes, 404, {"plan": "x"}, key="three")
+    ask("post", changes, 409, {"plan": plan["id"]}, key="four")
+    ask("get", change, 404, number=99)
+
+
+PLANNING = ("plans", "changes", "changes/{change}", "changes/{change}/undo")
+
+
 def test_an_events_outcome_keeps_to_it(caller: FlaskClient, document: dict[str, Any]) -> None:
     operation = document["paths"]["/events"]["post"]
     sent = {"event": 1, "hook": "au.updated", "patron": 1001}

@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -20,15 +21,21 @@ from werkzeug.test import TestResponse
 
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings
+from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.app import LARGEST_BODY
 from evergreen_groups.web.events import SECRET_HEADER
 
 ADDRESSES = {
     f"{API}/patrons/<patron>/summary": f"{API}/patrons/1001/summary",
+    f"{API}/patrons/<patron>/group": f"{API}/patrons/1001/group",
     f"{API}/patrons/<patron>/block": f"{API}/patrons/1001/block",
     f"{API}/patrons/by-barcode/<barcode>/block": f"{API}/patrons/by-barcode/20000000001001/block",
     f"{API}/groups/<group>": f"{API}/groups/1001",
+    f"{API}/plans": f"{API}/plans",
+    f"{API}/changes": f"{API}/changes",
+    f"{API}/changes/<change>": f"{API}/changes/1",
+    f"{API}/changes/<change>/undo": f"{API}/changes/1/undo",
     f"{PREFIX}/reports/latest": f"{PREFIX}/reports/latest",
     f"{PREFIX}/events": f"{PREFIX}/events",
     f"{PREFIX}/healthz": f"{PREFIX}/healthz",
@@ -36,16 +43,24 @@ ADDRESSES = {
     **{f"{PREFIX}/{name}": f"{PREFIX}/{name}" for name in ("panel.js", "group.js", "tab.js", "desk.json")},
 }
 PUBLIC = {f"{PREFIX}/{name}" for name in ("healthz", "openapi.json", "panel.js", "group.js", "tab.js", "desk.json")}
-PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events"})
+CHANGING = [f"{API}/{path}" for path in ("plans", "changes", "changes/1/undo")]
+"""Those that take a POST."""
+PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events"} - set(CHANGING) | {f"{API}/changes"})
+MOVE = {"action": "move", "patrons": ["20000000001002"], "target": "20000000001051"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "CONNECT"}
 
 JUNK = "0123456789abcdef0123456789abcdef"
+KEYS = count(1)
 
-DATA = re.compile(r"20000000001\d{3}|Okonkwo|Adaeze|Whitfield|Grace|28\.10|4\.90|family of the report|\"blocked\"")
+DATA = re.compile(
+    r"20000000001\d{3}|Okonkwo|Adaeze|Whitfield|Grace|28\.10|4\.90|family of the report|\"blocked\""
+    r"|\"(steps|warnings|own_fines|under_way|changes)\""
+)
 """What would be data about the patrons these tests ask for."""
 
 ELSEWHERE = {
     f"{API}/patrons/{{}}/summary": (1036, 999_999),
+    f"{API}/patrons/{{}}/group": (1036, 999_999),
     f"{API}/patrons/{{}}/block": (1036, 999_999),
     f"{API}/patrons/by-barcode/{{}}/block": (20_000_000_001_036, 20_000_000_999_999),
     f"{API}/groups/{{}}": (1009, 999_999),
@@ -75,9 +90,29 @@ def caller(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def staff(sandbox: Sandbox) -> str:
-    """The token of somebody who may see everybody."""
-    return session(sandbox.url, username="consortium_staff")
+def staff(sandbox: Sandbox, caller: FlaskClient) -> str:
+    """The token of somebody who may see everybody, and has changed somebody: that is change 1."""
+    token = session(sandbox.url, username="consortium_staff")
+    posted(caller, f"{API}/changes", {"plan": planned(caller, token)}, **bearer(token))
+    return token
+
+
+def planned(caller: FlaskClient, token: str) -> str:
+    """The id of a plan of whoever has a token."""
+    plan = {"action": "lead", "patrons": ["20000000001002"], "off": True}
+    if not posted(caller, f"{API}/plans", plan, **bearer(token)).get_json()["steps"]:
+        plan["off"] = False
+    return str(posted(caller, f"{API}/plans", plan, **bearer(token)).get_json()["id"])
+
+
+def posted(caller: FlaskClient, address: str, body: object, **headers: str) -> TestResponse:
+    """The answer to a POST with a key of its own."""
+    return caller.post(address, json=body, headers={"Idempotency-Key": f"key-{next(KEYS)}", **headers})
+
+
+def body_of(address: str, plan: str = "a-plan") -> object:
+    """What one posts there."""
+    return {"plans": MOVE, "changes": {"plan": plan}}.get(address.rpartition("/")[2], {})
 
 
 def check(answer: TestResponse, *statuses: int) -> None:
@@ -103,6 +138,10 @@ def test_somebody_who_may_gets_in(caller: FlaskClient, staff: str) -> None:
             answer = caller.get(address, headers=headers)
             assert answer.status_code == 200, address
             assert DATA.search(answer.text), address
+    for address in CHANGING[::-1]:
+        answer = posted(caller, address, body_of(address, planned(caller, staff)), **bearer(staff))
+        assert answer.status_code in (200, 201), answer.text
+        assert DATA.search(answer.text), address
 
 
 class TestWhoHasNoBusinessThere:
@@ -192,6 +231,130 @@ class TestWhoHasNoBusinessThere:
         check(caller.post(f"{PREFIX}/events", json=event, headers=cookie(staff)), 403)
 
 
+class TestWhoMayChangeNothing:
+    """Whoever it is that asks without being allowed to: nothing is planned, nothing changed, and nobody named."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_was_changed(self, sandbox: Sandbox, staff: str) -> Iterator[None]:
+        def patrons() -> list[object]:
+            return sandbox._store.read().execute("SELECT id, usrgroup, master_account FROM au ORDER BY id").fetchall()
+
+        before = patrons()
+        yield
+        assert patrons() == before
+
+    @pytest.mark.parametrize("address", CHANGING)
+    def test_no_session(self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str) -> None:
+        ended = session(sandbox.url, username="consortium_staff")
+        body = body_of(address, planned(caller, staff))
+        end_session(sandbox.url, ended)
+        own = {"Origin": sandbox.url, "Sec-Fetch-Site": "same-origin"}
+        for credentials in (
+            {},
+            bearer(JUNK),
+            {**cookie(JUNK), **own},
+            bearer(ended),
+            {**cookie(ended), **own},
+            {"Cookie": f"eg.auth.token.provisional={quote(json.dumps(staff))}", **own},
+            {"Authorization": f"Basic {staff}"},
+            {"X-Auth-Token": staff},
+            {SECRET_HEADER: SECRET},
+        ):
+            check(posted(caller, address, body, **credentials), 401)
+        check(posted(caller, f"{address}?token={staff}&authtoken={staff}", body), 401)
+
+    @pytest.mark.parametrize("address", CHANGING)
+    def test_patrons_and_staff_who_may_not_look(
+        self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str
+    ) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER'")
+        for token in (
+            session(sandbox.url, barcode="20000000001001", type="opac"),
+            session(sandbox.url, username="harbor_desk"),
+        ):
+            check(posted(caller, address, body_of(address, planned(caller, staff)), **bearer(token)), 403)
+
+    @pytest.mark.parametrize("address", CHANGING)
+    def test_forms_and_scripts_of_other_sites(
+        self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str
+    ) -> None:
+        """A browser sends the cookie with them, where ``SameSite`` doesn't keep it from that, and says so itself."""
+        body, key = body_of(address, planned(caller, staff)), {"Idempotency-Key": "of-another-site"}
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        as_text = {"Content-Type": "text/plain"}
+        for foreign in (
+            {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Sec-Fetch-Site": "none"},
+            {"Origin": sandbox.url.replace("http:", "https:")},
+            {"Origin": sandbox.url + ".evil.example"},
+            {},
+        ):
+            headers = {**cookie(staff), **foreign}
+            check(posted(caller, address, body, **headers), 403)
+            check(caller.post(address, data=b"plan=x", headers={**headers, **form, **key}), 403)
+            check(caller.post(address, data=json.dumps(body), headers={**headers, **as_text, **key}), 403)
+            check(caller.post(address, data=json.dumps(body), headers={**headers, **as_text}), 403)
+
+    @pytest.mark.parametrize("address", CHANGING[1:])
+    def test_a_form_of_our_own_site_has_no_key(
+        self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str
+    ) -> None:
+        own = {**cookie(staff), "Origin": sandbox.url, "Sec-Fetch-Site": "same-origin"}
+        body = json.dumps(body_of(address, planned(caller, staff)))
+        check(caller.post(address, data=body, headers={**own, "Content-Type": "application/json"}), 400)
+        for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            check(caller.post(address, data=body, headers={**own, "Content-Type": content_type}), 400, 415)
+
+    def test_replays(self, caller: FlaskClient, sandbox: Sandbox, staff: str) -> None:
+        """Of somebody's request by somebody else: neither the plan nor the key is theirs."""
+        plan, admin = planned(caller, staff), session(sandbox.url, username="admin")
+        key = {"Idempotency-Key": "somebody-s"}
+        done = caller.post(f"{API}/changes", json={"plan": plan}, headers={**bearer(staff), **key})
+        back = planned(caller, staff)
+        assert done.status_code == 200
+        for token in (admin, session(sandbox.url, username="harbor_desk")):
+            for body in ({"plan": plan}, {"plan": back}):
+                check(caller.post(f"{API}/changes", json=body, headers={**bearer(token), **key}), 404)
+            check(posted(caller, f"{API}/changes/1/undo", {}, **bearer(token)), 403)
+        undone = caller.post(
+            f"{API}/changes", json={"plan": back}, headers={**bearer(staff), "Idempotency-Key": "back"}
+        )
+        assert undone.status_code == 200
+
+    def test_another_s_plan_looks_like_none(self, caller: FlaskClient, sandbox: Sandbox, staff: str) -> None:
+        admin = session(sandbox.url, username="admin")
+        answers = [
+            posted(caller, f"{API}/changes", {"plan": plan}, **bearer(admin))
+            for plan in (planned(caller, staff), "A" * 22)
+        ]
+        assert answers[0].data == answers[1].data
+        check(answers[0], 404)
+
+    def test_one_cannot_ask_by_get(self, caller: FlaskClient, staff: str) -> None:
+        headers = {**bearer(staff), "Idempotency-Key": "got"}
+        plan = planned(caller, staff)
+        for path in (f"plans?action=remove&patrons={MOVE['patrons']}", "changes/1/undo", f"changes/1/undo?plan={plan}"):
+            check(caller.get(f"{API}/{path}", headers=headers), 405)
+        assert len(caller.get(f"{API}/changes?plan={plan}", headers=headers).get_json()["changes"]) == 1
+
+    def test_switched_off(self, sandbox: Sandbox, tmp_path: Path, staff: str, caller: FlaskClient) -> None:
+        plan = planned(caller, staff)
+        environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
+        off = create_app(settings_of(sandbox.url, desk=DeskSettings(changes=False)), environ)
+        looking = off.test_client(use_cookies=False)
+        for address in CHANGING:
+            check(posted(looking, address, body_of(address, plan), **bearer(staff)), 403)
+            check(posted(looking, address, body_of(address, plan)), 401)
+        for address in (f"{API}/changes", f"{API}/changes/1", f"{API}/patrons/1001/summary"):
+            assert looking.get(address, headers=bearer(staff)).status_code == 200
+        close(off)
+
+
 class TestInput:
     @pytest.mark.parametrize("address", ELSEWHERE)
     def test_what_is_no_id_or_barcode(self, caller: FlaskClient, staff: str, address: str) -> None:
@@ -248,7 +411,9 @@ class TestInput:
 
     @pytest.mark.parametrize("address", ADDRESSES.values())
     def test_methods_that_a_route_does_not_take(self, caller: FlaskClient, staff: str, address: str) -> None:
-        taken = {"POST"} if address.endswith("/events") else {"GET", "HEAD"}
+        taken = {"POST"} if address.endswith("/events") or address in CHANGING else {"GET", "HEAD"}
+        if address == f"{API}/changes":
+            taken = {"GET", "HEAD", "POST"}
         headers = {**bearer(staff), "X-HTTP-Method-Override": min(taken), "X-HTTP-Method": min(taken)}
         for method in METHODS - taken:
             answer = caller.open(f"{address}?_method={min(taken)}", method=method, headers=headers)
@@ -283,6 +448,9 @@ class TestAddresses:
         "/evergreen-groups/%ff%fe", "/evergreen-groups/api/v1/patrons/1001/summary;x=y", "/evergreen-groups\\healthz",
         "/evergreen-groups/events/", "/osrf-gateway-v1", "/evergreen-groups/" + "a" * 8000,
         "/evergreen-groups/api/v1/patrons/" + "9" * 8000 + "/summary",
+        "/evergreen-groups/api/v1/changes/", "/evergreen-groups/api/v1/changes/1/", "/evergreen-groups/api/v1/plans/1",
+        "/evergreen-groups/api/v1/changes//1", "/evergreen-groups/api/v1/changes/1/undo/",
+        "/evergreen-groups/api/v1/changes/1%00", "/evergreen-groups/api/v1/changes/%2e%2e/plans",
     )  # fmt: skip
 
     def test_tricks_lead_nowhere(self, app: Flask, staff: str) -> None:
@@ -386,6 +554,7 @@ def test_nothing_about_patrons_and_no_secret_is_logged(
             caller.get(address, headers=headers)
             caller.post(address, headers=headers, json=event)
             caller.get(f"{address}?name=Okonkwo", headers=headers)
+            posted(caller, address, body_of(address), **headers)
     text = caplog.text
     assert f"GET {API}/patrons/<patron>/summary 200" in text
     for secret in (staff, own, JUNK, SECRET, "sandbox", "20000000001", "Okonkwo", "patrons/1001"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -89,9 +89,16 @@ def may_sort_by(text: str) -> bool:
     return text.removeprefix("-") in _BY_KEY
 
 
-def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
-    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise."""
-    rows = [_row(details, member) for member in details.group.members]
+def member_rows(
+    details: GroupDetails, sort: str = "", staff: Callable[[Collection[int]], Mapping[int, str]] = lambda _ids: {}
+) -> list[ListedMember]:
+    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise.
+
+    ``staff`` gives the names of accounts, for those who have set penalties; it isn't asked where nobody has.
+    """
+    setters = {one.staff for theirs in details.penalties.values() for one in theirs if one.kind.blocks}
+    names = staff({id for id in setters if id is not None}) if setters - {None} else {}
+    rows = [_row(details, member, names) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]
         rows.sort(key=column.value, reverse=sort.startswith("-"))
@@ -104,7 +111,7 @@ def found_within(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
     return [row for row in rows if all(word in row.words for word in words)]
 
 
-def _row(details: GroupDetails, member: Member) -> ListedMember:
+def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> ListedMember:
     account, standing = details.accounts[member.id], details.standing(member)
     return ListedMember(
         member=member,
@@ -112,5 +119,5 @@ def _row(details: GroupDetails, member: Member) -> ListedMember:
         counts=details.circulations[member.id],
         profile=details.profiles[member.id],
         standing=standing,
-        remarks=tuple(remarks_about(member, account, standing)),
+        remarks=tuple(remarks_about(member, account, standing, staff)),
     )

@@ -10,7 +10,7 @@ from evergreen_groups.changes import GROUP, PENALTIES, StepState
 from evergreen_groups.render import counted
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import JournalEntry, JournalStep
+    from evergreen_groups.changes import Change, JournalEntry, JournalStep
 
 _LOOK_FIRST = "Look at the list before you try again: somebody else may have changed this meanwhile."
 _WAIT = "It will be looked at again by itself. Don't repeat it."
@@ -27,6 +27,7 @@ class OutcomeLine:
     text: str
     advice: str = ""
     reads_on: bool = False
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +62,40 @@ class OutcomeView:
     refused: RefusedPart | None
 
     @property
+    def undone_lines(self) -> tuple[OutcomeLine, ...]:
+        """What isn't done, and may want somebody's care."""
+        return tuple(line for line in self.lines if not line.done)
+
+    @property
+    def done_lines(self) -> tuple[OutcomeLine, ...]:
+        """What is done."""
+        return tuple(line for line in self.lines if line.done)
+
+    @property
     def title(self) -> str:
         """The outcome in a word, without a name: titles of pages stay in the browser's history."""
         return _TITLES[self.kind]
 
 
 def outcome_view(
-    entry: JournalEntry,
+    change: Change,
     patrons: Mapping[int, str],
     libraries: Mapping[int, str],
     *,
     this_group: int,
-    under_way: bool,
     may_undo: bool,
     may_approve: bool,
     key: str,
 ) -> OutcomeView:
-    """Make what is shown of an entry of the journal.
+    """Make what is shown of a change.
 
     ``patrons`` are the names of the visible ones by id, ``libraries`` the short names of org units by id,
-    ``this_group`` is the number of the page's group; ``under_way`` says that the change is being made just now.
+    ``this_group`` is the number of the page's group.
     """
+    entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
     lines = tuple(describe_step(step, patrons, libraries, this_group, under_way) for step in entry.steps)
+    if hidden:
+        lines += (OutcomeLine(counted(hidden, "change"), "about patrons whom your login can't see"),)
     states = [step.state for step in entry.steps]
     done = states.count(StepState.DONE)
     return OutcomeView(
@@ -155,8 +168,8 @@ def describe_step(
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
             # By its own thresholds, which may be others than the rule's: then what differed still does.
-            return OutcomeLine(who, "penalties recalculated by the thresholds that are set in Evergreen")
-        return OutcomeLine(who, _done(step, this_group), reads_on=True)
+            return OutcomeLine(who, "penalties recalculated by the thresholds that are set in Evergreen", done=True)
+        return OutcomeLine(who, _done(step, this_group), reads_on=True, done=True)
     if step.state is StepState.SENDING:
         return OutcomeLine(who, "being changed" if under_way else "sent; whether it arrived isn't certain yet.", _WAIT)
     if step.state is StepState.PLANNED:

@@ -45,9 +45,9 @@ class PastEntry:
 
 
 def past_entry(
-    entry: JournalEntry, patrons: Mapping[int, str], *, by: str, may_undo: bool = False, key: str = ""
+    entry: JournalEntry, patrons: Mapping[int, str], *, by: str, hidden: int = 0, may_undo: bool = False, key: str = ""
 ) -> PastEntry:
-    """Make what is shown of an entry; ``patrons`` are the names of the visible ones by id."""
+    """Make what is shown of an entry: ``patrons`` are the names of the visible ones by id, ``hidden`` the others."""
     seen = [step for step in entry.steps if step.patron in patrons]
     return PastEntry(
         id=entry.id,
@@ -55,7 +55,7 @@ def past_entry(
         what=_ACTIONS.get(entry.action, entry.action),
         by=by,
         lines=tuple(OutcomeLine(patrons[step.patron], _what(step)) for step in seen),
-        hidden=len(entry.steps) - len(seen) + entry.missing_step_count,
+        hidden=hidden + len(entry.steps) - len(seen),
         may_undo=may_undo and any(step.state is StepState.DONE and step.field != PENALTIES for step in entry.steps),
         key=key,
     )

@@ -76,7 +76,8 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         heading=_heading(draft, action),
         confirm=_CONFIRM[action],
         steps=tuple(_step(step, titles, this_group) for step in draft.steps),
-        groups=tuple(_group(group, titles) for group in draft.groups),
+        # A new group has nobody in it but whom the step names.
+        groups=tuple(_group(group, titles) for group in draft.groups if group.before is not None),
         warnings=tuple(_sentence(describe_warning(one)) for one in draft.warnings if one.code not in expected),
         unchanged=tuple(_sentence(text) for text in draft.unchanged),
     )

@@ -6,7 +6,7 @@ is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -37,16 +37,18 @@ class Remark:
     detail: str = ""
 
 
-def remarks_about(member: Member, account: PatronAccount, standing: Standing) -> Iterator[Remark]:
-    """What there is to know about a member, the weightiest first."""
+def remarks_about(
+    member: Member, account: PatronAccount, standing: Standing, staff: Mapping[int, str]
+) -> Iterator[Remark]:
+    """What there is to know about a member, the weightiest first; ``staff`` are names of accounts by id."""
     for penalty in standing.blocks_for_fines:
         within = " Own fines are within the limit now." if standing.over_limit is False else ""
-        yield Remark(Weight.BLOCK, "Blocked in Evergreen", f"{penalty.kind.name} {_where_from(penalty)}{within}")
+        yield Remark(Weight.BLOCK, "Blocked in Evergreen", f"{penalty.kind.name} {_where_from(penalty, staff)}{within}")
     if standing.over_limit:
         not_yet = "" if standing.blocked_for_fines else ", not yet blocked in Evergreen"
         yield Remark(Weight.WARNING, f"Over the limit{not_yet}", describe_own_limit(member.limit))
     for penalty in standing.other_blocks:
-        yield Remark(Weight.BLOCK, f"Blocked: {penalty.kind.name}", _where_from(penalty))
+        yield Remark(Weight.BLOCK, f"Blocked: {penalty.kind.name}", _where_from(penalty, staff))
     if member.patron.deleted:
         yield Remark(Weight.BLOCK, "Deleted")
     yield from _account(member, account)
@@ -63,9 +65,10 @@ def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:
         yield Remark(Weight.WARNING, "Expired")
 
 
-def _where_from(penalty: Penalty) -> str:
+def _where_from(penalty: Penalty, staff: Mapping[int, str]) -> str:
+    by = staff.get(penalty.staff or 0, "staff") if penalty.by_staff else "Evergreen"
     since = f" since {penalty.set_date.astimezone():%Y-%m-%d}" if penalty.set_date else ""
-    return f"at {penalty.org_unit.shortname}{since}, set by {'staff' if penalty.by_staff else 'Evergreen'}."
+    return f"at {penalty.org_unit.shortname}{since}, set by {by}."
 
 
 def describe_own_limit(limit: Limit) -> str:

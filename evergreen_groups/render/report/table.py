@@ -43,9 +43,12 @@ from evergreen_groups.render.report.change_wording import (
     since,
 )
 from evergreen_groups.render.report.table_layout import (
+    BLOCKED_ALONE,
     BOLD,
     FAINT,
     MEMBER_INDENT,
+    OVER,
+    OVER_AND_BLOCKED,
     REMARKABLE,
     STANDS_IN,
     WIDE,
@@ -200,7 +203,7 @@ def _print_foot(console: Console, report: Report) -> None:
     if totals.groups_without_member_over_limit:
         groups = counted(totals.groups_without_member_over_limit, "group")
         notes.append(f"none: in {groups}, {explain_no_member_over_limit(report.criteria.limit)}.")
-    notes += _block_notes(report)
+    notes += _block_notes(report, wide=console.width >= WIDE)
     if console.width < WIDE and not all(group.lead.group_lead for group in report.groups):
         notes.append(f"{STANDS_IN}: the oldest record of a group without a group lead stands for it.")
     if totals.incomplete_group_count:
@@ -213,15 +216,16 @@ def _print_foot(console: Console, report: Report) -> None:
         console.print(remark, overflow="fold")
 
 
-def _block_notes(report: Report) -> Iterator[str]:
-    """Say how many are blocked in the ILS, and of how many that differs from the rule."""
+def _block_notes(report: Report, *, wide: bool) -> Iterator[str]:
+    """Say how many are blocked in the ILS, and of how many that differs from the rule, each with its word."""
     totals = report.block_totals
     if totals is None:
         return
-    yield f"{counted(totals.blocked, 'member is', 'members are')} blocked in Evergreen for fines."
-    for number, difference in (
-        (totals.not_yet_blocked, StandingDifference.NOT_YET_BLOCKED),
-        (totals.now_within_limit, StandingDifference.NOW_WITHIN_LIMIT),
+    both = totals.blocked - totals.now_within_limit
+    for word, number, words in (
+        (OVER_AND_BLOCKED, both, "over the limit, and blocked in Evergreen"),
+        (OVER, totals.not_yet_blocked, DIFFERENCES[StandingDifference.NOT_YET_BLOCKED]),
+        (BLOCKED_ALONE, totals.now_within_limit, DIFFERENCES[StandingDifference.NOW_WITHIN_LIMIT]),
     ):
         if number:
-            yield f"{counted(number, 'member is', 'members are')} {DIFFERENCES[difference]}."
+            yield f"{'' if wide else f'{word}: '}{counted(number, 'member is', 'members are')} {words}."

@@ -35,6 +35,9 @@ REMARKABLE = Style(bold=True, color="yellow")
 
 MEMBER_INDENT = 2
 
+OVER, OVER_AND_BLOCKED, BLOCKED_ALONE = "over", "blocked", "(blocked)"
+"""What a member's own fines and the ILS's blocks come to, on a narrow screen."""
+
 Row = list[Cell]
 
 
@@ -98,7 +101,7 @@ def _wide_member(member: Member, standing: Standing | None) -> Row:
         EMPTY,
         EMPTY,
         _own_fines(member),
-        Cell("over", BOLD) if member.over_limit else EMPTY,
+        Cell(OVER, BOLD) if member.over_limit else EMPTY,
         _remarks(member, standing),
     ]
 
@@ -126,7 +129,7 @@ def _narrow_columns(details: bool) -> tuple[TextColumn, ...]:
         TextColumn("Members or barcode" if details else "Members", least=8),
         TextColumn(COMBINED_FINES, right=True),
         TextColumn("Highest own fines", right=True),
-        TextColumn("Over limit", right=True, least=7),
+        TextColumn("Over limit", right=True),
     )
 
 
@@ -192,9 +195,10 @@ def _remarks(member: Member, standing: Standing | None) -> Cell:
 
 
 def _over_or_blocked(member: Member, standing: Standing | None) -> Cell:
-    blocked = standing is not None and standing.blocked_for_fines
-    words = [*(["over"] if member.over_limit else []), *(["blocked"] if blocked else [])]
-    return Cell(", ".join(words), BLOCKED if blocked else BOLD) if words else EMPTY
+    """One word where there is room for one; the table's foot says what each means."""
+    if standing is not None and standing.blocked_for_fines:
+        return Cell(OVER_AND_BLOCKED if member.over_limit else BLOCKED_ALONE, BLOCKED)
+    return Cell(OVER, BOLD) if member.over_limit else EMPTY
 
 
 def _over_count(group: Group) -> Cell:

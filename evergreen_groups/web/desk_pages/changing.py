@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,13 @@ from evergreen_groups.changes import Action, PlanRequest
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.render import desk as pages
-from evergreen_groups.web import Agreement, ProblemError, apply_plan
+from evergreen_groups.web import Agreement, ProblemError, apply_plan, undo_change
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import FoundPatron, GroupDetails
+    from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk_pages.forms import ChangeForm
 
@@ -26,6 +27,7 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: "Several patrons have a barcode that ends like this. Who is it?",
     LookupKind.NAMES: "Who is it?",
 }
+_NOBODY: Mapping[int, str] = {}
 _BUSY = "Another desk is changing the same patrons or group just now."
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
@@ -103,10 +105,10 @@ def apply(running: Service, desk: DeskRequest, agreed: Agreement) -> int | str:
         raise
 
 
-def undo(client: Client, entry: int, key: str) -> int | str:
+def undo(running: Service, desk: DeskRequest, entry: int, key: str) -> int | str:
     """Take a change back; gives the number of the change that does it, or a sentence where it can't be."""
     try:
-        return client.plans.undo(entry, key)
+        return undo_change(running, desk, entry, key)
     except (PlanError, NotFoundError) as error:
         if error.code == "plan-empty":
             return "There is nothing to take back: it has been undone, or changed again, since."
@@ -115,8 +117,8 @@ def undo(client: Client, entry: int, key: str) -> int | str:
         return f"{_BUSY} Nothing has been undone; try once more."
 
 
-def outcome(client: Client, id: int, this_group: int, *, may_change: bool) -> pages.OutcomeView | None:
-    """What became of a change; None where there is none that the caller may see."""
+def outcome(client: Client, id: int, group: Group, *, may_change: bool) -> pages.OutcomeView | None:
+    """What became of a change, told in ``group``; None where there is none that the caller may see."""
     try:
         change = client.plans.past.change(id)
     except NotFoundError:
@@ -124,12 +126,11 @@ def outcome(client: Client, id: int, this_group: int, *, may_change: bool) -> pa
     entry = change.entry
     refused_at = {step.refusal.org_unit for step in entry.steps if step.refusal is not None}
     return pages.outcome_view(
-        entry,
-        _patrons([change], client),
+        change,
+        _patrons([change], client, {member.id: member.name for member in group.members}),
         _libraries(client) if refused_at else {},
-        this_group=this_group,
-        under_way=change.is_under_way,
-        may_undo=may_change and change.is_own,
+        this_group=group.number,
+        may_undo=may_change and client.plans.may_undo(change),
         may_approve=may_change and change.is_own,
         key=secrets.token_hex(16),
     )
@@ -145,19 +146,31 @@ def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
             change.entry,
             patrons,
             by="",
-            may_undo=may_change and not change.is_under_way and change.entry.id not in taken_back,
+            hidden=change.hidden_step_count,
+            may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
             key=secrets.token_hex(16),
         )
         for change in changes
     ]
 
 
-def past(client: Client, group: int) -> list[pages.PastEntry]:
+def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntry]:
     """What is known of a group's past, the latest first."""
     changes = client.plans.past.of_group(group)
+    taken_back = {change.entry.undoes for change in changes}
     patrons = _patrons(changes, client)
     staff = client.patrons.names({id for change in changes for id in _staff_of(change.entry)})
-    return [pages.past_entry(change.entry, patrons, by=_by(change, staff)) for change in changes]
+    return [
+        pages.past_entry(
+            change.entry,
+            patrons,
+            by=_by(change, staff),
+            hidden=change.hidden_step_count,
+            may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
+            key=secrets.token_hex(16),
+        )
+        for change in changes
+    ]
 
 
 def group_of(client: Client, patron: int) -> int:
@@ -187,8 +200,10 @@ def _staff_of(entry: JournalEntry) -> Iterable[int]:
     return (id for id in (entry.operator.staff, entry.operator.approved_by) if id is not None)
 
 
-def _patrons(changes: Iterable[Change], client: Client) -> dict[int, str]:
-    return client.patrons.names({step.patron for change in changes for step in change.entry.steps})
+def _patrons(changes: Iterable[Change], client: Client, known: Mapping[int, str] = _NOBODY) -> dict[int, str]:
+    """The names of those whom changes are about, and the ``known`` ones."""
+    others = {step.patron for change in changes for step in change.entry.steps} - known.keys()
+    return {**known, **(client.patrons.names(others) if others else {})}
 
 
 def _libraries(client: Client) -> dict[int, str]:

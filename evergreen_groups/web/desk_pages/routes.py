@@ -54,7 +54,7 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     Raises:
         ProblemError: they aren't let in, or what is done inside failed.
     """
-    running = service()
+    running = service.service()
     if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
     # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
@@ -103,11 +103,9 @@ def list_page(
     """The list, of those who fit ``within`` where that is given."""
     details = asked.client.groups.of_user(asked.patron)
     sort = _sort()
-    rows = pages.member_rows(details, sort)
+    rows = pages.member_rows(details, sort, asked.client.patrons.names)
     outcome = (
-        None
-        if change is None
-        else changing.outcome(asked.client, change, details.group.number, may_change=asked.may_change)
+        None if change is None else changing.outcome(asked.client, change, details.group, may_change=asked.may_change)
     )
     title = f"Group {details.group.number}: Group Member Details"
     return html(
@@ -156,7 +154,7 @@ def change(patron: str) -> Response:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
         agreed = changing.agreement(asked.fields.get("plan", ""), forms.read_approval(asked.fields))
-        done = changing.apply(service(), asked.desk, agreed)
+        done = changing.apply(service.service(), asked.desk, agreed)
         if isinstance(done, int):
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
@@ -168,7 +166,7 @@ def undo(patron: str) -> Response:
     """Take a change back."""
     with clerk(patron, writes=True) as asked:
         entry = requests.record_id(asked.fields.get("entry", ""))
-        done = changing.undo(asked.client, entry, forms.read_key(asked.fields))
+        done = changing.undo(service.service(), asked.desk, entry, forms.read_key(asked.fields))
         return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
 
 
@@ -198,7 +196,7 @@ def past(patron: str) -> Response:
             "first. What was changed in the staff client itself isn't known here.",
             nothing="Nothing is known of changes to this group.",
             form_token=asked.form_token,
-            entries=changing.past(asked.client, number),
+            entries=changing.past(asked.client, number, may_change=asked.may_change),
         )
 
 

@@ -58,6 +58,7 @@ function cut(className, text) {
   return made;
 }
 
+const links = (...content) => element("div", "evergreen-groups-line evergreen-groups-links", ...content);
 const line = (...content) => element("div", "evergreen-groups-line", ...content);
 
 // A service of the release before says `blocked` for what is over the limit. Null: the limit isn't visible to the login.
@@ -82,14 +83,14 @@ function pageLink(page, options) {
 
 /** The four lines that are always there. */
 export function lines(page, answer, { label, options, unfolded, unfold }) {
-  const links = options && options.page ? [pageLink(page, options)] : [];
+  const leads = options && options.page ? [pageLink(page, options)] : [];
   const people = answer.members.length + hiddenIn(answer).count;
   const head = element("span", "", label);
-  if (people < 2) return [line(head), line("alone in the group"), line(), line(element("span", ""), ...links)];
+  if (people < 2) return [line(head), line("alone in the group"), line(), links(element("span", ""), ...leads)];
   const sum = element("span", "evergreen-groups-sum", money(answer.group_fines, page));
   const fold = button(`${people} members`, unfold);
   fold.setAttribute("aria-expanded", String(unfolded));
-  return [line(head, sum), line("for information"), line(cut("", countedIn(answer))), line(fold, ...links)];
+  return [line(head, sum), line("for information"), line(cut("", countedIn(answer))), links(fold, ...leads)];
 }
 
 /** What is said of somebody, in short words: [text, whether it is a block of their own, what it is in full]. */

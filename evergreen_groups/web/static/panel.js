@@ -39,6 +39,7 @@
     .evergreen-groups-line { display: flex; gap: .5em; align-items: baseline; height: 1.4em; line-height: 1.4;
       font-size: .875em; font-weight: normal; white-space: nowrap; }
     .evergreen-groups-line:first-child { font-size: 1em; }
+    .evergreen-groups-links { font-size: .8125em; gap: .4em; height: 1.5077em; } /* as high as the others */
     .evergreen-groups-line > :last-child:not(:first-child) { margin-inline-start: auto; }
     .evergreen-groups-cut { overflow: hidden; text-overflow: ellipsis; min-width: 0; }
     .evergreen-groups-sum { font-variant-numeric: lining-nums tabular-nums; }

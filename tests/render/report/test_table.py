@@ -192,7 +192,7 @@ def test_red_is_for_a_block_of_ones_own() -> None:
         found = [part.partition("\x1b[0m")[0] for part in shown.split(red)[1:]]
         assert sum("blocked" in words for words in found) == 2
         allowed = "group lead over blocked in Evergreen own fines now within the limit"
-        assert set(" ".join(found).replace(",", "").split()) <= set(allowed.split())
+        assert set(re.sub("[,()]", "", " ".join(found)).split()) <= set(allowed.split())
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -201,6 +201,9 @@ def test_over_the_limit_and_blocked_in_evergreen_are_told_apart(width: int) -> N
     words = " ".join(" ".join(lines).split())
     assert "6 members are over the limit, not yet blocked in Evergreen." in words
     assert "1 member is blocked in Evergreen, own fines now within the limit." in words
+    if width == 80:
+        assert "blocked: 1 member is over the limit, and blocked in Evergreen." in words
+        assert "(blocked)" in next(line for line in lines if "29999000000977" in line)
     if width == 140:
         assert "group lead, blocked in Evergreen" in words
         assert "not yet blocked in Evergreen" in next(line for line in lines if "Theo" in line)

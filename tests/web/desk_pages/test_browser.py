@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.keys import Keys
-from support.desk_browser import Desk, Gate, chromium
+from support.desk_browser import CLIENTS, Desk, Gate, chromium
 from support.desk_page import GROUP, DeskClerk
 from support.web_caller import PASSWORD, end_session, served, session, settings_of
 
@@ -381,6 +381,9 @@ class TestManyMembers:
         page.desk.click("#confirm")
         page.until(lambda: "Done: all 25 changes" in page.text("#outcome"))
         page.until(lambda: len(page.members()) == 275)
+        page.desk.click("form[action*='/undo'] button")
+        page.until(lambda: "Undone: all 25 changes" in page.text("#outcome"))
+        page.until(lambda: len(page.members()) == 300)
 
 
 class TestNames:
@@ -588,6 +591,28 @@ class TestLooks:
 
 
 class TestBesideTheClient:
+    @pytest.mark.parametrize("client", list(CLIENTS))
+    def test_the_seeds_flow_in_the_clients_own_tab(self, page: PageDesk, client: str) -> None:
+        """From Group Member Details to the record in the list, in both clients; the panel learns of it."""
+        page.desk.open(client, f"{NGUYEN}/group")
+        page.until(lambda: page.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+        page.until(lambda: "4 members" in page.text(".evergreen-groups"))
+        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
+        page.shows("Group Member Details")
+        page.scan(card(RUTH), Keys.ENTER)
+        page.shows("Move Nguyễn, Ruth to this group?")
+        page.scan(Keys.ENTER)
+        assert page.outcome().startswith("Done: Nguyễn, Ruth is in this group now")
+        assert "Nguyễn, Ruth" in page.members()
+        page.browser.switch_to.default_content()
+        page.until(lambda: "5 members" in page.text(".evergreen-groups"))
+        page.browser.switch_to.frame(page.desk.element(".evergreen-groups-tab iframe"))
+        page.until(lambda: page.run("return Boolean(document.querySelector('#members'))"))
+        # Later, for the frame and all that runs in it go at once.
+        page.run("setTimeout(() => document.querySelector(\"#members a[href*='/1015/checkout']\").click())")
+        page.browser.switch_to.default_content()
+        page.until(lambda: page.browser.current_url.endswith("/1015/checkout"))
+
     def test_the_panel_is_told_of_a_change(self, page: PageDesk) -> None:
         page.open(NGUYEN)
         page.shows("Group Member Details")

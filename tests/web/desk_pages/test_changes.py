@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask import Flask
 from support.desk_page import GROUP, DeskClerk, DeskPage
 from support.fault_proxy import Fault, FaultProxy
-from support.web_caller import PASSWORD, end_session
+from support.web_caller import PASSWORD, end_session, settings_of
 
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import Settings
+from evergreen_groups.settings import DeskSettings, Settings
 from evergreen_groups.web import close, create_app
 
 NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1039
@@ -127,6 +128,38 @@ class TestMovingSomebodyIn:
         assert "No visible patron" in scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield").message
 
     @pytest.mark.long
+    def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        """A library may shorten the barcodes of its cards; more than one patron may fit then."""
+        two = [{"type": "actor", "id": patron, "barcode": card(patron)} for patron in (THOMAS, RUTH)]
+        proxy.answer = lambda call: two if call.method == "open-ils.actor.get_barcodes" else None
+        page = scanned(clerk.open(NGUYEN), "103")
+        assert "Several patrons have a barcode that ends like this" in page.message
+        assert page.tree.xpath("//button[@name='patron']/@value") == [str(THOMAS), str(RUTH)]
+        proxy.answer = lambda call: two[:1] if call.method == "open-ils.actor.get_barcodes" else None
+        assert scanned(page, "37").heading == "Move Whitfield, Thomas to this group?"
+
+    @pytest.mark.long
+    def test_who_is_left_alone_is_said(self, clerk: DeskClerk) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(1044))
+        assert "Adeyemi-Clarke, Samuel is left alone in group 1012" in plan.warnings
+
+    @pytest.mark.long
+    def test_calls(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        """What the desk waits for, with the reference data read and the session known."""
+        agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
+        counts = []
+        proxy.seen.clear()
+        page = clerk.open(NGUYEN)
+        counts.append(len(proxy.seen))
+        proxy.seen.clear()
+        plan = scanned(page, card(THOMAS))
+        counts.append(len(proxy.seen))
+        proxy.seen.clear()
+        assert "Done" in agreed(plan).outcome
+        counts.append(len(proxy.seen))  # the list with the outcome is among them
+        assert counts == [3, 6, 5 + 4]
+
+    @pytest.mark.long
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
         assert page.heading == "Nothing to do"
@@ -220,6 +253,7 @@ class TestUndo:
         assert not seen.has_form("/undo")
         assert "by Whitlock, Constance" in other.open(NGUYEN, "/past").text
         assert "You have changed nothing" in other.open(NGUYEN, "/recent").text
+        assert not other.open(NGUYEN, "/past").has_form("/undo")
 
     @pytest.mark.long
     def test_the_past_shows_visible_patrons_alone(
@@ -361,15 +395,24 @@ def _collision() -> dict[str, Any]:
     return {"ilsevent": 1512, "textcode": "XACT_COLLISION", "desc": "changed"}
 
 
+@pytest.mark.long
+class TestUndoingWhatOthersDid:
+    @pytest.fixture
+    def desk_settings(self, proxy: FaultProxy) -> Settings:
+        return replace(settings_of(proxy.url), desk=DeskSettings(undo_others="MERGE_USERS"))
+
+    def test_by_who_has_the_permission(
+        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
+    ) -> None:
+        done = agreed(scanned(clerk.open(NGUYEN), card(1002)))
+        assert not clerk_named("harbor_desk").get(done.address).has_form("/undo")
+        assert "Undone" in clerk_named("admin").open(NGUYEN, "/past").send("/undo").outcome
+        assert group_of(admin, 1002) == 1001
+
+
 class TestWithoutChanges:
     @pytest.fixture
     def desk_settings(self, proxy: FaultProxy) -> Settings:
-        from dataclasses import replace
-
-        from support.web_caller import settings_of
-
-        from evergreen_groups.settings import DeskSettings
-
         return replace(settings_of(proxy.url), desk=DeskSettings(changes=False))
 
     @pytest.mark.long

@@ -1,0 +1,71 @@
+"""Two clerks act at random through the API, with a faulty network and services that are killed; nothing may be lost.
+
+    python tests/bench/clerks.py [--sequences 1000] [--servers 3] [--database postgresql] [--first 0] [--minutes 60]
+
+Each sequence has four actions of each of two clerks at once on three families: moves, removals, merges, leads, undoes,
+double clicks, and the same asked again. Of the requests that write, 12 in 100 are lost, or arrive late or twice, or
+have their answer lost; in one sequence of three a service is killed and started again, in one of fifty the database
+(with PostgreSQL). After each sequence everything is asked again: each key has one answer, each write belongs to one
+step, each step that is done was written once, and what was taken back is what the answer says. Ends with status 1 where
+something was wrong; ``--first NUMBER --sequences 1`` runs one again, ``--minutes`` ends it early.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from support.clerk_runs import Town, town
+
+
+def main() -> None:
+    """Run it as the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sequences", type=int, default=1000)
+    parser.add_argument("--servers", type=int, default=3)
+    parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--kill", type=float, default=1 / 3)
+    parser.add_argument("--minutes", type=float, default=600.0)
+    options = parser.parse_args()
+    outage = 0.02 if options.database == "postgresql" else 0.0
+    began, wrong, done = time.monotonic(), 0, 0
+    with town(options.servers, options.sequences, database=options.database) as place:
+        for number in range(options.first, options.first + options.sequences):
+            if time.monotonic() - began > 60 * options.minutes:
+                break
+            errors = place.sequence(number, kill=options.kill, outage=outage)
+            done += 1
+            wrong += bool(errors)
+            for error in errors:
+                print(error, flush=True)
+            if done % 50 == 0:
+                print(f"{done} sequences, {wrong} wrong, {time.monotonic() - began:.0f} s", flush=True)
+        report(place, done, wrong, time.monotonic() - began)
+    sys.exit(1 if wrong else 0)
+
+
+def report(place: Town, sequences: int, wrong: int, took: float) -> None:
+    """Print the figures."""
+    tally = place.tally
+    print(
+        f"{sequences} sequences in {took:.0f} s: {wrong} wrong; services killed {place.kills} times, "
+        f"the database stopped {place.outages} times"
+    )
+    print(
+        f"requests {tally.asked:,}, changes {tally.changes:,}, of them undoes {tally.undone:,}, writes {tally.writes:,}"
+    )
+    print(f"steps: {dict(tally.states.most_common())}; written, and said to be uncertain: {tally.uncertain}")
+    print(f"faults: {dict(tally.faults.most_common())}")
+    print(f"put off: {dict(tally.put_off.most_common())}")
+    print(f"refused: {dict(tally.refused.most_common())}")
+    if "Traceback" in place.servers.errors or "a bug:" in place.servers.errors:
+        print(place.servers.errors[-3000:])
+
+
+if __name__ == "__main__":
+    main()

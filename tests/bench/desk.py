@@ -1,0 +1,280 @@
+"""What the desk costs: calls of the gateway and times of each thing one does, and many clerks at once.
+
+    python tests/bench/desk.py [--clerks 100] [--seconds 60] [--every 3] [--threads 8] [--calls-only]
+
+First each thing is done a few times by one clerk, with session and reference data known; printed are the calls that the
+gateway gets and the median of the milliseconds, beside those of a bare call. Then each clerk, with a session of their
+own, does something every three seconds: in half of the cases looks at a patron's summary, else moves somebody of a
+family of their own, removes them, or takes the last change back. Sandbox, service and clerks are three processes.
+
+Printed are the answers by status, the 503s by their code, and p50 and p99 of reads and of whole changes (plan and
+change). In the end the families are compared with the answers: a write that was done twice, or never, would show. Ends
+with status 1 where there was one, or over one in a hundred 503s, or any other error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import requests
+from serve import address_in, command, processor_seconds
+from support.fault_proxy import FaultProxy, fault_proxy
+from support.web_caller import API, bearer, session
+
+from evergreen_groups.gateway import Credentials, Gateway
+
+PASSWORD = "sandbox"
+ACCOUNT = "consortium_staff"
+TIMES = 7
+"""How often each thing is done for its median."""
+MOST_503 = 0.01
+FAMILY = 4
+
+
+@dataclass
+class Seen:
+    """What the clerks have seen. ``unlike`` are patrons who aren't where an answer has put them."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    put_off: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class DeskClerk:
+    """One of them, over one connection, with a family of their own (patron ids, in the order of the ids)."""
+
+    def __init__(self, address: str, token: str, family: list[int], seen: Seen, seed: int) -> None:
+        self._address, self._family, self._seen = address, family, seen
+        self._chance = random.Random(seed)
+        self._session = requests.Session()
+        self._session.headers.update(bearer(token))
+        self._last: int | None = None
+        self.places: dict[int, int] = {}
+        """Where the answers say that each patron is."""
+        self.changes = 0
+
+    def act(self) -> None:
+        """Do one thing."""
+        what = self._chance.random()
+        if what < 0.5:
+            self._timed("read", lambda: self._ask("GET", f"patrons/{self._chance.choice(self._family)}/summary"))
+        elif self._last is not None and what < 0.6:
+            number, self._last = self._last, None
+            self._timed("undo", lambda: self._changed(self._ask("POST", f"changes/{number}/undo")))
+        elif what < 0.8:
+            self._timed("change", lambda: self._change("remove", self._family[-1:]))
+        else:
+            self._timed("change", lambda: self._change("move", self._family[-1:], self._family[0]))
+
+    def _change(self, action: str, patrons: list[int], target: int | None = None) -> None:
+        body: dict[str, Any] = {"action": action, "patrons": [{"id": patron} for patron in patrons]}
+        if target is not None:
+            body["target"] = {"id": target}
+        plan = self._ask("POST", "plans", body)
+        if plan is not None and plan["steps"]:
+            self._changed(self._ask("POST", "changes", {"plan": plan["id"]}))
+
+    def _changed(self, change: dict[str, Any] | None) -> None:
+        if change is None:
+            return
+        self.changes += 1
+        self._last = change["id"]
+        for step in change["steps"]:
+            if step["state"] != "done":
+                self._note(f"change {change['id']}: {step['state']} ({step['reason']})")
+            elif step["field"] == "group":
+                self.places[step["patron"]] = step["value"]
+
+    def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any] | None:
+        key = {"Idempotency-Key": f"{self._chance.getrandbits(64):x}"} if method == "POST" else {}
+        for _ in range(5):
+            try:
+                answer = self._session.request(
+                    method, f"{self._address}{API}/{path}", json=body, headers=key, timeout=60
+                )
+            except requests.RequestException as error:
+                self._note(f"{path}: {type(error).__name__}")
+                return None
+            found: dict[str, Any] = answer.json()
+            with self._seen.lock:
+                self._seen.statuses[answer.status_code] += 1
+            if answer.status_code != 503:
+                break
+            with self._seen.lock:
+                self._seen.put_off[found["code"]] += 1
+            time.sleep(float(answer.headers["Retry-After"]))
+        if answer.status_code >= 400 and found["code"] != "plan-empty":
+            self._note(f"{path}: {answer.status_code} {found['code']}")
+        return found if answer.status_code < 400 else None
+
+    def _timed(self, what: str, do: Callable[[], object]) -> None:
+        began = time.perf_counter()
+        do()
+        with self._seen.lock:
+            self._seen.seconds[what].append(time.perf_counter() - began)
+
+    def _note(self, error: str) -> None:
+        with self._seen.lock:
+            self._seen.errors.append(error)
+
+
+def main() -> None:
+    """Run it as the command line asks for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--clerks", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--every", type=float, default=3.0, help="seconds from one thing that a clerk does to the next")
+    parser.add_argument("--threads", type=int, default=8, help="threads of the service")
+    parser.add_argument("--calls-only", action="store_true", help="only what each thing costs")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory, command("sandbox", "--port", "0", "--patrons", "6000") as sandbox:
+        gateway = address_in(sandbox)
+        with fault_proxy(gateway) as proxy, served(proxy.url, directory, "one", options.threads) as (address, _):
+            cost(gateway, address, proxy)
+        if options.calls_only:
+            return
+        with served(gateway, directory, "many", options.threads) as (address, service):
+            well = bear(options.clerks, options.seconds, options.every, gateway, address)
+            used = {"service": processor_seconds(service), "sandbox": processor_seconds(sandbox)}
+        print("processor, s: " + ", ".join(f"{name} {value:.1f}" for name, value in used.items()))
+    sys.exit(0 if well else 1)
+
+
+@contextlib.contextmanager
+def served(gateway: str, directory: str, name: str, threads: int) -> Iterator[tuple[str, Any]]:
+    """The service's address, and its process."""
+    environ = {
+        **os.environ,
+        "STATE_DIRECTORY": f"{directory}/{name}",
+        "EVERGREEN_GROUPS_GATEWAY_URL": gateway,
+        "EVERGREEN_GROUPS_SERVE_THREADS": str(threads),
+        "EVERGREEN_GROUPS_SERVE_RATE_LIMIT": "1000000",
+    }
+    with command("serve", "--port", "0", environ=environ) as service:
+        yield address_in(service).removesuffix("/evergreen-groups/"), service
+
+
+def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
+    """Print what each thing costs one clerk."""
+    headers = bearer(session(gateway, username=ACCOUNT))
+    keys = iter(range(10_000))
+
+    def ask(method: str, path: str, body: object = None) -> dict[str, Any]:
+        more = {**headers, "Idempotency-Key": f"cost-{next(keys)}"}
+        answer = requests.request(method, f"{address}{API}/{path}", json=body, headers=more, timeout=60)
+        assert answer.status_code < 400, answer.text
+        return dict(answer.json())
+
+    def plan(action: str, patron: int, target: int | None = None) -> dict[str, Any]:
+        return {"action": action, "patrons": [{"id": patron}]} | ({"target": {"id": target}} if target else {})
+
+    state: dict[str, int | str] = {}
+
+    def keep(name: str, body: dict[str, Any]) -> None:
+        state[name] = body["id"]
+
+    things: dict[str, Callable[[], object]] = {
+        "plan of a move": lambda: keep("plan", ask("POST", "plans", plan("move", 1052, 1007))),
+        "that move": lambda: keep("change", ask("POST", "changes", {"plan": state["plan"]})),
+        "a change": lambda: ask("GET", f"changes/{state['change']}"),
+        "recent changes": lambda: ask("GET", "changes"),
+        "taking it back": lambda: ask("POST", f"changes/{state['change']}/undo"),
+        "plan of a removal": lambda: keep("plan", ask("POST", "plans", plan("remove", 1052))),
+        "that removal": lambda: keep("change", ask("POST", "changes", {"plan": state["plan"]})),
+        "taking that back": lambda: ask("POST", f"changes/{state['change']}/undo"),
+        "a patron's group": lambda: ask("GET", "patrons/1001/group"),
+        "a patron's summary": lambda: ask("GET", "patrons/1001/summary"),
+    }
+    calls: dict[str, set[int]] = defaultdict(set)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for turn in range(TIMES + 1):
+        for name, do in things.items():
+            before, began = len(proxy.seen), time.perf_counter()
+            do()
+            if turn:  # in the first, session and reference data become known
+                seconds[name].append(time.perf_counter() - began)
+                calls[name].add(len(proxy.seen) - before)
+    print(f"{'':20} {'calls':>7} {'ms':>7}")
+    for name in things:
+        numbers = "-".join(str(number) for number in sorted({min(calls[name]), max(calls[name])}))
+        print(f"{name:20} {numbers:>7} {1000 * statistics.median(seconds[name]):7.0f}")
+
+
+def bear(clerks: int, seconds: float, every: float, gateway: str, address: str) -> bool:
+    """Let the clerks loose, and print what came of it; whether all was well."""
+    seen = Seen()
+    with Gateway(gateway, credentials=Credentials(username=ACCOUNT, password=PASSWORD)) as staff:
+        families = families_of(staff, clerks)
+        everybody = [
+            DeskClerk(address, session(gateway, username=ACCOUNT), family, seen, number)
+            for number, family in enumerate(families)
+        ]
+        end = time.monotonic() + seconds
+
+        def work(clerk: DeskClerk, later: float) -> None:
+            due = time.monotonic() + later
+            while due < end:
+                time.sleep(max(0.0, due - time.monotonic()))
+                clerk.act()
+                due = max(due + every, time.monotonic())
+
+        threads = [
+            threading.Thread(target=work, args=(clerk, every * number / clerks))
+            for number, clerk in enumerate(everybody)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ids = [patron for clerk in everybody for patron in clerk.places]
+        found = staff.pcrud.columns_by_values("au", ("id", "usrgroup"), "id", ids)
+        now = {id: group for batch in found for id, group in batch}
+    unlike = [patron for clerk in everybody for patron, group in clerk.places.items() if now[patron] != group]
+    changes = sum(clerk.changes for clerk in everybody)
+    return told(seen, changes, unlike)
+
+
+def families_of(staff: Gateway, count: int) -> list[list[int]]:
+    """Families of the population, one for each clerk."""
+    where = {"id": {">": 100_000}, "deleted": "f"}
+    groups: dict[int, list[int]] = defaultdict(list)
+    for record in staff.pcrud.search("au", where, select=["id", "usrgroup"], order_by={"au": "id"}, limit=20 * count):
+        groups[record.usrgroup].append(record.id)
+    return [sorted(members) for members in groups.values() if len(members) >= FAMILY][:count]
+
+
+def told(seen: Seen, changes: int, unlike: list[int]) -> bool:
+    """Print the figures; whether all was well."""
+    total = seen.statuses.total()
+    put_off = seen.statuses[503] / total
+    print(f"{total:,} requests, {changes:,} changes; answers: {dict(sorted(seen.statuses.items()))}")
+    print(
+        f"503: {100 * put_off:.2f} %, {dict(seen.put_off)}; other errors: {len(seen.errors)} "
+        f"{Counter(seen.errors).most_common(5)}"
+    )
+    for name, times in sorted(seen.seconds.items()):
+        cuts = statistics.quantiles(times, n=100)
+        print(f"{name}, ms: p50 {1000 * cuts[49]:.0f}, p95 {1000 * cuts[94]:.0f}, p99 {1000 * cuts[98]:.0f}")
+    print(f"not where the answers have put them: {len(unlike)}")
+    return not unlike and not seen.errors and put_off < MOST_503
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""A supervisor approves one change with their own login."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
+from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
+from support.web_caller import Clock, client_of, session, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings, Settings
+
+LOGIN = "open-ils.auth.login"
+SUPERVISOR = {"username": "north_manager", "password": "sandbox"}
+PASSWORD = "a password of somebody's"
+WAIT = 7.0
+"""Seconds until the next login may be tried."""
+MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
+
+
+@pytest.fixture
+def logins(proxy: FaultProxy) -> list[dict[str, Any]]:
+    """The arguments of each login through the service."""
+    seen: list[dict[str, Any]] = []
+    proxy.before_answer = lambda call: seen.append(call.parameters[0]) if call.method == LOGIN else None
+    return seen
+
+
+@pytest.fixture
+def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+    return make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=1_000_000)))
+
+
+@pytest.fixture
+def clerk(app: Flask, sandbox: Sandbox) -> DeskCaller:
+    """Somebody who sees the patrons of Harbor Street, at a workstation, and may change none."""
+    return DeskCaller(client_of(app), session(sandbox.url, username="harbor_desk", workstation="HARBOR-desk1"))
+
+
+@pytest.fixture
+def sessions(sandbox: Sandbox, clerk: DeskCaller) -> Iterator[Callable[[], int]]:
+    """How many are open beside the clerk's own; none is left after a test."""
+    opened = sandbox._server.sessions._open
+    before = len(opened)
+    yield lambda: len(opened) - before
+    assert len(opened) == before
+
+
+def planned(clerk: DeskCaller) -> str:
+    return clerk.planned("move", 1052, target=1001)
+
+
+def refused(answer: Answer, sandbox: Sandbox) -> str:
+    assert answer.status == 403, answer.body
+    assert group_of(sandbox, 1052) == 1015
+    return answer.code
+
+
+def test_what_the_clerk_may_not_the_supervisor_does(
+    clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int], logins: list[dict[str, Any]]
+) -> None:
+    without = clerk.apply(planned(clerk))
+    assert (without.states, without.body["steps"][0]["org_unit"]) == (["failed"], 11)
+    plan = planned(clerk)
+    done = clerk.apply(plan, "k", approval=SUPERVISOR)
+    assert (done.status, done.body["done"]) == (200, True)
+    assert (done.body["staff"], done.body["approved_by"], done.body["workstation"]) == (4, 3, 1)
+    assert group_of(sandbox, 1052) == 1001
+    assert [(login["type"], login["workstation"]) for login in logins] == [("temp", "HARBOR-desk1")]
+    assert sessions() == 0
+    for approval in ({}, {"approval": SUPERVISOR}):
+        assert clerk.apply(plan, "k", **approval).body == done.body
+    assert len(logins) == 1, "what was made takes no supervisor again"
+    (listed, *_) = clerk.send("GET", "changes").body["changes"]
+    assert listed == done.body
+
+
+def test_a_clerk_without_a_workstation(
+    app: Flask, sandbox: Sandbox, logins: list[dict[str, Any]], sessions: Callable[[], int]
+) -> None:
+    clerk = DeskCaller(client_of(app), session(sandbox.url, username="harbor_desk"))
+    done = clerk.apply(planned(clerk), approval=SUPERVISOR)
+    assert (done.body["done"], done.body["workstation"]) == (True, None)
+    assert "workstation" not in logins[0]
+    sandbox._server.sessions.close(clerk.headers["Authorization"].split()[1])
+
+
+@pytest.mark.parametrize(
+    ("approval", "code"),
+    [
+        ({"username": "north_manager", "password": PASSWORD}, "approval-refused"),
+        ({"username": "nobody at all", "password": "sandbox"}, "approval-refused"),
+        ({"username": "20000000001001", "password": "sandbox"}, "approval-refused"),
+        ({"username": "harbor_desk", "password": "sandbox"}, "approval-by-oneself"),
+    ],
+    ids=["wrong password", "nobody", "a patron", "oneself"],
+)
+def test_refused(
+    clerk: DeskCaller,
+    sandbox: Sandbox,
+    proxy: FaultProxy,
+    sessions: Callable[[], int],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Any,
+    approval: dict[str, str],
+    code: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    plan = planned(clerk)
+    answer = clerk.apply(plan, "k", approval=approval)
+    assert refused(answer, sandbox) == code
+    assert UPDATE not in proxy.seen
+    assert sessions() == 0
+    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    for secret in (approval["username"], PASSWORD):
+        assert secret not in caplog.text
+        assert secret not in json.dumps(answer.body)
+        assert secret.encode() not in kept
+    assert clerk.apply(plan, "k").states == ["failed"], "the plan can still be applied"
+
+
+def test_a_second_factor(clerk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy) -> None:
+    def provisional(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != LOGIN:
+            return None
+        envelope = json.loads(answer.body)
+        envelope["payload"][0]["payload"]["provisional"] = 1
+        return HttpAnswer.of(envelope)
+
+    proxy.alter = provisional
+    assert refused(clerk.apply(planned(clerk), approval=SUPERVISOR), sandbox) == "approval-second-factor"
+    assert UPDATE not in proxy.seen
+
+
+def test_nothing_of_a_supervisor_is_logged_or_kept(
+    clerk: DeskCaller, sessions: Callable[[], int], sandbox: Sandbox, caplog: pytest.LogCaptureFixture, tmp_path: Any
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    done = clerk.apply(planned(clerk), approval=SUPERVISOR)
+    assert done.body["done"]
+    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert b"north_manager" not in kept
+    assert "north_manager" not in caplog.text
+    assert "north_manager" not in json.dumps(done.body)
+
+
+def test_the_session_ends_where_the_change_fails(
+    clerk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy, sessions: Callable[[], int], clock: Clock
+) -> None:
+    outdated, dropped, empty = planned(clerk), planned(clerk), clerk.planned("move", 1002, target=1001)
+    sandbox._store.update("au", 1053, {"usrgroup": 1001})
+    assert clerk.apply(outdated, approval=SUPERVISOR).code == "plan-outdated"
+    assert sessions() == 0
+    clock.now += WAIT
+    sandbox._store.update("au", 1053, {"usrgroup": 1015})
+    proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
+    assert clerk.apply(dropped, approval=SUPERVISOR).states == ["sending"]
+    assert sessions() == 0
+    proxy.decide = lambda call: Fault.NONE
+    clock.now += WAIT
+    assert clerk.apply(empty, approval=SUPERVISOR).code == "plan-empty"
+
+
+def test_a_supervisor_who_may_not_either(clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int]) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE usr = 3 AND permission = 'UPDATE_USER'")
+    done = clerk.apply(planned(clerk), approval=SUPERVISOR)
+    assert (done.status, done.states, done.body["approved_by"]) == (200, ["failed"], 3)
+    assert done.body["steps"][0]["permission"] == "UPDATE_USER"
+
+
+def test_another_s_plan_is_no_reason_to_log_in(
+    clerk: DeskCaller, app: Flask, sandbox: Sandbox, logins: list[dict[str, Any]]
+) -> None:
+    admin = DeskCaller(client_of(app), session(sandbox.url, username="admin"))
+    assert clerk.apply(planned(admin), approval=SUPERVISOR).status == 404
+    assert logins == []
+
+
+def test_tries_are_limited_for_each_clerk_and_each_supervisor(
+    clerk: DeskCaller, app: Flask, sandbox: Sandbox, clock: Clock, logins: list[dict[str, Any]]
+) -> None:
+    wrong = {**SUPERVISOR, "password": "x"}
+    plan = planned(clerk)
+    other = DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+    others = planned(other)
+    assert clerk.apply(plan, approval=wrong).status == 403
+    for caller, its, approval in (
+        (clerk, plan, SUPERVISOR),  # the same clerk
+        (clerk, plan, {"username": "admin", "password": "sandbox"}),
+        (other, others, {**SUPERVISOR, "username": "North_Manager"}),  # the same supervisor
+    ):
+        answer = caller.apply(its, approval=approval)
+        assert (answer.status, answer.code) == (429, "too-many-requests")
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert len(logins) == 1
+    clock.now += WAIT
+    assert clerk.apply(plan, approval=SUPERVISOR).body["done"]
+
+
+def followed(clerk: DeskCaller, answer: Answer) -> Answer:
+    number = answer.body["id"]
+    while answer.status == 202:
+        answer = clerk.change(number)
+    return answer
+
+
+def test_a_long_change(
+    clerk: DeskCaller, app: Flask, sandbox: Sandbox, sessions: Callable[[], int], clock: Clock
+) -> None:
+    plan = clerk.planned("move", *MANY, target=1039)
+    begun = clerk.apply(plan, "k", approval=SUPERVISOR)
+    assert begun.status == 202, begun.body
+    ended = followed(clerk, begun)
+    assert (ended.body["done"], ended.body["approved_by"]) == (True, 3)
+    app.extensions["evergreen-groups"].change_runs.close()
+    assert sessions() == 0
+
+
+def test_where_there_is_no_room_for_it_the_session_ends(
+    clerk: DeskCaller, app: Flask, sessions: Callable[[], int]
+) -> None:
+    plan = clerk.planned("move", *MANY, target=1039)
+    app.extensions["evergreen-groups"].change_runs.close()
+    answer = clerk.apply(plan, approval=SUPERVISOR)
+    assert (answer.status, answer.code) == (503, "too-many-changes")
+    assert sessions() == 0
+
+
+def test_a_long_change_that_is_refused(
+    clerk: DeskCaller, sandbox: Sandbox, sessions: Callable[[], int], app: Flask
+) -> None:
+    plan = clerk.planned("move", *MANY, target=1039)
+    sandbox._store.update("au", 1052, {"usrgroup": 1001})
+    assert clerk.apply(plan, approval=SUPERVISOR).code == "plan-outdated"
+    app.extensions["evergreen-groups"].change_runs.close()
+    assert sessions() == 0

@@ -1,0 +1,638 @@
+"""Plans and changes over HTTP: every action, every status, and what comes of asking twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, group_of, leads, new_key, plan_body
+from support.fault_proxy import Call, Fault, FaultProxy
+from support.web_caller import API, bearer, client_of, cookie, end_session, served, session, settings_of
+
+from evergreen_groups.changes import clock as changes_clock
+from evergreen_groups.errors import StateUnavailableError
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.settings.sections import DeskSettings
+from evergreen_groups.web.plan_bodies import LARGEST
+
+UNLIMITED = ServeSettings(port=0, rate_limit=1_000_000)
+
+
+@pytest.fixture
+def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+    return make_app(settings_of(proxy.url, serve=UNLIMITED))
+
+
+@pytest.fixture
+def desk(app: Flask, sandbox: Sandbox) -> DeskCaller:
+    """Somebody who may change everybody."""
+    return caller_of(app, sandbox, "consortium_staff")
+
+
+def caller_of(app: Flask, sandbox: Sandbox, account: str, **login: Any) -> DeskCaller:
+    return DeskCaller(client_of(app), session(sandbox.url, username=account, **login))
+
+
+def writes(proxy: FaultProxy) -> list[str]:
+    return [method for method in proxy.seen if method in WRITES]
+
+
+class TestActions:
+    def test_move(self, desk: DeskCaller, sandbox: Sandbox) -> None:
+        plan = desk.plan("move", "20000000001052", target="20000000001007")
+        assert plan.status == 201
+        assert [(step["patron"]["id"], step["after"]) for step in plan.body["steps"]] == [(1052, 1002)]
+        assert group_of(sandbox, 1052) == 1015
+        done = desk.apply(plan.body["id"])
+        assert (done.status, done.body["done"], done.states) == (200, True, ["done"])
+        assert group_of(sandbox, 1052) == 1002
+
+    def test_several_to_where_one_is(self, desk: DeskCaller, sandbox: Sandbox) -> None:
+        done = desk.apply(desk.planned("move", 1052, 1053, target=1007))
+        assert done.states == ["done", "done"]
+        assert {group_of(sandbox, patron) for patron in (1052, 1053, 1007)} == {1002}
+
+    @pytest.mark.parametrize("lead", [False, True])
+    def test_remove(self, desk: DeskCaller, sandbox: Sandbox, lead: bool) -> None:
+        done = desk.apply(desk.planned("remove", 1052, lead=lead))
+        assert done.body["done"]
+        assert group_of(sandbox, 1052) not in (1015, 1002)
+        assert leads(sandbox, 1052) is lead
+        assert done.body["steps"][0]["value"] == group_of(sandbox, 1052)
+
+    def test_merge(self, desk: DeskCaller, sandbox: Sandbox) -> None:
+        done = desk.apply(desk.planned("merge", 1044, target=1047))
+        assert done.body["done"]
+        assert {group_of(sandbox, patron) for patron in (1043, 1044)} == {1014}
+
+    @pytest.mark.parametrize(("patron", "off"), [(1002, False), (1001, True)])
+    def test_lead(self, desk: DeskCaller, sandbox: Sandbox, patron: int, off: bool) -> None:
+        done = desk.apply(desk.planned("lead", patron, off=off))
+        assert done.body["done"]
+        assert leads(sandbox, patron) is not off
+
+    def test_recalculate(self, desk: DeskCaller, sandbox: Sandbox) -> None:
+        """Of somebody over the limit without a block, and somebody with a block of former days."""
+        sandbox._store.insert("mg", {"id": 71_000, "usr": 1052, "billing_location": 11})
+        sandbox._store.update("mbts", 71_000, {"balance_owed": "9.00", "total_owed": "9.00"})
+        plan = desk.plan("recalculate", 1052, 1053)
+        assert [step["field"] for step in plan.body["steps"]] == ["penalties"] * 2
+        done = desk.apply(plan.body["id"])
+        assert done.status == 200, done.body
+        assert set(done.states) <= {"done", "not done"}
+
+    def test_undo(self, desk: DeskCaller, sandbox: Sandbox) -> None:
+        first = desk.apply(desk.planned("move", 1052, 1053, target=1007)).body["id"]
+        undone = desk.undo(first)
+        assert (undone.status, undone.body["undoes"], undone.body["done"]) == (200, first, True)
+        assert group_of(sandbox, 1052) == group_of(sandbox, 1053) == 1015
+
+    def test_undo_with_a_plan_that_is_shown(self, desk: DeskCaller, sandbox: Sandbox) -> None:
+        first = desk.apply(desk.planned("remove", 1052)).body["id"]
+        plan = desk.plan("undo", change=first)
+        assert [step["after"] for step in plan.body["steps"]] == [1015]
+        assert desk.apply(plan.body["id"]).body["done"]
+        assert group_of(sandbox, 1052) == 1015
+
+    def test_what_was_changed_is_listed(self, desk: DeskCaller, app: Flask, sandbox: Sandbox) -> None:
+        numbers = [desk.apply(desk.planned("lead", patron)).body["id"] for patron in (1002, 1052)]
+        listed = desk.send("GET", "changes").body["changes"]
+        assert [change["id"] for change in listed] == numbers[::-1]
+        assert all(change["own"] and change["staff"] == 2 for change in listed)
+        other = caller_of(app, sandbox, "harbor_desk")
+        assert other.send("GET", "changes").body["changes"] == []
+        seen = other.change(numbers[0])
+        assert (seen.status, seen.body["own"]) == (200, False)
+
+    def test_the_workstation_is_in_it(self, app: Flask, sandbox: Sandbox) -> None:
+        desk = caller_of(app, sandbox, "consortium_staff", workstation="HARBOR-desk1")
+        done = desk.apply(desk.planned("lead", 1002))
+        assert (done.body["staff"], done.body["workstation"], done.body["approved_by"]) == (2, 1, None)
+
+    def test_what_somebody_may_not_is_said(self, app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        done = (desk := caller_of(app, sandbox, "harbor_desk")).apply(desk.planned("move", 1052, target=1001))
+        assert (done.status, done.body["done"], done.states) == (200, False, ["failed"])
+        (step,) = done.body["steps"]
+        assert (step["permission"], step["org_unit"]) in (("UPDATE_USER", 11), ("group_application.user.patron", 11))
+        assert group_of(sandbox, 1052) == 1015
+
+
+BAD_PLANS: list[Any] = [
+    [], None, 7, "move", {}, {"action": None}, {"action": []}, {"action": {}}, {"action": "MOVE"},
+    {"action": "batch", "patrons": [{"id": 1}]}, {"action": "move"}, {"action": "move", "patrons": [{"id": 1052}]},
+    {"action": "move", "patrons": [], "target": {"id": 7}}, {"action": "move", "patrons": {"id": 7}, "target": "7"},
+    {"action": "remove", "patrons": [{"id": 1052}], "target": {"id": 1007}}, {"action": "remove"},
+    {"action": "remove", "patrons": [{"id": True}]}, {"action": "remove", "patrons": [{"id": 1.5}]},
+    {"action": "remove", "patrons": [{"id": "1052"}]}, {"action": "remove", "patrons": [{"id": 0}]},
+    {"action": "remove", "patrons": [{"id": -1}]}, {"action": "remove", "patrons": [{"id": 2**31}]},
+    {"action": "remove", "patrons": [{"id": 1e400}]}, {"action": "remove", "patrons": [1052]},
+    {"action": "remove", "patrons": [{"id": 1052, "barcode": "x"}]}, {"action": "remove", "patrons": [[1052]]},
+    {"action": "remove", "patrons": [""]}, {"action": "remove", "patrons": [" 20000000001052"]},
+    {"action": "remove", "patrons": ["a\nb"]}, {"action": "remove", "patrons": ["x" * 101]},
+    {"action": "remove", "patrons": ["\ud800"]}, {"action": "remove", "patrons": ["a\0"]},
+    {"action": "remove", "patrons": [{"id": 1052}], "lead": 1}, {"action": "lead", "patrons": [{"id": 1}], "off": "no"},
+    {"action": "remove", "patrons": [{"id": 1052}], "off": True}, {"action": "lead", "patrons": ["1"], "lead": True},
+    {"action": "undo"}, {"action": "undo", "change": 0}, {"action": "undo", "change": "1"},
+    {"action": "undo", "change": 2**63}, {"action": "undo", "change": 1, "patrons": [{"id": 1052}]},
+    {"action": "merge", "patrons": [{"id": 1043}, {"id": 1044}], "target": {"id": 1047}},
+    {"action": "remove", "patrons": [{"id": 1052}], "more": 1},
+    {"action": "remove", "patrons": [{"id": 1}] * 1001},
+]  # fmt: skip
+BAD_AGREEMENTS: list[Any] = [
+    [], {}, {"plan": None}, {"plan": 7}, {"plan": ""}, {"plan": "x" * 65}, {"plan": "a b"}, {"plan": ["x"]},
+    {"plan": "x", "key": "y"}, {"plan": "x", "approval": []}, {"plan": "x", "approval": {}},
+    {"plan": "x", "approval": {"username": "a"}}, {"plan": "x", "approval": {"username": "", "password": "b"}},
+    {"plan": "x", "approval": {"username": "a", "password": 5}},
+    {"plan": "x", "approval": {"username": "a", "password": "b" * 201}},
+    {"plan": "x", "approval": {"username": "a", "password": "b", "type": "staff"}},
+]  # fmt: skip
+
+FIELDS = st.sampled_from(["action", "patrons", "target", "lead", "off", "change", "plan", "approval", "id"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["move", "undo", "remove"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS | st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class TestBodies:
+    def test_what_is_no_plan(self, desk: DeskCaller, proxy: FaultProxy) -> None:
+        for body in BAD_PLANS:
+            answer = raw(desk, "plans", json.dumps(body).encode())
+            assert answer.status == 400, (body, answer.body)
+            assert answer.code in ("body-wrong", "field-wrong", "plan-unclear"), body
+
+    def test_what_is_no_agreement(self, desk: DeskCaller) -> None:
+        for body in BAD_AGREEMENTS:
+            assert raw(desk, "changes", json.dumps(body).encode()).status == 400, body
+
+    def test_what_is_no_json(self, desk: DeskCaller) -> None:
+        for body in (b"{", b"\xff", b"[" * 100_000, b'{"a":' * 20_000, b"9" * 5000, b"NaN", b"'x'", b'{"x": 1}'):
+            for path in ("plans", "changes", "changes/1/undo"):
+                assert raw(desk, path, body).status == 400, (path, body[:20])
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+    @given(path=st.sampled_from(["plans", "changes", "changes/1/undo"]), body=JSON)
+    def test_any_json_is_answered(self, desk: DeskCaller, path: str, body: Any) -> None:
+        answer = raw(desk, path, json.dumps(body).encode())
+        assert answer.status in (400, 404, 422) or (answer.status == 201 and path == "plans")
+
+    def test_keys(self, desk: DeskCaller) -> None:
+        plan = desk.planned("lead", 1002)
+        for key in (None, "", " ", "a b", "x" * 101, "ü", "\x7f"):
+            headers = {} if key is None else {"Idempotency_Key": key}
+            for path, body in (("changes", {"plan": plan}), ("changes/1/undo", None)):
+                answer = desk.send("POST", path, body, **headers)
+                assert (answer.status, answer.code) == (400, "key-missing")
+
+    def test_longest_key_and_most_patrons(self, desk: DeskCaller) -> None:
+        assert desk.apply(desk.planned("lead", 1002), "k" * 100).status == 200
+        answer = desk.plan("remove", *(f"{number:020}" for number in range(1000)))
+        assert answer.status == 422, answer.body
+
+    @pytest.mark.parametrize("path", ["plans", "changes", "changes/1/undo"])
+    def test_other_types_and_sizes(self, desk: DeskCaller, path: str) -> None:
+        for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+            assert raw(desk, path, b"{}", content_type).status == 415
+        too_large = raw(desk, path, b" " * (LARGEST + 1))
+        assert (too_large.status, too_large.code) == (413, "body-too-large")
+        assert str(LARGEST) in too_large.body["detail"]
+
+    def test_the_largest_over_a_real_connection(self, desk: DeskCaller, app: Flask) -> None:
+        """The server lets them through to whoever says what is wrong with them."""
+        plan = {"action": "remove", "patrons": [f"{number:020}" for number in range(1000)]}
+        with served(app) as url:
+            for body, status in (
+                (json.dumps(plan).ljust(LARGEST), 422),
+                (json.dumps(plan).ljust(LARGEST + 1), 413),
+            ):
+                headers = {**desk.headers, "Content-Type": "application/json"}
+                answer = requests.post(f"{url}{API}/plans", data=body, headers=headers, timeout=30)
+                assert answer.status_code == status, answer.text
+                assert answer.headers["Content-Type"] == "application/problem+json"
+
+    def test_ids(self, desk: DeskCaller) -> None:
+        for number in ("0", "-1", "x", str(2**31), "1.0"):
+            assert desk.send("GET", f"changes/{number}").status == 400
+            assert desk.send("POST", f"changes/{number}/undo", Idempotency_Key="k").status == 400
+        assert desk.send("GET", "changes/999").status == 404
+        assert desk.undo(999).status == 404
+
+
+def raw(desk: DeskCaller, path: str, body: bytes, content_type: str = "application/json") -> Answer:
+    headers = {**desk.headers, "Content-Type": content_type, "Idempotency-Key": new_key()}
+    answer = desk._client.post(f"{API}/{path}", data=body, headers=headers)
+    return Answer(answer.status_code, answer.get_json(force=True), dict(answer.headers))
+
+
+class TestWho:
+    def test_without_a_session(self, app: Flask, sandbox: Sandbox) -> None:
+        token = session(sandbox.url, username="consortium_staff")
+        end_session(sandbox.url, token)
+        for caller in (DeskCaller(client_of(app), token), DeskCaller(client_of(app), "x")):
+            assert caller.plan("lead", 1002).status == 401
+            assert caller.apply("plan").status == 401
+            assert caller.undo(1).status == 401
+            assert caller.change(1).status == caller.send("GET", "changes").status == 401
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Sec-Fetch-Site": "none"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site", "Origin": "{own}"},
+            {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+        ],
+        ids=str,
+    )
+    def test_foreign_writes(
+        self, desk: DeskCaller, app: Flask, sandbox: Sandbox, proxy: FaultProxy, headers: dict[str, str]
+    ) -> None:
+        token = desk.headers["Authorization"].split()[1]
+        sent = {name: value.replace("{own}", proxy.url) for name, value in headers.items()}
+        plan, change = desk.planned("lead", 1052), desk.apply(desk.planned("lead", 1002)).body["id"]
+        before = len(writes(proxy))
+        for credentials in (cookie(token), bearer(token)) if headers else (cookie(token),):
+            desk.headers = {**credentials, **sent}
+            for answer in (desk.plan("lead", 1052), desk.apply(plan), desk.undo(change)):
+                assert (answer.status, answer.code) == (403, "foreign-write")
+        assert len(writes(proxy)) == before
+
+    @pytest.mark.parametrize("site", [True, False])
+    @pytest.mark.parametrize("origin", [True, False])
+    def test_our_own_pages(self, desk: DeskCaller, proxy: FaultProxy, site: bool, origin: bool) -> None:
+        headers = ({"Sec-Fetch-Site": "same-origin"} if site else {}) | ({"Origin": proxy.url} if origin else {})
+        token = desk.headers["Authorization"].split()[1]
+        desk.headers = {**cookie(token), **headers}
+        assert desk.plan("lead", 1052).status == (201 if headers else 403)
+
+    def test_switched_off(
+        self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox, desk: DeskCaller
+    ) -> None:
+        plan, change = desk.planned("lead", 1052), desk.apply(desk.planned("lead", 1002)).body["id"]
+        before = len(writes(proxy))
+        off = make_app(settings_of(proxy.url, serve=UNLIMITED, desk=DeskSettings(changes=False)))
+        looking = caller_of(off, sandbox, "consortium_staff")
+        for answer in (looking.plan("lead", 1052), looking.apply(plan), looking.undo(change)):
+            assert (answer.status, answer.code) == (403, "changes-off")
+        assert looking.change(change).status == looking.send("GET", "changes").status == 200
+        assert len(writes(proxy)) == before
+
+    def test_patrons_change_nothing(self, app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        own = DeskCaller(client_of(app), session(sandbox.url, barcode="20000000001001", type="opac"))
+        for answer in (
+            own.plan("lead", 1002),
+            own.apply("plan"),
+            own.undo(1),
+            own.change(1),
+            own.send("GET", "changes"),
+        ):
+            assert (answer.status, answer.code) == (403, "staff-only")
+        assert writes(proxy) == []
+
+    def test_plans_and_keys_are_one_s_own(self, desk: DeskCaller, app: Flask, sandbox: Sandbox) -> None:
+        admin, plan = caller_of(app, sandbox, "admin"), desk.planned("lead", 1002)
+        assert (admin.apply(plan).status, admin.apply(plan).code) == (404, "no-such-plan")
+        first = desk.apply(plan, "mine")
+        assert admin.apply(plan, "mine").status == 404
+        second = admin.apply(admin.planned("lead", 1052), "mine")
+        assert (first.body["id"], first.status) != (second.body["id"], first.status)
+        assert second.status == 200
+        assert desk.apply(plan, "mine").body == first.body
+
+    def test_the_staff_user_s_in_another_session(self, desk: DeskCaller, app: Flask, sandbox: Sandbox) -> None:
+        plan = desk.planned("lead", 1002)
+        again = caller_of(app, sandbox, "consortium_staff")
+        done = again.apply(plan, "k")
+        assert done.body["done"]
+        assert desk.apply(plan, "k").body == done.body
+
+    def test_changes_of_patrons_elsewhere_are_hidden(self, desk: DeskCaller, app: Flask, sandbox: Sandbox) -> None:
+        elsewhere = desk.apply(desk.planned("lead", 1037)).body["id"]
+        mixed = desk.apply(desk.planned("move", 1052, 1037, target=1007)).body["id"]
+        harbor = caller_of(app, sandbox, "harbor_desk")
+        hidden, unknown = harbor.change(elsewhere), harbor.change(999)
+        assert (hidden.status, hidden.body) == (404, unknown.body)
+        seen = harbor.change(mixed)
+        assert [step["patron"] for step in seen.body["steps"]] == [1052]
+        assert (seen.body["hidden_step_count"], seen.body["done"]) == (1, False)
+        assert harbor.undo(elsewhere).status == 404
+
+    def test_others_changes_are_taken_back_with_a_permission(
+        self, desk: DeskCaller, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox
+    ) -> None:
+        change = desk.apply(desk.planned("move", 1052, target=1007)).body["id"]
+        for permission, account, status in (
+            (None, "admin", 403),
+            ("MERGE_USERS", "north_manager", 403),
+            ("MERGE_USERS", "admin", 200),
+        ):
+            app = make_app(settings_of(proxy.url, serve=UNLIMITED, desk=DeskSettings(undo_others=permission)))
+            answer = caller_of(app, sandbox, account).undo(change)
+            assert answer.status == status, answer.body
+            assert status == 200 or answer.code == "undo-of-another"
+        assert group_of(sandbox, 1052) == 1015
+
+
+class TestRefusals:
+    def test_no_longer_so(self, desk: DeskCaller, proxy: FaultProxy) -> None:
+        plans = [
+            desk.planned("move", 1052, target=1007),
+            desk.planned("lead", 1002),
+            desk.planned("move", 1053, target=1007),
+        ]
+        for other in (
+            desk.planned("move", 1052, target=1001),
+            desk.planned("lead", 1002),
+            desk.planned("move", 1051, target=1007),
+        ):
+            assert desk.apply(other).body["done"]
+        before = len(writes(proxy))
+        for plan in plans:
+            answer = desk.apply(plan)
+            assert (answer.status, answer.code) == (409, "plan-outdated"), answer.body
+        assert len(writes(proxy)) == before
+
+    def test_amounts_never_matter(self, desk: DeskCaller, sandbox: Sandbox) -> None:
+        plan = desk.planned("move", 1052, target=1007)
+        sandbox._store.insert("mg", {"id": 71_000, "usr": 1052, "billing_location": 11})
+        sandbox._store.update("mbts", 71_000, {"balance_owed": "90.00", "total_owed": "90.00"})
+        assert desk.apply(plan).body["done"]
+
+    def test_another_key(self, desk: DeskCaller) -> None:
+        plan = desk.planned("lead", 1002)
+        desk.apply(plan, "one")
+        again = desk.apply(plan, "two")
+        assert (again.status, again.code) == (409, "plan-applied-before")
+        other = desk.apply(desk.planned("lead", 1052), "one")
+        assert (other.status, other.code) == (422, "key-of-another-change")
+        assert desk.undo(1, "one").code == "key-of-another-change"
+
+    def test_too_old(self, desk: DeskCaller, monkeypatch: pytest.MonkeyPatch) -> None:
+        plan, done = desk.planned("lead", 1002), desk.planned("lead", 1052)
+        first = desk.apply(done, "k")
+        later = changes_clock.now() + timedelta(hours=1)
+        monkeypatch.setattr(changes_clock, "now", lambda: later)
+        answer = desk.apply(plan)
+        assert (answer.status, answer.code) == (410, "plan-expired")
+        assert desk.apply(done, "k").body == first.body
+
+    def test_what_cannot_be_done(self, desk: DeskCaller, app: Flask, sandbox: Sandbox) -> None:
+        for body in (
+            plan_body("move", "29999999999999", target=1007),
+            plan_body("move", 1052, 1052, target=1007),
+            plan_body("move", 1052, target=999_999),
+            plan_body("remove", 999_999),
+        ):
+            answer = desk.send("POST", "plans", body)
+            assert answer.status == 422, answer.body
+        hidden = caller_of(app, sandbox, "harbor_desk").plan("move", "20000000001037", target="20000000001001")
+        assert hidden.status == 422
+        assert "Whitfield" not in json.dumps(hidden.body)
+        empty = desk.planned("move", 1008, target=1007)
+        assert (desk.apply(empty).status, desk.apply(empty).code) == (422, "plan-empty")
+        assert desk.plan("undo", change=77).status == 404
+
+    def test_somebody_else_is_at_it(
+        self, desk: DeskCaller, app: Flask, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("evergreen_groups.changes.desk_changes.DeskChanges.apply.__kwdefaults__", {
+            **desk_apply_defaults(), "timeout": 0.2})  # fmt: skip
+        plan = desk.planned("move", 1052, target=1007)
+        with app.extensions["evergreen-groups"].state.changing(proxy.url, [1052]):
+            answer = desk.apply(plan)
+        assert (answer.status, answer.code) == (503, "others-at-it")
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert writes(proxy) == []
+        assert desk.apply(plan).body["done"]
+
+    def test_too_often(self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox) -> None:
+        app = make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=20)))
+        desk = caller_of(app, sandbox, "consortium_staff")
+        assert [desk.plan("lead", 1002).status for _ in range(3)] == [201, 201, 429]
+        answer = desk.undo(1)
+        assert answer.status == 429
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+def desk_apply_defaults() -> dict[str, Any]:
+    from evergreen_groups.changes import DeskChanges
+
+    return dict(DeskChanges.apply.__kwdefaults__ or {})
+
+
+class TestTwice:
+    """Double clicks, reloads, lost answers."""
+
+    def test_the_same_answer_again(self, desk: DeskCaller, proxy: FaultProxy) -> None:
+        plan = desk.planned("move", 1052, target=1007)
+        first = desk.apply(plan, "k")
+        asked = len(proxy.seen)
+        again = desk.apply(plan, "k")
+        assert (again.status, again.body) == (first.status, first.body)
+        assert proxy.seen[asked:] == [], "it stands in the journal"
+        undone = desk.undo(first.body["id"], "u")
+        assert desk.undo(first.body["id"], "u").body == undone.body
+        assert writes(proxy) == [UPDATE] * 2
+
+    @pytest.mark.parametrize("what", ["apply", "undo"])
+    def test_double_click(self, desk: DeskCaller, proxy: FaultProxy, what: str) -> None:
+        plan = desk.planned("move", 1052, 1053, target=1007)
+        if what == "undo":
+            change, before = desk.apply(plan).body["id"], len(writes(proxy))
+        else:
+            change, before = 0, 0
+        with ThreadPoolExecutor(4) as pool:
+            ask = (lambda _: desk.apply(plan, "k")) if what == "apply" else (lambda _: desk.undo(change, "k"))
+            answers = list(pool.map(ask, range(4)))
+        assert [answer.status for answer in answers] == [200] * 4, [answer.body for answer in answers]
+        assert len({json.dumps(answer.body) for answer in answers}) == 1
+        assert writes(proxy)[before:] == [UPDATE] * 2
+
+    def test_two_clerks_at_once(self, desk: DeskCaller, app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        admin = caller_of(app, sandbox, "admin")
+        plans = desk.planned("move", 1052, target=1007), admin.planned("move", 1052, target=1001)
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda pair: pair[0].apply(pair[1]), zip((desk, admin), plans, strict=True)))
+        assert sorted(answer.status for answer in answers) == [200, 409]
+        assert writes(proxy) == [UPDATE]
+
+
+class TestTheIls:
+    def test_a_lost_answer_is_found_out_at_once(self, desk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        plan = desk.planned("move", 1052, target=1007)
+        proxy.decide = lambda call: Fault.DROP_ANSWER if call.method == UPDATE else Fault.NONE
+        done = desk.apply(plan)
+        assert (done.status, done.body["done"]) == (200, True)
+
+    def test_what_may_still_come_in_is_found_out_later(
+        self, desk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy
+    ) -> None:
+        plan = desk.planned("move", 1052, target=1007)
+        held = iter([True])
+        proxy.decide = lambda call: (
+            Fault.HELD_REQUEST
+            if call.method == UPDATE and next(held, False)
+            else Fault.DROP_REQUEST
+            if call.method == UPDATE
+            else Fault.NONE
+        )
+        sent = desk.apply(plan, "k")
+        assert (sent.status, sent.states, sent.body["done"], sent.body["under_way"]) == (200, ["sending"], False, False)
+        assert desk.apply(plan, "k").states == ["sending"]
+        proxy.let_go()
+        proxy.decide = lambda call: Fault.NONE
+        assert group_of(sandbox, 1052) == 1002
+        found = desk.change(sent.body["id"])
+        assert (found.states, found.body["done"]) == (["done"], True)
+        assert desk.apply(plan, "k").states == ["done"]
+        assert desk.send("GET", "changes").body["changes"][0]["steps"][0]["state"] == "done"
+
+    def test_a_session_that_ends_in_the_middle(self, desk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        token = desk.headers["Authorization"].split()[1]
+        plan = desk.planned("move", 1051, 1052, 1053, target=1007)
+        ended = []
+
+        def end_after_the_first(call: Call) -> None:
+            if call.method == UPDATE and not ended:
+                ended.append(end_session(sandbox.url, token))
+
+        proxy.before_answer = end_after_the_first
+        answer = desk.apply(plan, "k")
+        assert answer.status == 200
+        assert not answer.body["done"]
+        assert answer.states == ["sending", "planned", "planned"], "the first was written, but couldn't be read back"
+        assert group_of(sandbox, 1051) == 1002
+        assert {group_of(sandbox, patron) for patron in (1052, 1053)} == {1015}
+        assert desk.change(answer.body["id"]).status == 401
+        desk.headers = bearer(session(sandbox.url, username="consortium_staff"))
+        found = desk.change(answer.body["id"])
+        assert found.states == ["done", "planned", "planned"]
+        assert (found.status, found.body["under_way"]) == (200, False)
+
+    def test_without_the_ils_nothing_is_changed(self, desk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        plan = desk.planned("move", 1052, target=1007)
+        proxy.decide = lambda call: Fault.DROP_REQUEST
+        for answer in (desk.plan("lead", 1002), desk.apply(plan, "k")):
+            assert (answer.status, answer.code) == (503, "ils-unreachable")
+            assert "Retry-After" in answer.headers
+        proxy.decide = lambda call: Fault.NONE
+        assert group_of(sandbox, 1052) == 1015
+        assert desk.apply(plan, "k").body["done"]
+
+
+class TestTheState:
+    @pytest.fixture
+    def away(self, app: Flask, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        """Takes the database away."""
+
+        def take() -> None:
+            def gone(*_: object, **__: object) -> None:
+                raise StateUnavailableError("the database is away", code="state-unavailable")
+
+            database = app.extensions["evergreen-groups"].state.database
+            for name in ("reading", "writing"):
+                monkeypatch.setattr(database, name, gone)
+
+        return take
+
+    def test_without_it_everything_is_told_to_come_back(
+        self, desk: DeskCaller, proxy: FaultProxy, away: Callable[[], None]
+    ) -> None:
+        plan, change = desk.planned("lead", 1052), desk.apply(desk.planned("lead", 1002)).body["id"]
+        before = len(writes(proxy))
+        away()
+        for answer in (
+            desk.plan("lead", 1052),
+            desk.apply(plan),
+            desk.undo(change),
+            desk.change(change),
+            desk.send("GET", "changes"),
+        ):
+            assert (answer.status, answer.code) == (503, "state-not-available")
+            assert "Retry-After" in answer.headers
+        assert len(writes(proxy)) == before
+
+    def test_lost_in_the_middle_it_does_not_say_that_nothing_was_changed(
+        self, desk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy, away: Callable[[], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        plan = desk.planned("move", 1052, target=1007)
+        proxy.before_answer = lambda call: away() if call.method == UPDATE else None
+        answer = desk.apply(plan, "k")
+        assert (answer.status, answer.code) == (503, "state-not-available")
+        assert "othing was changed" not in answer.body["detail"]
+        proxy.before_answer = lambda call: None
+        monkeypatch.undo()
+        assert group_of(sandbox, 1052) == 1002
+        again = desk.apply(plan, "k")
+        assert (again.status, again.states) == (200, ["sending"])
+        assert desk.change(again.body["id"]).states == ["done"]
+        assert writes(proxy) == [UPDATE]
+
+
+class TestCalls:
+    """With session and reference data known."""
+
+    @pytest.fixture(autouse=True)
+    def known(self, desk: DeskCaller) -> None:
+        desk.apply(desk.planned("lead", 1045))
+        desk.apply(desk.planned("remove", 1046))
+        desk.plan("move", 1045, target=1001)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            plan_body("move", "20000000001052", target="20000000001007"),
+            plan_body("move", 1052, 1016, 1002, target=1007),
+            plan_body("remove", "20000000001052"),
+            plan_body("merge", "20000000001043", target="20000000001047"),
+            plan_body("lead", "20000000001002"),
+        ],
+        ids=lambda body: body["action"],
+    )
+    def test_a_plan_takes_six_at_most(self, desk: DeskCaller, proxy: FaultProxy, body: dict[str, object]) -> None:
+        before = len(proxy.seen)
+        assert desk.send("POST", "plans", body).status == 201
+        assert len(proxy.seen) - before <= 6, "\n".join(proxy.seen[before:])
+
+    def test_a_move_takes_five_at_most(self, desk: DeskCaller, proxy: FaultProxy) -> None:
+        plan = desk.planned("move", 1052, target=1007)
+        before = len(proxy.seen)
+        assert desk.apply(plan).body["done"]
+        assert len(proxy.seen) - before <= 5, proxy.seen[before:]
+
+
+def test_nothing_about_patrons_is_logged(
+    desk: DeskCaller, app: Flask, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    change = desk.apply(desk.planned("move", "20000000001052", target="20000000001007")).body["id"]
+    desk.undo(change)
+    desk.plan("move", "20000000001052", "29999999999999", target="20000000001007")
+    desk.change(change)
+    failing = caller_of(app, sandbox, "harbor_desk")
+    failing.apply(failing.planned("move", "20000000001052", target="20000000001001"))
+    assert f"POST {API}/changes/<change>/undo 200" in caplog.text
+    for secret in (
+        desk.headers["Authorization"].split()[1],
+        "20000000001",
+        "29999999999999",
+        "Desrosiers",
+        "Lindqvist",
+    ):
+        assert secret not in caplog.text

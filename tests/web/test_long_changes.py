@@ -1,0 +1,214 @@
+"""Changes of many steps: answered at once, made in the background, asked after, and ended in good order."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+from flask import Flask
+from support.desk_caller import UPDATE, Answer, DeskCaller, group_of
+from support.fault_proxy import Call, Fault, FaultProxy
+from support.web_caller import API, client_of, end_session, session, settings_of
+
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ServeSettings, Settings
+from evergreen_groups.web import close
+from evergreen_groups.web.change_runs import AT_ONCE, MOST_WAITED_FOR
+
+MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
+"""More than are waited for, of three groups."""
+assert len(MANY) > MOST_WAITED_FOR
+
+SERVE = ServeSettings(port=0, rate_limit=1_000_000)
+
+
+class Gate:
+    """Lets so many writes through, and holds the next one until it is opened."""
+
+    def __init__(self, proxy: FaultProxy, after: int = 0) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+        self.writes = 0
+        self._after = after
+        proxy.decide = self._decide
+
+    def _decide(self, call: Call) -> Fault:
+        if call.method == UPDATE:
+            self.writes += 1
+            if self.writes > self._after:
+                self.reached.set()
+                assert self.opened.wait(30)
+        return Fault.NONE
+
+
+@pytest.fixture
+def app(make_app: Callable[[Settings], Flask], proxy: FaultProxy) -> Flask:
+    return make_app(settings_of(proxy.url, serve=SERVE))
+
+
+@pytest.fixture
+def desk(app: Flask, sandbox: Sandbox) -> DeskCaller:
+    return DeskCaller(client_of(app), session(sandbox.url, username="consortium_staff"))
+
+
+@pytest.fixture
+def gate(proxy: FaultProxy) -> Iterator[Gate]:
+    gate = Gate(proxy, after=2)
+    yield gate
+    gate.opened.set()
+
+
+def followed(desk: DeskCaller, number: int) -> Answer:
+    """A change when it has ended: asked for until then, as the answer says."""
+    while (answer := desk.change(number)).status == 202:
+        assert answer.headers["Retry-After"]
+    return answer
+
+
+def test_one_is_followed_to_its_end(desk: DeskCaller, sandbox: Sandbox, gate: Gate, proxy: FaultProxy) -> None:
+    plan = desk.planned("move", *MANY, target=1007)
+    begun = desk.apply(plan, "k")
+    number = begun.body["id"]
+    assert (begun.status, begun.body["under_way"], begun.body["done"]) == (202, True, False)
+    assert begun.headers["Location"] == f"{API}/changes/{number}"
+    assert gate.reached.wait(30)
+    asked = desk.change(number)
+    assert asked.status == 202
+    assert asked.states == ["done"] * 2 + ["sending"] + ["planned"] * (len(MANY) - 3)
+    again = desk.apply(plan, "k")
+    assert (again.status, again.body["id"]) == (202, number), "and it isn't waited for"
+    assert (early := desk.undo(number)).code == "undo-too-early", early.body
+    gate.opened.set()
+    ended = followed(desk, number)
+    assert (ended.status, ended.body["done"], ended.states) == (200, True, ["done"] * len(MANY))
+    assert desk.apply(plan, "k").body == ended.body
+    assert proxy.seen.count(UPDATE) == len(MANY)
+    assert {group_of(sandbox, patron) for patron in MANY} == {1002}
+
+
+def test_so_is_taking_it_back(desk: DeskCaller, sandbox: Sandbox) -> None:
+    before = {patron: group_of(sandbox, patron) for patron in MANY}
+    number = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
+    followed(desk, number)
+    undoing = desk.undo(number, "u")
+    assert undoing.status in (200, 202), undoing.body
+    ended = followed(desk, undoing.body["id"])
+    assert (ended.body["done"], ended.body["undoes"]) == (True, number), [
+        (s["patron"], s["state"], s["reason"]) for s in ended.body["steps"]
+    ]
+    assert {patron: group_of(sandbox, patron) for patron in MANY} == before
+    assert desk.undo(number, "u").body == ended.body
+
+
+def test_double_click(desk: DeskCaller, proxy: FaultProxy) -> None:
+    plan = desk.planned("move", *MANY, target=1007)
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: desk.apply(plan, "k"), range(3)))
+    assert {answer.status for answer in answers} <= {200, 202}, [answer.body for answer in answers]
+    assert len({answer.body["id"] for answer in answers}) == 1
+    assert followed(desk, answers[0].body["id"]).body["done"]
+    assert proxy.seen.count(UPDATE) == len(MANY)
+
+
+def test_a_refusal_is_the_answer(desk: DeskCaller) -> None:
+    plan = desk.planned("move", *MANY, target=1007)
+    assert desk.apply(desk.planned("move", 1052, target=1001)).body["done"]
+    assert (answer := desk.apply(plan)).code == "plan-outdated"
+    assert answer.status == 409
+
+
+def test_too_many_at_once(desk: DeskCaller, app: Flask) -> None:
+    runs = app.extensions["evergreen-groups"].change_runs
+    hold = threading.Event()
+    plan = desk.planned("move", *MANY, target=1007)
+
+    def held(begun: Callable[[int], None], _progress: object) -> int:
+        begun(1)
+        hold.wait(30)
+        return 1
+
+    for _ in range(AT_ONCE):
+        runs.begin(held)
+    answer = desk.apply(plan)
+    assert (answer.status, answer.code) == (503, "too-many-changes")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert desk.apply(desk.planned("lead", 1046)).body["done"], "short ones go on"
+    hold.set()
+    while (answer := desk.apply(plan, "k")).status == 503:
+        assert answer.code == "too-many-changes"
+    assert followed(desk, answer.body["id"]).body["done"]
+    for _ in range(AT_ONCE):
+        runs.begin(held)
+    assert desk.apply(plan, "k").status == 200, "what has been made needs no room"
+
+
+def test_a_service_that_ends_finishes_the_step_at_hand(
+    desk: DeskCaller,
+    app: Flask,
+    sandbox: Sandbox,
+    gate: Gate,
+    proxy: FaultProxy,
+    make_app: Callable[[Settings], Flask],
+) -> None:
+    plan = desk.planned("move", *MANY, target=1007)
+    number = desk.apply(plan, "k").body["id"]
+    assert gate.reached.wait(30)
+    ending = threading.Thread(target=close, args=(app,))
+    ending.start()
+    while app.extensions["evergreen-groups"].change_runs._stopping.is_set() is False:
+        pass
+    gate.opened.set()
+    ending.join(30)
+    assert not ending.is_alive()
+    assert proxy.seen.count(UPDATE) == 3
+    restarted = DeskCaller(client_of(make_app(settings_of(proxy.url, serve=SERVE))), "")
+    restarted.headers = desk.headers
+    for answer in (restarted.change(number), restarted.apply(plan, "k")):
+        assert answer.status == 200
+        assert (answer.body["under_way"], answer.body["done"]) == (False, False)
+        assert answer.states == ["done"] * 3 + ["planned"] * (len(MANY) - 3)
+    assert [group_of(sandbox, patron) == 1002 for patron in MANY] == [True] * 3 + [False] * (len(MANY) - 3)
+    undone = followed(restarted, restarted.undo(number).body["id"])
+    assert undone.body["done"], [(s["patron"], s["state"], s["reason"]) for s in undone.body["steps"]]
+    assert 1002 not in {group_of(sandbox, patron) for patron in MANY}
+    rest = restarted.apply(restarted.planned("move", *MANY, target=1007)).body["id"]
+    assert followed(restarted, rest).body["done"]
+
+
+def test_nothing_is_begun_by_a_service_that_ends(desk: DeskCaller, app: Flask, proxy: FaultProxy) -> None:
+    plan = desk.planned("move", *MANY, target=1007)
+    app.extensions["evergreen-groups"].change_runs.close()
+    answer = desk.apply(plan)
+    assert (answer.status, answer.code) == (503, "too-many-changes")
+    assert UPDATE not in proxy.seen
+
+
+def test_a_session_that_ends_in_the_middle(desk: DeskCaller, sandbox: Sandbox, gate: Gate) -> None:
+    token = desk.headers["Authorization"].split()[1]
+    number = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
+    assert gate.reached.wait(30)
+    end_session(sandbox.url, token)
+    gate.opened.set()
+    desk.headers["Authorization"] = f"Bearer {session(sandbox.url, username='consortium_staff')}"
+    ended = followed(desk, number)
+    assert ended.states[:2] == ["done"] * 2
+    assert set(ended.states[3:]) <= {"planned", "not done"}
+    assert not ended.body["done"]
+
+
+def test_an_error_of_its_own_is_not_lost(desk: DeskCaller, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """One that nobody waits for any more stands in the log, by its kind alone."""
+    runs = app.extensions["evergreen-groups"].change_runs
+
+    def failing(begun: Callable[[int], None], _progress: object) -> int:
+        begun(7)
+        raise ZeroDivisionError("20000000001001 Okonkwo")
+
+    assert runs.begin(failing) == 7
+    with suppress(Exception):
+        runs.close()
+    assert "ZeroDivisionError" in caplog.text
+    assert "Okonkwo" not in json.dumps(caplog.text)
