@@ -415,5 +415,10 @@
   });
   new BroadcastChannel("evergreen-groups").addEventListener("message", heard);
   new BroadcastChannel("eg.auth").addEventListener("message", loggedOut);
+  // The AngularJS client's own link tells no other tab, but the session's cookie goes with it.
+  const hasCookie = () => /(?:^|; )eg\.auth\.token=/.test(document.cookie);
+  const look = () => hasCookie() || loggedOut({ data: { action: "logout" } });
+  if (hasCookie()) document.addEventListener("visibilitychange", look); // a server may keep it from scripts
+  if (hasCookie() && window.cookieStore) cookieStore.addEventListener("change", look);
   sync();
 })();
