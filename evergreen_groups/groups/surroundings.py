@@ -72,7 +72,11 @@ def read_surroundings(
     found = list(gateway.map(lambda read: read(), reads))
     owners = found.pop() if barcodes else {}
     rows = {row[0]: row for row in chain.from_iterable(found)}
-    membership, addresses = _completed(gateway, reader, list(rows.values()), set(groups), with_addresses)
+    named = {*ids, *(patron for patron, _active in owners.values())}
+    # Subqueries see everybody (pcrud-141): somebody hidden who was named leads to nobody else all the same.
+    concerned = {row[_GROUP] for id, row in rows.items() if id in named}.union(groups)
+    about = [row for row in rows.values() if row[_GROUP] in concerned]
+    membership, addresses = _completed(gateway, reader, about, set(groups), with_addresses)
     return Surroundings(_cards(membership, ids, owners), membership, addresses)
 
 

@@ -13,7 +13,6 @@ from support.states import state_in
 
 from evergreen_groups.changes import Action, DeskChanges, Operator, PlanRequest
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.ils import OrgUnits
 from evergreen_groups.limits import ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
@@ -30,11 +29,12 @@ def gateway(proxy: FaultProxy) -> Iterator[Gateway]:
 
 def desk_of(gateway: Gateway, directory: Path, operator: Operator) -> DeskChanges:
     """One that knows the reference data, as a service does after its first plan."""
-    reference, org_units = ReferenceData(PolicySettings()), OrgUnits.read(gateway)
-    desk = DeskChanges(gateway, state_in(directory), operator, reference, org_units=lambda: org_units)
+    reference = ReferenceData(PolicySettings())
+    desk = DeskChanges(gateway, state_in(directory), operator, reference)
     for named in (1030, "20000000001030"):
         desk.planner.basis([named, 1052])
     reference.limits(gateway)
+    reference.org_units(gateway)
     return desk
 
 
