@@ -53,7 +53,8 @@ class Reply:
 class Transport:
     """The connections to one web server. Safe to share between threads.
 
-    ``concurrency`` is the greatest number of kept-alive connections; a further request waits for one of them.
+    ``concurrency`` is the greatest number of connections; a further request waits for one of them. With ``keep_alive``
+    they are kept for the next request.
     TLS certificates are always verified, against ``ca_bundle`` (a PEM file) where it is given.
     """
 
@@ -65,6 +66,7 @@ class Transport:
         redactor: Redactor,
         connect_timeout: float = 10.0,
         concurrency: int = 3,
+        keep_alive: bool = True,
         ca_bundle: Path | None = None,
     ) -> None:
         if ca_bundle is not None and not ca_bundle.is_file():
@@ -81,6 +83,8 @@ class Transport:
         self._concurrency = concurrency
         self._stop = threading.Event()
         self._pool = self._new_session(concurrency)
+        if not keep_alive:
+            self._pool.headers["Connection"] = "close"
         # What requests works out anew for each request is the same for all of them.
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         self._form = self._pool.prepare_request(requests.Request("POST", address.gateway, headers))

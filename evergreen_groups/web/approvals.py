@@ -35,7 +35,7 @@ class Approvals:
     """Logs supervisors in. Safe to share between threads."""
 
     def __init__(self, counters: Counters) -> None:
-        refusal = "Too many logins were tried. Wait a little."
+        refusal = "A login was tried just before. Wait some seconds, then try again."
         self._by_clerk = RateLimit(counters, "approval-clerk", per_minute=TRIES_A_MINUTE, refusal=refusal)
         self._of_supervisor = RateLimit(counters, "approval", per_minute=TRIES_A_MINUTE, refusal=refusal)
 

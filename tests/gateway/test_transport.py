@@ -29,6 +29,7 @@ from support.gateway_server import (
 from evergreen_groups.errors import (
     ConfigurationError,
     CutOffError,
+    DataError,
     EvergreenGroupsError,
     HTTPStatusError,
     MethodNotFoundError,
@@ -225,6 +226,13 @@ class TestConnections:
             for _ in range(5):
                 call(gateway)
             assert server.connections == [0] * 5
+
+    def test_the_server_is_asked_to_close_them_where_none_is_to_be_kept(self):
+        with Server(otherwise=results(1)) as server, connect(server, keep_alive=False) as gateway:
+            call(gateway)
+            with pytest.raises(DataError):  # of the right address, and no IDL
+                gateway.idl("au")
+            assert [request.headers["connection"] for request in server.requests] == ["close"] * len(server.requests)
 
     def test_one_closed_while_idle_is_no_failure(self):
         """No retry is allowed here, and every connection is closed after one answer."""

@@ -589,6 +589,15 @@ def test_whoever_logs_out_leaves_no_figures(desk: Desk, client: str) -> None:
     assert (panel["amount"], panel["members"]) == (None, [])
 
 
+def test_a_logout_that_no_other_tab_is_told_of(desk: Desk) -> None:
+    """As the AngularJS client's own link does it: the cookie is gone, and nothing is said."""
+    desk.open("AngularJS", "1017/checkout")
+    desk.panel_of(1017)
+    desk.run("document.cookie = 'eg.auth.token=; path=/; max-age=0'")
+    desk.run("document.dispatchEvent(new Event('visibilitychange'))")  # plain http has no cookieStore
+    assert "Nguy" not in desk.problem("Your session has ended.")["text"]
+
+
 @both_clients
 def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
     desk.open(client, "search")

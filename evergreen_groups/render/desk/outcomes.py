@@ -167,7 +167,8 @@ def describe_step(
     who = patrons.get(step.patron, "A patron whom your login can't see")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
-            return OutcomeLine(who, "penalties recalculated", done=True)
+            # By its own thresholds, which may be others than the rule's: then what differed still does.
+            return OutcomeLine(who, "penalties recalculated by the thresholds that are set in Evergreen", done=True)
         return OutcomeLine(who, _done(step, this_group), reads_on=True, done=True)
     if step.state is StepState.SENDING:
         return OutcomeLine(who, "being changed" if under_way else "sent; whether it arrived isn't certain yet.", _WAIT)

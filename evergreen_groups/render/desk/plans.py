@@ -135,10 +135,13 @@ def _change(step: Step, titles: dict[int | None, str], this_group: int | None) -
     if step.field != GROUP:
         return "becomes group lead" if step.after else "is no longer group lead"
     came_from = _uncapitalised(titles.get(step.before, f"group {step.before}"))
+    # Only the group is written: the flag of a lead goes along, to where there may be a lead already.
+    stays_lead = step.member.group_lead
     if step.after is None:
-        return f"leaves {came_from} for a new group of their own, not as its lead"
+        lead = "still marked as group lead" if stays_lead else "not as its lead"
+        return f"leaves {came_from} for a new group of their own, {lead}"
     into = _uncapitalised(titles.get(step.after, "this group" if step.after == this_group else f"group {step.after}"))
-    return f"from {came_from} to {into}"
+    return f"from {came_from} to {into}{', still marked as group lead' if stays_lead else ''}"
 
 
 def _remarks(step: Step) -> Iterator[str]:

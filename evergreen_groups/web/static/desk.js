@@ -105,13 +105,19 @@
 
   /** Whoever logs out in the client leaves no names on the screen. */
   const leaveWithSession = () => {
-    const channel = new BroadcastChannel("eg.auth");
-    channel.addEventListener("message", ({ data }) => {
-      if (data?.action !== "logout") return;
+    const leave = () => {
       const farewell = one("#logged-out").content.cloneNode(true);
       document.title = "Logged out";
       document.body.replaceChildren(farewell);
-    });
+    };
+    const channel = new BroadcastChannel("eg.auth");
+    channel.addEventListener("message", ({ data }) => data?.action === "logout" && leave());
+    // The AngularJS client's own link tells no other tab, but the session's cookie goes with it.
+    const hasCookie = () => /(?:^|; )eg\.auth\.token=/.test(document.cookie);
+    if (!hasCookie()) return; // a server may keep it from scripts
+    const look = () => hasCookie() || leave();
+    document.addEventListener("visibilitychange", look);
+    if (window.cookieStore) cookieStore.addEventListener("change", look);
   };
 
   // In a frame the browser heeds autofocus for the first page only.

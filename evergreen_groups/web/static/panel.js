@@ -32,7 +32,7 @@
   const sheet = new CSSStyleSheet(); // no policy is against this
   sheet.replaceSync(`
     .evergreen-groups { grid-column: 1 / -1; margin: 0 0 .15rem; }
-    #patron-summary-grid > .evergreen-groups.row { padding: 3px 15px; }
+    #patron-summary-grid > .evergreen-groups.row { margin: 0 -15px; padding: 3px 15px; }
     .evergreen-groups > dd { width: 0; min-width: 100%; margin: 0; }
     .evergreen-groups-box { padding: .1em .4em; border: 1px solid var(--border, #adb5bd); border-radius: .25rem;
       background: var(--bs-body-bg, Canvas); color: var(--bs-body-color, CanvasText); text-align: start; }
@@ -415,5 +415,10 @@
   });
   new BroadcastChannel("evergreen-groups").addEventListener("message", heard);
   new BroadcastChannel("eg.auth").addEventListener("message", loggedOut);
+  // The AngularJS client's own link tells no other tab, but the session's cookie goes with it.
+  const hasCookie = () => /(?:^|; )eg\.auth\.token=/.test(document.cookie);
+  const look = () => hasCookie() || loggedOut({ data: { action: "logout" } });
+  if (hasCookie()) document.addEventListener("visibilitychange", look); // a server may keep it from scripts
+  if (hasCookie() && window.cookieStore) cookieStore.addEventListener("change", look);
   sync();
 })();

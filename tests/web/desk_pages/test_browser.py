@@ -274,6 +274,15 @@ class TestSession:
         page.shows("Logged out")
         assert "Nguyễn" not in page.run("return document.documentElement.outerHTML")
 
+    def test_a_logout_that_no_other_tab_is_told_of(self, page: PageDesk) -> None:
+        """As the AngularJS client's own link does it: the cookie is gone, and nothing is said."""
+        page.open(NGUYEN)
+        page.shows("Group Member Details")
+        page.run("document.cookie = 'eg.auth.token=; path=/; max-age=0'")
+        page.run("document.dispatchEvent(new Event('visibilitychange'))")  # plain http has no cookieStore
+        page.shows("Logged out")
+        assert "Nguyễn" not in page.run("return document.documentElement.outerHTML")
+
     def test_another_sites_form(self, page: PageDesk) -> None:
         """A page elsewhere that sends a form of its own, with the cookie and all."""
         page.open(NGUYEN)

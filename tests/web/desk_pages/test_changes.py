@@ -182,6 +182,12 @@ class TestSelectedMembers:
         assert len({group_of(admin, patron) for patron in (WHITFIELD, THOMAS, RUTH)}) == 3
         assert not is_lead(admin, THOMAS)
 
+    def test_a_lead_who_is_removed_stays_one_and_the_plan_says_so(self, clerk: DeskClerk, admin: Gateway) -> None:
+        plan = selected(clerk.open(WHITFIELD), "remove", WHITFIELD)
+        assert "for a new group of their own, still marked as group lead" in plan.text
+        agreed(plan)
+        assert is_lead(admin, WHITFIELD)
+
     @pytest.mark.long
     def test_move_to_another_group(self, clerk: DeskClerk, admin: Gateway) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
@@ -334,7 +340,7 @@ class TestWhatGoesWrong:
         assert wrong.message == "The supervisor's login was refused. Nothing was changed."
         assert "not-this-one" not in wrong.response.text
         at_once = agreed(wrong, username="admin", password=PASSWORD)
-        assert at_once.message == "Too many logins were tried. Wait a little."
+        assert at_once.message == "A login was tried just before. Wait some seconds, then try again."
         assert agreed(wrong, username="admin", password="").status == 400
         assert group_of(admin, RUTH) == 1009
 
