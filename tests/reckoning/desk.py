@@ -18,7 +18,7 @@ def check(library: Library, patron_id: int) -> Document | None:
     ]
     return {
         "blocked": any(one["blocked"] for one in patrons),
-        "complete": not hidden,
+        "complete": not hidden and not any(one["limit"] is None for one in patrons),
         "patrons": patrons,
         "group": patron["usrgroup"],
         "group_fines": money(library.combined(members)),
@@ -32,7 +32,7 @@ def _checked(library: Library, patron: Row) -> Document:
     recorded = [_recorded(library, patron, row) for row in library.in_force(patron["id"])]
     for_fines = [one for one in recorded if one["for_fines"] and one["blocks"]]
     others = [one for one in recorded if not one["for_fines"] and one["blocks"]]
-    return {
+    found = {
         "id": patron["id"],
         "name": name(patron),
         "barcode": library.cards.get(patron.get("card")),
@@ -45,6 +45,13 @@ def _checked(library: Library, patron: Row) -> Document:
         "recorded": recorded,
         "difference_count": len(others) + (not for_fines if over else len(for_fines)),
     }
+    if library.limit_is_hidden(patron):  # nothing is decided, and so nothing for fines differs
+        return {
+            **found,
+            **dict.fromkeys(("counted_fines", "limit", "blocked", "over_by")),
+            "difference_count": len(others),
+        }
+    return found
 
 
 def _recorded(library: Library, patron: Row, row: Row) -> Document:
@@ -73,8 +80,7 @@ def summary(library: Library, patron_id: int) -> Document | None:
         "barcode": library.cards.get(patron.get("card")),
         "show": len(members) > 1,
         "own_fines": money(library.owes(patron_id)),
-        "blocked": library.over(patron),
-        "limit": library.limit(patron).document()["amount"],
+        **_blocked(library, patron),
         "group": patron["usrgroup"],
         "group_fines": money(library.combined(members)),
         "lead": min(leads, default=None),
@@ -86,13 +92,19 @@ def summary(library: Library, patron_id: int) -> Document | None:
                 "barcode": library.cards.get(one.get("card")),
                 "library": library.shortname(one["home_ou"]),
                 "own_fines": money(library.owes(one["id"])),
-                "limit": library.limit(one).document()["amount"],
-                "blocked": library.over(one),
+                **_blocked(library, one),
                 "group_lead": one["master_account"] == "t",
             }
             for one in visible
         ],
     }
+
+
+def _blocked(library: Library, patron: Row) -> Document:
+    """Whether somebody is over the limit, and which that is; null where it is none of the account's business."""
+    if library.limit_is_hidden(patron):
+        return {"blocked": None, "limit": None}
+    return {"blocked": library.over(patron), "limit": library.limit(patron).document()["amount"]}
 
 
 def decision(library: Library, patron_id: int) -> Document | None:

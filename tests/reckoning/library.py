@@ -203,6 +203,12 @@ class Library:
                         return OwnLimit(Decimal(row["threshold"]), True, origin, scope)
         return OwnLimit(None, False, "ILS: no threshold")
 
+    def limit_is_hidden(self, patron: Row) -> bool:
+        """Whether somebody's limit is one of the ILS's that are none of the account's business."""
+        if not self.limit(patron).origin.startswith("ILS"):
+            return False
+        return patron["home_ou"] not in self.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
+
     def counted(self, patron: Row) -> Decimal:
         """What of somebody's own fines the limit counts."""
         limit = self.limit(patron)
