@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import delete, event, text
 from support.fault_proxy import Fault, FaultProxy
 from support.gateways import gateway_of
-from support.states import journal_in
+from support.states import FILE_FIRST, journal_in, state_on
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, clock
 from evergreen_groups.changes.journal import TAKEN_OVER
@@ -31,6 +31,13 @@ SENDING = Sending(NOON, NOON + timedelta(minutes=16), "seed", "digest")
 UPDATE = "open-ils.actor.patron.update"
 GROUPS = Operator("groups")
 AT_A_DESK = Operator("groups", staff=3, workstation=7, approved_by=9)
+
+
+@pytest.fixture(params=FILE_FIRST)
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
+    """A new state, in plain pytest in a file alone."""
+    with state_on(request.param, tmp_path / "state") as state:
+        yield state
 
 
 @pytest.fixture

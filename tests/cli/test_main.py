@@ -153,6 +153,7 @@ def test_nothing_configured(tmp_path: Path) -> None:
     assert "--sandbox" in done.stderr
 
 
+@pytest.mark.long
 def test_a_gateway_that_is_not_there(tmp_path: Path) -> None:
     done = Command(tmp_path, "http://127.0.0.1:9")("report")
     assert done.returncode == exit_status.UNREACHABLE
@@ -191,6 +192,7 @@ def test_no_log_has_a_name_a_barcode_or_a_secret(run: Command) -> None:
     assert not re.search(r"\b[0-9a-f]{32}\b", done.stderr)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, exit_status.INTERRUPTED), (signal.SIGTERM, exit_status.TERMINATED)]
 )

@@ -40,6 +40,7 @@ def test_nothing_is_kept_yet(command: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.long
 def test_from_a_file_to_a_server_with_one_command(command: Command, tmp_path: Path, database: str) -> None:
     told(command, "-q", "report")
     told(command, "-q", "remove", "20000000001052", "--yes")
@@ -117,6 +118,7 @@ def test_settings_that_will_not_do(command: Command, setting: str, says: str) ->
     assert "secret" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_server_that_cannot_be_reached_costs_nobody_the_report(command: Command, tmp_path: Path) -> None:
     command.config.write_text('[state]\ndatabase = "postgresql://me@127.0.0.1:1/x"\n')
     done = command("report", "--output", str(tmp_path / "report.json"))

@@ -94,6 +94,7 @@ def test_nothing_about_other_members_changes_a_decision(
     assert len(together.checked) == len(OKONKWO) - len(leaving) + len(joining)
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     thresholds=st.dictionaries(

@@ -309,6 +309,7 @@ class TestPages:
         assert max(table.sizes) < 2_000_000
         assert max(table.sizes[1:]) < 1_100_000
 
+    @pytest.mark.long
     def test_small_rows_make_large_pages(self, gateways):
         table = Table("mous", "usr", [{"usr": usr} for usr in range(20_000)])
         gateway, _ = gateways(table)
@@ -438,6 +439,7 @@ class TestByValues:
         assert not [options for _, options in table.searches if "offset" in options]
         assert max(table.sizes) < 4_500_000
 
+    @pytest.mark.long
     def test_one_value_with_more_rows_than_an_answer_takes(self, gateways):
         table = patrons(range(30_000))
         table.rows = [{**row, "usrgroup": 7} for row in table.rows]

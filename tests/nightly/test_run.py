@@ -162,6 +162,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_leaves_the_status_to_the_f
     assert last_run(environ) is None
 
 
+@pytest.mark.long
 def test_who_reads_the_report_slowly_keeps_nobody_from_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
     command = Command(tmp_path, sandbox.url)
     reader, writer = os.pipe()
@@ -446,6 +447,7 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("sent", "words", "exit_code", "messages"),

@@ -81,6 +81,7 @@ def test_started_together_they_make_one_report_and_send_one_mail_to_each(
     assert "1  runs of the report" in machines[0]("state", "check").stdout
 
 
+@pytest.mark.long
 def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, database: str, tmp_path: Path) -> None:
     post = Post()
     with server(post, None) as port:
@@ -174,6 +175,7 @@ def test_where_one_is_enough_the_next_one_sends_it_without_making_another(
     assert not (tmp_path / "late.json").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("outcome", "hours_ago", "is_made"),
     [

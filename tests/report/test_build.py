@@ -290,6 +290,7 @@ def ids(rows: Sequence[PatronRow]) -> list[int]:
     return sorted(row.id for row in rows)
 
 
+@pytest.mark.long
 def test_on_a_large_population_the_totals_are_the_ilss_own(large: Sandbox) -> None:
     with gateway_of(large.url, "admin") as gateway:
         report = build_report(gateway, Criteria(top=40))
@@ -307,6 +308,7 @@ def test_small_pages_find_the_same_members_each_once(sandbox: Sandbox, staff: Ga
     assert len({patron.id for patron in found}) == len(found)
 
 
+@pytest.mark.long
 def test_small_pages_on_a_large_population(large: Sandbox) -> None:
     with gateway_of(large.url, "consortium_staff") as gateway:
         query = HighFines(Decimal("25.00"), more_than_one=True)

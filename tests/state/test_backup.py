@@ -104,6 +104,7 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
         yield state
 
 
+@pytest.mark.long
 def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) -> None:
     fill(state)
     assert back_up(state.database, tmp_path / "backup") == ROWS

@@ -39,7 +39,7 @@ remove,20000000001053,
 lead,20000000001008,on
 """
 BATCHED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): None, (1008, "master_account"): 1}
-OFTEN = [pytest.param(2, id="twice"), pytest.param(25, marks=pytest.mark.long, id="often")]
+OFTEN = [pytest.param(25, marks=pytest.mark.long, id="often")]
 """How many kills of each kind: 8 kinds, so 200 in all. Of two kinds a few are in the plain suite."""
 MAIL = {
     "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
@@ -123,7 +123,7 @@ def test_a_move(library: WatchedLibrary, kills: int) -> None:
     killed_changes(library, MOVE, MOVED, kills)
 
 
-@pytest.mark.parametrize("kills", OFTEN[1:])
+@pytest.mark.parametrize("kills", OFTEN)
 def test_a_batch(library: WatchedLibrary, kills: int) -> None:
     file = library.directory / "batch.csv"
     file.write_text(BATCH)
@@ -131,13 +131,13 @@ def test_a_batch(library: WatchedLibrary, kills: int) -> None:
     killed_changes(library, ("batch", str(file), "--yes"), BATCHED, kills)
 
 
-@pytest.mark.parametrize("kills", OFTEN[1:])
+@pytest.mark.parametrize("kills", OFTEN)
 def test_an_undo(library: WatchedLibrary, kills: int) -> None:
     library.prepare(*MOVE)
     killed_changes(library, ("undo", "1", "--yes"), TAKEN_BACK, kills)
 
 
-@pytest.mark.parametrize("kills", OFTEN[1:])
+@pytest.mark.parametrize("kills", OFTEN)
 def test_the_first_change_of_all(library: WatchedLibrary, kills: int) -> None:
     """The database is only being made."""
     library.keep()
@@ -159,7 +159,7 @@ def test_a_report(library: WatchedLibrary, kills: int) -> None:
         assert len(json.loads(target.read_text("utf-8"))["changes"]["trend"]) == recorded + 1
 
 
-@pytest.mark.parametrize("kills", OFTEN[1:])
+@pytest.mark.parametrize("kills", OFTEN)
 def test_a_report_that_is_mailed(library: WatchedLibrary, kills: int) -> None:
     post = Post()
     library.put_back = post.taken.clear
@@ -182,7 +182,7 @@ def outbox_size(library: WatchedLibrary) -> int:
         return len(Outbox(state.database)) if state.database.is_there else 0
 
 
-@pytest.mark.parametrize("kills", OFTEN[1:])
+@pytest.mark.parametrize("kills", OFTEN)
 def test_what_release_0_1_kept_is_taken_over(library: WatchedLibrary, kills: int) -> None:
     lay_out(library.state)
     library.keep()
@@ -211,7 +211,7 @@ def test_a_database_that_is_being_made_at_every_step(library: WatchedLibrary) ->
         library.check_names()
 
 
-@pytest.mark.parametrize("kills", OFTEN[1:])
+@pytest.mark.parametrize("kills", OFTEN)
 def test_an_upgrade_of_the_schema(library: WatchedLibrary, kills: int) -> None:
     migrations = library.directory / "migrations"
     shutil.copytree(upgrade._MIGRATIONS, migrations)

@@ -250,6 +250,7 @@ class TestGatewayTrouble:
         assert (answer.status_code, "Retry-After" in answer.headers) == (504, True)
         assert time.monotonic() - began < 3
 
+    @pytest.mark.long
     def test_requests_that_need_the_idl_do_not_wait_for_each_other_without_end(
         self, make_app: MakeApp, proxy: FaultProxy, staff: dict[str, str]
     ) -> None:

@@ -166,6 +166,7 @@ def test_limit_in_words(limit: Limit, words: str) -> None:
     assert words in table(report_of((), criteria=Criteria(limit=limit)), width=200)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=60)
 @given(hostile_reports() | hostile_changed_reports(), st.sampled_from([80, 200]), st.booleans())
 def test_names_can_not_steer_the_terminal(report: Report, width: int, details: bool) -> None:

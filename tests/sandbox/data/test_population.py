@@ -19,6 +19,7 @@ def connection() -> Iterator[sqlite3.Connection]:
         yield running._store.read()
 
 
+@pytest.mark.long
 def test_as_many_as_asked_for_on_top_of_the_families(connection: sqlite3.Connection) -> None:
     (count,) = connection.execute("SELECT count(*) FROM au WHERE id > 100000").fetchone()
     (cards,) = connection.execute("SELECT count(DISTINCT barcode) FROM ac WHERE id > 100000").fetchone()
