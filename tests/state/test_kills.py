@@ -40,7 +40,7 @@ lead,20000000001008,on
 """
 BATCHED: Target = {(1052, "usrgroup"): 1002, (1053, "usrgroup"): None, (1008, "master_account"): 1}
 OFTEN = [pytest.param(25, marks=pytest.mark.long, id="often")]
-"""How many kills of each kind: 8 kinds, so 200 in all. Of two kinds a few are in the plain suite."""
+"""How many kills of each kind: 8 kinds, so 200 in all."""
 MAIL = {
     "EVERGREEN_GROUPS_MAIL_HOST": "localhost",
     "EVERGREEN_GROUPS_MAIL_SECURITY": "none",
