@@ -66,7 +66,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def long(session: nox.Session) -> None:
-    """The tests that take tens of seconds each: kills at every step, the second reckoning."""
+    """The tests that plain pytest has no time for: kills at every step, the second reckoning, browsers, servers."""
     python(session, "-m", "pytest", "-m", "long")
 
 

@@ -23,6 +23,8 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import State, prune, schema
 from evergreen_groups.state.forgetting import forget
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 PATRON, SIBLING, PARENT, STRANGER = 1052, 1053, 1051, 1007
 HOME, OTHER, THIRD = 1015, 1002, 1001
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"

@@ -15,6 +15,8 @@ from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)

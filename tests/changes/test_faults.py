@@ -53,6 +53,7 @@ def other_fields(record: Record) -> list[object]:
     return [value for place, value in enumerate(record.to_wire()["__p"]) if place not in volatile]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.LATE_ANSWER, Fault.LATE_REQUEST])
 def test_every_change_survives_one_failure(fault: Fault, proxy: FaultProxy, admin: Gateway, tmp_path: Path) -> None:
     before = everybody(admin)

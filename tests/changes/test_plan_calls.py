@@ -17,6 +17,8 @@ from evergreen_groups.limits import ReferenceData
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import PolicySettings
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 WHOSE_SESSION = "open-ils.auth.session.retrieve"
 
 

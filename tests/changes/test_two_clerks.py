@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from support.clerks import sequences
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 FIRST = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEED", "1"))
 MANY = int(os.environ.get("EVERGREEN_GROUPS_TESTS_SEQUENCES", "100"))
 
 
-@pytest.mark.parametrize("count", [pytest.param(6, id="some"), pytest.param(MANY, id="many", marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [pytest.param(6, id="some"), pytest.param(MANY, id="many")])
 def test_two_clerks(count: int, tmp_path: Path) -> None:
     with sequences(tmp_path) as run:
         for seed in range(FIRST, FIRST + count):

@@ -19,6 +19,8 @@ from evergreen_groups.errors import UnreachableError
 from evergreen_groups.gateway import TOKEN, Gateway, Record, RetryPolicy
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 UPDATE, NEW_GROUP = "open-ils.actor.patron.update", "open-ils.actor.usergroup.new"
 QUICK = RetryPolicy(tries=2, first_delay=0.001, longest_delay=0.01)
 PATRON, CARD = 1052, "20000000001052"
@@ -155,7 +157,6 @@ def test_a_move_that_somebody_else_shut_out_is_over_at_once(mover: Client, proxy
 
 @pytest.mark.parametrize("answer", UNCLEAR)
 @pytest.mark.parametrize("method", [UPDATE, NEW_GROUP])
-@pytest.mark.long
 def test_a_write_that_landed_is_done_whatever_was_answered(
     mover: Client, proxy: FaultProxy, admin: Gateway, method: str, answer: str
 ) -> None:

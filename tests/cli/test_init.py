@@ -35,6 +35,8 @@ from evergreen_groups.settings import (
     passwords,
 )
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 
 class Terminal:
     """A command at a terminal of its own, and somebody who waits for its questions."""

@@ -340,6 +340,7 @@ def test_the_report_marks_each_by_their_own_limit(run: Command, tmp_path: Path) 
     assert marked != {member["id"]: member["over_limit"] for group in one["groups"] for member in group["members"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("output_format", ["table", "csv", "html"])
 def test_every_format_takes_several_limits(run: Command, output_format: str) -> None:
     run.environ["EVERGREEN_GROUPS_POLICY_LIMIT"] = "ils"

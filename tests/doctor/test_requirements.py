@@ -119,12 +119,14 @@ def _change(client: Client) -> None:
         hooks.handle_event(client, hooks.Event(number, "au.updated", patron), recalculate=True)
 
 
+@pytest.mark.long
 def test_every_method_that_is_called_is_asked_for_and_the_other_way_round(calls: list[Call]) -> None:
     called = {(call.service, call.method) for call in calls if call.method}
     listed = {(method.service, method.name) for method in METHODS}
     assert called == listed
 
 
+@pytest.mark.long
 def test_every_field_that_is_selected_is_asked_for(calls: list[Call]) -> None:
     selected = {
         (class_id, name)

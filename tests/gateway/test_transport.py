@@ -98,6 +98,7 @@ class TestFailuresThatMayPass:
             assert len(server.requests) == 3
             assert (gateway.statistics.calls, gateway.statistics.retries) == (3, 2)
 
+    @pytest.mark.long
     def test_a_read_is_not_tried_for_ever(self, failure):
         with Server(otherwise=failure) as server, connect(server, **SHORT) as gateway:
             with pytest.raises(TransportError) as caught:
@@ -455,6 +456,7 @@ class TestAnswers:
         assert told.value.code == "broken-compression", "nothing is unpacked, and what is packed isn't read as text"
         assert server.requests[0].headers["accept-encoding"] == "gzip"
 
+    @pytest.mark.long
     def test_a_little_that_unpacks_to_very_much_is_given_up_early(self):
         pack = zlib.compressobj(9, wbits=31)
         packed = b"".join([*(pack.compress(bytes(2**20)) for _ in range(300)), pack.flush()])

@@ -181,6 +181,7 @@ def test_a_deadline_holds_for_what_a_call_needs_first(what):
         assert len(server.requests) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ASKED)
 def test_a_deadline_ends_waiting_for_another_thread_that_asks_for_it(what):
     busy, let_go = threading.Event(), threading.Event()

@@ -14,6 +14,8 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import MembershipReader, PatronReference, Surroundings, read_surroundings
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 PATRONS = range(1001, 1054)
 DELETED, INACTIVE_CARD = 1031, 1041
 REFERENCES = st.one_of(

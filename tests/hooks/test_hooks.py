@@ -282,6 +282,7 @@ def test_two_calls_more_when_somebody_is_hidden(sandbox: Sandbox, proxy: FaultPr
         assert proxy.seen == ["open-ils.pcrud.search.au.atomic", BALANCES, MEMBERS, "open-ils.pcrud.search.aou.atomic"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("account", ["consortium_staff", "north_manager", "harbor_desk"])
 def test_whoever_looks_sees_the_same_totals_and_sizes(sandbox: Sandbox, account: str) -> None:
     join(sandbox, 1012, 1001)
@@ -356,6 +357,7 @@ def test_staff_see_their_own_fines_even_where_they_see_nobody_elses(sandbox: San
         assert hooks.block_decision(client, HARBOR_DESK).over_limit
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),

@@ -15,6 +15,8 @@ from evergreen_groups import exit_status
 from evergreen_groups.changes import StepState
 from evergreen_groups.state.database import FILE_NAME
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 PATRON, CARD = 1052, "20000000001052"
 NEW_GROUP, RETRIEVE = "open-ils.actor.usergroup.new", "open-ils.actor.user.retrieve.authoritative"
 

@@ -20,6 +20,8 @@ from evergreen_groups import exit_status
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state import RunOutcome, RunStatus, State
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 RECIPIENTS = ["desk@library.example", "director@library.example"]
 
 
@@ -60,7 +62,6 @@ def started(command: Command) -> subprocess.Popen[str]:
     return subprocess.Popen(words, env=command.environ, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.long
 def test_started_together_they_make_one_report_and_send_one_mail_to_each(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:
@@ -81,7 +82,6 @@ def test_started_together_they_make_one_report_and_send_one_mail_to_each(
     assert "1  runs of the report" in machines[0]("state", "check").stdout
 
 
-@pytest.mark.long
 def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, database: str, tmp_path: Path) -> None:
     post = Post()
     with server(post, None) as port:
@@ -99,7 +99,6 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
     assert not (tmp_path / "late.json").exists()
 
 
-@pytest.mark.long
 def test_another_one_is_waited_for_as_long_as_the_command_line_says(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:
@@ -111,7 +110,6 @@ def test_another_one_is_waited_for_as_long_as_the_command_line_says(
     assert "another run is making the report" in run.stderr
 
 
-@pytest.mark.long  # with a server of its own
 def test_a_server_that_is_stopped_in_the_middle_costs_nobody_the_report(
     sandbox: Sandbox, proxy: FaultProxy, tmp_path: Path
 ) -> None:
@@ -160,7 +158,6 @@ def test_what_one_could_not_send_the_next_one_sends(sandbox: Sandbox, database: 
     assert len({message["Message-ID"] for message in post.taken}) == 4
 
 
-@pytest.mark.long
 def test_where_one_is_enough_the_next_one_sends_it_without_making_another(
     sandbox: Sandbox, database: str, tmp_path: Path
 ) -> None:
@@ -175,7 +172,6 @@ def test_where_one_is_enough_the_next_one_sends_it_without_making_another(
     assert not (tmp_path / "late.json").exists()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("outcome", "hours_ago", "is_made"),
     [

@@ -107,6 +107,7 @@ def test_comparing_records_nothing(state: State) -> None:
     assert recorded_runs(state.database) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("criteria", "same"),
     [

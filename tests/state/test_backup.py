@@ -24,6 +24,8 @@ from evergreen_groups.state.backup import back_up, restore
 from evergreen_groups.state.export import export
 from evergreen_groups.state.forgetting import Forgotten, forget
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
 STEP = {"gateway": "g", "field": "usrgroup", "before": 1, "touched_at": NOON}
 
@@ -104,7 +106,6 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
         yield state
 
 
-@pytest.mark.long
 def test_a_backup_is_restored_whole(state: State, other: State, tmp_path: Path) -> None:
     fill(state)
     assert back_up(state.database, tmp_path / "backup") == ROWS
@@ -203,7 +204,6 @@ def test_what_a_killed_backup_has_left_goes_with_the_next(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"backup", "state", *others}
 
 
-@pytest.mark.long
 def test_a_backup_while_others_write_is_of_one_moment(state: State, tmp_path: Path) -> None:
     """Two rows are written together each time, so a backup has an even number of them."""
     stop = threading.Event()

@@ -18,6 +18,8 @@ from evergreen_groups.state import State, run_status, schema
 from evergreen_groups.state.backup import back_up, restore
 from evergreen_groups.state.database import FILE_NAME
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 GATEWAY = "http://127.0.0.1:18765"
 
 
@@ -94,7 +96,6 @@ def test_two_open_steps_of_one_patron_become_one(state: State) -> None:
     assert "before it was known what became of this one" in reasons[4]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["journal.sqlite3", "history.sqlite3", "events.sqlite3"])
 def test_one_that_is_damaged_is_named_and_nothing_is_taken_over(state: State, name: str) -> None:
     lay_out(state.directory)

@@ -22,6 +22,8 @@ from evergreen_groups.state import State, schema
 from evergreen_groups.state.lease import LeaseName
 from evergreen_groups.state.state import _part
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 GATEWAY = "https://ils.example.org/osrf-gateway-v1"
 HOLDER = """
 import sys

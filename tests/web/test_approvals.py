@@ -16,6 +16,8 @@ from support.web_caller import Clock, client_of, session, settings_of
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ServeSettings, Settings
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 LOGIN = "open-ils.auth.login"
 SUPERVISOR = {"username": "north_manager", "password": "sandbox"}
 PASSWORD = "a password of somebody's"

@@ -25,6 +25,8 @@ from evergreen_groups.settings import ServeSettings, Settings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web.plan_bodies import LARGEST
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 UNLIMITED = ServeSettings(port=0, rate_limit=1_000_000)
 
 

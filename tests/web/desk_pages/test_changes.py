@@ -17,6 +17,8 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import DeskSettings, Settings
 from evergreen_groups.web import close, create_app
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 NGUYEN, LAN, WHITFIELD, THOMAS, RUTH, HALLORAN = 1017, 1018, 1036, 1037, 1038, 1039
 OLD_CARD, ITS_OWNER = "20000000901049", 1049
 UPDATE = "open-ils.actor.patron.update"
@@ -62,7 +64,6 @@ class TestMovingSomebodyIn:
         assert "Whitfield, Grace" in done.members
         assert group_of(admin, WHITFIELD) == 1004
 
-    @pytest.mark.long
     def test_enter_moves_only_without_warnings(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
         warned = scanned(clerk.open(NGUYEN), card(WHITFIELD))
         assert warned.default == "add"
@@ -86,18 +87,15 @@ class TestMovingSomebodyIn:
         assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1004}
         assert len(clerk.open(NGUYEN, "/past").tree.xpath("//section[@class='entry']")) == 1
 
-    @pytest.mark.long
     def test_enter_without_a_card_changes_nothing(self, clerk: DeskClerk) -> None:
         page = clerk.open(NGUYEN).send("/plan", card="  ")
         assert page.message == "Scan a card first."
 
-    @pytest.mark.long
     def test_nobody_has_the_card(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), "99999999")
         assert page.message == "No visible patron has this card or name."
         assert scanned(page, card(RUTH)).heading == "Move Whitfield, Ruth to this group?"
 
-    @pytest.mark.long
     def test_a_hidden_patron_is_nobody(self, clerk_named: Callable[[str], DeskClerk]) -> None:
         page = scanned(clerk_named("harbor_desk").open(NGUYEN), card(WHITFIELD))
         assert page.message == "No visible patron has this card or name."
@@ -113,7 +111,6 @@ class TestMovingSomebodyIn:
         )
         assert plan.heading == "Move Haddad, Noor to this group?"
 
-    @pytest.mark.long
     def test_by_name(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), "whitf")
         assert page.message == "Who is it?"
@@ -123,11 +120,9 @@ class TestMovingSomebodyIn:
             assert one.message == "Who is it?", "one alone isn't taken either"
             assert one.tree.xpath("//button[@name='patron']/@value") == [str(WHITFIELD)]
 
-    @pytest.mark.long
     def test_a_name_finds_only_who_is_visible(self, clerk_named: Callable[[str], DeskClerk]) -> None:
         assert "No visible patron" in scanned(clerk_named("harbor_desk").open(NGUYEN), "Whitfield").message
 
-    @pytest.mark.long
     def test_several_matches_are_shown_and_none_is_taken(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         """A library may shorten the barcodes of its cards; more than one patron may fit then."""
         two = [{"type": "actor", "id": patron, "barcode": card(patron)} for patron in (THOMAS, RUTH)]
@@ -138,12 +133,10 @@ class TestMovingSomebodyIn:
         proxy.answer = lambda call: two[:1] if call.method == "open-ils.actor.get_barcodes" else None
         assert scanned(page, "37").heading == "Move Whitfield, Thomas to this group?"
 
-    @pytest.mark.long
     def test_who_is_left_alone_is_said(self, clerk: DeskClerk) -> None:
         plan = scanned(clerk.open(NGUYEN), card(1044))
         assert "Adeyemi-Clarke, Samuel is left alone in group 1012" in plan.warnings
 
-    @pytest.mark.long
     def test_calls(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         """What the desk waits for, with the reference data read and the session known."""
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
@@ -159,7 +152,6 @@ class TestMovingSomebodyIn:
         counts.append(len(proxy.seen))  # the list with the outcome is among them
         assert counts == [3, 6, 5 + 4]
 
-    @pytest.mark.long
     def test_who_is_there_already(self, clerk: DeskClerk) -> None:
         page = scanned(clerk.open(NGUYEN), card(LAN))
         assert page.heading == "Nothing to do"
@@ -168,7 +160,6 @@ class TestMovingSomebodyIn:
 
 
 class TestSelectedMembers:
-    @pytest.mark.long
     def test_nobody_selected(self, clerk: DeskClerk) -> None:
         assert selected(clerk.open(NGUYEN), "remove").message == "Select somebody in the list first."
 
@@ -188,7 +179,6 @@ class TestSelectedMembers:
         agreed(plan)
         assert is_lead(admin, WHITFIELD)
 
-    @pytest.mark.long
     def test_move_to_another_group(self, clerk: DeskClerk, admin: Gateway) -> None:
         asks = selected(clerk.open(WHITFIELD), "move", THOMAS)
         assert asks.heading == "To which group?"
@@ -200,7 +190,6 @@ class TestSelectedMembers:
         assert "Whitfield, Thomas is in group 1004 now" in done.outcome
         assert group_of(admin, THOMAS) == 1004
 
-    @pytest.mark.long
     def test_merge(self, clerk: DeskClerk, admin: Gateway) -> None:
         plan = scanned(selected(clerk.open(WHITFIELD), "merge"), card(NGUYEN))
         assert plan.heading == "Merge this group into another?"
@@ -210,13 +199,11 @@ class TestSelectedMembers:
         assert len(done.members) == 7
 
     @pytest.mark.parametrize(("action", "patron", "after"), [("lead", THOMAS, True), ("no-lead", WHITFIELD, False)])
-    @pytest.mark.long
     def test_leads(self, clerk: DeskClerk, admin: Gateway, action: str, patron: int, after: bool) -> None:
         done = agreed(selected(clerk.open(WHITFIELD), action, patron))
         assert "Done:" in done.outcome
         assert is_lead(admin, patron) is after
 
-    @pytest.mark.long
     def test_hidden_members_keep_a_group_from_merging(
         self, clerk_named: Callable[[str], DeskClerk], admin: Gateway
     ) -> None:
@@ -226,7 +213,6 @@ class TestSelectedMembers:
 
 
 class TestUndo:
-    @pytest.mark.long
     def test_it_stands_at_the_outcome(self, clerk: DeskClerk, admin: Gateway) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         undone = done.send("/undo", times=2)
@@ -236,7 +222,6 @@ class TestUndo:
         again = done.send("/undo", key="0" * 32)
         assert "There is nothing to take back" in again.message
 
-    @pytest.mark.long
     def test_from_the_recent_changes(self, clerk: DeskClerk, admin: Gateway) -> None:
         agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         recent = clerk.open(NGUYEN, "/recent")
@@ -244,7 +229,6 @@ class TestUndo:
         assert "Undone" in recent.send("/undo").outcome
         assert group_of(admin, RUTH) == 1009
 
-    @pytest.mark.long
     def test_only_by_who_did_it(self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]) -> None:
         done = agreed(scanned(clerk.open(NGUYEN), card(RUTH)))
         other = clerk_named("admin")
@@ -255,7 +239,6 @@ class TestUndo:
         assert "You have changed nothing" in other.open(NGUYEN, "/recent").text
         assert not other.open(NGUYEN, "/past").has_form("/undo")
 
-    @pytest.mark.long
     def test_the_past_shows_visible_patrons_alone(
         self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]
     ) -> None:
@@ -273,7 +256,6 @@ class TestOnce:
         assert "Done: Whitfield, Ruth is in this group now" in done.outcome
         assert len(clerk.open(NGUYEN, "/past").tree.xpath("//section[@class='entry']")) == 1
 
-    @pytest.mark.long
     def test_back_and_once_more_after_an_undo(self, clerk: DeskClerk, admin: Gateway) -> None:
         """The plan that was applied and undone doesn't apply itself again."""
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
@@ -281,7 +263,6 @@ class TestOnce:
         assert "Done: Whitfield, Ruth is in this group now" not in agreed(plan).part("none")
         assert group_of(admin, RUTH) == 1009
 
-    @pytest.mark.long
     def test_the_service_is_started_anew_in_between(
         self, clerk: DeskClerk, desk_settings: Settings, environ: dict[str, str]
     ) -> None:
@@ -302,7 +283,6 @@ class TestOnce:
         assert group_of(admin, RUTH) == 1002
         assert "Done" in agreed(again).outcome
 
-    @pytest.mark.long
     def test_the_session_ends_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         end_session(proxy.url, _token(clerk))
@@ -333,7 +313,6 @@ class TestWhatGoesWrong:
         assert "Done: Whitfield, Ruth is in this group now" in done.outcome
         assert "approved by Administrator, Ada" in clerk.open(NGUYEN, "/past").text
 
-    @pytest.mark.long
     def test_a_supervisors_login_is_refused(self, clerk: DeskClerk, admin: Gateway) -> None:
         asks = clerk.open(NGUYEN).send("/plan", ("approve", "1"), card=card(RUTH))
         wrong = agreed(asks, username="admin", password="not-this-one")
@@ -344,7 +323,6 @@ class TestWhatGoesWrong:
         assert agreed(wrong, username="admin", password="").status == 400
         assert group_of(admin, RUTH) == 1009
 
-    @pytest.mark.long
     def test_the_record_is_changed_at_the_same_time(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         proxy.answer = lambda call: _collision() if call.method == UPDATE else None
@@ -352,7 +330,6 @@ class TestWhatGoesWrong:
         assert "not changed: the record was changed by somebody else" in page.outcome
         assert "Look at the list before you try again" in page.outcome
 
-    @pytest.mark.long
     def test_not_sure_whether_it_arrived(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
         """The removal's request is lost on the way, or isn't: nobody knows, and it isn't sent again."""
         plan = selected(clerk.open(WHITFIELD), "remove", RUTH)
@@ -365,7 +342,6 @@ class TestWhatGoesWrong:
         proxy.let_go()
         assert "Done" in clerk.get(page.address).outcome
 
-    @pytest.mark.long
     def test_the_ils_is_gone_before_anything_is_sent(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
         plan = scanned(clerk.open(NGUYEN), card(RUTH))
         proxy.decide = lambda call: Fault.DROP_REQUEST
@@ -377,13 +353,11 @@ class TestWhatGoesWrong:
         assert group_of(admin, RUTH) == 1004
 
     @pytest.mark.parametrize("patron", ["0", "abc", "9" * 20, "1017 "])
-    @pytest.mark.long
     def test_an_id_that_is_none(self, clerk: DeskClerk, patron: str) -> None:
         page = clerk.get(f"/evergreen-groups/patrons/{patron}/group")
         assert page.status == 400
         assert page.response.content_type.startswith("text/html")
 
-    @pytest.mark.long
     def test_nobody_of_that_id(self, clerk_named: Callable[[str], DeskClerk]) -> None:
         for patron in (WHITFIELD, 999_999):
             page = clerk_named("harbor_desk").open(patron)
@@ -395,7 +369,6 @@ def _collision() -> dict[str, Any]:
     return {"ilsevent": 1512, "textcode": "XACT_COLLISION", "desc": "changed"}
 
 
-@pytest.mark.long
 class TestUndoingWhatOthersDid:
     @pytest.fixture
     def desk_settings(self, proxy: FaultProxy) -> Settings:
@@ -415,7 +388,6 @@ class TestWithoutChanges:
     def desk_settings(self, proxy: FaultProxy) -> Settings:
         return replace(settings_of(proxy.url), desk=DeskSettings(changes=False))
 
-    @pytest.mark.long
     def test_a_list_to_look_at(self, clerk: DeskClerk, app: Flask) -> None:
         page = clerk.open(NGUYEN)
         assert len(page.members) == 4

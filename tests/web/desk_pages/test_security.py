@@ -16,6 +16,8 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.web.desk_pages.forms import LARGEST_FORM
 
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
 NGUYEN, RUTH, GRACE = 1017, 1038, 1036
 READ = [f"{GROUP.format(NGUYEN)}{part}" for part in ("", ".csv", "/past", "/recent")]
 WRITTEN = [f"{GROUP.format(NGUYEN)}{part}" for part in ("/plan", "/change", "/undo", "/within")]
@@ -41,7 +43,6 @@ def test_every_address_is_here(app: Flask) -> None:
     assert rules == there | {"/evergreen-groups/desk/<name>"}
 
 
-@pytest.mark.long
 def test_what_every_answer_has(clerk: DeskClerk, app: Flask) -> None:
     for address in [*READ[:1], *READ[2:], GROUP.format("999999"), GROUP.format("abc")]:
         headers = clerk.get(address).response.headers
@@ -59,7 +60,6 @@ def test_what_every_answer_has(clerk: DeskClerk, app: Flask) -> None:
     assert "frame-ancestors 'none'" in others["Content-Security-Policy"]
 
 
-@pytest.mark.long
 def test_the_files(app: Flask) -> None:
     caller = client_of(app)
     for address in FILES:
@@ -90,7 +90,6 @@ def test_who_has_no_business_there(app: Flask, sandbox: Sandbox, proxy: FaultPro
             assert not DATA.search(answer.text)
 
 
-@pytest.mark.long
 def test_a_link_in_a_mail_leads_here_and_nothing_else_from_elsewhere(clerk: DeskClerk) -> None:
     followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     for address in READ:
@@ -136,7 +135,6 @@ def test_a_form_is_of_the_session_that_it_was_made_for(
     assert admin.pcrud.retrieve("au", RUTH).usrgroup == 1009
 
 
-@pytest.mark.long
 def test_anothers_change_is_not_undone(
     clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], admin: Gateway
 ) -> None:
@@ -149,7 +147,6 @@ def test_anothers_change_is_not_undone(
     assert admin.pcrud.retrieve("au", RUTH).usrgroup == 1004
 
 
-@pytest.mark.long
 def test_who_is_hidden_stays_hidden(clerk_named: Callable[[str], DeskClerk]) -> None:
     desk = clerk_named("harbor_desk")
     form = desk.open(NGUYEN).form("/plan").fields["form"]
@@ -166,7 +163,6 @@ def test_who_is_hidden_stays_hidden(clerk_named: Callable[[str], DeskClerk]) -> 
         assert "ELM" not in page.text
 
 
-@pytest.mark.long
 def test_odd_forms(clerk: DeskClerk) -> None:
     form = clerk.open(NGUYEN).form("/plan").fields["form"]
     for fields in (
@@ -185,7 +181,6 @@ def test_odd_forms(clerk: DeskClerk) -> None:
     assert clerk._client.post(WRITTEN[0], json={"form": form}, headers=own).status_code == 415
 
 
-@pytest.mark.long
 def test_nothing_of_a_patron_is_logged(clerk: DeskClerk, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         page = clerk.open(NGUYEN).send("/plan", card="Whitfield")
