@@ -47,7 +47,10 @@ class GroupCheck:
         return self.kinds.is_for_fines(penalty.kind, member.patron.home_library.id)
 
     def differences(self, member: Member) -> Iterator[str]:
-        """Where the ILS blocks a patron otherwise than the rule does, a sentence for each."""
+        """Where the ILS blocks a patron otherwise than the rule does, a sentence for each.
+
+        Of a patron whose limit the account may not see, each block is said: nobody knows whether the rule has it.
+        """
         standing = self.standing(member)
         if standing.difference is StandingDifference.NOT_YET_BLOCKED:
             yield "Over the limit, not yet blocked in Evergreen."

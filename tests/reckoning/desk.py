@@ -45,11 +45,11 @@ def _checked(library: Library, patron: Row) -> Document:
         "recorded": recorded,
         "difference_count": len(others) + (not for_fines if over else len(for_fines)),
     }
-    if library.limit_is_hidden(patron):  # nothing is decided, and so nothing for fines differs
+    if library.limit_is_hidden(patron):  # nothing is decided, and what blocks them is said
         return {
             **found,
             **dict.fromkeys(("counted_fines", "limit", "blocked", "over_by")),
-            "difference_count": len(others),
+            "difference_count": len(others) + len(for_fines),
         }
     return found
 
