@@ -202,7 +202,7 @@ def _taken(connection: Connection, keys: Sequence[int]) -> int:
     """Take locks until one is held by somebody else; gives how many it took."""
     for start in range(0, len(keys), _LOCKS_AT_ONCE):
         some = keys[start : start + _LOCKS_AT_ONCE]
-        # A CASE stops asking at the first that isn't free: what comes after it in the order isn't taken yet.
+        # It ends at the first that isn't free: what comes after that one in the order isn't taken yet.
         got = connection.execute(
             text(
                 "WITH RECURSIVE taken(number, got) AS ("
