@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import EvergreenGroupsError
@@ -82,8 +81,7 @@ class ChangeRuns:
                 # What becomes of the change stands in the journal; this says only that something else went wrong.
                 log.error("a long change ended early (%s)", type(error).__name__)  # noqa: TRY400 - patron data
         finally:
-            with suppress(ValueError):
-                self._free.release()
+            self._free.release()
 
     def _check(self, doing: str, done: int, total: int | None = None) -> None:  # noqa: ARG002 - what Progress takes
         if self._stopping.is_set():
