@@ -128,7 +128,7 @@ def _former_numbers(connection: Connection, url: str, number: int, members: froz
         .where(schema.series.c.gateway == url, or_(groups.number == number, *named))
     ).all()
     now = _listing(number, len(members), members)
-    found = set()
+    found: set[int] = set()
     for row in rows:
         before = _listing(row.number, row.member_count, frozenset(json.loads(row.members)))
         found |= successors([before], [now]).keys()

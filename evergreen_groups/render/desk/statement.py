@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING
+from evergreen_groups.render import long_day
 from evergreen_groups.render.desk.bills import ItemLine, item_lines, member_affairs
-from evergreen_groups.render.wording import long_day
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import MemberBills, Statement
@@ -111,12 +111,12 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
         name=member.patron.name,
         owed=member.own_fines,
         owed_for=_owed_for(affairs) if settings.bills else (),
-        due=tuple(DueItems(item.title, _said_of(item, count)) for item, count in Counter(items).items()),
+        due=tuple(DueItems(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()),
         all_items=member.items.complete or not settings.items,
     )
 
 
-def _said_of(item: ItemLine, count: int) -> str:
+def _sentence_of(item: ItemLine, count: int) -> str:
     one, several = _SENTENCES[item.state] if item.due or item.state == _CLAIMED else _WITHOUT_DATE
     day = long_day(item.due) if item.due else ""
     return (one if count == 1 else several).format(count=count, day=day)

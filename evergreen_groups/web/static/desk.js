@@ -77,6 +77,16 @@
     look();
   };
 
+  /** Some browsers forget what a table is when it is laid out as cards. */
+  const keepRoles = (parts) => {
+    const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
+    if (!matchMedia("(max-width: 58rem)").matches) return;
+    for (const part of parts) {
+      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
+      if (role) part.setAttribute("role", role);
+    }
+  };
+
   /** A member's bills and items below their row. The link's own page has the same, for whoever wants it by itself. */
   const unfold = (link) => {
     const row = link.closest("tr");
@@ -98,6 +108,7 @@
       cell.append(found);
       below.append(cell);
       row.after(below);
+      keepRoles([below, ...all("*", below)]);
       link.setAttribute("aria-expanded", "true");
       announce(found.getAttribute("aria-label"));
     };
@@ -172,13 +183,5 @@
   if (box?.dataset.underWay) follow(box);
   if (document.body.dataset.change) spread(document.body.dataset);
   leaveWithSession();
-
-  // Some browsers forget what a table is when it is laid out as cards.
-  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
-  if (matchMedia("(max-width: 58rem)").matches) {
-    for (const part of all("#members, #members *, #found, #found *")) {
-      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
-      if (role) part.setAttribute("role", role);
-    }
-  }
+  keepRoles(all("#members, #members *, #found, #found *, .lines, .lines *"));
 })();
