@@ -80,7 +80,7 @@ def _summary(
 
 
 def family_of_six(sandbox: Sandbox) -> None:
-    """The family of patron 1001, with as much as a family of six has: bills of several kinds, items out, overdue, lost."""
+    """The family of patron 1001, with as much as six have: bills of several kinds, items out, overdue and lost."""
     for place, patron in enumerate(range(1001, 1007)):
         lend(sandbox, patron, f"2039-01-{10 + place}", copy=9002)
         lend(sandbox, patron, f"2039-01-{10 + place}", copy=9003)
