@@ -47,6 +47,7 @@ class History:
         self._transactions = transactions
         self._url = url
         self._latest: _Remembered | None = None
+        self._previous: tuple[int, Run] | None = None
 
     def compare(self, report: Report) -> Changes:
         """Hold ``report`` against the run before it with the same settings; no run is written.
@@ -60,7 +61,7 @@ class History:
             with self._transactions.reading() as connection:
                 last = self._last_runs(connection, _settings(report.criteria))
                 totals = _totals_of_runs(connection, last)
-                previous = _read(connection, last[-1]) if last else None
+                previous = self._read(connection, last[-1]) if last else None
         totals.append(present.totals)
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
@@ -80,7 +81,7 @@ class History:
         with self._transactions.writing() as connection:
             number = self._series(connection, _settings(report.criteria))
             last = self._last_run(connection, number)
-            previous = None if last is None else _read(connection, last)
+            previous = None if last is None else self._read(connection, last)
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
             connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
             hidden = json.dumps(sorted(report.hidden_libraries))
@@ -122,6 +123,12 @@ class History:
             .limit(TREND - 1)
         )
         return list(reversed(rows.all()))
+
+    def _read(self, connection: Connection, run: Row[Any]) -> Run:
+        """A recorded run, read once where it is compared with and then followed by another."""
+        if self._previous is None or self._previous[0] != run.id:
+            self._previous = run.id, _read(connection, run)
+        return self._previous[1]
 
     def _last_run(self, connection: Connection, series: int) -> Row[Any] | None:
         runs = select(schema.runs).where(schema.runs.c.series == series)
