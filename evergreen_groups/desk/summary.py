@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
+from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import NotFoundError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
     Group,
+    GroupViewer,
     HiddenMembers,
     Member,
     Standing,
@@ -77,8 +79,8 @@ class SummaryReader:
 
     A summary takes two calls, whatever the size of the group: its members with their penalties, and what each of them
     owes (of the latter one for each 2,000). A third finds out about hidden members where there may be any, and where
-    there are, a fourth holds them against the group. Before the first one there are the IDL and where the account sees
-    patrons; org units and kinds of penalties are read beside it. Limits that differ from patron to patron cost what
+    there are, a fourth holds them against the group. Before the first one there are the IDL and what the session sees;
+    kinds of penalties are read beside it. Limits that differ from patron to patron cost what
     :class:`ReferenceData` says; where the ILS's own count the fines of some libraries only, each summary takes one call
     more.
     """
@@ -95,7 +97,7 @@ class SummaryReader:
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
             DataError: the group is too large to be a family.
         """
-        found = self._with_reference(lambda granted: visible_around(self._gateway, id, granted))
+        found = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found)
@@ -107,7 +109,7 @@ class SummaryReader:
         Raises:
             NotFoundError: no member of it is visible.
         """
-        found = self._with_reference(lambda granted: visible_in(self._gateway, number, granted))
+        found = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found)
@@ -155,12 +157,12 @@ class SummaryReader:
             owed = read_fines_of_oneself(self._gateway, id)
         return owed
 
-    def _with_reference(self, search: Callable[[tuple[int, ...]], Found]) -> Found:
-        """What a search finds, given where the account sees patrons; beside it what all summaries need is read."""
+    def _with_reference(self, search: Callable[[GroupViewer], Found]) -> Found:
+        """What a search finds, given who looks; beside it what all summaries need is read."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
-        granted = self._reference.granted(self._gateway)
+        viewer = plain_viewer(self._gateway, self._reference)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: search(granted),
+            lambda: search(viewer),
             lambda: self._reference.penalty_kinds(self._gateway),
         )
         found, _kinds = self._gateway.map(lambda read: read(), readers)

@@ -1,3 +1,6 @@
+from .group_question import GroupViewer as GroupViewer
+from .group_question import HiddenCirculations as HiddenCirculations
+from .group_question import may_ask_about as may_ask_about
 from .hidden_members import HiddenMembers as HiddenMembers
 from .hidden_members import find_hidden as find_hidden
 from .hidden_members import read_balances as read_balances

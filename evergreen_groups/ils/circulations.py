@@ -85,17 +85,18 @@ class CirculationReader:
         self._hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
         self._user = user
 
-    def count(self, patrons: Mapping[int, int]) -> dict[int, CirculationCounts | None]:
+    def count(self, patrons: Mapping[int, int], *, none_hidden: bool = False) -> dict[int, CirculationCounts | None]:
         """Count for each patron (id, with the id of the home library); None where the ILS doesn't say.
 
-        One call where VIEW_CIRCULATIONS is held everywhere, otherwise two side by side, and one for each patron with a
-        circulation that pcrud hides.
+        One call where VIEW_CIRCULATIONS is held everywhere, or ``none_hidden`` says that pcrud hides nothing that they
+        have out; otherwise two side by side, and one for each patron with a circulation that pcrud hides.
         """
         # Of oneself the ILS always tells (Actor.pm, checked_out).
         countable = [id for id, home in patrons.items() if home in self._visible_at or id == self._user]
         if not countable:
             return dict.fromkeys(patrons)
-        readers: tuple[Callable[..., Any], ...] = (self._by_rows, self._with_hidden)
+        with_hidden = (lambda _patrons: set[int]()) if none_hidden else self._with_hidden
+        readers: tuple[Callable[..., Any], ...] = (self._by_rows, with_hidden)
         by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
         apart = sorted(hidden)
         one_by_one = dict(zip(apart, self._gateway.map(self._of_patron, apart), strict=True))
