@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.desk.viewer import details_viewer
-from evergreen_groups.errors import not_visible
+from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
     GroupViewer,
@@ -21,6 +21,7 @@ from evergreen_groups.groups import (
     find_hidden,
     make_members,
     may_be_barcode,
+    read_whole_balances,
     visible_around,
     visible_in,
 )
@@ -89,9 +90,8 @@ class DetailsReader:
     With reference data and session known there are three: the members with their penalties and with who has set them,
     then side by side what each owes and what each has out (of the latter two one for each 2,000 members). The first one
     says whether a circulation is hidden from the account: only then one more finds out whose, and one more for each
-    member who has any. Where members are hidden, or some of a library whose patrons the account doesn't see, it is one
-    more, and three where there are. The ILS's own limits cost one more where they count the fines of some libraries
-    only.
+    member who has any, up to six. Where members are hidden it is two more. The ILS's own limits cost one more where
+    they count the fines of some libraries only.
     """
 
     def __init__(self, gateway: Gateway, policy: PolicySettings, reference: ReferenceData) -> None:
@@ -169,16 +169,15 @@ class DetailsReader:
         org_units = reference.org_units(gateway, found.named_org_units)
         patrons = found.patrons(org_units)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: self._own_fines(found),
+            lambda: self._balances(found),
             lambda: counting.count(
                 {row.id: row.home_library for row in found.rows}, none_hidden=found.no_circulation_hidden
             ),
-            lambda: self._hidden(found),
             lambda: reference.penalty_kinds(gateway, {row.kind for row in found.penalties}),
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
             lambda: reference.limits(gateway),
         )
-        own_fines, circulations, hidden, kinds, profiles, limits = gateway.map(lambda read: read(), readers)
+        (own_fines, hidden), circulations, kinds, profiles, limits = gateway.map(lambda read: read(), readers)
         decisions = decide_where_visible(gateway, limits, patrons, own_fines)
         group = Group.by_name(found.group, make_members(patrons, own_fines, decisions), hidden)
         if not group.member_count:
@@ -206,5 +205,12 @@ class DetailsReader:
             return fines if owed is None else {**fines, user: owed}
         return fines
 
-    def _hidden(self, found: VisiblePatrons) -> HiddenMembers | None:
-        return None if found.complete else find_hidden(self._gateway, {found.group: found.ids}).get(found.group)
+    def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
+        """What the visible members owe who do, at least, and the hidden ones."""
+        if found.complete:
+            return self._own_fines(found), None
+        try:
+            return read_whole_balances(self._gateway, found.group, found.ids)
+        except PermissionDeniedError:
+            # Whose they are may be known where the balances may not.
+            return self._own_fines(found), find_hidden(self._gateway, {found.group: found.ids}).get(found.group)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar, cast
@@ -17,14 +17,10 @@ from evergreen_groups.groups import (
     Member,
     Standing,
     VisiblePatrons,
-    are_the_members,
     decide_where_visible,
     make_members,
     may_be_barcode,
-    members_not_asked_for,
-    read_balances,
-    read_member_ids,
-    total_of,
+    read_whole_balances,
     visible_around,
     visible_in,
 )
@@ -33,7 +29,6 @@ from evergreen_groups.limits import ReferenceData, decide_all
 from evergreen_groups.policy import Decision
 
 _DECIDING = ("id", "profile", "home_ou", "deleted")
-_MOST_REREADINGS = 2
 
 Found = TypeVar("Found")
 
@@ -176,7 +171,7 @@ class SummaryReader:
         limits = self._reference.limits(self._gateway)
         decisions = decide_where_visible(self._gateway, limits, patrons, balances)
         members = make_members(patrons, balances, decisions)
-        group = Group.by_name(found.group, members, HiddenMembers(hidden, total_of(balances, hidden)))
+        group = Group.by_name(found.group, members, hidden)
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}
         return GroupSummary(
@@ -188,37 +183,11 @@ class SummaryReader:
             standings=standings,
         )
 
-    def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], frozenset[int]]:
-        """What everybody owes who does, by id, and the ids of hidden members.
-
-        ``usergroup.members.balance_owed`` has everybody in it, but takes the ILS a query a member, which is ten times
-        as long as reading the balances of the visible ones.
-        """
-        visible = found.ids
+    def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
+        """What everybody owes who does, by id, and the hidden members."""
         if found.complete:
-            return read_own_fines(self._gateway, visible), frozenset()
-        for _ in range(_MOST_REREADINGS):
-            balances = read_balances(self._gateway, found.group)
-            everybody = read_member_ids(self._gateway, [found.group])
-            hidden = everybody - visible
-            # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
-            if everybody >= balances.keys() | visible and (
-                not hidden or self._is_so(found, hidden, everybody, balances)
-            ):
-                return balances, hidden
-        raise members_not_asked_for()
-
-    def _is_so(
-        self, found: VisiblePatrons, hidden: Set[int], everybody: Set[int], balances: Mapping[int, Decimal]
-    ) -> bool:
-        """Whether these are a group's members, and those without a balance owe nothing."""
-        return are_the_members(
-            self._gateway,
-            [found.group],
-            {found.group: hidden},
-            len(everybody),
-            owing_nothing=everybody - balances.keys(),
-        )
+            return read_own_fines(self._gateway, found.ids), None
+        return read_whole_balances(self._gateway, found.group, found.ids)
 
 
 def _no_such_barcode() -> NotFoundError:

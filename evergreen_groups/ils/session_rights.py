@@ -49,14 +49,12 @@ class SessionRights:
         units = org_units(named)
         asked = sorted(named.union(units.upwards(account.library), units.upwards(account.home)))
         denied = denied_pairs(gateway, account.user, asked, _ASKED)
-        return cls(
-            {
-                name: frozenset[int]().union(
-                    *(units.with_descendants(unit) for unit in asked if (unit, name) not in denied)
-                )
-                for name in _ASKED
-            }
-        )
+        held: dict[str, frozenset[int]] = {}
+        for name in _ASKED:
+            not_here = {unit for unit in asked if (unit, name) in denied}
+            below = (units.with_descendants(unit) for unit in asked if unit not in not_here)
+            held[name] = frozenset[int]().union(*below) - not_here
+        return cls(held)
 
     def at(self, permission: str) -> frozenset[int]:
         """The ids of all org units at which the account has a permission that was asked about."""
