@@ -5,6 +5,7 @@ The reference data is known: somebody else has looked at a group before. A call 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,7 @@ from flask import Flask
 from support.circulators import USER, make_stock_circulator
 from support.desk_caller import DeskCaller
 from support.desk_page import DeskClerk, DeskPage
-from support.fault_proxy import FaultProxy
+from support.fault_proxy import Call, FaultProxy
 from support.web_caller import client_of, session
 
 from evergreen_groups.sandbox import Sandbox
@@ -143,6 +144,36 @@ def test_the_same_through_the_api(
     for calls_before in (2, 2):
         assert desk.send("GET", f"patrons/{CHIDI}/summary").status == 200
         assert calls() == calls_before
+
+
+def side_by_side(proxy: FaultProxy, *stages: set[str]) -> None:
+    """From here on, calls of a stage get their answers when all of it have come: one after another, none would."""
+    barriers = [(stage, threading.Barrier(len(stage), timeout=20)) for stage in stages]
+    seen: list[str] = []
+
+    def wait(call: Call) -> None:
+        position = seen.count(call.method)
+        seen.append(call.method)
+        of_it = [barrier for stage, barrier in barriers if call.method in stage]
+        if position < len(of_it):
+            of_it[position].wait()
+
+    proxy.before_answer = wait
+
+
+def test_calls_that_need_not_wait_for_one_another_do_not(
+    app: Flask, new_session: NewSession, proxy: FaultProxy, sandbox: Sandbox, account: str
+) -> None:
+    clerk = new_session()
+    desk = DeskCaller(client_of(app), session(sandbox.url, username=account))
+    clerk.open(OKONKWO)
+    assert desk.plan("move", "20000000001002", target="20000000001051").status == 201
+    fines, cards, people = (f"open-ils.pcrud.search.{name}.atomic" for name in ("mous", "ac", "au"))
+    side_by_side(proxy, {fines, "open-ils.pcrud.search.circ.atomic"})
+    assert clerk.open(OKONKWO).members
+    members = "open-ils.actor.usergroup.members.retrieve"
+    side_by_side(proxy, {cards, people}, {fines, cards, members, "open-ils.pcrud.search.aua.atomic"})
+    assert desk.plan("move", "20000000001002", target="20000000001051").status == 201
 
 
 def test_a_group_of_three_hundred(new_session: NewSession, calls: Calls, sandbox: Sandbox) -> None:
