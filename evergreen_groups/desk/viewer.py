@@ -23,9 +23,9 @@ def plain_viewer(gateway: Gateway, reference: ReferenceData) -> GroupViewer:
 def details_viewer(gateway: Gateway, reference: ReferenceData, beside: Collection[int]) -> GroupViewer:
     """Somebody who asks for all that a desk shows of a group, and for the names of those ``beside`` it (ids)."""
     plain = plain_viewer(gateway, reference)
-    told_at = reference.rights(gateway).at(VIEW_CIRCULATIONS)
-    hidden_at = frozenset(unit.id for unit in reference.org_units(gateway)) - told_at
-    circulations = HiddenCirculations(hidden_at, told_at)
+    counted_at = reference.rights(gateway).at(VIEW_CIRCULATIONS)
+    hidden_at = frozenset(unit.id for unit in reference.org_units(gateway)) - counted_at
+    circulations = HiddenCirculations(hidden_at, counted_at)
     return GroupViewer(
         plain.user,
         plain.patrons_at,

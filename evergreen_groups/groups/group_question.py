@@ -23,14 +23,14 @@ _MOST_ORG_UNITS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class HiddenCirculations:
-    """Which circulations are asked about: those at ``hidden_at`` of patrons with a home library of ``told_at``.
+    """Which circulations are asked about: those at ``hidden_at`` of patrons with a home library of ``counted_at``.
 
     Ids of org units: the first are those whose circulations the account doesn't see, of patrons of the others the ILS
     tells it all the same.
     """
 
     hidden_at: frozenset[int]
-    told_at: frozenset[int]
+    counted_at: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class GroupQuestion:
         return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": theirs}
 
     def _no_circulation_hidden(self, asked: HiddenCirculations) -> Query:
-        members = self._members(home_ou=sorted(asked.told_at))
+        members = self._members(home_ou=sorted(asked.counted_at))
         hidden = {"usr": {"in": members}, "checkin_time": None, "circ_lib": sorted(asked.hidden_at)}
         found = {"select": {"circ": ["id"]}, "from": "circ", "where": hidden}
         return _ids({"id": self._viewer.user, "-not-exists": found})
@@ -164,5 +164,5 @@ def _ids(where: Query) -> Query:
 
 def may_ask_about(circulations: HiddenCirculations) -> bool:
     """Whether there is something to ask about hidden circulations, and room for it."""
-    count = len(circulations.hidden_at) + len(circulations.told_at)
-    return bool(circulations.hidden_at) and bool(circulations.told_at) and count <= _MOST_ORG_UNITS
+    count = len(circulations.hidden_at) + len(circulations.counted_at)
+    return bool(circulations.hidden_at) and bool(circulations.counted_at) and count <= _MOST_ORG_UNITS
