@@ -149,6 +149,20 @@ def test_what_is_hidden_is_found_when_the_clerk_is_among_the_rows(
     assert 1001 not in details.names, "a member is among the members"
 
 
+@pytest.mark.parametrize("stop_date", [None, "2026-01-01T00:00:00+0000"])
+def test_who_has_set_a_penalty_does_not_stand_for_nobody_being_hidden(sandbox: Sandbox, stop_date: str | None) -> None:
+    """Be it an archived one. Nor does whoever is named beside the group."""
+    sandbox._store.insert(
+        "ausp", {"usr": 1026, "org_unit": 12, "standing_penalty": 25, "staff": 1001, "stop_date": stop_date}
+    )
+    with desk(sandbox.url, "north_manager") as client:
+        details = client.groups.of_user(1026, beside=[1029])
+        assert details.group.hidden_member_count == 1
+        assert client.groups.of_group(1006).group.hidden_member_count == 1
+        assert client.groups.of_user(1032, beside=[1029, 1026]).group.hidden_member_count == 0
+    assert details.names.keys() <= {1001, 1029}
+
+
 def test_of_many_whose_items_are_hidden_the_first_are_asked_for(sandbox: Sandbox, proxy: FaultProxy) -> None:
     for patron in range(1001, 1007):
         lend(sandbox, patron, MILL)
