@@ -10,9 +10,21 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from evergreen_groups.desk.around import VisibleAffairs, find_around, read_visible_fines
+from evergreen_groups.desk.around import find_around, read_visible_fines
+from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import not_visible
-from evergreen_groups.ils import Bill, ItemOut, OrgUnits, PatronItems, add_up, read_bills, read_items, read_titles
+from evergreen_groups.ils import (
+    VIEW_CIRCULATIONS,
+    VIEW_USER_TRANSACTIONS,
+    Bill,
+    ItemOut,
+    OrgUnits,
+    PatronItems,
+    add_up,
+    read_bills,
+    read_items,
+    read_titles,
+)
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -107,7 +119,9 @@ class BillsReader:
             NotFoundError: no visible patron has this id, or the group no such visible member.
             DataError: the group is too large to be a family.
         """
-        found = find_around(self._gateway, self._reference, id)
+        found = find_around(self._gateway, id, plain_viewer(self._gateway, self._reference))
+        if found is None:
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
         if member is not None and member not in found.ids:
             raise not_visible("no visible member of this group has this id", code="no-such-member")
         return self._read(found, found.ids if member is None else {member}, titles)
@@ -118,12 +132,13 @@ class BillsReader:
         org_units = reference.org_units(gateway, found.named_org_units)
         patrons = [patron for patron in found.patrons(org_units) if patron.id in wanted]
         ids = {patron.id for patron in patrons}
-        visible = VisibleAffairs.read(gateway, reference)
-        hidden = {patron.id for patron in patrons if patron.home_library.id not in visible.bills_at}
+        rights = reference.rights(gateway)
+        bills_at, items_at = rights.at(VIEW_USER_TRANSACTIONS), rights.at(VIEW_CIRCULATIONS)
+        hidden = {patron.id for patron in patrons if patron.home_library.id not in bills_at}
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: read_visible_fines(gateway, reference, ids),
+            lambda: read_visible_fines(gateway, reference.user(gateway), ids),
             lambda: read_bills(gateway, ids - hidden) if ids - hidden else {},
-            lambda: read_items(gateway, org_units, visible.items_at, ids),
+            lambda: read_items(gateway, org_units, items_at, ids),
         )
         fines, bills, items = gateway.map(lambda read: read(), readers)
         own_fines = {patron.id: fines.get(patron.id, NOTHING) for patron in patrons}

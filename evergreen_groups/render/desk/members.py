@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -89,16 +89,10 @@ def may_sort_by(text: str) -> bool:
     return text.removeprefix("-") in _BY_KEY
 
 
-def member_rows(
-    details: GroupDetails, sort: str = "", staff: Callable[[Collection[int]], Mapping[int, str]] = lambda _ids: {}
-) -> list[ListedMember]:
-    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise.
-
-    ``staff`` gives the names of accounts, for those who have set penalties; it isn't asked where nobody has.
-    """
-    setters = {one.staff for theirs in details.penalties.values() for one in theirs if one.kind.blocks}
-    names = staff({id for id in setters if id is not None}) if setters - {None} else {}
-    rows = [_row(details, member, names) for member in details.group.members]
+def member_rows(details: GroupDetails, sort: str = "") -> list[ListedMember]:
+    """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise."""
+    staff = {**details.names, details.user: "you"}
+    rows = [_row(details, member, staff) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]
         rows.sort(key=column.value, reverse=sort.startswith("-"))
