@@ -127,6 +127,16 @@ def test_refused(
     assert clerk.apply(plan, "k").states == ["failed"], "the plan can still be applied"
 
 
+@pytest.mark.parametrize("field", ["username", "password"])
+def test_half_a_character_is_no_login(
+    clerk: DeskCaller, sandbox: Sandbox, logins: list[dict[str, Any]], field: str
+) -> None:
+    """JSON can say it, and nobody can send it on."""
+    answer = clerk.apply(planned(clerk), approval={**SUPERVISOR, field: "\ud800"})
+    assert (answer.status, answer.code) == (400, "field-wrong")
+    assert logins == []
+
+
 def test_a_second_factor(clerk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy) -> None:
     def provisional(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
         if call.method != LOGIN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.web import Approval, ProblemError, requests
+from evergreen_groups.web import Approval, ProblemError, is_plan_id, requests
 from evergreen_groups.web.desk_pages.form_token import is_form_token
 
 if TYPE_CHECKING:
@@ -98,6 +98,18 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
             values={"most": LONGEST_TEXT},
         )
     return text
+
+
+def read_plan(fields: MultiDict[str, str]) -> str:
+    """The id of the plan that was shown.
+
+    Raises:
+        ProblemError: 400, it is nothing that the pages send.
+    """
+    plan = fields.get("plan", "")
+    if not is_plan_id(plan):
+        raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+    return plan
 
 
 def read_approval(fields: MultiDict[str, str]) -> Approval | None:

@@ -153,12 +153,13 @@ def change(patron: str) -> Response:
     with clerk(patron, writes=True) as asked:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
-        agreed = changing.agreement(asked.fields.get("plan", ""), forms.read_approval(asked.fields))
-        done = changing.apply(service.service(), asked.desk, agreed)
+        agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
+        form = forms.read_change(asked.fields)
+        done = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
         if isinstance(done, int):
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
-        return _plan_page(asked, forms.read_change(asked.fields), message=done)
+        return _plan_page(asked, form, message=done)
 
 
 @blueprint.post(f"{_GROUP}/undo")
