@@ -67,7 +67,7 @@ def _account(member: Member, account: PatronAccount) -> Iterator[Remark]:
 
 def _where_from(penalty: Penalty, staff: Mapping[int, str]) -> str:
     by = staff.get(penalty.staff or 0, "staff") if penalty.by_staff else "Evergreen"
-    since = f" since {penalty.set_date.astimezone():%Y-%m-%d}" if penalty.set_date else ""
+    since = f" since {penalty.set_date:%Y-%m-%d}" if penalty.set_date else ""  # the day in the ILS's own time zone
     return f"at {penalty.org_unit.shortname}{since}, set by {by}."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable
 
 import pytest
@@ -48,6 +49,22 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
     assert "Blocked in Evergreen" not in other
     done = page.send("/plan", ("action", "recalculate"), id="selection").send("/change", ("do", "apply"))
     assert "not yet blocked" not in done.members["Nguyễn, Văn Đức"]
+
+
+@pytest.mark.long
+def test_a_day_is_the_ils_s_own_wherever_the_service_runs(
+    clerk: DeskClerk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the panel has it, and `show`."""
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE ausp SET set_date = '2026-10-05T20:00:00-0500'")
+    monkeypatch.setenv("TZ", "UTC+0")
+    time.tzset()
+    try:
+        assert "since 2026-10-05" in clerk.open(NGUYEN).members["Nguyễn, Thị Hương"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.long
