@@ -385,6 +385,20 @@ class TestManyMembers:
         page.until(lambda: "Undone: all 25 changes" in page.text("#outcome"))
         page.until(lambda: len(page.members()) == 300)
 
+    def test_where_the_session_ends_meanwhile_that_is_said(self, many: PageDesk) -> None:
+        page = many
+        token = session(page.sandbox.url, username="consortium_staff")
+        page.desk.have_cookie(token)
+        page.open(NGUYEN)
+        page.shows("Group Member Details")
+        page.run("[...document.querySelectorAll('#members input[name=member]')].slice(0, 200).forEach((it) => it.click())")
+        page.desk.click("button[value=remove]")
+        page.shows("Remove 200 patrons from the group?")
+        page.desk.click("#confirm")
+        page.until(lambda: page.run("return document.querySelector('#outcome')?.dataset.underWay"))
+        end_session(page.sandbox.url, token)
+        page.until(lambda: "Your session has ended" in page.text("body"))
+
 
 class TestNames:
     @pytest.mark.parametrize("name", [HOSTILE, ARABIC, "W" * 200])
