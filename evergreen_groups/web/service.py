@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 from flask import Request, current_app
@@ -145,8 +146,9 @@ class Service:
             policy=self.settings.policy,
             state=self.state,
             reference=self._reference,
-            may_undo_others=lambda: (
-                permission is not None and has_permission(gateway, caller, caller.library, permission)
+            # Once for each request, however many changes it lists.
+            may_undo_others=cache(
+                lambda: permission is not None and has_permission(gateway, caller, caller.library, permission)
             ),
         )
 

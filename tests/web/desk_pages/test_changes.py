@@ -382,6 +382,18 @@ class TestUndoingWhatOthersDid:
         assert "Undone" in clerk_named("admin").open(NGUYEN, "/past").send("/undo").outcome
         assert group_of(admin, 1002) == 1001
 
+    def test_the_permission_is_asked_for_once(
+        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk], proxy: FaultProxy
+    ) -> None:
+        for patron in (1002, RUTH, THOMAS):
+            agreed(scanned(clerk.open(NGUYEN), card(patron)))
+        other = clerk_named("admin")
+        other.open(NGUYEN)
+        before = len(proxy.seen)
+        page = other.open(NGUYEN, "/past")
+        assert len(page.tree.xpath("//form[contains(@action, '/undo')]")) == 3
+        assert proxy.seen[before:].count("open-ils.actor.user.perm.check") == 1
+
 
 class TestWithoutChanges:
     @pytest.fixture
