@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from flask import Flask
-from support.desk_caller import DeskCaller, group_of
+from support.desk_caller import DeskCaller
 from support.fault_proxy import FaultProxy
 from support.web_caller import client_of, session, settings_of
 

@@ -391,7 +391,9 @@ class TestManyMembers:
         page.desk.have_cookie(token)
         page.open(NGUYEN)
         page.shows("Group Member Details")
-        page.run("[...document.querySelectorAll('#members input[name=member]')].slice(0, 200).forEach((it) => it.click())")
+        page.run(
+            "[...document.querySelectorAll('#members input[name=member]')].slice(0, 200).forEach((box) => box.click())"
+        )
         page.desk.click("button[value=remove]")
         page.shows("Remove 200 patrons from the group?")
         page.desk.click("#confirm")
