@@ -3,6 +3,7 @@ from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
 from .change_reader import Change as Change
 from .change_reader import ChangeReader as ChangeReader
+from .desk_changes import WAIT as WAIT
 from .desk_changes import DeskChanges as DeskChanges
 from .journal import Journal as Journal
 from .journal_step import PENALTIES as PENALTIES

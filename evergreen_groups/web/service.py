@@ -18,7 +18,7 @@ from typing import cast
 
 from flask import Request, current_app
 
-from evergreen_groups.changes import Operator
+from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client
 from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
@@ -120,18 +120,19 @@ class Service:
         refuse_foreign_writes(request.headers, self.origin)
         if not self.settings.desk.changes:
             raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
-        with self._admitted(request, problems.of_changing) as desk:
+        # Who waits for another desk doesn't wait for the ILS: some of them would shut the panel out.
+        with self._admitted(request, problems.of_changing, patience=WAIT) as desk:
             yield desk
 
     @contextmanager
     def _admitted(
-        self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError]
+        self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError], *, patience: float = 0.0
     ) -> Iterator[DeskRequest]:
         address = neighbourhood(self.address_of(request))
         unhurried = self.gateway.acting_as(token_of(request.headers))
         gateway = unhurried.within(self.settings.serve.timeout)
         try:
-            with self.breaker.watching(), self.slots.taken():
+            with self.breaker.watching(patience=patience), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
                 yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)
         except EvergreenGroupsError as error:
