@@ -24,6 +24,7 @@ from .plans import Draft as Draft
 from .plans import PlannedGroup as PlannedGroup
 from .plans import PlanWarning as PlanWarning
 from .plans import Step as Step
+from .reason import Reason as Reason
 from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
