@@ -99,9 +99,7 @@ def remark_about_done(reason: Reason) -> str:
     """Say what there is to look at though a step was done; empty where there is nothing."""
     match reason.code:
         case "also-changed":
-            return (
-                f"Evergreen has changed something else of the record as well ({reason.values['fields']}): look at it."
-            )
+            return f"Evergreen has changed other fields of the record too ({reason.values['fields']}): look at it."
         case "changed-again" | "came-in-late" | "another-answer":
             return "Somebody else has changed the same record at about that time: look at it."
         case _:
