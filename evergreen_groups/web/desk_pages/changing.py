@@ -28,6 +28,7 @@ _NOT_FOUND = {
     LookupKind.NAMES: "Who is it?",
 }
 _NOBODY: Mapping[int, str] = {}
+_HIDDEN_STAFF = "a staff user whose record your login can't see"
 _BUSY = "Another desk is changing the same patrons or group just now."
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
@@ -190,10 +191,12 @@ def differing(details: GroupDetails) -> tuple[int, ...]:
 def _by(change: Change, staff: dict[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
-    who = "by you" if change.is_own else f"by {staff.get(operator.staff or 0, operator.account)}"
+    # Commands are made in the name of an account, and have no id.
+    account = operator.account if operator.staff is None else staff.get(operator.staff, _HIDDEN_STAFF)
+    who = "by you" if change.is_own else f"by {account}"
     if operator.approved_by is None:
         return who
-    return f"{who}, approved by {staff.get(operator.approved_by, f'user {operator.approved_by}')}"
+    return f"{who}, approved by {staff.get(operator.approved_by, _HIDDEN_STAFF)}"
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

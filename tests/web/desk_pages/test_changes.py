@@ -220,6 +220,15 @@ class TestUndo:
         assert "You have changed nothing" in other.open(NGUYEN, "/recent").text
         assert not other.open(NGUYEN, "/past").has_form("/undo")
 
+    def test_staff_whom_the_reader_cannot_see_have_no_number(
+        self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]
+    ) -> None:
+        agreed(scanned(clerk.open(1001), card(1052)))
+        past = clerk_named("harbor_desk").open(1001, "/past")
+        assert "Desrosiers" in past.text
+        assert "by a staff user whose record your login can't see" in past.text
+        assert "user 2" not in past.text
+
     def test_the_past_shows_visible_patrons_alone(
         self, clerk: DeskClerk, clerk_named: Callable[[str], DeskClerk]
     ) -> None:
