@@ -58,7 +58,13 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
     # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
-    with running.changing_desk(request) if writes else running.desk(request, by_link=True) as desk:
+    largest = forms.LARGEST_FORM if request.method == "POST" else 0
+    entering = (
+        running.changing_desk(request, largest=largest)
+        if writes
+        else running.desk(request, by_link=True, largest=largest)
+    )
+    with entering as desk:
         token = requests.token_of(request.headers)
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
