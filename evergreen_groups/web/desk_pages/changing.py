@@ -16,7 +16,7 @@ from evergreen_groups.web import Agreement, ProblemError, apply_plan, undo_chang
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import FoundPatron, GroupDetails
+    from evergreen_groups.desk import FoundPatron
     from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk_pages.forms import ChangeForm
@@ -183,9 +183,10 @@ def group_of(client: Client, patron: int) -> int:
     return client.groups.of_user(patron).group.number
 
 
-def differing(details: GroupDetails) -> tuple[int, ...]:
-    """The members about whom the rule and the ILS have different opinions."""
-    return tuple(row.member.id for row in pages.member_rows(details) if row.differs)
+def recalculable(client: Client, patron: int) -> tuple[int, ...]:
+    """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
+    prospects = client.groups.prospects(client.groups.of_user(patron))
+    return tuple(id for id, prospect in prospects.items() if prospect.may_change)
 
 
 def _by(change: Change, staff: dict[int, str]) -> str:
