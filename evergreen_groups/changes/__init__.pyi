@@ -24,10 +24,10 @@ from .plans import Draft as Draft
 from .plans import PlannedGroup as PlannedGroup
 from .plans import PlanWarning as PlanWarning
 from .plans import Step as Step
-from .reason import Reason as Reason
 from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
+from .step_reason import StepReason as StepReason
 from .stored_plan import ProposedPlan as ProposedPlan
 from .stored_plan import StoredPlan as StoredPlan

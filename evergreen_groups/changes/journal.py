@@ -25,7 +25,7 @@ from evergreen_groups.changes.journal_step import (
     Sending,
     StepState,
 )
-from evergreen_groups.changes.reason import NO_REASON, TAKEN_OVER, Reason
+from evergreen_groups.changes.step_reason import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import NotFoundError, StateError
 from evergreen_groups.state import schema
 
@@ -124,7 +124,7 @@ class Journal:
         state: StepState,
         *,
         value: int | None = None,
-        reason: Reason = NO_REASON,
+        reason: StepReason = NO_REASON,
         refusal: Refusal | None = None,
     ) -> None:
         """Write down what became of a step; it is on disk when this returns."""
@@ -244,7 +244,7 @@ def _update(connection: Connection, step: int, **values: Any) -> None:
         )
 
 
-def _reason(reason: Reason) -> dict[str, Any]:
+def _reason(reason: StepReason) -> dict[str, Any]:
     """The columns of a reason."""
     return {
         "reason": str(reason),
@@ -280,7 +280,7 @@ def _step(row: Row[Any]) -> JournalStep:
         after=_number(row.after),
         state=state,
         value=_number(row.value),
-        reason=Reason(row.reason, row.reason_code or "", **json.loads(row.reason_values or "{}")),
+        reason=StepReason(row.reason, row.reason_code or "", **json.loads(row.reason_values or "{}")),
         sending=sending,
         refusal=None if row.permission is None else Refusal(row.permission, _number(row.org_unit)),
     )

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes.reason import Reason
+    from evergreen_groups.changes.step_reason import StepReason
 
 PENALTIES = "penalties"
 """The field of a step that recalculates somebody's penalties."""
@@ -95,7 +95,7 @@ class JournalStep:
     after: int | None
     state: StepState
     value: int | None
-    reason: Reason
+    reason: StepReason
     sending: Sending | None = None
     refusal: Refusal | None = None
 

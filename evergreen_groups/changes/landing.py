@@ -19,13 +19,13 @@ from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
-from evergreen_groups.changes.reason import (
+from evergreen_groups.changes.step_reason import (
     HIDDEN_OPEN,
     NEVER_CAME_IN,
     NO_REASON,
     NOTHING_CAME,
     REFUSED_FOR_ANOTHER,
-    Reason,
+    StepReason,
     may_come_in,
     no_clear_answer,
 )
@@ -86,7 +86,7 @@ class Landing:
 
     state: StepState
     value: int | None = None
-    reason: Reason = NO_REASON
+    reason: StepReason = NO_REASON
 
 
 def new_sending(gateway: Gateway, *, last_xact_id: str | None = None, other_fields: str | None = None) -> Sending:
@@ -139,14 +139,14 @@ def _alone(change: SentChange, record: Record, now: int) -> Landing:
         return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
         late = f"it came in late, after somebody else had moved them to group {change.seen}"
-        return Landing(StepState.DONE, now, Reason(late, "came-in-late", group=change.seen))
+        return Landing(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
     return Landing(StepState.DONE, now)
 
 
 def _elsewhere(change: SentChange, now: int) -> Landing:
-    moved = Reason("somebody else changed it", "lead-changed-meanwhile")
+    moved = StepReason("somebody else changed it", "lead-changed-meanwhile")
     if change.field == GROUP:
-        moved = Reason(f"somebody else moved them to group {now}", "moved-meanwhile", group=now)
+        moved = StepReason(f"somebody else moved them to group {now}", "moved-meanwhile", group=now)
     if not change.protected and change.may_land:
         return Landing(StepState.SENDING, now, may_come_in(change.sending.until, f"{moved}, and this change: "))
     return Landing(StepState.FAILED, reason=moved)
@@ -163,10 +163,10 @@ def _by_somebody_else(change: SentChange, record: Record) -> bool:
     return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
 
 
-def _uncertain(change: SentChange, now: int) -> Reason:
+def _uncertain(change: SentChange, now: int) -> StepReason:
     where = f"in group {now} now" if change.field == GROUP else "changed as it was meant"
     text = f"{where}, but somebody else has written the record since, perhaps this very change"
-    return Reason(text, "so-by-somebody", value=now)
+    return StepReason(text, "so-by-somebody", value=now)
 
 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:

@@ -9,8 +9,8 @@ from evergreen_groups.changes.journal_step import JournalEntry, JournalStep, Ope
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome
 from evergreen_groups.changes.planner import Planner
-from evergreen_groups.changes.reason import NOT_BEGUN
 from evergreen_groups.changes.step_applier import StepApplier
+from evergreen_groups.changes.step_reason import NOT_BEGUN
 from evergreen_groups.changes.stored_plan import expected_groups
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.progress import Progress, silent

@@ -10,7 +10,8 @@ from evergreen_groups.changes.landing import Landing, SentChange, judge, sending
 from evergreen_groups.changes.patron_record import fields_but, is_older, read_patron, value_of
 from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.plans import GROUP
-from evergreen_groups.changes.reason import (
+from evergreen_groups.changes.recovery import refusal, refused_permission
+from evergreen_groups.changes.step_reason import (
     CHANGED_BY_ANOTHER,
     DELETED_MEANWHILE,
     HIDDEN_MEANWHILE,
@@ -20,9 +21,8 @@ from evergreen_groups.changes.reason import (
     OLD_COPY,
     SO_ALREADY,
     UNREADABLE,
-    Reason,
+    StepReason,
 )
-from evergreen_groups.changes.recovery import refusal, refused_permission
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
-_CHANGED_AFTER = Reason("somebody else changed the record right after", "changed-again")
+_CHANGED_AFTER = StepReason("somebody else changed the record right after", "changed-again")
 
 
 class PatronChange(Generic[StepT]):
@@ -179,7 +179,7 @@ class PatronChange(Generic[StepT]):
             return Landing(StepState.SENDING, reason=OLD_COPY)
         return judge(self._gateway, change, record)
 
-    def _obstacle(self, record: Record | None) -> Reason | None:
+    def _obstacle(self, record: Record | None) -> StepReason | None:
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
             return HIDDEN_MEANWHILE
@@ -188,8 +188,8 @@ class PatronChange(Generic[StepT]):
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
             if self._step.field == GROUP:
-                return Reason(f"moved meanwhile, to group {now}", "moved-meanwhile", group=now)
-            return Reason("changed meanwhile", "lead-changed-meanwhile")
+                return StepReason(f"moved meanwhile, to group {now}", "moved-meanwhile", group=now)
+            return StepReason("changed meanwhile", "lead-changed-meanwhile")
         return None
 
     def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome[StepT]:
@@ -214,7 +214,7 @@ class PatronChange(Generic[StepT]):
         if now == wanted:
             return self._ended(StepState.DONE, value=now, reason=_CHANGED_AFTER)
         effect = SideEffect(self._step.field, wanted, now)
-        reason = Reason(f"it was read back as {now}; somebody else has changed it too", "changed-again", value=now)
+        reason = StepReason(f"it was read back as {now}; somebody else has changed it too", "changed-again", value=now)
         return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
 
     def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
@@ -228,7 +228,7 @@ class PatronChange(Generic[StepT]):
         if landing.state is StepState.DONE:
             reason = f"the ILS answered with group {answer}: the request came in twice, or another answer came back"
             return self._ended(
-                StepState.DONE, value=landing.value, reason=Reason(reason, "another-answer", group=answer)
+                StepState.DONE, value=landing.value, reason=StepReason(reason, "another-answer", group=answer)
             )
         return self._open(landing)
 
@@ -236,7 +236,7 @@ class PatronChange(Generic[StepT]):
         """Name whatever has changed beside the one field."""
         effects = tuple(side_effects(before, after, self._step.field))
         fields = ", ".join(effect.field for effect in effects)
-        reason = Reason(f"also changed: {fields}", "also-changed", fields=fields) if effects else NO_REASON
+        reason = StepReason(f"also changed: {fields}", "also-changed", fields=fields) if effects else NO_REASON
         return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _found_so(self) -> StepOutcome[StepT]:
@@ -259,7 +259,7 @@ class PatronChange(Generic[StepT]):
         state: StepState,
         *,
         value: int | None = None,
-        reason: Reason = NO_REASON,
+        reason: StepReason = NO_REASON,
         effects: tuple[SideEffect, ...] = (),
         error: EvergreenGroupsError | None = None,
     ) -> StepOutcome[StepT]:
@@ -267,13 +267,13 @@ class PatronChange(Generic[StepT]):
         return StepOutcome(self._step, state, value, reason, effects, error)
 
 
-def _waits(change: SentChange) -> Reason:
+def _waits(change: SentChange) -> StepReason:
     if not change.may_land:  # it couldn't be read, or the account can't see the patron
         text = "what became of an earlier change of this patron isn't known yet; try again later"
-        return Reason(text, "waits-for-earlier")
+        return StepReason(text, "waits-for-earlier")
     until = change.sending.until
     text = f"an earlier change of this patron may still come in until {until.astimezone():%H:%M}; try again after that"
-    return Reason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
+    return StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes.answers import is_no, never_left
 from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.landing import new_sending
-from evergreen_groups.changes.reason import (
+from evergreen_groups.changes.recovery import refusal, refused_permission
+from evergreen_groups.changes.step_reason import (
     BLOCK_BY_STAFF,
     BLOCK_BY_STAFF_GONE,
     HIDDEN_MEANWHILE,
     NO_CONNECTION,
     NO_REASON,
     UNREADABLE,
-    Reason,
+    StepReason,
     may_come_in,
     no_clear_answer,
 )
-from evergreen_groups.changes.recovery import refusal, refused_permission
 from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PenaltyKinds, set_by_ils
@@ -35,10 +35,10 @@ _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it 
     False: "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing",
 }
 _CHANGES = {  # by whether the ILS blocked them before, and does now
-    (True, True): Reason("still blocked", "still-blocked"),
-    (False, True): Reason("blocked in the ILS now", "blocked-now"),
-    (True, False): Reason("not blocked for fines any more", "block-lifted"),
-    (False, False): Reason("still not blocked", "still-not-blocked"),
+    (True, True): StepReason("still blocked", "still-blocked"),
+    (False, True): StepReason("blocked in the ILS now", "blocked-now"),
+    (True, False): StepReason("not blocked for fines any more", "block-lifted"),
+    (False, False): StepReason("still not blocked", "still-not-blocked"),
 }
 
 
@@ -51,7 +51,7 @@ class Attempt:
 
     state: StepState
     resolved: bool = False
-    reason: Reason = NO_REASON
+    reason: StepReason = NO_REASON
     error: EvergreenGroupsError | None = None
 
 
@@ -168,7 +168,7 @@ class PatronRecalculation:
         state: StepState,
         *,
         resolved: bool = False,
-        reason: Reason,
+        reason: StepReason,
         value: int | None = None,
         error: EvergreenGroupsError | None = None,
     ) -> Attempt:
@@ -176,5 +176,5 @@ class PatronRecalculation:
         return Attempt(state, resolved, reason, error)
 
 
-def _refused(gateway: Gateway, error: GatewayError) -> Reason:
+def _refused(gateway: Gateway, error: GatewayError) -> StepReason:
     return NO_CONNECTION if isinstance(error, TransportError) else refusal(gateway, error)

@@ -15,7 +15,7 @@ from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, 
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_recalculation import Attempt, PatronRecalculation
 from evergreen_groups.changes.plans import Action
-from evergreen_groups.changes.reason import NO_REASON, NOT_BEGUN, Reason
+from evergreen_groups.changes.step_reason import NO_REASON, NOT_BEGUN, StepReason
 from evergreen_groups.ils import PenaltyKinds, rows_in_force
 from evergreen_groups.progress import Progress, silent
 
@@ -39,7 +39,7 @@ class Recalculated:
     finding: PatronFinding
     state: StepState
     resolved: bool = False
-    reason: Reason = NO_REASON
+    reason: StepReason = NO_REASON
     error: EvergreenGroupsError | None = None
 
 

@@ -9,7 +9,7 @@ from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Refusa
 from evergreen_groups.changes.landing import LANDS_WITHIN, SentChange, judge, judge_penalties
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_record import read_patron
-from evergreen_groups.changes.reason import FOUND_DONE, Reason, refused
+from evergreen_groups.changes.step_reason import FOUND_DONE, StepReason, refused
 from evergreen_groups.errors import (
     DataError,
     EvergreenGroupsError,
@@ -78,7 +78,7 @@ def sent_change(journal: Journal, step: JournalStep) -> SentChange:
     return SentChange(step.patron, step.field, step.before, step.after, sending, seen=step.value)
 
 
-def refusal(gateway: Gateway, error: EvergreenGroupsError) -> Reason:
+def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
     """Why the ILS refused something; a missing permission with the library that it is missing at."""
     if isinstance(error, PermissionDeniedError):
         return refused(error, _library(gateway, error.org_unit))

@@ -8,7 +8,7 @@ from evergreen_groups.changes.journal_step import PENALTIES, StepState
 from evergreen_groups.changes.patron_change import PatronChange
 from evergreen_groups.changes.plan_outcome import PlannedStep, StepOutcome, StepT
 from evergreen_groups.changes.plans import GROUP
-from evergreen_groups.changes.reason import STAYS_LAST
+from evergreen_groups.changes.step_reason import STAYS_LAST
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:

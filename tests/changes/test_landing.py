@@ -25,8 +25,8 @@ from evergreen_groups.changes.landing import (
 )
 from evergreen_groups.changes.patron_penalties import PatronPenalties
 from evergreen_groups.changes.patron_record import digest_but, read_patron
-from evergreen_groups.changes.reason import NOTHING_CAME, TAKEN_OVER, may_come_in
 from evergreen_groups.changes.recovery import recover, refusal, sent_change
+from evergreen_groups.changes.step_reason import NOTHING_CAME, TAKEN_OVER, may_come_in
 from evergreen_groups.errors import (
     DataError,
     EventError,

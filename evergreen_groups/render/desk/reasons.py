@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evergreen_groups.changes import JournalStep, Reason
+    from evergreen_groups.changes import JournalStep, StepReason
 
 _LOOK_FIRST = "Look at the list before you try again: somebody else may have changed this meanwhile."
 _RELOAD = "Show the group again and look; then do it once more if it is still wanted."
@@ -16,7 +16,7 @@ _WAIT = "It will be looked at again by itself. Don't repeat it."
 _LATER = "Try once more in a moment. If it stays like this, the staff client itself will not work either."
 _LOG_IN = "Log in to the staff client, then do what is left once more."
 _APPROVE_AGAIN = "Have it approved once more, or do what is left yourself."
-_TELL = "Look at the patron's record. If it happens again, tell whoever runs the system."
+_REPORT = "Look at the patron's record. If it happens again, tell whoever runs the system."
 _APPROVAL_ENDED = "the supervisor's approval had ended before this was reached"
 
 
@@ -42,7 +42,7 @@ _BY_CODE = {
     ),
     "session-ended": ClerkReason("your session in the staff client had ended before this was reached", _LOG_IN),
     "ils-unreachable": ClerkReason("Evergreen could not be reached; nothing was sent", _LATER),
-    "ils-failed": ClerkReason("Evergreen failed while it worked on this", _TELL),
+    "ils-failed": ClerkReason("Evergreen failed while it worked on this", _REPORT),
     "ils-not-understood": ClerkReason("Evergreen's answer can't be trusted to be whole", _LATER),
     "never-came-in": ClerkReason("it was sent and never arrived", "It is safe to do it once more."),
     "so-by-somebody": ClerkReason(
@@ -95,7 +95,7 @@ def explain_uncertain(step: JournalStep) -> ClerkReason:
     return ClerkReason(f"sent; whether it arrived isn't certain yet{known}", _WAIT)
 
 
-def remark_about_done(reason: Reason) -> str:
+def remark_about_done(reason: StepReason) -> str:
     """Say what there is to look at though a step was done; empty where there is nothing."""
     match reason.code:
         case "also-changed":
@@ -106,7 +106,7 @@ def remark_about_done(reason: Reason) -> str:
             return ""
 
 
-def explain_recalculation(reason: Reason) -> str:
+def explain_recalculation(reason: StepReason) -> str:
     """Say what a recalculation has changed: by Evergreen's thresholds, which may be others than the rule's limit."""
     return _RECALCULATED.get(reason.code, "penalties recalculated by the thresholds that are set in Evergreen")
 
@@ -119,27 +119,27 @@ _RECALCULATED = {
 }
 
 
-def _moved(reason: Reason) -> ClerkReason:
+def _moved(reason: StepReason) -> ClerkReason:
     return ClerkReason(f"somebody else has moved them to group {reason.values['group']} meanwhile", _RELOAD)
 
 
-def _refused(reason: Reason) -> ClerkReason:
-    return ClerkReason(f"Evergreen refused it ({reason.values['event']})", _TELL)
+def _refused(reason: StepReason) -> ClerkReason:
+    return ClerkReason(f"Evergreen refused it ({reason.values['event']})", _REPORT)
 
 
-def _waits(reason: Reason) -> ClerkReason:
+def _waits(reason: StepReason) -> ClerkReason:
     until = _clock(reason)
     text = f"an earlier change of this patron may still arrive{f' until {until}' if until else ''}"
     return ClerkReason(text, f"It is looked at by itself. Try again {f'after {until}' if until else 'later'}.")
 
 
-_WITH_VALUES: Mapping[str, Callable[[Reason], ClerkReason]] = {
+_WITH_VALUES: Mapping[str, Callable[[StepReason], ClerkReason]] = {
     "moved-meanwhile": _moved,
     "ils-refused": _refused,
     "waits-for-earlier": _waits,
 }
 
 
-def _clock(reason: Reason) -> str:
+def _clock(reason: StepReason) -> str:
     until = reason.values.get("until")
     return f"{datetime.fromisoformat(until).astimezone():%H:%M}" if isinstance(until, str) else ""
