@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -205,3 +206,41 @@ class TestSessionsThatEnd:
         assert "not changed: your session in the staff client had ended before this was reached." in page.outcome
         assert "Log in to the staff client, then do what is left once more." in page.outcome
         assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
+
+
+class TestALongChangeWithoutAScript:
+    """More steps than a desk waits for: the page asks again by itself, and stops when it is over."""
+
+    MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
+
+    def refresh(self, page: DeskPage) -> list[str]:
+        return [str(content) for content in page.tree.xpath("//noscript/meta[@http-equiv='refresh']/@content")]
+
+    def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+        go_on, reached = threading.Event(), threading.Event()
+
+        def decide(call: Call) -> Fault:
+            if call.method == RETRIEVE and call.parameters[1] == 1003:
+                reached.set()
+                go_on.wait(30)
+            return Fault.NONE
+
+        plan = scanned(clerk.open(1039), card(self.MANY[0]))
+        for patron in self.MANY[1:]:
+            plan = plan.send("/change", ("do", "add"), card=card(patron))
+        proxy.decide = decide
+        begun = agreed(plan)
+        assert reached.wait(30)
+        under_way = clerk.get(begun.address)
+        assert "Changes are being made" in under_way.outcome
+        assert "2 of 13. This goes on by itself, whether you look or not." in under_way.outcome
+        assert self.refresh(under_way) == ["3"], "after three seconds, to the same address"
+        assert not under_way.has_form("/undo")
+        go_on.set()
+        page = under_way
+        while self.refresh(page):
+            page = clerk.get(page.address)
+        assert page.status == 200
+        assert "Done: all 13 changes" in page.outcome
+        assert page.has_form("/undo")
+        assert {group_of(admin, patron) for patron in self.MANY} == {group_of(admin, 1039)}
