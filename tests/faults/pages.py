@@ -85,10 +85,15 @@ class ListPage(Panel):
 class PageChange(Changing):
     """Something that is done on the page of a patron's group, by forms alone."""
 
-    def __init__(self, patron: int, what: str, flow: Flow) -> None:
+    def __init__(self, patron: int, what: str, flow: Flow, *, undoable: bool = True) -> None:
         super().__init__("page", what)
         self._patron = patron
         self._flow = flow
+        self._undoable = undoable
+
+    @property
+    def _can_be_undone(self) -> bool:
+        return self._undoable
 
     def _run(self, world: World, directory: Path) -> Ran:
         began = time.monotonic()
@@ -141,5 +146,10 @@ PAGES: tuple[Reading, ...] = (
     PageChange(1007, "1052 and 1053 into the group of 1007", _scan(1052, 1053)),
     PageChange(1051, "1052 out of the group", _select("remove", 1052)),
     PageChange(1002, "1002 group lead", _select("lead", 1002)),
-    PageChange(1032, "recalculated", lambda page: page.send("/plan", ("action", "recalculate"), id="selection")),
+    PageChange(
+        1032,
+        "recalculated",
+        lambda page: page.send("/plan", ("action", "recalculate"), id="selection"),
+        undoable=False,  # what the penalties are is the ILS's to decide
+    ),
 )
