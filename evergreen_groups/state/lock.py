@@ -82,17 +82,7 @@ def hold(
         BusyError: another process holds it; the message says which and since when.
         ConfigurationError: the file can't be opened, isn't this user's own, or lies on a disk without locks.
     """
-    try:
-        # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
-        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
-            descriptor = _opened(file.name, parent)
-    except OSError as error:
-        raise ConfigurationError(
-            "cannot open {path}: {reason}",
-            advice="make room on the disk" if error.errno in NO_ROOM else _OWN_DIRECTORY,
-            code="lock-not-opened",
-            values={"path": file, "reason": error.strerror},
-        ) from error
+    descriptor = _descriptor(file, directory)
     try:
         try:
             if not lock_in_time(descriptor, timeout, parts, shared):
@@ -154,20 +144,30 @@ def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) ->
     Raises:
         ConfigurationError: the file can't be opened.
     """
-    try:
-        with directory_of(file) as parent:
-            descriptor = _opened(file.name, parent)
-    except OSError as error:
-        raise ConfigurationError(
-            "cannot open {path}: {reason}",
-            advice=_OWN_DIRECTORY,
-            code="lock-not-looked-at",
-            values={"path": file, "reason": error.strerror},
-        ) from error
+    descriptor = _descriptor(file)
     try:
         return any(_is_locked(descriptor, part, kind) for part, kind in _in_order(parts, shared))
     finally:
         os.close(descriptor)
+
+
+def _descriptor(file: Path, directory: int | None = None) -> int:
+    """Open the file of a lock, in its directory where that has been opened already.
+
+    Raises:
+        ConfigurationError: it can't be opened, or isn't this user's own.
+    """
+    try:
+        # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
+        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
+            return _opened(file.name, parent)
+    except OSError as error:
+        raise ConfigurationError(
+            "cannot open {path}: {reason}",
+            advice="make room on the disk" if error.errno in NO_ROOM else _OWN_DIRECTORY,
+            code="lock-not-opened",
+            values={"path": file, "reason": error.strerror},
+        ) from error
 
 
 def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:

@@ -160,6 +160,15 @@ class Slots:
         finally:
             self._go()
 
+    @contextmanager
+    def given_back(self) -> Iterator[None]:
+        """Do without the slot that one has for what is done inside, and wait for one after it."""
+        self._go()
+        try:
+            yield
+        finally:
+            self._come()
+
     def _come(self) -> None:
         with self._lock:
             if self._free:

@@ -114,11 +114,10 @@ def idempotency_key(asked: Request) -> str:
 
 
 def _fields(asked: Request, known: set[str]) -> dict[str, Any]:
-    asked.max_content_length = LARGEST
     if asked.mimetype != "application/json":
         raise ProblemError(415, "The body is application/json.", code="body-of-another-type")
     try:
-        fields = json.loads(asked.get_data(cache=False).decode())
+        fields = json.loads(asked.get_data().decode())
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
     if not isinstance(fields, dict) or not fields.keys() <= known:

@@ -333,7 +333,11 @@ class TestWho:
         seen = harbor.change(mixed)
         assert [step["patron"] for step in seen.body["steps"]] == [1052]
         assert (seen.body["hidden_step_count"], seen.body["done"]) == (1, False)
-        assert harbor.undo(elsewhere).status == 404
+        for ask in (harbor.undo, lambda number: harbor.plan("undo", change=number)):
+            hidden, unknown = ask(elsewhere), ask(999)
+            assert hidden.status == unknown.status == 404
+            assert {**hidden.body, "detail": ""} == {**unknown.body, "detail": ""}
+            assert hidden.body["detail"].replace(str(elsewhere), "999") == unknown.body["detail"]
 
     def test_others_changes_are_taken_back_with_a_permission(
         self, desk: DeskCaller, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox

@@ -16,7 +16,7 @@ from evergreen_groups.web import Agreement, ProblemError, apply_plan, undo_chang
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
-    from evergreen_groups.desk import FoundPatron, GroupDetails
+    from evergreen_groups.desk import FoundPatron
     from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk_pages.forms import ChangeForm
@@ -28,6 +28,7 @@ _NOT_FOUND = {
     LookupKind.NAMES: "Who is it?",
 }
 _NOBODY: Mapping[int, str] = {}
+_HIDDEN_STAFF = "a staff user whose record your login can't see"
 _BUSY = "Another desk is changing the same patrons or group just now."
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
@@ -187,9 +188,10 @@ def group_of(client: Client, patron: int) -> int:
     return client.groups.of_user(patron).group.number
 
 
-def differing(details: GroupDetails) -> tuple[int, ...]:
-    """The members about whom the rule and the ILS have different opinions."""
-    return tuple(row.member.id for row in pages.member_rows(details) if row.differs)
+def recalculable(client: Client, patron: int) -> tuple[int, ...]:
+    """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
+    prospects = client.groups.prospects(client.groups.of_user(patron))
+    return tuple(id for id, prospect in prospects.items() if prospect.may_change)
 
 
 def _taken_back(changes: Iterable[Change]) -> set[int | None]:
@@ -205,10 +207,12 @@ def _taken_back(changes: Iterable[Change]) -> set[int | None]:
 def _by(change: Change, staff: dict[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
-    who = "by you" if change.is_own else f"by {staff.get(operator.staff or 0, operator.account)}"
+    # Commands are made in the name of an account, and have no id.
+    account = operator.account if operator.staff is None else staff.get(operator.staff, _HIDDEN_STAFF)
+    who = "by you" if change.is_own else f"by {account}"
     if operator.approved_by is None:
         return who
-    return f"{who}, approved by {staff.get(operator.approved_by, f'user {operator.approved_by}')}"
+    return f"{who}, approved by {staff.get(operator.approved_by, _HIDDEN_STAFF)}"
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

@@ -50,7 +50,6 @@ def read_fields(request: Request, session_token: str, user: int) -> MultiDict[st
     Raises:
         ProblemError: it wasn't, or it isn't a form.
     """
-    request.max_content_length = LARGEST_FORM
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ProblemError(415, "This takes a form of the page.", code="not-a-form")
     if not is_form_token(request.form.get("form", ""), session_token, user):

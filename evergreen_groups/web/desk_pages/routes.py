@@ -24,7 +24,7 @@ blueprint = Blueprint("desk_pages", __name__)
 
 _NOBODY_NAMED = {
     "join": "Scan a card first.",
-    "recalculate": "Nobody's penalties differ from the rule: there is nothing to recalculate.",
+    "recalculate": "There is nobody here for whom a recalculation could set or lift a block.",
 }
 _SEARCHED_FROM = 10
 """Among fewer members nobody searches."""
@@ -58,7 +58,13 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
     # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
-    with running.changing_desk(request) if writes else running.desk(request, by_link=True) as desk:
+    largest = forms.LARGEST_FORM if request.method == "POST" else 0
+    entering = (
+        running.changing_desk(request, largest=largest)
+        if writes
+        else running.desk(request, by_link=True, largest=largest)
+    )
+    with entering as desk:
         token = requests.token_of(request.headers)
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
@@ -103,7 +109,8 @@ def list_page(
     """The list, of those who fit ``within`` where that is given."""
     details = asked.client.groups.of_user(asked.patron)
     sort = _sort()
-    rows = pages.member_rows(details, sort, asked.client.patrons.names)
+    prospects = asked.client.groups.prospects(details)
+    rows = pages.member_rows(details, sort, asked.client.patrons.names, prospects)
     outcome = (
         None if change is None else changing.outcome(asked.client, change, details.group, may_change=asked.may_change)
     )
@@ -124,6 +131,7 @@ def list_page(
         message=message,
         outcome=outcome,
         selected=selected,
+        recalculable=any(prospect.may_change for prospect in prospects.values()),
         sent=request.method == "POST",
     )
 
@@ -208,7 +216,7 @@ def _next_step(asked: Clerk) -> Response:
     if form.action == "merge":
         form = forms.ChangeForm("merge", (asked.patron,), form.target)
     elif form.action == "recalculate" and not asked.fields.getlist("patron"):
-        form = forms.ChangeForm("recalculate", changing.differing(asked.client.groups.of_user(asked.patron)))
+        form = forms.ChangeForm("recalculate", changing.recalculable(asked.client, asked.patron))
     if not card and not form.patrons:
         return list_page(asked, message=_NOBODY_NAMED.get(form.action, "Select somebody in the list first."))
     if card:
