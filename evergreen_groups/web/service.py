@@ -121,18 +121,18 @@ class Service:
         if not self.settings.desk.changes:
             raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
         # Who waits for another desk doesn't wait for the ILS: some of them would shut the panel out.
-        with self._admitted(request, problems.of_changing, patience=WAIT) as desk:
+        with self._admitted(request, problems.of_changing, wait=WAIT) as desk:
             yield desk
 
     @contextmanager
     def _admitted(
-        self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError], *, patience: float = 0.0
+        self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError], *, wait: float = 0.0
     ) -> Iterator[DeskRequest]:
         address = neighbourhood(self.address_of(request))
         unhurried = self.gateway.acting_as(token_of(request.headers))
         gateway = unhurried.within(self.settings.serve.timeout)
         try:
-            with self.breaker.watching(patience=patience), self.slots.taken():
+            with self.breaker.watching(wait=wait), self.slots.taken():
                 caller = self.admission.admit(gateway, address)
                 yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)
         except EvergreenGroupsError as error:
