@@ -123,7 +123,7 @@ class Service:
         if not self.settings.desk.changes:
             raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
         # Who waits for another desk doesn't wait for the ILS: some of them would shut the panel out.
-        with self._admitted(request, largest, problems.of_changing, patience=WAIT) as desk:
+        with self._admitted(request, largest, problems.of_changing, wait=WAIT) as desk:
             yield desk
 
     @contextmanager
@@ -133,7 +133,7 @@ class Service:
         largest: int,
         problem_of: Callable[[EvergreenGroupsError], ProblemError],
         *,
-        patience: float = 0.0,
+        wait: float = 0.0,
     ) -> Iterator[DeskRequest]:
         address = neighbourhood(self.address_of(request))
         unhurried = self.gateway.acting_as(token_of(request.headers))
@@ -144,7 +144,7 @@ class Service:
                     caller = self.admission.admit(gateway, address)
                 read_body(request, largest)
                 gateway = unhurried.within(self.settings.serve.timeout)
-            with self.breaker.watching(patience=patience), self.slots.taken():
+            with self.breaker.watching(wait=wait), self.slots.taken():
                 if not largest:
                     caller = self.admission.admit(gateway, address)
                 yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)

@@ -134,7 +134,7 @@ def test_who_may_wait_for_something_else_counts_that_much_later() -> None:
     breaker = breaker_of(clock)
     with ExitStack() as waiting:
         for _ in range(MOST_WAITING):
-            waiting.enter_context(breaker.watching(patience=5.0))
+            waiting.enter_context(breaker.watching(wait=5.0))
         clock.now += SLOW_AFTER + 4.9
         assert use(breaker)
         clock.now += 0.1
