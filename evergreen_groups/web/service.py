@@ -79,8 +79,8 @@ class Service:
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
         counters = Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ))
-        self.admission = Admission(clock, counters, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
+        self.admission = Admission(clock, counters, self._reference, per_minute=settings.serve.rate_limit)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
         self.change_runs = ChangeRuns()

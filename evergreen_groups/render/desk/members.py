@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -86,19 +86,14 @@ def may_sort_by(text: str) -> bool:
 
 
 def member_rows(
-    details: GroupDetails,
-    sort: str = "",
-    staff: Callable[[Collection[int]], Mapping[int, str]] = lambda _ids: {},
-    prospects: Mapping[int, RecalculationProspect] = _NO_PROSPECTS,
+    details: GroupDetails, sort: str = "", prospects: Mapping[int, RecalculationProspect] = _NO_PROSPECTS
 ) -> list[ListedMember]:
     """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise.
 
-    ``staff`` gives the names of accounts, for those who have set penalties; it isn't asked where nobody has.
     ``prospects`` are what recalculations could do, by member's id.
     """
-    setters = {one.staff for theirs in details.penalties.values() for one in theirs if one.kind.blocks}
-    names = staff({id for id in setters if id is not None}) if setters - {None} else {}
-    rows = [_row(details, member, names, prospects.get(member.id)) for member in details.group.members]
+    staff = {**details.names, details.user: "you"}
+    rows = [_row(details, member, staff, prospects.get(member.id)) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]
         rows.sort(key=column.value, reverse=sort.startswith("-"))

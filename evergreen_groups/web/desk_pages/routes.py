@@ -107,13 +107,12 @@ def list_page(
     asked: Clerk, *, within: str = "", message: str = "", change: int | None = None, selected: tuple[int, ...] = ()
 ) -> Response:
     """The list, of those who fit ``within`` where that is given."""
-    details = asked.client.groups.of_user(asked.patron)
+    entry = None if change is None else changing.entry(asked.client, change)
+    details = asked.client.groups.of_user(asked.patron, beside=changing.patrons_of([entry] if entry else []))
     sort = _sort()
     prospects = asked.client.groups.prospects(details)
-    rows = pages.member_rows(details, sort, asked.client.patrons.names, prospects)
-    outcome = (
-        None if change is None else changing.outcome(asked.client, change, details.group, may_change=asked.may_change)
-    )
+    rows = pages.member_rows(details, sort, prospects)
+    outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
     title = f"Group {details.group.number}: Group Member Details"
     return html(
         "group.html",
