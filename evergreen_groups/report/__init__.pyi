@@ -15,7 +15,6 @@ from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
 from .details import SummedDetails as SummedDetails
 from .history import History as History
-from .models import SORT_ORDERS as SORT_ORDERS
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes
 from .models import Criteria as Criteria
