@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.finding import Finding, FindingMaker
 from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
-from evergreen_groups.ils import OrgUnits, held_at
+from evergreen_groups.ils import VIEW_USER_TRANSACTIONS, OrgUnits, held_at
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
@@ -111,6 +111,11 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
         if permission.need is Need.ITEMS:
             return line.warning(
                 "nowhere: show can't {purpose}", _GRANT, code="permission-missing-for-show", values=values
+            )
+        if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
+            advice = f'{_GRANT}, or set [report] details = "sums"'
+            return line.warning(
+                "nowhere: the report can't {purpose}", advice, code="permission-missing-for-details", values=values
             )
         return line.ok("nowhere; only needed to {purpose}", values=values)
     values["places"] = _places(org_units, set(held))
