@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.cli import one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, format_for, format_of_file, output_format
-from evergreen_groups.nightly import ReportOptions, Target
-from evergreen_groups.report import Choice, Criteria
+from evergreen_groups.nightly import ReportOptions, Target, choice_of
+from evergreen_groups.report import Criteria
 
 if TYPE_CHECKING:
     import click
 
+    from evergreen_groups.report import Choice
     from evergreen_groups.settings import ReportSettings, Settings
 
 
@@ -43,17 +45,8 @@ def chosen(context: click.Context, settings: Settings) -> ReportOptions:
 
 def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
     over_limit = context.params["over_limit"]
-    if over_limit is None:
-        over_limit = {"somebody": True, "nobody": False}.get(wanted.over_limit)
-    return Choice(
-        owing_since=wanted.owing_since,
-        kinds=wanted.kinds,
-        with_items_out=wanted.with_items_out,
-        with_juvenile=wanted.with_juvenile,
-        over_limit=over_limit,
-        blocked=wanted.blocked,
-        profiles=wanted.profiles,
-    )
+    choice = choice_of(wanted)
+    return choice if over_limit is None else replace(choice, over_limit=over_limit)
 
 
 def _target(context: click.Context, settings: Settings) -> Target:
