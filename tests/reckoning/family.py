@@ -48,10 +48,8 @@ def kinds(rows: Iterable[Row]) -> list[Row]:
     """The sums of transactions by kind, the highest first."""
     rows = list(rows)
     found = []
-    for transaction, billing_type in {(row["xact_type"], row.get("last_billing_type") or "") for row in rows}:
-        same = [
-            row for row in rows if (row["xact_type"], row.get("last_billing_type") or "") == (transaction, billing_type)
-        ]
+    for transaction, billing_type in set(map(_kind, rows)):
+        same = [row for row in rows if _kind(row) == (transaction, billing_type)]
         found.append((sum((Decimal(row["balance_owed"]) for row in same), NOTHING), transaction, billing_type, same))
     found.sort(key=lambda one: (-one[0], one[1], one[2]))
     return [
@@ -171,9 +169,7 @@ def fits(library: Library, members: Sequence[Row], choice: Row) -> Verdict:
         somebody(long_ago, details["kinds_complete"])
     if wanted := choice.get("kinds"):
         owed = [row for patron in visible for row in bills(library, patron) or () if Decimal(row["balance_owed"]) > 0]
-        names = {
-            name.lower() for row in owed for name in (called(row), row.get("last_billing_type") or "", row["xact_type"])
-        }
+        names = {name.lower() for row in owed for name in (called(row), *_kind(row))}
         somebody(any(name.lower() in names for name in wanted), details["kinds_complete"])
     if choice.get("with_items_out"):
         verdicts.append(details["returnable"])
