@@ -113,12 +113,11 @@ class Planner:
         # The last first, as one goes back.
         for step in reversed(entry.steps):
             member = members.get(step.patron)
+            if member is None:
+                continue
             if step.state is not StepState.DONE:
                 state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
-                unchanged.append(f"patron {step.patron}: that change {state}")
-                continue
-            if member is None:
-                unchanged.append(f"patron {step.patron} can't be seen by the account any more")
+                unchanged.append(f"{member.name}: that change {state}")
                 continue
             # Taken back only where the ILS still has what was put there: a later change is somebody else's.
             now = member.patron.group if step.field == GROUP else int(member.group_lead)
@@ -127,6 +126,10 @@ class Planner:
                 unchanged.append(f"{member.name} has been changed since and is now {what}")
             elif now != step.before:
                 steps.append(Step(member, step.field, step.before, basis.accounts[member.id]))
+        # By their number alone: the change may be another's, whose patrons this account has never seen.
+        hidden = len({step.patron for step in entry.steps} - members.keys())
+        if hidden:
+            unchanged.append(f"{hidden} {'patron' if hidden == 1 else 'patrons'} can't be seen by the account")
         return basis.draft(Action.UNDO, steps, unchanged)
 
     def _as_written(self, members: Mapping[int, Member]) -> dict[int, Member]:
