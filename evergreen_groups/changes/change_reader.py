@@ -109,7 +109,11 @@ class ChangeReader:
         Raises:
             NotFoundError: there is none.
         """
-        entry = self._journal().entry(id)
+        try:
+            entry = self._journal().entry(id)
+        except NotFoundError:
+            # In the words that are said of one whose patrons are hidden: which it is, is nobody's business.
+            raise _no_such_change(id) from None
         if entry.gateway != self._gateway.url:
             raise _no_such_change(id)
         return entry

@@ -6,6 +6,7 @@ so what a crash leaves open can be seen and recovered by the next run.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
@@ -35,6 +36,7 @@ from evergreen_groups.changes.journal_step import (
     Sending,
     StepState,
 )
+from evergreen_groups.changes.step_reason import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import NotFoundError, StateError
 
 if TYPE_CHECKING:
@@ -42,9 +44,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state import Transactions
-
-TAKEN_OVER = "no clear answer came, and a later run sends the same change again"
-"""Why a step isn't done whose change another step has made its own."""
 
 
 class Journal:
@@ -114,7 +113,7 @@ class Journal:
                 step,
                 state=StepState.SENDING.value,
                 value=None,
-                reason="",
+                **_reason(NO_REASON),
                 touched_at=sending.at,
                 sent_at=sending.at,
                 sent_until=sending.until,
@@ -128,7 +127,7 @@ class Journal:
         state: StepState,
         *,
         value: int | None = None,
-        reason: str = "",
+        reason: StepReason = NO_REASON,
         refusal: Refusal | None = None,
     ) -> None:
         """Write down what became of a step; it is on disk when this returns."""
@@ -138,7 +137,7 @@ class Journal:
                 step,
                 state=state.value,
                 value=value,
-                reason=reason,
+                **_reason(reason),
                 permission=refusal.permission if refusal else None,
                 org_unit=refusal.org_unit if refusal else None,
                 touched_at=clock.now(),
@@ -223,7 +222,7 @@ def _take_over(connection: Connection, step: int) -> None:
             code="step-still-open",
             values={"patron": found.patron},
         )
-    _update(connection, found.id, state=StepState.NOT_DONE.value, reason=TAKEN_OVER, touched_at=clock.now())
+    _update(connection, found.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=clock.now())
 
 
 def _update(connection: Connection, step: int, **values: Any) -> None:
@@ -234,6 +233,15 @@ def _update(connection: Connection, step: int, **values: Any) -> None:
             code="step-gone",
             values={"step": step},
         )
+
+
+def _reason(reason: StepReason) -> dict[str, Any]:
+    """The columns of a reason."""
+    return {
+        "reason": str(reason),
+        "reason_code": reason.code or None,
+        "reason_values": json.dumps(dict(reason.values)) if reason.values else None,
+    }
 
 
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
@@ -263,7 +271,7 @@ def _step(row: Row[Any]) -> JournalStep:
         after=_number(row.after),
         state=state,
         value=_number(row.value),
-        reason=row.reason,
+        reason=StepReason(row.reason, row.reason_code or "", **json.loads(row.reason_values or "{}")),
         sending=sending,
         refusal=None if row.permission is None else Refusal(row.permission, _number(row.org_unit)),
     )

@@ -103,7 +103,11 @@ class Planner:
             if isinstance(step, StepBack):
                 steps.append(Step(members[step.patron], step.field, step.before, basis.accounts[step.patron]))
             else:
-                unchanged.append(f"{members[step.patron].name} {step.reason}" if step.reads_on else step.reason)
+                unchanged.append(f"{members[step.patron].name}{step.reason}")
+        # By their number alone: the change may be another's, whose patrons this account has never seen.
+        hidden = len({step.patron for step in entry.steps} - records.keys())
+        if hidden:
+            unchanged.append(f"{hidden} {'patron' if hidden == 1 else 'patrons'} can't be seen by the account")
         return basis.draft(Action.UNDO, steps, unchanged)
 
     def undo_at_once(self, entry: JournalEntry, staff: int) -> StoredPlan:

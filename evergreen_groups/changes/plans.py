@@ -167,6 +167,28 @@ def warnings_about(
             yield PlanWarning("hidden-members", {"group": number, "count": groups[number].hidden_member_count})
 
 
+def warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+    """Groups that get one lead more by a plan, and have several then; Evergreen takes any number of them.
+
+    ``groups`` has every group that a patron of the plan is in or joins.
+    """
+    destinations = {step.member.id: step.after for step in steps if step.field == GROUP}
+    flags = {step.member.id: bool(step.after) for step in steps if step.field == LEAD}
+    planned = {step.member.id: step.member for step in steps}
+    for number, group in sorted(groups.items()):
+        members = {member.id: member for member in group.members}
+        members |= {id: planned[id] for id, destination in destinations.items() if destination == number}
+        leads = [
+            member
+            for id, member in members.items()
+            if destinations.get(id, number) == number and flags.get(id, member.group_lead)
+        ]
+        new = any(flags.get(member.id) or member.id in destinations for member in leads)
+        if new and len(leads) > 1:
+            names = tuple(member.name for member in leads)
+            yield PlanWarning("several-leads", {"names": names, "group": number, "count": len(leads)})
+
+
 def _about_account(step: Step) -> Iterator[PlanWarning]:
     patron, account = step.member.patron, step.account
     for holds, code in (

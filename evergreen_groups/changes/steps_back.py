@@ -30,11 +30,10 @@ class StepBack:
 
 @dataclass(frozen=True, slots=True)
 class NoStepBack:
-    """A step that can't be, or needn't: why, in words that go after the patron's name where ``reads_on``."""
+    """A step that can't be: why, in words that go after the patron's name."""
 
     patron: int
     reason: str
-    reads_on: bool = False
 
 
 def refuse_what_is_final(entry: JournalEntry) -> None:
@@ -62,17 +61,18 @@ def refuse_what_is_final(entry: JournalEntry) -> None:
 
 
 def steps_back(entry: JournalEntry, records: Mapping[int, Record]) -> Iterator[StepBack | NoStepBack]:
-    """What becomes of each step, the last first, as one goes back.
+    """What becomes of each step of those patrons whom the account sees, the last first, as one goes back.
 
-    ``records`` are those of the patrons whom the account sees, by id, as they are where changes are written.
+    ``records`` are theirs, by id, as they are where changes are written. Of others nothing is said, not even their ids:
+    the change may be another's.
     """
     for step in reversed(entry.steps):
         record = records.get(step.patron)
+        if record is None:
+            continue
         if step.state is not StepState.DONE:
             state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
-            yield NoStepBack(step.patron, f"patron {step.patron}: that change {state}")
-        elif record is None:
-            yield NoStepBack(step.patron, f"patron {step.patron} can't be seen by the account any more")
+            yield NoStepBack(step.patron, f": that change {state}")
         else:
             yield from _one_back(step, record)
 
@@ -82,6 +82,6 @@ def _one_back(step: JournalStep, record: Record) -> Iterator[StepBack | NoStepBa
     now = int(record.usrgroup) if step.field == GROUP else int(bool(record.master_account))
     if now != step.value:
         what = f"in group {now}" if step.field == GROUP else ("a group lead" if now else "no group lead")
-        yield NoStepBack(step.patron, f"has been changed since and is now {what}", reads_on=True)
+        yield NoStepBack(step.patron, f" has been changed since and is now {what}")
     elif now != step.before:
         yield StepBack(step.patron, step.field, now, step.before)

@@ -10,6 +10,8 @@ from .lookup import FoundPatron as FoundPatron
 from .lookup import Lookup as Lookup
 from .lookup import LookupKind as LookupKind
 from .lookup import PatronLookup as PatronLookup
+from .prospects import Obstacle as Obstacle
+from .prospects import RecalculationProspect as RecalculationProspect
 from .statement import Statement as Statement
 from .statement import is_minor as is_minor
 from .statement import make_statement as make_statement

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.desk.around import find_around, read_visible_fines
+from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
 from evergreen_groups.desk.viewer import details_viewer
-from evergreen_groups.errors import PermissionDeniedError, not_visible
+from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
     GroupViewer,
@@ -129,6 +130,23 @@ class DetailsReader:
             NotFoundError: nobody is in it.
         """
         return self._details(*self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer)))
+
+    def prospects(self, details: GroupDetails) -> dict[int, RecalculationProspect]:
+        """What a recalculation could do for those members of whom the rule and the ILS say different things, by id.
+
+        Nothing is read where there are none. Else it takes the ILS's own thresholds, which are kept, and one call more
+        where they count the fines of some libraries only.
+        """
+        differing = [member for member in details.group.members if details.standing(member).difference is not None]
+        if not differing:
+            return {}
+        owed = {member.id: member.own_fines for member in differing if member.own_fines}
+        try:
+            limits = self._reference.ils_limits(self._gateway)
+            decisions = decide_where_visible(self._gateway, limits, [member.patron for member in differing], owed)
+        except (PermissionDeniedError, DataError):  # it is known of nobody what would come of it
+            decisions = {}
+        return prospects_of(details, decisions)
 
     def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
         found, counting = self._with_reference(lambda viewer: find_around(self._gateway, id, viewer), beside)

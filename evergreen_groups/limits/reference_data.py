@@ -17,11 +17,11 @@ from evergreen_groups.ils import (
     SessionRights,
 )
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.settings import PolicySettings
 
 # Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
 # summary itself. So a change is noticed within five minutes. Fines and penalties are never cached, and pcrud checks
@@ -42,6 +42,7 @@ class ReferenceData:
         self._rights: TimeToLiveCache[SessionRights] = TimeToLiveCache(clock, SECONDS)
         self._accounts: TimeToLiveCache[SessionAccount] = TimeToLiveCache(clock, SECONDS)
         self._limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
+        self._ils_limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
         self._org_units: TimeToLiveCache[OrgUnits] = TimeToLiveCache(clock, SECONDS)
         self._profiles: TimeToLiveCache[Profiles] = TimeToLiveCache(clock, SECONDS)
         self._penalty_kinds: TimeToLiveCache[PenaltyKinds] = TimeToLiveCache(clock, SECONDS)
@@ -142,6 +143,16 @@ class ReferenceData:
         # Which thresholds are seen depends on the session; rules are the same for all.
         key = _key(gateway) if self._policy.limit == "ils" else gateway.url
         limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
+        return limits.reading_with(gateway)
+
+    def ils_limits(self, gateway: Gateway) -> LimitFinder:
+        """What the ILS itself blocks by, whatever the rule is: its thresholds; eight calls and more.
+
+        Raises:
+            DataError: the ILS's settings name a penalty that can't be.
+        """
+        settings = PolicySettings(limit="ils")
+        limits = self._ils_limits.get(_key(gateway), lambda: Limits.read(gateway, settings, self.org_units(gateway)))
         return limits.reading_with(gateway)
 
     def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:

@@ -17,7 +17,6 @@ from .details import SummedDetails as SummedDetails
 from .group_nights import GroupNight as GroupNight
 from .group_nights import GroupNights as GroupNights
 from .history import History as History
-from .models import SORT_ORDERS as SORT_ORDERS
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes
 from .models import Criteria as Criteria

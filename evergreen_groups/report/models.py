@@ -20,15 +20,14 @@ if TYPE_CHECKING:
     from evergreen_groups.report.blocks import FinesBlocks
     from evergreen_groups.report.details import ReportDetails
 
-SORT_ORDERS = ("total", "members", "name", "library", "age")
-
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
     """What a report lists: groups of ``min_members`` or more that together owe ``min_total`` or more.
 
     ``orgs`` are short names (none: everywhere); a group is listed when a member's home library is there or below.
-    ``top`` is the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the
+    ``top`` is the greatest number of groups (None: all); ``sort`` is one of
+    :data:`~evergreen_groups.formats.SORT_ORDERS`; ``limit`` is the
     individual limit, None where it isn't the same for everybody. ``choice`` narrows the list. With ``details`` what
     members owe for is read as well, since when, and what they have out; ``choice`` and ``sort`` by age may need that.
     """

@@ -98,7 +98,7 @@ class Admission:
             try:
                 self._strangers.check(address)
             except ProblemError as refusal:
-                if not self._retry_times.is_due(key, refusal.retry_after or 0.0):
+                if not self._retry_times.is_due(key, refusal.retry_after or 0.0, address):
                     raise
                 self._second_tries.take(address)
         try:

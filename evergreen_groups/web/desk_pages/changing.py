@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes import Action, PlanRequest
+from evergreen_groups.changes import Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.render import desk as pages
@@ -27,6 +27,7 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: "Several patrons have a barcode that ends like this. Who is it?",
     LookupKind.NAMES: "Who is it?",
 }
+_HIDDEN_STAFF = "a staff user whose record your login can't see"
 _BUSY = "Another desk is changing the same patrons or group just now."
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
@@ -88,9 +89,14 @@ def agreement(plan: str, approval: Approval | None) -> Agreement:
     return Agreement(plan, plan, approval)
 
 
-def apply(running: Service, desk: DeskRequest, agreed: Agreement) -> int | str:
-    """Apply a plan; gives the number of the change, or a sentence where nothing was changed and why."""
+def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_approval: bool) -> int | str:
+    """Apply a plan; gives the number of the change, or a sentence where nothing was changed and why.
+
+    ``needs_approval`` says that a supervisor is to approve it: without a login it isn't applied by the clerk's own.
+    """
     try:
+        if needs_approval and agreed.approval is None and desk.client.plans.find(agreed.plan).key is None:
+            return "Type the supervisor's user name and password."
         return apply_plan(running, desk, agreed)
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
@@ -163,7 +169,7 @@ def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntr
 def _past_entries(
     client: Client, changes: Sequence[Change], names: PatronNames, by: Callable[[Change], str], may_change: bool
 ) -> list[pages.PastEntry]:
-    taken_back = {change.entry.undoes for change in changes}
+    taken_back = _taken_back(changes)
     return [
         pages.past_entry(
             change.entry,
@@ -186,18 +192,31 @@ def group_of(client: Client, patron: int) -> int:
     return client.patrons.group_of(patron)
 
 
-def differing(details: GroupDetails) -> tuple[int, ...]:
-    """The members about whom the rule and the ILS have different opinions."""
-    return tuple(row.member.id for row in pages.member_rows(details) if row.differs)
+def recalculable(client: Client, patron: int) -> tuple[int, ...]:
+    """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
+    prospects = client.groups.prospects(client.groups.of_user(patron))
+    return tuple(id for id, prospect in prospects.items() if prospect.may_change)
+
+
+def _taken_back(changes: Iterable[Change]) -> set[int | None]:
+    """The numbers of those that others have taken back, or may have yet; one that was refused leaves something."""
+    ended = (StepState.PLANNED, StepState.NOT_DONE, StepState.FAILED)
+    return {
+        change.entry.undoes
+        for change in changes
+        if change.is_under_way or not any(step.state in ended for step in change.entry.steps)
+    }
 
 
 def _by(change: Change, staff: Mapping[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
-    who = "by you" if change.is_own else f"by {staff.get(operator.staff or 0, operator.account)}"
+    # Commands are made in the name of an account, and have no id.
+    account = operator.account if operator.staff is None else staff.get(operator.staff, _HIDDEN_STAFF)
+    who = "by you" if change.is_own else f"by {account}"
     if operator.approved_by is None:
         return who
-    return f"{who}, approved by {staff.get(operator.approved_by, f'user {operator.approved_by}')}"
+    return f"{who}, approved by {staff.get(operator.approved_by, _HIDDEN_STAFF)}"
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:

@@ -1,11 +1,9 @@
-"""The third schema: what each group owed in the last runs."""
+"""The third schema: why a step is as it is, by a code and values as well as in the journal's words."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-
-from evergreen_groups.state import column_types as types
 
 revision = "3"
 down_revision = "2"
@@ -14,18 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table, and begin with what the last runs found."""
-    op.create_table(
-        "group_nights",
-        sa.Column("run", types.BIG, primary_key=True),
-        sa.Column("number", types.BIG, primary_key=True, autoincrement=False),
-        sa.Column("combined_fines", types.Amount, nullable=False),
-        sa.Column("certain", sa.Boolean, nullable=False),
-        sa.Column("formerly", sa.Text),
-        sa.ForeignKeyConstraint(["run"], ["runs.id"], name="group_nights_run_of_runs", ondelete="CASCADE"),
-    )
-    op.create_index("group_nights_number", "group_nights", ["number"])
-    op.execute(
-        "INSERT INTO group_nights (run, number, combined_fines, certain) "
-        "SELECT run, number, combined_fines, certain FROM run_groups"
-    )
+    """Add the columns."""
+    op.add_column("steps", sa.Column("reason_code", sa.Text))
+    op.add_column("steps", sa.Column("reason_values", sa.Text))
