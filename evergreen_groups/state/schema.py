@@ -30,7 +30,7 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "4"
+VERSION = "5"
 """The version of the schema that this release uses: the latest migration's."""
 
 metadata = MetaData(

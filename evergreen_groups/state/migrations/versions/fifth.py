@@ -1,4 +1,4 @@
-"""The fourth schema: what each group owed in the last runs."""
+"""The fifth schema: what each group owed in the last runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from alembic import op
 
 from evergreen_groups.state import column_types as types
 
-revision = "4"
-down_revision = "3"
+revision = "5"
+down_revision = "4"
 branch_labels = None
 depends_on = None
 
