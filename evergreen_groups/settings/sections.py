@@ -581,13 +581,6 @@ class DeskSettings:
         help="Put that page into the place of the list in the staff client's own tab Group Member Details. One click "
         "brings the client's list back, and where the service is down that list is there by itself.",
     )
-    url: str | None = setting(
-        v.URL,
-        None,
-        help="Where browsers reach the service, so that an audit can link to the pages of groups. "
-        "/evergreen-groups/patrons/ID/group is added.",
-        example="https://evergreen.example.org",
-    )
     panel_link: str = setting(
         v.one_of("same", "new"),
         "same",

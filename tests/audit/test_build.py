@@ -320,7 +320,14 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
     assert set(reasons(audit)) == oracle.accidental()
     assert any(len(found) == 1 and "unusually large" in found[0] for found in reasons(audit).values())
     said = [reason for found in reasons(audit).values() for reason in found]
-    for words in ("no lead", "lead is deleted", "leads.", "expired on 2015-01-01", "unusually large", "shares no surname"):
+    for words in (
+        "no lead",
+        "lead is deleted",
+        "leads.",
+        "expired on 2015-01-01",
+        "unusually large",
+        "shares no surname",
+    ):
         assert any(words in reason for reason in said), words
 
 

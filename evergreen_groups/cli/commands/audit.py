@@ -21,6 +21,7 @@ from evergreen_groups.cli import (
 )
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
+from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -109,7 +110,7 @@ def audit_command(  # noqa: PLR0913 - an option each
         limit=one_limit(settings),
         adults=adult_rule(settings.audit),
         institution_profiles=settings.audit.institution_profiles,
-        desk_url=settings.desk.url,
+        desk_url=_desk_url(session),
     )
     with session.client() as client:
         with session.progress() as progress:
@@ -117,6 +118,14 @@ def audit_command(  # noqa: PLR0913 - an option each
         _write(audit, format_name, output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
+
+
+def _desk_url(session: Invocation) -> str | None:
+    """Where browsers reach the pages of groups: at the staff client's own origin, unless none are served."""
+    settings = session.settings
+    if session.use_sandbox or not settings.desk.page or settings.gateway.url is None:
+        return None
+    return settings.serve.origin or values.origin_of(settings.gateway.url)
 
 
 def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
