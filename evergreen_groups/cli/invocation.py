@@ -123,7 +123,7 @@ def _for_the_sandbox(settings: Settings) -> Settings:
     return replace(
         settings,
         policy=replace(settings.policy, limits=()),
-        audit=replace(settings.audit, institution_profiles=()),
+        audit=replace(settings.audit, institution_profiles=("Institution",)),
         report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
         serve=replace(settings.serve, report=None),
         mail=MailSettings(),

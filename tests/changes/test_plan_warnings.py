@@ -71,15 +71,16 @@ def test_who_leaves_with_a_borrowed_address_and_who_leaves_it_behind(sandbox: Sa
             "Okonkwo, Emeka uses an address that belongs to Okonkwo, Adaeze's record: where one of the two changes it, "
             "it changes for both"
         )
-    (lent,) = (one for one in remove(moves, 1001).warnings if one.code == LENT)
-    assert dict(lent.values) == {"name": "Okonkwo, Adaeze", "borrower": "Okonkwo, Emeka"}
+    lent = [dict(one.values) for one in remove(moves, 1001).warnings if one.code == LENT]
+    # As the sample data have it, another one does as well.
+    assert lent == [{"name": "Okonkwo, Adaeze", "borrower": who} for who in ("Okonkwo, Chidi", "Okonkwo, Emeka")]
     assert BORROWED in codes(remove(moves, 1001, 1004))  # each gets a group of their own
 
 
 def test_borrower_and_owner_may_go_the_same_way(sandbox: Sandbox, moves: Moves) -> None:
     update(sandbox, 1004, billing_address=OKONKWO_ADDRESS)
     for draft in (
-        move(moves, 1001, 1004, to=1052),
+        move(moves, 1001, 1002, 1004, to=1052),
         moves.plan_merge(barcode(1003), to=barcode(1052)).draft,
         remove(moves, 1003),
         moves.plan_lead(barcode(1004)).draft,

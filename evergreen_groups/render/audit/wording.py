@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import amount
-from evergreen_groups.render import describe_limit, describe_penalty, printable
+from evergreen_groups.render import counted, describe_limit, describe_penalty, printable
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Confidence, Evidence, Reason
@@ -16,6 +16,7 @@ NOTHING_FOUND = "Nothing found."
 MOST_SELECTED = 100
 """So many members are selected by the link to a group's page at the most."""
 _MOST_NUMBERS = 20
+_MOST_NAMES = 12
 
 HEADINGS = {
     FindingKind.NOT_BLOCKED: "Over the limit, not blocked in the ILS",
@@ -102,16 +103,18 @@ def describe_confidence(confidence: Confidence) -> str:
 
 
 def describe_split(finding: GroupFinding) -> str:
-    """Who would stay together and who would be taken out; empty where no split is suggested."""
+    """Who would stay together and who would be taken out, family by family; empty where no split is suggested."""
     if finding.split is None:
         return ""
     names = {member.id: member.name for member in finding.group.members}
 
-    def listed(family: tuple[int, ...]) -> str:
-        return " and ".join(names[id] for id in family)
+    def listed(*families: tuple[int, ...]) -> str:
+        count = sum(map(len, families))
+        if count > _MOST_NAMES:
+            return counted(count, "member")
+        return " / ".join("; ".join(names[id] for id in family) for family in families)
 
-    taken_out = "; ".join(map(listed, finding.split.leave))
-    return f"Suggested split: {listed(finding.split.stay)} stay; out: {taken_out}."
+    return f"Suggested split: stay: {listed(finding.split.stay)}. Out: {listed(*finding.split.leave)}."
 
 
 def group_page(audit: Audit, finding: GroupFinding) -> str | None:
