@@ -34,6 +34,7 @@ from .permissions import VIEW_USER_TRANSACTIONS as VIEW_USER_TRANSACTIONS
 from .permissions import Access as Access
 from .permissions import granted_at as granted_at
 from .permissions import held_at as held_at
+from .permissions import held_by as held_by
 from .permissions import highest_granted as highest_granted
 from .permissions import missing_at as missing_at
 from .profiles import Profiles as Profiles
