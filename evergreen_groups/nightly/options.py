@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evergreen_groups.report import Choice
+
 if TYPE_CHECKING:
     from evergreen_groups.report import Criteria
+    from evergreen_groups.settings import ReportSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +38,16 @@ class ReportOptions:
     mail: bool
     deadline: int
     healthcheck_url: str | None
+
+
+def choice_of(settings: ReportSettings) -> Choice:
+    """What the settings ask of groups besides owing enough."""
+    return Choice(
+        owing_since=settings.owing_since,
+        kinds=settings.kinds,
+        with_items_out=settings.with_items_out,
+        with_juvenile=settings.with_juvenile,
+        over_limit={"somebody": True, "nobody": False}.get(settings.over_limit),
+        blocked=settings.blocked,
+        profiles=settings.profiles,
+    )

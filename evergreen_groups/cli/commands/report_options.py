@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.cli import one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, format_for, format_of_file, output_format
-from evergreen_groups.nightly import ReportOptions, Target
+from evergreen_groups.nightly import ReportOptions, Target, choice_of
 from evergreen_groups.report import Criteria
 
 if TYPE_CHECKING:
     import click
 
-    from evergreen_groups.settings import Settings
+    from evergreen_groups.report import Choice
+    from evergreen_groups.settings import ReportSettings, Settings
 
 
 def chosen(context: click.Context, settings: Settings) -> ReportOptions:
@@ -29,8 +31,10 @@ def chosen(context: click.Context, settings: Settings) -> ReportOptions:
             min_members=wanted.report.min_members,
             orgs=wanted.report.orgs,
             top=context.params["top"],
-            sort=context.params["sort"],
+            sort=wanted.report.sort,
             limit=one_limit(wanted),
+            choice=_choice(context, wanted.report),
+            details=(context.params["details"] or wanted.report.details) == "full",
         ),
         target=_target(context, settings),
         mail=context.params["mail"],
@@ -39,13 +43,19 @@ def chosen(context: click.Context, settings: Settings) -> ReportOptions:
     )
 
 
+def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
+    over_limit = context.params["over_limit"]
+    choice = choice_of(wanted)
+    return choice if over_limit is None else replace(choice, over_limit=over_limit)
+
+
 def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
     only_looks = not given["history"]
     path = given["output"] or (None if only_looks else configured.output)
     as_one_file = only_looks or format_of_file(given["output"])  # today.html is meant as a file
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
-    details, bom = given["details"], given["bom"]
+    details, bom = given["members"], given["bom"]
     if not split:
         name = format_for(path, given["format"], configured.format)
         chosen_format = output_format(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render import (
@@ -31,20 +31,18 @@ from evergreen_groups.render import (
     write_cell,
 )
 from evergreen_groups.render.report.change_wording import CLEARED, compared, remarks
+from evergreen_groups.render.report.workbook_details import (
+    MEMBER_DETAIL_COLUMNS,
+    MemberRow,
+    group_detail_columns,
+    yes_or_no,
+)
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from evergreen_groups.groups import Group, Member, Standing
+    from evergreen_groups.groups import Group
 
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
-
-
-class MemberRow(NamedTuple):
-    """A member with the group they belong to, and their standing where penalties were read."""
-
-    group: Group
-    member: Member
-    standing: Standing | None
 
 
 class _Held(io.BytesIO):
@@ -79,7 +77,9 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
     fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
     if details:
         rows = (
-            MemberRow(group, member, report.standing(member)) for group in report.groups for member in group.members
+            MemberRow(group, member, report.standing(member), report.details.of(member) if report.details else None)
+            for group in report.groups
+            for member in group.members
         )
         fill(workbook.add_worksheet("Members"), _member_columns(report), rows, formats, frozen=2)
     if (changes := compared(report)) and changes.cleared:
@@ -98,10 +98,6 @@ def _library() -> Any:
             code="xlsxwriter-not-installed",
         ) from None
     return xlsxwriter
-
-
-def _yes_or_no(truth: bool) -> str:
-    return "yes" if truth else "no"
 
 
 def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
@@ -127,7 +123,7 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
         SpreadsheetColumn(
             "No member over the limit",
             "text",
-            lambda group: _yes_or_no(group.no_member_over_limit),
+            lambda group: yes_or_no(group.no_member_over_limit),
             lambda group: "notable" if group.no_member_over_limit else "",
         ),
         SpreadsheetColumn(
@@ -138,6 +134,8 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
         ),
         SpreadsheetColumn("Fines of those", "money", _hidden_fines),
     ]
+    if report.details is not None:
+        columns += group_detail_columns(report.details)
     if changes := compared(report):
         columns += _change_columns(changes)
     return columns
@@ -178,10 +176,11 @@ def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
         ),
         SpreadsheetColumn("Library", "text", lambda row: row.member.library),
         SpreadsheetColumn("Own fines", "money", lambda row: row.member.own_fines, _over),
-        SpreadsheetColumn("Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), _over),
+        SpreadsheetColumn("Over the limit", "text", lambda row: yes_or_no(row.member.over_limit), _over),
         *([limit] if report.criteria.limit is None else []),
         *(_BLOCK_COLUMNS if report.blocks is not None else []),
-        SpreadsheetColumn("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
+        *(MEMBER_DETAIL_COLUMNS if report.details is not None else []),
+        SpreadsheetColumn("Group lead", "text", lambda row: yes_or_no(row.member.group_lead)),
         SpreadsheetColumn("Combined fines of the group", "money", lambda row: row.group.combined_fines),
     ]
 
