@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from evergreen_groups.groups import AdultRule
 from evergreen_groups.money import NOTHING
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from evergreen_groups.ils import OrgUnit
     from evergreen_groups.settings import StatementSettings
 
-OF_AGE = 18
-"""The age, in years, from which somebody's affairs are on their own sheet alone."""
+_RULE = AdultRule(from_age=18)
+"""From that age on somebody's affairs are on their own sheet alone, whatever the library's audit takes for an adult."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,5 @@ def _allowed(group: GroupBills, patron: int, settings: StatementSettings, today:
 
 
 def is_minor(account: PatronAccount, today: date) -> bool:
-    """Whether somebody is under age: by the date of birth, or by the ILS's flag for juveniles where there is none.
-
-    The flag is set when a record is made, and nobody has to take it away on a birthday.
-    """
-    born = account.birth_date
-    if born is None:
-        return account.juvenile
-    years = today.year - born.year - ((today.month, today.day) < (born.month, born.day))
-    return years < OF_AGE
+    """Whether somebody is under age: by the date of birth, or by the ILS's flag for juveniles where there is none."""
+    return not _RULE.is_adult(account, today)

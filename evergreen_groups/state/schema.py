@@ -125,6 +125,16 @@ plans = Table(
 )
 """Plans that were shown to staff, and those of them that were applied: each once, and under a key of the caller's."""
 
+groups_to_keep = Table(
+    "groups_to_keep",
+    metadata,
+    Column("gateway", Text, primary_key=True),
+    Column("number", BIG, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("members", Text, nullable=False),  # JSON, a list of patrons' ids
+)
+"""Groups that look accidental and are to be kept as they are, with the members that they had then."""
+
 series = Table(
     "series",
     metadata,
