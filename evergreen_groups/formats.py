@@ -111,6 +111,8 @@ AUDIT_FORMATS = tuple(format.name for format in OUTPUT_FORMATS if format.audit)
 """The names of those that an audit can be written in."""
 
 SPLITS = ("none", "library")
+SORT_ORDERS = ("total", "age", "members", "name", "library")
+"""The orders of the groups in a report."""
 LOG_FORMATS = ("text", "json")
 """How events are written to standard error."""
 

@@ -2,6 +2,12 @@ from . import permissions as permissions
 from .accounts import account_of_session as account_of_session
 from .accounts import library_of as library_of
 from .accounts import workstation_of as workstation_of
+from .bills import Bill as Bill
+from .bills import BillKind as BillKind
+from .bills import add_up as add_up
+from .bills import balance_of as balance_of
+from .bills import read_bills as read_bills
+from .bills import read_bills_that_add_up as read_bills_that_add_up
 from .circulation_kinds import CirculationKind as CirculationKind
 from .circulations import CirculationCounts as CirculationCounts
 from .circulations import CirculationReader as CirculationReader
@@ -22,6 +28,7 @@ from .penalties import rows_in_force as rows_in_force
 from .penalties import set_by_ils as set_by_ils
 from .permissions import VIEW_CIRCULATIONS as VIEW_CIRCULATIONS
 from .permissions import VIEW_USER as VIEW_USER
+from .permissions import VIEW_USER_TRANSACTIONS as VIEW_USER_TRANSACTIONS
 from .permissions import Access as Access
 from .permissions import granted_at as granted_at
 from .permissions import held_at as held_at
@@ -33,3 +40,5 @@ from .thresholds import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
 from .thresholds import ThresholdReader as ThresholdReader
 from .thresholds import Thresholds as Thresholds
 from .thresholds import read_fines_penalties as read_fines_penalties
+from .unreturned_items import UnreturnedItems as UnreturnedItems
+from .unreturned_items import read_unreturned_items as read_unreturned_items

@@ -8,6 +8,8 @@ from .change_wording import compared as compared
 from .change_wording import counts as counts
 from .change_wording import remarks as remarks
 from .change_wording import since as since
+from .details_wording import describe_group_details as describe_group_details
+from .details_wording import describe_member_details as describe_member_details
 from .email import LetterOptions as LetterOptions
 from .email import html_letter as html_letter
 from .email import plain_letter as plain_letter

@@ -14,17 +14,20 @@ the text back. Amounts and counts are numbers that this module writes itself and
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, TextIO
+import re
+from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import describe_penalty, harmless
 from evergreen_groups.render.report.change_wording import compared
+from evergreen_groups.render.report.details_wording import group_details_document, member_details_document
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.report import GroupChange, Report
 
 BYTE_ORDER_MARK = "\ufeff"
+_AMOUNT = re.compile(r"-?\d+\.\d\d")
 
 GROUP_COLUMNS = (
     "group",
@@ -62,6 +65,32 @@ BLOCK_COLUMNS = ("member_blocked_in_evergreen", "member_difference")
 Evergreen, and how that differs from ``member_over_limit``; empty where penalties weren't read."""
 
 
+GROUP_DETAIL_COLUMNS = (
+    "kinds",
+    "kinds_not_known",
+    "kinds_complete",
+    "owing_since",
+    "last_payment",
+    "items_overdue",
+    "items_lost",
+    "items_complete",
+    "returnable",
+)
+MEMBER_DETAIL_COLUMNS = (
+    "member_kinds",
+    "member_owing_since",
+    "member_last_payment",
+    "member_items_overdue",
+    "member_items_lost",
+    "member_juvenile",
+    "member_expired",
+    "member_barred",
+    "member_profile",
+)
+"""What is owed for, since when, and what is out, behind all others; empty where it wasn't read, or isn't known. Kinds
+stand in one cell: ``lost materials 23.00; overdue materials 0.50``."""
+
+
 def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: bool = False) -> None:
     """Write the header and the rows, each ended by CR LF; ``stream`` should be open with ``newline=""``.
 
@@ -72,20 +101,31 @@ def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: boo
     writer = csv.writer(stream, lineterminator="\r\n")
     member_columns = MEMBER_COLUMNS if details else ()
     block_columns = BLOCK_COLUMNS if details else ()
-    writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns)
+    detail_columns = GROUP_DETAIL_COLUMNS + (MEMBER_DETAIL_COLUMNS if details else ())
+    writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns + detail_columns)
     changes = compared(report)
     for group in report.groups:
         change = _change_cells(changes.by_group.get(group.number) if changes else None)
         cells = _group_cells(group)
         if not details:
-            writer.writerow(cells + change)
+            writer.writerow(cells + change + _group_details(report, group))
             continue
+        summed = _group_details(report, group)
         writer.writerows(
-            cells + _member_cells(member) + change + _block_cells(report.standing(member)) for member in group.members
+            [
+                *cells,
+                *_member_cells(member),
+                *change,
+                *_block_cells(report.standing(member)),
+                *summed,
+                *_member_details(report, member),
+            ]
+            for member in group.members
         )
     for cleared in changes.cleared if changes else ():
         empty = [""] * len(member_columns)
-        writer.writerow(_cleared_cells(cleared) + empty + _change_cells(cleared) + [""] * len(block_columns))
+        rest = [""] * len(block_columns + detail_columns)
+        writer.writerow(_cleared_cells(cleared) + empty + _change_cells(cleared) + rest)
 
 
 def _group_cells(group: Group) -> list[str]:
@@ -128,6 +168,37 @@ def _block_cells(standing: Standing | None) -> list[str]:
     difference = standing.difference
     blocks = "; ".join(map(describe_penalty, standing.blocks_for_fines))
     return [harmless(blocks), "" if difference is None else difference.value]
+
+
+def _group_details(report: Report, group: Group) -> list[str]:
+    if report.details is None:
+        return [""] * len(GROUP_DETAIL_COLUMNS)
+    return _cells(group_details_document(report.details.of_group(group)))
+
+
+def _member_details(report: Report, member: Member) -> list[str]:
+    if report.details is None:
+        return [""] * len(MEMBER_DETAIL_COLUMNS)
+    return _cells(member_details_document(report.details.of(member)))
+
+
+def _cells(document: dict[str, Any]) -> list[str]:
+    return [_cell(value) for value in document.values()]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return harmless("; ".join(f"{one['kind']} {one['balance']}" for one in value))
+    if isinstance(value, bool):
+        return _truth(value)
+    if isinstance(value, int):
+        return str(value)
+    return "" if value is None else _text(value)
+
+
+def _text(value: str) -> str:
+    """A text as it is where it's an amount, which may begin with a minus sign."""
+    return value if _AMOUNT.fullmatch(value) else harmless(value)
 
 
 def _change_cells(change: GroupChange | None) -> list[str]:

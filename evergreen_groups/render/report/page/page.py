@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.render import title_of, write_template
+from evergreen_groups.render import printable, title_of, write_template
 from evergreen_groups.render.report import (
     CLEARED,
     CLEARED_EXPLANATION,
     cleared_lead,
     cleared_now,
     cleared_remarks,
+    describe_group_details,
+    describe_member_details,
     remarks,
 )
 from evergreen_groups.render.report.page.charts import group_bars
 from evergreen_groups.render.report.page.shared_values import shared_values
 
 if TYPE_CHECKING:
+    from evergreen_groups.groups import Member
     from evergreen_groups.report import Report
 
 
@@ -33,6 +36,8 @@ def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
         details=details,
         bars=group_bars(report.groups),
         remarks=remarks,
+        describe_group_details=describe_group_details,
+        details_of=lambda member: _details_of(report, member),
         cleared=report.changes.cleared if report.changes else (),
         cleared_heading=CLEARED,
         cleared_explanation=CLEARED_EXPLANATION,
@@ -40,3 +45,11 @@ def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
         cleared_now=cleared_now,
         cleared_remarks=cleared_remarks,
     )
+
+
+def _details_of(report: Report, member: Member) -> str:
+    """What a member owes for and has out, with the profile; empty where it wasn't read."""
+    if report.details is None:
+        return ""
+    found = report.details.of(member)
+    return "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))
