@@ -208,6 +208,11 @@ class Changes:
         return self.since is not None
 
     @property
+    def listed_difference(self) -> Decimal:
+        """The same of the groups that are listed now alone: the sum of what stands beside them."""
+        return sum((change.difference for change in self.by_group.values()), _NOTHING)
+
+    @property
     def difference(self) -> Decimal:
         """By how much the listed groups owe more together than those listed before, as far as they are visible."""
         return sum((change.difference for change in (*self.by_group.values(), *self.cleared)), _NOTHING)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
+from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, section, setting
@@ -298,6 +298,13 @@ class ReportSettings:
         v.FILE_FORMAT_LIST,
         ("html", "csv", "json"),
         help=f"The formats of those files, out of {', '.join(FILE_FORMATS)}.",
+    )
+    csv: str = setting(
+        v.one_of(*CSV_DIALECTS),
+        "plain",
+        help='For whom CSV is written. "plain": programs. "spreadsheet": the same with a byte order mark, by which a '
+        'spreadsheet knows the letters of names. "semicolon": with semicolons between values and commas in amounts as '
+        "well, as spreadsheets of many languages read it by themselves.",
     )
     keep_days: int | None = setting(
         v.whole_number(1, 100_000),

@@ -74,7 +74,7 @@ def _target(context: click.Context, settings: Settings) -> Target:
                 code="format-not-for-terminal",
                 values={"format": chosen_format.phrase},
             )
-        return Target(path, (name,), details=details, bom=bom)
+        return Target(path, (name,), details=details, bom=bom, dialect=configured.csv)
     if path is None:
         raise ConfigurationError(
             "a report for each library needs a directory",
@@ -90,4 +90,6 @@ def _target(context: click.Context, settings: Settings) -> Target:
             values={"formats": ", ".join(FILE_FORMATS)},
         )
     formats = (given["format"],) if given["format"] else configured.formats
-    return Target(path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom)
+    return Target(
+        path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom, dialect=configured.csv
+    )
