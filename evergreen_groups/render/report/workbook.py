@@ -82,7 +82,9 @@ def write_workbook(
         },
     )
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    workbook.set_properties({"title": title_of(report.criteria), "comments": CONFIDENTIAL, "created": created})
+    workbook.set_properties(
+        {"title": title_of(report.criteria, report.name), "comments": CONFIDENTIAL, "created": created}
+    )
     formats = Formats(workbook)
     _write_summary(workbook.add_worksheet("Summary"), report, formats)
     group_columns = _group_columns(report)
@@ -286,7 +288,7 @@ def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     sheet.set_column(0, 0, 44)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
-    sheet.write_string(0, 0, cell_text(title_of(report.criteria)), formats.title)
+    sheet.write_string(0, 0, cell_text(title_of(report.criteria, report.name)), formats.title)
     sheet.write_string(1, 0, "For information only", formats.label)
     sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
     row = 3
