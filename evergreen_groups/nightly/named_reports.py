@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.formats import format_for, output_format
-from evergreen_groups.nightly.options import ReportJob, Target
-from evergreen_groups.report import Choice, Criteria
+from evergreen_groups.nightly.options import ReportJob, Target, choice_of
+from evergreen_groups.report import Criteria
 
 if TYPE_CHECKING:
     from evergreen_groups.policy import Limit
@@ -37,19 +37,6 @@ def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
         limit=limit,
         choice=choice_of(settings),
         details=settings.details == "full",
-    )
-
-
-def choice_of(settings: ReportSettings) -> Choice:
-    """By what the groups that owe enough are chosen."""
-    return Choice(
-        owing_since=settings.owing_since,
-        kinds=settings.kinds,
-        with_items_out=settings.with_items_out,
-        with_juvenile=settings.with_juvenile,
-        over_limit={"somebody": True, "nobody": False}.get(settings.over_limit),
-        blocked=settings.blocked,
-        profiles=settings.profiles,
     )
 
 

@@ -7,9 +7,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evergreen_groups.report import Choice
+
 if TYPE_CHECKING:
     from evergreen_groups.report import Criteria
-    from evergreen_groups.settings import MailSettings
+    from evergreen_groups.settings import MailSettings, ReportSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,16 @@ class RunPurpose(Enum):
     """It writes and mails what it is told to; nothing is ever compared with it, and tonight's is made all the same."""
     LOOK = "look"
     """It only looks."""
+
+
+def choice_of(settings: ReportSettings) -> Choice:
+    """What the settings ask of groups besides owing enough."""
+    return Choice(
+        owing_since=settings.owing_since,
+        kinds=settings.kinds,
+        with_items_out=settings.with_items_out,
+        with_juvenile=settings.with_juvenile,
+        over_limit={"somebody": True, "nobody": False}.get(settings.over_limit),
+        blocked=settings.blocked,
+        profiles=settings.profiles,
+    )
