@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,9 +178,17 @@ def _warning(running: Service, path: Path, last: str) -> Response | None:
         status = run_status.read(running.state.database)
     except (StateError, ConfigurationError):  # the report is there all the same
         return None
-    if status is None or status.outcome is not RunOutcome.FAILED or not path.exists():
+    if status is None or status.outcome is not RunOutcome.FAILED or not _is_older(path, status.started):
         return None
     return _page(failed_run_page(status, last=last).encode())
+
+
+def _is_older(path: Path, moment: datetime) -> bool:
+    """Whether a file is there from before a moment: of several reports, one may have been written and another not."""
+    try:
+        return path.stat().st_mtime < moment.timestamp()
+    except OSError:
+        return False
 
 
 def _where(running: Service) -> Path:
