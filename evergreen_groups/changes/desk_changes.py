@@ -10,9 +10,7 @@ from evergreen_groups.changes.change_reader import Change, ChangeReader
 from evergreen_groups.changes.drafter import Drafter
 from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_check import refuse_what_no_longer_fits
-from evergreen_groups.changes.plan_request import PlanRequest
 from evergreen_groups.changes.planner import Planner
-from evergreen_groups.changes.plans import Action
 from evergreen_groups.changes.recalculation import Recalculator
 from evergreen_groups.changes.step_applier import StepApplier
 from evergreen_groups.changes.stored_plan import ProposedPlan, StoredPlan
@@ -23,8 +21,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.changes.journal_step import JournalEntry, Operator
+    from evergreen_groups.changes.plan_request import PlanRequest
     from evergreen_groups.changes.plan_store import PlanStore
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import AdultRule
     from evergreen_groups.limits import ReferenceData
     from evergreen_groups.state import State
 
@@ -35,7 +35,8 @@ WAIT = 5.0
 class DeskChanges:
     """Changes at one gateway, with plans and journal in ``state``, made by ``operator``.
 
-    ``may_undo_others`` says whether the operator may take back what others have done.
+    ``may_undo_others`` says whether the operator may take back what others have done; ``adults`` how many of them may
+    come together in a group before it is warned of.
     """
 
     def __init__(
@@ -46,12 +47,13 @@ class DeskChanges:
         reference: ReferenceData,
         *,
         may_undo_others: Callable[[], bool] = lambda: False,
+        adults: AdultRule | None = None,
     ) -> None:
         self._gateway = gateway
         self._state = state
         self._given = operator
         self._reference = reference
-        self._planner = Planner(gateway, lambda: reference.org_units(gateway))
+        self._planner = Planner(gateway, lambda: reference.org_units(gateway), adults=adults)
         self._drafter = Drafter(gateway, self._planner, reference)
         self._may_undo_others = may_undo_others
 
@@ -129,8 +131,9 @@ class DeskChanges:
         if earlier is not None:
             return self._undone(earlier, change, timeout if begun is None else 0.0)
         try:
-            proposed = self.propose(PlanRequest(Action.UNDO, change=change))
-            return self.apply(proposed.stored.id, key, timeout=timeout, begun=begun, progress=progress)
+            stored = self._planner.undo_at_once(self._to_undo(change), self._staff)
+            self._store().add(stored)
+            return self.apply(stored.id, key, timeout=timeout, begun=begun, progress=progress)
         except (PlanError, BusyError):
             # The same may have been asked twice at once: each has made a plan of its own, and one applies its.
             earlier = self._store().under_key(key, self._staff)
@@ -158,7 +161,9 @@ class DeskChanges:
         return self._given
 
     def _to_undo(self, id: int) -> JournalEntry:
-        change = self.past.change(id)
+        # Of one's own nobody is told anything new, and who can't be seen any more isn't changed.
+        is_own = self.past.entry(id).operator.staff == self._staff
+        change = self.past.change(id, (lambda patrons: patrons) if is_own else None)
         if not (change.is_own or self._may_undo_others()):
             raise PlanError(
                 "change {change} is somebody else's",

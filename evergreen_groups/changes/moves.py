@@ -10,6 +10,7 @@ from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.step_applier import StepApplier
+from evergreen_groups.changes.step_reason import NOT_BEGUN
 from evergreen_groups.changes.stored_plan import expected_groups
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.progress import Progress, silent
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.plans import Draft
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import AdultRule
     from evergreen_groups.state import State
 
 
@@ -50,18 +52,19 @@ class Plan:
             timeout=timeout,
             progress=progress,
         )
-        left = (StepOutcome(step, StepState.PLANNED, reason="not begun") for step in steps[len(outcomes) :])
+        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_BEGUN) for step in steps[len(outcomes) :])
         return PlanOutcome((*outcomes, *left), stopped)
 
 
 class Moves:
     """Changes to membership at one gateway, with the journal in ``state``.
 
-    ``operator`` is who has them made; that is written into the journal.
+    ``operator`` is who has them made; that is written into the journal. ``adults`` says how many may come together in
+    a group before it is warned of.
     """
 
-    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
-        self._planner = Planner(gateway)
+    def __init__(self, gateway: Gateway, state: State, operator: Operator, *, adults: AdultRule | None = None) -> None:
+        self._planner = Planner(gateway, adults=adults)
         self._changes = JournaledChanges(gateway, state, operator)
         self._gateway = gateway
         self._state = state

@@ -13,11 +13,11 @@ from flask import Blueprint, Response, request, url_for
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.formats import FILE_FORMATS, PAGE, format_of_file, output_format
-from evergreen_groups.ils import OrgUnit, OrgUnits
+from evergreen_groups.ils import VIEW_USER, OrgUnit, OrgUnits
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
-from evergreen_groups.web.authorization import VIEW_USER, has_permission, may_view_everybody
+from evergreen_groups.web.authorization import has_permission, may_view_everybody
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.service import DeskRequest, Service, service
 

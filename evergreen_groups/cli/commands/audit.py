@@ -21,11 +21,15 @@ from evergreen_groups.cli import (
 )
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
+from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
+
+GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
+"""A group's number, as far as the ILS has them."""
 
 
 def _help() -> str:
@@ -51,17 +55,36 @@ def _help() -> str:
 )
 @setting_options("audit")
 @output_options
+@click.option(
+    "--keep",
+    "keep",
+    type=GROUP_NUMBER,
+    multiple=True,
+    metavar="GROUP",
+    help="Keep this group as it is: it isn't listed as accidental again as long as its members are the same. "
+    "Repeatable; nothing else is done.",
+)
+@click.option(
+    "--list-again",
+    "list_again",
+    type=GROUP_NUMBER,
+    multiple=True,
+    metavar="GROUP",
+    help="List this group again, which was to be kept as it is. Repeatable; nothing else is done.",
+)
 @click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
 @click.pass_context
-def audit_command(
+def audit_command(  # noqa: PLR0913 - an option each
     context: click.Context,
     /,
     *,
     orgs: tuple[str, ...],
     output_format: str | None,
     output: Path | None,
+    keep: tuple[int, ...],
+    list_again: tuple[int, ...],
     fix: bool,
     yes: bool,
     dry_run: bool,
@@ -69,20 +92,56 @@ def audit_command(
 ) -> int:
     """Read the audit, write it, and with ``fix`` have the ILS recalculate."""
     from evergreen_groups.audit import AuditCriteria
+    from evergreen_groups.client import adult_rule
 
     if (yes or dry_run) and not fix:
         raise click.UsageError("--yes and --dry-run go with --fix.")
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
     session: Invocation = context.obj
+    if keep or list_again:
+        if fix or output is not None or output_format is not None:
+            raise click.UsageError("--keep and --list-again go with nothing else.")
+        return _remember(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
-    criteria = AuditCriteria(orgs=orgs, limit=one_limit(with_given(context, session.settings)))
+    settings = with_given(context, session.settings)
+    criteria = AuditCriteria(
+        orgs=orgs,
+        limit=one_limit(settings),
+        adults=adult_rule(settings.audit),
+        institution_profiles=settings.audit.institution_profiles,
+        desk_url=_desk_url(session),
+    )
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
         _write(audit, format_name, output)
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
+
+
+def _desk_url(session: Invocation) -> str | None:
+    """Where browsers reach the pages of groups: at the staff client's own origin, unless none are served."""
+    settings = session.settings
+    if session.use_sandbox or not settings.desk.page or settings.gateway.url is None:
+        return None
+    return settings.serve.origin or values.origin_of(settings.gateway.url)
+
+
+def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
+    """Remember which groups are to be kept as they are, and which aren't any more."""
+    with session.client() as client:
+        client.keep_groups(keep)
+        count = client.list_groups_again(list_again)
+    if keep:
+        click.echo(f"Not listed again as long as the members are the same: {_numbers(keep)}.", err=True)
+    if list_again:
+        click.echo(f"{count} of {len(list_again)} had been to be kept: {_numbers(list_again)}.", err=True)
+    return exit_status.DONE
+
+
+def _numbers(groups: tuple[int, ...]) -> str:
+    return ", ".join(f"group {number}" for number in groups)
 
 
 def _write(audit: Audit, output_format: str, output: Path | None) -> None:

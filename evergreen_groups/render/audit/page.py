@@ -10,8 +10,11 @@ from evergreen_groups.render.audit.wording import (
     NOTHING_FOUND,
     TITLE,
     WHAT_TO_DO,
+    describe_confidence,
     describe_reason,
+    describe_split,
     explanation,
+    group_page,
     kinds_found,
     looked_at,
 )
@@ -35,4 +38,7 @@ def write_page(audit: Audit, stream: TextIO) -> None:
         describe_penalty=describe_penalty,
         explanation=explanation,
         describe_reason=describe_reason,
+        describe_confidence=describe_confidence,
+        describe_split=describe_split,
+        group_page=group_page,
     )
