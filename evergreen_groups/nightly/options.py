@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,15 @@ from evergreen_groups.report import Choice
 
 if TYPE_CHECKING:
     from evergreen_groups.report import Criteria
-    from evergreen_groups.settings import ReportSettings
+    from evergreen_groups.settings import MailSettings, ReportSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the report goes: to standard output (``path`` None), to a file, or with ``split`` to a directory.
 
-    ``formats`` are those of a directory's files; of the other two there is one. ``keep_days`` is how long a
-    directory's older files stay (None: for ever).
+    ``formats`` are those of a directory's files; of the other two there is one (none: it goes nowhere but by mail).
+    ``keep_days`` is how long a directory's older files stay (None: for ever). ``dialect`` is that of CSV.
     """
 
     path: Path | None
@@ -27,17 +28,40 @@ class Target:
     keep_days: int | None = None
     details: bool = True
     bom: bool = False
+    dialect: str = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportJob:
+    """One report of a run: what it lists, where it goes, and who gets it by ``mail`` (None: nobody).
+
+    ``name`` is that of a table of ``[[reports]]``; the report that ``[report]`` says has none.
+    """
+
+    criteria: Criteria
+    target: Target
+    mail: MailSettings | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
-    """One run of the report. ``deadline`` is in seconds."""
+    """One run: its reports, which are made from one reading. ``deadline`` is in seconds."""
 
-    criteria: Criteria
-    target: Target
-    mail: bool
+    jobs: tuple[ReportJob, ...]
     deadline: int
     healthcheck_url: str | None
+
+
+class RunPurpose(Enum):
+    """What a run is for, which decides what it leaves behind."""
+
+    NIGHTLY = "nightly"
+    """The next one is compared with it, and how it ended is on record."""
+    AT_TERMINAL = "at a terminal"
+    """It writes and mails what it is told to; nothing is ever compared with it, and tonight's is made all the same."""
+    LOOK = "look"
+    """It only looks."""
 
 
 def choice_of(settings: ReportSettings) -> Choice:

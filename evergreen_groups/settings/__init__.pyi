@@ -15,9 +15,11 @@ from .passwords import database_password as database_password
 from .passwords import mail_password as mail_password
 from .passwords import secret_of as secret_of
 from .sections import AuditSettings as AuditSettings
+from .sections import ClientSettings as ClientSettings
 from .sections import DeskSettings as DeskSettings
 from .sections import GatewaySettings as GatewaySettings
 from .sections import MailSettings as MailSettings
+from .sections import NamedReport as NamedReport
 from .sections import PolicySettings as PolicySettings
 from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings

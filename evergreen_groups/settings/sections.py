@@ -6,13 +6,13 @@ stand in one module because whoever looks for a setting, or adds one, shall find
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
+from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, section, setting
@@ -300,6 +300,13 @@ class ReportSettings:
         ("html", "csv", "json"),
         help=f"The formats of those files, out of {', '.join(FILE_FORMATS)}.",
     )
+    csv: str = setting(
+        v.one_of(*CSV_DIALECTS),
+        "plain",
+        help='For whom CSV is written. "plain": programs. "spreadsheet": the same with a byte order mark, by which a '
+        'spreadsheet knows the letters of names. "semicolon": with semicolons between values and commas in amounts as '
+        "well, as spreadsheets of many languages read it by themselves.",
+    )
     keep_days: int | None = setting(
         v.whole_number(1, 100_000),
         None,
@@ -334,6 +341,35 @@ class ReportSettings:
             ),
         ),
     )
+
+
+@dataclass(frozen=True)
+class NamedReport:
+    """A table of ``[[reports]]``: a report of its own, made from the same reading; ``report`` is what it lists."""
+
+    name: str = setting(
+        v.REPORT_NAME,
+        "",
+        help="What it is called, in its title, its mails and the history, which it has for itself.",
+        example="old-debts",
+        essential=True,
+    )
+    recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
+        v.RECIPIENTS, (), help="Who gets it when a run has --mail, as recipients in [mail] say it."
+    )
+    subject: str | None = setting(
+        v.template("date", "groups", "members", "total", "libraries"),
+        None,
+        help="The subject of its mails; where it isn't given, its name and the subject in [mail].",
+        example="Old debts, {date}: {groups} listed",
+    )
+    link: str | None = setting(
+        v.template("date", "library"),
+        None,
+        help="Where it is to be found, with {date} and {library} in it or not.",
+        example="https://evergreen.example.org/old-debts/{library}.html",
+    )
+    report: ReportSettings = field(default_factory=ReportSettings)
 
 
 @dataclass(frozen=True)
@@ -496,8 +532,9 @@ class MailSettings:
     link: str | None = setting(
         v.template("date", "library"),
         None,
-        help="Where the report is to be found instead, with {date} and {library} in it or not.",
-        example="https://evergreen.example.org/reports/{date}/{library}.html",
+        help="Where the report is to be found instead, with {date} and {library} in it or not. Of a report by library "
+        "the service hands each library's page to those who may see its patrons, as in the example.",
+        example="https://evergreen.example.org/evergreen-groups/reports/latest/{library}",
     )
     send_empty: bool = setting(
         v.BOOLEAN,
@@ -535,6 +572,31 @@ class MailSettings:
                 setting="mail.security",
                 code="password-unencrypted",
             )
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """Section ``[client]``; ``url`` None is ``[serve] origin``, else the gateway's own."""
+
+    url: str | None = setting(
+        v.URL,
+        None,
+        help="Where the staff client is that links of the report lead to. Where it isn't given, origin in [serve], "
+        "else the gateway's host.",
+        example="https://evergreen.example.org",
+    )
+    kind: str = setting(
+        v.one_of("angularjs", "angular"),
+        "angularjs",
+        help='Which of the two: "angularjs" (/eg/staff), where the menus of a stock Evergreen lead, or "angular" '
+        "(/eg2/staff).",
+    )
+    groups: str = setting(
+        v.one_of("page", "tab"),
+        "page",
+        help='Where a group\'s link leads: to the "page" of the service (/evergreen-groups/patrons/ID/group), or to '
+        'the client\'s own "tab" Group Member Details, for those who run no service.',
+    )
 
 
 @dataclass(frozen=True)
@@ -584,9 +646,10 @@ class ServeSettings:
     report: Path | None = setting(
         v.PATH,
         None,
-        help="The page at reports/latest, or the directory of a report by library, of which it is the topmost org "
-        "unit's. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
-        "with VIEW_USER for the whole consortium may see it.",
+        help="The page at reports/latest, or the directory of a report by library, of which reports/latest/BR1 is that "
+        "of BR1. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
+        "with VIEW_USER for the whole consortium may see the page, and of a report by library each one those of the "
+        "libraries where they have it.",
         example="/var/lib/evergreen-groups/reports",
     )
 
@@ -726,9 +789,11 @@ class Settings:
     state: StateSettings = section(StateSettings, "Where everything is kept.")
     journal: JournalSettings = section(JournalSettings, "What is kept of changes.")
     mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
+    client: ClientSettings = section(ClientSettings, "The staff client, into which names in the report lead.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
     statement: StatementSettings = section(StatementSettings, "What may be on the family statement.")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")
     events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")
+    reports: tuple[NamedReport, ...] = ()
     source: Path | None = None

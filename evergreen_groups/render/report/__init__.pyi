@@ -17,6 +17,7 @@ from .email import subject_line as subject_line
 from .json import limit_document as limit_document
 from .json import member_document as member_document
 from .json import text as text
+from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes
 from .writers import write_file as write_file

@@ -3,8 +3,8 @@
 One row for each member with its group's columns repeated, or one row for each group. The columns are the keys of the
 JSON document, those of the lead and of the members with ``lead_`` and ``member_`` before them; of a member's limit
 there is the amount, and nothing for no limit. When and where the data came from, criteria, sums and notes have no place
-in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, without amounts of
-now.
+in CSV: JSON has them. Groups that were cleared since the run before have one row each at the end, with their lead's
+name now, where that was looked up, and without amounts of now.
 
 A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula. Texts of that kind get an
 apostrophe in front; so do those that have apostrophes before such a character, so that taking one away always gives
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
@@ -91,27 +92,50 @@ MEMBER_DETAIL_COLUMNS = (
 stand in one cell: ``lost materials 23.00; overdue materials 0.50``."""
 
 
-def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: bool = False) -> None:
+AMOUNT_COLUMNS = frozenset(
+    {
+        "combined_fines",
+        "highest_own_fines",
+        "hidden_fines",
+        "member_own_fines",
+        "member_limit",
+        "combined_fines_before",
+        "difference",
+        "kinds_not_known",
+    }
+)
+
+
+def write_rows(
+    report: Report, stream: TextIO, *, details: bool = True, bom: bool = False, dialect: str = "plain"
+) -> None:
     """Write the header and the rows, each ended by CR LF; ``stream`` should be open with ``newline=""``.
 
-    ``bom`` puts a byte order mark first, by which Excel knows UTF-8.
+    ``bom`` puts a byte order mark first, by which Excel knows UTF-8, and so does every ``dialect`` but "plain".
     """
-    if bom:
+    if bom or dialect != "plain":
         stream.write(BYTE_ORDER_MARK)
-    writer = csv.writer(stream, lineterminator="\r\n")
+    separator = ";" if dialect == "semicolon" else ","
+    writer = csv.writer(stream, lineterminator="\r\n", delimiter=separator)
+    rows = _rows(report, details)
+    writer.writerows(_with_decimal_commas(rows) if dialect == "semicolon" else rows)
+
+
+def _rows(report: Report, details: bool) -> Iterator[Sequence[str]]:
+    """The header and the rows."""
     member_columns = MEMBER_COLUMNS if details else ()
     block_columns = BLOCK_COLUMNS if details else ()
     detail_columns = GROUP_DETAIL_COLUMNS + (MEMBER_DETAIL_COLUMNS if details else ())
-    writer.writerow(GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns + detail_columns)
+    yield GROUP_COLUMNS + member_columns + CHANGE_COLUMNS + block_columns + detail_columns
     changes = compared(report)
     for group in report.groups:
         change = _change_cells(changes.by_group.get(group.number) if changes else None)
         cells = _group_cells(group)
         if not details:
-            writer.writerow(cells + change + _group_details(report, group))
+            yield cells + change + _group_details(report, group)
             continue
         summed = _group_details(report, group)
-        writer.writerows(
+        yield from (
             [
                 *cells,
                 *_member_cells(member),
@@ -125,7 +149,18 @@ def write_rows(report: Report, stream: TextIO, *, details: bool = True, bom: boo
     for cleared in changes.cleared if changes else ():
         empty = [""] * len(member_columns)
         rest = [""] * len(block_columns + detail_columns)
-        writer.writerow(_cleared_cells(cleared) + empty + _change_cells(cleared) + rest)
+        yield _cleared_cells(cleared) + empty + _change_cells(cleared) + rest
+
+
+def _with_decimal_commas(rows: Iterator[Sequence[str]]) -> Iterator[Sequence[str]]:
+    header = next(rows)
+    yield header
+    places = [place for place, name in enumerate(header) if name in AMOUNT_COLUMNS]
+    for row in rows:
+        cells = list(row)
+        for place in places:
+            cells[place] = cells[place].replace(".", ",")
+        yield cells
 
 
 def _group_cells(group: Group) -> list[str]:
@@ -213,8 +248,10 @@ def _change_cells(change: GroupChange | None) -> list[str]:
 
 
 def _cleared_cells(change: GroupChange) -> list[str]:
-    """The group's columns of a cleared group: its number and library."""
+    """The group's columns of a cleared group: its number, its library, and its lead where that was looked up."""
     known = {"group": str(change.group), "library": harmless(change.library)}
+    if change.present is not None:
+        known["lead_name"] = harmless(change.present.lead_name)
     return [known.get(column, "") for column in GROUP_COLUMNS]
 
 

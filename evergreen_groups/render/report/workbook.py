@@ -1,7 +1,7 @@
 """The report as a spreadsheet (XLSX): a summary, a sheet of groups, one of members, one of groups that are cleared.
 
 Amounts and counts are numbers to reckon with. Names and barcodes are texts, whatever they look like: no name becomes a
-formula or a link, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
+formula or a link by itself, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from evergreen_groups.render import (
     listed,
     local_time,
     title_of,
+    with_link,
     write_cell,
 )
-from evergreen_groups.render.report.change_wording import CLEARED, compared, remarks
+from evergreen_groups.render.report.change_wording import CLEARED, cleared_lead, compared, remarks
 from evergreen_groups.render.report.workbook_details import (
     MEMBER_DETAIL_COLUMNS,
     MemberRow,
@@ -41,6 +42,7 @@ from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
+    from evergreen_groups.render import StaffClient
 
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
 
@@ -52,8 +54,10 @@ class _Held(io.BytesIO):
         """Not closed, for who is thrown away together with it may come later."""
 
 
-def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) -> None:
-    """Write the workbook; with ``details``, the sheet of members as well.
+def write_workbook(
+    report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
+) -> None:
+    """Write the workbook; with ``details``, the sheet of members as well. Names lead into the staff ``client``.
 
     Nothing of it is put into temporary files.
 
@@ -71,17 +75,25 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
         },
     )
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    workbook.set_properties({"title": title_of(report.criteria), "comments": CONFIDENTIAL, "created": created})
+    workbook.set_properties(
+        {"title": title_of(report.criteria, report.name), "comments": CONFIDENTIAL, "created": created}
+    )
     formats = Formats(workbook)
     _write_summary(workbook.add_worksheet("Summary"), report, formats)
-    fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
+    group_columns = _group_columns(report)
+    if client is not None:
+        group_columns = with_link(group_columns, "Lead", lambda group: client.group_page(group.lead.id))
+    fill(workbook.add_worksheet("Groups"), group_columns, report.groups, formats, frozen=2)
     if details:
         rows = (
             MemberRow(group, member, report.standing(member), report.details.of(member) if report.details else None)
             for group in report.groups
             for member in group.members
         )
-        fill(workbook.add_worksheet("Members"), _member_columns(report), rows, formats, frozen=2)
+        member_columns = _member_columns(report)
+        if client is not None:
+            member_columns = with_link(member_columns, "Name", lambda row: client.patron_page(row.member.id))
+        fill(workbook.add_worksheet("Members"), member_columns, rows, formats, frozen=2)
     if (changes := compared(report)) and changes.cleared:
         fill(workbook.add_worksheet(CLEARED), _CLEARED_COLUMNS, changes.cleared, formats, frozen=1)
     workbook.close()
@@ -207,7 +219,7 @@ _BLOCK_COLUMNS: list[SpreadsheetColumn[MemberRow]] = [
 
 _CLEARED_COLUMNS: list[SpreadsheetColumn[GroupChange]] = [
     SpreadsheetColumn("Group", "id", lambda change: change.group),
-    SpreadsheetColumn("Lead", "text", lambda change: change.present.lead_name if change.present else None),
+    SpreadsheetColumn("Lead", "text", cleared_lead),
     SpreadsheetColumn("Library", "text", lambda change: change.library),
     SpreadsheetColumn("Fines before", "money", lambda change: change.before),
     SpreadsheetColumn("Group now", "id", lambda change: change.present.group if change.present else None),
@@ -220,7 +232,7 @@ def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     sheet.set_column(0, 0, 44)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
-    sheet.write_string(0, 0, cell_text(title_of(report.criteria)), formats.title)
+    sheet.write_string(0, 0, cell_text(title_of(report.criteria, report.name)), formats.title)
     sheet.write_string(1, 0, "For information only", formats.label)
     sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
     row = 3
