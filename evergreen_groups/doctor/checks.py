@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor import account, counters, files, interface, network, nightly, permissions, service
+from evergreen_groups.doctor import (
+    account,
+    counters,
+    files,
+    interface,
+    network,
+    nightly,
+    permissions,
+    service,
+    thresholds,
+)
 from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 
@@ -49,6 +59,7 @@ CHECKS = (
     Check("account", "Account", account.account, ("login", "idl")),
     Check("workstation", "Workstation", account.workstation, ("account",)),
     Check("names", "Configured names", account.names, ("account",)),
+    Check("thresholds", "Thresholds", thresholds.thresholds, ("names",)),
     Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",)),
     Check("pushdown", "Combined query", interface.pushdown, ("permission.VIEW_USER",)),
     Check("permission", "Permissions", permissions.others, ("account",)),

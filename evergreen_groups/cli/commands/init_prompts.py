@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _REACHED = ("configuration", "address", "certificate", "gateway", "services")
 _LOGGED_IN = ("login", "idl", "account", "permission.VIEW_USER")
+_RULE = ("thresholds",)
 _UNTRIED = "untried"
 _FIRST_SECTIONS = ("gateway", "report")
 """The sections that are asked for first: what is listed comes before the rule, and the rest in its own order."""
@@ -69,6 +70,7 @@ class Interview:
             "gateway.url": self._reach,
             "gateway.username": self._log_in,
             "report.orgs": self._find_libraries,
+            "policy.limit": self._hold_against_thresholds,
             "mail": self._log_in_to_mail,
         }
         """What is tried after the answer for a setting, or after all answers for a section."""
@@ -166,6 +168,12 @@ class Interview:
             self._report(run(subject, only=_LOGGED_IN))
         with self._subject(settings, self._passwords) as subject:
             self._org_units = subject.org_units
+        return settings
+
+    def _hold_against_thresholds(self, settings: Settings) -> Settings:
+        """Say where the ILS blocks otherwise than this limit; either may be right."""
+        with self._subject(settings, self._passwords) as subject:
+            self._report(run(subject, only=_RULE))
         return settings
 
     def _find_libraries(self, settings: Settings) -> Settings:
