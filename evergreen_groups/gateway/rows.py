@@ -30,7 +30,7 @@ NEVER_NULL: Mapping[str, frozenset[str]] = {
         "circ": "id usr circ_lib",
         "csp": "id name",
         "mbts": "id usr balance_owed",
-        "mobts": "id usr balance_owed",
+        "mobts": "id usr balance_owed xact_start xact_type",
         "mous": "usr balance_owed",
         "pgpt": "id grp org_unit penalty threshold",
         "pgt": "id name",

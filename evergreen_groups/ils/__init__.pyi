@@ -2,6 +2,12 @@ from . import permissions as permissions
 from .accounts import account_of_session as account_of_session
 from .accounts import library_of as library_of
 from .accounts import workstation_of as workstation_of
+from .bills import Bill as Bill
+from .bills import BillKind as BillKind
+from .bills import add_up as add_up
+from .bills import balance_of as balance_of
+from .bills import read_bills as read_bills
+from .bills import read_bills_that_add_up as read_bills_that_add_up
 from .circulation_kinds import CirculationKind as CirculationKind
 from .circulations import CirculationCounts as CirculationCounts
 from .circulations import CirculationReader as CirculationReader

@@ -1,0 +1,159 @@
+"""Bills: the open transactions on which patrons owe something, or have something to their credit.
+
+What a bill is for is what its transaction was billed for last. Payments are made on a transaction, not on one of its
+billings, so what is still owed can't be divided any further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from evergreen_groups.money import NOTHING
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+
+_FIELDS = (
+    "id",
+    "usr",
+    "xact_type",
+    "last_billing_type",
+    "balance_owed",
+    "total_owed",
+    "total_paid",
+    "xact_start",
+    "last_payment_ts",
+    "billing_location",
+)
+# The billing types of a stock Evergreen (950.data.seed-values.sql), as people say them. A library's own, and renamed
+# ones, are said as they are called.
+_STOCK = {
+    "Overdue Materials": "overdue materials",
+    "Lost Materials": "lost materials",
+    "Lost Materials Processing Fee": "processing of lost materials",
+    "Long-Overdue Materials": "long overdue materials",
+    "Long-Overdue Materials Processing Fee": "processing of long overdue materials",
+    "Long Overdue Collection Fee": "collection of long overdue materials",
+    "Damaged Item": "damage",
+    "Damaged Item Processing Fee": "processing of damaged items",
+    "Notification Fee": "notification",
+    "System: Deposit": "deposit",
+    "System: Rental": "rental",
+}
+_WITHOUT_BILLING = {"circulation": "items", "grocery": "other bills", "reservation": "reservations"}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BillKind:
+    """What a bill is for: the type of its transaction (``circulation``, ``grocery`` …), and of its last billing.
+
+    >>> BillKind("circulation", "Lost Materials").text, BillKind("grocery", "Photocopies").text
+    ('lost materials', 'Photocopies')
+    """
+
+    transaction: str
+    billing_type: str = ""
+    """As the library calls it; empty for a transaction with no billing in force, such as a mere payment."""
+
+    @property
+    def text(self) -> str:
+        """What it is for, as people read it; two kinds never have the same text."""
+        if not self.billing_type:
+            return _WITHOUT_BILLING.get(self.transaction, self.transaction)
+        if self.transaction == "circulation":
+            return _STOCK.get(self.billing_type) or f"{self.billing_type} (item)"
+        if self.transaction == "grocery":
+            return self.billing_type
+        return f"{self.billing_type} ({self.transaction})"
+
+    def is_called(self, name: str) -> bool:
+        """Whether people may mean this kind by a name: its text, its billing type, or the type of its transaction.
+
+        >>> BillKind("circulation", "Overdue Materials").is_called("overdue materials")
+        True
+        """
+        return name.casefold() in {part.casefold() for part in (self.text, self.billing_type, self.transaction) if part}
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """An open transaction of the patron with the id ``patron`` on which the balance isn't nought.
+
+    ``balance`` is what is owed, below zero for a credit: ``billed`` without what was ``paid``. ``since`` is when the
+    transaction began and ``last_payment`` when something was last paid on it (both aware). ``library`` is the id of
+    the org unit that billed, None where the ILS names none.
+    """
+
+    id: int
+    patron: int
+    kind: BillKind
+    balance: Decimal
+    billed: Decimal
+    paid: Decimal
+    since: datetime
+    last_payment: datetime | None
+    library: int | None
+
+
+def balance_of(bills: Iterable[Bill]) -> Decimal:
+    """What is owed on bills together, credits counted."""
+    return sum((bill.balance for bill in bills), NOTHING)
+
+
+def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
+    """The visible bills of patrons, oldest first, by patron's id, up to 2,000 patrons in a call (``mobts``).
+
+    Bills are visible where the account has VIEW_USER_TRANSACTIONS at the patron's home library; those of others are
+    left out without a word (``family-018``), so that nobody's lack of bills says that nothing is owed:
+    :func:`read_bills_that_add_up` does.
+    """
+    # Each item that is out has an open transaction, on which mostly nothing is owed (family-001): hundreds of them.
+    pages = gateway.pcrud.columns_by_values("mobts", _FIELDS, "usr", sorted(patrons), where={"balance_owed": {"<>": 0}})
+    found: dict[int, list[Bill]] = {}
+    for bill in _bills(chain.from_iterable(pages)):
+        found.setdefault(bill.patron, []).append(bill)
+    return {id: tuple(sorted(theirs, key=lambda bill: (bill.since, bill.id))) for id, theirs in found.items()}
+
+
+def _bills(rows: Iterable[tuple[object, ...]]) -> Iterator[Bill]:
+    kinds: dict[tuple[object, object], BillKind] = {}
+    for row in rows:
+        id, usr, transaction, billing_type, balance, billed, paid, since, last_payment, library = row
+        kind = kinds.get((transaction, billing_type))
+        if kind is None:
+            kind = kinds[transaction, billing_type] = BillKind(str(transaction), str(billing_type or ""))
+        yield Bill(id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, last_payment, library)  # type: ignore[arg-type]  # rows are of the class's datatypes
+
+
+def read_bills_that_add_up(
+    gateway: Gateway, own_fines: Mapping[int, Decimal], hidden: Collection[int] = ()
+) -> dict[int, tuple[Bill, ...] | None]:
+    """The bills of each patron, by id; None where they aren't known: hidden, or they don't add up to the own fines.
+
+    ``own_fines`` is what each of the patrons owes, 0.00 for who owes nothing. ``hidden`` are the ids of those whose
+    bills the account may not see. Whoever paid between the two looks is looked at once more.
+    """
+    asked = own_fines.keys() - set(hidden)
+    return add_up(gateway, own_fines, read_bills(gateway, asked) if asked else {}, hidden)
+
+
+def add_up(
+    gateway: Gateway,
+    own_fines: Mapping[int, Decimal],
+    bills: Mapping[int, tuple[Bill, ...]],
+    hidden: Collection[int] = (),
+) -> dict[int, tuple[Bill, ...] | None]:
+    """Like :func:`read_bills_that_add_up`, with the bills that were read beside the own fines."""
+    # Who owes something and shows no bill has hidden ones: they aren't asked about again.
+    doubtful = [id for id, theirs in bills.items() if id in own_fines and balance_of(theirs) != own_fines[id]]
+    again = read_bills(gateway, doubtful) if doubtful else {}
+    found: dict[int, tuple[Bill, ...] | None] = {}
+    for id, owed in own_fines.items():
+        theirs = again.get(id, ()) if id in again or id in doubtful else bills.get(id, ())
+        found[id] = theirs if id not in hidden and balance_of(theirs) == owed else None
+    return found

@@ -1,0 +1,147 @@
+"""Bills: what is owed for, since when, and when nothing can be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from support.gateway_server import TOKEN, Server, connect, http, raw, results
+from support.recorded import gateway_of, payload
+
+from evergreen_groups.errors import DataError
+from evergreen_groups.gateway import Gateway, Idl, RetryPolicy
+from evergreen_groups.ils import (
+    Bill,
+    BillKind,
+    add_up,
+    balance_of,
+    read_bills,
+    read_bills_that_add_up,
+    read_own_fines,
+)
+from evergreen_groups.sandbox.http.idl_file import fm_idl
+
+# With the view of open transactions, which the recorded one doesn't have.
+IDL = Idl.parse(fm_idl())
+
+OVERDUE, PROCESSING = (
+    BillKind("circulation", "Overdue Materials"),
+    BillKind("circulation", "Lost Materials Processing Fee"),
+)
+MISC = BillKind("grocery", "Misc")
+
+
+def open_transactions() -> list[dict[str, Any]]:
+    """``mobts`` rows with all that is asked for: those of family-001, with the libraries of family-002.
+
+    The view has the columns of both (``500.view.cross-schema.sql``), and family-002 asked for some alone.
+    """
+    summary, view = IDL["mbts"], IDL["mobts"]
+    libraries = {row["__p"][view.positions["id"]]: row["__p"][-1] for row in payload("family-002")[0]}
+    rows = []
+    for row in payload("family-001")[0]:
+        values: list[Any] = [None] * (view.positions["billing_location"] + 1)
+        for name, position in summary.positions.items():
+            if position < len(row["__p"]):
+                values[view.positions[name]] = row["__p"][position]
+        values[-1] = libraries[values[view.positions["id"]]]
+        rows.append({"__c": "mobts", "__p": values})
+    return rows
+
+
+@contextmanager
+def answering(rows: list[dict[str, Any]]) -> Iterator[Gateway]:
+    """A gateway with these open transactions, which looks at nothing but whose they are."""
+    usr = IDL["mobts"].positions["usr"]
+
+    def answer(line: Any, request: Any) -> None:
+        if request.method == "GET":
+            raw(http(fm_idl()))(line, request)
+        elif request.osrf_method == "open-ils.pcrud.count.aou":
+            results("1")(line, request)
+        else:
+            asked = request.params[1]["-and"][-1]["usr"] if "-and" in request.params[1] else request.params[1]["usr"]
+            results([row for row in rows if row["__p"][usr] in asked])(line, request)
+
+    with Server(otherwise=answer) as server, connect(server, token=TOKEN, retries=RetryPolicy(tries=1)) as gateway:
+        yield gateway
+
+
+def bill(id: int, patron: int, balance: str, kind: BillKind = MISC) -> Bill:
+    owed = Decimal(balance)
+    return Bill(id, patron, kind, owed, owed, Decimal(0), datetime(2026, 3, 2, tzinfo=UTC), None, 4)
+
+
+def test_what_is_owed_for_since_when_and_where() -> None:
+    with answering(open_transactions()) as gateway:
+        bills = read_bills(gateway, [5012, 5041, 5038, 5004])
+    assert [(it.id, it.kind, str(it.balance), it.library) for it in bills[5041] if it.balance] == [
+        (50055, PROCESSING, "23.00", 4),
+        (50054, OVERDUE, "0.50", 4),
+    ]
+    (credit,) = bills[5012]
+    assert (credit.balance, credit.billed, credit.paid) == (Decimal("-3.25"), Decimal("1.75"), Decimal("5.00"))
+    assert credit.since == datetime(2026, 3, 13, 10, tzinfo=UTC)
+    assert credit.last_payment == datetime(2026, 3, 13, 11, tzinfo=UTC)
+    assert 5004 not in bills
+
+
+def test_hidden_bills_are_not_no_bills() -> None:
+    """An account without the permission gets an empty answer (family-017, family-018)."""
+    assert payload("family-017") == payload("family-018") == [[]]
+    with answering([]) as gateway:
+        found = read_bills_that_add_up(gateway, {5001: Decimal("4.50"), 5004: Decimal(0)})
+        hidden = read_bills_that_add_up(gateway, {5004: Decimal(0)}, hidden={5004})
+    assert found == {5001: None, 5004: ()}
+    assert hidden == {5004: None}
+
+
+def test_all_recorded_bills_add_up_to_the_own_fines() -> None:
+    """Evergreen's own sums (pcrud-051) of the patrons that it was asked about there."""
+    owed = {5001: Decimal("4.50"), 5012: Decimal("-3.25"), 5014: Decimal("0.00"), 5042: Decimal("0.00")}
+    with gateway_of("pcrud-051", alike=False) as gateway:
+        assert read_own_fines(gateway, [5001, 5004, 5012, 5014, 5042]) == owed
+    with answering(open_transactions()) as gateway:
+        found = read_bills_that_add_up(gateway, owed)
+    assert {id: balance_of(theirs) for id, theirs in found.items() if theirs is not None} == owed
+
+
+def test_who_paid_between_the_two_looks_is_looked_at_once_more() -> None:
+    """The own fines are those after the payment; the bills were read before it."""
+    with answering(open_transactions()) as gateway:
+        found = add_up(gateway, {5001: Decimal("4.50")}, {5001: (bill(50001, 5001, "9.00"),)})
+        stale = add_up(gateway, {5001: Decimal("9.00")}, {5001: (bill(50001, 5001, "4.50"),)})
+    assert found[5001] is not None
+    assert balance_of(found[5001]) == Decimal("4.50")
+    assert stale == {5001: None}
+
+
+def test_a_bill_without_a_beginning_is_refused() -> None:
+    rows = open_transactions()[:1]
+    rows[0]["__p"][IDL["mobts"].positions["xact_start"]] = None
+    with answering(rows) as gateway, pytest.raises(DataError, match="xact_start"):
+        read_bills(gateway, [5001])
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (OVERDUE, "overdue materials"),
+        (PROCESSING, "processing of lost materials"),
+        (BillKind("circulation", "Rebinding"), "Rebinding (item)"),
+        (BillKind("grocery", "Rebinding"), "Rebinding"),
+        (BillKind("grocery", "Overdue Materials"), "Overdue Materials"),
+        (BillKind("reservation", "Room"), "Room (reservation)"),
+        (BillKind("circulation"), "items"),
+        (BillKind("grocery"), "other bills"),
+    ],
+)
+def test_kinds_are_called(kind: BillKind, text: str) -> None:
+    assert kind.text == text
+    assert kind.is_called(text.upper())
+    assert kind.is_called(kind.transaction)
+    assert not kind.is_called("")
