@@ -15,7 +15,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import Audit, AuditCriteria, build_audit
+from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, build_audit
 from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
 from evergreen_groups.desk import Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.events import EventHandler
@@ -103,6 +103,11 @@ class Client:
     def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
         """What stands in the ILS and doesn't fit the rule."""
         return build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy)
+
+    @cached_property
+    def explanations(self) -> BlockExplainer:
+        """Why a patron is blocked for fines or not, step by step."""
+        return BlockExplainer(self.gateway, self._policy)
 
     @cached_property
     def recalculator(self) -> Recalculator:

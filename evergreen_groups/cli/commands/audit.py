@@ -19,6 +19,7 @@ from evergreen_groups.cli import (
     standard_output,
     with_given,
 )
+from evergreen_groups.cli.commands.explanation import explain_blocks
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
 
@@ -51,6 +52,12 @@ def _help() -> str:
 )
 @setting_options("audit")
 @output_options
+@click.option(
+    "--explain",
+    metavar="BARCODE",
+    help="Of this one patron alone: step by step which threshold counts which bills, what Evergreen does, what stands "
+    "there, and what the rule says.",
+)
 @click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
@@ -62,6 +69,7 @@ def audit_command(
     orgs: tuple[str, ...],
     output_format: str | None,
     output: Path | None,
+    explain: str | None,
     fix: bool,
     yes: bool,
     dry_run: bool,
@@ -70,11 +78,16 @@ def audit_command(
     """Read the audit, write it, and with ``fix`` have the ILS recalculate."""
     from evergreen_groups.audit import AuditCriteria
 
+    session: Invocation = context.obj
+    if explain is not None:
+        if fix or orgs:
+            raise click.UsageError("--explain is about one patron, and changes nothing: leave out --fix and --org.")
+        settings = with_given(context, session.settings)
+        return explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
         raise click.UsageError("--yes and --dry-run go with --fix.")
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
-    session: Invocation = context.obj
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     criteria = AuditCriteria(orgs=orgs, limit=one_limit(with_given(context, session.settings)))
     with session.client() as client:
