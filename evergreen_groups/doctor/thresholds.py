@@ -61,7 +61,7 @@ _SENTENCES = {
     ),
     DifferenceKind.COUNTS_FEWER: (
         "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the "
-        "rule what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library below "
+        "rule what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
         "{threshold_place}, is over the limit and not blocked in Evergreen",
         'set the threshold of {rows} at {root}, or limit = "ils" in [policy]',
     ),
