@@ -59,12 +59,12 @@ CHECKS = (
     Check("account", "Account", account.account, ("login", "idl")),
     Check("workstation", "Workstation", account.workstation, ("account",)),
     Check("names", "Configured names", account.names, ("account",)),
-    Check("thresholds", "Thresholds", thresholds.thresholds, ("names",)),
     Check("permission.VIEW_USER", "VIEW_USER", permissions.view_user, ("account",)),
     Check("pushdown", "Combined query", interface.pushdown, ("permission.VIEW_USER",)),
     Check("permission", "Permissions", permissions.others, ("account",)),
     Check("permission.profiles", "Profiles", permissions.profiles, ("account",)),
     Check("permission.desk", "Desk", permissions.desk, ("account",)),
+    Check("thresholds", "Thresholds", thresholds.thresholds, ("names", "permission.VIEW_USER")),
     Check("mail", "Mail server", nightly.mail, ("configuration",)),
 )
 """All checks. A check stands behind those that it needs."""
