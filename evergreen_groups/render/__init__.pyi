@@ -22,6 +22,9 @@ from .spreadsheet import Value as Value
 from .spreadsheet import cell_text as cell_text
 from .spreadsheet import fill as fill
 from .spreadsheet import write_cell as write_cell
+from .staff_client import ANGULARJS as ANGULARJS
+from .staff_client import SERVICE as SERVICE
+from .staff_client import StaffClient as StaffClient
 from .standing_wording import DIFFERENCES as DIFFERENCES
 from .standing_wording import describe_penalty as describe_penalty
 from .standing_wording import describe_standing as describe_standing

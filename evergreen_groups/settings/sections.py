@@ -398,8 +398,9 @@ class MailSettings:
     link: str | None = setting(
         v.template("date", "library"),
         None,
-        help="Where the report is to be found instead, with {date} and {library} in it or not.",
-        example="https://evergreen.example.org/reports/{date}/{library}.html",
+        help="Where the report is to be found instead, with {date} and {library} in it or not. Of a report by library "
+        "the service hands each library's page to those who may see its patrons, as in the example.",
+        example="https://evergreen.example.org/evergreen-groups/reports/latest/{library}",
     )
     send_empty: bool = setting(
         v.BOOLEAN,
@@ -437,6 +438,31 @@ class MailSettings:
                 setting="mail.security",
                 code="password-unencrypted",
             )
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """Section ``[client]``; ``url`` None is ``[serve] origin``, else the gateway's own."""
+
+    url: str | None = setting(
+        v.URL,
+        None,
+        help="Where the staff client is that links of the report lead to. Where it isn't given, origin in [serve], "
+        "else the gateway's host.",
+        example="https://evergreen.example.org",
+    )
+    kind: str = setting(
+        v.one_of("angularjs", "angular"),
+        "angularjs",
+        help='Which of the two: "angularjs" (/eg/staff), where the menus of a stock Evergreen lead, or "angular" '
+        "(/eg2/staff).",
+    )
+    groups: str = setting(
+        v.one_of("page", "tab"),
+        "page",
+        help='Where a group\'s link leads: to the "page" of the service (/evergreen-groups/patrons/ID/group), or to '
+        'the client\'s own "tab" Group Member Details, for those who run no service.',
+    )
 
 
 @dataclass(frozen=True)
@@ -486,9 +512,10 @@ class ServeSettings:
     report: Path | None = setting(
         v.PATH,
         None,
-        help="The page at reports/latest, or the directory of a report by library, of which it is the topmost org "
-        "unit's. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
-        "with VIEW_USER for the whole consortium may see it.",
+        help="The page at reports/latest, or the directory of a report by library, of which reports/latest/BR1 is that "
+        "of BR1. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
+        "with VIEW_USER for the whole consortium may see the page, and of a report by library each one those of the "
+        "libraries where they have it.",
         example="/var/lib/evergreen-groups/reports",
     )
 
@@ -580,6 +607,7 @@ class Settings:
     state: StateSettings = section(StateSettings, "Where everything is kept.")
     journal: JournalSettings = section(JournalSettings, "What is kept of changes.")
     mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
+    client: ClientSettings = section(ClientSettings, "The staff client, into which names in the report lead.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")

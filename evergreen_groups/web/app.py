@@ -13,7 +13,8 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
-from evergreen_groups.web import api, changes, desk_pages, events, pages
+from evergreen_groups.render import SERVICE
+from evergreen_groups.web import api, changes, desk_pages, events, pages, reports
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import EXTENSION, Service
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-PREFIX = "/evergreen-groups"
+PREFIX = SERVICE
 """Where the service is, below the ILS's own host."""
 
 # An event is three short fields; what plans something says itself how much it takes.
@@ -80,9 +81,8 @@ def create_app(settings: Settings, environ: Mapping[str, str], *, clock: Callabl
     app.json = DefaultJSONProvider(app)
     app.json.sort_keys = False
     app.extensions[EXTENSION] = Service(settings, environ, clock)
-    parts = (api.blueprint, changes.blueprint, pages.blueprint, desk_pages.blueprint, events.blueprint)
-    for blueprint in parts:
-        app.register_blueprint(blueprint, url_prefix=PREFIX)
+    for part in (api, changes, pages, reports, desk_pages, events):
+        app.register_blueprint(part.blueprint, url_prefix=PREFIX)
     app.before_request(_begin)
     app.after_request(_finish)
     app.register_error_handler(ProblemError, _problem)
@@ -125,7 +125,9 @@ def _problem(error: ProblemError) -> Response:
 
 def _answer(error: ProblemError) -> Response:
     """A page where a page was asked for, else what programs read."""
-    return desk_pages.describe_problem(error) if request.blueprint == desk_pages.blueprint.name else error.response()
+    if request.blueprint == desk_pages.blueprint.name:
+        return desk_pages.describe_problem(error)
+    return reports.describe_problem(error) if request.blueprint == reports.blueprint.name else error.response()
 
 
 def _http_problem(error: HTTPException) -> Response:

@@ -1,28 +1,17 @@
-"""What isn't about one patron: the nightly report, the panel's scripts, the state of the service, its description."""
+"""What isn't about patrons: the panel's scripts, the state of the service, its description."""
 
 from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
 from functools import cache
-from html.parser import HTMLParser
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups.errors import EvergreenGroupsError
-from evergreen_groups.formats import PAGE, format_of_file
-from evergreen_groups.ils import OrgUnits
-from evergreen_groups.nightly import library_file_names
-from evergreen_groups.state import LATEST
-from evergreen_groups.web.authorization import may_view_everybody
 from evergreen_groups.web.openapi import description
-from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.service import Service, service
-
-if TYPE_CHECKING:
-    from evergreen_groups.settings import ReportSettings
 
 blueprint = Blueprint("pages", __name__)
 
@@ -30,89 +19,9 @@ blueprint = Blueprint("pages", __name__)
 FRESH_SECONDS = 15.0
 """How long a state of the gateway is taken to last."""
 
-REPORTS = "reports"
-"""The directory below the state directory that ``evergreen-groups-report.service`` writes to."""
-
 # An echo touches no database; what takes longer isn't well.
 _ECHO_SECONDS = 2.0
 _SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a request of a desk asks
-
-_POLICY = "Content-Security-Policy"
-_HEAD = 4096  # bytes that the page's policy stands in, at its beginning
-_STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
-
-@blueprint.get("/reports/latest")
-def latest_report() -> Response:
-    """The page that the nightly run wrote last. It names patrons of every library."""
-    running = service()
-    with running.desk(request) as desk:
-        units = OrgUnits.read(desk.client.gateway)
-        if not may_view_everybody(desk.client.gateway, desk.caller, units.root.id):
-            raise ProblemError(
-                403,
-                "The report has patrons of every library: it takes VIEW_USER for all of them.",
-                code="report-refused",
-            )
-    page = _report(running, library_file_names([unit.shortname for unit in units])[units.root.shortname])
-    response = Response(page, content_type="text/html; charset=utf-8")
-    response.headers[_POLICY] = f"{_policy_of(page)}; frame-ancestors 'none'"
-    return response
-
-
-def _policy_of(page: bytes) -> str:
-    """The policy that a written page names for itself, with the digests of its own style and script.
-
-    A page of the release before has other digests than this one's, so they can't be worked out anew. What may come in
-    no header is no policy.
-    """
-    reader = _PolicyReader()
-    reader.feed(page[:_HEAD].decode("utf-8", "replace"))
-    return reader.policy or _STRICT_POLICY
-
-
-class _PolicyReader(HTMLParser):
-    """Finds the policy among the tags of a page; empty where there is none that will do."""
-
-    policy = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        if tag == "meta" and given.get("http-equiv") == _POLICY and not self.policy:
-            content = (given.get("content") or "").strip()
-            self.policy = content if content.isascii() and content.isprintable() else ""
-
-
-def _report(running: Service, name: str) -> bytes:
-    """The page: what is configured, or where the nightly unit writes it.
-
-    A directory is one of a report by library: the page called ``name``, the topmost org unit's, has everything.
-    """
-    settings = running.settings
-    path = settings.serve.report
-    if path is None and (settings.report.split == "library" or _writes_a_page(settings.report)):
-        path = settings.report.output
-    path = path or running.state.directory / REPORTS
-    try:
-        if path.is_dir():
-            path = path / LATEST / f"{name}.html"
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ProblemError(
-            404,
-            "There is no report yet, or it is elsewhere: see report in [serve].",
-            setting="serve.report",
-            code="no-report",
-        ) from None
-    except OSError:
-        raise ProblemError(
-            503, "The report can't be read; the service's account may lack the right to.", code="report-not-read"
-        ) from None
-
-
-def _writes_a_page(settings: ReportSettings) -> bool:
-    """Whether the configured output is HTML: by its ending, or by the format where the ending is no format's."""
-    return (format_of_file(settings.output) or settings.format) == PAGE
 
 
 @blueprint.get("/panel.js", defaults={"name": "panel.js"})

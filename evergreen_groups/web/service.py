@@ -75,7 +75,7 @@ class Service:
         self.state = configured_state(settings, environ)
         threads = settings.serve.threads
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
-        self.origin = settings.serve.origin or values.origin_of(self.gateway.url)
+        self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
         counters = Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ))
         self.admission = Admission(clock, counters, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
@@ -89,8 +89,7 @@ class Service:
         self._events_gateway = None
         if self.events_secret is not None:
             self._events_gateway = self._service_accounts_gateway()
-        if self.events_secret is not None or settings.desk.page or settings.desk.changes:
-            self.state.load()  # here, in one thread, and not in those of the first requests
+        self.state.load()  # here, in one thread, and not in those of the first requests
         # Apart from the desks': an event takes longer, and one that hangs mustn't shut the panel.
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,6 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient
 from support.fault_proxy import Call, Fault, FaultProxy
-from support.report_samples import sample_report
 from support.web_caller import (
     API,
     SECRET,
@@ -37,11 +33,8 @@ from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.nightly.publication import publish
-from evergreen_groups.render.report import render
-from evergreen_groups.report import Criteria
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import DeskSettings, PolicySettings, ReportSettings, ServeSettings, Settings
+from evergreen_groups.settings import DeskSettings, PolicySettings, ServeSettings, Settings
 from evergreen_groups.settings.sections import EventsSettings, StateSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.events import SECRET_HEADER
@@ -248,113 +241,6 @@ class TestRateLimit:
         statuses = [caller.get(f"{API}/patrons/1001/block", headers=bearer(token)).status_code for _ in range(5)]
         assert statuses == [401, 401, 401, 429, 429]
         assert proxy.seen.count(LOOK) == 3
-
-
-class TestReport:
-    ADDRESS = f"{PREFIX}/reports/latest"
-
-    def test_the_page_of_the_nightly_run_under_its_own_policy(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
-    ) -> None:
-        stream = io.StringIO()
-        render(sample_report(), "html", stream)
-        settings = settings_of(sandbox.url)
-        output = tmp_path / "report.html"
-        settings = replace(settings, report=replace(settings.report, output=output))
-        caller = client_of(make_app(settings))
-        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
-        output.write_text(stream.getvalue(), encoding="utf-8")
-        answer = caller.get(self.ADDRESS, headers=staff)
-        assert (answer.status_code, answer.content_type) == (200, "text/html; charset=utf-8")
-        assert answer.text == stream.getvalue()
-        policy = answer.headers["Content-Security-Policy"]
-        assert policy.startswith("default-src 'none'; style-src 'sha256-")
-        assert policy.endswith(FRAMES)
-        assert f'content="{policy.removesuffix(FRAMES)}"' in answer.text
-
-    @pytest.mark.parametrize(
-        "beginning",
-        [
-            "",
-            '<meta http-equiv="Content-Security-Policy">',
-            '<meta http-equiv="Content-Security-Policy" content=" ">',
-            '<meta http-equiv="Content-Security-Policy" content="script-src *&#13;&#10;X-Other: 1">',
-            '<meta http-equiv="Content-Security-Policy" content="script-src ä">',
-            '<meta name="Content-Security-Policy" content="script-src *">',
-            " " * 5000 + '<meta http-equiv="Content-Security-Policy" content="script-src *">',
-        ],
-    )
-    def test_a_page_without_a_policy_that_will_do_runs_no_scripts(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str], beginning: str
-    ) -> None:
-        (tmp_path / "page.html").write_text(f"{beginning}<script>alert(1)</script>", "utf-8")
-        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "page.html"))
-        policy = client_of(make_app(settings)).get(self.ADDRESS, headers=staff).headers["Content-Security-Policy"]
-        assert "default-src 'none'" in policy
-        assert "script-src" not in policy
-
-    @pytest.mark.parametrize(
-        ("name", "output_format", "status"),
-        [
-            ("page.html", "table", 200),
-            ("page", "html", 200),
-            ("page.json", "html", 404),
-            ("page.xlsx", "html", 404),
-            ("page", "csv", 404),
-        ],
-    )
-    def test_only_a_report_that_is_a_page_is_served(
-        self,
-        make_app: MakeApp,
-        sandbox: Sandbox,
-        tmp_path: Path,
-        staff: dict[str, str],
-        name: str,
-        output_format: str,
-        status: int,
-    ) -> None:
-        (tmp_path / name).write_text("the report")
-        report = ReportSettings(output=tmp_path / name, format=output_format)
-        caller = client_of(make_app(replace(settings_of(sandbox.url), report=report)))
-        assert caller.get(self.ADDRESS, headers=staff).status_code == status
-
-    @pytest.mark.parametrize("where", ["[serve] report", "[report] output", "where the nightly unit writes"])
-    def test_of_a_report_by_library_the_page_with_everything(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], where: str
-    ) -> None:
-        directory = tmp_path / "state" / "reports"  # the state directory is that of the app
-        settings = {
-            "[serve] report": settings_of(sandbox.url, serve=ServeSettings(report=directory)),
-            "[report] output": replace(
-                settings_of(sandbox.url), report=ReportSettings(output=directory, split="library")
-            ),
-        }.get(where, settings_of(sandbox.url))
-        caller = client_of(make_app(settings))
-        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
-        directory.mkdir(parents=True)
-        publish(client.report(Criteria(min_total=Decimal("20.00"))), directory)
-        answer = caller.get(self.ADDRESS, headers=staff)
-        assert answer.text == (directory / "latest" / "LAKELAND.html").read_text(encoding="utf-8")
-        assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
-
-    @pytest.mark.parametrize("shortname", ["CON", "The Lakeland Libraries", "index", "../LAKELAND", "harbor"])
-    def test_the_topmost_org_unit_may_be_called_anything(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], shortname: str
-    ) -> None:
-        """Its page then has another name."""
-        sandbox._store.update("aou", 1, {"shortname": shortname})
-        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path, ["html"])
-        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))))
-        answer = caller.get(self.ADDRESS, headers=staff)
-        (page,) = (tmp_path / "latest").glob(f"{re.sub('[^A-Za-z0-9.]', '_', shortname).lstrip('.')}-????????.html")
-        assert answer.text == page.read_text(encoding="utf-8")
-
-    def test_a_report_that_cannot_be_read(
-        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
-    ) -> None:
-        (tmp_path / "latest" / "LAKELAND.html").mkdir(parents=True)
-        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))
-        assert client_of(make_app(settings)).get(self.ADDRESS, headers=staff).status_code == 503
 
 
 class TestPanel:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-ANGULAR, ANGULARJS = "eg2", "eg"
+from evergreen_groups.render import ANGULARJS, StaffClient
+
 # The Angular client has its language in its addresses; without one it is redirected to that of the browser.
 _CLIENT = re.compile(r"eg|eg2(/[a-z]{2,3}-[A-Z]{2})?")
 _CLIENTS_PAGE = re.compile(r"[^/]*//[^/]+/(eg2(?:/[a-z]{2,3}-[A-Z]{2})?|eg)/staff/")
@@ -41,22 +42,18 @@ class DeskPlace:
 
     def patron_page(self, patron: int, tab: str = "checkout") -> str:
         """The address of a patron in the client."""
-        return f"/{self.client}/staff/circ/patron/{patron}/{tab}"
+        return StaffClient(self.client).patron_page(patron, tab)
 
     @property
     def cloning(self) -> str:
         """Where the client registers a new patron with this one's address."""
-        return f"/{self.client}/staff/circ/patron/register/clone/{self.patron}"
+        return StaffClient(self.client).cloning_page(self.patron)
 
     @property
     def login(self) -> str:
-        """The client's login page, which leads back: to this page, or in Angular to the client's own tab.
-
-        Its router takes addresses of its own only (``login.component.ts``); the other one any of the same host.
-        """
-        if self.client == ANGULARJS:
-            return f"/eg/staff/login?route_to={quote(self.alone().address(), safe='')}"
-        return f"/{self.client}/staff/login?routeTo={quote(f'/staff/circ/patron/{self.patron}/group', safe='')}"
+        """The client's login page, which leads back: to this page, or in Angular to the client's own tab."""
+        own_tab = f"/staff/circ/patron/{self.patron}/group"
+        return StaffClient(self.client).login_page(self.alone().address() if self.client == ANGULARJS else own_tab)
 
 
 def client_named(name: str | None, referrer: str | None) -> str:

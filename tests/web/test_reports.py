@@ -1,0 +1,305 @@
+"""The nightly report as the service hands it out: the whole of it, and to each library its own."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from support.report_samples import sample_report
+from support.web_caller import bearer, client_of, cookie, session, settings_of
+
+from evergreen_groups.client import Client
+from evergreen_groups.nightly.publication import publish
+from evergreen_groups.render.report import render
+from evergreen_groups.report import Criteria
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import ClientSettings, ReportSettings, ServeSettings, Settings
+from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
+from evergreen_groups.web import PREFIX
+
+FRAMES = "; frame-ancestors 'none'"
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "cross-site"}
+MakeApp = Callable[[Settings], Flask]
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> dict[str, str]:
+    """The headers of somebody who may see everybody."""
+    return bearer(session(sandbox.url, username="consortium_staff"))
+
+
+class TestReport:
+    ADDRESS = f"{PREFIX}/reports/latest"
+
+    def test_the_page_of_the_nightly_run_under_its_own_policy(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
+    ) -> None:
+        stream = io.StringIO()
+        render(sample_report(), "html", stream)
+        settings = settings_of(sandbox.url)
+        output = tmp_path / "report.html"
+        settings = replace(settings, report=replace(settings.report, output=output))
+        caller = client_of(make_app(settings))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
+        output.write_text(stream.getvalue(), encoding="utf-8")
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, answer.content_type) == (200, "text/html; charset=utf-8")
+        assert answer.text == stream.getvalue()
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert policy.endswith(FRAMES)
+        assert f'content="{policy.removesuffix(FRAMES)}"' in answer.text
+
+    @pytest.mark.parametrize(
+        "beginning",
+        [
+            "",
+            '<meta http-equiv="Content-Security-Policy">',
+            '<meta http-equiv="Content-Security-Policy" content=" ">',
+            '<meta http-equiv="Content-Security-Policy" content="script-src *&#13;&#10;X-Other: 1">',
+            '<meta http-equiv="Content-Security-Policy" content="script-src ä">',
+            '<meta name="Content-Security-Policy" content="script-src *">',
+            " " * 5000 + '<meta http-equiv="Content-Security-Policy" content="script-src *">',
+        ],
+    )
+    def test_a_page_without_a_policy_that_will_do_runs_no_scripts(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str], beginning: str
+    ) -> None:
+        (tmp_path / "page.html").write_text(f"{beginning}<script>alert(1)</script>", "utf-8")
+        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "page.html"))
+        policy = client_of(make_app(settings)).get(self.ADDRESS, headers=staff).headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+
+    @pytest.mark.parametrize(
+        ("name", "output_format", "status"),
+        [
+            ("page.html", "table", 200),
+            ("page", "html", 200),
+            ("page.json", "html", 404),
+            ("page.xlsx", "html", 404),
+            ("page", "csv", 404),
+        ],
+    )
+    def test_only_a_report_that_is_a_page_is_served(
+        self,
+        make_app: MakeApp,
+        sandbox: Sandbox,
+        tmp_path: Path,
+        staff: dict[str, str],
+        name: str,
+        output_format: str,
+        status: int,
+    ) -> None:
+        (tmp_path / name).write_text("the report")
+        report = ReportSettings(output=tmp_path / name, format=output_format)
+        caller = client_of(make_app(replace(settings_of(sandbox.url), report=report)))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == status
+
+    @pytest.mark.parametrize("where", ["[serve] report", "[report] output", "where the nightly unit writes"])
+    def test_of_a_report_by_library_the_page_with_everything(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], where: str
+    ) -> None:
+        directory = tmp_path / "state" / "reports"  # the state directory is that of the app
+        settings = {
+            "[serve] report": settings_of(sandbox.url, serve=ServeSettings(report=directory)),
+            "[report] output": replace(
+                settings_of(sandbox.url), report=ReportSettings(output=directory, split="library")
+            ),
+        }.get(where, settings_of(sandbox.url))
+        caller = client_of(make_app(settings))
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
+        directory.mkdir(parents=True)
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), directory)
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert (answer.status_code, answer.location) == (303, f"{self.ADDRESS}/LAKELAND")
+        answer = caller.get(answer.location, headers=staff)
+        assert answer.text == (directory / "latest" / "LAKELAND.html").read_text(encoding="utf-8")
+        assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
+
+    @pytest.mark.parametrize("shortname", ["CON", "The Lakeland Libraries", "index", "../LAKELAND", "harbor"])
+    def test_the_topmost_org_unit_may_be_called_anything(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], shortname: str
+    ) -> None:
+        """Its page then has another name."""
+        sandbox._store.update("aou", 1, {"shortname": shortname})
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path, ["html"])
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))))
+        answer = caller.get(self.ADDRESS, headers=staff, follow_redirects=True)
+        (page,) = (tmp_path / "latest").glob(f"{re.sub('[^A-Za-z0-9.]', '_', shortname).lstrip('.')}-????????.html")
+        assert answer.text == page.read_text(encoding="utf-8")
+
+    def test_a_report_that_cannot_be_read(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str]
+    ) -> None:
+        (tmp_path / "latest" / "LAKELAND.html").mkdir(parents=True)
+        settings = settings_of(sandbox.url, serve=ServeSettings(report=tmp_path))
+        caller = client_of(make_app(settings))
+        assert caller.get(self.ADDRESS, headers=staff, follow_redirects=True).status_code == 503
+
+    @pytest.mark.parametrize(("account", "status"), [("consortium_staff", 200), ("north_manager", 403)])
+    def test_one_page_is_for_those_who_may_see_every_library(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, account: str, status: int
+    ) -> None:
+        (tmp_path / "page.html").write_text("the report")
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=tmp_path / "page.html"))))
+        headers = bearer(session(sandbox.url, username=account))
+        assert caller.get(self.ADDRESS, headers=headers).status_code == status
+        assert caller.get(f"{self.ADDRESS}/LAKELAND", headers=headers).status_code == (404 if status == 200 else 403)
+
+
+class TestLibraries:
+    """Of a report by library, each has a page of its own."""
+
+    ADDRESS = f"{PREFIX}/reports/latest"
+
+    @pytest.fixture
+    def reports(self, tmp_path: Path, client: Client) -> Path:
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), tmp_path / "reports")
+        return tmp_path / "reports" / "latest"
+
+    @pytest.fixture
+    def caller(self, make_app: MakeApp, sandbox: Sandbox, reports: Path) -> FlaskClient:
+        return client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=reports.parent))))
+
+    @pytest.mark.parametrize(
+        ("account", "own", "others"),
+        [
+            ("harbor_desk", ["HARBOR"], ["LAKELAND", "NORTH", "PINE", "MILL"]),
+            ("north_manager", ["NORTH", "HARBOR", "PINE"], ["LAKELAND", "VALLEY", "MILL"]),
+            ("consortium_staff", ["LAKELAND", "NORTH", "MILL"], []),
+        ],
+    )
+    def test_staff_see_the_pages_of_the_libraries_whose_patrons_they_may_see(
+        self, caller: FlaskClient, sandbox: Sandbox, reports: Path, account: str, own: list[str], others: list[str]
+    ) -> None:
+        headers = bearer(session(sandbox.url, username=account))
+        for name in own:
+            written = (reports / f"{name}.html").read_text("utf-8")
+            for address in (name, name.lower(), f"{name}.html"):
+                answer = caller.get(f"{self.ADDRESS}/{address}", headers=headers)
+                assert (answer.status_code, answer.text) == (200, written), address
+                assert answer.headers["Content-Security-Policy"].endswith(FRAMES)
+        for name in others:
+            for address in (name, f"{name}.html", f"{name}.csv", f"{name}.json"):
+                answer = caller.get(f"{self.ADDRESS}/{address}", headers=headers)
+                assert (answer.status_code, answer.get_json()["code"]) == (403, "library-report-refused"), address
+
+    @pytest.mark.parametrize(("account", "own"), [("harbor_desk", "HARBOR"), ("north_manager", "NORTH")])
+    def test_the_report_leads_everybody_to_theirs(
+        self, caller: FlaskClient, sandbox: Sandbox, reports: Path, account: str, own: str
+    ) -> None:
+        headers = bearer(session(sandbox.url, username=account))
+        assert caller.get(self.ADDRESS, headers=headers).location == f"{self.ADDRESS}/{own}"
+        (reports / f"{own}.html").unlink()
+        assert caller.get(self.ADDRESS, headers=headers).location == f"{self.ADDRESS}/index.html"
+
+    def test_the_other_files_are_there_to_be_saved(self, caller: FlaskClient, sandbox: Sandbox, reports: Path) -> None:
+        headers = bearer(session(sandbox.url, username="harbor_desk"))
+        for name, kind in (("HARBOR.csv", "text/csv"), ("HARBOR.json", "application/json")):
+            answer = caller.get(f"{self.ADDRESS}/{name}", headers=headers)
+            assert (answer.status_code, answer.data) == (200, (reports / name).read_bytes())
+            assert answer.mimetype == kind
+            assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+
+    def test_the_index_has_no_patrons_and_leads_to_addresses_that_are_served(
+        self, caller: FlaskClient, sandbox: Sandbox, reports: Path
+    ) -> None:
+        headers = bearer(session(sandbox.url, username="north_manager"))
+        answer = caller.get(f"{self.ADDRESS}/index.html", headers=headers)
+        assert answer.text == (reports / "index.html").read_text("utf-8")
+        links = re.findall(r'<a href="([^"]+)"', answer.text)
+        assert len(links) > 8
+        for link in links:
+            assert caller.get(f"{self.ADDRESS}/{link}", headers=headers).status_code in (200, 403), link
+
+    @pytest.mark.parametrize("name", ["ELSEWHERE", "HARBOR.xlsx", "HARBOR.txt", "lock", ".editions", "%2e%2e", "é"])
+    def test_what_there_is_none_of(self, caller: FlaskClient, staff: dict[str, str], name: str) -> None:
+        assert caller.get(f"{self.ADDRESS}/{name}", headers=staff).status_code == 404
+
+    def test_whoever_follows_a_link_in_a_mail_gets_there(self, caller: FlaskClient, sandbox: Sandbox) -> None:
+        token = session(sandbox.url, username="harbor_desk")
+        answer = caller.get(f"{self.ADDRESS}/HARBOR", headers={**cookie(token), **NAVIGATION})
+        assert answer.status_code == 200
+        framed = {**NAVIGATION, "Sec-Fetch-Dest": "iframe"}
+        assert caller.get(f"{self.ADDRESS}/HARBOR", headers={**cookie(token), **framed}).status_code == 403
+
+    @pytest.mark.parametrize(
+        ("kind", "login"),
+        [
+            ("angularjs", "/eg/staff/login?route_to=%2Fevergreen-groups%2Freports%2Flatest%2FHARBOR"),
+            ("angular", "/eg2/staff/login"),
+        ],
+    )
+    def test_people_without_a_session_are_led_to_the_login(
+        self, make_app: MakeApp, sandbox: Sandbox, kind: str, login: str
+    ) -> None:
+        settings = replace(settings_of(sandbox.url), client=ClientSettings(kind=kind))
+        answer = client_of(make_app(settings)).get(f"{self.ADDRESS}/HARBOR", headers=NAVIGATION)
+        assert (answer.status_code, answer.mimetype) == (401, "text/html")
+        assert f'href="{sandbox.url}{login}"' in answer.text
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert policy.endswith(FRAMES)
+
+    def test_people_who_may_not_are_told_why(self, caller: FlaskClient, sandbox: Sandbox) -> None:
+        token = session(sandbox.url, username="harbor_desk")
+        answer = caller.get(f"{self.ADDRESS}/MILL", headers={**cookie(token), **NAVIGATION})
+        assert (answer.status_code, answer.mimetype) == (403, "text/html")
+        assert "it takes VIEW_USER there" in answer.text
+        assert "/staff/login" not in answer.text
+
+
+class TestAfterARunThatFailed:
+    """Nobody takes the report of the night before for tonight's."""
+
+    ADDRESS = f"{PREFIX}/reports/latest"
+
+    def told(self, state: State, outcome: RunOutcome) -> None:
+        began = datetime(2026, 11, 26, 3, 15, tzinfo=UTC)
+        error = "UnreachableError" if outcome is RunOutcome.FAILED else None
+        run_status.write(state.database, RunStatus(outcome, began, began, 4 if error else 0, error))
+
+    @pytest.fixture
+    def state(self, tmp_path: Path) -> Iterator[State]:
+        with State(tmp_path / "state") as state:  # the app's own
+            yield state
+
+    def test_that_is_said_first(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, client: Client, staff: dict[str, str], state: State
+    ) -> None:
+        directory = tmp_path / "reports"
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=directory))))
+        publish(client.report(Criteria(min_total=Decimal("20.00"))), directory)
+        self.told(state, RunOutcome.FAILED)
+        answer = caller.get(f"{self.ADDRESS}/HARBOR", headers=staff)
+        assert "The report was not made" in answer.text
+        assert "could not be reached" in answer.text
+        assert 'href="HARBOR.html"' in answer.text
+        for name in ("HARBOR.html", "index.html", "HARBOR.csv"):
+            answer = caller.get(f"{self.ADDRESS}/{name}", headers=staff)
+            assert answer.data == (directory / "latest" / name).read_bytes()
+        self.told(state, RunOutcome.PARTIAL)
+        answer = caller.get(f"{self.ADDRESS}/HARBOR", headers=staff)
+        assert answer.data == (directory / "latest" / "HARBOR.html").read_bytes()
+
+    def test_of_one_page_as_well(
+        self, make_app: MakeApp, sandbox: Sandbox, tmp_path: Path, staff: dict[str, str], state: State
+    ) -> None:
+        page = tmp_path / "page.html"
+        caller = client_of(make_app(settings_of(sandbox.url, serve=ServeSettings(report=page))))
+        self.told(state, RunOutcome.FAILED)
+        assert caller.get(self.ADDRESS, headers=staff).status_code == 404
+        page.write_text("the report")
+        answer = caller.get(self.ADDRESS, headers=staff)
+        assert "The report was not made" in answer.text
+        assert 'href="?last"' in answer.text
+        assert caller.get(f"{self.ADDRESS}?last", headers=staff).text == "the report"
