@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
+    from evergreen_groups.render import StaffClient
 
 
 def _help() -> str:
@@ -93,22 +94,29 @@ def audit_command(
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, format_name, output)
+        _write(audit, format_name, output, _staff_client(session, audit))
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
 
-def _write(audit: Audit, output_format: str, output: Path | None) -> None:
+def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
+    """Where names lead; the sandbox has no staff client."""
+    from evergreen_groups.render import StaffClient
+
+    return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
+
+
+def _write(audit: Audit, output_format: str, output: Path | None, client: StaffClient | None) -> None:
     from evergreen_groups.render.audit import render_audit
 
     if output is not None:
         from evergreen_groups.state import write_atomically
 
         with write_atomically(output) as stream:
-            render_audit(audit, output_format, stream)
+            render_audit(audit, output_format, stream, client=client)
         return
     stream = standard_output(output_format)
-    render_audit(audit, output_format, stream)
+    render_audit(audit, output_format, stream, client=client)
     stream.flush()
 
 
