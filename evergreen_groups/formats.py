@@ -25,7 +25,7 @@ class OutputFormat(NamedTuple):
     ``report`` and ``audit`` are the functions that write one, as ``module:function`` (``audit`` None: an audit isn't
     written in it). They are named and not imported, because writers stand above this file, and because a command that
     writes nothing shouldn't load any. They take what is to be written, a stream (of bytes where ``binary``), and as
-    keywords those of ``details``, ``width``, ``color`` and ``bom`` that are in ``options``.
+    keywords those of the writers' options (``WritingOptions`` in ``render/report``) that are in ``options``.
 
     ``to_file`` says whether it makes sense as a file for each library or an attachment. ``phrase`` is what messages
     call it; ``package`` has to be installed for it, and comes with the extra called as the format is.
@@ -65,7 +65,7 @@ OUTPUT_FORMATS = (
         media_type="text/csv",
         report=f"{_REPORT}.csv:write_rows",
         audit=f"{_AUDIT}.csv:write_rows",
-        options=("details", "bom"),
+        options=("details", "bom", "dialect"),
         phrase="CSV",
     ),
     OutputFormat(
@@ -82,6 +82,7 @@ OUTPUT_FORMATS = (
         media_type="text/html",
         report=f"{_REPORT}.page:write_page",
         audit=f"{_AUDIT}.page:write_page",
+        options=("details", "client", "index"),
         phrase="a page",
     ),
     OutputFormat(
@@ -89,6 +90,7 @@ OUTPUT_FORMATS = (
         ending="xlsx",
         media_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
         report=f"{_REPORT}.workbook:write_workbook",
+        options=("details", "client"),
         binary=True,
         phrase="a spreadsheet",
         package="xlsxwriter",
@@ -111,6 +113,10 @@ AUDIT_FORMATS = tuple(format.name for format in OUTPUT_FORMATS if format.audit)
 """The names of those that an audit can be written in."""
 
 SPLITS = ("none", "library")
+CSV_DIALECTS = ("plain", "spreadsheet", "semicolon")
+"""For programs; for spreadsheets, with a byte order mark; for those set to languages with decimal commas."""
+SORT_ORDERS = ("total", "age", "members", "name", "library")
+"""The orders of the groups in a report."""
 LOG_FORMATS = ("text", "json")
 """How events are written to standard error."""
 

@@ -13,9 +13,11 @@ from .models import Group as Group
 from .models import Member as Member
 from .patrons import ACCOUNT_FIELDS as ACCOUNT_FIELDS
 from .patrons import PATRON_FIELDS as PATRON_FIELDS
+from .patrons import STATE_FIELDS as STATE_FIELDS
 from .patrons import Patron as Patron
 from .patrons import PatronAccount as PatronAccount
 from .patrons import PatronRow as PatronRow
+from .patrons import PatronState as PatronState
 from .patrons import read_accounts as read_accounts
 from .queries import GroupRange as GroupRange
 from .queries import Groups as Groups

@@ -28,6 +28,8 @@ PATRON_FIELDS = ("id", "usrgroup", "home_ou", "profile", "card", "master_account
 """The fields of an ``au`` that a :class:`PatronRow` has, in its order."""
 ACCOUNT_FIELDS = ("active", "barred", "juvenile", "expire_date", "dob")
 """The fields of an ``au`` that an :class:`PatronAccount` is made of, in the order of :meth:`PatronAccount.of`."""
+STATE_FIELDS = ("juvenile", "barred", "expire_date")
+"""The fields of an ``au`` that a :class:`PatronState` is made of, in the order of :meth:`PatronState.of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class Patron:
 class PatronAccount:
     """The state of a patron's account.
 
-    It isn't part of the :class:`Patron`, because a report, which reads patrons by the ten thousand, has no use for it,
-    and needn't know when somebody was born. ``expired`` says that ``expire_date`` had passed when the account was read.
+    It isn't part of the :class:`Patron`, because a report, which reads patrons by the ten thousand, has no use for most
+    of it (:class:`PatronState` is what it has), and needn't know when somebody was born. ``expired`` says that
+    ``expire_date`` had passed when the account was read.
     """
 
     active: bool
@@ -78,6 +81,21 @@ class PatronAccount:
             expire_date=expire_date,
             birth_date=born.date() if isinstance(born, datetime) else born,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PatronState:
+    """What a report says of an account: as little as it needs, and nothing of when somebody was born."""
+
+    juvenile: bool
+    barred: bool
+    expired: bool
+
+    @classmethod
+    def of(cls, values: Iterable[Any], now: datetime) -> PatronState:
+        """Make one of the values of ``STATE_FIELDS``; ``now`` is aware."""
+        juvenile, barred, expire_date = values
+        return cls(bool(juvenile), bool(barred), expire_date is not None and expire_date < now)
 
 
 class PatronRow(NamedTuple):

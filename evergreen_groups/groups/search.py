@@ -6,14 +6,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, groupby
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from evergreen_groups.errors import DataError, TimedOutError, UnexpectedAnswerError
 from evergreen_groups.gateway import Gateway, columns
 from evergreen_groups.groups.changed_patrons import ChangedPatrons
-from evergreen_groups.groups.patrons import PATRON_FIELDS, PatronRow
+from evergreen_groups.groups.patrons import PATRON_FIELDS, STATE_FIELDS, PatronRow, PatronState
 from evergreen_groups.groups.queries import GroupList, GroupRange, Groups, Query
 from evergreen_groups.groups.ranges import GroupRanges
 from evergreen_groups.progress import Progress, silent
@@ -74,11 +75,23 @@ class GroupQuery(Protocol):
 class GroupSearch:
     """Reads the members of the groups that ``query`` is about.
 
-    ``page`` is the greatest number of members in one answer.
+    ``page`` is the greatest number of members in one answer. ``states`` is filled with the state of each member's
+    account, by patron's id; without it, that isn't read.
     """
 
-    def __init__(self, gateway: Gateway, query: GroupQuery, progress: Progress = silent, *, page: int = PAGE) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        query: GroupQuery,
+        progress: Progress = silent,
+        *,
+        page: int = PAGE,
+        states: dict[int, PatronState] | None = None,
+    ) -> None:
         self._page = page
+        self._states = states
+        self._fields = PATRON_FIELDS if states is None else (*PATRON_FIELDS, *STATE_FIELDS)
+        self._now = datetime.now(UTC)
         self._gateway = gateway
         self._query = query
         self._progress = progress
@@ -207,15 +220,24 @@ class GroupSearch:
     def _read_by_id(self, where: Query) -> list[PatronRow]:
         """The patrons for whom a condition holds that names the libraries the account sees."""
         pages = self._gateway.pcrud.pages(
-            "au", where, select=PATRON_FIELDS, page_size=self._page, concurrency=1, all_visible=True
+            "au", where, select=self._fields, page_size=self._page, concurrency=1, all_visible=True
         )
-        return [PatronRow(*row) for page in pages for row in columns(page, *PATRON_FIELDS)]
+        return self._rows(row for page in pages for row in columns(page, *self._fields))
 
     def _search(self, within: Groups, seconds: float) -> list[PatronRow]:
         pcrud = self._gateway.within(seconds).pcrud
         where = self._query.members(within)
-        rows = pcrud.search_columns("au", PATRON_FIELDS, where, order_by=_BY_GROUP, limit=self._page)
-        return list(map(PatronRow._make, rows))
+        return self._rows(pcrud.search_columns("au", self._fields, where, order_by=_BY_GROUP, limit=self._page))
+
+    def _rows(self, rows: Iterable[tuple[Any, ...]]) -> list[PatronRow]:
+        """Make rows of patrons, and keep the state of their accounts beside them."""
+        if self._states is None:
+            return list(map(PatronRow._make, rows))
+        found, width = [], len(PATRON_FIELDS)
+        for row in rows:
+            found.append(PatronRow._make(row[:width]))
+            self._states[row[0]] = PatronState.of(row[width:], self._now)
+        return found
 
     def _visible(self, where: Query) -> Query:
         if self._query.visible_orgs:

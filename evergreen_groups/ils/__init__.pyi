@@ -28,6 +28,7 @@ from .penalties import rows_in_force as rows_in_force
 from .penalties import set_by_ils as set_by_ils
 from .permissions import VIEW_CIRCULATIONS as VIEW_CIRCULATIONS
 from .permissions import VIEW_USER as VIEW_USER
+from .permissions import VIEW_USER_TRANSACTIONS as VIEW_USER_TRANSACTIONS
 from .permissions import Access as Access
 from .permissions import granted_at as granted_at
 from .permissions import held_at as held_at
@@ -43,3 +44,5 @@ from .thresholds import ThresholdLook as ThresholdLook
 from .thresholds import ThresholdReader as ThresholdReader
 from .thresholds import Thresholds as Thresholds
 from .thresholds import read_fines_penalties as read_fines_penalties
+from .unreturned_items import UnreturnedItems as UnreturnedItems
+from .unreturned_items import read_unreturned_items as read_unreturned_items

@@ -71,6 +71,11 @@ class Profiles:
             )
         return profile
 
+    def named(self, names: Iterable[str]) -> frozenset[int]:
+        """The ids of the profiles with these names and of all below them; raises what :meth:`find` does."""
+        tops = {self.find(name) for name in names}
+        return frozenset(id for id in self if tops.intersection(self.upwards(id)))
+
     def find(self, name: str) -> int:
         """The id of the profile with this name, upper and lower case alike.
 

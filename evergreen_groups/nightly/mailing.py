@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from email.message import EmailMessage
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 from urllib.parse import quote
 
 from evergreen_groups.formats import output_format
@@ -15,7 +15,14 @@ from evergreen_groups.mail import Attachment, Letter, Mailer, build_message
 from evergreen_groups.nightly.file_names import library_file_names
 from evergreen_groups.nightly.recipients import addressed
 from evergreen_groups.render import local_time
-from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, render_bytes, subject_line
+from evergreen_groups.render.report import (
+    LetterOptions,
+    WritingOptions,
+    html_letter,
+    plain_letter,
+    render_bytes,
+    subject_line,
+)
 from evergreen_groups.report import for_libraries
 
 if TYPE_CHECKING:
@@ -33,8 +40,10 @@ def mailer_for(settings: MailSettings, transactions: Transactions) -> Mailer:
     return Mailer.configured(settings, os.environ, transactions)
 
 
-def messages(report: Report, settings: MailSettings) -> Iterator[EmailMessage]:
+def messages(report: Report, settings: MailSettings, **options: Unpack[WritingOptions]) -> Iterator[EmailMessage]:
     """A mail for each recipient with their part of the report, where it is about their libraries.
+
+    Where names are allowed, they lead into the staff client; the ``options`` are for what is attached, too.
 
     Raises:
         ConfigurationError: a recipient's library isn't there.
@@ -47,7 +56,14 @@ def messages(report: Report, settings: MailSettings) -> Iterator[EmailMessage]:
         cleared = part.changes is not None and part.changes.cleared
         if not part.groups and not cleared and not settings.send_empty:
             continue
-        letter = _letter(part, settings, places or all_places, org_units.root.shortname)
+        # Without names there is nothing of a patron in a mail, no id either.
+        letter_options = LetterOptions(
+            names=settings.names_in_mail,
+            places=places or all_places,
+            links=_links(part, settings.link, places or all_places or (org_units.root.shortname,)),
+            client=options.get("client") if settings.names_in_mail else None,
+        )
+        letter = _letter(part, settings, letter_options, options)
         for address in addresses:
             yield build_message(
                 letter,
@@ -58,15 +74,12 @@ def messages(report: Report, settings: MailSettings) -> Iterator[EmailMessage]:
             )
 
 
-def _letter(report: Report, settings: MailSettings, places: tuple[str, ...], root: str) -> Letter:
-    options = LetterOptions(
-        names=settings.names_in_mail, places=places, links=_links(report, settings.link, places or (root,))
-    )
+def _letter(report: Report, settings: MailSettings, options: LetterOptions, attached: WritingOptions) -> Letter:
     return Letter(
-        subject=subject_line(settings.subject, report, places),
+        subject=subject_line(settings.subject, report, options.places),
         text=plain_letter(report, options),
         html=html_letter(report, options),
-        attachment=None if settings.attach == "none" else _attachment(report, settings.attach),
+        attachment=None if settings.attach == "none" else _attachment(report, settings.attach, attached),
     )
 
 
@@ -81,9 +94,9 @@ def _links(report: Report, link: str | None, names: tuple[str, ...]) -> tuple[tu
     return tuple((name, link.format(date=date, library=quote(files[name]))) for name in names)
 
 
-def _attachment(report: Report, name: str) -> Attachment:
+def _attachment(report: Report, name: str, options: WritingOptions) -> Attachment:
     attached = output_format(name)
     stream = io.BytesIO()
-    render_bytes(report, name, stream)
+    render_bytes(report, name, stream, **options)
     file_name = f"groups-{local_time(report.generated_at)[:10]}.{attached.ending}"
     return Attachment(file_name, attached.media_type, stream.getvalue())

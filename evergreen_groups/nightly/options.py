@@ -15,7 +15,7 @@ class Target:
     """Where the report goes: to standard output (``path`` None), to a file, or with ``split`` to a directory.
 
     ``formats`` are those of a directory's files; of the other two there is one. ``keep_days`` is how long a
-    directory's older files stay (None: for ever).
+    directory's older files stay (None: for ever). ``dialect`` is that of CSV.
     """
 
     path: Path | None
@@ -24,6 +24,7 @@ class Target:
     keep_days: int | None = None
     details: bool = True
     bom: bool = False
+    dialect: str = "plain"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.render.report import render, write_file
+from evergreen_groups.render.report import WritingOptions, render, write_file
 
 if TYPE_CHECKING:
     from evergreen_groups.nightly.options import Target
+    from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
 
@@ -24,17 +25,26 @@ class Rendered:
     text: str
 
 
-def write(report: Report, target: Target, width: int, progress: Progress = silent) -> Rendered | None:
+def write(
+    report: Report, target: Target, width: int, progress: Progress = silent, client: StaffClient | None = None
+) -> Rendered | None:
     """Write the report to its target, whole or not at all; for standard output give what is to be printed.
 
-    ``progress`` is called for the files of a directory.
+    ``progress`` is called for the files of a directory. Names lead into the staff ``client``.
 
     Raises:
         ConfigurationError: it can't be written there.
     """
     [name, *_] = target.formats
+    options: WritingOptions = {
+        "details": target.details,
+        "width": width,
+        "bom": target.bom,
+        "dialect": target.dialect,
+        "client": client,
+    }
     if target.path is None:
-        return _rendered(report, name, target, width)
+        return _rendered(report, name, options)
     if target.split:
         from evergreen_groups.nightly.publication import publish
 
@@ -42,18 +52,17 @@ def write(report: Report, target: Target, width: int, progress: Progress = silen
             report,
             target.path,
             target.formats,
-            details=target.details,
-            bom=target.bom,
             keep_days=target.keep_days,
             progress=progress,
+            **options,
         )
     else:
-        write_file(report, name, target.path, details=target.details, width=width, bom=target.bom)
+        write_file(report, name, target.path, **options)
     return None
 
 
-def _rendered(report: Report, name: str, target: Target, width: int) -> Rendered:
-    colored = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+def _rendered(report: Report, name: str, options: WritingOptions) -> Rendered:
+    options["color"] = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     stream = io.StringIO(newline="")
-    render(report, name, stream, details=target.details, width=width, color=colored, bom=target.bom)
+    render(report, name, stream, **options)
     return Rendered(name, stream.getvalue())

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Unpack
 
 from evergreen_groups.formats import output_format, require
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.render.report import render_bytes
+from evergreen_groups.render.report import WritingOptions, render_bytes
 from evergreen_groups.report import Report, by_library, libraries
 from evergreen_groups.state import LATEST, new_edition
 
@@ -32,17 +33,16 @@ def publish(
     directory: Path,
     formats: Sequence[str] = DEFAULT_FORMATS,
     *,
-    details: bool = True,
-    bom: bool = False,
     keep_days: int | None = None,
     progress: Progress = silent,
+    **options: Unpack[WritingOptions],
 ) -> Publication:
     """Write ``directory/<date>/<SHORTNAME>.<format>`` for every library, ``index.html``, and the link ``latest``.
 
     Everything appears at once or not at all, and takes the place of what an earlier run of the same day wrote. The
     date is that of the data, in this machine's time zone. Files of dates ``keep_days`` or more days before it are
     removed (None: none are). Files are readable by their owner alone, and so are directories that are made here.
-    ``progress`` is called for each file.
+    ``progress`` is called for each file. Each library's page leads back to the index.
 
     Raises:
         BusyError: another run is writing there.
@@ -51,6 +51,7 @@ def publish(
     from evergreen_groups.render.report.page import IndexedLibrary, write_index
 
     require(formats)
+    options["index"] = INDEX
     day = day_of(report)
     parts = by_library(report)
     names = library_file_names(parts)
@@ -62,7 +63,7 @@ def publish(
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
                 progress("writing files", position, len(parts) * len(formats))
                 with edition.create(name) as stream:
-                    render_bytes(part, format, stream, details=details, bom=bom)
+                    render_bytes(part, format, stream, **options)
             entries.append(IndexedLibrary(library, part, files))
         progress("writing files", len(parts) * len(formats), len(parts) * len(formats))
         with edition.create(INDEX) as stream:

@@ -15,6 +15,7 @@ from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError, St
 from evergreen_groups.formats import require
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.output import Rendered, write
+from evergreen_groups.render import StaffClient
 from evergreen_groups.report import build_report, look_up_cleared
 from evergreen_groups.state import RunOutcome, RunStatus, run_status
 
@@ -199,7 +200,8 @@ class ReportRun:
         log.info("%d groups read", report.totals.group_count)
         mails = self._mails(report) if mailer else []
         with self._environment.progress("writing …") as progress:
-            self._rendered = write(report, options.target, self._environment.width(), progress)
+            client = self._staff_client(report)
+            self._rendered = write(report, options.target, self._environment.width(), progress, client)
         log.info("written to %s", options.target.path or "standard output")
         sent = self._keep_and_send(report, transactions, mailer, mails)
         if self._problem is not None:
@@ -278,7 +280,12 @@ class ReportRun:
     def _mails(self, report: Report) -> list[EmailMessage]:
         from evergreen_groups.nightly.mailing import messages
 
-        return list(messages(report, self._environment.settings.mail))
+        settings = self._environment.settings
+        return list(messages(report, settings.mail, client=self._staff_client(report), dialect=settings.report.csv))
+
+    def _staff_client(self, report: Report) -> StaffClient:
+        """The client into which names of the report lead."""
+        return StaffClient.of(self._environment.settings, report.gateway)
 
     def _mail(self, mailer: Mailer) -> bool:
         """Send everyone their part; False where some of it could not be sent."""

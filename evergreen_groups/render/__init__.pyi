@@ -12,6 +12,8 @@ from .doctor import write_diagnosis_json as write_diagnosis_json
 from .examination import write_examination as write_examination
 from .group import write_details as write_details
 from .group import write_json as write_json
+from .messages import failed_run_page as failed_run_page
+from .messages import refusal_page as refusal_page
 from .safe_text import harmless as harmless
 from .safe_text import printable as printable
 from .spreadsheet import ColumnKind as ColumnKind
@@ -21,6 +23,7 @@ from .spreadsheet import SpreadsheetColumn as SpreadsheetColumn
 from .spreadsheet import Value as Value
 from .spreadsheet import cell_text as cell_text
 from .spreadsheet import fill as fill
+from .spreadsheet import with_link as with_link
 from .spreadsheet import write_cell as write_cell
 from .staff_client import ANGULARJS as ANGULARJS
 from .staff_client import SERVICE as SERVICE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Generic, Literal, TypeVar
 
@@ -19,6 +19,8 @@ Mark = Literal["", "blocked", "notable"]
 
 MOST_ROWS = 1_048_576
 """How many rows a sheet may have, by the file format."""
+MOST_LINKS = 65_000
+"""How many links a sheet may have is 65,530; beyond, names are there without."""
 _LONGEST_TEXT = 32_767
 _LEAST_WIDTH, _MOST_WIDTH = 9, 42
 _KINDS: dict[ColumnKind, dict[str, object]] = {
@@ -41,13 +43,21 @@ class SpreadsheetColumn(Generic[Row]):
     """A column: its heading, what kind of values it has, and how to get the value of a row.
 
     A "change" is money with its sign, an "id" a number that nobody counts with. ``mark`` says how a cell stands out:
-    as a block, in red, as notable, or not at all.
+    as a block, in red, as notable, or not at all. ``link`` is where a text leads, empty for nowhere.
     """
 
     heading: str
     kind: ColumnKind
     value: Callable[[Row], Value]
     mark: Callable[[Row], Mark] = lambda _row: ""
+    link: Callable[[Row], str] = lambda _row: ""
+
+
+def with_link(
+    columns: Iterable[SpreadsheetColumn[Row]], heading: str, link: Callable[[Row], str]
+) -> list[SpreadsheetColumn[Row]]:
+    """The columns, of which those with that heading lead somewhere."""
+    return [replace(column, link=link) if column.heading == heading else column for column in columns]
 
 
 class Formats:
@@ -107,7 +117,7 @@ def fill(
     widths = [max(cell_len(word) for word in column.heading.split()) for column in columns]
     for place, column in enumerate(columns):
         sheet.write_string(0, place, column.heading, formats.heading(column.kind))
-    last = 0
+    last = links = 0
     for last, row in enumerate(rows, 1):
         if last >= MOST_ROWS:
             raise ConfigurationError(
@@ -118,7 +128,13 @@ def fill(
             )
         for place, column in enumerate(columns):
             value = column.value(row)
-            write_cell(sheet, last, place, value, formats.of(column.kind, column.mark(row)))
+            form = formats.of(column.kind, column.mark(row))
+            link = column.link(row) if links < MOST_LINKS else ""
+            if link and isinstance(value, str):
+                links += 1
+                sheet.write_url(last, place, link, form, cell_text(value))
+            else:
+                write_cell(sheet, last, place, value, form)
             widths[place] = max(widths[place], _width(value, column.kind))
     for place, width in enumerate(widths):
         # Room for the indent, and for the button of the filter, which lies over the heading.

@@ -10,10 +10,11 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from decimal import Decimal
 
     from evergreen_groups.groups import Group
-    from evergreen_groups.report import Criteria
+    from evergreen_groups.report import Choice, Criteria
 
 TITLE = "Groups with high combined fines"
 CONFIDENTIAL = "Holds names and barcodes of patrons: keep it confidential."
@@ -21,6 +22,7 @@ NOTHING_FOUND = "No group owes that much. There is nothing to list."
 
 _SORT_ORDERS = {
     "total": "highest combined fines first",
+    "age": "those who have owed longest first",
     "members": "most members first",
     "name": "by the name of the lead",
     "library": "by library",
@@ -72,9 +74,28 @@ def listed(criteria: Criteria) -> str:
     words = f"Groups of {criteria.min_members} or more that together owe {amount(criteria.min_total)} or more"
     if criteria.orgs:
         words += f", with a member whose home library is {_either(criteria.orgs)} or below"
+    words += "".join(f", {part}" for part in _chosen(criteria.choice))
     if criteria.top is not None:
         words += f"; at most {criteria.top:,}"
     return f"{words}; {_SORT_ORDERS[criteria.sort]}"
+
+
+def _chosen(choice: Choice) -> Iterator[str]:
+    """Say what else is asked of a group."""
+    if choice.owing_since is not None:
+        yield f"owing for {counted(choice.owing_since, 'day')} or more"
+    if choice.kinds:
+        yield f"owing for {_either(choice.kinds)}"
+    if choice.with_items_out:
+        yield "with overdue items that can be returned"
+    if choice.with_juvenile:
+        yield "with a juvenile member"
+    if choice.profiles:
+        yield f"with a member who has the profile {_either(choice.profiles)}, or one below"
+    if choice.over_limit is not None:
+        yield "with a member over the limit" if choice.over_limit else "with no member over the limit"
+    if choice.blocked:
+        yield "with a member who is blocked for fines in Evergreen"
 
 
 def _either(shortnames: tuple[str, ...]) -> str:

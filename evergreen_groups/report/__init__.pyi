@@ -6,9 +6,15 @@ from .by_library import ReportedLibrary as ReportedLibrary
 from .by_library import by_library as by_library
 from .by_library import for_libraries as for_libraries
 from .by_library import libraries as libraries
+from .choice import Choice as Choice
+from .choice import Chooser as Chooser
+from .chosen import chosen as chosen
 from .cleared import look_up_cleared as look_up_cleared
+from .details import KindSum as KindSum
+from .details import MemberDetails as MemberDetails
+from .details import ReportDetails as ReportDetails
+from .details import SummedDetails as SummedDetails
 from .history import History as History
-from .models import SORT_ORDERS as SORT_ORDERS
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes
 from .models import Criteria as Criteria

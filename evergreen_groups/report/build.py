@@ -5,28 +5,31 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines, PatronRow
-from evergreen_groups.ils import VIEW_USER, Access, OrgUnits, PenaltyKinds, PenaltyRow, granted_at
+from evergreen_groups.groups import Group, GroupReader, GroupSearch, HighFines, PatronRow, PatronState
+from evergreen_groups.ils import (
+    VIEW_CIRCULATIONS,
+    VIEW_USER,
+    VIEW_USER_TRANSACTIONS,
+    Access,
+    OrgUnits,
+    PenaltyKinds,
+    PenaltyRow,
+    highest_granted,
+)
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
 from evergreen_groups.progress import Progress, silent
-from evergreen_groups.report.blocks import blocks_of, read_block_rows
+from evergreen_groups.report.blocks import FinesBlocks, blocks_of, read_block_rows
+from evergreen_groups.report.chosen import chosen, meeting_sums, refuse_without_details
+from evergreen_groups.report.details_reader import DetailReader, DetailRows
 from evergreen_groups.report.models import Criteria, Report, Totals
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-
-SortKey = Callable[[Group], tuple[object, ...]]
-
-_SORT_KEYS: dict[str, SortKey] = {
-    "total": lambda _group: (),
-    "members": lambda group: (-group.member_count,),
-    "name": lambda group: (group.lead.name.casefold(),),
-    "library": lambda group: (group.library.casefold(),),
-}
 
 
 def build_report(
@@ -58,16 +61,20 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: PolicySettings) -> Report:
+    refuse_without_details(criteria)
     generated_at = datetime.now(UTC).astimezone()
-    readers: tuple[Callable[[Gateway], Any], ...] = (_org_units, granted_at)
-    org_units, granted = gateway.map(lambda read: read(gateway), readers)
+    readers: tuple[Callable[[Gateway, Criteria], Any], ...] = (_org_units, _granted)
+    org_units, granted = gateway.map(lambda read: read(gateway, criteria), readers)
     home_orgs = _home_orgs(criteria, org_units)
     beside: tuple[Callable[[], Any], ...] = (
-        lambda: Access.read(gateway, org_units, granted),
+        lambda: Access.read(gateway, org_units, granted[VIEW_USER]),
         lambda: PenaltyKinds.read(gateway, org_units),
         lambda: _limits(gateway, criteria, policy, org_units),
+        lambda: DetailReader(gateway, org_units, granted) if criteria.details else None,
     )
-    access, kinds, limits = gateway.map(lambda read: read(), beside)
+    access, kinds, limits, detail_reader = gateway.map(lambda read: read(), beside)
+    if detail_reader is not None:
+        detail_reader.profiles.named(criteria.choice.profiles)  # a wrong name is found out before all is read
     high_fines = HighFines(
         min_total=criteria.min_total,
         more_than_one=criteria.min_members > 1,
@@ -76,31 +83,48 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     )
     reader = GroupReader(gateway, org_units, access, limits)
 
-    def complete(rows: Sequence[PatronRow]) -> list[tuple[list[Group], list[PenaltyRow]]]:
+    def complete(rows: Sequence[PatronRow]) -> list[_Part]:
         readers: tuple[Callable[[], Any], ...] = (
             lambda: reader.complete(rows),
             lambda: read_block_rows(gateway, kinds, [row.id for row in rows]),
+            lambda: detail_reader.read(rows) if detail_reader is not None else None,
         )
-        groups, blocks = gateway.map(lambda read: read(), readers)
-        return [(groups, blocks)]
+        return [_Part(*gateway.map(lambda read: read(), readers))]
 
-    found = GroupSearch(gateway, high_fines, progress).run(complete)
-    listed, left_out = _choose([group for groups, _blocks in found for group in groups], criteria)
-    members = {member.id for group in listed for member in group.members}
-    blocks = (row for _groups, rows in found for row in rows if row.patron in members)
-    return Report(
+    states: dict[int, PatronState] | None = {} if criteria.details else None
+    parts = GroupSearch(gateway, high_fines, progress, states=states).run(complete)
+    meeting = meeting_sums([group for part in parts for group in part.groups], criteria)
+    members = {member.id: member for group in meeting for member in group.members}
+    details = None
+    if detail_reader is not None and states is not None:
+        details = detail_reader.details(members.values(), [part.details for part in parts if part.details], states)
+    blocks = blocks_of((row for part in parts for row in part.blocks if row.patron in members), kinds, org_units)
+    report = Report(
         generated_at=generated_at,
         gateway=gateway.url,
         criteria=criteria,
-        groups=tuple(listed),
-        totals=Totals.of(listed),
-        notes=tuple(_notes(access, listed)),
-        left_out_count=len(left_out),
-        left_out=tuple(left_out),
+        groups=tuple(meeting),
+        totals=Totals.of(()),
         org_units=tuple(org_units),
         hidden_libraries=frozenset(unit.shortname for unit in org_units if unit.id not in access.visible_orgs),
-        blocks=blocks_of(blocks, kinds, org_units),
+        blocks=blocks,
+        details=details,
     )
+    report = chosen(report, criteria)
+    listed = {member.id for group in report.groups for member in group.members}
+    blocks = FinesBlocks({id: theirs for id, theirs in blocks.penalties.items() if id in listed}, kinds)
+    notes = [*_notes(access, report.groups), *report.notes]
+    if detail_reader is not None and details is not None:
+        notes += detail_reader.notes(report.groups, details)
+    return replace(report, blocks=blocks, notes=tuple(notes))
+
+
+class _Part(NamedTuple):
+    """What was read of some groups."""
+
+    groups: list[Group]
+    blocks: list[PenaltyRow]
+    details: DetailRows | None
 
 
 def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_units: OrgUnits) -> LimitFinder:
@@ -110,8 +134,14 @@ def _limits(gateway: Gateway, criteria: Criteria, policy: PolicySettings, org_un
     return OneLimit(policy.as_limit()) if policy.uniform else Limits.read(gateway, policy, org_units)
 
 
-def _org_units(gateway: Gateway) -> OrgUnits:
-    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp")
+def _granted(gateway: Gateway, criteria: Criteria) -> dict[str, list[int]]:
+    more = (VIEW_USER_TRANSACTIONS, VIEW_CIRCULATIONS) if criteria.details else ()
+    return highest_granted(gateway, [VIEW_USER, *more])
+
+
+def _org_units(gateway: Gateway, criteria: Criteria) -> OrgUnits:
+    more = ("mobts", "circ", "pgt") if criteria.details else ()
+    gateway.idl("au", "aou", "mous", "ac", "ausp", "csp", *more)
     return OrgUnits.read(gateway)
 
 
@@ -119,22 +149,6 @@ def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
     """The ids of the home libraries asked for; none where they are all asked for."""
     chosen = org_units.named(criteria.orgs)
     return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
-
-
-def _choose(groups: Sequence[Group], criteria: Criteria) -> tuple[list[Group], list[Group]]:
-    """The groups that meet the criteria, the highest ``top`` of them, in the order asked for; and those left out.
-
-    The criteria are looked at once more because a balance may have changed since the ILS did its sums.
-    """
-    meeting = [
-        group
-        for group in groups
-        if group.member_count >= criteria.min_members
-        and (group.combined_fines >= criteria.min_total or group.hidden_fines is None)
-    ]
-    meeting.sort(key=lambda group: (-group.combined_fines, group.number))
-    count = len(meeting) if criteria.top is None else criteria.top
-    return sorted(meeting[:count], key=_SORT_KEYS[criteria.sort]), meeting[count:]
 
 
 def _notes(access: Access, listed: Sequence[Group]) -> list[str]:

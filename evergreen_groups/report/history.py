@@ -37,7 +37,8 @@ class History:
     """The runs of a report at the gateway with the address ``url``, in a database or over the lease of a run.
 
     What a run is compared with depends on the address and on what the report lists (``min_total``, ``min_members``,
-    ``orgs``), not on ``top``, ``sort`` or the limit: other settings of the former begin another series.
+    ``orgs``, ``choice``), not on ``top``, ``sort`` or the limit: other settings of the former begin another series, so
+    that no group counts as cleared because fewer were asked for.
     """
 
     def __init__(self, transactions: Transactions, url: str) -> None:
@@ -225,5 +226,6 @@ def _settings(criteria: Criteria) -> str:
             "min_members": criteria.min_members,
             "min_total": f"{criteria.min_total:.2f}",
             "orgs": sorted({name.casefold() for name in criteria.orgs}),
+            **criteria.choice.document(),  # nothing where nothing is chosen, as in all series before there were choices
         }
     )

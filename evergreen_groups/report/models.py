@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from evergreen_groups.money import NOTHING
 from evergreen_groups.policy import Limit
 from evergreen_groups.report.blocks import BlockTotals
+from evergreen_groups.report.choice import Choice
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group, Member, Standing
     from evergreen_groups.ils import OrgUnit
     from evergreen_groups.report.blocks import FinesBlocks
-
-SORT_ORDERS = ("total", "members", "name", "library")
+    from evergreen_groups.report.details import ReportDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ class Criteria:
     """What a report lists: groups of ``min_members`` or more that together owe ``min_total`` or more.
 
     ``orgs`` are short names (none: everywhere); a group is listed when a member's home library is there or below.
-    ``top`` is the greatest number of groups (None: all); ``sort`` is one of ``SORT_ORDERS``; ``limit`` is the
-    individual limit, None where it isn't the same for everybody.
+    ``top`` is the greatest number of groups (None: all); ``sort`` is one of
+    :data:`~evergreen_groups.formats.SORT_ORDERS`; ``limit`` is the
+    individual limit, None where it isn't the same for everybody. ``choice`` narrows the list. With ``details`` what
+    members owe for is read as well, since when, and what they have out; ``choice`` and ``sort`` by age may need that.
     """
 
     min_total: Decimal = Decimal("25.00")
@@ -36,6 +38,8 @@ class Criteria:
     top: int | None = None
     sort: str = "total"
     limit: Limit | None = field(default_factory=Limit)
+    choice: Choice = field(default_factory=Choice)
+    details: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Report:
     ``left_out`` are those groups, highest fines first; ``changes`` is what changed since the run before (None: not
     compared). ``org_units`` are all that the ILS has (none: not known), which say what is below what;
     ``hidden_libraries`` are the short names of those whose patrons the account can't see. ``blocks`` are the penalties
-    for fines that the listed members have in the ILS (None: not read).
+    for fines that the listed members have in the ILS (None: not read). ``details`` say what the listed members owe for
+    (None: not read).
     """
 
     generated_at: datetime
@@ -88,6 +93,7 @@ class Report:
     org_units: tuple[OrgUnit, ...] = ()
     hidden_libraries: frozenset[str] = frozenset()
     blocks: FinesBlocks | None = None
+    details: ReportDetails | None = None
 
     def standing(self, member: Member) -> Standing | None:
         """A listed member's own fines against the rule, and the blocks for fines; None where these weren't read."""
@@ -200,6 +206,11 @@ class Changes:
     def compared(self) -> bool:
         """Whether there was a run before to compare with."""
         return self.since is not None
+
+    @property
+    def listed_difference(self) -> Decimal:
+        """The same of the groups that are listed now alone: the sum of what stands beside them."""
+        return sum((change.difference for change in self.by_group.values()), _NOTHING)
 
     @property
     def difference(self) -> Decimal:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
-from evergreen_groups.formats import FILE_FORMATS, REPORT_FORMATS, SPLITS, TEXT_FORMATS
+from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, section, setting
@@ -190,6 +190,75 @@ class ReportSettings:
         help="List groups of this many members or more.",
         options=(Option("--min-members", _REPORT),),
     )
+    details: str = setting(
+        v.one_of("full", "sums"),
+        "full",
+        help='"full": of each member and group also what is owed for, since when, which items are overdue or lost, and '
+        'who is a juvenile, barred or expired. "sums": what is owed alone, with fewer calls.',
+    )
+    owing_since: int | None = setting(
+        v.whole_number(1, 100_000, "days"),
+        None,
+        help="List only groups that have owed something for this many days.",
+        example=60,
+        options=(Option("--owing-since", _REPORT, "Only groups that have owed something for this many days."),),
+    )
+    kinds: tuple[str, ...] = setting(
+        v.KIND_NAMES,
+        (),
+        help="List only groups that owe something of these kinds: as the report calls them (overdue materials), as the "
+        "library's billing types are called, or circulation, grocery or reservation.",
+        options=(
+            Option(
+                "--kind",
+                _REPORT,
+                'Only groups that owe something of this kind, such as "lost materials", a billing type\'s name, or '
+                "grocery. Repeatable.",
+            ),
+        ),
+    )
+    with_items_out: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="List only groups with overdue items that can still be returned.",
+        options=(Option("--with-items-out", _REPORT, "Only groups with overdue items that can still be returned."),),
+    )
+    with_juvenile: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="List only groups with a member whose record says juvenile.",
+        options=(Option("--with-juvenile", _REPORT, "Only groups with a member whose record says juvenile."),),
+    )
+    profiles: tuple[str, ...] = setting(
+        v.PROFILE_NAMES,
+        (),
+        help="List only groups with a member who has one of these permission profiles, or one below it (names).",
+        options=(
+            Option(
+                "--profile",
+                _REPORT,
+                "Only groups with a member who has this permission profile, or one below it. Repeatable.",
+            ),
+        ),
+    )
+    over_limit: str = setting(
+        v.one_of("any", "somebody", "nobody"),
+        "any",
+        help='"somebody": list only groups with a member over their own limit. "nobody": only those without.',
+    )
+    blocked: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="List only groups with a member who is blocked for fines in Evergreen.",
+        options=(Option("--blocked", _REPORT, "Only groups with a member who is blocked for fines in Evergreen."),),
+    )
+    sort: str = setting(
+        v.one_of(*SORT_ORDERS),
+        "total",
+        help="The order of the groups: total (the highest combined fines first), age (who has owed longest first), "
+        "members, name or library.",
+        options=(Option("--sort", _REPORT, "Order of the groups ({default})."),),
+    )
     format: str = setting(
         v.one_of(*REPORT_FORMATS),
         "table",
@@ -229,6 +298,13 @@ class ReportSettings:
         v.FILE_FORMAT_LIST,
         ("html", "csv", "json"),
         help=f"The formats of those files, out of {', '.join(FILE_FORMATS)}.",
+    )
+    csv: str = setting(
+        v.one_of(*CSV_DIALECTS),
+        "plain",
+        help='For whom CSV is written. "plain": programs. "spreadsheet": the same with a byte order mark, by which a '
+        'spreadsheet knows the letters of names. "semicolon": with semicolons between values and commas in amounts as '
+        "well, as spreadsheets of many languages read it by themselves.",
     )
     keep_days: int | None = setting(
         v.whole_number(1, 100_000),

@@ -251,6 +251,8 @@ def _addresses(listed: object) -> Iterator[str]:
 
 TEXT = Kind("text", "a text that isn't empty", _text)
 TEXTS = Kind("shortname", 'a list of short names such as ["BR1", "BR2"]', _texts, several=True)
+KIND_NAMES = Kind("kind", 'a list of kinds such as ["lost materials"]', _texts, several=True)
+PROFILE_NAMES = Kind("profile", 'a list of profiles such as ["Juvenile"]', _texts, several=True)
 BOOLEAN = Kind("flag", "true or false", _boolean)
 URL = Kind("url", 'an address such as "https://evergreen.example.org", without a user name or password in it', _url)
 ORIGIN = Kind("url", 'an origin such as "https://evergreen.example.org", without a path', _origin)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request, url_for
 
 from evergreen_groups.errors import ConfigurationError, StateError
-from evergreen_groups.exit_status import MEANINGS
 from evergreen_groups.formats import FILE_FORMATS, PAGE, format_of_file, output_format
 from evergreen_groups.ils import OrgUnit, OrgUnits
 from evergreen_groups.nightly import INDEX, library_file_names
-from evergreen_groups.render import StaffClient, template_text
+from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
 from evergreen_groups.web.authorization import VIEW_USER, has_permission, may_view_everybody
 from evergreen_groups.web.problems import ProblemError, not_found
@@ -107,13 +106,12 @@ def describe_problem(error: ProblemError) -> Response:
     if request.headers.get("Sec-Fetch-Mode") != "navigate":
         return plain
     client = StaffClient.of(service().settings, service().gateway.url)
-    page = template_text(
-        "report_problem.html",
-        title="Log in to see the report" if error.status == 401 else "The report isn't shown",
-        text=_TEXTS.get(error.status, str(error.problem)),
+    page = refusal_page(
+        "Log in to see the report" if error.status == 401 else "The report isn't shown",
+        _TEXTS.get(error.status, error.problem),
         advice=error.what_to_do or _ADVICE.get(error.status, ""),
-        login=client.login_page(request.path) if error.status == 401 else "",
         again=request.path,
+        login=client.login_page(request.path) if error.status == 401 else "",
     ).encode()
     response = Response(page, status=error.status, content_type="text/html; charset=utf-8")
     response.headers[_POLICY] = f"{_policy_of(page)}; frame-ancestors 'none'"
@@ -181,10 +179,7 @@ def _warning(running: Service, path: Path, last: str) -> Response | None:
         return None
     if status is None or status.outcome is not RunOutcome.FAILED or not path.exists():
         return None
-    page = template_text(
-        "run_failed.html", status=status, meaning=MEANINGS.get(status.exit_code, ""), reason="", advice="", last=last
-    )
-    return _page(page.encode())
+    return _page(failed_run_page(status, last=last).encode())
 
 
 def _where(running: Service) -> Path:

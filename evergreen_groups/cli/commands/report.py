@@ -7,7 +7,6 @@ import gc
 import click
 
 from evergreen_groups.cli import Checked, Invocation, setting_options
-from evergreen_groups.report import SORT_ORDERS
 from evergreen_groups.settings import values
 
 
@@ -18,8 +17,20 @@ from evergreen_groups.settings import values
     type=Checked(values.whole_number(1, 1_000_000)),
     help="Only this many, the highest.",
 )
-@click.option("--sort", type=click.Choice(SORT_ORDERS), default="total", show_default=True, help="Order of the groups.")
-@click.option("--details/--no-details", default=True, show_default=True, help="With or without the members.")
+@click.option(
+    "--over-limit/--within-limit",
+    default=None,
+    help="Only groups with a member over their own limit, or only those with none, who are often worried about for "
+    "nothing.",
+)
+@click.option(
+    "--details",
+    is_flag=False,
+    flag_value="full",
+    type=click.Choice(("full", "sums")),
+    help="full: with what is owed for, since when, and what is out; sums: only what is owed (full).",
+)
+@click.option("--no-details", "members", flag_value=False, default=True, help="Without the members.")
 @click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
 @click.option(
     "--history/--no-history",

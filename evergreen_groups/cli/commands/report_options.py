@@ -8,12 +8,12 @@ from evergreen_groups.cli import one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, format_for, format_of_file, output_format
 from evergreen_groups.nightly import ReportOptions, Target
-from evergreen_groups.report import Criteria
+from evergreen_groups.report import Choice, Criteria
 
 if TYPE_CHECKING:
     import click
 
-    from evergreen_groups.settings import Settings
+    from evergreen_groups.settings import ReportSettings, Settings
 
 
 def chosen(context: click.Context, settings: Settings) -> ReportOptions:
@@ -29,13 +29,30 @@ def chosen(context: click.Context, settings: Settings) -> ReportOptions:
             min_members=wanted.report.min_members,
             orgs=wanted.report.orgs,
             top=context.params["top"],
-            sort=context.params["sort"],
+            sort=wanted.report.sort,
             limit=one_limit(wanted),
+            choice=_choice(context, wanted.report),
+            details=(context.params["details"] or wanted.report.details) == "full",
         ),
         target=_target(context, settings),
         mail=context.params["mail"],
         deadline=wanted.report.deadline,
         healthcheck_url=wanted.report.healthcheck_url,
+    )
+
+
+def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
+    over_limit = context.params["over_limit"]
+    if over_limit is None:
+        over_limit = {"somebody": True, "nobody": False}.get(wanted.over_limit)
+    return Choice(
+        owing_since=wanted.owing_since,
+        kinds=wanted.kinds,
+        with_items_out=wanted.with_items_out,
+        with_juvenile=wanted.with_juvenile,
+        over_limit=over_limit,
+        blocked=wanted.blocked,
+        profiles=wanted.profiles,
     )
 
 
@@ -45,7 +62,7 @@ def _target(context: click.Context, settings: Settings) -> Target:
     path = given["output"] or (None if only_looks else configured.output)
     as_one_file = only_looks or format_of_file(given["output"])  # today.html is meant as a file
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"
-    details, bom = given["details"], given["bom"]
+    details, bom = given["members"], given["bom"]
     if not split:
         name = format_for(path, given["format"], configured.format)
         chosen_format = output_format(name)
@@ -57,7 +74,7 @@ def _target(context: click.Context, settings: Settings) -> Target:
                 code="format-not-for-terminal",
                 values={"format": chosen_format.phrase},
             )
-        return Target(path, (name,), details=details, bom=bom)
+        return Target(path, (name,), details=details, bom=bom, dialect=configured.csv)
     if path is None:
         raise ConfigurationError(
             "a report for each library needs a directory",
@@ -73,4 +90,6 @@ def _target(context: click.Context, settings: Settings) -> Target:
             values={"formats": ", ".join(FILE_FORMATS)},
         )
     formats = (given["format"],) if given["format"] else configured.formats
-    return Target(path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom)
+    return Target(
+        path, formats, split=True, keep_days=configured.keep_days, details=details, bom=bom, dialect=configured.csv
+    )

@@ -21,12 +21,14 @@ def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
 
     Names lead into the staff ``client`` where one is given, and groups to their pages.
     """
+    sections = sections_of(audit)
     write_template(
         "audit.html",
         stream,
         title=TITLE,
         audit=audit,
-        sections=sections_of(audit),
+        sections=sections,
+        filters=[(section.id, section.heading) for section in sections] if len(sections) > 1 else (),
         audit_nothing_found=NOTHING_FOUND,
         looked_at=looked_at,
         client=client,

@@ -8,6 +8,8 @@ from .change_wording import compared as compared
 from .change_wording import counts as counts
 from .change_wording import remarks as remarks
 from .change_wording import since as since
+from .details_wording import describe_group_details as describe_group_details
+from .details_wording import describe_member_details as describe_member_details
 from .email import LetterOptions as LetterOptions
 from .email import html_letter as html_letter
 from .email import plain_letter as plain_letter
@@ -15,6 +17,7 @@ from .email import subject_line as subject_line
 from .json import limit_document as limit_document
 from .json import member_document as member_document
 from .json import text as text
+from .writers import WritingOptions as WritingOptions
 from .writers import render as render
 from .writers import render_bytes as render_bytes
 from .writers import write_file as write_file

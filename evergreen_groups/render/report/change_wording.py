@@ -10,6 +10,8 @@ from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 UNCERTAIN = "not certain: what hidden members owe, or owed, is not known"
 CLEARED = "No longer listed"
+NO_LEAD = "lead not known"
+"""Its members are in no group together any more, or they couldn't be looked up."""
 CLEARED_EXPLANATION = "They were in the report before and don't fit it any more, mostly because enough was paid."
 
 
@@ -64,8 +66,8 @@ def _remarks(change: GroupChange) -> Iterator[str]:
 
 
 def cleared_lead(change: GroupChange) -> str:
-    """The name of a cleared group's lead now, where that was looked up."""
-    return printable(change.present.lead_name) if change.present else ""
+    """The name of a cleared group's lead now; what there is instead where nobody can be named."""
+    return printable(change.present.lead_name) if change.present else NO_LEAD
 
 
 def cleared_now(change: GroupChange) -> str:

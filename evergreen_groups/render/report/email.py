@@ -17,6 +17,7 @@ from evergreen_groups.report import BlockTotals, ChangeKind, Changes, GroupChang
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import Group
+    from evergreen_groups.render import StaffClient
 
 _MOST = 10
 _WIDTH = 72
@@ -29,12 +30,13 @@ class LetterOptions:
     """How a letter is to be: with names of patrons or without, and where the whole report is to be found.
 
     ``places`` are the short names of the libraries that it's about (none: all); ``links`` are addresses with a word
-    for each.
+    for each. Names lead into the staff ``client`` where one is given.
     """
 
     names: bool = False
     places: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    client: StaffClient | None = None
 
 
 def subject_line(template: str, report: Report, places: Sequence[str]) -> str:
@@ -74,7 +76,9 @@ class _Column:
 
 def _values(report: Report, options: LetterOptions) -> dict[str, object]:
     facts = list(_facts(report))
-    headings, rows = _highest(report, options)
+    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.number))[:_MOST]
+    headings, rows = _highest(groups, report, options)
+    client = options.client if options.names else None
     columns = [
         _Column(heading, place in _NUMBERS, max(len(row[place]) for row in (headings, *rows)))
         for place, heading in enumerate(headings)
@@ -87,6 +91,9 @@ def _values(report: Report, options: LetterOptions) -> dict[str, object]:
         "facts_indent": max(len(term) for term, _ in facts) + 2,
         "columns": columns,
         "rows": rows,
+        "addresses": [(client.group_page(group.lead.id), client.patron_page(group.lead.id)) for group in groups]
+        if client
+        else [],
         "links": options.links,
     }
 
@@ -132,9 +139,10 @@ def _changed(changes: Changes) -> str:
     return f"{counts(changes)}; {since(changes)}" if changes.compared else "nothing to compare with yet"
 
 
-def _highest(report: Report, options: LetterOptions) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The columns' names, and a row for each of the groups whose combined fines are highest."""
-    groups = sorted(report.groups, key=lambda group: (-group.combined_fines, group.number))[:_MOST]
+def _highest(
+    groups: Sequence[Group], report: Report, options: LetterOptions
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns' names, and a row for each of the groups."""
     names = ("Lead",) if options.names else ()
     changes = compared(report)
     change = ("Change",) if changes is not None else ()

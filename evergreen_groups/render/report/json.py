@@ -14,6 +14,7 @@ import orjson
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import penalty_document
+from evergreen_groups.render.report.details_wording import group_details_document, member_details_document
 from evergreen_groups.report import ChangeKind, Changes, Criteria, GroupChange, Report, RunTotals, Totals
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def write_document(report: Report, stream: TextIO, *, details: bool = True) -> N
     changes = report.changes.by_group if report.changes else {}
     for group in report.groups:
         document = _group(group, changes.get(group.number))
+        if report.details is not None:
+            document.update(group_details_document(report.details.of_group(group)))
         if details:
             document["members"] = [_member(report, member) for member in group.members]
         # Line breaks inside strings are escaped, so each one here is the layout's own.
@@ -73,6 +76,8 @@ def _criteria(criteria: Criteria) -> dict[str, Any]:
         "top": criteria.top,
         "sort": criteria.sort,
         "limit": None if criteria.limit is None else limit_document(criteria.limit),
+        "choice": criteria.choice.document(),
+        "details": "full" if criteria.details else "sums",
     }
 
 
@@ -179,6 +184,7 @@ def _member(report: Report, member: Member) -> dict[str, Any]:
         # Null isn't none: nobody has asked.
         "blocked_in_evergreen": None if standing is None else [*map(penalty_document, standing.blocks_for_fines)],
         "difference": None if standing is None or standing.difference is None else standing.difference.value,
+        **({} if report.details is None else member_details_document(report.details.of(member))),
     }
 
 

@@ -42,6 +42,7 @@ from evergreen_groups.render.report.change_wording import (
     remarks,
     since,
 )
+from evergreen_groups.render.report.details_wording import describe_group_details, describe_member_details
 from evergreen_groups.render.report.table_layout import (
     BLOCKED_ALONE,
     BOLD,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from rich.style import Style
 
     from evergreen_groups.groups import Group
-    from evergreen_groups.report import Changes, Report
+    from evergreen_groups.report import Changes, Report, ReportDetails
 
 NARROWEST = 72
 """A narrower screen (terminal cells) gets lines of this length, which the terminal wraps."""
@@ -161,24 +162,32 @@ def _grid(report: Report, details: bool, width: int, rule: str) -> Iterator[Segm
         if number and details:
             yield Segment.line()
         changed = describe_change(changes.by_group.get(group.number)) if changes else ""
-        yield from _group(group, rows(group), changed, columns)
+        yield from _group(group, rows(group), changed, columns, report.details)
     yield from line
     yield from columns.row(sums)
 
 
-def _group(group: Group, rows: Iterable[Row], changed: str, columns: Columns) -> Iterator[Segment]:
-    """A group's rows, with what changed under the first one, and what is missing under all of them."""
+def _group(
+    group: Group, rows: Iterable[Row], changed: str, columns: Columns, details: ReportDetails | None
+) -> Iterator[Segment]:
+    """A group's rows, with what changed and what is owed for under the first one, and what is missing under all."""
     for number, row in enumerate(rows):
         yield from columns.row(row)
         if number == 0 and changed:
             yield from _across(changed, columns, FAINT)
+        if details is None:
+            continue
+        if number == 0:
+            yield from _across(describe_group_details(details.of_group(group)), columns, FAINT)
+        elif about := describe_member_details(details.of(group.members[number - 1])):
+            yield from _across(about, columns, FAINT, indent=MEMBER_INDENT)
     if not group.complete:
         yield from _across(describe_incomplete(group), columns, REMARKABLE)
 
 
-def _across(sentence: str, columns: Columns, style: Style) -> Iterator[Segment]:
-    """Say something about the group above, across the columns."""
-    indent = columns.start(1) + MEMBER_INDENT
+def _across(sentence: str, columns: Columns, style: Style, indent: int = 0) -> Iterator[Segment]:
+    """Say something about the group or member above, across the columns."""
+    indent += columns.start(1) + MEMBER_INDENT
     for text in wrapped(sentence, columns.width - indent):
         yield Segment(" " * indent)
         yield Segment(text, style)

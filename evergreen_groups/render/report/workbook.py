@@ -1,7 +1,7 @@
 """The report as a spreadsheet (XLSX): a summary, a sheet of groups, one of members, one of groups that are cleared.
 
 Amounts and counts are numbers to reckon with. Names and barcodes are texts, whatever they look like: no name becomes a
-formula or a link, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
+formula or a link by itself, and no barcode loses its zeros. It needs xlsxwriter, which the extra ``xlsx`` brings.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ from evergreen_groups.render import (
     listed,
     local_time,
     title_of,
+    with_link,
     write_cell,
 )
-from evergreen_groups.render.report.change_wording import CLEARED, compared, remarks
+from evergreen_groups.render.report.change_wording import CLEARED, cleared_lead, compared, remarks
+from evergreen_groups.render.report.details_wording import NOT_KNOWN, day, describe_kinds, describe_state
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from evergreen_groups.groups import Group, Member, Standing
+    from evergreen_groups.render import StaffClient
+    from evergreen_groups.report import MemberDetails, ReportDetails, SummedDetails
 
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
 
@@ -45,6 +51,7 @@ class MemberRow(NamedTuple):
     group: Group
     member: Member
     standing: Standing | None
+    details: MemberDetails | None = None
 
 
 class _Held(io.BytesIO):
@@ -54,8 +61,10 @@ class _Held(io.BytesIO):
         """Not closed, for who is thrown away together with it may come later."""
 
 
-def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) -> None:
-    """Write the workbook; with ``details``, the sheet of members as well.
+def write_workbook(
+    report: Report, stream: BinaryIO, *, details: bool = True, client: StaffClient | None = None
+) -> None:
+    """Write the workbook; with ``details``, the sheet of members as well. Names lead into the staff ``client``.
 
     Nothing of it is put into temporary files.
 
@@ -76,12 +85,20 @@ def write_workbook(report: Report, stream: BinaryIO, *, details: bool = True) ->
     workbook.set_properties({"title": title_of(report.criteria), "comments": CONFIDENTIAL, "created": created})
     formats = Formats(workbook)
     _write_summary(workbook.add_worksheet("Summary"), report, formats)
-    fill(workbook.add_worksheet("Groups"), _group_columns(report), report.groups, formats, frozen=2)
+    group_columns = _group_columns(report)
+    if client is not None:
+        group_columns = with_link(group_columns, "Lead", lambda group: client.group_page(group.lead.id))
+    fill(workbook.add_worksheet("Groups"), group_columns, report.groups, formats, frozen=2)
     if details:
         rows = (
-            MemberRow(group, member, report.standing(member)) for group in report.groups for member in group.members
+            MemberRow(group, member, report.standing(member), report.details.of(member) if report.details else None)
+            for group in report.groups
+            for member in group.members
         )
-        fill(workbook.add_worksheet("Members"), _member_columns(report), rows, formats, frozen=2)
+        member_columns = _member_columns(report)
+        if client is not None:
+            member_columns = with_link(member_columns, "Name", lambda row: client.patron_page(row.member.id))
+        fill(workbook.add_worksheet("Members"), member_columns, rows, formats, frozen=2)
     if (changes := compared(report)) and changes.cleared:
         fill(workbook.add_worksheet(CLEARED), _CLEARED_COLUMNS, changes.cleared, formats, frozen=1)
     workbook.close()
@@ -138,9 +155,34 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
         ),
         SpreadsheetColumn("Fines of those", "money", _hidden_fines),
     ]
+    if report.details is not None:
+        columns += _detail_columns(report.details)
     if changes := compared(report):
         columns += _change_columns(changes)
     return columns
+
+
+def _detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
+    def of_group(get: Callable[[SummedDetails], Value]) -> Callable[[Group], Value]:
+        return lambda group: get(details.of_group(group))
+
+    return [
+        SpreadsheetColumn("Owed for", "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
+        SpreadsheetColumn("Not known for what", "money", of_group(lambda one: one.not_known or None)),
+        SpreadsheetColumn("Owing since", "text", of_group(lambda one: _day(one.owing_since))),
+        SpreadsheetColumn("Last payment", "text", of_group(lambda one: _day(one.last_payment))),
+        SpreadsheetColumn("Items overdue", "number", of_group(lambda one: one.items.overdue)),
+        SpreadsheetColumn("Items lost", "number", of_group(lambda one: one.items.lost)),
+        SpreadsheetColumn("Can still be returned", "text", of_group(lambda one: _yes_no_or_not_known(one.returnable))),
+    ]
+
+
+def _day(moment: datetime | None) -> str | None:
+    return None if moment is None else day(moment)
+
+
+def _yes_no_or_not_known(truth: bool | None) -> str:
+    return NOT_KNOWN if truth is None else _yes_or_no(truth)
 
 
 def _hidden_fines(group: Group) -> Value:
@@ -181,6 +223,7 @@ def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
         SpreadsheetColumn("Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), _over),
         *([limit] if report.criteria.limit is None else []),
         *(_BLOCK_COLUMNS if report.blocks is not None else []),
+        *(_MEMBER_DETAIL_COLUMNS if report.details is not None else []),
         SpreadsheetColumn("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
         SpreadsheetColumn("Combined fines of the group", "money", lambda row: row.group.combined_fines),
     ]
@@ -206,9 +249,31 @@ _BLOCK_COLUMNS: list[SpreadsheetColumn[MemberRow]] = [
 ]
 
 
+def _of_details(get: Callable[[MemberDetails], Value]) -> Callable[[MemberRow], Value]:
+    return lambda row: None if row.details is None else get(row.details)
+
+
+def _kinds(details: MemberDetails) -> str | None:
+    return NOT_KNOWN if details.kinds is None else describe_kinds(details.kinds) or None
+
+
+_MEMBER_DETAIL_COLUMNS: list[SpreadsheetColumn[MemberRow]] = [
+    SpreadsheetColumn("Owed for", "text", _of_details(_kinds)),
+    SpreadsheetColumn("Owing since", "text", _of_details(lambda one: _day(one.owing_since))),
+    SpreadsheetColumn("Last payment", "text", _of_details(lambda one: _day(one.last_payment))),
+    SpreadsheetColumn(
+        "Items overdue", "number", _of_details(lambda one: NOT_KNOWN if one.items is None else one.items.overdue)
+    ),
+    SpreadsheetColumn(
+        "Items lost", "number", _of_details(lambda one: NOT_KNOWN if one.items is None else one.items.lost)
+    ),
+    SpreadsheetColumn("Record", "text", _of_details(lambda one: describe_state(one) or None)),
+    SpreadsheetColumn("Profile", "text", _of_details(lambda one: one.profile)),
+]
+
 _CLEARED_COLUMNS: list[SpreadsheetColumn[GroupChange]] = [
     SpreadsheetColumn("Group", "id", lambda change: change.group),
-    SpreadsheetColumn("Lead", "text", lambda change: change.present.lead_name if change.present else None),
+    SpreadsheetColumn("Lead", "text", cleared_lead),
     SpreadsheetColumn("Library", "text", lambda change: change.library),
     SpreadsheetColumn("Fines before", "money", lambda change: change.before),
     SpreadsheetColumn("Group now", "id", lambda change: change.present.group if change.present else None),

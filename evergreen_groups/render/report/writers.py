@@ -8,82 +8,74 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO, TypedDict, Unpack
 
 from evergreen_groups.formats import TEXT_FORMATS, OutputFormat, output_format
 from evergreen_groups.state import write_bytes_atomically
 
 if TYPE_CHECKING:
+    from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
 FORMATS = TEXT_FORMATS
 
 
-def render(
-    report: Report,
-    format: str,
-    stream: TextIO,
-    *,
-    details: bool = True,
-    width: int | None = None,
-    color: bool = False,
-    bom: bool = False,
-) -> None:
-    """Write ``report`` as text to ``stream`` in ``format``, one of ``FORMATS``; with ``details``, every member as well.
+class WritingOptions(TypedDict, total=False):
+    """How a report is to be written; a format takes those that mean something to it.
 
-    ``width`` (columns; None: that of the terminal, or 80) and ``color`` are for the table alone, ``bom`` (begin with
-    a byte order mark) for CSV alone. A stream for CSV should be open with ``newline=""``.
+    ``details`` (True): with every member. ``width`` (columns; None: that of the terminal, or 80) and ``color`` are for
+    the table, ``bom`` (begin with a byte order mark) and ``dialect`` (one of ``CSV_DIALECTS``) for CSV. ``client`` is
+    where names lead in formats that have links; ``index`` the address of the page that leads to all libraries' reports.
+    """
 
-    Raises ``ValueError`` for another format, and whatever the stream raises.
+    details: bool
+    width: int | None
+    color: bool
+    bom: bool
+    dialect: str
+    client: StaffClient | None
+    index: str
+
+
+def render(report: Report, format: str, stream: TextIO, **options: Unpack[WritingOptions]) -> None:
+    """Write ``report`` as text to ``stream`` in ``format``, one of ``FORMATS``.
+
+    A stream for CSV should be open with ``newline=""``. Raises ``ValueError`` for another format, and whatever the
+    stream raises.
     """
     chosen = output_format(format)
     if chosen.binary:
         raise ValueError(f"unknown format {format!r}; known are {', '.join(FORMATS)}")
-    _write(chosen, report, stream, details=details, width=width, color=color, bom=bom)
+    _write(chosen, report, stream, options)
 
 
-def render_bytes(
-    report: Report,
-    format: str,
-    stream: BinaryIO,
-    *,
-    details: bool = True,
-    width: int | None = None,
-    bom: bool = False,
-) -> None:
+def render_bytes(report: Report, format: str, stream: BinaryIO, **options: Unpack[WritingOptions]) -> None:
     """Write ``report`` in ``format``, one of ``REPORT_FORMATS``, to a stream of bytes; text is UTF-8.
 
     Raises what :func:`render` raises, and for a binary format what its writer does.
     """
     chosen = output_format(format)
     if chosen.binary:
-        _write(chosen, report, stream, details=details, width=width, bom=bom)
+        _write(chosen, report, stream, options)
         return
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
     try:
-        render(report, format, text, details=details, width=width, bom=bom)
+        render(report, format, text, **options)
     finally:
         text.detach()
 
 
-def write_file(
-    report: Report,
-    format: str,
-    path: Path,
-    *,
-    details: bool = True,
-    width: int | None = None,
-    bom: bool = False,
-) -> None:
+def write_file(report: Report, format: str, path: Path, **options: Unpack[WritingOptions]) -> None:
     """Write ``report`` in ``format``, one of ``REPORT_FORMATS``, to a file: whole or not at all, mode 0600.
 
     Raises :class:`~evergreen_groups.errors.ConfigurationError` when the file can't be written, and what
     :func:`render_bytes` raises.
     """
     with write_bytes_atomically(path) as stream:
-        render_bytes(report, format, stream, details=details, width=width, bom=bom)
+        render_bytes(report, format, stream, **options)
 
 
-def _write(chosen: OutputFormat, report: Report, stream: TextIO | BinaryIO, **options: object) -> None:
+def _write(chosen: OutputFormat, report: Report, stream: TextIO | BinaryIO, options: WritingOptions) -> None:
     """Have a format's own function write the report, with those of the options that it takes."""
-    resolve_name(chosen.report)(report, stream, **{name: options[name] for name in chosen.options if name in options})
+    wanted = {name: value for name, value in options.items() if name in chosen.options}
+    resolve_name(chosen.report)(report, stream, **wanted)

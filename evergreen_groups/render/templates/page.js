@@ -1,18 +1,18 @@
-
 (() => {
   "use strict";
-  const table = document.getElementById("groups") ?? document.getElementById("libraries");
-  if (!table) return;
-  const heads = [...table.tHead.rows[0].cells];
+  const tables = [...document.querySelectorAll("#groups, #libraries, .findings")];
+  if (!tables.length) return;
   const words = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
+  const numberIn = (text) => Number(text.replace(/[^\d.-]/g, "")) || 0;
 
-  // The sum's row has fewer cells; only groups are sorted.
+  // The sum's row has fewer cells; only row groups are sorted.
   const keyOf = (body, column, isNumber) => {
     const text = body.rows[0].cells[column].firstChild?.textContent ?? "";
-    return isNumber ? Number(text.replace(/[^\d.-]/g, "")) || 0 : text;
+    return isNumber ? numberIn(text) : text;
   };
 
-  const sort = (column) => {
+  const sort = (table, column) => {
+    const heads = [...table.tHead.rows[0].cells];
     const head = heads[column];
     const isNumber = head.dataset.kind === "number";
     const before = head.getAttribute("aria-sort");
@@ -22,46 +22,145 @@
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     table.dataset.sorted = "";
-    table.tFoot.before(...keyed.map(([, body]) => body));
+    const sorted = keyed.map(([, body]) => body);
+    if (table.tFoot) table.tFoot.before(...sorted);
+    else table.append(...sorted);
   };
 
-  heads.forEach((head, column) => {
+  const makeSortable = (table) => [...table.tHead.rows[0].cells].forEach((head, column) => {
     if (head.classList.contains("files")) return;
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
-    button.addEventListener("click", () => sort(column));
+    button.addEventListener("click", () => sort(table, column));
     head.replaceChildren(button);
   });
 
-  // Some browsers forget what a table is when it is laid out as cards.
+  // Some browsers forget what a table is when it is laid out otherwise. Of thousands of groups, as they come near.
   const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
-  if (matchMedia("(max-width: 45.99rem)").matches) {
-    for (const part of [table, ...table.querySelectorAll("*")]) {
+  const named = new WeakSet();
+  const nameParts = (parts) => {
+    for (const part of parts) {
       const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
       if (role) part.setAttribute("role", role);
     }
+  };
+  const namePartsOf = (body) => {
+    if (named.has(body)) return;
+    named.add(body);
+    nameParts([body, ...body.querySelectorAll("*")]);
+  };
+  for (const table of tables) {
+    makeSortable(table);
+    const frame = [table, ...table.querySelectorAll("thead, thead *, tfoot, tfoot *")];
+    nameParts(frame.filter((part) => !part.closest("tbody")));
+    if ("oncontentvisibilityautostatechange" in window) {
+      table.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
+        if (!skipped && target.tagName === "TBODY") namePartsOf(target);
+      });
+    }
   }
 
-  const folds = [...table.querySelectorAll("details")];
-  if (!folds.length) return;
+  const tools = document.querySelector(".tools");
+  if (!tools) return;
+  tools.hidden = false;
+  const [find, at, only, unfold, printed, shown] = ["find", "at", "only", "unfold", "print-members", "shown"].map(
+    (id) => document.getElementById(id),
+  );
+
+  const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+  const groups = tables.flatMap((table) => [...table.tBodies]);
+  // What a row group has under a heading, nothing where its table has none of that name.
+  const columns = new Map(tables.map((table) => {
+    return [table, [...table.tHead.rows[0].cells].map((head) => head.textContent)];
+  }));
+  const textUnder = (body, heading) => {
+    return body.rows[0].cells[columns.get(body.closest("table")).indexOf(heading)]?.textContent ?? "";
+  };
+  const libraryOf = (body) => textUnder(body, "Library");
+  const withSum = groups.some((body) => textUnder(body, "Combined fines"));
+  [...new Set(groups.map(libraryOf))].sort(words.compare).forEach((name) => at.append(new Option(name, name)));
+  at.closest("p").hidden = at.options.length < 3;
+
+  // Looked up when somebody first searches: names, barcodes and the group's number.
+  const texts = new Map();
+  const textOf = (body) => {
+    if (!texts.has(body)) {
+      const parts = body.querySelectorAll("bdi, tr:first-child > th, [data-label=Group], tbody > tr > td:nth-child(2)");
+      texts.set(body, plain([...parts].map((part) => part.textContent).join(" ")));
+    }
+    return texts.get(body);
+  };
+
+  const amount = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2 });
+  const filter = () => {
+    const wanted = plain(find.value).split(/\s+/).filter(Boolean);
+    const fits = (body) =>
+      (!at.value || libraryOf(body) === at.value) &&
+      (!only?.value || body.dataset.is.split(" ").includes(only.value)) &&
+      (!wanted.length || wanted.every((word) => textOf(body).includes(word)));
+    let count = 0;
+    let cents = 0;
+    for (const body of groups) {
+      const fitting = fits(body);
+      body.hidden = !fitting;
+      if (!fitting) continue;
+      count += 1;
+      cents += Math.round(numberIn(textUnder(body, "Combined fines")) * 100);
+    }
+    const all = !wanted.length && !at.value && !only?.value;
+    for (const table of tables) {
+      if (table.tFoot) table.tFoot.hidden = !all;
+      const section = table.closest(".kind");
+      if (!section) continue;
+      const fitting = [...table.tBodies].filter((body) => !body.hidden).length;
+      section.hidden = !fitting;
+      section.querySelector(".count").textContent = fitting.toLocaleString("en-US");
+    }
+    shown.hidden = all;
+    shown.textContent = all
+      ? ""
+      : `Shown: ${count.toLocaleString("en-US")} of ${groups.length.toLocaleString("en-US")} ${shown.dataset.noun}` +
+        (withSum ? `, which owe ${amount.format(cents / 100)} together` : "") +
+        (at.value ? `; library ${at.value}` : "") +
+        (only?.value ? `; ${only.selectedOptions[0].textContent}` : "") +
+        (wanted.length ? `; with “${find.value.trim()}”` : "");
+  };
+  let waiting = 0;
+  const filterSoon = () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(filter);
+  };
+  find.addEventListener("input", filterSoon);
+  for (const choice of [at, only]) choice?.addEventListener("change", filterSoon);
+  // A browser that comes back to the page fills in what was there.
+  addEventListener("pageshow", () => {
+    if (find.value || at.value || only?.value) filter();
+  });
+
+  if (!unfold) return;
+  const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);
   const setAll = (open) => folds.forEach((fold) => { fold.open = open; });
-  const toggle = document.createElement("button");
-  toggle.type = "button";
-  const label = (open) => { toggle.textContent = open ? "Hide all members" : "Show all members"; };
-  label(false);
-  toggle.addEventListener("click", () => {
+  unfold.addEventListener("click", () => {
     const open = !folds.every((fold) => fold.open);
     setAll(open);
-    label(open);
+    unfold.textContent = open ? "Hide all members" : "Show all members";
   });
-  document.querySelector(".tools").append(toggle);
+  const choosePrinted = () => {
+    for (const table of tables) {
+      if (printed.checked) delete table.dataset.print;
+      else table.dataset.print = "groups";
+    }
+  };
+  printed.addEventListener("change", choosePrinted);
+  addEventListener("pageshow", choosePrinted);
 
   // For browsers that can't unfold by style sheet alone.
+  if (CSS.supports("selector(::details-content)")) return;
   let closed = [];
   addEventListener("beforeprint", () => {
-    closed = folds.filter((fold) => !fold.open);
-    setAll(true);
+    closed = printed.checked ? folds.filter((fold) => !fold.open) : [];
+    closed.forEach((fold) => { fold.open = true; });
   });
   addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
 })();

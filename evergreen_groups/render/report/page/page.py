@@ -1,38 +1,55 @@
 """The report as one HTML file that needs nothing else: style, script and chart are in it.
 
-Without scripts it is the same page, but for the buttons that sort and unfold.
+Without scripts it is the same page, but for what finds, sorts and unfolds.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.render import title_of, write_template
+from evergreen_groups.render import printable, title_of, write_template
 from evergreen_groups.render.report import (
     CLEARED,
     CLEARED_EXPLANATION,
     cleared_lead,
     cleared_now,
     cleared_remarks,
+    describe_group_details,
+    describe_member_details,
     remarks,
 )
 from evergreen_groups.render.report.page.charts import group_bars
+from evergreen_groups.render.report.page.filters import marks_of, offered_filters
 from evergreen_groups.render.report.page.shared_values import shared_values
 
 if TYPE_CHECKING:
+    from evergreen_groups.groups import Member
+    from evergreen_groups.render import StaffClient
     from evergreen_groups.report import Report
 
 
-def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
-    """Write the page; with ``details``, the members of each group are in it to be unfolded, and unfolded in print."""
+def write_page(
+    report: Report, stream: TextIO, *, details: bool = True, client: StaffClient | None = None, index: str = ""
+) -> None:
+    """Write the page; with ``details``, the members of each group are in it to be unfolded, and unfolded in print.
+
+    Names lead into the staff ``client`` where one is given, and a library's page back to the ``index`` (an address).
+    """
+    marks = {group.number: marks_of(group, report) for group in report.groups}
     write_template(
         "report.html",
         stream,
         **shared_values(report),
         title=title_of(report.criteria),
         details=details,
+        client=client,
+        index=index,
         bars=group_bars(report.groups),
+        marks_of=lambda group: " ".join(marks[group.number]),
+        filters=offered_filters(marks.values()),
         remarks=remarks,
+        describe_group_details=describe_group_details,
+        details_of=lambda member: _details_of(report, member),
         cleared=report.changes.cleared if report.changes else (),
         cleared_heading=CLEARED,
         cleared_explanation=CLEARED_EXPLANATION,
@@ -40,3 +57,11 @@ def write_page(report: Report, stream: TextIO, *, details: bool = True) -> None:
         cleared_now=cleared_now,
         cleared_remarks=cleared_remarks,
     )
+
+
+def _details_of(report: Report, member: Member) -> str:
+    """What a member owes for and has out, with the profile; empty where it wasn't read."""
+    if report.details is None:
+        return ""
+    found = report.details.of(member)
+    return "; ".join(filter(None, (describe_member_details(found), printable(found.profile))))

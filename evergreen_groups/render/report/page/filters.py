@@ -1,0 +1,48 @@
+"""By what the page shows some of its groups: marks that each group has, and the words for them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from evergreen_groups.render.report import compared
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import Group
+    from evergreen_groups.report import Report
+
+_FILTERS = {
+    "over": "with a member over the limit",
+    "within": "with no member over the limit",
+    "blocked": "with a member blocked in Evergreen",
+    "items": "with items that can still be returned",
+    "new": "new since the last run",
+    "worse": "owing more than in the last run",
+    "better": "owing less than in the last run",
+    "unchanged": "owing the same as in the last run",
+    "incomplete": "incomplete",
+}
+
+
+def marks_of(group: Group, report: Report) -> tuple[str, ...]:
+    """What a group is shown by."""
+    found = ["within" if group.no_member_over_limit else "over"]
+    if report.blocks is not None and any(report.blocks.standing(one).blocked_for_fines for one in group.members):
+        found.append("blocked")
+    if report.details is not None and report.details.of_group(group).returnable:
+        found.append("items")
+    if not group.complete:
+        found.append("incomplete")
+    changes = compared(report)
+    change = changes.by_group.get(group.number) if changes else None
+    if change is not None:
+        found.append(change.kind.value)
+    return tuple(found)
+
+
+def offered_filters(marks: Iterable[Collection[str]]) -> list[tuple[str, str]]:
+    """The marks that some groups have and others haven't, with the words for them."""
+    each = list(map(set, marks))
+    some = set().union(*each)
+    every = set.intersection(*each) if each else set()
+    return [(mark, words) for mark, words in _FILTERS.items() if mark in some - every]

@@ -1,0 +1,106 @@
+"""Reads the details of the members of groups, a set at a time: bills, unreturned items, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.ils import (
+    VIEW_CIRCULATIONS,
+    VIEW_USER_TRANSACTIONS,
+    Bill,
+    OrgUnits,
+    Profiles,
+    UnreturnedItems,
+    account_of_session,
+    add_up,
+    held_by,
+    read_bills,
+    read_unreturned_items,
+)
+from evergreen_groups.report.details import MemberDetails, ReportDetails
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Group, Member, PatronRow, PatronState
+
+Bills = Mapping[int, tuple[Bill, ...]]
+Items = Mapping[int, UnreturnedItems | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DetailRows:
+    """What was read of the members of some groups beside what they owe."""
+
+    bills: Bills
+    items: Items
+
+
+class DetailReader:
+    """Reads what the account may see of it; ``granted`` is what :func:`highest_granted` gave for both permissions."""
+
+    def __init__(self, gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Collection[int]]) -> None:
+        self._gateway = gateway
+        self._org_units = org_units
+        self._bills_at = self._visible_at(VIEW_USER_TRANSACTIONS, granted)
+        self._items_at = self._visible_at(VIEW_CIRCULATIONS, granted)
+        self.profiles = Profiles.read(gateway)
+        """All that the ILS has."""
+
+    def _visible_at(self, permission: str, granted: Mapping[str, Collection[int]]) -> frozenset[int]:
+        highest = granted[permission]
+        if self._org_units.root.id in highest:
+            return frozenset(unit.id for unit in self._org_units)
+        user = account_of_session(self._gateway).id
+        return held_by(self._gateway, self._org_units, permission, highest, user)
+
+    def read(self, rows: Collection[PatronRow]) -> DetailRows:
+        """The bills and unreturned items of these patrons, two calls for up to 2,000 of them."""
+        visible = [row.id for row in rows if row.home_library in self._bills_at]
+        readers: tuple[Callable[[], Any], ...] = (
+            lambda: read_bills(self._gateway, visible) if visible else {},
+            lambda: read_unreturned_items(self._gateway, self._org_units, self._items_at, [row.id for row in rows]),
+        )
+        bills, items = self._gateway.map(lambda read: read(), readers)
+        return DetailRows(bills, items)
+
+    def details(
+        self, members: Iterable[Member], read: Iterable[DetailRows], states: Mapping[int, PatronState]
+    ) -> ReportDetails:
+        """The details of these members; bills that don't add up to the own fines are read once more."""
+        found = {member.id: member for member in members}
+        bills: dict[int, tuple[Bill, ...]] = {}
+        items: dict[int, UnreturnedItems | None] = {}
+        for rows in read:
+            bills.update(rows.bills)
+            items.update(rows.items)
+        hidden = {id for id, member in found.items() if member.patron.home_library.id not in self._bills_at}
+        own_fines = {id: member.own_fines for id, member in found.items()}
+        adding_up = add_up(self._gateway, own_fines, bills, hidden)
+        return ReportDetails(
+            {
+                id: MemberDetails(adding_up[id], items.get(id), states[id], self.profiles.name(member.patron.profile))
+                for id, member in found.items()
+            },
+            self.profiles,
+        )
+
+    def notes(self, groups: Iterable[Group], details: ReportDetails) -> Iterator[str]:
+        """Say of how many members it isn't known what they owe for or have out, and what the account lacks."""
+        found = [details.of(member) for group in groups for member in group.members]
+        without_bills = sum(one.bills is None for one in found)
+        if without_bills:
+            lacking = self._lacking(VIEW_USER_TRANSACTIONS, self._bills_at)
+            yield f"What {without_bills} of {len(found)} members owe for isn't known{lacking}."
+        without_items = sum(one.items is None for one in found)
+        if without_items:
+            lacking = self._lacking(VIEW_CIRCULATIONS, self._items_at)
+            yield f"How many items {without_items} of {len(found)} members have overdue or lost isn't known{lacking}."
+
+    def _lacking(self, permission: str, held: Collection[int]) -> str:
+        missing = {unit.id for unit in self._org_units} - set(held)
+        if not missing:
+            return ": something was paid or billed while the report was made"
+        named = self._org_units.tops_of(missing) or [unit for unit in self._org_units if unit.id in missing]
+        return f": the account lacks {permission} at {', '.join(unit.shortname for unit in named)}"
