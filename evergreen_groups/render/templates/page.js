@@ -68,7 +68,11 @@
     (id) => document.getElementById(id),
   );
 
-  const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+  // Letters that aren't made of a plain one and a mark, for whoever searches without them.
+  const letters = { æ: "ae", đ: "d", ð: "d", ı: "i", ł: "l", ø: "o", œ: "oe", ß: "ss", þ: "th" };
+  const plain = (text) => {
+    return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().replace(/[æđðıłøœßþ]/g, (letter) => letters[letter]);
+  };
   const groups = tables.flatMap((table) => [...table.tBodies]);
   // What a row group has under a heading, nothing where its table has none of that name.
   const columns = new Map(tables.map((table) => {
