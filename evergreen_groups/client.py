@@ -15,20 +15,28 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, build_audit
+from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, FindingKind, build_audit
 from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
 from evergreen_groups.desk import Checker, DetailsReader, PatronLookup, SummaryReader
+from evergreen_groups.errors import not_visible
 from evergreen_groups.events import EventHandler
+from evergreen_groups.groups import AdultRule, MembershipReader
 from evergreen_groups.limits import ReferenceData
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Criteria, Report, build_report
-from evergreen_groups.settings import PolicySettings
+from evergreen_groups.settings import AuditSettings, PolicySettings
 from evergreen_groups.state import State, find_state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+    from evergreen_groups.audit import GroupsToKeep
     from evergreen_groups.gateway import Gateway
+
+
+def adult_rule(settings: AuditSettings) -> AdultRule:
+    """How many adults are too many in one group, as ``[audit]`` says."""
+    return AdultRule(settings.adults_from_age, settings.max_adults)
 
 
 class Client:
@@ -37,7 +45,8 @@ class Client:
 
     ``reference``, of the same policy, is what several clients of one program have read once for all of them.
     ``state`` has the journal (a file in ``$STATE_DIRECTORY`` or the user's own directory unless given).
-    ``may_undo_others`` says whether the operator may take back, by :attr:`plans`, what others have changed.
+    ``may_undo_others`` says whether the operator may take back, by :attr:`plans`, what others have changed; ``adults``
+    how many of them may come together in a group before a plan warns of it (any number unless given).
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class Client:
         progress: Progress = silent,
         reference: ReferenceData | None = None,
         may_undo_others: Callable[[], bool] = lambda: False,
+        adults: AdultRule | None = None,
     ) -> None:
         self.gateway = gateway
         self._operator = Operator(account) if isinstance(account, str) else account
@@ -57,18 +67,24 @@ class Client:
         self._state = state or State(find_state_directory(os.environ))
         self._progress = progress
         self._may_undo_others = may_undo_others
+        self._adults = adults
         self._reference = reference or ReferenceData(self._policy)
 
     @cached_property
     def moves(self) -> Moves:
         """Changes to membership."""
-        return Moves(self.gateway, self._state, self._operator)
+        return Moves(self.gateway, self._state, self._operator, adults=self._adults)
 
     @cached_property
     def plans(self) -> DeskChanges:
         """Changes as a desk makes them: planned, stored, applied once."""
         return DeskChanges(
-            self.gateway, self._state, self._operator, self._reference, may_undo_others=self._may_undo_others
+            self.gateway,
+            self._state,
+            self._operator,
+            self._reference,
+            may_undo_others=self._may_undo_others,
+            adults=self._adults,
         )
 
     @cached_property
@@ -101,8 +117,42 @@ class Client:
         return build_report(self.gateway, criteria, self._progress, policy=self._policy)
 
     def audit(self, criteria: AuditCriteria, progress: Progress | None = None) -> Audit:
-        """What stands in the ILS and doesn't fit the rule."""
-        return build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy)
+        """What stands in the ILS and doesn't fit the rule, without the groups that are to be kept as they are.
+
+        Of those whose members have changed since, that is forgotten.
+        """
+        stored = self._groups_to_keep()
+        to_keep = stored.read()
+        audit = build_audit(self.gateway, criteria, progress or self._progress, policy=self._policy, to_keep=to_keep)
+        found = {finding.group.number for finding in audit.groups_of_kind(FindingKind.ACCIDENTAL)}
+        stored.remove(found & to_keep.keys())
+        return audit
+
+    def keep_groups(self, numbers: Collection[int]) -> None:
+        """Keep groups as they are: an audit doesn't list them as accidental as long as their members are the same.
+
+        Raises:
+            NotFoundError: one of them has no visible member; nothing is kept then.
+        """
+        groups = MembershipReader(self.gateway).by_groups(numbers).groups
+        for number, group in groups.items():
+            if not group.members:
+                raise not_visible(
+                    "group {group} has no visible member", code="group-to-keep-not-found", values={"group": number}
+                )
+        self._groups_to_keep().add(
+            {number: {member.id for member in group.members} | group.hidden_ids for number, group in groups.items()}
+        )
+
+    def list_groups_again(self, numbers: Collection[int]) -> int:
+        """Let an audit list groups again that were to be kept; says how many of them were."""
+        return self._groups_to_keep().remove(numbers)
+
+    def _groups_to_keep(self) -> GroupsToKeep:
+        database = self._state.database  # before what comes with it: see State
+        from evergreen_groups.audit import GroupsToKeep
+
+        return GroupsToKeep(database, self.gateway.url)
 
     @cached_property
     def explanations(self) -> BlockExplainer:

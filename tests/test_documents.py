@@ -185,4 +185,4 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
     page = copy.command("audit", "--format", "html")
     assert page.count(f'<section aria-labelledby="{kind}">') == 1
     assert page.count(reason) == 1
-    assert f"6. {heading}" in copy.command("audit", "--help")
+    assert f"8. {heading}" in copy.command("audit", "--help")

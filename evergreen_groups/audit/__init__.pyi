@@ -3,6 +3,9 @@ from .block_explanation import BlockExplanation as BlockExplanation
 from .block_explanation import LookedAt as LookedAt
 from .block_explanation import PenaltyFate as PenaltyFate
 from .build import build_audit as build_audit
+from .confidence import WEIGHTS as WEIGHTS
+from .confidence import Confidence as Confidence
+from .confidence import Evidence as Evidence
 from .explainer import BlockExplainer as BlockExplainer
 from .findings import RECALCULABLE as RECALCULABLE
 from .findings import Audit as Audit
@@ -11,3 +14,5 @@ from .findings import FindingKind as FindingKind
 from .findings import GroupFinding as GroupFinding
 from .findings import PatronFinding as PatronFinding
 from .findings import Reason as Reason
+from .group_split import GroupSplit as GroupSplit
+from .groups_to_keep import GroupsToKeep as GroupsToKeep

@@ -5,30 +5,34 @@ Their members see each other's fines, so it is a matter of privacy.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from evergreen_groups.audit.confidence import Confidence, Evidence
 from evergreen_groups.audit.findings import GroupFinding, Reason
+from evergreen_groups.audit.group_split import suggested_split
 from evergreen_groups.audit.queries import AccidentalGroups
 from evergreen_groups.groups import (
+    ADDRESS,
+    EMAIL,
+    PHONE,
+    SURNAME,
+    TIES,
     Group,
-    GroupReader,
     GroupSearch,
     Member,
-    MembershipReader,
-    Patron,
     PatronAccount,
     PatronRow,
+    Relations,
+    age_of,
     read_accounts,
+    read_contact_records,
+    read_contacts,
 )
-from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
     from evergreen_groups.audit.context import SearchContext
-    from evergreen_groups.gateway import Gateway
-    from evergreen_groups.ils import Access
 
 # Beyond most families, below the institutions that share a number.
 UNUSUAL_SIZE = 10
@@ -37,63 +41,67 @@ LONG_EXPIRED = timedelta(days=3 * 365)
 """A lead whose account expired longer ago than this has expired long since."""
 _ADULT_YEARS = 18
 
-Address = tuple[str, str]
-
 
 def find_accidental_groups(context: SearchContext) -> list[GroupFinding]:
-    """The search for groups that look accidental."""
-    search = AccidentalGroupSearch(context.gateway, context.reader, context.access, context.now, context.progress)
-    return search.run(context.chosen)
+    """The search for groups that look accidental, without those that are to be kept as they are."""
+    return AccidentalGroupSearch(context).run()
 
 
 class AccidentalGroupSearch:
     """Finds groups of two and more that look accidental."""
 
-    def __init__(
-        self, gateway: Gateway, reader: GroupReader, access: Access, now: datetime, progress: Progress = silent
-    ) -> None:
-        self._gateway = gateway
-        self._reader = reader
-        self._access = access
-        self._now = now
-        self._progress = progress
+    def __init__(self, context: SearchContext) -> None:
+        self._context = context
+        self._gateway = context.gateway
 
-    def run(self, homes: Collection[int]) -> list[GroupFinding]:
-        """All of them with a member of the home libraries ``homes`` (ids, none: everywhere), in no order."""
+    def run(self) -> list[GroupFinding]:
+        """All of them with a member of the home libraries asked for, in no order."""
+        access = self._context.access
         query = AccidentalGroups(
             unusual_size=UNUSUAL_SIZE,
-            long_ago=self._now - LONG_EXPIRED,
-            homes=homes,
-            visible_orgs=() if self._access.everywhere else self._access.visible_orgs,
+            long_ago=self._context.now - LONG_EXPIRED,
+            homes=self._context.chosen,
+            visible_orgs=() if access.everywhere else access.visible_orgs,
         )
-        return GroupSearch(self._gateway, query, self._progress).run(self._examine)
+        return GroupSearch(self._gateway, query, self._context.progress).run(self._examine)
 
     def _examine(self, rows: Sequence[PatronRow]) -> list[GroupFinding]:
         """Say of whole groups why each looks accidental, and leave out those that don't after all."""
         accounts = read_accounts(self._gateway, {row.id: row for row in rows})
-        groups = self._reader.complete(rows)
+        groups = self._context.reader.complete(rows)
         with_deleted_lead = self._with_deleted_lead(group.number for group in groups if not group.lead.group_lead)
-        adults = {group.number: self._adults(group, accounts) for group in groups}
-        addresses = self._addresses(adults.values())
-        findings = []
+        looked_at = []
         for group in groups:
-            reasons = list(_about_leads(group.members, accounts, self._now))
-            if group.complete:  # a lead or relatives may be among the hidden members
-                reasons.extend(_without_lead(group, deleted=group.number in with_deleted_lead))
-                reasons.extend(_about_strangers(adults[group.number], addresses))
+            reasons = list(_about_leads(group.members, accounts, self._context.now))
+            if group.complete and not group.lead.group_lead:  # a lead may be among the hidden members
+                reasons.append(Reason("lead-deleted" if group.number in with_deleted_lead else "no-lead"))
             if group.member_count >= UNUSUAL_SIZE:
                 reasons.append(Reason("unusually-large", {"count": group.member_count}))
-            if reasons and group.member_count > 1:
-                findings.append(GroupFinding(group, tuple(reasons)))
-        return findings
+            adults = _adults(group, accounts, self._context.now.date()) if group.complete else []  # relatives too
+            if group.member_count > 1 and (reasons or _by_record([group]).strangers(adults)):
+                looked_at.append((group, reasons, adults))
+        relations = self._relations([group for group, _reasons, _adults in looked_at])
+        return [found for one in looked_at for found in self._listed(*one, relations)]
 
-    def _adults(self, group: Group, accounts: Mapping[int, PatronAccount]) -> list[Patron]:
-        """The adults of a group, by id; who is not marked as juvenile and has no birth date counts as one."""
-        today = self._now.date()
-        return sorted(
-            (member.patron for member in group.members if _is_adult(accounts[member.id], today)),
-            key=lambda patron: patron.id,
-        )
+    def _listed(
+        self, group: Group, reasons: list[Reason], adults: Sequence[int], relations: Relations
+    ) -> Iterator[GroupFinding]:
+        """The finding about a group, unless it doesn't look accidental after all or is to be kept as it is."""
+        names = {member.id: member.name for member in group.members}
+        strangers = [Reason("stranger", {"name": names[id]}) for id in relations.strangers(adults)]
+        reasons = [*reasons, *strangers]
+        if reasons and not self._stays_as_it_is(group):
+            confidence = Confidence.by(_evidence(group, reasons, relations, self._context.institutions))
+            split = suggested_split(group, relations)
+            yield GroupFinding(group, tuple(reasons), confidence=confidence, split=split)
+
+    def _stays_as_it_is(self, group: Group) -> bool:
+        """Whether somebody has decided that a group is to be kept as it is, and its members are still the same."""
+        members = group.hidden_ids.union(member.id for member in group.members)
+        if self._context.to_keep.get(group.number) != members:
+            return False
+        self._context.left_out.add(group.number)
+        return True
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
         """Those of the groups that have a deleted lead."""
@@ -103,25 +111,29 @@ class AccidentalGroupSearch:
         )
         return {group for batch in batches for (group,) in batch}
 
-    def _addresses(self, groups: Iterable[Sequence[Patron]]) -> Mapping[int, frozenset[Address]]:
-        """The addresses of the adults of groups where they could make a difference."""
-        wanted = {adult.id for adults in groups if _strangers(adults, {}) for adult in adults}
-        return MembershipReader(self._gateway).addresses(wanted) if wanted else {}
+    def _relations(self, groups: Iterable[Group]) -> Relations:
+        """What the members of groups have in common."""
+        patrons = [member.patron for group in groups for member in group.members]
+        records = read_contact_records(self._gateway, sorted(patron.id for patron in patrons))
+        return Relations(patrons, read_contacts(self._gateway, records))
+
+
+def _adults(group: Group, accounts: Mapping[int, PatronAccount], today: date) -> list[int]:
+    """The ids of the adults of a group; who is not marked as juvenile and has no birth date counts as one.
+
+    Whoever is marked as a juvenile doesn't, whatever the birth date: of a child nobody says that it is a stranger.
+    """
+    return sorted(member.id for member in group.members if _is_adult(accounts[member.id], today))
 
 
 def _is_adult(account: PatronAccount, today: date) -> bool:
     born = account.birth_date
-    # The mark of a juvenile isn't taken off at eighteen unless a job does it, and many records have no date of birth.
-    return not account.juvenile and (born is None or _years(born, today) >= _ADULT_YEARS)
+    return not account.juvenile and (born is None or age_of(born, today) >= _ADULT_YEARS)
 
 
-def _years(born: date, today: date) -> int:
-    return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
-
-
-def _without_lead(group: Group, *, deleted: bool) -> Iterator[Reason]:
-    if not group.lead.group_lead:
-        yield Reason("lead-deleted" if deleted else "no-lead")
+def _by_record(groups: Iterable[Group]) -> Relations:
+    """What members have in common by surname and library alone, for which nothing more has to be read."""
+    return Relations((member.patron for group in groups for member in group.members), {})
 
 
 def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount], now: datetime) -> Iterator[Reason]:
@@ -135,21 +147,33 @@ def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount
             yield Reason("lead-expired", {"name": lead.name, "date": expire_date})
 
 
-def _about_strangers(adults: Sequence[Patron], addresses: Mapping[int, frozenset[Address]]) -> Iterator[Reason]:
-    for stranger in _strangers(adults, addresses):
-        yield Reason("stranger", {"name": stranger.name})
+def _evidence(
+    group: Group, reasons: Iterable[Reason], relations: Relations, institutions: Mapping[int, str]
+) -> Iterator[Evidence]:
+    """What speaks for and against it that a group is accidental, each kind once."""
+    found = list(reasons)
+    strangers = sum(reason.code == "stranger" for reason in found)
+    once = {reason.code: reason for reason in found if reason.code != "stranger"}
+    yield from (Evidence(reason.code, reason.values) for reason in once.values())
+    of_institution = [member.patron.profile for member in group.members if member.patron.profile in institutions]
+    if of_institution:
+        yield Evidence("institution", {"profile": institutions[of_institution[0]], "count": group.member_count})
+    if strangers:
+        yield Evidence("strangers", {"count": strangers})
+    ids = [member.id for member in group.members]
+    if cloned := relations.cloned(ids):
+        yield Evidence("cloned", {"count": len(cloned)})
+    if not group.complete:  # hidden members may be the relatives
+        return
+    if not relations.any_share(ids, *TIES):
+        yield Evidence("nothing-shared")
+    for code, kinds in _SHARED_BY_ALL.items():
+        if relations.all_share(ids, *kinds):
+            yield Evidence(code)
 
 
-def _strangers(adults: Sequence[Patron], addresses: Mapping[int, frozenset[Address]]) -> list[Patron]:
-    """The adults who have surname, address and home library in common with no other adult of the group."""
-    traits = {adult.id: _common_traits(adult, addresses) for adult in adults}
-    shared = Counter(trait for found in traits.values() for trait in found)
-    alone = [adult for adult in adults if all(shared[trait] == 1 for trait in traits[adult.id])]
-    return alone if len(adults) > 1 else []
-
-
-def _common_traits(patron: Patron, addresses: Mapping[int, frozenset[Address]]) -> set[tuple[object, ...]]:
-    """What relatives would have in common."""
-    known = addresses.get(patron.id, frozenset())
-    surname = patron.family_name.strip().casefold()
-    return {("surname", surname), ("library", patron.home_library.id), *(("at", *at) for at in known)}
+_SHARED_BY_ALL = {
+    "surname-shared": (SURNAME,),
+    "address-shared": (ADDRESS,),
+    "phone-or-email-shared": (PHONE, EMAIL),
+}

@@ -18,21 +18,27 @@ from evergreen_groups.progress import Progress, silent
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Mapping, Sequence, Set
 
     from evergreen_groups.audit.context import Search
     from evergreen_groups.gateway import Gateway
 
 
 def build_audit(
-    gateway: Gateway, criteria: AuditCriteria, progress: Progress = silent, *, policy: PolicySettings | None = None
+    gateway: Gateway,
+    criteria: AuditCriteria,
+    progress: Progress = silent,
+    *,
+    policy: PolicySettings | None = None,
+    to_keep: Mapping[int, frozenset[int]] | None = None,
 ) -> Audit:
     """Go over everyone who owes something or has a penalty, and over the groups, set by set.
 
-    ``policy`` says which limits patrons have where ``criteria`` names none for all of them.
+    ``policy`` says which limits patrons have where ``criteria`` names none for all of them. ``to_keep`` are groups that
+    needn't be listed as accidental, with the ids of their members, by number: one whose members have changed since is.
 
     Raises:
-        ConfigurationError: ``criteria`` names an org unit that isn't there.
+        ConfigurationError: ``criteria`` names an org unit or a profile that isn't there.
         PermissionDeniedError: the account sees no patrons, or none at the org units asked for.
         GatewayError: the gateway can't be reached or gives no usable answer.
     """
@@ -48,10 +54,11 @@ def build_audit(
         settings = PolicySettings(criteria.limit.amount, criteria.limit.comparison)
     reader = GroupReader(gateway, org_units, access)
     limits = Limits.read(gateway, settings, org_units)
-    if settings.uniform:
+    profiles = None if settings.uniform and not criteria.institution_profiles else Profiles.read(gateway)
+    if profiles is None or settings.uniform:
         bounds = LimitBounds.only(settings.as_limit())
     else:
-        bounds = LimitBounds.of(limits, Profiles.read(gateway), homes or [unit.id for unit in org_units])
+        bounds = LimitBounds.of(limits, profiles, homes or [unit.id for unit in org_units])
     context = SearchContext(
         gateway=gateway,
         org_units=org_units,
@@ -64,9 +71,27 @@ def build_audit(
         homes=homes,
         now=generated_at,
         progress=progress,
+        adults=criteria.adults,
+        institutions={} if profiles is None else _institutions(profiles, criteria.institution_profiles),
+        to_keep=to_keep or {},
     )
     patrons, groups = _searched(context)
-    return Audit(generated_at, gateway.url, criteria, patrons, groups, _notes(access), access.everywhere)
+    return Audit(
+        generated_at,
+        gateway.url,
+        criteria,
+        patrons,
+        groups,
+        _notes(access),
+        access.everywhere,
+        tuple(sorted(context.left_out)),
+    )
+
+
+def _institutions(profiles: Profiles, names: Sequence[str]) -> dict[int, str]:
+    """The named profiles and all below them, with their names, by id."""
+    named = {profiles.find(name) for name in names}
+    return {profile: profiles.name(profile) for profile in profiles if named.intersection(profiles.upwards(profile))}
 
 
 def _homes(criteria: AuditCriteria, chosen: Set[int], access: Access) -> Set[int]:
@@ -99,7 +124,7 @@ def _notes(access: Access) -> tuple[str, ...]:
 
 
 def _searched(context: SearchContext) -> tuple[tuple[PatronFinding, ...], tuple[GroupFinding, ...]]:
-    """What the searches of all kinds find: patrons by kind, most owed first, and groups by kind and number."""
+    """What the searches of all kinds find: patrons by kind, most owed first; groups by kind, the surest first."""
     order = {kind: place for place, kind in enumerate(FindingKind)}
     searches: list[Search] = [resolve_name(name) for name in dict.fromkeys(kind.search for kind in FindingKind)]
     patrons: list[PatronFinding] = []
@@ -110,5 +135,9 @@ def _searched(context: SearchContext) -> tuple[tuple[PatronFinding, ...], tuple[
         else:
             groups.append(finding)
     patrons.sort(key=lambda found: (order[found.kind], -found.member.own_fines, found.member.id))
-    groups.sort(key=lambda found: (order[found.kind], found.group.number))
+    groups.sort(key=lambda found: (order[found.kind], -_points(found), found.group.number))
     return tuple(patrons), tuple(groups)
+
+
+def _points(finding: GroupFinding) -> int:
+    return finding.confidence.points if finding.confidence else 0

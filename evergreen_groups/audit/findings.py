@@ -8,16 +8,21 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
+from evergreen_groups.groups import AdultRule
 from evergreen_groups.policy import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evergreen_groups.audit.confidence import Confidence
+    from evergreen_groups.audit.group_split import GroupSplit
     from evergreen_groups.groups import Group, Member
     from evergreen_groups.ils import Penalty
 
 
 _BLOCKS = "evergreen_groups.audit.blocks:find_blocks"
+_ADULTS = "evergreen_groups.audit.adults:find_groups_of_adults"
+_BORROWED = "evergreen_groups.audit.borrowed_addresses:find_borrowed_addresses"
 _ACCIDENTAL = "evergreen_groups.audit.accidental_groups:find_accidental_groups"
 
 
@@ -57,6 +62,10 @@ class FindingKind(Enum):
     """Blocked by staff, and neither own fines nor the group's are over the limit: for review only."""
     ACCIDENTAL = _kind("accidental-group", _ACCIDENTAL, about_groups=True)
     """A group that may not belong together."""
+    SEVERAL_ADULTS = _kind("several-adults", _ADULTS, about_groups=True)
+    """A group with more adults than the library wants in one."""
+    BORROWED_ADDRESS = _kind("borrowed-address", _BORROWED)
+    """A patron whose record uses an address row of somebody outside the group."""
 
 
 RECALCULABLE = tuple(kind for kind in FindingKind if kind.recalculable)
@@ -93,11 +102,18 @@ class PatronFinding:
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
-    """A group with which something may be wrong, and why."""
+    """A group with which something may be wrong, and why.
+
+    Of one that looks accidental ``confidence`` says how sure that is, and by which evidence; ``split`` who of the
+    members would stay together and who would be taken out, None where all belong together by what is on file, or where
+    members are hidden.
+    """
 
     group: Group
     reasons: tuple[Reason, ...]
     kind: FindingKind = FindingKind.ACCIDENTAL
+    confidence: Confidence | None = None
+    split: GroupSplit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +121,16 @@ class AuditCriteria:
     """What an audit goes over: patrons of ``orgs`` (short names; none: everywhere) or below, and their groups.
 
     ``limit`` is the limit of everybody's own fines, None where the policy has different ones for different patrons.
+    ``adults`` says how many of them are too many in one group; ``institution_profiles`` (names) are the profiles of
+    schools, offices and the like, with all below them. ``desk_url`` is where browsers reach the service, for links to
+    the pages of groups.
     """
 
     orgs: tuple[str, ...] = ()
     limit: Limit | None = field(default_factory=Limit)
+    adults: AdultRule = field(default_factory=AdultRule)
+    institution_profiles: tuple[str, ...] = ()
+    desk_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +138,8 @@ class Audit:
     """What stands in the ILS and doesn't fit the rule.
 
     ``generated_at`` is when reading began (aware); ``notes`` are sentences about what is missing; ``complete`` says
-    that the account sees every patron.
+    that the account sees every patron. ``to_keep`` are the numbers of groups that would look accidental and aren't
+    listed, because somebody decided that they are to be kept as they are.
     """
 
     generated_at: datetime
@@ -126,6 +149,7 @@ class Audit:
     groups: tuple[GroupFinding, ...]
     notes: tuple[str, ...] = ()
     complete: bool = True
+    to_keep: tuple[int, ...] = ()
 
     def of_kind(self, kind: FindingKind) -> list[PatronFinding]:
         """The findings about patrons of one kind, in their order."""

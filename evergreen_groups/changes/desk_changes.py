@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal_step import JournalEntry, Operator
     from evergreen_groups.changes.plan_store import PlanStore
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import AdultRule
     from evergreen_groups.limits import ReferenceData
     from evergreen_groups.state import State
 
@@ -35,7 +36,8 @@ WAIT = 5.0
 class DeskChanges:
     """Changes at one gateway, with plans and journal in ``state``, made by ``operator``.
 
-    ``may_undo_others`` says whether the operator may take back what others have done.
+    ``may_undo_others`` says whether the operator may take back what others have done; ``adults`` how many of them may
+    come together in a group before it is warned of.
     """
 
     def __init__(
@@ -46,12 +48,13 @@ class DeskChanges:
         reference: ReferenceData,
         *,
         may_undo_others: Callable[[], bool] = lambda: False,
+        adults: AdultRule | None = None,
     ) -> None:
         self._gateway = gateway
         self._state = state
         self._given = operator
         self._reference = reference
-        self._planner = Planner(gateway, lambda: reference.org_units(gateway))
+        self._planner = Planner(gateway, lambda: reference.org_units(gateway), adults=adults)
         self._drafter = Drafter(gateway, self._planner, reference)
         self._may_undo_others = may_undo_others
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evergreen_groups.changes.journal import Journal
     from evergreen_groups.changes.plans import Draft
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import AdultRule
     from evergreen_groups.state import State
 
 
@@ -57,11 +58,12 @@ class Plan:
 class Moves:
     """Changes to membership at one gateway, with the journal in ``state``.
 
-    ``operator`` is who has them made; that is written into the journal.
+    ``operator`` is who has them made; that is written into the journal. ``adults`` says how many may come together in
+    a group before it is warned of.
     """
 
-    def __init__(self, gateway: Gateway, state: State, operator: Operator) -> None:
-        self._planner = Planner(gateway)
+    def __init__(self, gateway: Gateway, state: State, operator: Operator, *, adults: AdultRule | None = None) -> None:
+        self._planner = Planner(gateway, adults=adults)
         self._changes = JournaledChanges(gateway, state, operator)
         self._gateway = gateway
         self._state = state

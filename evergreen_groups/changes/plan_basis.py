@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evergreen_groups.changes.plan_warnings import PlanEvidence, warnings_about
 from evergreen_groups.changes.plans import (
     GROUP,
     LEAD,
@@ -12,9 +13,9 @@ from evergreen_groups.changes.plans import (
     PlanWarning,
     Step,
     group_changes,
-    warnings_about,
 )
 from evergreen_groups.errors import PlanError
+from evergreen_groups.groups import AdultRule, Relations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +25,14 @@ if TYPE_CHECKING:
 
 
 class PlanBasis:
-    """What plans are made from; nothing more is asked of the ILS for them."""
+    """What plans are made from; nothing more is asked of the ILS for them.
 
-    def __init__(self, surroundings: Surroundings) -> None:
+    ``adults`` says how many of them may come together before it is warned of.
+    """
+
+    def __init__(self, surroundings: Surroundings, adults: AdultRule | None = None) -> None:
         self._surroundings = surroundings
+        self._adults = adults or AdultRule()
 
     @property
     def groups(self) -> Mapping[int, Group]:
@@ -134,7 +139,12 @@ class PlanBasis:
         concerned = {step.member.patron.group for step in moves} | {step.after for step in moves}
         groups = {number: self.groups[number] for number in concerned if number is not None}
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
-        warnings.extend(warnings_about(steps, groups, self._surroundings.addresses))
+        warnings.extend(warnings_about(steps, self._evidence(groups)))
         # The same is said once, whatever number of steps it is true of.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged))
+
+    def _evidence(self, groups: Mapping[int, Group]) -> PlanEvidence:
+        members = self._surroundings.membership.members
+        relations = Relations((member.patron for member in members.values()), self._surroundings.contacts)
+        return PlanEvidence(groups, members, self.accounts, relations, self._adults)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.groups import Member, PatronReference
+    from evergreen_groups.groups import AdultRule, Member, PatronReference
     from evergreen_groups.ils import OrgUnits
 
 
@@ -29,21 +29,30 @@ class Planner:
     reads of each patron.
     """
 
-    def __init__(self, gateway: Gateway, org_units: Callable[[], OrgUnits] | None = None) -> None:
-        """``org_units`` gives those of the ILS, where a program has read them; else each planner reads them once."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        org_units: Callable[[], OrgUnits] | None = None,
+        *,
+        adults: AdultRule | None = None,
+    ) -> None:
+        """``org_units`` gives those of the ILS, where a program has read them; else each planner reads them once.
+
+        ``adults`` says how many may come together in a group before it is warned of.
+        """
         self._gateway = gateway
+        self._adults = adults
         self._reader = MembershipReader(gateway, org_units)
 
     def basis(
-        self, references: Iterable[PatronReference], groups: Collection[int] = (), *, with_addresses: bool = True
+        self, references: Iterable[PatronReference], groups: Collection[int] = (), *, with_contacts: bool = True
     ) -> PlanBasis:
         """Read what plans about these patrons, and these ``groups``, are made from.
 
-        ``with_addresses`` is for plans by which somebody comes into a group of others.
+        ``with_contacts`` is for plans by which somebody leaves a group.
         """
-        return PlanBasis(
-            read_surroundings(self._gateway, self._reader, references, groups, with_addresses=with_addresses)
-        )
+        surroundings = read_surroundings(self._gateway, self._reader, references, groups, with_contacts=with_contacts)
+        return PlanBasis(surroundings, self._adults)
 
     def move(self, patrons: Sequence[PatronReference], to: PatronReference) -> Draft:
         """Plan to move patrons into the group of the patron ``to``."""
@@ -56,7 +65,7 @@ class Planner:
 
     def remove(self, patrons: Sequence[PatronReference], *, lead: bool = False) -> Draft:
         """Plan to give each patron a new group of their own, as its lead only where ``lead`` says so."""
-        basis = self.basis(patrons, with_addresses=False)  # nobody is a stranger in a group of their own
+        basis = self.basis(patrons)
         found = basis.find(patrons)
         return basis.draft(Action.REMOVE, *basis.removals(found, lead=lead), cards=found)
 
@@ -68,7 +77,7 @@ class Planner:
 
     def lead(self, patrons: Sequence[PatronReference], *, off: bool = False) -> Draft:
         """Plan to make patrons group leads, or no longer."""
-        basis = self.basis(patrons, with_addresses=False)
+        basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
         planned = [basis.leads(card, on=not off) for card in found]
         steps = [step for its_steps, _unchanged in planned for step in its_steps]
@@ -76,7 +85,7 @@ class Planner:
 
     def recalculate(self, patrons: Sequence[PatronReference]) -> tuple[Draft, Mapping[int, Decimal]]:
         """Plan to have the ILS recalculate patrons' penalties; beside it what those owe who have open transactions."""
-        basis = self.basis(patrons, with_addresses=False)
+        basis = self.basis(patrons, with_contacts=False)
         found = basis.find(patrons)
         steps = [Step(card.member, PENALTIES, None, card.account) for card in found]
         return basis.draft(Action.RECALCULATE, steps, cards=found), basis.own_fines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from evergreen_groups.money import NOTHING
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from evergreen_groups.groups import Group, Member, Patron, PatronAccount
+    from evergreen_groups.groups import Group, Member, PatronAccount
 
 GROUP = "usrgroup"
 LEAD = "master_account"
@@ -145,64 +145,3 @@ def group_changes(steps: Sequence[Step], groups: Mapping[int, Group]) -> tuple[P
 def _members(patrons: Sequence[Member]) -> tuple[Member, ...]:
     """Those of the patrons who count as members: a deleted one keeps a group's number and isn't one."""
     return tuple(patron for patron in patrons if not patron.patron.deleted)
-
-
-def warnings_about(
-    steps: Sequence[Step],
-    groups: Mapping[int, Group],
-    addresses: Mapping[int, frozenset[tuple[str, str]]],
-) -> Iterator[PlanWarning]:
-    """What somebody should look at before agreeing: about the patrons, and about the groups they leave and join."""
-    moves = [step for step in steps if step.field == GROUP]
-    leaving = {step.member.id for step in moves}
-    for step in steps:
-        yield from _about_account(step)
-    for step in moves:
-        if step.after is not None and _is_stranger(step.member.patron, groups[step.after].members, addresses):
-            yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": step.after})
-    for number in sorted({step.member.patron.group for step in moves}):
-        yield from _about_those_left(groups[number], leaving)
-    for number in sorted(groups):
-        if not groups[number].complete:
-            yield PlanWarning("hidden-members", {"group": number, "count": groups[number].hidden_member_count})
-
-
-def _about_account(step: Step) -> Iterator[PlanWarning]:
-    patron, account = step.member.patron, step.account
-    for holds, code in (
-        # The ILS moves deleted patrons without a word (deleted-user-002).
-        (patron.deleted, "account-deleted"),
-        (account.barred, "account-barred"),
-        (not account.active and not patron.deleted, "account-not-active"),
-        (account.expired, "account-expired"),
-    ):
-        if holds:
-            yield PlanWarning(code, {"name": patron.name})
-
-
-def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
-    """A group that is left without a lead, without anybody, or with one alone."""
-    stays = [member for member in group.members if member.id not in leaving]
-    if not stays and group.complete and len(group.members) > 1:
-        yield PlanWarning("group-left-empty", {"group": group.number})
-    elif not stays and group.complete:
-        yield PlanWarning("last-member-leaves", {"group": group.number})
-    if len(stays) == 1 and group.complete and len(group.members) > 1:
-        yield PlanWarning("left-alone", {"name": stays[0].name, "group": group.number})
-    leads = [member for member in group.members if member.group_lead]
-    if stays and leads and not any(member.group_lead for member in stays):
-        names = tuple(member.name for member in leads)
-        yield PlanWarning("left-without-lead", {"names": names, "group": group.number, "count": len(stays)})
-
-
-def _is_stranger(
-    patron: Patron, members: Sequence[Member], addresses: Mapping[int, frozenset[tuple[str, str]]]
-) -> bool:
-    """Whether a patron has surname, address and library in common with nobody of a group that isn't empty."""
-    others = [member.patron for member in members if member.id != patron.id]
-    return bool(others) and not any(
-        other.family_name.casefold() == patron.family_name.casefold()
-        or other.home_library.id == patron.home_library.id
-        or addresses.get(other.id, frozenset()) & addresses.get(patron.id, frozenset())
-        for other in others
-    )

@@ -47,11 +47,17 @@ class Invocation:
     @contextmanager
     def client(self) -> Iterator[Client]:
         """The jobs at that gateway, with the configured limits; the sandbox has a journal that ends with it."""
-        from evergreen_groups.client import Client
+        from evergreen_groups.client import Client, adult_rule
 
         opened = self._sandbox() if self.use_sandbox else self._configured()
         with self.state() as state, opened as (gateway, account):
-            yield Client(gateway, account=account, policy=self.settings.policy, state=state)
+            yield Client(
+                gateway,
+                account=account,
+                policy=self.settings.policy,
+                state=state,
+                adults=adult_rule(self.settings.audit),
+            )
 
     @contextmanager
     def state(self) -> Iterator[State]:
@@ -117,6 +123,7 @@ def _for_the_sandbox(settings: Settings) -> Settings:
     return replace(
         settings,
         policy=replace(settings.policy, limits=()),
+        audit=replace(settings.audit, institution_profiles=("Institution",)),
         report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
         serve=replace(settings.serve, report=None),
         mail=MailSettings(),

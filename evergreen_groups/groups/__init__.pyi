@@ -1,3 +1,9 @@
+from .adults import AdultRule as AdultRule
+from .adults import age_of as age_of
+from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
+from .contacts import Contacts as Contacts
+from .contacts import read_contact_records as read_contact_records
+from .contacts import read_contacts as read_contacts
 from .hidden_members import HiddenMembers as HiddenMembers
 from .hidden_members import find_hidden as find_hidden
 from .hidden_members import read_balances as read_balances
@@ -30,6 +36,12 @@ from .reader import decide_about as decide_about
 from .reader import decide_where_visible as decide_where_visible
 from .reader import decided as decided
 from .reader import make_members as make_members
+from .relations import ADDRESS as ADDRESS
+from .relations import EMAIL as EMAIL
+from .relations import PHONE as PHONE
+from .relations import SURNAME as SURNAME
+from .relations import TIES as TIES
+from .relations import Relations as Relations
 from .search import GroupSearch as GroupSearch
 from .standing import Standing as Standing
 from .standing import StandingDifference as StandingDifference

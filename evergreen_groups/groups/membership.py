@@ -109,24 +109,10 @@ class MembershipReader:
         groups = {number: Group.by_name(number, found, hidden.get(number)) for number, found in by_group.items()}
         return replace(read, groups=groups)
 
-    def addresses(self, ids: Collection[int]) -> dict[int, frozenset[tuple[str, str]]]:
-        """Street and post code of each patron's addresses, written alike, for comparing."""
-        found: dict[int, set[tuple[str, str]]] = {}
-        for batch in self._gateway.pcrud.by_values(
-            "aua", "usr", sorted(ids), select=("id", "usr", "street1", "post_code")
-        ):
-            for record in batch:
-                # The same house is written with other blanks and capitals from one card to the next.
-                street, post_code = (
-                    "".join(str(part or "").split()).casefold() for part in (record.street1, record.post_code)
-                )
-                found.setdefault(record.usr, set()).add((street, post_code))
-        return {id: frozenset(addresses) for id, addresses in found.items()}
-
     def completed(self, records: Iterable[tuple[Any, ...]]) -> Membership:
         """Patrons with what they owe, their cards and home libraries, of the ``MEMBER_FIELDS`` of their records.
 
-        Three calls beside one another.
+        What stands behind these fields in a record is left alone. Three calls beside one another.
         """
         now = datetime.now(UTC)
         width = len(PATRON_FIELDS)
@@ -135,7 +121,7 @@ class MembershipReader:
         for record in records:
             row = PatronRow._make(record[:width])
             rows.append((row, bool(record[width])))
-            accounts[row.id] = PatronAccount.of(record[width + 1 :], now)
+            accounts[row.id] = PatronAccount.of(record[width + 1 : len(MEMBER_FIELDS)], now)
         readers: tuple[Callable[[], Any], ...] = (
             lambda: read_own_fines(self._gateway, accounts),
             lambda: read_barcodes(self._gateway, (row for row, _deleted in rows)),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from evergreen_groups.gateway import columns
+from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden_members import find_hidden
 from evergreen_groups.groups.membership import (
     MEMBER_FIELDS,
@@ -37,12 +38,12 @@ class Surroundings:
     """What is known of those who were named, and of everybody in their groups.
 
     ``cards`` has the visible ones of them by how they were named, ``membership`` these and everybody of their groups,
-    ``addresses`` what :meth:`MembershipReader.addresses` gives, where they were asked for.
+    ``contacts`` how each of them is reached, where that was asked for.
     """
 
     cards: Mapping[PatronReference, Card]
     membership: Membership
-    addresses: Mapping[int, frozenset[tuple[str, str]]]
+    contacts: Mapping[int, Contacts]
 
 
 def read_surroundings(
@@ -51,12 +52,12 @@ def read_surroundings(
     references: Iterable[PatronReference],
     groups: Collection[int] = (),
     *,
-    with_addresses: bool = False,
+    with_contacts: bool = False,
 ) -> Surroundings:
     """Read the named patrons, everybody of their groups, and of these ``groups`` as well.
 
     In two stages, whatever the size of the groups: who they are, and beside one another what stands about them. For up
-    to 200 of them that is six calls at most: one is for barcodes alone, one for addresses, and where members are
+    to 200 of them that is six calls at most: one is for barcodes alone, one for contacts, and where members are
     hidden, what they owe takes some more.
 
     Raises:
@@ -76,8 +77,8 @@ def read_surroundings(
     # Subqueries see everybody (pcrud-141): somebody hidden who was named leads to nobody else all the same.
     concerned = {row[_GROUP] for id, row in rows.items() if id in named}.union(groups)
     about = [row for row in rows.values() if row[_GROUP] in concerned]
-    membership, addresses = _completed(gateway, reader, about, set(groups), with_addresses)
-    return Surroundings(_cards(membership, ids, owners), membership, addresses)
+    membership, contacts = _completed(gateway, reader, about, set(groups), with_contacts)
+    return Surroundings(_cards(membership, ids, owners), membership, contacts)
 
 
 def _portions(conditions: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
@@ -102,11 +103,11 @@ def _owners(gateway: Gateway, barcodes: Sequence[str]) -> dict[str, tuple[int, b
 
 
 def _rows(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """The ``MEMBER_FIELDS`` of those whom some conditions name, and of the members of their groups."""
+    """The ``_FIELDS`` of those whom some conditions name, and of the members of their groups."""
     queries = list(_queries(named))
     everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
-    pages = gateway.pcrud.pages("au", everybody, select=MEMBER_FIELDS, concurrency=1)
-    return list(chain.from_iterable(columns(page, *MEMBER_FIELDS) for page in pages))
+    pages = gateway.pcrud.pages("au", everybody, select=_FIELDS, concurrency=1)
+    return list(chain.from_iterable(columns(page, *_FIELDS) for page in pages))
 
 
 def _queries(named: Sequence[Mapping[str, Any]]) -> Iterator[Query]:
@@ -132,24 +133,24 @@ def _completed(
     reader: MembershipReader,
     rows: list[tuple[Any, ...]],
     groups: set[int],
-    with_addresses: bool,
-) -> tuple[Membership, Mapping[int, frozenset[tuple[str, str]]]]:
+    with_contacts: bool,
+) -> tuple[Membership, Mapping[int, Contacts]]:
     """What stands about those whose rows were read, and the hidden members of all groups that they are in."""
     by_group: dict[int, set[int]] = {number: set() for number in groups}
     for id, number, deleted in ((row[0], row[_GROUP], row[_DELETED]) for row in rows):
         members = by_group.setdefault(number, set())
         if not deleted:
             members.add(id)
-    everybody = [row[0] for row in rows]
+    records = {row[0]: row[len(MEMBER_FIELDS) :] for row in rows}
     reads: tuple[Callable[[], Any], ...] = (
         lambda: reader.completed(rows),
         lambda: find_hidden(gateway, by_group) if by_group else {},
-        lambda: reader.addresses(everybody) if with_addresses and everybody else {},
+        lambda: read_contacts(gateway, records) if with_contacts else {},
     )
-    read, hidden, addresses = gateway.map(lambda read: read(), reads)
+    read, hidden, contacts = gateway.map(lambda read: read(), reads)
     members_of = {number: [read.members[id] for id in ids] for number, ids in by_group.items()}
     found = {number: Group.by_name(number, _in_order(of), hidden.get(number)) for number, of in members_of.items()}
-    return Membership(read.members, read.accounts, found, read.own_fines), addresses
+    return Membership(read.members, read.accounts, found, read.own_fines), contacts
 
 
 def _in_order(members: Iterable[Member]) -> list[Member]:
@@ -170,4 +171,5 @@ def _cards(
     return found
 
 
+_FIELDS = (*MEMBER_FIELDS, *CONTACT_FIELDS)
 _GROUP, _DELETED = MEMBER_FIELDS.index("usrgroup"), MEMBER_FIELDS.index("deleted")

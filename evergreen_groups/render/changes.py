@@ -46,7 +46,19 @@ WARNINGS = {
     "account-barred": "the account of {name} is barred",
     "account-not-active": "the account of {name} is not active",
     "account-expired": "the account of {name} has expired",
-    "stranger-to-group": "{name} shares neither surname nor address nor library with anybody in group {group}",
+    "stranger-to-group": ("{name} shares no surname, address, phone, e-mail or library with anybody in group {group}"),
+    "borrowed-address": (
+        "{name} uses an address that belongs to {owner}'s record: where one of the two changes it, it changes for both"
+    ),
+    "borrowed-address-of-another": (
+        "{name} uses an address that belongs to the record of somebody outside these groups: where one of the two "
+        "changes it, it changes for both"
+    ),
+    "lent-address": (
+        "{borrower} stays and uses an address that belongs to {name}'s record: where one of the two changes it, it "
+        "changes for both"
+    ),
+    "several-adults": "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
     "group-left-empty": "group {group} will be empty",
     "last-member-leaves": "the last member leaves group {group}",
     "left-alone": "{name} is left alone in group {group}",

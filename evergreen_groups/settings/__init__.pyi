@@ -14,6 +14,7 @@ from .passwords import PASSWORD_VARIABLE as PASSWORD_VARIABLE
 from .passwords import database_password as database_password
 from .passwords import mail_password as mail_password
 from .passwords import secret_of as secret_of
+from .sections import AuditSettings as AuditSettings
 from .sections import ClientSettings as ClientSettings
 from .sections import DeskSettings as DeskSettings
 from .sections import GatewaySettings as GatewaySettings

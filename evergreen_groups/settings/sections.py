@@ -354,6 +354,34 @@ class HistorySettings:
 
 
 @dataclass(frozen=True)
+class AuditSettings:
+    """Section ``[audit]``; ``max_adults`` 0: any number of adults in a group will do."""
+
+    max_adults: int = setting(
+        v.whole_number(0, 1_000),
+        0,
+        help="More adults than this in one group are found by the audit, and warned of before somebody is moved there; "
+        "0: any number will do. Adults in a group see each other's affairs, so most libraries group one parent with "
+        "the children alone. Nothing is refused by it.",
+        options=(Option("--max-adults", _AUDIT, "Find groups with more adults than this; 0: any number will do."),),
+    )
+    adults_from_age: int = setting(
+        v.whole_number(1, 120),
+        18,
+        help="From how many years on somebody counts as an adult for that. A birth date that is known decides, "
+        "whatever the mark of a juvenile says; without one, whoever isn't marked as a juvenile counts as an adult. "
+        "Birth dates are read to tell adults from children, and shown by the audit and by plans nowhere.",
+    )
+    institution_profiles: tuple[str, ...] = setting(
+        v.PROFILES,
+        (),
+        help="The profiles of institutions (schools, care homes, offices), with all below them: a group with such a "
+        "member is no family, which the audit counts among the evidence.",
+        example=("Institution",),
+    )
+
+
+@dataclass(frozen=True)
 class StateSettings:
     """Section ``[state]``."""
 
@@ -679,6 +707,7 @@ class Settings:
     report: ReportSettings = section(
         ReportSettings, "What the nightly report lists, how it is written, and how its run is watched."
     )
+    audit: AuditSettings = section(AuditSettings, "What the audit finds, and what it needn't find again.")
     history: HistorySettings = section(HistorySettings, "What is kept of past runs.")
     state: StateSettings = section(StateSettings, "Where everything is kept.")
     journal: JournalSettings = section(JournalSettings, "What is kept of changes.")

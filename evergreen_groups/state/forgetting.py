@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, exists, select, update
 
 from evergreen_groups.errors import StateError
-from evergreen_groups.state.schema import changes, events, plans, run_groups, steps
+from evergreen_groups.state.schema import changes, events, groups_to_keep, plans, run_groups, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,7 @@ def forget(transactions: Transactions, patron: int) -> Forgotten:
         connection.execute(delete(changes).where(changes.c.id.in_(concerned), is_empty))
         of_events = connection.execute(delete(events).where(events.c.patron == patron)).rowcount
         _remove_plans(connection, patron)
+        _remove_groups_to_keep(connection, patron)
         return Forgotten(gone, of_events, _leave_out(connection, patron))
 
 
@@ -58,6 +59,16 @@ def _remove_plans(connection: Connection, patron: int) -> None:
     found = connection.execute(select(plans.c.id, plans.c.content).where(plans.c.content.contains(str(patron)))).all()
     named = [row.id for row in found if patron in set(_numbers(json.loads(row.content)))]
     connection.execute(delete(plans).where(plans.c.id.in_(named)))
+
+
+def _remove_groups_to_keep(connection: Connection, patron: int) -> None:
+    """Remove what was decided about groups with the patron: without the id it could never be true of them again."""
+    stored = groups_to_keep.c
+    found = connection.execute(select(groups_to_keep).where(stored.members.contains(str(patron)))).all()
+    for row in found:
+        if patron in json.loads(row.members):
+            mine = (stored.gateway == row.gateway, stored.number == row.number)
+            connection.execute(delete(groups_to_keep).where(*mine))
 
 
 def _numbers(value: object) -> Iterator[int]:

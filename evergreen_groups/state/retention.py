@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Table, delete, exists, func, select, true
 
-from evergreen_groups.state.schema import changes, events, mails, plans, retention, runs, series, steps
+from evergreen_groups.state.schema import changes, events, groups_to_keep, mails, plans, retention, runs, series, steps
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -29,6 +29,8 @@ AT_ONCE = 500
 """How many rows go in one transaction, so that nobody waits for long."""
 LIFE_OF_PLANS = timedelta(days=7)
 """How long a plan is kept, and with it the key under which its answer can be asked for again."""
+LIFE_OF_GROUPS_TO_KEEP = timedelta(days=3 * 365)
+"""How long a group is kept as it is without anybody looking at it again; what is left of vanished ones goes as well."""
 _TOLERANCE = timedelta(minutes=10)  # clocks of several machines differ
 _CLOCK = "clock"
 
@@ -73,6 +75,7 @@ def prune(transactions: Transactions, days: Mapping[str, int], now: datetime) ->
     gone = {kind.name: _prune(transactions, kind, believed - timedelta(days=days[kind.name])) for kind in KINDS}
     with transactions.writing() as connection:
         connection.execute(delete(plans).where(plans.c.at < believed - LIFE_OF_PLANS))
+        connection.execute(delete(groups_to_keep).where(groups_to_keep.c.at < believed - LIFE_OF_GROUPS_TO_KEEP))
         connection.execute(delete(series).where(~exists().where(runs.c.series == series.c.id)))
     return gone
 

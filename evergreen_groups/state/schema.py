@@ -30,7 +30,7 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "2"
+VERSION = "3"
 """The version of the schema that this release uses: the latest migration's."""
 
 metadata = MetaData(
@@ -121,6 +121,16 @@ plans = Table(
     UniqueConstraint("gateway", "staff", "idempotency_key"),
 )
 """Plans that were shown to staff, and those of them that were applied: each once, and under a key of the caller's."""
+
+groups_to_keep = Table(
+    "groups_to_keep",
+    metadata,
+    Column("gateway", Text, primary_key=True),
+    Column("number", BIG, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("members", Text, nullable=False),  # JSON, a list of patrons' ids
+)
+"""Groups that look accidental and are to be kept as they are, with the members that they had then."""
 
 series = Table(
     "series",

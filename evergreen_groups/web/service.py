@@ -18,7 +18,7 @@ from typing import cast
 from flask import Request, current_app
 
 from evergreen_groups.changes import Operator
-from evergreen_groups.client import Client
+from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
 from evergreen_groups.gateway import Credentials, Gateway, RetryPolicy
@@ -147,6 +147,7 @@ class Service:
             may_undo_others=lambda: (
                 permission is not None and has_permission(gateway, caller, caller.library, permission)
             ),
+            adults=adult_rule(self.settings.audit),
         )
 
     def address_of(self, request: Request) -> Address | None:

@@ -56,8 +56,16 @@ def block_by_staff(gateway: Gateway, patron: int, penalty: int = STAFF_BLOCK) ->
 
 def test_the_families_as_they_come(staff: Gateway) -> None:
     audit = build_audit(staff, AuditCriteria())
-    assert people(audit) == {FindingKind.NOT_BLOCKED: [1030, 1036, 1034], FindingKind.NOT_OVER: [1042]}
-    assert reasons(audit) == {1006: ("It has 2 leads.",), 1007: ("It has no lead.",)}
+    assert people(audit) == {
+        FindingKind.NOT_BLOCKED: [1030, 1036, 1034],
+        FindingKind.NOT_OVER: [1042],
+        FindingKind.BORROWED_ADDRESS: [1044],
+    }
+    assert reasons(audit) == {
+        1006: ("It has 2 leads.",),
+        1007: ("It has no lead.",),
+        1016: ("Petrov, Omar shares no surname, address, phone, e-mail or home library with another adult.",),
+    }
     assert audit.complete
     assert audit.notes == ()
     (stale,) = audit.of_kind(FindingKind.NOT_OVER)
@@ -157,8 +165,8 @@ def test_without_a_limit_every_block_for_fines_is_one_too_many(sandbox: Sandbox,
 
 def test_one_library_and_what_is_below(staff: Gateway) -> None:
     audit = build_audit(staff, AuditCriteria(orgs=("MILL",)))
-    assert people(audit) == {FindingKind.NOT_BLOCKED: [1030]}
-    assert set(reasons(audit)) == {1006, 1007}
+    assert people(audit) == {FindingKind.NOT_BLOCKED: [1030], FindingKind.BORROWED_ADDRESS: [1044]}
+    assert set(reasons(audit)) == {1006, 1007, 1016}
     with pytest.raises(ConfigurationError, match="no org unit 'NOWHERE'"):
         build_audit(staff, AuditCriteria(orgs=("NOWHERE",)))
 
@@ -190,7 +198,7 @@ def test_libraries_that_the_account_cannot_see_are_refused_rather_than_found_cle
         (
             {"home_ou": 21, "family_name": "Quux"},
             tuple(
-                f"{name} shares neither surname nor address nor home library with another adult."
+                f"{name} shares no surname, address, phone, e-mail or home library with another adult."
                 for name in ("Okonkwo", "Quux")
             ),
         ),
@@ -205,7 +213,7 @@ def test_strangers_in_a_group(
     with store.transaction():
         for row in store.rows("aua", {"usr": [1001, 1002]}):
             store.update("aua", row["id"], {"street1": f"{row['usr']} Lane"})
-        store.update("au", 1002, changes or {"home_ou": 11})
+        store.update("au", 1002, {"mailing_address": None, "billing_address": None, **changes})
     found = reasons(build_audit(staff, AuditCriteria())).get(1001, ())
     assert [reason.split(",")[0] + " shares" for reason in found] == [
         reason.split(" shares")[0] + " shares" for reason in expected
@@ -215,7 +223,8 @@ def test_strangers_in_a_group(
 def test_an_address_in_common_makes_no_stranger(sandbox: Sandbox, staff: Gateway) -> None:
     store = sandbox._store
     with store.transaction():
-        store.update("au", 1002, {"home_ou": 21, "family_name": "Quux"})
+        own = {"mailing_address": None, "billing_address": None}
+        store.update("au", 1002, {"home_ou": 21, "family_name": "Quux", **own})
         for patron, street in ((1001, "12 Mill  Lane"), (1002, "12 mill lane")):
             store.insert("aua", {"usr": patron, "street1": street, "post_code": "4711"})
     assert 1001 not in reasons(build_audit(staff, AuditCriteria()))
@@ -320,7 +329,14 @@ def test_exactly_what_looking_at_every_row_finds_and_in_few_calls(large: Sandbox
     assert set(reasons(audit)) == oracle.accidental()
     assert any(len(found) == 1 and "unusually large" in found[0] for found in reasons(audit).values())
     said = [reason for found in reasons(audit).values() for reason in found]
-    for words in ("no lead", "lead is deleted", "leads.", "expired on 2015-01-01", "unusually large", "shares neither"):
+    for words in (
+        "no lead",
+        "lead is deleted",
+        "leads.",
+        "expired on 2015-01-01",
+        "unusually large",
+        "shares no surname",
+    ):
         assert any(words in reason for reason in said), words
 
 

@@ -109,6 +109,57 @@ def test_the_limit_and_the_library_on_the_command_line(run: Command) -> None:
     assert over == [1030]
 
 
+def test_what_is_to_be_kept_is_remembered(run: Command) -> None:
+    done = run("audit", "--keep", "1006", "--keep", "1016")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Not listed again as long as the members are the same: group 1006, group 1016." in done.stderr
+    assert (
+        "Not listed, for they are to be kept as they are: groups 1006, 1016. List them again: audit --list-again."
+        in run("audit").stdout
+    )
+    document = json.loads(run("audit", "--format", "json").stdout)
+    assert document["groups_to_keep"] == [1006, 1016]
+    assert [found["group"] for found in document["groups"]] == [1007]
+    assert "1 of 1 had been to be kept: group 1016." in run("audit", "--list-again", "1016").stderr
+    page = run("audit", "--format", "html").stdout
+    assert ">1016<" in page
+    assert ">1006<" not in page
+
+
+def test_what_nobody_is_in_is_not_kept(run: Command) -> None:
+    done = run("audit", "--keep", "4711")
+    assert done.returncode != 0
+    assert one_line(done.stderr)
+    assert "group 4711 has no visible member" in done.stderr
+    assert run("audit", "--keep", "1006", "--fix").returncode == 2
+
+
+def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
+    address = f"{sandbox.url}/evergreen-groups/patrons/1054/group?select=1056"
+    table = run("audit").stdout
+    assert "Confidence high, 50 of 100: adults who share nothing with another adult: 1 +35" in table
+    assert "Suggested split: stay: Pine Hill School, Office; Sandoval, Greta. Out: Petrov, Omar." in table
+    assert address in table
+    rows = {row["member_id"]: row for row in csv.DictReader(io.StringIO(run("audit", "--format", "csv").stdout))}
+    assert [rows[id]["split"] for id in ("1054", "1055", "1056")] == ["stay", "stay", "out 1"]
+    assert (rows["1056"]["confidence"], rows["1056"]["page"]) == ("high (50)", address)
+    assert rows["1056"]["evidence"].startswith("adults who share nothing")
+    document = json.loads(run("audit", "--format", "json").stdout)
+    (school,) = (one for one in document["groups"] if one["group"] == 1016)
+    assert school["confidence"]["evidence"][0]["code"] == "strangers"
+    assert (school["split"], school["page"]) == ({"stay": [1054, 1055], "leave": [[1056]]}, address)
+    assert school["reason_codes"] == ["stranger"]
+    page = run("audit", "--format", "html").stdout
+    assert re.search(r'href="[^"]*/patrons/1054/group\?client=eg2?&amp;select=1056">1016</a>', page)
+
+
+def test_adults_on_the_command_line(run: Command) -> None:
+    document = json.loads(run("audit", "--max-adults", "2", "--format", "json").stdout)
+    found = [one for one in document["groups"] if one["kind"] == "several-adults"]
+    assert [one["group"] for one in found] == [1005, 1014, 1016]
+    assert found[0]["reasons"] == ["It has 4 adults, more than 2."]
+
+
 def test_an_unknown_library_is_one_line(run: Command) -> None:
     done = run("audit", "--org", "NOWHERE")
     assert done.returncode == 3
@@ -134,7 +185,7 @@ def test_fixing_after_a_yes_and_without_being_asked(run: Command) -> None:
     assert done.returncode == 0
     assert "4 of 4 findings resolved." in done.stderr
     again = run("audit", "--fix", "--yes", "--format", "json")
-    assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 2]
+    assert [kind["count"] for kind in json.loads(again.stdout)["kinds"]] == [0, 0, 0, 0, 3, 0, 1]
     assert "Nobody's penalties need to be recalculated." in again.stderr
     journal = run("journal", "1").stdout
     assert re.search(r"recalculate, 4 of 4 changes done", journal)

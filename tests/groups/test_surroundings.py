@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from support.gateways import gateway_of
 
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import MembershipReader, PatronReference, Surroundings, read_surroundings
+from evergreen_groups.groups import (
+    MembershipReader,
+    PatronReference,
+    Surroundings,
+    read_contact_records,
+    read_contacts,
+    read_surroundings,
+)
 from evergreen_groups.sandbox import Sandbox
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
@@ -34,7 +41,9 @@ def gateway(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[Gatewa
         yield gateway
 
 
-def one_after_the_other(reader: MembershipReader, references: list[PatronReference], groups: set[int]) -> Surroundings:
+def one_after_the_other(
+    gateway: Gateway, reader: MembershipReader, references: list[PatronReference], groups: set[int]
+) -> Surroundings:
     """The same by the reader of cards, that of patrons and that of groups."""
     barcodes = [named for named in references if isinstance(named, str)]
     ids = [named for named in references if isinstance(named, int)]
@@ -48,7 +57,8 @@ def one_after_the_other(reader: MembershipReader, references: list[PatronReferen
     for id, member in by_id.members.items():
         cards[id] = (member, by_id.accounts[id])
     membership = type(everybody)(everybody.members, everybody.accounts, around.groups, everybody.own_fines)
-    return Surroundings(cards, membership, reader.addresses(everybody.members))  # type: ignore[arg-type]
+    contacts = read_contacts(gateway, read_contact_records(gateway, sorted(everybody.members)))
+    return Surroundings(cards, membership, contacts)  # type: ignore[arg-type]
 
 
 @hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -58,13 +68,13 @@ def one_after_the_other(reader: MembershipReader, references: list[PatronReferen
 )
 def test_it_is_the_same(gateway: Gateway, references: list[PatronReference], groups: set[int]) -> None:
     reader = MembershipReader(gateway)
-    found = read_surroundings(gateway, reader, references, groups, with_addresses=True)
-    expected = one_after_the_other(reader, references, groups)
+    found = read_surroundings(gateway, reader, references, groups, with_contacts=True)
+    expected = one_after_the_other(gateway, reader, references, groups)
     assert found.membership.members == expected.membership.members
     assert found.membership.accounts == expected.membership.accounts
     assert found.membership.groups == expected.membership.groups
     assert found.membership.own_fines == expected.membership.own_fines
-    assert found.addresses == expected.addresses
+    assert found.contacts == expected.contacts
     for named, card in found.cards.items():
         if isinstance(named, int):
             assert (card.member, card.account) == expected.cards[named]
@@ -74,10 +84,10 @@ def test_it_is_the_same(gateway: Gateway, references: list[PatronReference], gro
     assert found.cards.keys() == expected.cards.keys()
 
 
-def test_addresses_only_where_they_are_asked_for(gateway: Gateway) -> None:
+def test_contacts_only_where_they_are_asked_for(gateway: Gateway) -> None:
     reader = MembershipReader(gateway)
-    assert read_surroundings(gateway, reader, [1052]).addresses == {}
-    assert 1051 in read_surroundings(gateway, reader, [1052], with_addresses=True).addresses
+    assert read_surroundings(gateway, reader, [1052]).contacts == {}
+    assert 1051 in read_surroundings(gateway, reader, [1052], with_contacts=True).contacts
 
 
 def test_the_deleted_are_named_and_no_members(gateway: Gateway) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from reckoning.library import Library, Row, moment
-from reckoning.reckoning import Document, by_fines, member, money, name
+from reckoning.reckoning import Document, by_fines, lead_of, member, money, name
+from reckoning.relating import adult_by_age, confidence, sees_row, split, strangers, used_rows
 
 UNUSUAL_SIZE = 10
 LONG_EXPIRED = timedelta(days=3 * 365)
@@ -26,19 +27,22 @@ def audit(library: Library) -> Document | None:
         for finding in _findings(library, patron)
     ]
     kinds = ["over-limit-not-blocked", "blocked-not-over-limit", "blocked-for-family", "blocked-by-hand"]
+    kinds.append("borrowed-address")
     people.sort(key=lambda it: (kinds.index(it["kind"]), -Decimal(it["member"]["own_fines"]), it["member"]["id"]))
-    groups = [
-        found
+    looked_at = [
+        (number, members)
         for number, members in sorted(library.groups().items())
         if not chosen or any(patron["home_ou"] in chosen for patron in members)
-        for found in _accidental(library, number, members)
     ]
+    groups = [found for number, members in looked_at for found in _accidental(library, number, members)]
+    groups.sort(key=lambda found: (-found["confidence"]["points"], found["group"]))
+    adults = [found for number, members in looked_at for found in _several_adults(library, number, members)]
     counts = {kind: sum(finding["kind"] == kind for finding in people) for kind in kinds}
     return {
         "complete": library.sees_everything,
-        "counts": {**counts, "accidental-group": len(groups)},
+        "counts": {**counts, "accidental-group": len(groups), "several-adults": len(adults)},
         "people": people,
-        "groups": groups,
+        "groups": [*groups, *adults],
     }
 
 
@@ -48,6 +52,7 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
     blocking = [row for row in in_force if library.blocks(row["standing_penalty"])]
     for_fines = [row for row in blocking if library.for_fines(row["standing_penalty"], patron["home_ou"])]
     finding = {"group": patron["usrgroup"], "member": member(library, patron), "group_fines": None}
+    yield from _borrowed(library, patron)
     if library.over(patron):
         if not for_fines:
             yield {"kind": "over-limit-not-blocked", **finding, "blocks": []}
@@ -59,6 +64,26 @@ def _findings(library: Library, patron: Row) -> Iterable[Document]:
         of_others = library.limit(patron).over(together) and together > library.owes(patron["id"])
         kind = "blocked-for-family" if of_others else "blocked-by-hand"
         yield {"kind": kind, **finding, "group_fines": money(together), "blocks": by_hand}
+
+
+def _borrowed(library: Library, patron: Row) -> Iterable[Document]:
+    """Whose addresses somebody's record uses, of another group."""
+    rows = used_rows(library, patron)
+    owners = {row["usr"]: library.people[row["usr"]] for row in rows if row["usr"] != patron["id"]}
+    outside = [one for one in owners.values() if one["deleted"] == "f" and one["usrgroup"] != patron["usrgroup"]]
+    if not outside:
+        return
+    finding = {"kind": "borrowed-address", "group": patron["usrgroup"], "member": _shown(library, patron)}
+    hidden = [row for row in rows if not sees_row(library, row)]
+    for owner in sorted(outside, key=lambda one: int(one["id"])):
+        if library.visible(owner) or library.is_asking(owner):
+            whose = f"{name(owner)}, {library.shortname(owner['home_ou'])}, group {owner['usrgroup']}"
+            yield {**finding, "reason": f"Uses an address that belongs to the record of {whose}."}
+    if hidden:
+        yield {
+            **finding,
+            "reason": "Uses an address that belongs to the record of a patron hidden from the account.",
+        }
 
 
 def _block(library: Library, row: Row) -> Document:
@@ -99,57 +124,73 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
     visible = by_fines(library, filter(library.visible, members))
     if len(members) < 2 or not visible:
         return
-    reasons = []
+    reasons, codes = [], set()
     leads = [patron for patron in visible if patron["master_account"] == "t"]
     if len(leads) > 1:
         reasons.append(f"It has {len(leads)} leads.")
+        codes.add("several-leads")
     for lead in sorted(leads, key=lambda patron: int(patron["id"])):
         if lead.get("expire_date") and moment(lead["expire_date"]) < datetime.now(UTC) - LONG_EXPIRED:
             reasons.append(f"The account of its lead {name(lead)} expired on {moment(lead['expire_date']):%Y-%m-%d}.")
+            codes.add("lead-expired")
     if len(visible) == len(members):
         if not leads:
             deleted = [row for row in library.people.values() if row["deleted"] == "t" and library.visible(row)]
             gone = any(row["usrgroup"] == number and row["master_account"] == "t" for row in deleted)
             reasons.append("Its lead is deleted." if gone else "It has no lead.")
-        reasons.extend(
-            f"{name(stranger)} shares neither surname nor address nor home library with another adult."
-            for stranger in _strangers(library, members)
-        )
+            codes.add("lead-deleted" if gone else "no-lead")
+        for stranger in strangers(library, [patron for patron in members if _adult(patron)]):
+            reasons.append(
+                f"{name(stranger)} shares no surname, address, phone, e-mail or home library with another adult."
+            )
+            codes.add("strangers")
     if len(members) >= UNUSUAL_SIZE:
         reasons.append(f"It is unusually large: {len(members)} members.")
+        codes.add("unusually-large")
     if reasons:
-        shown = ("id", "barcode", "name", "library", "own_fines", "group_lead")
+        whole = len(visible) == len(members)
         yield {
-            "kind": "accidental-group",
-            "group": number,
-            "member_count": len(members),
-            "hidden_member_count": len(members) - len(visible),
-            "combined_fines": money(library.combined(members)),
+            **_group(library, "accidental-group", number, members, visible),
             "reasons": sorted(reasons),
-            "members": [{key: member(library, patron)[key] for key in shown} for patron in visible],
+            "confidence": confidence(library, members, visible, codes),
+            "split": split(library, visible, lead_of(visible), complete=whole),
         }
 
 
-def _strangers(library: Library, members: Sequence[Row]) -> list[Row]:
-    """The adults who have nothing in common with another adult of the group."""
-    adults = [patron for patron in members if _adult(patron)]
-    return [
-        one
-        for one in adults
-        if len(adults) > 1 and not any(_related(library, one, other) for other in adults if other is not one)
-    ]
+def _several_adults(library: Library, number: int, members: Sequence[Row]) -> Iterable[Document]:
+    """Too many adults among the visible members of a group, where somebody has said how many those are."""
+    most, age = library.question["audit"]["max_adults"], library.question["audit"]["adults_from_age"]
+    visible = by_fines(library, filter(library.visible, members))
+    count = sum(adult_by_age(patron, age) for patron in visible)
+    if most and count > most:
+        reasons = [f"It has {count} adults, more than {most}."]
+        yield {
+            **_group(library, "several-adults", number, members, visible),
+            "reasons": reasons,
+            "confidence": None,
+            "split": None,
+        }
+
+
+def _group(library: Library, kind: str, number: int, members: Sequence[Row], visible: Sequence[Row]) -> Document:
+    return {
+        "kind": kind,
+        "group": number,
+        "member_count": len(members),
+        "hidden_member_count": len(members) - len(visible),
+        "combined_fines": money(library.combined(members)),
+        "members": [_shown(library, patron) for patron in visible],
+    }
+
+
+def _shown(library: Library, patron: Row) -> Document:
+    """Somebody about whom nothing is decided."""
+    return {
+        key: member(library, patron)[key] for key in ("id", "barcode", "name", "library", "own_fines", "group_lead")
+    }
 
 
 def _adult(patron: Row) -> bool:
     """Whether somebody is grown up; birthdays in data sets are far from eighteen years ago."""
     born = patron.get("dob")
     return patron["juvenile"] == "f" and (born is None or int(born[:4]) < datetime.now(UTC).year - 18)
-
-
-def _related(library: Library, one: Row, other: Row) -> bool:
-    def addresses(patron: Row) -> set[tuple[str, ...]]:
-        rows = [row for row in library.rows("aua") if row["usr"] == patron["id"]]
-        return {tuple("".join(row[part].split()).casefold() for part in ("street1", "post_code")) for row in rows}
-
-    surnames = [patron["family_name"].strip().casefold() for patron in (one, other)]
-    return surnames[0] == surnames[1] or one["home_ou"] == other["home_ou"] or bool(addresses(one) & addresses(other))

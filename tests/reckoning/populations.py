@@ -93,6 +93,7 @@ def population(chance: Random) -> Content:
     maker.question()
     maker.before()
     maker.even()
+    maker.relations()
     return maker.content
 
 
@@ -353,6 +354,23 @@ class _Maker:
             self.content["mg"].append({**common, "billing_location": place})
             self.content["mbts"].append({**common, **sums})
             self.content["_before"]["mbts"].append({**common, **sums})
+
+    def relations(self) -> None:
+        """Phones and addresses in common, or none, records made together, and addresses that belong to others."""
+        chance, rows = self.chance, [row["id"] for row in self.content["aua"]]
+        for person in self.content["au"]:
+            person["day_phone"] = chance.choice((None, None, None, "555-0107", "x12", "000-0000"))
+            person["other_phone"] = chance.choice((None, None, None, "(555) 0107", "5550199"))
+            person["email"] = chance.choice((None, None, None, "a@example.org", " A@Example.org", "none"))
+            if self.often(0.3):
+                person["create_date"] = chance.choice(("2020-09-03T08:59:59+0000", "2021-01-01T00:00:00+0000"))
+            for field in ("mailing_address", "billing_address"):
+                person[field] = chance.choice((None, *rows)) if self.often(0.4) else None
+        self.content["_question"]["audit"].update(
+            max_adults=chance.choice((0, 1, 1, 2)),
+            adults_from_age=chance.choice((5, 18, 18)),
+            institutions=chance.choice(([], [], ["Toddler"], ["child", "Staff"])),
+        )
 
     def _otherwise(self, person: Row, groups: Sequence[int]) -> None:
         """What was otherwise with one person."""

@@ -23,6 +23,7 @@ from evergreen_groups.audit import AuditCriteria
 from evergreen_groups.client import Client
 from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import AdultRule
 from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
 from evergreen_groups.render.report import render
@@ -144,7 +145,14 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
         policy = client._policy
         limit = policy.as_limit() if policy.uniform else None
         stream = io.StringIO()
-        render_audit(client.audit(AuditCriteria(tuple(content["_question"]["audit"]["orgs"]), limit)), "json", stream)
+        wanted = content["_question"]["audit"]
+        criteria = AuditCriteria(
+            orgs=tuple(wanted["orgs"]),
+            limit=limit,
+            adults=AdultRule(wanted["adults_from_age"], wanted["max_adults"]),
+            institution_profiles=tuple(wanted["institutions"]),
+        )
+        render_audit(client.audit(criteria), "json", stream)
         said = _read(stream)
         for one in said["groups"]:
             one["reasons"].sort()

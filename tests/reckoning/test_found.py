@@ -52,7 +52,7 @@ def consortium(
             "account": "asker",
             "policy": {"limit": limit, "comparison": comparison, "limits": []},
             "report": {"min_total": "25.00", "min_members": 1, "orgs": [], "top": None, "sort": "total"},
-            "audit": {"orgs": []},
+            "audit": {"orgs": [], "max_adults": 0, "adults_from_age": 18, "institutions": []},
             "check": [1001],
         },
         "_before": {},

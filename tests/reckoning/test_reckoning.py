@@ -13,11 +13,11 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from reckoning import auditing, changes, desk, library, populations, reckoning
+from reckoning import auditing, changes, desk, library, populations, reckoning, relating
 from reckoning.populations import population
 from reckoning.product import JOBS, Product
 
-APART = (library, reckoning, auditing, desk, changes, populations)
+APART = (library, reckoning, auditing, relating, desk, changes, populations)
 """The modules that reckon, and make what is reckoned from."""
 
 over_made_up_consortia = settings(
@@ -29,9 +29,7 @@ over_made_up_consortia = settings(
 )
 
 
-@pytest.mark.parametrize(
-    "module", [library, reckoning, auditing, desk, changes, populations], ids=lambda module: module.__name__
-)
+@pytest.mark.parametrize("module", APART, ids=lambda module: module.__name__)
 def test_nothing_of_the_product_is_in_the_reckoning(module: object) -> None:
     """A fault of the product's would be made a second time, and seen by nobody."""
     source = Path(str(module.__file__)).read_text(encoding="utf-8")  # type: ignore[attr-defined]

@@ -64,6 +64,8 @@ def fill(state: State) -> None:
                 {**plan, "id": "y", "idempotency_key": None, "change": None, "content": '{"groups": [[6, [7, 5]]]}'},
             ],
         )
+        decided = [{"gateway": "g", "number": 10 + at, "at": NOON, "members": f"[{at}5, {5 + at}]"} for at in (0, 1)]
+        connection.execute(schema.groups_to_keep.insert(), decided)
         connection.execute(schema.series.insert().values(id=2, gateway="g", settings="{}"))
         connection.execute(schema.runs.insert().values(id=4, series=2, at=NOON, hidden_libraries='["BR1"]'))
         connection.execute(
@@ -90,7 +92,7 @@ def fill(state: State) -> None:
         connection.execute(schema.retention.insert().values(name="clock", believed_at=NOON))
 
 
-ROWS = 17
+ROWS = 19
 
 
 def exported(state: State) -> list[str]:
@@ -266,6 +268,7 @@ def test_what_is_kept_of_one_patron_is_removed(state: State) -> None:
         line["patron"] for line in lines if line["table"] in ("steps", "events")
     ] == [55, 6]
     assert [line["members"] for line in lines if line["table"] == "run_groups"] == ["[6]", "[55, 15]"]
+    assert [line["number"] for line in lines if line["table"] == "groups_to_keep"] == [11]
     assert forget(state.database, 5) == Forgotten(0, 0, 0)
 
 

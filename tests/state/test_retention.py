@@ -89,6 +89,16 @@ def test_a_series_without_runs_goes(state: State) -> None:
         assert connection.execute(schema.series.select()).all() == []
 
 
+def test_what_was_decided_about_a_group_is_looked_at_again_after_three_years(state: State) -> None:
+    add_events(state, 0)
+    with state.database.writing() as connection:
+        rows = [{"gateway": "g", "number": age, "at": days_ago(age), "members": "[1]"} for age in (1094, 1096)]
+        connection.execute(schema.groups_to_keep.insert(), rows)
+    prune(state.database, DAYS, NOON)
+    with state.database.reading() as connection:
+        assert connection.execute(select(schema.groups_to_keep.c.number)).scalars().all() == [1094]
+
+
 def test_open_steps_are_never_pruned(state: State) -> None:
     add_events(state, 0)
     old = add_change(state, 3000, "sending")

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, Reason
+from evergreen_groups.audit import (
+    Audit,
+    AuditCriteria,
+    Confidence,
+    Evidence,
+    FindingKind,
+    GroupFinding,
+    PatronFinding,
+    Reason,
+)
+from evergreen_groups.audit.group_split import GroupSplit
 from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.policy import Limit, decide
@@ -57,7 +67,10 @@ def sample_audit(times: int = 2) -> Audit:
             (Reason("group-within-limit"), Decimal("2.00")) if place % 2 else (Reason("group-not-known"), None)
         )
         patrons.append(PatronFinding(FindingKind.BY_STAFF, member(number + 5_000), within, blocks, known))
+        borrowed = Reason("borrowed-address", {"owner": "Petrov, Omar", "library": "BR2", "group": 4711})
+        patrons.append(PatronFinding(FindingKind.BORROWED_ADDRESS, member(number + 20_000), borrowed))
     groups = tuple(_group(70_000 + 20 * place, place) for place in range(times * 2))
+    groups += tuple(_adults(90_000 + 20 * place) for place in range(times))
     order = list(FindingKind)
     patrons.sort(key=lambda found: (order.index(found.kind), -found.member.own_fines, found.member.id))
     return Audit(NOW, "https://ils.example.org", AuditCriteria(), tuple(patrons), groups)
@@ -72,4 +85,13 @@ def _group(number: int, place: int) -> GroupFinding:
     if size > 9:
         reasons.append(Reason("unusually-large", {"count": size}))
     hidden, fines = (2, None) if place % 5 == 4 else (0, Decimal("0.00"))
-    return GroupFinding(Group(number, members, hidden, fines), tuple(reasons))
+    evidence = [Evidence("strangers", {"count": 1}), Evidence("no-lead"), Evidence("surname-shared")]
+    split = GroupSplit((members[0].id, members[1].id), ((members[2].id,),)) if place % 2 and size < 9 else None
+    group = Group(number, members, hidden, fines)
+    return GroupFinding(group, tuple(reasons), confidence=Confidence.by(evidence[: place % 3 + 1]), split=split)
+
+
+def _adults(number: int) -> GroupFinding:
+    members = tuple(member(number + n, f"{n}.25", group=number, lead=n == 0) for n in range(4))
+    reason = Reason("several-adults", {"count": 4, "most": 2})
+    return GroupFinding(Group(number, members), (reason,), FindingKind.SEVERAL_ADULTS)

@@ -231,7 +231,8 @@ def _set_in(function: ast.AST, name: str) -> Iterator[str]:
 
 def page() -> str:
     """``docs/errors.md``."""
-    from evergreen_groups.render.audit.wording import REASONS
+    from evergreen_groups.audit import WEIGHTS
+    from evergreen_groups.render.audit.wording import EVIDENCE, REASONS
     from evergreen_groups.render.changes import WARNINGS
 
     parts = [
@@ -253,6 +254,13 @@ def page() -> str:
         _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in WARNINGS.items())),
         "## Reasons in an audit",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in REASONS.items())),
+        "## Evidence that a group is accidental",
+        "The weights of what is found are added up, to 0 at the least and 100 at the most. From 50 points on the "
+        "confidence is high, from 25 on it is medium, else low.",
+        _table(
+            ("Code", "Weight", "Says"),
+            ((f"`{code}`", f"{WEIGHTS[code]:+}", _shown(words)) for code, words in EVIDENCE.items()),
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 

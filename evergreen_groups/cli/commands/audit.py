@@ -22,12 +22,16 @@ from evergreen_groups.cli import (
 from evergreen_groups.cli.commands.explanation import explain_blocks
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
+from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
     from evergreen_groups.render import StaffClient
+
+GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
+"""A group's number, as far as the ILS has them."""
 
 
 def _help() -> str:
@@ -59,11 +63,28 @@ def _help() -> str:
     help="Of this one patron alone: step by step which threshold counts which bills, what Evergreen does, what stands "
     "there, and what the rule says.",
 )
+@click.option(
+    "--keep",
+    "keep",
+    type=GROUP_NUMBER,
+    multiple=True,
+    metavar="GROUP",
+    help="Keep this group as it is: it isn't listed as accidental again as long as its members are the same. "
+    "Repeatable; nothing else is done.",
+)
+@click.option(
+    "--list-again",
+    "list_again",
+    type=GROUP_NUMBER,
+    multiple=True,
+    metavar="GROUP",
+    help="List this group again, which was to be kept as it is. Repeatable; nothing else is done.",
+)
 @click.option("--fix", is_flag=True, help="Have the ILS recalculate the penalties that differ from the rule.")
 @click.option("--yes", is_flag=True, help="With --fix: do it without asking, for scripts.")
 @click.option("--dry-run", is_flag=True, help="With --fix: only show whose penalties would be recalculated.")
 @click.pass_context
-def audit_command(
+def audit_command(  # noqa: PLR0913 - an option each
     context: click.Context,
     /,
     *,
@@ -71,6 +92,8 @@ def audit_command(
     output_format: str | None,
     output: Path | None,
     explain: str | None,
+    keep: tuple[int, ...],
+    list_again: tuple[int, ...],
     fix: bool,
     yes: bool,
     dry_run: bool,
@@ -78,19 +101,31 @@ def audit_command(
 ) -> int:
     """Read the audit, write it, and with ``fix`` have the ILS recalculate."""
     from evergreen_groups.audit import AuditCriteria
+    from evergreen_groups.client import adult_rule
 
     session: Invocation = context.obj
     if explain is not None:
-        if fix or orgs:
-            raise click.UsageError("--explain is about one patron, and changes nothing: leave out --fix and --org.")
+        if fix or orgs or keep or list_again:
+            raise click.UsageError("--explain is about one patron, and changes nothing: leave out the other options.")
         settings = with_given(context, session.settings)
         return explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
         raise click.UsageError("--yes and --dry-run go with --fix.")
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
+    if keep or list_again:
+        if fix or output is not None or output_format is not None:
+            raise click.UsageError("--keep and --list-again go with nothing else.")
+        return _remember(session, keep, list_again)
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
-    criteria = AuditCriteria(orgs=orgs, limit=one_limit(with_given(context, session.settings)))
+    settings = with_given(context, session.settings)
+    criteria = AuditCriteria(
+        orgs=orgs,
+        limit=one_limit(settings),
+        adults=adult_rule(settings.audit),
+        institution_profiles=settings.audit.institution_profiles,
+        desk_url=_desk_url(session),
+    )
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
@@ -104,6 +139,30 @@ def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
     from evergreen_groups.render import StaffClient
 
     return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
+
+
+def _desk_url(session: Invocation) -> str | None:
+    """Where browsers reach the pages of groups: at the staff client's own origin, unless none are served."""
+    settings = session.settings
+    if session.use_sandbox or not settings.desk.page or settings.gateway.url is None:
+        return None
+    return settings.serve.origin or values.origin_of(settings.gateway.url)
+
+
+def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:
+    """Remember which groups are to be kept as they are, and which aren't any more."""
+    with session.client() as client:
+        client.keep_groups(keep)
+        count = client.list_groups_again(list_again)
+    if keep:
+        click.echo(f"Not listed again as long as the members are the same: {_numbers(keep)}.", err=True)
+    if list_again:
+        click.echo(f"{count} of {len(list_again)} had been to be kept: {_numbers(list_again)}.", err=True)
+    return exit_status.DONE
+
+
+def _numbers(groups: tuple[int, ...]) -> str:
+    return ", ".join(f"group {number}" for number in groups)
 
 
 def _write(audit: Audit, output_format: str, output: Path | None, client: StaffClient | None) -> None:

@@ -37,6 +37,9 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "lead-expired": ("Renew the lead's account, or make another member the lead.", ""),
     "stranger": ("Take {name} out if they don't belong:", _REMOVE),
     "unusually-large": ("An institution's card rather than a family? Take those out who don't belong.", ""),
+    "several-adults": ("Ask them whether they want that, and take out who doesn't, on the group's page.", ""),
+    "borrowed-address": ("Give the borrower an address of their own, in the staff client.", ""),
+    "borrowed-address-of-hidden": ("Give the borrower an address of their own, in the staff client.", ""),
 }
 """What to do, by the reason's code, and the command for it; the words take the reason's values and a barcode."""
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import describe_penalty, harmless
-from evergreen_groups.render.audit.wording import describe_reason, explanation
+from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation, group_page
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit
+    from evergreen_groups.audit import Audit, GroupFinding
     from evergreen_groups.groups import Member
 
 COLUMNS = (
@@ -25,6 +25,10 @@ COLUMNS = (
     "group_fines",
     "blocks",
     "reason",
+    "confidence",
+    "evidence",
+    "split",
+    "page",
 )
 
 
@@ -41,13 +45,33 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
         fines = plain_amount_or_none(finding.group_fines) or ""
         blocks = harmless("; ".join(map(describe_penalty, finding.blocks)))
         reason = harmless(explanation(finding))
-        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason]
+        yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, "", "", "", ""]
     for found in audit.groups:
         group = found.group
         fines = "" if group.hidden_fines is None else plain_amount(group.combined_fines)
         for member in group.members:
             reasons = harmless(" ".join(map(describe_reason, found.reasons)))
-            yield [found.kind.value, str(group.number), *_member(member), fines, "", reasons]
+            yield [
+                *(found.kind.value, str(group.number), *_member(member), fines, "", reasons),
+                *_confidence(found),
+                _part(found, member),
+                group_page(audit, found) or "",
+            ]
+
+
+def _confidence(found: GroupFinding) -> list[str]:
+    if found.confidence is None:
+        return ["", ""]
+    evidence = harmless("; ".join(map(describe_evidence, found.confidence.evidence)))
+    return [f"{found.confidence.level} ({found.confidence.points})", evidence]
+
+
+def _part(found: GroupFinding, member: Member) -> str:
+    """What the suggested split has for a member: ``stay``, or ``out`` with the number of the family they go with."""
+    if found.split is None:
+        return ""
+    place = next((number for number, family in enumerate(found.split.leave, 1) if member.id in family), None)
+    return "stay" if place is None else f"out {place}"
 
 
 def _member(member: Member) -> list[str]:

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render.audit.wording import HEADINGS, WHAT_TO_DO, describe_reason, explanation
+from evergreen_groups.render.audit.wording import (
+    HEADINGS,
+    WHAT_TO_DO,
+    describe_evidence,
+    describe_reason,
+    explanation,
+    group_page,
+)
 from evergreen_groups.render.report import limit_document, member_document, text
 
 if TYPE_CHECKING:
+    from evergreen_groups.audit import Confidence
     from evergreen_groups.ils import Penalty
 
 SCHEMA = "evergreen-groups/audit/1"
@@ -34,7 +42,8 @@ def write_document(audit: Audit, stream: TextIO) -> None:
                     for kind in FindingKind
                 ],
                 "people": [_patron(finding) for finding in audit.patrons],
-                "groups": [_group(finding) for finding in audit.groups],
+                "groups": [_group(audit, finding) for finding in audit.groups],
+                "groups_to_keep": list(audit.to_keep),
             }
         )
         + "\n"
@@ -47,6 +56,7 @@ def _patron(finding: PatronFinding) -> dict[str, Any]:
         "group": finding.member.patron.group,
         "member": member_document(finding.member),
         "reason": explanation(finding),
+        "reason_code": finding.reason.code,
         "group_fines": plain_amount_or_none(finding.group_fines),
         "blocks": [_penalty(block) for block in finding.blocks],
     }
@@ -62,7 +72,18 @@ def _penalty(penalty: Penalty) -> dict[str, Any]:
     }
 
 
-def _group(finding: GroupFinding) -> dict[str, Any]:
+def _confidence(confidence: Confidence) -> dict[str, Any]:
+    return {
+        "level": confidence.level,
+        "points": confidence.points,
+        "evidence": [
+            {"code": piece.code, "weight": piece.weight, "text": describe_evidence(piece)}
+            for piece in confidence.evidence
+        ],
+    }
+
+
+def _group(audit: Audit, finding: GroupFinding) -> dict[str, Any]:
     group = finding.group
     return {
         "kind": finding.kind.value,
@@ -71,5 +92,11 @@ def _group(finding: GroupFinding) -> dict[str, Any]:
         "hidden_member_count": group.hidden_member_count,
         "combined_fines": None if group.hidden_fines is None else plain_amount(group.combined_fines),
         "reasons": [describe_reason(reason) for reason in finding.reasons],
+        "reason_codes": [reason.code for reason in finding.reasons],
+        "confidence": None if finding.confidence is None else _confidence(finding.confidence),
+        "split": None
+        if finding.split is None
+        else {"stay": list(finding.split.stay), "leave": [list(family) for family in finding.split.leave]},
+        "page": group_page(audit, finding),
         "members": [member_document(member) for member in group.members],
     }

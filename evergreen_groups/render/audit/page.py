@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.render import write_template
 from evergreen_groups.render.audit.page_rows import sections_of
-from evergreen_groups.render.audit.wording import NOTHING_FOUND, TITLE, looked_at
+from evergreen_groups.render.audit.wording import NOTHING_FOUND, TITLE, describe_groups_to_keep, looked_at
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -31,5 +31,6 @@ def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
         filters=[(section.id, section.heading) for section in sections] if len(sections) > 1 else (),
         audit_nothing_found=NOTHING_FOUND,
         looked_at=looked_at,
+        groups_to_keep=describe_groups_to_keep(audit),
         client=client,
     )

@@ -12,18 +12,23 @@ from evergreen_groups.render.audit.advice import Advice, advice_for
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     MEANINGS,
+    MOST_SELECTED,
     WHAT_TO_DO,
+    describe_evidence,
     describe_reason,
+    describe_split,
     kinds_found,
     limit_that_counted,
     short_reason,
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, FindingKind, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.audit import Audit, Confidence, FindingKind, GroupFinding, PatronFinding, Reason
     from evergreen_groups.groups import Member
+    from evergreen_groups.render import StaffClient
 
 _FIX = "evergreen-groups audit --fix"
+_KEEP = "evergreen-groups audit --keep {group}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class FindingRow:
 
     ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
     each reason, ``remarks`` what stands below them, and ``advice`` what to do. ``members`` are those of a group.
+    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. On the group's page
+    those in ``to_select`` (ids) are selected.
     """
 
     subject: Member
@@ -44,6 +51,12 @@ class FindingRow:
     members: tuple[Member, ...] = ()
     member_count: int | None = None
     without_lead: bool = False
+    confidence: Confidence | None = None
+    to_select: tuple[int, ...] = ()
+
+    def group_page(self, client: StaffClient) -> str:
+        """The address of the page of the patron's group, with those selected who would be taken out."""
+        return client.group_page(self.subject.id, select=self.to_select)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,7 @@ class Section:
             *((("Members", True),) if self.with_members else ()),
             *((("Own fines", True),) if self.with_own_fines else ()),
             *((("Group's fines", True),) if self.with_group_fines else ()),
+            *((("Confidence", True),) if self.with_confidence else ()),
             ("Why", False),
             ("What to do", False),
         )
@@ -88,6 +102,11 @@ class Section:
     def with_group_fines(self) -> bool:
         """Whether any group's fines matter."""
         return any(row.group_fines is not None for row in self.rows)
+
+    @property
+    def with_confidence(self) -> bool:
+        """Whether it is said how sure findings are."""
+        return any(row.confidence is not None for row in self.rows)
 
 
 def sections_of(audit: Audit) -> list[Section]:
@@ -130,20 +149,32 @@ def _remarks(finding: PatronFinding) -> Iterator[str]:
 
 
 def _group_row(finding: GroupFinding) -> FindingRow:
-    group = finding.group
-    advice = [advice_for(finding.kind, reason, _barcode(reason, group.members)) for reason in finding.reasons]
+    group, confidence, split = finding.group, finding.confidence, finding.split
+    leaving = split.leaving if split else ()
     return FindingRow(
-        subject=group.lead,
+        subject=next((member for member in group.members if split and member.id == split.stay[0]), group.lead),
         group=group.number,
         own_fines=None,
         group_fines=None if group.hidden_fines is None else group.combined_fines,
         why=tuple(map(describe_reason, finding.reasons)),
-        remarks=(),
-        advice=tuple(dict.fromkeys(advice)),
+        remarks=tuple(map(describe_evidence, confidence.evidence)) if confidence else (),
+        advice=tuple(_group_advice(finding)),
         members=group.members,
         member_count=group.member_count,
         without_lead=not group.lead.group_lead,
+        confidence=confidence,
+        to_select=leaving if len(leaving) <= MOST_SELECTED else (),
     )
+
+
+def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
+    members = finding.group.members
+    found = [advice_for(finding.kind, reason, _barcode(reason, members)) for reason in finding.reasons]
+    yield from dict.fromkeys(found)
+    if finding.split:
+        yield Advice(describe_split(finding))
+    if finding.confidence:
+        yield Advice("Where all belong together:", _KEEP.format(group=finding.group.number))
 
 
 def _barcode(reason: Reason, members: tuple[Member, ...]) -> str | None:

@@ -11,8 +11,12 @@ from evergreen_groups.render.audit.wording import (
     NOTHING_FOUND,
     TITLE,
     WHAT_TO_DO,
+    describe_confidence,
     describe_group_finding,
+    describe_groups_to_keep,
     describe_patron_finding,
+    describe_split,
+    group_page,
     kinds_found,
     looked_at,
 )
@@ -30,6 +34,8 @@ def _lines(audit: Audit) -> Iterator[str]:
     yield f"{TITLE}, {local_time(audit.generated_at)}, {printable(audit.gateway)}"
     yield looked_at(audit.criteria)
     yield from (f"Note: {printable(note)}" for note in audit.notes)
+    if to_keep := describe_groups_to_keep(audit):
+        yield to_keep
     kinds = kinds_found(audit)
     if not kinds:
         yield NOTHING_FOUND
@@ -39,7 +45,7 @@ def _lines(audit: Audit) -> Iterator[str]:
         yield f"{HEADINGS[kind]}: {audit.count(kind):,}"
         yield f"  {WHAT_TO_DO[kind]}"
         for group in audit.groups_of_kind(kind):
-            yield from _group(group)
+            yield from _group(audit, group)
         for person in audit.of_kind(kind):
             yield from _person(person)
     yield ""
@@ -58,9 +64,15 @@ def _person(finding: PatronFinding) -> Iterator[str]:
     yield f"    {describe_patron_finding(finding)}"
 
 
-def _group(finding: GroupFinding) -> Iterator[str]:
+def _group(audit: Audit, finding: GroupFinding) -> Iterator[str]:
     group = finding.group
     yield f"  Group {group.number}: {describe_group_finding(finding)}"
+    if finding.confidence is not None:
+        yield f"    {printable(describe_confidence(finding.confidence))}"
     names = "; ".join(f"{printable(member.name)}, {printable(member.library)}" for member in group.members)
     hidden = f"; {group.hidden_member_count} hidden" if group.hidden_member_count else ""
     yield f"    {names}{hidden}"
+    if split := describe_split(finding):
+        yield f"    {printable(split)}"
+    if page := group_page(audit, finding):
+        yield f"    {page}"

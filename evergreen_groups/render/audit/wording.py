@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding
 from evergreen_groups.money import amount
-from evergreen_groups.render import describe_limit, describe_penalty, printable
+from evergreen_groups.render import counted, describe_limit, describe_penalty, printable
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Reason
+    from evergreen_groups.audit import Confidence, Evidence, Reason
     from evergreen_groups.groups import Member
 
 TITLE = "Audit of blocks and groups"
 NOTHING_FOUND = "Nothing found."
+MOST_SELECTED = 100
+"""So many members are selected by the link to a group's page at the most."""
+_MOST_NUMBERS = 20
+_MOST_NAMES = 12
 
 HEADINGS = {
     FindingKind.NOT_BLOCKED: "Over the limit, not blocked in the ILS",
@@ -21,6 +25,8 @@ HEADINGS = {
     FindingKind.FOR_FAMILY: "Blocked by staff, probably for the family's fines",
     FindingKind.BY_STAFF: "Blocked by staff within the limit, for review",
     FindingKind.ACCIDENTAL: "Groups that look accidental",
+    FindingKind.SEVERAL_ADULTS: "Groups with several adults",
+    FindingKind.BORROWED_ADDRESS: "Addresses borrowed from outside the group",
 }
 WHAT_TO_DO = {
     FindingKind.NOT_BLOCKED: "Have the ILS recalculate their penalties: audit --fix.",
@@ -33,7 +39,15 @@ WHAT_TO_DO = {
     ),
     FindingKind.BY_STAFF: "Look whether the block still has a reason.",
     FindingKind.ACCIDENTAL: (
-        "The members see each other's fines. Take those out who don't belong: evergreen-groups remove BARCODE."
+        "The members see each other's fines. Take those out who don't belong, on the group's page or by "
+        "evergreen-groups remove BARCODE; where all of them do: evergreen-groups audit --keep GROUP."
+    ),
+    FindingKind.SEVERAL_ADULTS: (
+        "Adults in a group see each other's affairs. Ask them whether they want that, and take out who doesn't."
+    ),
+    FindingKind.BORROWED_ADDRESS: (
+        "A change of the address in one of the two records changes it in the other. Give the borrower an address of "
+        "their own in the staff client."
     ),
 }
 MEANINGS = {
@@ -47,6 +61,8 @@ MEANINGS = {
     ),
     FindingKind.BY_STAFF: "Staff blocked them, and fines don't explain it.",
     FindingKind.ACCIDENTAL: "Their members see each other's fines, and may not belong together.",
+    FindingKind.SEVERAL_ADULTS: "Adults in a group see each other's affairs.",
+    FindingKind.BORROWED_ADDRESS: "A change of the address in one of the two records changes it in the other.",
 }
 """What it means that there are findings of a kind, where that isn't in what to do about it."""
 
@@ -62,9 +78,27 @@ REASONS = {
     "lead-deleted": "Its lead is deleted.",
     "several-leads": "It has {count} leads.",
     "lead-expired": "The account of its lead {name} expired on {date:%Y-%m-%d}.",
-    "stranger": "{name} shares neither surname nor address nor home library with another adult.",
+    "stranger": "{name} shares no surname, address, phone, e-mail or home library with another adult.",
     "unusually-large": "It is unusually large: {count} members.",
+    "several-adults": "It has {count} adults, more than {most}.",
+    "borrowed-address": "Uses an address that belongs to the record of {owner}, {library}, group {group}.",
+    "borrowed-address-of-hidden": "Uses an address that belongs to the record of a patron hidden from the account.",
 }
+EVIDENCE = {
+    "no-lead": "no lead",
+    "lead-deleted": "its lead is deleted",
+    "several-leads": "{count} leads",
+    "lead-expired": "its lead expired on {date:%Y-%m-%d}",
+    "unusually-large": "{count} members",
+    "institution": "an institution's card among them (profile {profile})",
+    "strangers": "adults who share nothing with another adult: {count}",
+    "nothing-shared": "no two members share a surname, address, phone or e-mail",
+    "cloned": "made within a day by cloning, with nothing shared but the address that was cloned: {count}",
+    "surname-shared": "each member shares a surname with another",
+    "address-shared": "each member shares an address with another",
+    "phone-or-email-shared": "each member shares a phone or an e-mail with another",
+}
+"""Each piece of evidence of a confidence, by its code."""
 
 
 _SHORT_REASONS = {
@@ -87,6 +121,58 @@ def short_reason(reason: Reason) -> str:
 def describe_reason(reason: Reason) -> str:
     """Put a reason into a sentence."""
     return REASONS[reason.code].format_map(reason.values)
+
+
+def describe_evidence(piece: Evidence) -> str:
+    """Put a piece of evidence into words, with its weight."""
+    return f"{EVIDENCE[piece.code].format_map(piece.values)} {piece.weight:+}"
+
+
+def describe_confidence(confidence: Confidence) -> str:
+    """How sure it is that a group is accidental, and by which evidence."""
+    pieces = "; ".join(map(describe_evidence, confidence.evidence))
+    return f"Confidence {confidence.level}, {confidence.points} of 100: {pieces}."
+
+
+def describe_split(finding: GroupFinding) -> str:
+    """Who would stay together and who would be taken out, family by family; empty where no split is suggested."""
+    if finding.split is None:
+        return ""
+    names = {member.id: member.name for member in finding.group.members}
+
+    def listed(*families: tuple[int, ...]) -> str:
+        count = sum(map(len, families))
+        if count > _MOST_NAMES:
+            return counted(count, "member")
+        return " / ".join("; ".join(names[id] for id in family) for family in families)
+
+    return f"Suggested split: stay: {listed(finding.split.stay)}. Out: {listed(*finding.split.leave)}."
+
+
+def group_page(audit: Audit, finding: GroupFinding) -> str | None:
+    """The address of a group's page, with those selected who would be taken out; None where the service's isn't known.
+
+    There they can be removed or moved, with the plan shown before.
+    """
+    if audit.criteria.desk_url is None:
+        return None
+    split = finding.split
+    patron = split.stay[0] if split else finding.group.lead.id
+    # As many as fit an address; of more than that nobody selects by a link.
+    chosen = split.leaving if split and len(split.leaving) <= MOST_SELECTED else ()
+    query = f"?select={','.join(map(str, chosen))}" if chosen else ""
+    return f"{audit.criteria.desk_url.rstrip('/')}/evergreen-groups/patrons/{patron}/group{query}"
+
+
+def describe_groups_to_keep(audit: Audit) -> str:
+    """Which groups aren't listed because somebody decided so; empty where there are none."""
+    if not audit.to_keep:
+        return ""
+    numbers = ", ".join(map(str, audit.to_keep[:_MOST_NUMBERS]))
+    more = f" and {len(audit.to_keep) - _MOST_NUMBERS:,} more" if len(audit.to_keep) > _MOST_NUMBERS else ""
+    return (
+        f"Not listed, for they are to be kept as they are: groups {numbers}{more}. List them again: audit --list-again."
+    )
 
 
 def explanation(finding: PatronFinding) -> str:

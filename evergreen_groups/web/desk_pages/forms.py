@@ -83,6 +83,15 @@ def read_change(fields: MultiDict[str, str]) -> ChangeForm:
     )
 
 
+def read_selection(text: str) -> tuple[int, ...]:
+    """The ids that an address has, with commas between them: who is selected to begin with.
+
+    Raises:
+        ProblemError: 400, it is nothing that an audit links to.
+    """
+    return tuple(map(requests.record_id, text.split(",")[: MOST_PATRONS + 1])) if text else ()
+
+
 def read_text(fields: MultiDict[str, str], name: str) -> str:
     """A text that somebody typed or a scanner did: on one line, and not too long.
 

@@ -84,10 +84,14 @@ def page_file(name: str) -> Response:
 
 @blueprint.get(_GROUP)
 def group(patron: str) -> Response:
-    """The members of a patron's group, and what became of a change where one is named."""
+    """The members of a patron's group, and what became of a change where one is named.
+
+    ``select`` has the ids of members to begin with as selected: an audit's suggestion. Nothing is done by it.
+    """
     with clerk(patron) as asked:
         change = request.args.get("change")
-        return list_page(asked, change=requests.record_id(change) if change else None)
+        selected = forms.read_selection(request.args.get("select", ""))
+        return list_page(asked, change=requests.record_id(change) if change else None, selected=selected)
 
 
 @blueprint.post(f"{_GROUP}/within")

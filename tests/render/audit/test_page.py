@@ -12,7 +12,17 @@ import lxml.html
 import pytest
 from support.audit_samples import sample_audit
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, GroupFinding, PatronFinding, Reason
+from evergreen_groups.audit import (
+    Audit,
+    AuditCriteria,
+    Confidence,
+    Evidence,
+    FindingKind,
+    GroupFinding,
+    PatronFinding,
+    Reason,
+)
+from evergreen_groups.audit.group_split import GroupSplit
 from evergreen_groups.groups import Group, Member, Patron
 from evergreen_groups.ils import OrgUnit, Penalty, PenaltyKind
 from evergreen_groups.policy import Limit, decide
@@ -136,6 +146,37 @@ def test_a_reason_without_advice_of_its_own_gets_that_of_its_kind() -> None:
     for kind in FindingKind:
         advice = advice_for(kind, Reason("something-new"), "2999")
         assert (advice.text, advice.command) == (WHAT_TO_DO[kind], "")
+
+
+def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
+    confidence = Confidence.by([Evidence("no-lead"), Evidence("strangers", {"count": 1})])
+    split = GroupSplit((8,), ((7,),))
+    known = GroupFinding(Group(3, (ADA, BO)), (Reason("no-lead"),), confidence=confidence, split=split)
+    client = StaffClient(url="https://ils.example.org")
+    tree = page(groups=(known,), client=client)
+    (found,) = findings(tree)
+    assert headings(tree)[0][-3:] == ["Confidence", "Why", "What to do"]
+    assert found[5:7] == [
+        ["45", "medium"],
+        ["It has no lead.", "adults who share nothing with another adult: 1 +35", "no lead +10"],
+    ]
+    assert found[7] == [
+        "Make a member the lead, on the group's page.",
+        "Suggested split: stay: Okafor, Bo. Out: Okafor, Ada.",
+        "Where all belong together:",
+        "evergreen-groups audit --keep 3",
+    ]
+    # The page of whoever stays, with those selected who would be taken out.
+    assert tree.xpath("//td[@data-label='Group']/a/@href") == [client.group_page(8, select=[7])]
+    assert client.group_page(8, select=[7]).endswith("/patrons/8/group?client=eg&select=7")
+    in_tab = StaffClient(url="https://ils.example.org", groups_in_tab=True)
+    assert "select" not in in_tab.group_page(8, select=[7])
+
+
+def test_groups_that_are_to_be_kept_are_named() -> None:
+    audit = Audit(NOW, "https://ils.example.org", AuditCriteria(), (OVER,), (), to_keep=(12, 13))
+    (text,) = tree_of(audit).xpath("//main/p[not(@id)]/text()")
+    assert "groups 12, 13" in text
 
 
 def test_the_limit_that_counted_is_said_where_there_are_several() -> None:

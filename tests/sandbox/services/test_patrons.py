@@ -119,7 +119,7 @@ def family(name: str) -> dict[str, Any]:
         (family("O'SULL"), ["1026", "1027", "1028"]),
         ({"card": {"value": "2000000000104", "group": 3}, **family("joh")}, ["1045", "1046"]),
         ({"profile": {"value": 13, "group": 5}, **family("")}, ["1045", "1046"]),
-        ({"street1": {"value": "14 harbor", "group": 1}}, ["1001"]),
+        ({"street1": {"value": "14 harbor", "group": 1}}, ["1001", "1002"]),
         (family("nosuch"), []),
         (family("  "), []),
         ({}, []),

@@ -1,0 +1,98 @@
+"""Groups with more adults than the library wants in one, where it has said how many those are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.audit.findings import FindingKind, GroupFinding, Reason
+from evergreen_groups.groups import (
+    AdultRule,
+    Groups,
+    GroupSearch,
+    PatronRow,
+    Query,
+    candidates,
+    has_member,
+    read_accounts,
+)
+
+if TYPE_CHECKING:
+    from evergreen_groups.audit.context import SearchContext
+
+
+def find_groups_of_adults(context: SearchContext) -> list[GroupFinding]:
+    """The search for groups with too many adults; it asks nothing where any number will do."""
+    rule = context.adults
+    if not rule.applies:
+        return []
+    visible = () if context.access.everywhere else context.access.visible_orgs
+    query = GroupsOfAdults(rule, context.now.date(), context.chosen, visible)
+
+    def examine(rows: Sequence[PatronRow]) -> list[GroupFinding]:
+        accounts = read_accounts(context.gateway, {row.id: row for row in rows})
+        found = []
+        for group in context.reader.complete(rows):
+            # Of hidden members nobody knows the age: these are the visible ones, and at least so many.
+            count = rule.count((member.id for member in group.members), accounts)
+            if count > rule.most:
+                reason = Reason("several-adults", {"count": count, "most": rule.most})
+                found.append(GroupFinding(group, (reason,), FindingKind.SEVERAL_ADULTS))
+        return found
+
+    return GroupSearch(context.gateway, query, context.progress).run(examine)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsOfAdults:
+    """Groups that may have too many adults on a day, as a query; some that it finds turn out not to.
+
+    ``homes`` keeps the groups with a member of these home libraries; ``visible_orgs`` are the home libraries whose
+    patrons the account sees (both: ids, none: everywhere).
+    """
+
+    rule: AdultRule
+    today: date
+    homes: Collection[int] = ()
+    visible_orgs: Collection[int] = ()
+
+    def members(self, within: Groups) -> Query:
+        """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
+        conditions: list[Query] = [
+            *within.conditions(),
+            {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]},
+        ]
+        if self.visible_orgs:
+            conditions.append({"home_ou": sorted(self.visible_orgs)})
+        return {"deleted": "f", "-and": conditions}
+
+    def candidates(self, within: Groups) -> Query:
+        """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
+        return candidates(within, self.homes, self.visible_orgs)
+
+    def _groups(self, within: Groups) -> Query:
+        """The groups' numbers, by patrons ``d``: of each group the adults count all the others."""
+        patron: Query = {"deleted": "f", "-and": [*within.conditions(), self._adult()]}
+        counted: dict[str, Any] = has_member(self._adult())["-exists"]
+        several = {
+            "-exists": {
+                **counted,
+                "select": {"o": [{"column": "id", "transform": "count", "aggregate": True}]},
+                "having": {"+o": {"id": {">": {"transform": "count", "value": self.rule.most}}}},
+            }
+        }
+        conditions: list[Query] = [several]
+        if self.homes:
+            conditions.append(has_member({"home_ou": sorted(self.homes)}))
+        return {
+            "select": {"d": ["usrgroup"]},
+            "from": {"aou": {"d": {"class": "au", "fkey": "id", "field": "home_ou"}}},
+            "where": {"+d": patron, "-and": conditions},
+        }
+
+    def _adult(self) -> Query:
+        # The end of the year and not the day: who comes of age this year is looked at again, with the birth date read.
+        latest = f"{self.today.year - self.rule.from_age}-12-31"
+        return {"-or": [{"dob": {"<=": latest}}, {"-and": [{"dob": None}, {"juvenile": "f"}]}]}

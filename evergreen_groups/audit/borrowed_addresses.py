@@ -1,0 +1,108 @@
+"""Patrons whose records use an address row of somebody outside their group.
+
+Cloning leaves it so, and it stays when one of the two leaves the group. Whoever then corrects the one address changes
+the other patron's as well, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
+from evergreen_groups.gateway import columns
+from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from evergreen_groups.audit.context import SearchContext
+    from evergreen_groups.gateway import Gateway
+
+ADDRESSES = ("mailing_address", "billing_address")
+_FIELDS = (*PATRON_FIELDS, *ADDRESSES)
+_PAGE = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    group: int
+    name: str
+    library: str
+
+
+def find_borrowed_addresses(context: SearchContext) -> list[PatronFinding]:
+    """The search for borrowed addresses across groups: the borrowers, their address rows, and whose those are."""
+    context.progress("reading addresses", 0)
+    gateway = context.gateway
+    found = [
+        (PatronRow._make(row[: len(PATRON_FIELDS)]), row[len(PATRON_FIELDS) :])
+        for page in gateway.pcrud.pages(
+            "au", across_groups(context.homes), select=_FIELDS, page_size=_PAGE, concurrency=1, all_visible=True
+        )
+        for row in columns(page, *_FIELDS)
+    ]
+    if not found:
+        return []
+    used = {row for _patron, rows in found for row in rows if row is not None}
+    owner_of = dict(chain.from_iterable(gateway.pcrud.columns_by_values("aua", ("id", "usr"), "id", sorted(used))))
+    owners = _owners(context, set(owner_of.values()))
+    members = context.reader.members([patron for patron, _rows in found])
+    return [
+        PatronFinding(FindingKind.BORROWED_ADDRESS, members[patron.id], reason)
+        for patron, rows in found
+        for reason in _reasons(members[patron.id], rows, owner_of, owners)
+    ]
+
+
+def across_groups(homes: Collection[int]) -> Query:
+    """The condition on patrons with these home libraries (ids, none: everywhere) who borrow from another group."""
+    # The alternative that is never true keeps PostgreSQL from making a join of it: see groups/queries.py.
+    listed = {"-or": [{"id": {"in": {"union": [_borrowers(field) for field in ADDRESSES]}}}, {"id": {"<": 0}}]}
+    home: list[Query] = [{"home_ou": sorted(homes)}] if homes else []
+    return {"deleted": "f", "-and": [listed, *home]}
+
+
+def _borrowers(field: str) -> Query:
+    """The ids of patrons ``d`` who use an address row of ``o``, who is in another group; the deleted change none."""
+    return {
+        "select": {"d": ["id"]},
+        "from": {
+            "aua": {
+                "d": {"class": "au", "fkey": "id", "field": field},
+                "o": {"class": "au", "fkey": "usr", "field": "id"},
+            }
+        },
+        "where": {
+            "+d": {"deleted": "f", "usrgroup": {"<>": {"+o": "usrgroup"}}},
+            "+o": {"deleted": "f"},
+        },
+    }
+
+
+def _owners(context: SearchContext, patrons: set[int]) -> dict[int, _Owner]:
+    """The owners of address rows whom the account sees, by id."""
+    gateway: Gateway = context.gateway
+    rows = chain.from_iterable(
+        gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(patrons), where={"deleted": "f"})
+    )
+    return {
+        row.id: _Owner(row.group, row.name, context.org_units.unit(row.home_library).shortname)
+        for row in map(PatronRow._make, rows)
+    }
+
+
+def _reasons(
+    member: Member, rows: tuple[int | None, ...], owner_of: Mapping[int, int], owners: Mapping[int, _Owner]
+) -> Iterator[Reason]:
+    """Whose addresses somebody uses: each owner once, and once that there are hidden ones."""
+    lenders = {owner_of.get(row) for row in rows if row is not None} - {member.id}
+    for id in sorted(filter(None, lenders)):
+        owner = owners.get(id)
+        if owner is not None and owner.group != member.patron.group:
+            values = {"owner": owner.name, "group": owner.group, "library": owner.library}
+            yield Reason("borrowed-address", values)
+    if None in lenders:
+        yield Reason("borrowed-address-of-hidden")

@@ -1,0 +1,109 @@
+"""What to look at before agreeing to a plan: about the patrons, and about the groups that they leave and join."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.changes.plans import GROUP, PlanWarning, Step, group_changes
+
+if TYPE_CHECKING:
+    from evergreen_groups.groups import AdultRule, Group, Member, PatronAccount, Relations
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEvidence:
+    """What warnings are made from, beside the steps: the groups that patrons leave and join, and what is known of all.
+
+    ``members`` and ``accounts`` are by patron's id. ``relations`` say what they have in common and whose address rows
+    they use, as far as that was asked for.
+    """
+
+    groups: Mapping[int, Group]
+    members: Mapping[int, Member]
+    accounts: Mapping[int, PatronAccount]
+    relations: Relations
+    adults: AdultRule
+
+
+def warnings_about(steps: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWarning]:
+    """The warnings about a plan's steps."""
+    moves = [step for step in steps if step.field == GROUP]
+    leaving = {step.member.id for step in moves}
+    for step in steps:
+        yield from _about_account(step)
+    for step in moves:
+        if step.after is not None:
+            others = [member.id for member in known.groups[step.after].members if member.id != step.member.id]
+            if others and not known.relations.shared(step.member.id, others):
+                yield PlanWarning("stranger-to-group", {"name": step.member.name, "group": step.after})
+    yield from _about_addresses(moves, known)
+    yield from _about_adults(moves, known)
+    for number in sorted({step.member.patron.group for step in moves}):
+        yield from _about_those_left(known.groups[number], leaving)
+    for number in sorted(known.groups):
+        if not known.groups[number].complete:
+            yield PlanWarning("hidden-members", {"group": number, "count": known.groups[number].hidden_member_count})
+
+
+def _about_account(step: Step) -> Iterator[PlanWarning]:
+    patron, account = step.member.patron, step.account
+    for holds, code in (
+        # The ILS moves deleted patrons without a word (deleted-user-002).
+        (patron.deleted, "account-deleted"),
+        (account.barred, "account-barred"),
+        (not account.active and not patron.deleted, "account-not-active"),
+        (account.expired, "account-expired"),
+    ):
+        if holds:
+            yield PlanWarning(code, {"name": patron.name})
+
+
+def _about_addresses(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWarning]:
+    """Borrowed addresses, of which borrower and owner won't be in one group any more when somebody has left."""
+    after: dict[int, object] = {member.id: member.patron.group for member in known.members.values()}
+    # Whoever gets a group of their own is in one with nobody else.
+    after.update((step.member.id, step.after or ("new", step.member.id)) for step in moves)
+    leaving = {step.member.id for step in moves}
+    for step in moves:
+        name, contacts = step.member.name, known.relations.contacts(step.member.id)
+        owners = [known.members.get(lender) for lender in sorted(contacts.lenders)]
+        for owner in owners:
+            if owner is not None and after[owner.id] != after[step.member.id]:
+                yield PlanWarning("borrowed-address", {"name": name, "owner": owner.name})
+        if None in owners or contacts.hidden_lender:
+            yield PlanWarning("borrowed-address-of-another", {"name": name})
+        for member in known.groups[step.member.patron.group].members:
+            stays = member.id not in leaving
+            if stays and step.member.id in known.relations.contacts(member.id).lenders:
+                yield PlanWarning("lent-address", {"name": name, "borrower": member.name})
+
+
+def _about_adults(moves: Sequence[Step], known: PlanEvidence) -> Iterator[PlanWarning]:
+    """Groups that get more adults, and have too many of them then; hidden members aren't counted."""
+    if not known.adults.applies:
+        return
+    for group in group_changes(moves, known.groups):
+        before, after = (
+            known.adults.count((member.id for member in members), known.accounts)
+            for members in (group.members_before, group.after)
+        )
+        if group.number is not None and before < after > known.adults.most:
+            values = {"group": group.number, "count": after, "most": known.adults.most}
+            yield PlanWarning("several-adults", values)
+
+
+def _about_those_left(group: Group, leaving: set[int]) -> Iterator[PlanWarning]:
+    """A group that is left without a lead, without anybody, or with one alone."""
+    stays = [member for member in group.members if member.id not in leaving]
+    if not stays and group.complete and len(group.members) > 1:
+        yield PlanWarning("group-left-empty", {"group": group.number})
+    elif not stays and group.complete:
+        yield PlanWarning("last-member-leaves", {"group": group.number})
+    if len(stays) == 1 and group.complete and len(group.members) > 1:
+        yield PlanWarning("left-alone", {"name": stays[0].name, "group": group.number})
+    leads = [member for member in group.members if member.group_lead]
+    if stays and leads and not any(member.group_lead for member in stays):
+        names = tuple(member.name for member in leads)
+        yield PlanWarning("left-without-lead", {"names": names, "group": group.number, "count": len(stays)})

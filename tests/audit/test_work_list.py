@@ -1,0 +1,229 @@
+"""Accidental groups as a work list: how sure it is and by what, how to split them, and which ones stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.gateways import gateway_of
+from support.states import state_in
+
+from evergreen_groups.audit import Audit, AuditCriteria, Confidence, Evidence, FindingKind, GroupFinding, build_audit
+from evergreen_groups.client import Client
+from evergreen_groups.errors import ConfigurationError, NotFoundError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.render.audit import describe_confidence, describe_split, group_page
+from evergreen_groups.sandbox import Sandbox
+
+SCHOOL, LEADERLESS, TWO_LEADS = 1016, 1007, 1006
+CRITERIA = AuditCriteria(institution_profiles=("institution",), desk_url="https://ils.example.org/")
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> Iterator[Gateway]:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def client(staff: Gateway, tmp_path: Path) -> Client:
+    return Client(staff, account="consortium_staff", state=state_in(tmp_path))
+
+
+def update(sandbox: Sandbox, patron: int, **values: object) -> None:
+    with sandbox._store.transaction():
+        sandbox._store.update("au", patron, values)
+
+
+def accidental(audit: Audit) -> list[int]:
+    return [finding.group.number for finding in audit.groups_of_kind(FindingKind.ACCIDENTAL)]
+
+
+def found(audit: Audit, number: int) -> GroupFinding:
+    (finding,) = (one for one in audit.groups_of_kind(FindingKind.ACCIDENTAL) if one.group.number == number)
+    return finding
+
+
+def evidence(finding: GroupFinding) -> dict[str, int]:
+    assert finding.confidence is not None
+    return {piece.code: piece.weight for piece in finding.confidence.evidence}
+
+
+def test_the_surest_stand_first_and_each_says_why(staff: Gateway) -> None:
+    audit = build_audit(staff, CRITERIA)
+    assert accidental(audit) == [SCHOOL, TWO_LEADS, LEADERLESS]
+    school = found(audit, SCHOOL)
+    assert evidence(school) == {"strangers": 35, "institution": 25, "cloned": 15}
+    assert school.confidence is not None
+    assert (school.confidence.points, school.confidence.level) == (75, "high")
+    assert describe_confidence(school.confidence).startswith("Confidence high, 75 of 100: adults who share nothing")
+    assert evidence(found(audit, LEADERLESS)) == {"no-lead": 10, "surname-shared": -20}
+    low = found(audit, LEADERLESS).confidence
+    assert low is not None
+    assert (low.points, low.level) == (0, "low")
+
+
+def test_without_profiles_of_institutions_there_is_no_such_evidence(staff: Gateway) -> None:
+    assert evidence(found(build_audit(staff, AuditCriteria()), SCHOOL)) == {"strangers": 35, "cloned": 15}
+    with pytest.raises(ConfigurationError, match="no profile 'Nowhere'"):
+        build_audit(staff, AuditCriteria(institution_profiles=("Nowhere",)))
+
+
+@pytest.mark.parametrize(
+    ("codes", "level"),
+    [
+        (["no-lead"], "low"),
+        (["several-leads", "no-lead", "surname-shared"], "low"),
+        (["unusually-large"], "medium"),
+        (["strangers"], "medium"),
+        (["strangers", "cloned"], "high"),
+        (["strangers", "nothing-shared", "institution", "unusually-large"], "high"),
+    ],
+)
+def test_levels(codes: list[str], level: str) -> None:
+    confidence = Confidence.by(map(Evidence, codes))
+    assert confidence.level == level
+    assert 0 <= confidence.points <= 100
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"mailing_address": 1029}, "address-shared"),
+        ({"email": "k@example.org"}, "phone-or-email-shared"),
+        ({"other_phone": "555 0107"}, "phone-or-email-shared"),
+        ({"family_name": "Quux"}, "nothing-shared"),
+    ],
+)
+def test_what_all_share(sandbox: Sandbox, staff: Gateway, values: dict[str, object], code: str) -> None:
+    update(sandbox, 1029, day_phone="5550107", email="K@example.org")
+    update(sandbox, 1030, **values)
+    assert code in evidence(found(build_audit(staff, AuditCriteria()), LEADERLESS))
+
+
+def test_a_split_and_the_page_where_it_is_done(staff: Gateway) -> None:
+    school = found(audit := build_audit(staff, CRITERIA), SCHOOL)
+    assert school.split is not None
+    assert (school.split.stay, school.split.leave) == ((1054, 1055), ((1056,),))
+    assert (
+        describe_split(school) == "Suggested split: stay: Pine Hill School, Office; Sandoval, Greta. Out: Petrov, Omar."
+    )
+    assert group_page(audit, school) == "https://ils.example.org/evergreen-groups/patrons/1054/group?select=1056"
+    together = found(audit, LEADERLESS)
+    assert (together.split, describe_split(together)) == (None, "")
+    assert group_page(audit, together) == "https://ils.example.org/evergreen-groups/patrons/1029/group"
+    unknown = build_audit(staff, AuditCriteria())
+    assert group_page(unknown, found(unknown, SCHOOL)) is None
+
+
+def test_of_families_as_large_the_leads_stays(sandbox: Sandbox, staff: Gateway) -> None:
+    for patron in (1054, 1055):
+        update(sandbox, patron, mailing_address=None, billing_address=None)
+    split = found(build_audit(staff, AuditCriteria()), SCHOOL).split
+    assert split is not None
+    assert (split.stay, split.leaving) == ((1054,), (1055, 1056))
+
+
+def test_of_a_group_with_hidden_members_only_what_the_others_show(sandbox: Sandbox) -> None:
+    update(sandbox, 1054, expire_date="2015-03-01T00:00:00+0000")
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        school = found(build_audit(gateway, CRITERIA), SCHOOL)
+    assert school.group.hidden_member_count == 1
+    assert evidence(school) == {"institution": 25, "cloned": 15, "lead-expired": 10}
+    assert school.split is None
+
+
+def test_what_is_kept_is_not_listed_again_until_its_members_change(
+    sandbox: Sandbox, client: Client, staff: Gateway
+) -> None:
+    client.keep_groups([SCHOOL, LEADERLESS])
+    audit = client.audit(AuditCriteria())
+    assert (accidental(audit), audit.to_keep) == ([TWO_LEADS], (LEADERLESS, SCHOOL))
+    update(sandbox, 1056, usrgroup=4711)
+    update(sandbox, 1055, home_ou=21)
+    audit = client.audit(AuditCriteria())
+    assert accidental(audit) == [TWO_LEADS]  # the school's share an address
+    update(sandbox, 1055, mailing_address=None, billing_address=None)
+    audit = client.audit(AuditCriteria())
+    assert (accidental(audit), audit.to_keep) == ([SCHOOL, TWO_LEADS], (LEADERLESS,))
+    # It is forgotten for good: who comes back isn't taken for decided.
+    update(sandbox, 1056, usrgroup=SCHOOL)
+    assert SCHOOL in accidental(client.audit(AuditCriteria()))
+
+
+def test_listing_again(client: Client) -> None:
+    assert client.list_groups_again([SCHOOL]) == 0
+    client.keep_groups([SCHOOL])
+    client.keep_groups([SCHOOL])
+    assert client.list_groups_again([SCHOOL, LEADERLESS]) == 1
+    assert SCHOOL in accidental(client.audit(AuditCriteria()))
+
+
+def test_a_group_that_nobody_is_in_is_not_kept(client: Client) -> None:
+    with pytest.raises(NotFoundError, match="group 4711 has no visible member"):
+        client.keep_groups([SCHOOL, 4711])
+    assert client.audit(AuditCriteria()).to_keep == ()
+
+
+def test_who_sees_less_decides_about_the_same_members(sandbox: Sandbox, client: Client, tmp_path: Path) -> None:
+    update(sandbox, 1054, expire_date="2015-03-01T00:00:00+0000")
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        Client(gateway, account="north_manager", state=state_in(tmp_path)).keep_groups([SCHOOL])
+    assert client.audit(AuditCriteria()).to_keep == (SCHOOL,)
+
+
+def test_several_adults(sandbox: Sandbox, staff: Gateway) -> None:
+    def adults(most: int, from_age: int = 18) -> dict[int, object]:
+        from evergreen_groups.groups import AdultRule
+
+        audit = build_audit(staff, AuditCriteria(adults=AdultRule(from_age, most)))
+        findings = audit.groups_of_kind(FindingKind.SEVERAL_ADULTS)
+        return {finding.group.number: finding.reasons[0].values["count"] for finding in findings}
+
+    assert adults(0) == {}
+    assert adults(2) == {1005: 4, 1014: 3, SCHOOL: 3}
+    update(sandbox, 1021, dob="2012-05-05")  # nobody marked them as a juvenile
+    update(sandbox, 1022, dob="2001-05-05")  # the mark of a juvenile stayed
+    update(sandbox, 1048, dob="2012-05-05")
+    assert adults(2) == {1005: 4, SCHOOL: 3}
+    assert adults(2, from_age=10) == {1005: 5, 1014: 3, SCHOOL: 3}
+
+
+def test_addresses_borrowed_from_outside_the_group(sandbox: Sandbox, staff: Gateway) -> None:
+    def borrowed(gateway: Gateway, *orgs: str) -> dict[int, tuple[str, object]]:
+        findings = build_audit(gateway, AuditCriteria(orgs=orgs)).of_kind(FindingKind.BORROWED_ADDRESS)
+        return {one.member.id: (one.reason.code, one.reason.values.get("group")) for one in findings}
+
+    assert borrowed(staff) == {1044: ("borrowed-address", 1003)}  # and not 1002, whose owner is of the family
+    update(sandbox, 1039, billing_address=1012)
+    update(sandbox, 1050, mailing_address=1040)
+    update(sandbox, 1040, deleted="t")  # nobody changes the address of the deleted
+    update(sandbox, 1052, mailing_address=1051, billing_address=1001)
+    assert borrowed(staff) == {
+        1039: ("borrowed-address", 1003),
+        1044: ("borrowed-address", 1003),
+        1052: ("borrowed-address", 1001),
+    }
+    assert set(borrowed(staff, "HARBOR")) == {1039, 1052}
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        assert borrowed(gateway) == {
+            1039: ("borrowed-address-of-hidden", None),
+            1052: ("borrowed-address", 1001),
+        }
+
+
+def test_no_birth_date_is_in_any_format(sandbox: Sandbox, staff: Gateway) -> None:
+    import io
+
+    from evergreen_groups.formats import AUDIT_FORMATS
+    from evergreen_groups.groups import AdultRule
+    from evergreen_groups.render.audit import render_audit
+
+    for patron in (1019, 1020, 1021):
+        update(sandbox, patron, dob="1971-07-13")
+    audit = build_audit(staff, AuditCriteria(adults=AdultRule(18, 1)))
+    for name in AUDIT_FORMATS:
+        stream = io.StringIO(newline="")
+        render_audit(audit, name, stream)
+        assert "1971" not in stream.getvalue()

@@ -1,0 +1,92 @@
+"""How patrons are reached, and whose address rows they use: as recorded, and on the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.gateways import gateway_of
+from support.recorded import gateway_of as recorded_gateway_of
+from support.recorded import payload
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import Contacts, read_contact_records, read_contacts
+from evergreen_groups.sandbox import Sandbox
+
+HARBOR_STREET = ("14harborstreet", "55555")
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> Iterator[Gateway]:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        yield gateway
+
+
+def contacts_of(gateway: Gateway, *patrons: int) -> dict[int, Contacts]:
+    return read_contacts(gateway, read_contact_records(gateway, patrons))
+
+
+def update(sandbox: Sandbox, patron: int, **values: object) -> None:
+    with sandbox._store.transaction():
+        sandbox._store.update("au", patron, values)
+
+
+def test_as_a_real_evergreen_has_them() -> None:
+    with recorded_gateway_of("family-006", "family-005", alike=False) as gateway:
+        found = contacts_of(gateway, *range(5001, 5053))
+    assert found[5001].addresses == {("12rúanova", "45501")}
+    assert not any(contacts.borrows for contacts in found.values())
+
+
+@pytest.mark.parametrize(
+    ("older", "exchange_id"), [("3.12/family-005", "family-005"), ("3.12/family-006", "family-006")]
+)
+def test_an_older_release_answers_the_same(older: str, exchange_id: str) -> None:
+    assert payload(older) == payload(exchange_id)
+
+
+def test_hidden_patrons_and_their_rows_are_missing_without_a_word() -> None:
+    with recorded_gateway_of("family-022", alike=False) as gateway:
+        assert read_contact_records(gateway, range(5001, 5053)) == {}
+    with recorded_gateway_of("family-021", alike=False) as gateway:
+        (borrower,) = read_contacts(gateway, {5001: (9001, None, None, None, None, None, None)}).values()
+    assert (borrower.lenders, borrower.hidden_lender, borrower.borrows) == (frozenset(), True, True)
+
+
+def test_whose_address_a_record_uses(sandbox: Sandbox, staff: Gateway) -> None:
+    update(sandbox, 1004, mailing_address=1001, billing_address=1001)
+    found = contacts_of(staff, 1001, 1003, 1004)
+    assert (found[1004].lenders, found[1004].addresses) == ({1001}, {HARBOR_STREET})
+    assert (found[1001].borrows, found[1001].addresses) == (False, {HARBOR_STREET})
+    assert (found[1003].borrows, found[1003].addresses) == (False, frozenset())
+
+
+def test_a_lender_who_is_hidden(sandbox: Sandbox) -> None:
+    update(sandbox, 1004, billing_address=1012)  # of Mill, which the manager of the north doesn't see
+    with gateway_of(sandbox.url, "north_manager") as gateway:
+        (found,) = contacts_of(gateway, 1004).values()
+    assert (found.lenders, found.hidden_lender) == (frozenset(), True)
+
+
+@pytest.mark.parametrize(
+    ("written", "phones"),
+    [("(555) 010-7788", {"5550107788"}), ("none", set()), ("x204", set()), ("000-000-0000", set()), (None, set())],
+)
+def test_phones_are_digits(sandbox: Sandbox, staff: Gateway, written: str | None, phones: set[str]) -> None:
+    update(sandbox, 1004, evening_phone=written)
+    assert contacts_of(staff, 1004)[1004].phones == phones
+
+
+@pytest.mark.parametrize(("written", "emails"), [(" A.B@Example.org", {"a.b@example.org"}), ("none", set())])
+def test_emails(sandbox: Sandbox, staff: Gateway, written: str, emails: set[str]) -> None:
+    update(sandbox, 1004, email=written)
+    assert contacts_of(staff, 1004)[1004].emails == emails
+
+
+def test_many_are_read_in_few_calls(staff: Gateway) -> None:
+    records = dict.fromkeys(range(1, 2001), (1001, 1012, None, None, None, None, None))
+    contacts_of(staff, 1001)
+    before = staff.statistics.calls
+    assert read_contacts(staff, records)[7].lenders == {1001, 1012}
+    assert staff.statistics.calls - before <= 3
+    assert read_contacts(staff, {}) == {}
