@@ -37,8 +37,8 @@ class FindingRow:
 
     ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
     each reason, ``remarks`` what stands below them, and ``advice`` what to do. ``members`` are those of a group.
-    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. On the group's page
-    those in ``to_select`` (ids) are selected.
+    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. The group's page is
+    opened as that of ``page_of`` (an id, None: the subject), with those in ``to_select`` (ids) selected.
     """
 
     subject: Member
@@ -52,11 +52,12 @@ class FindingRow:
     member_count: int | None = None
     without_lead: bool = False
     confidence: Confidence | None = None
+    page_of: int | None = None
     to_select: tuple[int, ...] = ()
 
     def group_page(self, client: StaffClient) -> str:
         """The address of the page of the patron's group, with those selected who would be taken out."""
-        return client.group_page(self.subject.id, select=self.to_select)
+        return client.group_page(self.page_of or self.subject.id, select=self.to_select)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,8 @@ def _group_row(finding: GroupFinding) -> FindingRow:
     group, confidence, split = finding.group, finding.confidence, finding.split
     leaving = split.leaving if split else ()
     return FindingRow(
-        subject=next((member for member in group.members if split and member.id == split.stay[0]), group.lead),
+        subject=group.lead,
+        page_of=split.stay[0] if split else None,
         group=group.number,
         own_fines=None,
         group_fines=None if group.hidden_fines is None else group.combined_fines,
