@@ -7,9 +7,10 @@
 --
 -- "account" is the user name of an account that was made in the staff client; it gets the group as a secondary one, and
 -- the whole consortium as a working location, without which permissions count nowhere. Leave it out to make the group
--- alone. More rights, each for one thing:
+-- alone. By default it may also know what is owed for and which items are overdue, which the report says unless the
+-- configuration has details = "sums"; "--set details=0" leaves that out. More rights, each for one thing:
 --
---     --set items=1         count the items that members have out (evergreen-groups show)
+--     --set items=1         count the items that members have out (evergreen-groups show), where details=0
 --     --set ils_limits=1    know the ILS's own limits ([policy] limit = "ils")
 --     --set recalculate=1   have the ILS recalculate penalties (evergreen-groups audit --fix; [events] recalculate)
 --     --set changes=1       change who is in which group (move, remove, merge, lead, batch, undo), for patrons whose
@@ -27,6 +28,7 @@
 \set ON_ERROR_STOP on
 \if :{?account} \else \set account '' \endif
 \if :{?items} \else \set items 0 \endif
+\if :{?details} \else \set details 1 \endif
 \if :{?ils_limits} \else \set ils_limits 0 \endif
 \if :{?recalculate} \else \set recalculate 0 \endif
 \if :{?changes} \else \set changes 0 \endif
@@ -63,9 +65,9 @@ WITH RECURSIVE changed (id, application_perm) AS (
 SELECT code FROM (VALUES
     ('STAFF_LOGIN', TRUE),
     ('VIEW_USER', TRUE),
-    ('VIEW_CIRCULATIONS', :'items'::BOOL),
+    ('VIEW_CIRCULATIONS', :'items'::BOOL OR :'details'::BOOL),
     ('VIEW_GROUP_PENALTY_THRESHOLD', :'ils_limits'::BOOL),
-    ('VIEW_USER_TRANSACTIONS', :'ils_limits'::BOOL),
+    ('VIEW_USER_TRANSACTIONS', :'ils_limits'::BOOL OR :'details'::BOOL),
     ('UPDATE_USER', :'recalculate'::BOOL OR :'changes'::BOOL)
 ) AS rights (code, is_wanted) WHERE is_wanted
 UNION

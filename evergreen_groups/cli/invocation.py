@@ -127,4 +127,5 @@ def _for_the_sandbox(settings: Settings) -> Settings:
         report=replace(settings.report, orgs=(), output=None, split="none", healthcheck_url=None),
         serve=replace(settings.serve, report=None),
         mail=MailSettings(),
+        reports=(),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.finding import Finding, FindingMaker
 from evergreen_groups.doctor.requirements import DESK_PERMISSIONS, PERMISSIONS, VIEW_USER, Need, Permission
-from evergreen_groups.ils import OrgUnits, held_at
+from evergreen_groups.ils import VIEW_USER_TRANSACTIONS, OrgUnits, held_at
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
@@ -105,14 +105,10 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     values = {"permission": permission.name, "purpose": permission.purpose, "root": org_units.root.shortname}
     if every <= set(held):
         return line.ok("everywhere; to {purpose}", values=values)
+    if not held and needed:
+        return line.failed("nowhere; it is needed to {purpose}", _GRANT, code="permission-missing", values=values)
     if not held:
-        if needed:
-            return line.failed("nowhere; it is needed to {purpose}", _GRANT, code="permission-missing", values=values)
-        if permission.need is Need.ITEMS:
-            return line.warning(
-                "nowhere: show can't {purpose}", _GRANT, code="permission-missing-for-show", values=values
-            )
-        return line.ok("nowhere; only needed to {purpose}", values=values)
+        return _without(subject, permission, line, values)
     values["places"] = name_places(org_units, set(held))
     if not needed:
         return line.ok("at {places}; to {purpose}", values=values)
@@ -124,6 +120,18 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
         code="permission-partly-missing",
         values=values,
     )
+
+
+def _without(subject: Subject, permission: Permission, line: FindingMaker, values: dict[str, str]) -> Finding:
+    """What is missing where the account has a permission nowhere that nothing needs but for what it shows."""
+    if permission.need is Need.ITEMS:
+        return line.warning("nowhere: show can't {purpose}", _GRANT, code="permission-missing-for-show", values=values)
+    if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":
+        advice = f'{_GRANT}, or set [report] details = "sums"'
+        return line.warning(
+            "nowhere: the report can't {purpose}", advice, code="permission-missing-for-details", values=values
+        )
+    return line.ok("nowhere; only needed to {purpose}", values=values)
 
 
 def _needed(subject: Subject, need: Need) -> bool:

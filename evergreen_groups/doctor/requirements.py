@@ -50,15 +50,15 @@ METHODS = (
     _search("au", "everything"),
     _search("mous", "everything"),
     _search("ac", "everything"),
-    _search("mobts", "limits that depend on the library"),
-    _search("pgt", "limits that depend on the profile"),
+    _search("mobts", "what is owed for, and limits that depend on the library"),
+    _search("pgt", "profiles in the report, and limits that depend on them"),
     _search("pgpt", "the ILS's own limits"),
     _search("ausp", "everything"),
     _search("csp", "everything"),
     _search("aua", "changes and audit"),
-    _search("circ", "show and the desk"),
+    _search("circ", "items overdue and out"),
     _ids("aou", "everything"),
-    _ids("pgt", "limits that depend on the profile"),
+    _ids("pgt", "profiles in the report, and limits that depend on them"),
     _ids("pgpt", "the ILS's own limits"),
     _ids("csp", "everything"),
     Method(
@@ -120,7 +120,12 @@ FIELDS: dict[str, frozenset[str]] = {
     "ac": frozenset({"id", "barcode", "active", "usr"}),
     "mous": frozenset({"usr", "balance_owed"}),
     "mbts": frozenset({"usr", "xact_finish", "balance_owed"}),
-    "mobts": frozenset({"id", "usr", "billing_location", "balance_owed"}),
+    "mobts": frozenset(
+        {
+            *("id", "usr", "billing_location", "balance_owed", "total_owed", "total_paid", "xact_start", "xact_type"),
+            *("last_billing_type", "last_payment_ts"),
+        }
+    ),
     "ausp": frozenset({"id", "usr", "standing_penalty", "org_unit", "staff", "set_date", "stop_date"}),
     "circ": frozenset(
         {"id", "usr", "due_date", "stop_fines", "fine_interval", "circ_lib", "checkin_time", "xact_finish"}
@@ -154,9 +159,9 @@ class Permission:
 VIEW_USER = Permission(permissions.VIEW_USER, Need.ALWAYS, "see patrons, fines and penalties")
 
 PERMISSIONS = (
-    Permission("VIEW_CIRCULATIONS", Need.ITEMS, "count items out"),
+    Permission("VIEW_CIRCULATIONS", Need.ITEMS, "count items out and overdue"),
     Permission("VIEW_GROUP_PENALTY_THRESHOLD", Need.ILS_LIMITS, "know the ILS's own limits"),
-    Permission("VIEW_USER_TRANSACTIONS", Need.ILS_LIMITS, "know where fines are owed"),
+    Permission(permissions.VIEW_USER_TRANSACTIONS, Need.ILS_LIMITS, "know what is owed for, and where"),
     Permission("UPDATE_USER", Need.CHANGES, "change groups, recalculate penalties"),
 )
 """The others with a name of their own; ``group_application`` permissions are named by the profiles (``pgt``)."""

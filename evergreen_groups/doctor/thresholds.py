@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from evergreen_groups.doctor.permissions import name_places, name_some
 from evergreen_groups.ils import (
@@ -22,51 +22,10 @@ if TYPE_CHECKING:
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
 
+Values: TypeAlias = "Mapping[str, object]"
+
 MOST = 6
 """So many differences have a line of their own; what concerns most patrons comes first."""
-
-_WHERE = " ({profile_part} at {library_part})"
-_SET = "set the threshold of {rows} to {to_set:.2f} in Evergreen (Group Penalty Thresholds)"
-_OR_THE_RULE = "; or let [policy] say what Evergreen does"
-_SENTENCES = {
-    DifferenceKind.BLOCKS_AT_LIMIT: (
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
-        "in Evergreen and not over the limit",
-        _SET + ', or comparison = "reaches" in [policy]',
-    ),
-    DifferenceKind.BLOCKS_EARLIER: (
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
-        "in Evergreen and not over the limit",
-        _SET + _OR_THE_RULE,
-    ),
-    DifferenceKind.BLOCKS_LATER: (
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
-        "limit and not blocked in Evergreen",
-        _SET + _OR_THE_RULE,
-    ),
-    DifferenceKind.NO_THRESHOLD: (
-        "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
-        "limit and never blocked in Evergreen",
-        "add a threshold of {to_set:.2f} for {penalty} in Evergreen (Group Penalty Thresholds)" + _OR_THE_RULE,
-    ),
-    DifferenceKind.NO_LIMIT: (
-        "Evergreen blocks from ${threshold:,.2f} on, and the rule has no limit: whoever owes ${example:,.2f} is "
-        "blocked in Evergreen and not over the limit",
-        "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
-    ),
-    DifferenceKind.BLOCKS_NOTHING: (
-        "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes "
-        "${owed:,.2f} is over the limit and not blocked in Evergreen",
-        "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
-    ),
-    DifferenceKind.COUNTS_FEWER: (
-        "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the "
-        "rule what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
-        "{threshold_place}, is over the limit and not blocked in Evergreen",
-        'set the threshold of {rows} at {root}, or limit = "ils" in [policy]',
-    ),
-}
-"""What is said of each kind, and what to do."""
 
 
 def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -108,7 +67,6 @@ def _warning(
     subject: Subject, line: FindingMaker, difference: RuleDifference, profiles: Profiles, libraries: Collection[int]
 ) -> Finding:
     org_units, owed = subject.org_units, difference.limit.least_over
-    sentence, remedy = _SENTENCES[difference.kind]
     profile_names = name_some(sorted(map(profiles.name, difference.profiles)))
     values: dict[str, object] = {
         "rule": _rule(difference.limit),
@@ -134,7 +92,100 @@ def _warning(
         values["threshold_place"] = org_units.shortname(place)
         # The last one is a library rather than a system of libraries: ids are given from the top down.
         values["elsewhere"] = org_units.shortname(max(unit.id for unit in org_units if unit.id not in scope))
-    return line.warning(sentence + _WHERE, remedy, code=difference.kind.value, values=values, setting="policy.limit")
+    return _MAKERS[difference.kind](line, values)
+
+
+def _blocks_at_limit(line: FindingMaker, values: Values) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
+        "in Evergreen and not over the limit ({profile_part} at {library_part})",
+        "set the threshold of {rows} to {to_set:.2f} in Evergreen (Group Penalty Thresholds), or comparison = "
+        '"reaches" in [policy]',
+        code="blocks-at-limit",
+        values=values,
+        setting="policy.comparison",
+    )
+
+
+def _blocks_earlier(line: FindingMaker, values: Values) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
+        "in Evergreen and not over the limit ({profile_part} at {library_part})",
+        "set the threshold of {rows} to {to_set:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "Evergreen does",
+        code="blocks-earlier",
+        values=values,
+        setting="policy.limit",
+    )
+
+
+def _blocks_later(line: FindingMaker, values: Values) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
+        "limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        "set the threshold of {rows} to {to_set:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "Evergreen does",
+        code="blocks-later",
+        values=values,
+        setting="policy.limit",
+    )
+
+
+def _no_threshold(line: FindingMaker, values: Values) -> Finding:
+    return line.warning(
+        "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
+        "limit and never blocked in Evergreen ({profile_part} at {library_part})",
+        "add a threshold of {to_set:.2f} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
+        "what Evergreen does",
+        code="no-threshold",
+        values=values,
+        setting="policy.limit",
+    )
+
+
+def _no_limit(line: FindingMaker, values: Values) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule has no limit: whoever owes ${example:,.2f} is "
+        "blocked in Evergreen and not over the limit ({profile_part} at {library_part})",
+        "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
+        code="no-limit",
+        values=values,
+        setting="policy.limit",
+    )
+
+
+def _blocks_nothing(line: FindingMaker, values: Values) -> Finding:
+    return line.warning(
+        "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes ${owed:,.2f} "
+        "is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
+        code="penalty-blocks-nothing",
+        values=values,
+        setting="policy.limit",
+    )
+
+
+def _counts_fewer(line: FindingMaker, values: Values) -> Finding:
+    return line.warning(
+        "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
+        "what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
+        "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        'set the threshold of {rows} at {root}, or limit = "ils" in [policy]',
+        code="counts-fewer-bills",
+        values=values,
+        setting="policy.limit",
+    )
+
+
+_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, Values], Finding]] = {
+    DifferenceKind.BLOCKS_AT_LIMIT: _blocks_at_limit,
+    DifferenceKind.BLOCKS_EARLIER: _blocks_earlier,
+    DifferenceKind.BLOCKS_LATER: _blocks_later,
+    DifferenceKind.NO_THRESHOLD: _no_threshold,
+    DifferenceKind.NO_LIMIT: _no_limit,
+    DifferenceKind.BLOCKS_NOTHING: _blocks_nothing,
+    DifferenceKind.COUNTS_FEWER: _counts_fewer,
+}
 
 
 def _more(line: FindingMaker, left_out: Sequence[RuleDifference]) -> Finding:

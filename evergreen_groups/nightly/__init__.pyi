@@ -1,8 +1,13 @@
 from .environment import ReportEnvironment as ReportEnvironment
 from .file_names import INDEX as INDEX
 from .file_names import library_file_names as library_file_names
+from .named_reports import criteria_of as criteria_of
+from .named_reports import named_job as named_job
+from .options import ReportJob as ReportJob
 from .options import ReportOptions as ReportOptions
+from .options import RunPurpose as RunPurpose
 from .options import Target as Target
+from .options import choice_of as choice_of
 from .output import Rendered as Rendered
 from .recipients import EVERYTHING as EVERYTHING
 from .run import ReportRun as ReportRun

@@ -49,7 +49,7 @@ def messages(report: Report, settings: MailSettings, **options: Unpack[WritingOp
         ConfigurationError: a recipient's library isn't there.
     """
     org_units = OrgUnits(report.org_units)
-    run = f"{report.gateway} {report.generated_at.isoformat()}"
+    run = f"{report.gateway} {report.generated_at.isoformat()}" + (f" {report.name}" if report.name else "")
     all_places = tuple(org_units.find(name).shortname for name in report.criteria.orgs)
     for places, addresses in addressed(settings.recipients, org_units, report.criteria.orgs).items():
         part = for_libraries(report, places) if places else report

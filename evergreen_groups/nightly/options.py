@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evergreen_groups.report import Choice
+
 if TYPE_CHECKING:
     from evergreen_groups.report import Criteria
+    from evergreen_groups.settings import MailSettings, ReportSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the report goes: to standard output (``path`` None), to a file, or with ``split`` to a directory.
 
-    ``formats`` are those of a directory's files; of the other two there is one. ``keep_days`` is how long a
-    directory's older files stay (None: for ever). ``dialect`` is that of CSV.
+    ``formats`` are those of a directory's files; of the other two there is one (none: it goes nowhere but by mail).
+    ``keep_days`` is how long a directory's older files stay (None: for ever). ``dialect`` is that of CSV.
     """
 
     path: Path | None
@@ -28,11 +32,46 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportOptions:
-    """One run of the report. ``deadline`` is in seconds."""
+class ReportJob:
+    """One report of a run: what it lists, where it goes, and who gets it by ``mail`` (None: nobody).
+
+    ``name`` is that of a table of ``[[reports]]``; the report that ``[report]`` says has none.
+    """
 
     criteria: Criteria
     target: Target
-    mail: bool
+    mail: MailSettings | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """One run: its reports, which are made from one reading. ``deadline`` is in seconds."""
+
+    jobs: tuple[ReportJob, ...]
     deadline: int
     healthcheck_url: str | None
+
+
+class RunPurpose(Enum):
+    """What a run is for, which decides what it leaves behind."""
+
+    NIGHTLY = "nightly"
+    """The next one is compared with it, and how it ended is on record."""
+    AT_TERMINAL = "at a terminal"
+    """It writes and mails what it is told to; nothing is ever compared with it, and tonight's is made all the same."""
+    LOOK = "look"
+    """It only looks."""
+
+
+def choice_of(settings: ReportSettings) -> Choice:
+    """What the settings ask of groups besides owing enough."""
+    return Choice(
+        owing_since=settings.owing_since,
+        kinds=settings.kinds,
+        with_items_out=settings.with_items_out,
+        with_juvenile=settings.with_juvenile,
+        over_limit={"somebody": True, "nobody": False}.get(settings.over_limit),
+        blocked=settings.blocked,
+        profiles=settings.profiles,
+    )

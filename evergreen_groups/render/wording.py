@@ -64,9 +64,10 @@ def local_time(moment: datetime) -> str:
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
-def title_of(criteria: Criteria) -> str:
-    """The title of a report, with the library where it is about one alone."""
-    return f"{TITLE}: {printable(criteria.orgs[0])}" if len(criteria.orgs) == 1 else TITLE
+def title_of(criteria: Criteria, name: str = "") -> str:
+    """The title of a report, with its name where it has one, and the library where it is about one alone."""
+    title = f"{TITLE} ({printable(name)})" if name else TITLE
+    return f"{title}: {printable(criteria.orgs[0])}" if len(criteria.orgs) == 1 else title
 
 
 def listed(criteria: Criteria) -> str:

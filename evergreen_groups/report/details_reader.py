@@ -99,6 +99,8 @@ class DetailReader:
             yield f"How many items {without_items} of {len(found)} members have overdue or lost isn't known{lacking}."
 
     def _lacking(self, permission: str, held: Collection[int]) -> str:
+        if not held:
+            return f': the account lacks {permission}; grant it, or have details = "sums"'
         missing = {unit.id for unit in self._org_units} - set(held)
         if not missing:
             return ": something was paid or billed while the report was made"

@@ -38,11 +38,12 @@ class History:
 
     What a run is compared with depends on the address and on what the report lists (``min_total``, ``min_members``,
     ``orgs``, ``choice``), not on ``top``, ``sort`` or the limit: other settings of the former begin another series, so
-    that no group counts as cleared because fewer were asked for.
+    that no group counts as cleared because fewer were asked for. A report with a ``name`` has a series of its own.
     """
 
-    def __init__(self, transactions: Transactions, url: str) -> None:
+    def __init__(self, transactions: Transactions, url: str, name: str = "") -> None:
         self._transactions = transactions
+        self._name = name
         self._url = url
         self._latest: _Remembered | None = None
 
@@ -56,7 +57,7 @@ class History:
         totals: list[_Totals] = []
         if self._transactions.is_there:
             with self._transactions.reading() as connection:
-                last = self._last_runs(connection, _settings(report.criteria))
+                last = self._last_runs(connection, self._settings(report))
                 totals = _totals_of_runs(connection, last)
                 previous = _read(connection, last[-1]) if last else None
         totals.append(present.totals)
@@ -76,7 +77,7 @@ class History:
         """
         present = self._remembered(report)
         with self._transactions.writing() as connection:
-            number = self._series(connection, _settings(report.criteria))
+            number = self._series(connection, self._settings(report))
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
             connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
             hidden = json.dumps(sorted(report.hidden_libraries))
@@ -100,6 +101,9 @@ class History:
             )
             if listings := present.run.listings:
                 connection.execute(schema.run_groups.insert(), [_row(new, one) for one in listings])
+
+    def _settings(self, report: Report) -> str:
+        return _settings(report.criteria, self._name)
 
     def _remembered(self, report: Report) -> _Remembered:
         """What is remembered of a report, put together once where it is compared and then recorded."""
@@ -219,13 +223,14 @@ def _list_of(names: frozenset[str]) -> str:
     return json.dumps(sorted(names))
 
 
-def _settings(criteria: Criteria) -> str:
+def _settings(criteria: Criteria, name: str) -> str:
     """What decides which groups are listed, always written in the same way."""
     return json.dumps(
         {
             "min_members": criteria.min_members,
             "min_total": f"{criteria.min_total:.2f}",
-            "orgs": sorted({name.casefold() for name in criteria.orgs}),
+            "orgs": sorted({org.casefold() for org in criteria.orgs}),
+            **({"report": name} if name else {}),
             **criteria.choice.document(),  # nothing where nothing is chosen, as in all series before there were choices
         }
     )

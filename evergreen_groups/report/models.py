@@ -78,7 +78,7 @@ class Report:
     compared). ``org_units`` are all that the ILS has (none: not known), which say what is below what;
     ``hidden_libraries`` are the short names of those whose patrons the account can't see. ``blocks`` are the penalties
     for fines that the listed members have in the ILS (None: not read). ``details`` say what the listed members owe for
-    (None: not read).
+    (None: not read). ``name`` is what a report among several of one night is called.
     """
 
     generated_at: datetime
@@ -94,6 +94,7 @@ class Report:
     hidden_libraries: frozenset[str] = frozenset()
     blocks: FinesBlocks | None = None
     details: ReportDetails | None = None
+    name: str = ""
 
     def standing(self, member: Member) -> Standing | None:
         """A listed member's own fines against the rule, and the blocks for fines; None where these weren't read."""

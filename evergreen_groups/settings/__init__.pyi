@@ -19,6 +19,7 @@ from .sections import ClientSettings as ClientSettings
 from .sections import DeskSettings as DeskSettings
 from .sections import GatewaySettings as GatewaySettings
 from .sections import MailSettings as MailSettings
+from .sections import NamedReport as NamedReport
 from .sections import PolicySettings as PolicySettings
 from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings

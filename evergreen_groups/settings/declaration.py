@@ -164,13 +164,16 @@ def section(kind: type[Section], help: str) -> Section:
 
 def declared_sections(schema: type) -> Mapping[str, tuple[Setting, ...]]:
     """The sections of the settings in order, with what is declared in each."""
-    return {
-        part.name: tuple(
-            replace(entry.metadata[_SETTING], section=part.name, name=entry.name)
-            for entry in fields(part.default_factory)
-        )
-        for part in _parts(schema)
-    }
+    return {part.name: declared_in(part.name, part.default_factory) for part in _parts(schema)}
+
+
+def declared_in(section: str, schema: type) -> tuple[Setting, ...]:
+    """The settings of one section, whose name is ``section``."""
+    return tuple(
+        replace(entry.metadata[_SETTING], section=section, name=entry.name)
+        for entry in fields(schema)
+        if _SETTING in entry.metadata
+    )
 
 
 def declared(schema: type) -> tuple[Setting, ...]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.settings import named_reports
 from evergreen_groups.settings.declaration import declared_sections, with_values
 from evergreen_groups.settings.sections import Settings
 
@@ -53,6 +55,7 @@ def load(explicit: Path | None, environ: Mapping[str, str], schema: type[Setting
     """
     path = find_file(explicit, environ)
     document = _read(path) if path else {}
+    tables = document.pop(named_reports.SECTION, [])
     sections = declared_sections(schema)
     for name, content in document.items():
         if name not in sections or not isinstance(content, dict):
@@ -65,7 +68,9 @@ def load(explicit: Path | None, environ: Mapping[str, str], schema: type[Setting
     found: dict[str, object] = {}
     for name, known in sections.items():
         found |= _section(name, known, document.get(name, {}), path, environ)
-    return with_values(schema(source=path), found)
+    settings = with_values(schema(source=path), found)
+    reports = named_reports.read_named_reports(tables, path, settings.report)
+    return replace(settings, reports=reports) if reports else settings
 
 
 def _read(path: Path) -> dict[str, Any]:

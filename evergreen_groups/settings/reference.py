@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from evergreen_groups.settings import named_reports
 from evergreen_groups.settings.declaration import declared_sections, section_help
 from evergreen_groups.settings.sections import Settings
 from evergreen_groups.settings.toml import as_toml, default_of
@@ -37,7 +38,19 @@ def reference(schema: type = Settings) -> str:
         f"\n## `[{name}]`\n\n{helps[name]}\n" + "".join(_entry(setting) for setting in settings)
         for name, settings in declared_sections(schema).items()
     )
-    return _HEAD + "".join(sections)
+    own = "".join(map(_table_entry, named_reports.own_settings()))
+    shared = ", ".join(
+        f"[`{setting.name}`](#{setting.key.replace('.', '')})" for setting in named_reports.shared_settings()
+    )
+    return (
+        f"{_HEAD}{''.join(sections)}\n## `[[reports]]`\n\n{named_reports.HELP}\n{own}\nThose of `[report]`: {shared}.\n"
+    )
+
+
+def _table_entry(setting: Setting) -> str:
+    """A setting of a table, which the environment has no variable for."""
+    facts = [fact for fact in _facts(setting) if not fact.startswith("- Environment")]
+    return "\n".join([f"\n### `{setting.key}`\n", f"{setting.explanation}\n", *facts, ""])
 
 
 def _entry(setting: Setting) -> str:

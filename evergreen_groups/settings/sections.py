@@ -6,7 +6,7 @@ stand in one module because whoever looks for a setting, or adds one, shall find
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
@@ -340,6 +340,35 @@ class ReportSettings:
             ),
         ),
     )
+
+
+@dataclass(frozen=True)
+class NamedReport:
+    """A table of ``[[reports]]``: a report of its own, made from the same reading; ``report`` is what it lists."""
+
+    name: str = setting(
+        v.REPORT_NAME,
+        "",
+        help="What it is called, in its title, its mails and the history, which it has for itself.",
+        example="old-debts",
+        essential=True,
+    )
+    recipients: tuple[tuple[str, tuple[str, ...]], ...] = setting(
+        v.RECIPIENTS, (), help="Who gets it when a run has --mail, as recipients in [mail] say it."
+    )
+    subject: str | None = setting(
+        v.template("date", "groups", "members", "total", "libraries"),
+        None,
+        help="The subject of its mails; where it isn't given, its name and the subject in [mail].",
+        example="Old debts, {date}: {groups} listed",
+    )
+    link: str | None = setting(
+        v.template("date", "library"),
+        None,
+        help="Where it is to be found, with {date} and {library} in it or not.",
+        example="https://evergreen.example.org/old-debts/{library}.html",
+    )
+    report: ReportSettings = field(default_factory=ReportSettings)
 
 
 @dataclass(frozen=True)
@@ -717,4 +746,5 @@ class Settings:
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")
     events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")
+    reports: tuple[NamedReport, ...] = ()
     source: Path | None = None

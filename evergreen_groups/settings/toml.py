@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.policy import LimitRule
+from evergreen_groups.settings import named_reports
 from evergreen_groups.settings.declaration import declared_sections, section_help, value_of
 from evergreen_groups.settings.sections import Settings
 
@@ -28,6 +29,15 @@ _EXAMPLE_HEAD = """\
 # Every setting can also come from the environment: EVERGREEN_GROUPS_, its section, _ and its key, for example
 # EVERGREEN_GROUPS_REPORT_MIN_TOTAL=40.00. The environment outweighs this file. docs/settings.md has what each takes.
 """
+_EXAMPLE_REPORT = """\
+#   [[reports]]
+#   name = "old-debts"
+#   owing_since = 365
+#   min_total = 50.00
+#   output = "/var/lib/evergreen-groups/old-debts"
+#   split = "library"
+#   recipients = {"*" = ["director@example.org"]}
+"""
 _FIRST_HEAD = """\
 # Configuration of evergreen-groups, begun by "evergreen-groups init". Every other setting is explained in the example
 # that comes with the package (config/evergreen-groups.toml); "evergreen-groups doctor" says whether all is right.
@@ -40,6 +50,8 @@ def example(schema: type = Settings) -> str:
     parts = [_EXAMPLE_HEAD]
     for name, settings in declared_sections(schema).items():
         parts.append(f"{_comment(helps[name])}\n[{name}]\n" + "\n".join(map(_in_the_example, settings)))
+    # Last: after a table nothing of another section could come.
+    parts.append(f"{_comment(named_reports.HELP)}\n{_EXAMPLE_REPORT}")
     return "\n".join(parts)
 
 

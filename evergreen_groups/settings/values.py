@@ -85,6 +85,12 @@ def _text(value: object) -> str:
     return value.strip()
 
 
+def _report_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", value):
+        raise ValueError
+    return value
+
+
 def _texts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
@@ -251,6 +257,9 @@ def _addresses(listed: object) -> Iterator[str]:
 
 TEXT = Kind("text", "a text that isn't empty", _text)
 TEXTS = Kind("shortname", 'a list of short names such as ["BR1", "BR2"]', _texts, several=True)
+REPORT_NAME = Kind(
+    "name", "a name of letters, digits, - and _, 40 at most, that no other report has", _report_name, empty='""'
+)
 KIND_NAMES = Kind("kind", 'a list of kinds such as ["lost materials"]', _texts, several=True)
 PROFILE_NAMES = Kind("profile", 'a list of profiles such as ["Juvenile"]', _texts, several=True)
 PROFILES = Kind("profile", 'a list of names of profiles such as ["Institution"]', _texts, several=True)

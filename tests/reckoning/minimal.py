@@ -62,10 +62,11 @@ def _simpler_question(content: Content) -> Iterator[Content]:
         ("report", "orgs", []),
         ("report", "top", None),
         ("report", "sort", "total"),
+        ("report", "choice", {}),
         ("report", "min_members", 1),
         ("audit", "orgs", []),
     ):
-        if question[section][key] != value:
+        if question[section].get(key, value) != value:
             yield {**content, "_question": {**question, section: {**question[section], key: value}}}
 
 

@@ -36,7 +36,7 @@ DEFAULTS = {
         **{"address_type": "HOME", "city": "Town", "country": "USA", "valid": "t", "within_city_limits": "t"},
         "pending": "f",
     },
-    "mbts": {"total_paid": "0.00", "last_billing_type": "Overdue materials", "xact_start": STARTED},
+    "mbts": {"total_paid": "0.00", "last_billing_type": "Overdue Materials", "xact_start": STARTED},
     "mg": {"xact_start": STARTED},
     "circ": {
         **{"circ_staff": 3, "desk_renewal": "f", "opac_renewal": "f", "phone_renewal": "f", "auto_renewal": "f"},
@@ -76,7 +76,23 @@ _OTHER_RULES = (
     "PATRON_EXCEEDS_COLLECTIONS_WARNING",
     "PATRON_IN_COLLECTIONS",
 )
-_PERMISSIONS = ("VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS", "VIEW_GROUP_PENALTY_THRESHOLD")
+_PERMISSIONS = (
+    "VIEW_USER_FINES_SUMMARY",
+    "VIEW_USER_TRANSACTIONS",
+    "VIEW_GROUP_PENALTY_THRESHOLD",
+    "VIEW_CIRCULATIONS",
+)
+_BILLING_TYPES = (
+    "Overdue Materials",
+    "Overdue Materials",
+    "Lost Materials",
+    "Lost Materials Processing Fee",
+    "Damaged Item",
+    "Misc",
+    "photocopies",
+    None,
+)
+_STOPPED = (None, None, None, "LOST", "LONGOVERDUE", "CLAIMSRETURNED", "MAXFINES", "CHECKIN")
 _AMOUNTS = ("0.00", "0.01", "1.00", "2.50", "4.99", "5.00", "5.01", "7.25", "10.00", "12.50", "24.99", "25.00", "40.00")
 _CREDITS = ("-0.01", "-1.00", "-2.50", "-5.00", "-12.50")
 _THRESHOLDS = ("0.00", "0.01", "2.50", "5.00", "5.01", "10.00", "25.00")
@@ -242,6 +258,7 @@ class _Maker:
             active=self._flag(0.95),
             master_account=self._flag(0.4),
             juvenile=self._flag(0.2),
+            barred=self._flag(0.1),
             dob=chance.choice((None, None, "1970-05-05", "2020-05-05")),
             expire_date=chance.choice((YEARS_AHEAD, YEARS_AHEAD, LONG_AGO, None)),
         )
@@ -259,10 +276,15 @@ class _Maker:
         finished = FINISHED if self.often(0.15) else None
         kind, place = chance.choice((("mg", "billing_location"), ("circ", "circ_lib")))
         common = {"id": self.transaction, "usr": user, "xact_finish": finished}
-        self.content[kind].append({**common, place: chance.choice(self.orgs)})
+        begun = chance.choice((STARTED, STARTED, "2026-07-07T07:00:00+0000", "2024-01-31T23:30:00+0000"))
+        loan = self._loan() if kind == "circ" else {}
+        self.content[kind].append({**common, **loan, place: chance.choice(self.orgs), "xact_start": begun})
         xact_type = "grocery" if kind == "mg" else "circulation"
         sums = {"total_owed": amount, "balance_owed": amount, "xact_type": xact_type}
-        self.content["mbts"].append({**common, **sums})
+        last = {"last_billing_type": chance.choice(_BILLING_TYPES), "xact_start": begun}
+        if self.often(0.2):
+            last["last_payment_ts"] = chance.choice(("2026-04-04T04:00:00+0000", "2026-08-08T08:00:00+0000"))
+        self.content["mbts"].append({**common, **sums, **last})
         if finished is None and self.often(0.15):  # made up for by a credit, the two transactions still open
             self.transaction += 1
             common = {"id": self.transaction, "usr": user, "xact_finish": None}
@@ -270,6 +292,18 @@ class _Maker:
             opposite = amount.removeprefix("-") if amount.startswith("-") else f"-{amount}"
             sums = {"total_owed": opposite, "balance_owed": opposite, "xact_type": "grocery"}
             self.content["mbts"].append({**common, **sums})
+
+    def _loan(self) -> Row:
+        """An item that is out, overdue, lost, said to be back, or back."""
+        chance = self.chance
+        stopped = chance.choice(_STOPPED)
+        back = {"checkin_time": "2026-09-09T09:00:00+0000"} if stopped == "CHECKIN" else {}
+        return {
+            "stop_fines": stopped,
+            "due_date": chance.choice(("2026-03-16T10:00:00+0000", LONG_AGO, YEARS_AHEAD)),
+            "fine_interval": chance.choice(("1 day", "01:00:00")),
+            **back,
+        }
 
     def penalties(self) -> None:
         """Penalties of all kinds, of anybody, set by staff or by the ILS, archived or not, or to be."""
@@ -314,11 +348,28 @@ class _Maker:
                 "min_members": chance.choice((1, 2, 2, 3)),
                 "orgs": self.some(list(names.values()), 2) if self.often(0.3) else [],
                 "top": chance.choice((None, None, None, 1, 2)),
-                "sort": chance.choice(("total", "members", "name", "library")),
+                "sort": chance.choice(("total", "members", "name", "library", "age")),
+                "details": True,
+                "choice": self._choice(),
             },
             "audit": {"orgs": self.some(list(names.values()), 2) if self.often(0.3) else []},
             "check": [chance.choice(patrons)],
         }
+
+    def _choice(self) -> Row:
+        """What else is asked of groups, mostly nothing: of one kind, seldom of two."""
+        chance = self.chance
+        asked: dict[str, Any] = {
+            "owing_since": chance.choice((1, 100, 300, 1000)),
+            "kinds": [chance.choice(("lost materials", "Overdue Materials", "misc", "grocery", "circulation"))],
+            "with_items_out": True,
+            "with_juvenile": True,
+            "over_limit": chance.choice(("somebody", "nobody")),
+            "blocked": True,
+            "profiles": [chance.choice(("Patrons", "Adult", "Child", "Toddler"))],
+        }
+        count = chance.choice((0, 0, 0, 1, 1, 2))
+        return {name: asked[name] for name in chance.sample(sorted(asked), count)}
 
     def before(self) -> None:
         """The run before: some owed otherwise, were in other groups, or weren't seen by the account."""

@@ -24,6 +24,7 @@ from evergreen_groups.client import Client
 from evergreen_groups.errors import DataError, EvergreenGroupsError, NotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
+from evergreen_groups.nightly import choice_of
 from evergreen_groups.render import write_check_json
 from evergreen_groups.render.audit import render_audit, write_block_explanation_json
 from evergreen_groups.render.report import render
@@ -105,6 +106,7 @@ def configuration(content: Content) -> str:
         lines.append("[[policy.limits]]")
         lines += [f"{key} = {amount(value) if key == 'limit' else json.dumps(value)}" for key, value in rule.items()]
     lines += ["[report]", f"min_total = {criteria['min_total']}", f"min_members = {criteria['min_members']}"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in criteria.get("choice", {}).items()]
     return "\n".join([*lines, f"orgs = {json.dumps(criteria['orgs'])}", ""])
 
 
@@ -118,6 +120,8 @@ def _criteria(client: Client, content: Content) -> Criteria:
         top=wanted["top"],
         sort=wanted["sort"],
         limit=settings.as_limit() if settings.uniform else None,
+        choice=choice_of(configured),
+        details=wanted.get("details", True),
     )
 
 
@@ -133,9 +137,13 @@ def _report(product: Product, content: Content) -> Iterator[str]:
         if isinstance(said, str):
             yield said
         else:
+            notes = expected.pop("_notes")
             yield from differences(said, expected)
-            if bool(said["notes"]) == library.sees_everything:
-                yield f"notes: {len(said['notes'])}; does the account see everybody? {library.sees_everything}"
+            yield from (
+                f"notes: {words!r} is {'not ' if due else ''}there"
+                for words, due in notes.items()
+                if due is not any(words in note for note in said["notes"])
+            )
 
 
 def _audit(product: Product, content: Content) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from reckoning.family import fits, group_details, member_details
 from reckoning.library import NOTHING, Library, Row
 
 Document = dict[str, Any]
@@ -61,9 +62,10 @@ def by_fines(library: Library, members: Iterable[Row]) -> list[Row]:
 
 
 def listed_groups(
-    library: Library, *, orgs: Iterable[str], min_total: Decimal, min_members: int
+    library: Library, *, orgs: Iterable[str], min_total: Decimal, min_members: int, choose: bool = True
 ) -> dict[int, list[Row]]:
     """All members of each group that meets the criteria and has a member whom the account sees."""
+    choice = library.question["report"].get("choice", {}) if choose else {}
     homes = library.named(orgs) or set(library.orgs)
     return {
         number: members
@@ -72,6 +74,7 @@ def listed_groups(
         and any(patron["home_ou"] in homes for patron in members)
         and len(members) >= min_members
         and library.combined(members) >= min_total
+        and fits(library, members, choice)
     }
 
 
@@ -86,6 +89,14 @@ def report(library: Library) -> Document | None:
         min_total=Decimal(criteria["min_total"]),
         min_members=criteria["min_members"],
     )
+    maybe = listed_groups(
+        library,
+        orgs=criteria["orgs"],
+        min_total=Decimal(criteria["min_total"]),
+        min_members=criteria["min_members"],
+        choose=False,
+    )
+    unknown = [members for members in maybe.values() if fits(library, members, criteria.get("choice", {})) is None]
     worst = sorted(found, key=lambda number: (-library.combined(found[number]), number))
     listed = worst[: criteria["top"]]
     documents = [group(library, number, found[number]) for number in listed]
@@ -94,6 +105,7 @@ def report(library: Library) -> Document | None:
         "members": lambda document: -document["member_count"],
         "name": lambda document: document["lead"]["name"].casefold(),
         "library": lambda document: document["library"].casefold(),
+        "age": lambda document: (document["owing_since"] is None, document["owing_since"]),
     }
     documents.sort(key=orders[criteria["sort"]])
     return {
@@ -108,7 +120,25 @@ def report(library: Library) -> Document | None:
             "incomplete_group_count": sum(not one["complete"] for one in documents),
         },
         "left_out_count": len(worst) - len(listed),
+        "_notes": _notes(library, [found[number] for number in listed], bool(unknown)),
     }
+
+
+def _notes(library: Library, listed: Iterable[Sequence[Row]], unknown: bool) -> Document:
+    """Which of the notes there are, by words that each of them has."""
+    members = [patron for group in listed for patron in group if library.visible(patron)]
+    details = [member_details(library, patron) for patron in members] if details_asked_for(library) else []
+    return {
+        " VIEW_USER at ": not library.sees_everything,
+        "owe for isn't known": any(one["kinds"] is None for one in details),
+        "overdue or lost isn't known": any(one["items_overdue"] is None for one in details),
+        "Not listed": unknown,
+    }
+
+
+def details_asked_for(library: Library) -> bool:
+    """Whether more is asked for than sums."""
+    return bool(library.question["report"].get("details", True))
 
 
 def group(library: Library, number: int, members: Sequence[Row]) -> Document:
@@ -139,7 +169,11 @@ def group(library: Library, number: int, members: Sequence[Row]) -> Document:
         "complete": not hidden,
         "hidden_member_count": len(hidden),
         "hidden_fines": money(library.combined(hidden)),
-        "members": [member(library, patron) for patron in visible],
+        "members": [
+            {**member(library, patron), **(member_details(library, patron) if details_asked_for(library) else {})}
+            for patron in visible
+        ],
+        **(group_details(library, members) if details_asked_for(library) else {}),
     }
 
 
@@ -177,7 +211,9 @@ def _about(library: Library, what: str) -> list[Row]:
     visible = [patron for patron in library.patrons.values() if library.visible(patron)]
     if what == "report":
         criteria = library.question["report"]
-        found = listed_groups(library, orgs=criteria["orgs"], min_total=Decimal(criteria["min_total"]), min_members=1)
+        found = listed_groups(
+            library, orgs=criteria["orgs"], min_total=Decimal(criteria["min_total"]), min_members=1, choose=False
+        )
         return [patron for patron in visible if patron["usrgroup"] in found]
     if what == "audit":
         return visible

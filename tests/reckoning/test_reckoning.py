@@ -13,11 +13,11 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from reckoning import auditing, changes, desk, library, populations, reckoning, relating
+from reckoning import auditing, changes, desk, family, library, populations, reckoning, relating
 from reckoning.populations import population
 from reckoning.product import JOBS, Product
 
-APART = (library, reckoning, auditing, relating, desk, changes, populations)
+APART = (library, reckoning, family, auditing, relating, desk, changes, populations)
 """The modules that reckon, and make what is reckoned from."""
 
 over_made_up_consortia = settings(

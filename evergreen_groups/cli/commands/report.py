@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from evergreen_groups.cli import Checked, Invocation, setting_options
 from evergreen_groups.settings import values
+
+if TYPE_CHECKING:
+    from evergreen_groups.nightly import RunPurpose
 
 
 @click.command("report")
@@ -34,9 +39,10 @@ from evergreen_groups.settings import values
 @click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, for spreadsheets that need one.")
 @click.option(
     "--history/--no-history",
-    default=True,
+    default=None,
     help="Keep this run's figures for the next one to compare with (--history), or only look: compare, and leave alone "
-    "the history, the status, and the output that is configured.",
+    "the history, the status, and the output that is configured. Without either, the figures and the status are kept "
+    "unless standard error is a terminal: what somebody makes in the afternoon isn't what tonight is compared with.",
 )
 @click.option("--mail", is_flag=True, help="Send it to the recipients in [mail] of the configuration.")
 @click.pass_context
@@ -44,7 +50,7 @@ def report_command(
     context: click.Context,
     /,
     *,
-    history: bool,
+    history: bool | None,
     mail: bool,
     split: str | None,
     healthcheck_url: str | None,
@@ -62,16 +68,27 @@ def report_command(
     # A run makes hundreds of thousands of objects, keeps most to its end, and hardly any in circles: looking for those
     # every 700 objects, as is usual, takes an eighth of its time.
     gc.set_threshold(50_000, 20, 20)
-    if not history and (mail or split == "library"):
+    if history is False and (mail or split == "library"):
         raise click.UsageError("--no-history only looks: it goes with neither --mail nor --split library.")
     session: Invocation = context.obj
     if mail and session.use_sandbox:
         raise click.UsageError("--sandbox has sample data: it doesn't go with --mail.")
+    purpose = _purpose(history)
     run = ReportRun(
         session,
-        lambda: chosen(context, session.settings),
-        recorded=history,
+        lambda: chosen(context, session.settings, purpose),
+        purpose=purpose,
         healthcheck_url=healthcheck_url,
         deadline=deadline,
     )
     return run()
+
+
+def _purpose(history: bool | None) -> RunPurpose:
+    """What the run is for: as it was said, else by whether somebody sits there."""
+    from evergreen_groups.nightly import RunPurpose
+
+    if history is False:
+        return RunPurpose.LOOK
+    at_terminal = history is None and sys.stderr.isatty()
+    return RunPurpose.AT_TERMINAL if at_terminal else RunPurpose.NIGHTLY

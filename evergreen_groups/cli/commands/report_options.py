@@ -2,63 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.cli import one_limit, with_given
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import FILE_FORMATS, format_for, format_of_file, output_format
-from evergreen_groups.nightly import ReportOptions, Target
-from evergreen_groups.report import Choice, Criteria
+from evergreen_groups.nightly import (
+    ReportJob,
+    ReportOptions,
+    RunPurpose,
+    Target,
+    choice_of,
+    criteria_of,
+    named_job,
+)
 
 if TYPE_CHECKING:
     import click
 
+    from evergreen_groups.report import Choice
     from evergreen_groups.settings import ReportSettings, Settings
 
 
-def chosen(context: click.Context, settings: Settings) -> ReportOptions:
+def chosen(context: click.Context, settings: Settings, purpose: RunPurpose) -> ReportOptions:
     """What this run is to do. A run that only looks (``--no-history``) leaves configured targets alone.
+
+    The reports of ``[[reports]]`` are those of the night: whoever looks, or sits at a terminal, asks for one.
 
     Raises:
         ConfigurationError: the target doesn't fit the format.
     """
     wanted = with_given(context, settings)
-    return ReportOptions(
-        criteria=Criteria(
-            min_total=wanted.report.min_total,
-            min_members=wanted.report.min_members,
-            orgs=wanted.report.orgs,
+    mails = context.params["mail"]
+    main = ReportJob(
+        criteria=replace(
+            criteria_of(wanted.report, one_limit(wanted)),
             top=context.params["top"],
-            sort=wanted.report.sort,
-            limit=one_limit(wanted),
             choice=_choice(context, wanted.report),
             details=(context.params["details"] or wanted.report.details) == "full",
         ),
         target=_target(context, settings),
-        mail=context.params["mail"],
+        mail=settings.mail if mails else None,
+    )
+    named = [
+        named_job(report, settings, limit=one_limit(settings), mails=mails)
+        for report in (settings.reports if purpose is RunPurpose.NIGHTLY else ())
+    ]
+    return ReportOptions(
+        jobs=(main, *named),
         deadline=wanted.report.deadline,
         healthcheck_url=wanted.report.healthcheck_url,
     )
 
 
 def _choice(context: click.Context, wanted: ReportSettings) -> Choice:
-    over_limit = context.params["over_limit"]
-    if over_limit is None:
-        over_limit = {"somebody": True, "nobody": False}.get(wanted.over_limit)
-    return Choice(
-        owing_since=wanted.owing_since,
-        kinds=wanted.kinds,
-        with_items_out=wanted.with_items_out,
-        with_juvenile=wanted.with_juvenile,
-        over_limit=over_limit,
-        blocked=wanted.blocked,
-        profiles=wanted.profiles,
-    )
+    over_limit: bool | None = context.params["over_limit"]
+    choice = choice_of(wanted)
+    return choice if over_limit is None else replace(choice, over_limit=over_limit)
 
 
 def _target(context: click.Context, settings: Settings) -> Target:
     given, configured = context.params, settings.report
-    only_looks = not given["history"]
+    only_looks = given["history"] is False
     path = given["output"] or (None if only_looks else configured.output)
     as_one_file = only_looks or format_of_file(given["output"])  # today.html is meant as a file
     split = (given["split"] or ("none" if as_one_file else configured.split)) == "library"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.render import (
@@ -32,26 +32,19 @@ from evergreen_groups.render import (
     write_cell,
 )
 from evergreen_groups.render.report.change_wording import CLEARED, cleared_lead, compared, remarks
-from evergreen_groups.render.report.details_wording import NOT_KNOWN, day, describe_kinds, describe_state
+from evergreen_groups.render.report.workbook_details import (
+    MEMBER_DETAIL_COLUMNS,
+    MemberRow,
+    group_detail_columns,
+    yes_or_no,
+)
 from evergreen_groups.report import ChangeKind, Changes, GroupChange, Report
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from evergreen_groups.groups import Group, Member, Standing
+    from evergreen_groups.groups import Group
     from evergreen_groups.render import StaffClient
-    from evergreen_groups.report import MemberDetails, ReportDetails, SummedDetails
 
 _KIND_MARKS: dict[ChangeKind, Mark] = {ChangeKind.NEW: "notable", ChangeKind.WORSE: "notable"}
-
-
-class MemberRow(NamedTuple):
-    """A member with the group they belong to, and their standing where penalties were read."""
-
-    group: Group
-    member: Member
-    standing: Standing | None
-    details: MemberDetails | None = None
 
 
 class _Held(io.BytesIO):
@@ -82,7 +75,9 @@ def write_workbook(
         },
     )
     created = report.generated_at.astimezone(UTC).replace(tzinfo=None)
-    workbook.set_properties({"title": title_of(report.criteria), "comments": CONFIDENTIAL, "created": created})
+    workbook.set_properties(
+        {"title": title_of(report.criteria, report.name), "comments": CONFIDENTIAL, "created": created}
+    )
     formats = Formats(workbook)
     _write_summary(workbook.add_worksheet("Summary"), report, formats)
     group_columns = _group_columns(report)
@@ -117,10 +112,6 @@ def _library() -> Any:
     return xlsxwriter
 
 
-def _yes_or_no(truth: bool) -> str:
-    return "yes" if truth else "no"
-
-
 def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
     columns: list[SpreadsheetColumn[Group]] = [
         SpreadsheetColumn("Group", "id", lambda group: group.number),
@@ -144,7 +135,7 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
         SpreadsheetColumn(
             "No member over the limit",
             "text",
-            lambda group: _yes_or_no(group.no_member_over_limit),
+            lambda group: yes_or_no(group.no_member_over_limit),
             lambda group: "notable" if group.no_member_over_limit else "",
         ),
         SpreadsheetColumn(
@@ -156,33 +147,10 @@ def _group_columns(report: Report) -> list[SpreadsheetColumn[Group]]:
         SpreadsheetColumn("Fines of those", "money", _hidden_fines),
     ]
     if report.details is not None:
-        columns += _detail_columns(report.details)
+        columns += group_detail_columns(report.details)
     if changes := compared(report):
         columns += _change_columns(changes)
     return columns
-
-
-def _detail_columns(details: ReportDetails) -> list[SpreadsheetColumn[Group]]:
-    def of_group(get: Callable[[SummedDetails], Value]) -> Callable[[Group], Value]:
-        return lambda group: get(details.of_group(group))
-
-    return [
-        SpreadsheetColumn("Owed for", "text", of_group(lambda one: describe_kinds(one.kinds) or None)),
-        SpreadsheetColumn("Not known for what", "money", of_group(lambda one: one.not_known or None)),
-        SpreadsheetColumn("Owing since", "text", of_group(lambda one: _day(one.owing_since))),
-        SpreadsheetColumn("Last payment", "text", of_group(lambda one: _day(one.last_payment))),
-        SpreadsheetColumn("Items overdue", "number", of_group(lambda one: one.items.overdue)),
-        SpreadsheetColumn("Items lost", "number", of_group(lambda one: one.items.lost)),
-        SpreadsheetColumn("Can still be returned", "text", of_group(lambda one: _yes_no_or_not_known(one.returnable))),
-    ]
-
-
-def _day(moment: datetime | None) -> str | None:
-    return None if moment is None else day(moment)
-
-
-def _yes_no_or_not_known(truth: bool | None) -> str:
-    return NOT_KNOWN if truth is None else _yes_or_no(truth)
 
 
 def _hidden_fines(group: Group) -> Value:
@@ -220,11 +188,11 @@ def _member_columns(report: Report) -> list[SpreadsheetColumn[MemberRow]]:
         ),
         SpreadsheetColumn("Library", "text", lambda row: row.member.library),
         SpreadsheetColumn("Own fines", "money", lambda row: row.member.own_fines, _over),
-        SpreadsheetColumn("Over the limit", "text", lambda row: _yes_or_no(row.member.over_limit), _over),
+        SpreadsheetColumn("Over the limit", "text", lambda row: yes_or_no(row.member.over_limit), _over),
         *([limit] if report.criteria.limit is None else []),
         *(_BLOCK_COLUMNS if report.blocks is not None else []),
-        *(_MEMBER_DETAIL_COLUMNS if report.details is not None else []),
-        SpreadsheetColumn("Group lead", "text", lambda row: _yes_or_no(row.member.group_lead)),
+        *(MEMBER_DETAIL_COLUMNS if report.details is not None else []),
+        SpreadsheetColumn("Group lead", "text", lambda row: yes_or_no(row.member.group_lead)),
         SpreadsheetColumn("Combined fines of the group", "money", lambda row: row.group.combined_fines),
     ]
 
@@ -249,28 +217,6 @@ _BLOCK_COLUMNS: list[SpreadsheetColumn[MemberRow]] = [
 ]
 
 
-def _of_details(get: Callable[[MemberDetails], Value]) -> Callable[[MemberRow], Value]:
-    return lambda row: None if row.details is None else get(row.details)
-
-
-def _kinds(details: MemberDetails) -> str | None:
-    return NOT_KNOWN if details.kinds is None else describe_kinds(details.kinds) or None
-
-
-_MEMBER_DETAIL_COLUMNS: list[SpreadsheetColumn[MemberRow]] = [
-    SpreadsheetColumn("Owed for", "text", _of_details(_kinds)),
-    SpreadsheetColumn("Owing since", "text", _of_details(lambda one: _day(one.owing_since))),
-    SpreadsheetColumn("Last payment", "text", _of_details(lambda one: _day(one.last_payment))),
-    SpreadsheetColumn(
-        "Items overdue", "number", _of_details(lambda one: NOT_KNOWN if one.items is None else one.items.overdue)
-    ),
-    SpreadsheetColumn(
-        "Items lost", "number", _of_details(lambda one: NOT_KNOWN if one.items is None else one.items.lost)
-    ),
-    SpreadsheetColumn("Record", "text", _of_details(lambda one: describe_state(one) or None)),
-    SpreadsheetColumn("Profile", "text", _of_details(lambda one: one.profile)),
-]
-
 _CLEARED_COLUMNS: list[SpreadsheetColumn[GroupChange]] = [
     SpreadsheetColumn("Group", "id", lambda change: change.group),
     SpreadsheetColumn("Lead", "text", cleared_lead),
@@ -286,7 +232,7 @@ def _write_summary(sheet: Any, report: Report, formats: Formats) -> None:
     sheet.set_column(0, 0, 44)
     sheet.set_column(1, 1, 80)
     sheet.hide_gridlines(2)
-    sheet.write_string(0, 0, cell_text(title_of(report.criteria)), formats.title)
+    sheet.write_string(0, 0, cell_text(title_of(report.criteria, report.name)), formats.title)
     sheet.write_string(1, 0, "For information only", formats.label)
     sheet.write_string(1, 1, information_only(report.criteria.limit), formats.fact("text"))
     row = 3

@@ -1,7 +1,7 @@
 """A large population, the same for the same size: families and people alone, what they owe, and their blocks.
 
 Of the patrons 40 % are alone in their group, the others live in families of 2 to 7; a quarter owe something, most of
-them little, a few a lot.
+them little, a few a lot. Two fines of three are of items, overdue ones and lost ones; an eighth have items out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ DELETED = 0.01
 STALE_PENALTY = 0.0009
 PENALTY_SET = 0.9
 LIMIT_CENTS = 500
+OF_ITEMS = 0.67
+LOST, BROUGHT_BACK = 0.15, 0.55
+WITH_ITEMS_OUT = 0.12
 
 _PATRON = (
     "id, usrname, first_given_name, family_name, home_ou, usrgroup, card, profile, master_account, juvenile, deleted, "
@@ -72,6 +75,7 @@ def add(connection: sqlite3.Connection, patrons: int) -> None:
     _insert(connection, "au", _PATRON, (_patron_row(person, adults, children) for person in people))
     _insert(connection, "ac", "id, usr, barcode, active", (_card_row(person) for person in people))
     _add_transactions(connection, chance, people, ids)
+    _add_items(connection, random.Random(patrons + 1), people)  # noqa: S311 - likewise; another one, for other things
     connection.execute(
         "INSERT INTO default_passwords SELECT ?, password FROM default_passwords LIMIT 1", [ids.patron - 1]
     )
@@ -203,6 +207,44 @@ def _add_transactions(connection: sqlite3.Connection, chance: random.Random, peo
     _insert(connection, "mbts", _SUMMARY, summaries)
     _insert(connection, "mg", "id, billing_location, usr, xact_finish, xact_start", transactions)
     _insert(connection, "ausp", "id, set_date, usr, standing_penalty, org_unit", penalties)
+
+
+_CIRCULATION = (
+    "id, usr, circ_lib, xact_start, xact_finish, due_date, checkin_time, stop_fines, fine_interval, duration, "
+    "target_copy, circ_staff"
+)
+
+
+def _add_items(connection: sqlite3.Connection, chance: random.Random, people: list[_Patron]) -> None:
+    """Make two of three fines those of items, and let some patrons have items out; nobody owes more or less for it."""
+    circulations: list[tuple[object, ...]] = []
+    kinds: list[tuple[str, str, int]] = []
+    fines = "SELECT mg.id, mg.usr, billing_location, mg.xact_start, mg.xact_finish FROM mg WHERE usr >= ? ORDER BY id"
+    for id, user, place, start, finish in connection.execute(fines, [people[0].id]).fetchall():
+        if chance.random() >= OF_ITEMS:
+            kinds.append(("grocery", chance.choice(("Misc", "Photocopies", "Replacement Card")), id))
+            continue
+        lost, back = chance.random() < LOST, chance.random() < BROUGHT_BACK
+        stopped = "LOST" if lost else "CHECKIN" if back else None
+        returned = finish or ("2026-11-01T12:00:00+0000" if back and not lost else None)
+        circulations.append((id, user, place, start, finish, start, returned, stopped, "1 day", "14 days", id, 1))
+        billing_types = ("Lost Materials", "Lost Materials Processing Fee") if lost else ("Overdue Materials",)
+        kinds.append(("circulation", chance.choice(billing_types), id))
+    connection.executemany("DELETE FROM mg WHERE id = ?", [(row[0],) for row in circulations])
+    connection.executemany("UPDATE mbts SET xact_type = ?, last_billing_type = ? WHERE id = ?", kinds)
+    highest = int(connection.execute("SELECT max(id) FROM mbts").fetchone()[0])
+    summaries: list[tuple[object, ...]] = []
+    for person in people:
+        if chance.random() < WITH_ITEMS_OUT:
+            for _ in range(chance.randint(1, 4)):
+                highest += 1
+                due = f"{chance.choice((2026, 2039))}-10-{1 + highest % 28:02d}T23:59:59+0000"
+                start = f"2026-09-{1 + highest % 28:02d}T10:00:00+0000"
+                times = (start, None, due, None, None)
+                circulations.append((highest, person.id, person.home, *times, "1 day", "14 days", highest, 1))
+                summaries.append((0, highest, None, None, None, None, 0, 0, person.id, None, start, "circulation"))
+    _insert(connection, "circ", _CIRCULATION, circulations)
+    _insert(connection, "mbts", _SUMMARY, summaries)
 
 
 def _insert(connection: sqlite3.Connection, table: str, columns: str, rows: Iterable[tuple[object, ...]]) -> None:

@@ -25,7 +25,14 @@ from support.report_samples import (
 from evergreen_groups.groups import Group
 from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
-from evergreen_groups.render.report.csv import BLOCK_COLUMNS, CHANGE_COLUMNS, GROUP_COLUMNS, MEMBER_COLUMNS
+from evergreen_groups.render.report.csv import (
+    BLOCK_COLUMNS,
+    CHANGE_COLUMNS,
+    GROUP_COLUMNS,
+    GROUP_DETAIL_COLUMNS,
+    MEMBER_COLUMNS,
+    MEMBER_DETAIL_COLUMNS,
+)
 from evergreen_groups.report import Report
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
@@ -70,7 +77,7 @@ def test_each_member_has_the_limit_that_counts_for_them() -> None:
 
 def test_one_row_for_each_group_without_details() -> None:
     text = csv_text(sample_report(), details=False)
-    assert tuple(text.split("\r\n")[0].split(",")) == GROUP_COLUMNS + CHANGE_COLUMNS
+    assert tuple(text.split("\r\n")[0].split(",")) == GROUP_COLUMNS + CHANGE_COLUMNS + GROUP_DETAIL_COLUMNS
     assert [row["group"] for row in rows(text)] == ["1187", "902", "2240", "85", "31007"]
 
 
@@ -83,7 +90,18 @@ def test_incomplete_groups() -> None:
 
 def test_header_alone_when_empty() -> None:
     assert (
-        csv_text(empty_report()) == ",".join(GROUP_COLUMNS + MEMBER_COLUMNS + CHANGE_COLUMNS + BLOCK_COLUMNS) + "\r\n"
+        csv_text(empty_report())
+        == ",".join(
+            (
+                *GROUP_COLUMNS,
+                *MEMBER_COLUMNS,
+                *CHANGE_COLUMNS,
+                *BLOCK_COLUMNS,
+                *GROUP_DETAIL_COLUMNS,
+                *MEMBER_DETAIL_COLUMNS,
+            )
+        )
+        + "\r\n"
     )
 
 

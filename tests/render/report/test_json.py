@@ -90,6 +90,8 @@ def test_keys_in_their_order() -> None:
         "top": 5,
         "sort": "total",
         "limit": {"amount": "5.00", "comparison": "exceeds"},
+        "choice": {},
+        "details": "full",
     }
 
 

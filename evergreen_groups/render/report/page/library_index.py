@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from evergreen_groups.render import TITLE, template_text
+from evergreen_groups.render import template_text, title_of
 from evergreen_groups.render.report.page.shared_values import shared_values
 from evergreen_groups.report import ChangeKind
 
@@ -42,7 +42,8 @@ class IndexedLibrary:
 
 def write_index(report: Report, entries: Sequence[IndexedLibrary], stream: BinaryIO) -> None:
     """Write the page as UTF-8. Its sums are those of ``report``, in which each group counts once."""
+    title = title_of(replace(report.criteria, orgs=()), report.name)
     page = template_text(
-        "library_index.html", **shared_values(report), title=f"{TITLE}, by library", entries=entries, kinds=_KINDS
+        "library_index.html", **shared_values(report), title=f"{title}, by library", entries=entries, kinds=_KINDS
     )
     stream.write(page.encode())

@@ -40,7 +40,7 @@ def write_page(
         "report.html",
         stream,
         **shared_values(report),
-        title=title_of(report.criteria),
+        title=title_of(report.criteria, report.name),
         details=details,
         client=client,
         index=index,

@@ -1,0 +1,67 @@
+"""One report of a run, from what was read to what was written and is to be mailed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from typing import TYPE_CHECKING
+
+from evergreen_groups.nightly.output import Rendered, write
+from evergreen_groups.render import StaffClient
+
+if TYPE_CHECKING:
+    from evergreen_groups.mail import Mailer
+    from evergreen_groups.nightly.options import ReportJob
+    from evergreen_groups.progress import Progress
+    from evergreen_groups.report import History, Report
+    from evergreen_groups.settings import Settings
+
+log = logging.getLogger("evergreen_groups.report_run")
+
+
+@dataclass(slots=True)
+class MadeReport:
+    """A report and where it goes; ``history`` is its own (None: the database can't be used)."""
+
+    job: ReportJob
+    report: Report
+    history: History | None
+    letters: list[EmailMessage] = field(default_factory=list)
+    rendered: Rendered | None = None
+
+    def write_letters(self, settings: Settings) -> None:
+        """Write its mails, where it has any.
+
+        Raises:
+            ConfigurationError: a recipient's library isn't there.
+        """
+        if self.job.mail is None:
+            return
+        from evergreen_groups.nightly.mailing import messages
+
+        client = StaffClient.of(settings, self.report.gateway)
+        dialect = self.job.target.dialect
+        self.letters = list(messages(self.report, self.job.mail, client=client, dialect=dialect))
+
+    def write(self, width: int, progress: Progress, settings: Settings) -> None:
+        """Write it to its target; what goes to standard output is kept.
+
+        Raises:
+            ConfigurationError: it can't be written there.
+        """
+        if not self.job.target.formats:  # it is mailed and nothing else
+            return
+        client = StaffClient.of(settings, self.report.gateway)
+        self.rendered = write(self.report, self.job.target, width, progress, client)
+
+
+def send(mailer: Mailer) -> bool:
+    """Send what is in the outbox; False where some of it could not be sent."""
+    delivery = mailer.deliver()
+    log.info("%d mails sent", delivery.sent)
+    if delivery.dropped:
+        log.error("%d mails were given up: they had waited too long", delivery.dropped)
+    if delivery.queued:
+        log.error("%d mails are queued for the next run: %s", delivery.queued, delivery.reason)
+    return not delivery.queued and not delivery.dropped

@@ -1,0 +1,60 @@
+"""One reading of the ILS for all reports of a run: the widest criteria are read, each report is chosen from that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from evergreen_groups.ils import OrgUnits
+from evergreen_groups.progress import Progress, silent
+from evergreen_groups.report import Choice, Criteria, Report, build_report, chosen, for_libraries
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.settings import PolicySettings
+
+
+def read_reports(
+    gateway: Gateway, wanted: Sequence[Criteria], progress: Progress = silent, *, policy: PolicySettings | None = None
+) -> list[Report]:
+    """A report for each of the criteria, in their order; where there is one alone, it is read as it is.
+
+    Raises what :func:`~evergreen_groups.report.build_report` does.
+    """
+    if len(wanted) == 1:
+        return [build_report(gateway, wanted[0], progress, policy=policy)]
+    everything = build_report(gateway, widest(wanted), progress, policy=policy)
+    org_units = OrgUnits(everything.org_units)
+    for criteria in wanted:
+        org_units.named(criteria.orgs)  # what isn't there would choose nothing
+    return [_part(everything, criteria) for criteria in wanted]
+
+
+def widest(wanted: Sequence[Criteria]) -> Criteria:
+    """Criteria that every group meets which meets one of these.
+
+    >>> widest([Criteria(min_total=Decimal(50)), Criteria(orgs=("BR1",), top=3)]).orgs
+    ()
+    """
+    first = wanted[0]
+    orgs = {name: None for criteria in wanted for name in criteria.orgs}
+    return Criteria(
+        min_total=min(criteria.min_total for criteria in wanted),
+        min_members=min(criteria.min_members for criteria in wanted),
+        orgs=tuple(orgs) if all(criteria.orgs for criteria in wanted) else (),
+        limit=first.limit,
+        choice=Choice(),
+        details=any(criteria.details for criteria in wanted),
+    )
+
+
+def _part(everything: Report, criteria: Criteria) -> Report:
+    """The report of some criteria, out of one that is wide enough."""
+    part = for_libraries(everything, criteria.orgs) if criteria.orgs else everything
+    found = chosen(replace(part, notes=everything.notes), criteria)
+    if len(found.groups) == len(everything.groups):
+        return found
+    # What was noted about the reading counts groups of all reports.
+    noted = [f"Of everything that was read: {note}" if note in everything.notes else note for note in found.notes]
+    return replace(found, notes=tuple(noted))

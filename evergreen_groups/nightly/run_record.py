@@ -1,0 +1,69 @@
+"""What is on record of a run when it has ended: its status, the call of the healthcheck, and a page where it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from evergreen_groups import exit_status
+from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.nightly.failure import leave_page
+from evergreen_groups.state import RunOutcome, RunStatus, run_status
+
+if TYPE_CHECKING:
+    from evergreen_groups.nightly.environment import ReportEnvironment
+    from evergreen_groups.nightly.options import ReportOptions
+    from evergreen_groups.report import Report
+    from evergreen_groups.state import Transactions
+
+
+class RunRecord:
+    """How one run ended. ``options`` are known once the settings are read, ``reports`` once the ILS has been.
+
+    ``healthcheck_url`` is the command line's: it is called also where the settings are bad.
+    """
+
+    def __init__(self, environment: ReportEnvironment, healthcheck_url: str | None) -> None:
+        self._environment = environment
+        self._healthcheck_url = healthcheck_url
+        self.options: ReportOptions | None = None
+        self.reports: Sequence[Report] = ()
+
+    def publish(
+        self, transactions: Transactions, started: datetime, exit_code: int, error: BaseException | None = None
+    ) -> int:
+        """Write the status and call the healthcheck; give the exit status, which a full disk makes a failure."""
+        status = self._status(started, exit_code, error)
+        problem = None
+        try:
+            run_status.write(transactions, status)
+        except EvergreenGroupsError as refusal:
+            problem, exit_code = refusal, exit_code or exit_status.FAILED
+        if error is not None:
+            for job in self.options.jobs if self.options else ():
+                leave_page(job.target, status, error)
+        self.call_healthcheck(well=exit_code == exit_status.DONE)
+        if problem is not None:
+            self._environment.emit(f"the status of this run could not be stored: {problem}", error=True)
+        return exit_code
+
+    def call_healthcheck(self, *, well: bool) -> None:
+        """Tell the monitoring service, where there is one."""
+        if url := self.options.healthcheck_url if self.options else self._healthcheck_url:
+            from evergreen_groups.nightly import healthcheck
+
+            healthcheck.call(url, well=well)
+
+    def _status(self, started: datetime, exit_code: int, error: BaseException | None) -> RunStatus:
+        """Of several reports each group counts once."""
+        groups = {group.number: group for report in self.reports for group in report.groups}
+        return RunStatus(
+            outcome=RunOutcome.FAILED if error else RunOutcome.PARTIAL if exit_code else RunOutcome.DONE,
+            started=started,
+            finished=datetime.now(UTC),
+            exit_code=exit_code,
+            error=type(error).__name__ if error else None,
+            groups=len(groups) if self.reports else None,
+            members=sum(group.member_count for group in groups.values()) if self.reports else None,
+        )

@@ -1,0 +1,51 @@
+"""Overdue and lost items of many patrons, as a real Evergreen and the sandbox tell them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from support.gateways import gateway_of
+from support.recorded import idl_of, payload
+
+from evergreen_groups.ils import OrgUnits, UnreturnedItems, read_unreturned_items
+from evergreen_groups.ils.circulation_kinds import CirculationKind, kind_of
+from evergreen_groups.sandbox import Sandbox
+
+FAMILY = (1015, 1016, 1017, 1018)
+HARBOR = 11
+
+
+def test_what_is_asked_for_holds_what_is_overdue() -> None:
+    """Of the open circulations of family-003, those that family-004 finds by the due date are the overdue ones."""
+    places = idl_of()["circ"].positions
+    now = datetime(2026, 11, 20, tzinfo=UTC)
+    kinds = {}
+    for values in (row["__p"] for row in payload("family-003")[0]):
+        due = datetime.strptime(values[places["due_date"]], "%Y-%m-%dT%H:%M:%S%z")
+        stopped = values[places["stop_fines"]]
+        kinds[values[places["id"]]] = kind_of(stopped, due, "1 day", finished=False, now=now)
+    found = {row["__p"][places["id"]] for row in payload("family-004")[0]}
+    assert {id for id, kind in kinds.items() if kind is CirculationKind.OVERDUE} == found
+    assert [id for id, kind in kinds.items() if kind is CirculationKind.LOST] == [50055]
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_an_item_at_a_library_that_is_hidden(sandbox: Sandbox, visible: bool) -> None:
+    """It is known of nobody who has one there, and of everybody else; one that isn't due yet hides nothing."""
+    for row in sandbox._store.rows("circ", {"usr": [1017, 1018]}):
+        sandbox._store.update("circ", row["id"], {"circ_lib": 21})
+    hidden = {} if visible else {"circ_lib": 21}
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        org_units = OrgUnits.read(gateway)
+        every = {unit.id for unit in org_units}
+        found = read_unreturned_items(gateway, org_units, every - set(hidden.values()), FAMILY)
+        assert read_unreturned_items(gateway, org_units, (), FAMILY) == dict.fromkeys(FAMILY)
+        assert read_unreturned_items(gateway, org_units, every, ()) == {}
+    nobody_knows = None if not visible else UnreturnedItems(1, 0)
+    assert found == {
+        1015: UnreturnedItems(),
+        1016: UnreturnedItems(1, 1),
+        1017: nobody_knows,
+        1018: UnreturnedItems(),
+    }

@@ -1,0 +1,181 @@
+"""What members owe for, since when, and what they have out, reckoned a second time; which groups are chosen by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from reckoning.library import NOTHING, Library, Row, moment
+
+Verdict = bool | None
+
+SAID = {
+    "Overdue Materials": "overdue materials",
+    "Lost Materials": "lost materials",
+    "Lost Materials Processing Fee": "processing of lost materials",
+    "Damaged Item": "damage",
+}
+"""The billing types of a stock ILS that populations have, as people say them of an item."""
+
+
+def bills(library: Library, patron: Row) -> list[Row] | None:
+    """The open transactions of somebody with a balance, None where the account may not see them."""
+    if patron["home_ou"] not in library.orgs_with("VIEW_USER_TRANSACTIONS"):
+        return None
+    return [
+        row
+        for row in library.rows("mbts")
+        if row["usr"] == patron["id"] and row.get("xact_finish") is None and Decimal(row["balance_owed"]) != 0
+    ]
+
+
+def called(row: Row) -> str:
+    """What people call what a transaction is for."""
+    billing_type = row.get("last_billing_type")
+    if not billing_type:
+        return {"circulation": "items", "grocery": "other bills"}[row["xact_type"]]
+    if row["xact_type"] == "grocery":
+        return str(billing_type)
+    return SAID.get(billing_type, f"{billing_type} (item)")
+
+
+def _kind(row: Row) -> tuple[str, str]:
+    return row["xact_type"], row.get("last_billing_type") or ""
+
+
+def kinds(rows: Iterable[Row]) -> list[Row]:
+    """The sums of transactions by kind, the highest first."""
+    rows = list(rows)
+    found = []
+    for transaction, billing_type in set(map(_kind, rows)):
+        same = [row for row in rows if _kind(row) == (transaction, billing_type)]
+        found.append((sum((Decimal(row["balance_owed"]) for row in same), NOTHING), transaction, billing_type, same))
+    found.sort(key=lambda one: (-one[0], one[1], one[2]))
+    return [
+        {
+            "kind": called(same[0]),
+            "transaction": transaction,
+            "billing_type": billing_type or None,
+            "balance": f"{balance + 0:.2f}",
+            "bill_count": len(same),
+        }
+        for balance, transaction, billing_type, same in found
+    ]
+
+
+def since(rows: Iterable[Row]) -> str | None:
+    """When the oldest began on which something is owed."""
+    return min((_written(row["xact_start"]) for row in rows if Decimal(row["balance_owed"]) > 0), default=None)
+
+
+def paid(rows: Iterable[Row]) -> str | None:
+    """When something was last paid on one of them."""
+    return max((_written(row["last_payment_ts"]) for row in rows if row.get("last_payment_ts")), default=None)
+
+
+def _written(timestamp: str) -> str:
+    return moment(timestamp).isoformat(timespec="seconds")
+
+
+def items(library: Library, patron: Row) -> tuple[int, int] | None:
+    """How many items somebody has overdue and lost, None where the account may not see one that might count."""
+    seen = library.orgs_with("VIEW_CIRCULATIONS")
+    now = datetime.now(UTC)
+    out = [row for row in library.rows("circ") if row["usr"] == patron["id"] and row.get("checkin_time") is None]
+    late = [row for row in out if moment(row["due_date"]) < now or row.get("stop_fines") in ("LOST", "LONGOVERDUE")]
+    if not seen or any(row["circ_lib"] not in seen for row in late):
+        return None
+    overdue = lost = 0
+    for row in late:
+        stopped, finished = row.get("stop_fines"), row.get("xact_finish") is not None
+        if stopped == "CLAIMSRETURNED" or (stopped in ("LOST", "LONGOVERDUE") and finished):
+            continue
+        by_day = row["fine_interval"] == "1 day"
+        if stopped == "LOST":
+            lost += 1
+        elif stopped == "LONGOVERDUE" or not by_day or moment(row["due_date"]).date() < now.date():
+            overdue += 1
+    return overdue, lost
+
+
+def member_details(library: Library, patron: Row) -> Row:
+    """What the report says of a member beside the own fines."""
+    theirs, out = bills(library, patron), items(library, patron)
+    expires = patron.get("expire_date")
+    return {
+        "kinds": None if theirs is None else kinds(theirs),
+        "owing_since": since(theirs or ()),
+        "last_payment": paid(theirs or ()),
+        "items_overdue": None if out is None else out[0],
+        "items_lost": None if out is None else out[1],
+        "juvenile": patron["juvenile"] == "t",
+        "expired": expires is not None and moment(expires) < datetime.now(UTC),
+        "barred": patron["barred"] == "t",
+        "profile": library.profiles[patron["profile"]]["name"],
+    }
+
+
+def group_details(library: Library, members: Sequence[Row]) -> Row:
+    """What the report says of a group beside the combined fines."""
+    visible = [patron for patron in members if library.visible(patron)]
+    theirs = [bills(library, patron) for patron in visible]
+    out = [items(library, patron) for patron in visible]
+    known = [row for rows in theirs for row in rows or ()]
+    all_visible = len(visible) == len(members)
+    overdue, lost = (sum(one[place] for one in out if one is not None) for place in (0, 1))
+    items_known = all_visible and None not in out
+    return {
+        "kinds": kinds(known),
+        "kinds_not_known": (
+            f"{library.combined(members) - sum((Decimal(row['balance_owed']) for row in known), NOTHING) + 0:.2f}"
+        ),
+        "kinds_complete": all_visible and None not in theirs,
+        "owing_since": since(known),
+        "last_payment": paid(known),
+        "items_overdue": overdue,
+        "items_lost": lost,
+        "items_complete": items_known,
+        "returnable": True if overdue else False if items_known else None,
+    }
+
+
+def blocked_for_fines(library: Library, patron: Row) -> bool:
+    """Whether a penalty for fines that blocks anything is in force for somebody."""
+    penalties = [row["standing_penalty"] for row in library.in_force(patron["id"])]
+    return any(library.blocks(one) and library.for_fines(one, patron["home_ou"]) for one in penalties)
+
+
+def fits(library: Library, members: Sequence[Row], choice: Row) -> Verdict:
+    """Whether a group is one of those asked for; None where it can't be told."""
+    visible = [patron for patron in members if library.visible(patron)]
+    everybody = len(visible) == len(members)
+    details = group_details(library, members)
+    verdicts: list[Verdict] = []
+
+    def somebody(found: bool, known: bool = everybody) -> None:
+        verdicts.append(True if found else False if known else None)
+
+    if choice.get("over_limit") == "somebody":
+        somebody(any(map(library.over, visible)))
+    if choice.get("over_limit") == "nobody":
+        over = any(map(library.over, visible))
+        verdicts.append(False if over else True if everybody else None)
+    if choice.get("blocked"):
+        somebody(any(blocked_for_fines(library, patron) for patron in visible))
+    if days := choice.get("owing_since"):
+        early = details["owing_since"]
+        long_ago = early is not None and datetime.fromisoformat(early) <= datetime.now(UTC) - timedelta(days)
+        somebody(long_ago, details["kinds_complete"])
+    if wanted := choice.get("kinds"):
+        owed = [row for patron in visible for row in bills(library, patron) or () if Decimal(row["balance_owed"]) > 0]
+        names = {name.lower() for row in owed for name in (called(row), *_kind(row))}
+        somebody(any(name.lower() in names for name in wanted), details["kinds_complete"])
+    if choice.get("with_items_out"):
+        verdicts.append(details["returnable"])
+    if choice.get("with_juvenile"):
+        somebody(any(patron["juvenile"] == "t" for patron in visible))
+    if wanted := choice.get("profiles"):
+        tops = {id for id, row in library.profiles.items() if row["name"] in wanted}
+        somebody(any(tops & set(library.profiles_upwards(patron["profile"])) for patron in visible))
+    return False if False in verdicts else None if None in verdicts else True

@@ -1,0 +1,183 @@
+"""What members owe for, since when, and what they have out: it adds up, or it isn't known; and it's cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.gateways import gateway_of
+
+from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.groups import PATRON_FIELDS
+from evergreen_groups.ils import UnreturnedItems
+from evergreen_groups.report import Choice, Criteria, Report, ReportDetails, build_report
+from evergreen_groups.sandbox import Sandbox
+
+EVERYBODY = Criteria(min_total=Decimal("0.01"), min_members=1)
+CONSORTIUM_STAFF = 2
+
+
+@pytest.fixture
+def staff(sandbox: Sandbox) -> Iterator[Gateway]:
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:
+    with fault_proxy(sandbox.url) as proxy:
+        yield proxy
+
+
+def revoke(sandbox: Sandbox, permission: str) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE usr = ? AND permission = ?", [CONSORTIUM_STAFF, permission])
+
+
+def watched(proxy: FaultProxy) -> list[Call]:
+    """Every call from here on."""
+    calls: list[Call] = []
+
+    def watch(call: Call) -> Fault:
+        calls.append(call)
+        return Fault.NONE
+
+    proxy.decide = watch
+    return calls
+
+
+def details_of(report: Report) -> ReportDetails:
+    assert report.details is not None
+    return report.details
+
+
+@pytest.mark.parametrize("account", ["consortium_staff", "north_manager", "harbor_desk"])
+def test_kinds_add_up_to_own_and_combined_fines(sandbox: Sandbox, account: str) -> None:
+    with gateway_of(sandbox.url, account) as gateway:
+        report = build_report(gateway, EVERYBODY)
+    for group in report.groups:
+        summed = details_of(report).of_group(group)
+        known = sum((one.balance for one in summed.kinds), Decimal(0))
+        assert known + summed.not_known == group.combined_fines
+        for member in group.members:
+            kinds = details_of(report).of(member).kinds
+            assert kinds is not None
+            assert sum((one.balance for one in kinds), Decimal(0)) == member.own_fines
+
+
+def test_what_is_known_of_a_family(staff: Gateway) -> None:
+    report = build_report(staff, Criteria())
+    (group,) = (one for one in report.groups if one.number == 1004)
+    found = details_of(report).of_group(group)
+    assert [(one.kind.text, str(one.balance), one.bill_count) for one in found.kinds] == [
+        ("Overdue materials", "25.65", found.kinds[0].bill_count)
+    ]
+    assert found.owing_since is not None
+    assert found.last_payment is not None
+    assert (f"{found.owing_since:%Y-%m-%d}", f"{found.last_payment:%Y-%m-%d}") == ("2026-01-19", "2026-03-21")
+    assert (found.items, found.items_certain, found.returnable) == (UnreturnedItems(2, 1), True, True)
+    by_id = {member.id: details_of(report).of(member) for member in group.members}
+    assert {id for id, one in by_id.items() if one.state.juvenile} == {1017, 1018}
+    assert by_id[1016].items == UnreturnedItems(1, 1)  # what is claimed to have been returned, and what is due, aren't
+    assert by_id[1015].items == UnreturnedItems(0, 0)
+    assert by_id[1018].owing_since is None  # a credit is nothing that is owed
+    assert by_id[1017].profile == "Child"
+
+
+def test_what_the_account_may_not_see_is_not_known(sandbox: Sandbox) -> None:
+    revoke(sandbox, "VIEW_USER_TRANSACTIONS")
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria())
+    for group in report.groups:
+        summed = details_of(report).of_group(group)
+        assert (summed.kinds, summed.not_known, summed.certain) == ((), group.combined_fines, False)
+        assert summed.owing_since is None
+        assert {details_of(report).of(member).kinds for member in group.members} == {None}
+    assert any("VIEW_USER_TRANSACTIONS" in note for note in report.notes)
+
+
+def test_items_that_are_hidden_are_not_no_items(sandbox: Sandbox) -> None:
+    revoke(sandbox, "VIEW_CIRCULATIONS")
+    with gateway_of(sandbox.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria())
+    assert all(details_of(report).of(member).items is None for group in report.groups for member in group.members)
+    assert {details_of(report).of_group(group).returnable for group in report.groups} == {None}
+    assert any("VIEW_CIRCULATIONS" in note for note in report.notes)
+
+
+def test_a_payment_between_two_looks_leaves_nothing_that_does_not_add_up(proxy: FaultProxy, sandbox: Sandbox) -> None:
+    """Bills are read, then something is paid, then the own fines are read: nobody is shown kinds of another sum."""
+    paid = 0
+
+    def pay(call: Call) -> Fault:
+        nonlocal paid
+        if call.method == "open-ils.pcrud.search.mous.atomic":
+            paid += 1
+            for id in (70001, 70002):
+                sandbox._store.update("mbts", id, {"balance_owed": "4.50", "total_paid": "0.40"})
+        return Fault.NONE
+
+    proxy.decide = pay
+    with gateway_of(proxy.url, "consortium_staff", concurrency=1) as gateway:
+        report = build_report(gateway, Criteria())
+    assert paid == 1
+    for group in report.groups:
+        for member in group.members:
+            kinds = details_of(report).of(member).kinds
+            assert kinds is None or sum((one.balance for one in kinds), Decimal(0)) == member.own_fines
+
+
+def test_sums_alone_make_none_of_the_new_calls(proxy: FaultProxy) -> None:
+    calls = watched(proxy)
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        report = build_report(gateway, Criteria(details=False))
+    assert report.details is None
+    assert not {"mobts", "circ", "pgt"} & {call.method.split(".")[3] for call in calls if "pcrud" in call.method}
+    searches = [call for call in calls if call.method == "open-ils.pcrud.search.au.atomic"]
+    selected = {field for call in searches for field in call.parameters[2].get("select", {}).get("au", ())}
+    assert selected <= {*PATRON_FIELDS, "last_update_time"}
+
+
+def test_no_title_and_no_birth_date_is_asked_for(proxy: FaultProxy) -> None:
+    calls = watched(proxy)
+    with gateway_of(proxy.url, "consortium_staff") as gateway:
+        build_report(gateway, Criteria())
+    selected = [name for call in calls for name in str(call.parameters).replace("'", '"').split('"')]
+    assert not {"dob", "target_copy", "title", "acp", "mvr"} & set(selected)
+
+
+def test_at_most_sixty_percent_more_calls(proxy: FaultProxy) -> None:
+    counts = []
+    for details in (False, True):
+        proxy.seen.clear()
+        with gateway_of(proxy.url, "consortium_staff") as gateway:
+            build_report(gateway, Criteria(details=details))
+        counts.append(len(proxy.seen))
+    assert counts[1] <= 1.6 * counts[0]
+
+
+@pytest.mark.long
+def test_as_few_with_many_groups() -> None:
+    """1,100 groups, in several portions."""
+    counts = []
+    with Sandbox(patrons=60_000) as running:
+        username, _password = running.report_account
+        for details in (False, True):
+            with gateway_of(running.url, username) as gateway:
+                report = build_report(gateway, Criteria(details=details))
+                counts.append(gateway.statistics.calls)
+    assert report.totals.group_count > 1000
+    assert counts[1] <= 1.6 * counts[0]
+
+
+def test_a_choice_of_what_is_not_read_is_refused(staff: Gateway) -> None:
+    for criteria in (
+        Criteria(details=False, choice=Choice(kinds=("lost materials",))),
+        Criteria(details=False, sort="age"),
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            build_report(staff, criteria)
+        assert refused.value.setting == "report.details"
