@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.permissions import name_places, name_some
 from evergreen_groups.ils import (
@@ -19,13 +20,31 @@ from evergreen_groups.limits import DifferenceKind, Limits, RuleDifference, find
 from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
 
-Values: TypeAlias = "Mapping[str, object]"
-
 MOST = 6
 """So many differences have a line of their own; what concerns most patrons comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the sentences about a difference are made of; ``owed`` is the least amount over the limit."""
+
+    rule: str
+    threshold: Decimal | None
+    example: Decimal
+    owed: Decimal | None
+    penalty: str
+    rows: str
+    profile_part: str
+    library_part: str
+    threshold_place: str
+    elsewhere: str
+    root: str
+    counts: Mapping[str, int]
 
 
 def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -66,118 +85,172 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
 def _warning(
     subject: Subject, line: FindingMaker, difference: RuleDifference, profiles: Profiles, libraries: Collection[int]
 ) -> Finding:
-    org_units, owed = subject.org_units, difference.limit.least_over
+    org_units = subject.org_units
     profile_names = name_some(sorted(map(profiles.name, difference.profiles)))
-    values: dict[str, object] = {
-        "rule": _rule(difference.limit),
-        "limit": difference.limit.amount,
-        "threshold": difference.threshold,
-        "example": difference.example,
-        "owed": owed,
-        "to_set": difference.threshold_to_set,
-        "penalty": difference.penalty.name,
-        "rows": _rows(subject, difference, profiles),
-        "profile_part": _part(difference.profiles, len(profiles), "profiles", profile_names),
-        "library_part": _part(
+    place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
+    scope = org_units.full_path(place)
+    said = _Said(
+        rule=_rule(difference.limit),
+        threshold=difference.threshold,
+        example=difference.example,
+        owed=difference.limit.least_over,
+        penalty=difference.penalty.name,
+        rows=_rows(subject, difference, profiles),
+        profile_part=_part(difference.profiles, len(profiles), "profiles", profile_names),
+        library_part=_part(
             difference.libraries, len(libraries), "org units", name_places(org_units, set(difference.libraries))
         ),
-        "profile_count": len(difference.profiles),
-        "library_count": len(difference.libraries),
-        "root": org_units.root.shortname,
-        "setting": PENALTY_OVERRIDE,
-    }
-    if difference.kind is DifferenceKind.COUNTS_FEWER:
-        place = min(org_unit for org_unit, _profile in difference.rows)
-        scope = org_units.full_path(place)
-        values["threshold_place"] = org_units.shortname(place)
+        threshold_place=org_units.shortname(place),
         # The last one is a library rather than a system of libraries: ids are given from the top down.
-        values["elsewhere"] = org_units.shortname(max(unit.id for unit in org_units if unit.id not in scope))
-    return _MAKERS[difference.kind](line, values)
+        elsewhere=org_units.shortname(max((unit.id for unit in org_units if unit.id not in scope), default=place)),
+        root=org_units.root.shortname,
+        counts={"profile_count": len(difference.profiles), "library_count": len(difference.libraries)},
+    )
+    return _MAKERS[difference.kind](line, said)
 
 
-def _blocks_at_limit(line: FindingMaker, values: Values) -> Finding:
+def _blocks_at_limit(line: FindingMaker, said: _Said) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
         "in Evergreen and not over the limit ({profile_part} at {library_part})",
-        "set the threshold of {rows} to {to_set:.2f} in Evergreen (Group Penalty Thresholds), or comparison = "
+        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds), or comparison = "
         '"reaches" in [policy]',
         code="blocks-at-limit",
-        values=values,
+        values={
+            "threshold": said.threshold,
+            "rule": said.rule,
+            "example": said.example,
+            "profile_part": said.profile_part,
+            "library_part": said.library_part,
+            "rows": said.rows,
+            "owed": said.owed,
+            **said.counts,
+        },
         setting="policy.comparison",
     )
 
 
-def _blocks_earlier(line: FindingMaker, values: Values) -> Finding:
+def _blocks_earlier(line: FindingMaker, said: _Said) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
         "in Evergreen and not over the limit ({profile_part} at {library_part})",
-        "set the threshold of {rows} to {to_set:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
         "Evergreen does",
         code="blocks-earlier",
-        values=values,
+        values={
+            "threshold": said.threshold,
+            "rule": said.rule,
+            "example": said.example,
+            "profile_part": said.profile_part,
+            "library_part": said.library_part,
+            "rows": said.rows,
+            "owed": said.owed,
+            **said.counts,
+        },
         setting="policy.limit",
     )
 
 
-def _blocks_later(line: FindingMaker, values: Values) -> Finding:
+def _blocks_later(line: FindingMaker, said: _Said) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
         "limit and not blocked in Evergreen ({profile_part} at {library_part})",
-        "set the threshold of {rows} to {to_set:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
         "Evergreen does",
         code="blocks-later",
-        values=values,
+        values={
+            "threshold": said.threshold,
+            "rule": said.rule,
+            "example": said.example,
+            "profile_part": said.profile_part,
+            "library_part": said.library_part,
+            "rows": said.rows,
+            "owed": said.owed,
+            **said.counts,
+        },
         setting="policy.limit",
     )
 
 
-def _no_threshold(line: FindingMaker, values: Values) -> Finding:
+def _no_threshold(line: FindingMaker, said: _Said) -> Finding:
     return line.warning(
         "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
         "limit and never blocked in Evergreen ({profile_part} at {library_part})",
-        "add a threshold of {to_set:.2f} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
+        "add a threshold of {owed:.2f} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
         "what Evergreen does",
         code="no-threshold",
-        values=values,
+        values={
+            "penalty": said.penalty,
+            "rule": said.rule,
+            "example": said.example,
+            "profile_part": said.profile_part,
+            "library_part": said.library_part,
+            "owed": said.owed,
+            **said.counts,
+        },
         setting="policy.limit",
     )
 
 
-def _no_limit(line: FindingMaker, values: Values) -> Finding:
+def _no_limit(line: FindingMaker, said: _Said) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule has no limit: whoever owes ${example:,.2f} is "
         "blocked in Evergreen and not over the limit ({profile_part} at {library_part})",
         "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
         code="no-limit",
-        values=values,
+        values={
+            "threshold": said.threshold,
+            "example": said.example,
+            "profile_part": said.profile_part,
+            "library_part": said.library_part,
+            "rows": said.rows,
+            **said.counts,
+        },
         setting="policy.limit",
     )
 
 
-def _blocks_nothing(line: FindingMaker, values: Values) -> Finding:
+def _blocks_nothing(line: FindingMaker, said: _Said) -> Finding:
     return line.warning(
         "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes ${owed:,.2f} "
         "is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
         "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
         code="penalty-blocks-nothing",
-        values=values,
+        values={
+            "penalty": said.penalty,
+            "rule": said.rule,
+            "owed": said.owed,
+            "profile_part": said.profile_part,
+            "library_part": said.library_part,
+            "setting": PENALTY_OVERRIDE,
+            **said.counts,
+        },
         setting="policy.limit",
     )
 
 
-def _counts_fewer(line: FindingMaker, values: Values) -> Finding:
+def _counts_fewer(line: FindingMaker, said: _Said) -> Finding:
     return line.warning(
         "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
         "what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
         "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
         'set the threshold of {rows} at {root}, or limit = "ils" in [policy]',
         code="counts-fewer-bills",
-        values=values,
+        values={
+            "owed": said.owed,
+            "elsewhere": said.elsewhere,
+            "threshold_place": said.threshold_place,
+            "profile_part": said.profile_part,
+            "library_part": said.library_part,
+            "rows": said.rows,
+            "root": said.root,
+            **said.counts,
+        },
         setting="policy.limit",
     )
 
 
-_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, Values], Finding]] = {
+_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _Said], Finding]] = {
     DifferenceKind.BLOCKS_AT_LIMIT: _blocks_at_limit,
     DifferenceKind.BLOCKS_EARLIER: _blocks_earlier,
     DifferenceKind.BLOCKS_LATER: _blocks_later,

@@ -48,7 +48,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "",
             "blocks-at-limit",
             "Evergreen blocks from $5.00 on, and the rule is more than $5.00: whoever owes $5.00 is blocked in "
-            "Evergreen and not over the limit (all 6 profiles at all 8 org units)",
+            "Evergreen and not over the limit (all 7 profiles at all 8 org units)",
             "set the threshold of Everyone at LAKELAND to 5.01 in Evergreen (Group Penalty Thresholds), or "
             'comparison = "reaches" in [policy]',
         ),
@@ -57,7 +57,7 @@ def test_where_the_two_agree(look: Look) -> None:
             "",
             "blocks-later",
             "Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01 is over the limit "
-            "and not blocked in Evergreen (all 6 profiles at all 8 org units)",
+            "and not blocked in Evergreen (all 7 profiles at all 8 org units)",
             "to 5.01",
         ),
         (
@@ -65,7 +65,7 @@ def test_where_the_two_agree(look: Look) -> None:
             '[policy]\ncomparison = "reaches"\n',
             "blocks-earlier",
             "Evergreen blocks from $2.50 on, and the rule is $5.00 or more: whoever owes $2.50 is blocked in Evergreen "
-            "and not over the limit (all 6 profiles at all 8 org units)",
+            "and not over the limit (all 7 profiles at all 8 org units)",
             "to 5.00",
         ),
         (
@@ -73,7 +73,7 @@ def test_where_the_two_agree(look: Look) -> None:
             '[policy]\nlimit = "none"\n',
             "no-limit",
             "Evergreen blocks from $1,250.00 on, and the rule has no limit: whoever owes $1,250.00 is blocked in "
-            "Evergreen and not over the limit (all 6 profiles at all 8 org units)",
+            "Evergreen and not over the limit (all 7 profiles at all 8 org units)",
             "remove the threshold of Everyone at LAKELAND",
         ),
     ],
@@ -85,7 +85,7 @@ def test_one_sentence_with_an_amount_and_the_threshold_to_set(
     (found,) = look(more)
     assert (found.verdict, found.code, found.found) == (Verdict.WARNING, code, sentence)
     assert advice in found.advice
-    assert found.values["profile_count"] == 6
+    assert found.values["profile_count"] == 7
     assert found.values["library_count"] == 8
 
 
@@ -95,7 +95,7 @@ def test_no_threshold_and_a_penalty_of_a_librarys_own(sandbox: Sandbox, look: Lo
     assert found.code == "no-threshold"
     assert "Evergreen has no threshold for ALERT_NOTE" in found.found
     assert "whoever owes $5.01 is over the limit and never blocked in Evergreen" in found.found
-    assert "(all 6 profiles at 1 of 8 org units: HARBOR)" in found.found
+    assert "(all 7 profiles at 1 of 8 org units: HARBOR)" in found.found
     assert found.advice.startswith("add a threshold of 5.01 for ALERT_NOTE")
     sandbox._store.insert("pgpt", {"org_unit": ROOT, "grp": 1, "penalty": 20, "threshold": "5.01"})
     (found,) = look()
