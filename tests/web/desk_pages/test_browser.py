@@ -147,7 +147,7 @@ class TestTheSeedsFlow:
         page.scan(card(THOMAS), Keys.ENTER)
         page.shows("Move 2 patrons to this group?")
         assert page.group_of(RUTH) == 5001
-        assert "shares neither surname" in page.text("[aria-labelledby=warnings]")
+        assert "shares no surname" in page.text("[aria-labelledby=warnings]")
         page.scan(Keys.ENTER)  # with a warning, Enter is no yes
         page.until(lambda: page.run("return performance.now() < 400") or "2 patrons" in page.heading)
         page.shows("Move 2 patrons to this group?")

@@ -57,7 +57,7 @@ class TestMovingSomebodyIn:
         for text in ("The group of Whitfield, Grace (1009)", "3 members", "2 members", "$24.99", "$15.00"):
             assert text in plan.text
         assert "Whitfield, Ruth 20000000001038, ELM stays behind" in plan.text
-        assert "shares neither surname nor address nor library" in plan.warnings
+        assert "shares no surname, address, phone, e-mail or library" in plan.warnings
         assert "leads group 1009; 2 stay behind without a lead" in plan.warnings
         done = agreed(plan)
         assert done.outcome.startswith("Done: Whitfield, Grace is in this group now")
