@@ -108,7 +108,7 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     if not held and needed:
         return line.failed("nowhere; it is needed to {purpose}", _GRANT, code="permission-missing", values=values)
     if not held:
-        return _without(subject, permission, line, values)
+        return _without(subject, permission, line)
     values["places"] = name_places(org_units, set(held))
     if not needed:
         return line.ok("at {places}; to {purpose}", values=values)
@@ -122,8 +122,10 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
     )
 
 
-def _without(subject: Subject, permission: Permission, line: FindingMaker, values: dict[str, str]) -> Finding:
+def _without(subject: Subject, permission: Permission, line: FindingMaker) -> Finding:
     """What is missing where the account has a permission nowhere that nothing needs but for what it shows."""
+    root = subject.org_units.root.shortname
+    values = {"permission": permission.name, "purpose": permission.purpose, "root": root}
     if permission.need is Need.ITEMS:
         return line.warning("nowhere: show can't {purpose}", _GRANT, code="permission-missing-for-show", values=values)
     if permission.name == VIEW_USER_TRANSACTIONS and subject.settings.report.details == "full":

@@ -2,9 +2,13 @@
 
     python tests/bench/reckoning.py [--populations 5000] [--first 1] [--show 20]
     python tests/bench/reckoning.py --seed 4711 [--job audit] [--minimise] [--dump FILE]
+    python tests/bench/reckoning.py --patrons 200000
+    python tests/bench/reckoning.py --dataset FILE
 
 Each population has a seed, from 1 on. ``--seed`` looks at one of them; ``--minimise`` leaves out of it what doesn't
 matter for the difference, and ``--dump`` writes it down, as a data set that ``evergreen-groups sandbox`` serves.
+``--patrons`` and ``--dataset`` look at the report over one large population, or over a data set of the sandbox's, each
+with several choices of groups.
 """
 
 from __future__ import annotations
@@ -19,13 +23,17 @@ import time
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import Any
 
 # In place of this directory, where this file has the room's name.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from reckoning.minimal import minimal  # noqa: E402
 from reckoning.populations import Content, population  # noqa: E402
-from reckoning.product import JOBS, Product, product  # noqa: E402
+from reckoning.product import JOBS, Product, content_of, product, report_differences  # noqa: E402
+
+from evergreen_groups.gateway import Credentials, Gateway  # noqa: E402
+from evergreen_groups.sandbox import Sandbox  # noqa: E402
 
 
 def main() -> int:
@@ -40,8 +48,12 @@ def main() -> int:
     )
     parser.add_argument("--minimise", action="store_true", help="with --seed: leave out what doesn't matter")
     parser.add_argument("--dump", type=Path, help="with --seed: write the population to this file")
+    parser.add_argument("--patrons", type=int, help="the report over a population of so many")
+    parser.add_argument("--dataset", type=Path, help="the report over this data set")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
+    if given.patrons or given.dataset:
+        return _large(given.patrons or 0, given.dataset)
     with tempfile.TemporaryDirectory() as directory, product(Path(directory)) as subject:
         if given.seed:
             return max(_one(subject, seed, given) for seed in given.seed)
@@ -102,6 +114,31 @@ def _many(subject: Product, given: argparse.Namespace) -> int:
         for place, count in places.most_common():
             print(f"  {count:6}  {place}")
     return int(any(differing.values()))
+
+
+CHOICES: tuple[dict[str, Any], ...] = (
+    {},
+    {"owing_since": 100},
+    {"kinds": ["lost materials", "Photocopies"]},
+    {"with_items_out": True, "with_juvenile": True},
+    {"over_limit": "nobody"},
+    {"blocked": True},
+)
+
+
+def _large(patrons: int, dataset: Path | None) -> int:
+    """Hold the report over one large data set against the reckoning, once for each choice."""
+    status = 0
+    with Sandbox(patrons=patrons, dataset=dataset) as sandbox:
+        username, password = sandbox.report_account
+        content = content_of(sandbox, username, dataset)
+        with Gateway(sandbox.url, credentials=Credentials(username=username, password=password)) as gateway:
+            for choice in CHOICES:
+                content["_question"]["report"]["choice"] = choice
+                found, count = report_differences(gateway, content)
+                print(f"{choice}: {count} groups, {len(found)} differences", *found[:5], sep="\n  ")
+                status |= bool(found)
+    return status
 
 
 if __name__ == "__main__":

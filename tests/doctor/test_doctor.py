@@ -88,6 +88,19 @@ def test_what_its_account_could_do_at_a_desk(installation: Installation, sandbox
 DESK = "permission.desk"
 
 
+def test_what_the_report_cannot_say_is_warned_of(installation: Installation, sandbox: Sandbox) -> None:
+    def found() -> str:
+        findings = installation.examined(["configuration", "login", "account", "permission"]).findings
+        return next(one.found for one in findings if one.check == "permission.VIEW_USER_TRANSACTIONS")
+
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE permission = 'VIEW_USER_TRANSACTIONS'")
+    assert found() == "nowhere: the report can't know what is owed for, and where"
+    installation.more = '[report]\ndetails = "sums"\n'
+    installation.write()
+    assert found().startswith("nowhere; only needed to")
+
+
 def test_nothing_is_changed_and_no_secret_is_shown(
     installation: Installation, proxy: FaultProxy, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:

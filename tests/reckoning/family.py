@@ -25,8 +25,8 @@ def bills(library: Library, patron: Row) -> list[Row] | None:
         return None
     return [
         row
-        for row in library.rows("mbts")
-        if row["usr"] == patron["id"] and row.get("xact_finish") is None and Decimal(row["balance_owed"]) != 0
+        for row in library.rows_of("mbts", patron["id"])
+        if row.get("xact_finish") is None and Decimal(row["balance_owed"]) != 0
     ]
 
 
@@ -82,7 +82,7 @@ def items(library: Library, patron: Row) -> tuple[int, int] | None:
     """How many items somebody has overdue and lost, None where the account may not see one that might count."""
     seen = library.orgs_with("VIEW_CIRCULATIONS")
     now = datetime.now(UTC)
-    out = [row for row in library.rows("circ") if row["usr"] == patron["id"] and row.get("checkin_time") is None]
+    out = [row for row in library.rows_of("circ", patron["id"]) if row.get("checkin_time") is None]
     late = [row for row in out if moment(row["due_date"]) < now or row.get("stop_fines") in ("LOST", "LONGOVERDUE")]
     if not seen or any(row["circ_lib"] not in seen for row in late):
         return None

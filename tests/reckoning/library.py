@@ -1,7 +1,7 @@
 """A data set as whoever reckons by pencil reads it: trees, who sees whom, who owes what, which limit counts.
 
 Nothing here, nor in the modules beside it that reckon, comes from the product: a fault of the product's isn't made a
-second time. Everything is looked up row by row, without a thought for speed.
+second time. Everything is looked up row by row; only what somebody has is found by whose it is, and permissions once.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Library:
     def __init__(self, content: Content) -> None:
         self.content = content
         self._rows: dict[str, list[Row]] = {}
+        self._by_user: dict[str, dict[int, list[Row]]] = {}
+        self._held: dict[str, set[int]] = {}
         self.question: Row = content["_question"]
         self.orgs = {row["id"]: row for row in self.rows("aou")}
         self.depths = {row["id"]: row["depth"] for row in self.rows("aout")}
@@ -74,6 +76,15 @@ class Library:
             defaults = self.content.get("_defaults", {}).get(class_id, {})
             self._rows[class_id] = [{**defaults, **row} for row in self.content.get(class_id, [])]
         return self._rows[class_id]
+
+    def rows_of(self, class_id: str, patron: int) -> list[Row]:
+        """The rows of a class that are somebody's."""
+        if class_id not in self._by_user:
+            found: dict[int, list[Row]] = {}
+            for row in self.rows(class_id):
+                found.setdefault(row["usr"], []).append(row)
+            self._by_user[class_id] = found
+        return self._by_user[class_id].get(patron, [])
 
     # the trees
 
@@ -105,6 +116,11 @@ class Library:
 
         Where it works above that depth, it has nothing by it.
         """
+        if permission not in self._held:
+            self._held[permission] = self._orgs_with(permission)
+        return self._held[permission]
+
+    def _orgs_with(self, permission: str) -> set[int]:
         if self.account["super_user"] == "t":
             return set(self.orgs)
         grants = self.content["staff_permissions"][self.account["usrname"]]["perms"]
@@ -149,12 +165,12 @@ class Library:
 
     def transactions(self, patron: int, scope: frozenset[int] | None = None) -> list[Decimal]:
         """What is owed on each open transaction of a patron, anywhere or at some org units."""
-        places = {row["id"]: row["billing_location"] for row in self.rows("mg")}
-        places.update((row["id"], row["circ_lib"]) for row in self.rows("circ"))
+        places = {row["id"]: row["billing_location"] for row in self.rows_of("mg", patron)}
+        places.update((row["id"], row["circ_lib"]) for row in self.rows_of("circ", patron))
         return [
             Decimal(row["balance_owed"])
-            for row in self.rows("mbts")
-            if row["usr"] == patron and row.get("xact_finish") is None and (scope is None or places[row["id"]] in scope)
+            for row in self.rows_of("mbts", patron)
+            if row.get("xact_finish") is None and (scope is None or places[row["id"]] in scope)
         ]
 
     def owes(self, patron: int) -> Decimal:
@@ -248,7 +264,7 @@ class Library:
     def in_force(self, patron: int) -> list[Row]:
         """Somebody's penalties that haven't been archived, by id."""
         now = datetime.now(UTC)
-        rows = [row for row in self.rows("ausp") if row["usr"] == patron]
+        rows = self.rows_of("ausp", patron)
         return sorted(
             (row for row in rows if row.get("stop_date") is None or moment(row["stop_date"]) > now),
             key=lambda row: int(row["id"]),

@@ -1,0 +1,148 @@
+"""What is owed for, since when and what is out, in every format; and what isn't known, said as that."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import openpyxl
+import pytest
+from support.report_samples import sample_report
+from support.schemas import strict
+
+from evergreen_groups.groups import PatronState
+from evergreen_groups.ils import Bill, BillKind, Profiles, UnreturnedItems
+from evergreen_groups.render import listed
+from evergreen_groups.render.report import describe_group_details, describe_member_details, render, render_bytes
+from evergreen_groups.report import Choice, Criteria, MemberDetails, Report, ReportDetails
+
+SCHEMA = json.loads(resources.files("evergreen_groups.render.report").joinpath("report.schema.json").read_text("utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(strict(SCHEMA))
+LOST, GROCERY = BillKind("circulation", "Lost Materials"), BillKind("grocery", "=Photocopies")
+ADULT, CHILD = PatronState(False, False, False), PatronState(True, True, True)
+MARCH, MAY = datetime(2026, 3, 2, 12, tzinfo=UTC), datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def bill(patron: int, balance: Decimal, kind: BillKind, since: datetime, payment: datetime | None = None) -> Bill:
+    return Bill(patron, patron, kind, balance, balance, Decimal(0), since, payment, 4)
+
+
+def detailed() -> Report:
+    """The sample report; of the first group everything is known, of the second's first member nothing."""
+    report = sample_report()
+    found: dict[int, MemberDetails] = {}
+    for place, group in enumerate(report.groups):
+        for number, member in enumerate(group.members):
+            owed = (bill(member.id, member.own_fines, LOST if number else GROCERY, MAY - timedelta(number), MARCH),)
+            bills = owed if member.own_fines else ()
+            items = UnreturnedItems(2, 1) if place == number == 0 else UnreturnedItems()
+            unknown = place == 1 and number == 0
+            state = CHILD if number else ADULT
+            found[member.id] = MemberDetails(None if unknown else bills, None if unknown else items, state, "Adult")
+    return replace(report, details=ReportDetails(found, Profiles([(1, "Adult", None)])))
+
+
+def text_of(report: Report, form: str, **how: Any) -> str:
+    stream = io.StringIO(newline="")
+    render(report, form, stream, **how)
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return detailed()
+
+
+def test_sentences(report: Report) -> None:
+    assert report.details is not None
+    first, second = report.groups[0], report.groups[1]
+    said = describe_group_details(report.details.of_group(first))
+    assert "lost materials" in said
+    assert "owing since 2026-05-0" in said
+    assert said.endswith("last paid 2026-03-02; 2 items overdue, 1 lost: can still be returned")
+    said = describe_group_details(report.details.of_group(second))
+    assert f"not known for what {second.members[0].own_fines}" in said
+    assert said.endswith("items overdue not known")
+    assert (
+        describe_member_details(report.details.of(second.members[0])) == "not known for what; items overdue not known"
+    )
+    assert describe_member_details(report.details.of(first.members[1])).endswith("juvenile, expired, barred")
+
+
+def test_the_table_fits_80_columns(report: Report) -> None:
+    table = text_of(report, "table", width=80)
+    assert "lost materials" in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_json(report: Report) -> None:
+    document = json.loads(text_of(report, "json"))
+    VALIDATOR.validate(document)
+    for group in document["groups"]:
+        kinds = sum((Decimal(one["balance"]) for one in group["kinds"]), Decimal(group["kinds_not_known"]))
+        assert kinds == Decimal(group["combined_fines"])
+        for member in group["members"]:
+            if member["kinds"] is not None:
+                assert sum((Decimal(one["balance"]) for one in member["kinds"]), Decimal(0)) == Decimal(
+                    member["own_fines"]
+                )
+    first, second = document["groups"][:2]
+    assert (first["items_overdue"], first["items_lost"], first["returnable"]) == (2, 1, True)
+    assert (second["kinds_complete"], second["items_complete"], second["returnable"]) == (False, False, None)
+    assert second["members"][0]["kinds"] is None
+    assert second["members"][0]["items_overdue"] is None
+    assert "kinds" not in json.loads(text_of(sample_report(), "json"))["groups"][0]
+
+
+def test_csv_has_the_same(report: Report) -> None:
+    read = list(csv.DictReader(io.StringIO(text_of(report, "csv"))))
+    first = read[0]
+    assert (first["items_overdue"], first["returnable"], first["member_profile"]) == ("2", "true", "Adult")
+    assert first["member_kinds"].startswith("'=Photocopies ")  # no formula
+    unknown = next(row for row in read if row["group"] == str(report.groups[1].number))
+    assert (unknown["member_kinds"], unknown["member_items_overdue"], unknown["returnable"]) == ("", "", "")
+    assert not any(row["kinds"] for row in csv.DictReader(io.StringIO(text_of(sample_report(), "csv"))))
+
+
+def test_the_page(report: Report) -> None:
+    page = text_of(report, "html")
+    assert "can still be returned" in page
+    assert "not known for what" in page
+    assert "juvenile, expired, barred; Adult" in page
+    assert text_of(replace(report, criteria=replace(report.criteria, sort="age")), "html")
+
+
+def test_the_spreadsheet(report: Report) -> None:
+    stream = io.BytesIO()
+    render_bytes(report, "xlsx", stream)
+    book = openpyxl.load_workbook(stream)
+    groups, members = ([[cell.value for cell in row] for row in book[name]] for name in ("Groups", "Members"))
+
+    def column(rows: list[list[object]], heading: str) -> Iterator[object]:
+        place = rows[0].index(heading)
+        return (row[place] for row in rows[1:])
+
+    assert list(column(groups, "Can still be returned"))[:2] == ["yes", "not known"]
+    assert next(column(groups, "Items overdue")) == 2
+    assert "not known" in set(column(members, "Owed for"))
+    assert set(column(members, "Profile")) == {"Adult"}
+
+
+def test_what_was_chosen_is_said() -> None:
+
+    choice = Choice(60, ("lost materials", "damage"), True, True, False, True, ("Child",))
+    said = listed(Criteria(choice=choice, sort="age"))
+    assert said == (
+        "Groups of 2 or more that together owe 25.00 or more, owing for 60 days or more, owing for lost materials or "
+        "damage, with overdue items that can be returned, with a juvenile member, with a member who has the profile "
+        "Child, or one below, with no member over the limit, with a member who is blocked for fines in Evergreen; "
+        "those who have owed longest first"
+    )
