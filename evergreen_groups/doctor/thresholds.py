@@ -30,7 +30,7 @@ MOST = 6
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _About:
     """What the sentences about a difference are made of; ``owed`` is the least amount over the limit."""
 
     rule: str
@@ -89,7 +89,7 @@ def _warning(
     profile_names = name_some(sorted(map(profiles.name, difference.profiles)))
     place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
     scope = org_units.full_path(place)
-    said = _Said(
+    about = _About(
         rule=_rule(difference.limit),
         threshold=difference.threshold,
         example=difference.example,
@@ -106,10 +106,10 @@ def _warning(
         root=org_units.root.shortname,
         counts={"profile_count": len(difference.profiles), "library_count": len(difference.libraries)},
     )
-    return _MAKERS[difference.kind](line, said)
+    return _MAKERS[difference.kind](line, about)
 
 
-def _blocks_at_limit(line: FindingMaker, said: _Said) -> Finding:
+def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
         "in Evergreen and not over the limit ({profile_part} at {library_part})",
@@ -117,20 +117,20 @@ def _blocks_at_limit(line: FindingMaker, said: _Said) -> Finding:
         '"reaches" in [policy]',
         code="blocks-at-limit",
         values={
-            "threshold": said.threshold,
-            "rule": said.rule,
-            "example": said.example,
-            "profile_part": said.profile_part,
-            "library_part": said.library_part,
-            "rows": said.rows,
-            "owed": said.owed,
-            **said.counts,
+            "threshold": about.threshold,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "owed": about.owed,
+            **about.counts,
         },
         setting="policy.comparison",
     )
 
 
-def _blocks_earlier(line: FindingMaker, said: _Said) -> Finding:
+def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
         "in Evergreen and not over the limit ({profile_part} at {library_part})",
@@ -138,20 +138,20 @@ def _blocks_earlier(line: FindingMaker, said: _Said) -> Finding:
         "Evergreen does",
         code="blocks-earlier",
         values={
-            "threshold": said.threshold,
-            "rule": said.rule,
-            "example": said.example,
-            "profile_part": said.profile_part,
-            "library_part": said.library_part,
-            "rows": said.rows,
-            "owed": said.owed,
-            **said.counts,
+            "threshold": about.threshold,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "owed": about.owed,
+            **about.counts,
         },
         setting="policy.limit",
     )
 
 
-def _blocks_later(line: FindingMaker, said: _Said) -> Finding:
+def _blocks_later(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
         "limit and not blocked in Evergreen ({profile_part} at {library_part})",
@@ -159,20 +159,20 @@ def _blocks_later(line: FindingMaker, said: _Said) -> Finding:
         "Evergreen does",
         code="blocks-later",
         values={
-            "threshold": said.threshold,
-            "rule": said.rule,
-            "example": said.example,
-            "profile_part": said.profile_part,
-            "library_part": said.library_part,
-            "rows": said.rows,
-            "owed": said.owed,
-            **said.counts,
+            "threshold": about.threshold,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "owed": about.owed,
+            **about.counts,
         },
         setting="policy.limit",
     )
 
 
-def _no_threshold(line: FindingMaker, said: _Said) -> Finding:
+def _no_threshold(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
         "limit and never blocked in Evergreen ({profile_part} at {library_part})",
@@ -180,56 +180,56 @@ def _no_threshold(line: FindingMaker, said: _Said) -> Finding:
         "what Evergreen does",
         code="no-threshold",
         values={
-            "penalty": said.penalty,
-            "rule": said.rule,
-            "example": said.example,
-            "profile_part": said.profile_part,
-            "library_part": said.library_part,
-            "owed": said.owed,
-            **said.counts,
+            "penalty": about.penalty,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "owed": about.owed,
+            **about.counts,
         },
         setting="policy.limit",
     )
 
 
-def _no_limit(line: FindingMaker, said: _Said) -> Finding:
+def _no_limit(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen blocks from ${threshold:,.2f} on, and the rule has no limit: whoever owes ${example:,.2f} is "
         "blocked in Evergreen and not over the limit ({profile_part} at {library_part})",
         "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
         code="no-limit",
         values={
-            "threshold": said.threshold,
-            "example": said.example,
-            "profile_part": said.profile_part,
-            "library_part": said.library_part,
-            "rows": said.rows,
-            **said.counts,
+            "threshold": about.threshold,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            **about.counts,
         },
         setting="policy.limit",
     )
 
 
-def _blocks_nothing(line: FindingMaker, said: _Said) -> Finding:
+def _blocks_nothing(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes ${owed:,.2f} "
         "is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
         "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
         code="penalty-blocks-nothing",
         values={
-            "penalty": said.penalty,
-            "rule": said.rule,
-            "owed": said.owed,
-            "profile_part": said.profile_part,
-            "library_part": said.library_part,
+            "penalty": about.penalty,
+            "rule": about.rule,
+            "owed": about.owed,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
             "setting": PENALTY_OVERRIDE,
-            **said.counts,
+            **about.counts,
         },
         setting="policy.limit",
     )
 
 
-def _counts_fewer(line: FindingMaker, said: _Said) -> Finding:
+def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
     return line.warning(
         "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
         "what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
@@ -237,20 +237,20 @@ def _counts_fewer(line: FindingMaker, said: _Said) -> Finding:
         'set the threshold of {rows} at {root}, or limit = "ils" in [policy]',
         code="counts-fewer-bills",
         values={
-            "owed": said.owed,
-            "elsewhere": said.elsewhere,
-            "threshold_place": said.threshold_place,
-            "profile_part": said.profile_part,
-            "library_part": said.library_part,
-            "rows": said.rows,
-            "root": said.root,
-            **said.counts,
+            "owed": about.owed,
+            "elsewhere": about.elsewhere,
+            "threshold_place": about.threshold_place,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "root": about.root,
+            **about.counts,
         },
         setting="policy.limit",
     )
 
 
-_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _Said], Finding]] = {
+_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _About], Finding]] = {
     DifferenceKind.BLOCKS_AT_LIMIT: _blocks_at_limit,
     DifferenceKind.BLOCKS_EARLIER: _blocks_earlier,
     DifferenceKind.BLOCKS_LATER: _blocks_later,
