@@ -35,6 +35,11 @@ class TimeToLiveCache(Generic[Value]):
         if cached is not None and self._clock() < cached[0]:
             return cached[1]
         value = read()  # outside the lock: a slow ILS is to hold up nobody else
+        self.put(key, value)
+        return value
+
+    def put(self, key: str, value: Value) -> None:
+        """Keep a value that was read just now."""
         with self._lock:
             # Two that read the same at once both put it in, the later one last: no harm, and nobody waits for the
             # other.
@@ -42,7 +47,6 @@ class TimeToLiveCache(Generic[Value]):
             self._values[key] = (self._clock() + self._seconds, value)
             if len(self._values) > MOST:
                 self._values.popitem(last=False)
-        return value
 
     def forget(self, key: str) -> None:
         """Have the value read again when it is next needed."""

@@ -3,6 +3,7 @@ from .batch import plan_batch as plan_batch
 from .batch import read_batch as read_batch
 from .change_reader import Change as Change
 from .change_reader import ChangeReader as ChangeReader
+from .desk_changes import WAIT as WAIT
 from .desk_changes import DeskChanges as DeskChanges
 from .journal import Journal as Journal
 from .journal_step import PENALTIES as PENALTIES
@@ -28,5 +29,6 @@ from .recalculation import Recalculated as Recalculated
 from .recalculation import Recalculations as Recalculations
 from .recalculation import Recalculator as Recalculator
 from .recalculation import recalculable as recalculable
+from .step_reason import StepReason as StepReason
 from .stored_plan import ProposedPlan as ProposedPlan
 from .stored_plan import StoredPlan as StoredPlan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +22,9 @@ RECENT = timedelta(days=7)
 
 MOST_OF_A_GROUP = 50
 """How many changes of a group's past are listed."""
+
+Visible = Callable[[Collection[int]], Collection[int]]
+"""Gives those of some patrons (ids) whom the session may see."""
 
 _UNDECIDED = (StepState.PLANNED, StepState.SENDING)
 
@@ -54,14 +57,17 @@ class ChangeReader:
         self._state = state
         self._operator = operator
 
-    def change(self, id: int) -> Change:
+    def change(self, id: int, visible: Visible | None = None) -> Change:
         """A change, with what became of it as far as that can be found out now.
+
+        ``visible``, here and below, gives those of some patrons whom the session may see, for whoever knows; else it
+        is one call.
 
         Raises:
             NotFoundError: there is none, or the caller sees none of its patrons.
         """
         entry = self._looked_up(self.entry(id))
-        (seen,) = self._as_seen([entry]) or (None,)
+        (seen,) = self._as_seen([entry], visible) or (None,)
         if seen is None:
             raise _no_such_change(id)
         return seen
@@ -88,15 +94,14 @@ class ChangeReader:
         if undecided:
             JournaledChanges(self._gateway, self._state, self._operator).wait(undecided, timeout)
 
-    def recent(self) -> list[Change]:
+    def recent(self, visible: Visible | None = None) -> list[Change]:
         """The caller's own changes of the last days, the latest first."""
-        return self._as_seen(
-            self._journal().entries_of(self._gateway.url, self._operator.staff or 0, clock.now() - RECENT)
-        )
+        entries = self._journal().entries_of(self._gateway.url, self._operator.staff or 0, clock.now() - RECENT)
+        return self._as_seen(entries, visible)
 
-    def of_group(self, group: int) -> list[Change]:
+    def of_group(self, group: int, visible: Visible | None = None) -> list[Change]:
         """What is known of a group's past, the latest first."""
-        return self._as_seen(self._journal().entries_about(self._gateway.url, group, MOST_OF_A_GROUP))
+        return self._as_seen(self._journal().entries_about(self._gateway.url, group, MOST_OF_A_GROUP), visible)
 
     def entry(self, id: int) -> JournalEntry:
         """The journal's entry of this gateway, with all its steps.
@@ -104,7 +109,11 @@ class ChangeReader:
         Raises:
             NotFoundError: there is none.
         """
-        entry = self._journal().entry(id)
+        try:
+            entry = self._journal().entry(id)
+        except NotFoundError:
+            # In the words that are said of one whose patrons are hidden: which it is, is nobody's business.
+            raise _no_such_change(id) from None
         if entry.gateway != self._gateway.url:
             raise _no_such_change(id)
         return entry
@@ -117,9 +126,9 @@ class ChangeReader:
         JournaledChanges(self._gateway, self._state, self._operator).recover(open_ones)
         return self.entry(entry.id)
 
-    def _as_seen(self, entries: Sequence[JournalEntry]) -> list[Change]:
+    def _as_seen(self, entries: Sequence[JournalEntry], visible_of: Visible | None) -> list[Change]:
         """Entries without the steps of patrons whom the caller can't see; those without any step are left out."""
-        visible = self._visible({step.patron for entry in entries for step in entry.steps})
+        visible = (visible_of or self._visible)({step.patron for entry in entries for step in entry.steps})
         found = []
         for read in entries:
             if not any(step.patron in visible for step in read.steps):

@@ -6,14 +6,26 @@ so what a crash leaves open can be seen and recovered by the next run.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, insert, literal_column, select, true, union, update
+from sqlalchemy import and_, select, true, union
 
 from evergreen_groups.changes import clock
+from evergreen_groups.changes.journal_statements import (
+    ENTRY,
+    NEW_ENTRY,
+    NEW_STEPS,
+    OPEN_AT_THE_SAME_PLACE,
+    OPEN_STEPS,
+    STEPS_OF_ENTRY,
+    UPDATE_STEP,
+    changes,
+    steps,
+)
 from evergreen_groups.changes.journal_step import (
     PENALTIES,
     FieldChange,
@@ -24,23 +36,14 @@ from evergreen_groups.changes.journal_step import (
     Sending,
     StepState,
 )
+from evergreen_groups.changes.step_reason import NO_REASON, TAKEN_OVER, StepReason
 from evergreen_groups.errors import NotFoundError, StateError
-from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state import Transactions
-
-changes, steps = schema.changes, schema.steps
-
-TAKEN_OVER = "no clear answer came, and a later run sends the same change again"
-"""Why a step isn't done whose change another step has made its own."""
-
-# As it stands in the index of open steps: with a value that comes later neither engine could tell that the index will
-# do, and each run would look through the whole journal.
-_IS_OPEN = steps.c.state == literal_column("'sending'")
 
 
 class Journal:
@@ -67,18 +70,18 @@ class Journal:
         shared = {"gateway": gateway, "state": StepState.PLANNED.value, "touched_at": now}
         # A plan is down as a whole or not at all: of half a plan nobody could say later what the rest had been.
         with self._transactions.writing() as connection:
-            entry = insert(changes).values(
-                gateway=gateway,
-                account=operator.account,
-                staff=operator.staff,
-                workstation=operator.workstation,
-                approved_by=operator.approved_by,
-                at=now,
-                action=action,
-                undoes=undoes,
-                step_count=len(planned),
-            )
-            change = connection.execute(entry.returning(changes.c.id)).scalar_one()
+            entry = {
+                "gateway": gateway,
+                "account": operator.account,
+                "staff": operator.staff,
+                "workstation": operator.workstation,
+                "approved_by": operator.approved_by,
+                "at": now,
+                "action": action,
+                "undoes": undoes,
+                "step_count": len(planned),
+            }
+            change: int = connection.execute(NEW_ENTRY, entry).scalar_one()
             if also is not None:
                 also(connection, change)
             rows = [
@@ -92,8 +95,7 @@ class Journal:
                 }
                 for step in planned
             ]
-            returned = insert(steps).returning(steps.c.id, sort_by_parameter_order=True)
-            return list(connection.execute(returned, rows).scalars()) if rows else []
+            return list(connection.execute(NEW_STEPS, rows).scalars()) if rows else []
 
     def record_sending(self, step: int, sending: Sending) -> None:
         """Write down that a request of a step goes out now; it is on disk when this returns.
@@ -111,7 +113,7 @@ class Journal:
                 step,
                 state=StepState.SENDING.value,
                 value=None,
-                reason="",
+                **_reason(NO_REASON),
                 touched_at=sending.at,
                 sent_at=sending.at,
                 sent_until=sending.until,
@@ -125,7 +127,7 @@ class Journal:
         state: StepState,
         *,
         value: int | None = None,
-        reason: str = "",
+        reason: StepReason = NO_REASON,
         refusal: Refusal | None = None,
     ) -> None:
         """Write down what became of a step; it is on disk when this returns."""
@@ -135,7 +137,7 @@ class Journal:
                 step,
                 state=state.value,
                 value=value,
-                reason=reason,
+                **_reason(reason),
                 permission=refusal.permission if refusal else None,
                 org_unit=refusal.org_unit if refusal else None,
                 touched_at=clock.now(),
@@ -177,10 +179,9 @@ class Journal:
             NotFoundError: there is no such entry.
         """
         with self._transactions.reading() as connection:
-            row = connection.execute(select(changes).where(changes.c.id == id)).one_or_none()
+            row = connection.execute(ENTRY, {"entry": id}).one_or_none()
             if row is not None:
-                of_entry = select(steps).where(steps.c.change == id).order_by(steps.c.id)
-                return _entry(row, [_step(step) for step in connection.execute(of_entry)])
+                return _entry(row, [_step(step) for step in connection.execute(STEPS_OF_ENTRY, {"entry": id})])
         raise NotFoundError(
             "the journal has no entry {entry}",
             advice="`journal` lists them",
@@ -194,9 +195,8 @@ class Journal:
 
         Those of some patrons (ids), or of everybody.
         """
-        found = select(steps).where(_IS_OPEN, steps.c.gateway == gateway).order_by(steps.c.id)
         with self._transactions.reading() as connection:
-            open_ones = [_step(row) for row in connection.execute(found)]
+            open_ones = [_step(row) for row in connection.execute(OPEN_STEPS, {"of_gateway": gateway})]
         # Few are open at any time; those of many patrons in one question would be more values than a server takes.
         return [step for step in open_ones if patrons is None or step.patron in patrons]
 
@@ -209,17 +209,7 @@ class Journal:
 
 def _take_over(connection: Connection, step: int) -> None:
     """Close the open step at the same place, where it means the same."""
-    mine, earlier = steps.alias("mine"), steps.alias("earlier")
-    is_open = literal_column("earlier.state") == literal_column("'sending'")
-    at_the_same_place = (earlier.c[name] == mine.c[name] for name in ("gateway", "patron", "field"))
-    found = connection.execute(
-        select(
-            earlier.c.id,
-            *(earlier.c[name] for name in ("patron", "field", "before", "after", "last_xact_id")),
-            mine.c.before.label("my_before"),
-            mine.c.after.label("my_after"),
-        ).where(mine.c.id == step, earlier.c.id != step, is_open, *at_the_same_place)
-    ).one_or_none()
+    found = connection.execute(OPEN_AT_THE_SAME_PLACE, {"step": step}).one_or_none()
     if found is None:
         return
     # The ILS takes the two requests once at most, or twice is the same as once.
@@ -232,17 +222,26 @@ def _take_over(connection: Connection, step: int) -> None:
             code="step-still-open",
             values={"patron": found.patron},
         )
-    _update(connection, found.id, state=StepState.NOT_DONE.value, reason=TAKEN_OVER, touched_at=clock.now())
+    _update(connection, found.id, state=StepState.NOT_DONE.value, **_reason(TAKEN_OVER), touched_at=clock.now())
 
 
 def _update(connection: Connection, step: int, **values: Any) -> None:
-    if connection.execute(update(steps).where(steps.c.id == step).values(**values)).rowcount != 1:
+    if connection.execute(UPDATE_STEP, {"step": step, **values}).rowcount != 1:
         raise StateError(
             "step {step} isn't in the journal any more",
             advice="look whether it was forgotten while the change was being made",
             code="step-gone",
             values={"step": step},
         )
+
+
+def _reason(reason: StepReason) -> dict[str, Any]:
+    """The columns of a reason."""
+    return {
+        "reason": str(reason),
+        "reason_code": reason.code or None,
+        "reason_values": json.dumps(dict(reason.values)) if reason.values else None,
+    }
 
 
 def _entry(row: Row[Any], its_steps: Sequence[JournalStep]) -> JournalEntry:
@@ -272,7 +271,7 @@ def _step(row: Row[Any]) -> JournalStep:
         after=_number(row.after),
         state=state,
         value=_number(row.value),
-        reason=row.reason,
+        reason=StepReason(row.reason, row.reason_code or "", **json.loads(row.reason_values or "{}")),
         sending=sending,
         refusal=None if row.permission is None else Refusal(row.permission, _number(row.org_unit)),
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from evergreen_groups.changes.step_reason import StepReason
 
 PENALTIES = "penalties"
 """The field of a step that recalculates somebody's penalties."""
@@ -81,8 +84,8 @@ class JournalStep:
     ``field`` is ``usrgroup``, ``master_account`` (0 or 1), or ``penalties`` for a recalculation: how many penalties
     in force the ILS has set itself. ``after`` is None for what the ILS decides: the number of a new group, and the
     penalties. ``value`` is what the field had when the step was done, or was last looked at while it is open;
-    ``reason`` says why it isn't done, ``refusal`` which permission was missing, where that is why. ``sending`` is the
-    latest request of an open step, None where it isn't known.
+    ``reason`` says why it isn't done, or what else there is to know of it, ``refusal`` which permission was missing,
+    where that is why. ``sending`` is the latest request of an open step, None where it isn't known.
     """
 
     id: int
@@ -92,7 +95,7 @@ class JournalStep:
     after: int | None
     state: StepState
     value: int | None
-    reason: str
+    reason: StepReason
     sending: Sending | None = None
     refusal: Refusal | None = None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from evergreen_groups.changes.recovery import STOPPING, recover, sent_change
+from evergreen_groups.changes.step_reason import NO_REASON, StepReason
 from evergreen_groups.errors import BusyError
 from evergreen_groups.progress import Progress, silent
 
@@ -55,7 +56,12 @@ class JournaledStep:
         self._journal.record_sending(self._id, sending)
 
     def record(
-        self, state: StepState, *, value: int | None = None, reason: str = "", refusal: Refusal | None = None
+        self,
+        state: StepState,
+        *,
+        value: int | None = None,
+        reason: StepReason = NO_REASON,
+        refusal: Refusal | None = None,
     ) -> None:
         """Write down how far it is; that is on disk when this returns."""
         self._journal.record(self._id, state, value=value, reason=reason, refusal=refusal)

@@ -19,14 +19,22 @@ from evergreen_groups.changes import clock
 from evergreen_groups.changes.journal_step import Sending, StepState
 from evergreen_groups.changes.patron_record import digest_but, value_of
 from evergreen_groups.changes.plans import GROUP
+from evergreen_groups.changes.step_reason import (
+    HIDDEN_OPEN,
+    NEVER_CAME_IN,
+    NO_REASON,
+    NOTHING_CAME,
+    REFUSED_FOR_ANOTHER,
+    StepReason,
+    may_come_in,
+    no_clear_answer,
+)
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, beyond, holds
 from evergreen_groups.groups import members_not_asked_for
 from evergreen_groups.ils import set_by_ils
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from evergreen_groups.changes.patron_penalties import PatronPenalties
     from evergreen_groups.gateway import Gateway, Record
 
@@ -78,7 +86,7 @@ class Landing:
 
     state: StepState
     value: int | None = None
-    reason: str = ""
+    reason: StepReason = NO_REASON
 
 
 def new_sending(gateway: Gateway, *, last_xact_id: str | None = None, other_fields: str | None = None) -> Sending:
@@ -92,11 +100,6 @@ def sending_of(record: Record, field: str, gateway: Gateway) -> Sending:
     return new_sending(gateway, last_xact_id=record.last_xact_id, other_fields=digest_but(record, field))
 
 
-def may_come_in(until: datetime) -> str:
-    """The words for it."""
-    return f"it may still come in until {until.astimezone():%H:%M}, and the next run looks again"
-
-
 def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landing:
     """Tell what became of a change by the record as it is now.
 
@@ -106,7 +109,7 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landin
     """
     now = value_of(record, change.field)
     if record is None or now is None:
-        return Landing(StepState.SENDING, reason="the account can't see this patron; whoever can looks again")
+        return Landing(StepState.SENDING, reason=HIDDEN_OPEN)
     if now == change.before:
         return _unchanged(change, record)
     if now == change.after:
@@ -118,15 +121,10 @@ def judge(gateway: Gateway, change: SentChange, record: Record | None) -> Landin
 
 def _unchanged(change: SentChange, record: Record) -> Landing:
     if change.protected and record.last_xact_id != change.sending.last_xact_id:
-        return Landing(
-            StepState.NOT_DONE, reason="somebody else changed the record first, so the ILS refuses this change"
-        )
+        return Landing(StepState.NOT_DONE, reason=REFUSED_FOR_ANOTHER)
     if change.may_land:
-        return Landing(
-            StepState.SENDING,
-            reason=f"no clear answer came and nothing was changed so far; {may_come_in(change.sending.until)}",
-        )
-    return Landing(StepState.NOT_DONE, reason="it never came in")
+        return Landing(StepState.SENDING, reason=no_clear_answer(change.sending.until))
+    return Landing(StepState.NOT_DONE, reason=NEVER_CAME_IN)
 
 
 def _as_meant(change: SentChange, record: Record, now: int) -> Landing:
@@ -140,16 +138,17 @@ def _alone(change: SentChange, record: Record, now: int) -> Landing:
     if _by_somebody_else(change, record):
         return Landing(StepState.FAILED, reason=_uncertain(change, now))
     if change.seen is not None:
-        return Landing(
-            StepState.DONE, now, f"it came in late, after somebody else had moved them to group {change.seen}"
-        )
+        late = f"it came in late, after somebody else had moved them to group {change.seen}"
+        return Landing(StepState.DONE, now, StepReason(late, "came-in-late", group=change.seen))
     return Landing(StepState.DONE, now)
 
 
 def _elsewhere(change: SentChange, now: int) -> Landing:
-    moved = f"somebody else moved them to group {now}" if change.field == GROUP else "somebody else changed it"
+    moved = StepReason("somebody else changed it", "lead-changed-meanwhile")
+    if change.field == GROUP:
+        moved = StepReason(f"somebody else moved them to group {now}", "moved-meanwhile", group=now)
     if not change.protected and change.may_land:
-        return Landing(StepState.SENDING, now, f"{moved}, and this change: {may_come_in(change.sending.until)}")
+        return Landing(StepState.SENDING, now, may_come_in(change.sending.until, f"{moved}, and this change: "))
     return Landing(StepState.FAILED, reason=moved)
 
 
@@ -164,9 +163,10 @@ def _by_somebody_else(change: SentChange, record: Record) -> bool:
     return sending.other_fields is not None and digest_but(record, change.field) != sending.other_fields
 
 
-def _uncertain(change: SentChange, now: int) -> str:
+def _uncertain(change: SentChange, now: int) -> StepReason:
     where = f"in group {now} now" if change.field == GROUP else "changed as it was meant"
-    return f"{where}, but somebody else has written the record since, perhaps this very change"
+    text = f"{where}, but somebody else has written the record since, perhaps this very change"
+    return StepReason(text, "so-by-somebody", value=now)
 
 
 def _is_alone(gateway: Gateway, patron: int, group: int) -> bool:
@@ -196,4 +196,4 @@ def judge_penalties(change: SentChange, penalties: PatronPenalties) -> Landing:
         return Landing(StepState.DONE, now)
     if change.may_land:
         return Landing(StepState.SENDING, reason=may_come_in(change.sending.until))
-    return Landing(StepState.NOT_DONE, reason="it never came in, or changed nothing")
+    return Landing(StepState.NOT_DONE, reason=NOTHING_CAME)

@@ -10,6 +10,7 @@ from evergreen_groups.changes.journaled import JournaledChanges
 from evergreen_groups.changes.plan_outcome import PlanOutcome, StepOutcome
 from evergreen_groups.changes.planner import Planner
 from evergreen_groups.changes.step_applier import StepApplier
+from evergreen_groups.changes.step_reason import NOT_BEGUN
 from evergreen_groups.changes.stored_plan import expected_groups
 from evergreen_groups.errors import NotFoundError
 from evergreen_groups.progress import Progress, silent
@@ -51,7 +52,7 @@ class Plan:
             timeout=timeout,
             progress=progress,
         )
-        left = (StepOutcome(step, StepState.PLANNED, reason="not begun") for step in steps[len(outcomes) :])
+        left = (StepOutcome(step, StepState.PLANNED, reason=NOT_BEGUN) for step in steps[len(outcomes) :])
         return PlanOutcome((*outcomes, *left), stopped)
 
 

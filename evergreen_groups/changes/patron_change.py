@@ -11,6 +11,18 @@ from evergreen_groups.changes.patron_record import fields_but, is_older, read_pa
 from evergreen_groups.changes.plan_outcome import SideEffect, StepOutcome, StepT
 from evergreen_groups.changes.plans import GROUP
 from evergreen_groups.changes.recovery import refusal, refused_permission
+from evergreen_groups.changes.step_reason import (
+    CHANGED_BY_ANOTHER,
+    DELETED_MEANWHILE,
+    HIDDEN_MEANWHILE,
+    HIDDEN_NOW,
+    NO_CONNECTION,
+    NO_REASON,
+    OLD_COPY,
+    SO_ALREADY,
+    UNREADABLE,
+    StepReason,
+)
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
 
@@ -23,8 +35,7 @@ if TYPE_CHECKING:
 TRIES = 3
 _UPDATE = "open-ils.actor.patron.update"
 _NEW_GROUP = "open-ils.actor.usergroup.new"
-_OLD_COPY = "what was read back is older than the change"
-_HIDDEN_NOW = "sent, but the account can't see this patron any more"
+_CHANGED_AFTER = StepReason("somebody else changed the record right after", "changed-again")
 
 
 class PatronChange(Generic[StepT]):
@@ -50,7 +61,7 @@ class PatronChange(Generic[StepT]):
         self._earlier = earlier
         self._sent: SentChange | None = None  # the latest request that may have come in, or may yet
         self._base: Record | None = None  # what the latest request was made from
-        self._last_reason = ""
+        self._last_reason = NO_REASON
 
     def apply(self) -> StepOutcome[StepT]:
         """Do it; up to ``TRIES`` times where the ILS takes the change once at most."""
@@ -67,9 +78,8 @@ class PatronChange(Generic[StepT]):
             if self._sent is None:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # What came of it can't be found out now: the step stays open and the next run recovers it.
-            reason = "it was sent, and what came of it can't be read"
-            return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
-        return self._ended(StepState.FAILED, reason=f"{self._last_reason}, {TRIES} times")
+            return StepOutcome(self._step, StepState.SENDING, reason=UNREADABLE, error=error, sent=self._sent)
+        return self._ended(StepState.FAILED, reason=self._last_reason.followed_by(f", {TRIES} times"))
 
     def _try(self) -> StepOutcome[StepT] | None:
         """One try; None where it has to be tried again."""
@@ -81,7 +91,7 @@ class PatronChange(Generic[StepT]):
         if before is None or obstacle is not None:
             if landing.state is StepState.SENDING:
                 return self._open(landing)
-            return self._ended(StepState.NOT_DONE, reason=obstacle or "")
+            return self._ended(StepState.NOT_DONE, reason=obstacle or NO_REASON)
         if value_of(before, self._step.field) == self._step.after:
             return self._found_so() if landing.state is StepState.NOT_DONE else self._open(landing)
         sending = sending_of(before, self._step.field, self._gateway)
@@ -106,7 +116,7 @@ class PatronChange(Generic[StepT]):
                 return self._open(self._look_up(former))
             if never_left(error):
                 self._sent = former
-                self._last_reason = "there was no connection"
+                self._last_reason = NO_CONNECTION
                 return None
         except UnclearAnswer:
             pass
@@ -140,7 +150,7 @@ class PatronChange(Generic[StepT]):
         if landing.state is StepState.DONE:
             return self._landed(landing)
         self._sent = former
-        self._last_reason = "the record was changed by somebody else"
+        self._last_reason = CHANGED_BY_ANOTHER
         return None
 
     def _cleared_up(self, change: SentChange) -> StepOutcome[StepT] | None:
@@ -166,18 +176,20 @@ class PatronChange(Generic[StepT]):
     def _judged(self, change: SentChange, record: Record | None) -> Landing:
         """The same for a record that was read: one from before the change says nothing about it."""
         if record is not None and self._base is not None and is_older(record, self._base):
-            return Landing(StepState.SENDING, reason=_OLD_COPY)
+            return Landing(StepState.SENDING, reason=OLD_COPY)
         return judge(self._gateway, change, record)
 
-    def _obstacle(self, record: Record | None) -> str | None:
+    def _obstacle(self, record: Record | None) -> StepReason | None:
         """Why the plan no longer holds for this patron, None where it does."""
         if record is None:
-            return "the account can't see this patron any more"
+            return HIDDEN_MEANWHILE
         if bool(record.deleted) and not self._step.deleted:
-            return "the account has been deleted meanwhile"
+            return DELETED_MEANWHILE
         now = value_of(record, self._step.field)
         if now not in (self._step.before, self._step.after):
-            return f"moved meanwhile, to group {now}" if self._step.field == GROUP else "changed meanwhile"
+            if self._step.field == GROUP:
+                return StepReason(f"moved meanwhile, to group {now}", "moved-meanwhile", group=now)
+            return StepReason("changed meanwhile", "lead-changed-meanwhile")
         return None
 
     def _confirmed(self, before: Record, change: SentChange, answer: Written | int) -> StepOutcome[StepT]:
@@ -193,42 +205,44 @@ class PatronChange(Generic[StepT]):
         """
         after, wanted = read_patron(self._gateway, self._step.patron_id), self._step.after
         if after is None:
-            return self._open(Landing(StepState.SENDING, reason=_HIDDEN_NOW))
+            return self._open(Landing(StepState.SENDING, reason=HIDDEN_NOW))
         if after.last_xact_id == last_xact_id:
             return self._compared(before, after)
         if after.last_xact_id == before.last_xact_id:
-            return self._ended(StepState.DONE, value=wanted, reason=_OLD_COPY)
+            return self._ended(StepState.DONE, value=wanted, reason=OLD_COPY)
         now = value_of(after, self._step.field)
         if now == wanted:
-            return self._ended(StepState.DONE, value=now, reason="somebody else changed the record right after")
+            return self._ended(StepState.DONE, value=now, reason=_CHANGED_AFTER)
         effect = SideEffect(self._step.field, wanted, now)
-        reason = f"it was read back as {now}; somebody else has changed it too"
+        reason = StepReason(f"it was read back as {now}; somebody else has changed it too", "changed-again", value=now)
         return self._ended(StepState.DONE, value=wanted, reason=reason, effects=(effect,))
 
     def _removed(self, before: Record, change: SentChange, answer: int) -> StepOutcome[StepT]:
         """The same for a new group. No mark tells this write from others, and its number is the record's to say."""
         after = read_patron(self._gateway, self._step.patron_id)
         if after is None:
-            return self._open(Landing(StepState.SENDING, reason=_HIDDEN_NOW))
+            return self._open(Landing(StepState.SENDING, reason=HIDDEN_NOW))
         if value_of(after, GROUP) == answer != self._step.before:
             return self._compared(before, after)
         landing = self._judged(change, after)
         if landing.state is StepState.DONE:
             reason = f"the ILS answered with group {answer}: the request came in twice, or another answer came back"
-            return self._ended(StepState.DONE, value=landing.value, reason=reason)
+            return self._ended(
+                StepState.DONE, value=landing.value, reason=StepReason(reason, "another-answer", group=answer)
+            )
         return self._open(landing)
 
     def _compared(self, before: Record, after: Record) -> StepOutcome[StepT]:
         """Name whatever has changed beside the one field."""
         effects = tuple(side_effects(before, after, self._step.field))
-        reason = f"also changed: {', '.join(effect.field for effect in effects)}" if effects else ""
+        fields = ", ".join(effect.field for effect in effects)
+        reason = StepReason(f"also changed: {fields}", "also-changed", fields=fields) if effects else NO_REASON
         return self._ended(StepState.DONE, value=value_of(after, self._step.field), reason=reason, effects=effects)
 
     def _found_so(self) -> StepOutcome[StepT]:
         """Somebody else has made the change since it was planned. Theirs is not ours to take back, says the journal."""
-        reason = "it was so already"
-        self._journaled.record(StepState.NOT_DONE, reason=reason)
-        return StepOutcome(self._step, StepState.DONE, self._step.after, reason)
+        self._journaled.record(StepState.NOT_DONE, reason=SO_ALREADY)
+        return StepOutcome(self._step, StepState.DONE, self._step.after, SO_ALREADY)
 
     def _landed(self, landing: Landing) -> StepOutcome[StepT]:
         return self._ended(landing.state, value=landing.value, reason=landing.reason)
@@ -245,7 +259,7 @@ class PatronChange(Generic[StepT]):
         state: StepState,
         *,
         value: int | None = None,
-        reason: str = "",
+        reason: StepReason = NO_REASON,
         effects: tuple[SideEffect, ...] = (),
         error: EvergreenGroupsError | None = None,
     ) -> StepOutcome[StepT]:
@@ -253,11 +267,13 @@ class PatronChange(Generic[StepT]):
         return StepOutcome(self._step, state, value, reason, effects, error)
 
 
-def _waits(change: SentChange) -> str:
+def _waits(change: SentChange) -> StepReason:
     if not change.may_land:  # it couldn't be read, or the account can't see the patron
-        return "what became of an earlier change of this patron isn't known yet; try again later"
-    until = f"{change.sending.until.astimezone():%H:%M}"
-    return f"an earlier change of this patron may still come in until {until}; try again after that"
+        text = "what became of an earlier change of this patron isn't known yet; try again later"
+        return StepReason(text, "waits-for-earlier")
+    until = change.sending.until
+    text = f"an earlier change of this patron may still come in until {until.astimezone():%H:%M}; try again after that"
+    return StepReason(text, "waits-for-earlier", until=until.isoformat(timespec="seconds"))
 
 
 def side_effects(before: Record, after: Record, changed: str) -> Iterator[SideEffect]:

@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.answers import is_no, never_left
 from evergreen_groups.changes.journal_step import Sending, StepState
-from evergreen_groups.changes.landing import may_come_in, new_sending
+from evergreen_groups.changes.landing import new_sending
 from evergreen_groups.changes.recovery import refusal, refused_permission
+from evergreen_groups.changes.step_reason import (
+    BLOCK_BY_STAFF,
+    BLOCK_BY_STAFF_GONE,
+    HIDDEN_MEANWHILE,
+    NO_CONNECTION,
+    NO_REASON,
+    UNREADABLE,
+    StepReason,
+    may_come_in,
+    no_clear_answer,
+)
 from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PenaltyKinds, set_by_ils
@@ -23,6 +34,12 @@ _OTHERWISE = {  # why the ILS may see it otherwise than the rule: by whether it 
     True: "own fines reach the ILS's threshold, or the block is from another library's threshold",
     False: "own fines don't reach the ILS's threshold for this profile and library, or its penalty blocks nothing",
 }
+_CHANGES = {  # by whether the ILS blocked them before, and does now
+    (True, True): StepReason("still blocked", "still-blocked"),
+    (False, True): StepReason("blocked in the ILS now", "blocked-now"),
+    (True, False): StepReason("not blocked for fines any more", "block-lifted"),
+    (False, False): StepReason("still not blocked", "still-not-blocked"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +51,7 @@ class Attempt:
 
     state: StepState
     resolved: bool = False
-    reason: str = ""
+    reason: StepReason = NO_REASON
     error: EvergreenGroupsError | None = None
 
 
@@ -75,10 +92,9 @@ class PatronRecalculation:
             return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, failure), error=failure)
         if before is None:
             error = not_visible("the account can't see this patron any more", code="patron-hidden-meanwhile")
-            return self._ended(StepState.NOT_DONE, reason=error.problem, error=error)
+            return self._ended(StepState.NOT_DONE, reason=HIDDEN_MEANWHILE, error=error)
         if self._would_harm(before):
-            reason = "a block of theirs was set by staff, and a recalculation might remove it"
-            return self._ended(StepState.NOT_DONE, reason=reason)
+            return self._ended(StepState.NOT_DONE, reason=BLOCK_BY_STAFF)
         return self._have_it_done(before)
 
     def _have_it_done(self, before: PatronPenalties) -> Attempt:
@@ -89,13 +105,13 @@ class PatronRecalculation:
             clear = self._send()
         except GatewayError as error:
             if self._is_open:
-                reason = f"{_refused(self._gateway, error)}; {may_come_in(sending.until)}"
+                reason = may_come_in(sending.until, f"{_refused(self._gateway, error)}; ")
                 return self._ended(StepState.SENDING, reason=reason, error=error)
             return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
         try:
             after = self._reader.read_again(self._patron, before)
         except (GatewayError, DataError) as error:
-            return Attempt(StepState.SENDING, reason="it was sent, and what came of it can't be read", error=error)
+            return Attempt(StepState.SENDING, reason=UNREADABLE, error=error)
         if not clear and after.in_force == before.in_force:
             return self._open(sending)
         return self._compared(before, after)
@@ -127,18 +143,13 @@ class PatronRecalculation:
         """Say what the recalculation changed, and whether that resolves the finding."""
         still_there = {row.id for row in after.in_force}
         if any(row.staff is not None and row.id not in still_there for row in before.in_force):
-            return self._ended(
-                StepState.FAILED, reason="a block that was set by staff is gone; look at the patron's record"
-            )
+            return self._ended(StepState.FAILED, reason=BLOCK_BY_STAFF_GONE)
         value = set_by_ils(after.in_force)
         had_block, has_block = self._is_blocked(before), self._is_blocked(after)
         resolved = has_block is self._due
-        if has_block:
-            reason = "still blocked" if had_block else "blocked in the ILS now"
-        else:
-            reason = "not blocked for fines any more" if had_block else "still not blocked"
+        reason = _CHANGES[had_block, has_block]
         if not resolved:
-            reason += f": {_OTHERWISE[has_block]}"
+            reason = reason.followed_by(f": {_OTHERWISE[has_block]}")
         return self._ended(StepState.DONE, resolved=resolved, reason=reason, value=value)
 
     def _is_blocked(self, penalties: PatronPenalties) -> bool:
@@ -148,7 +159,7 @@ class PatronRecalculation:
 
     def _open(self, sending: Sending) -> Attempt:
         """Leave the step for the next run. Asking again meanwhile does no harm: twice is the same as once."""
-        reason = f"no clear answer came and nothing was changed so far; {may_come_in(sending.until)}"
+        reason = no_clear_answer(sending.until)
         self._journaled.record(StepState.SENDING, reason=reason)
         return Attempt(StepState.SENDING, reason=reason)
 
@@ -157,7 +168,7 @@ class PatronRecalculation:
         state: StepState,
         *,
         resolved: bool = False,
-        reason: str,
+        reason: StepReason,
         value: int | None = None,
         error: EvergreenGroupsError | None = None,
     ) -> Attempt:
@@ -165,5 +176,5 @@ class PatronRecalculation:
         return Attempt(state, resolved, reason, error)
 
 
-def _refused(gateway: Gateway, error: GatewayError) -> str:
-    return "there was no connection" if isinstance(error, TransportError) else refusal(gateway, error)
+def _refused(gateway: Gateway, error: GatewayError) -> StepReason:
+    return NO_CONNECTION if isinstance(error, TransportError) else refusal(gateway, error)

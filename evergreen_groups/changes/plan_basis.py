@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.plan_warnings import PlanEvidence, warnings_about
+from evergreen_groups.changes.plan_warnings import PlanEvidence, warnings_about, warnings_about_leads
 from evergreen_groups.changes.plans import (
     GROUP,
     LEAD,
@@ -140,6 +140,7 @@ class PlanBasis:
         groups = {number: self.groups[number] for number in concerned if number is not None}
         warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(warnings_about(steps, self._evidence(groups)))
+        warnings.extend(warnings_about_leads(steps, self.groups))
         # The same is said once, whatever number of steps it is true of.
         once = {(warning.code, *warning.values.items()): warning for warning in warnings}
         return Draft(action, tuple(steps), group_changes(steps, groups), tuple(once.values()), tuple(unchanged))

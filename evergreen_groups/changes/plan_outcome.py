@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from evergreen_groups.changes.journal_step import FieldChange, StepState
+from evergreen_groups.changes.step_reason import NO_REASON, StepReason
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.landing import SentChange
@@ -46,7 +47,7 @@ class StepOutcome(Generic[StepT]):
     step: StepT
     state: StepState
     value: int | None = None
-    reason: str = ""
+    reason: StepReason = NO_REASON
     side_effects: tuple[SideEffect, ...] = ()
     error: EvergreenGroupsError | None = None
     sent: SentChange | None = None

@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from evergreen_groups.changes import clock
@@ -16,12 +16,22 @@ from evergreen_groups.errors import PlanError
 from evergreen_groups.state import schema
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy import Row, Select
     from sqlalchemy.engine import Connection
 
     from evergreen_groups.state import Transactions
 
 plans = schema.plans
+
+# Put together once: doing that takes longer than they do.
+_mine = (plans.c.gateway == bindparam("of_gateway"), plans.c.staff == bindparam("of_staff"))
+_BY_ID = select(plans).where(plans.c.id == bindparam("value"), *_mine)
+_BY_KEY = select(plans).where(plans.c.idempotency_key == bindparam("value"), *_mine)
+_NEW = insert(plans)
+_REMOVE_OLD = delete(plans).where(plans.c.at < bindparam("before"), plans.c.idempotency_key.is_(None))
+_CLAIM = update(plans).where(
+    plans.c.id == bindparam("plan"), plans.c.change.is_(None), plans.c.idempotency_key.is_(None)
+)
 
 _LEFT_LYING = timedelta(days=1)
 """How long after its end a plan that nobody agreed to stays, for a sentence that says so."""
@@ -37,28 +47,27 @@ class PlanStore:
     def add(self, plan: StoredPlan) -> None:
         """Store a new plan; those that were left lying are removed on the way."""
         with self._transactions.writing() as connection:
+            connection.execute(_REMOVE_OLD, {"before": plan.at - _LEFT_LYING})
             connection.execute(
-                delete(plans).where(plans.c.at < plan.at - _LEFT_LYING, plans.c.idempotency_key.is_(None))
-            )
-            connection.execute(
-                insert(plans).values(
-                    id=plan.id,
-                    gateway=self._gateway,
-                    staff=plan.staff,
-                    at=plan.at,
-                    expires=plan.expires,
-                    action=plan.action.value,
-                    content=plan.content,
-                )
+                _NEW,
+                {
+                    "id": plan.id,
+                    "gateway": self._gateway,
+                    "staff": plan.staff,
+                    "at": plan.at,
+                    "expires": plan.expires,
+                    "action": plan.action.value,
+                    "content": plan.content,
+                },
             )
 
     def find(self, id: str, staff: int) -> StoredPlan | None:
         """A staff user's plan; None where there is none, or it is somebody else's."""
-        return self._one(plans.c.id == id, staff)
+        return self._one(_BY_ID, id, staff)
 
     def under_key(self, key: str, staff: int) -> StoredPlan | None:
         """The plan that a staff user has applied under a key."""
-        return self._one(plans.c.idempotency_key == key, staff)
+        return self._one(_BY_KEY, key, staff)
 
     def claim(self, connection: Connection, plan: StoredPlan, key: str, change: int) -> None:
         """Note in a transaction that a plan is being applied, under this key.
@@ -66,19 +75,17 @@ class PlanStore:
         Raises:
             PlanError: it has been, or the key stands for another.
         """
-        mine = (plans.c.id == plan.id, plans.c.change.is_(None), plans.c.idempotency_key.is_(None))
-        claimed = update(plans).where(*mine).values(idempotency_key=key, change=change)
         try:
-            count = connection.execute(claimed).rowcount
+            count = connection.execute(_CLAIM, {"plan": plan.id, "idempotency_key": key, "change": change}).rowcount
         except IntegrityError:
             raise key_of_another() from None
         if count != 1:
             raise applied_before()
 
-    def _one(self, condition: ColumnElement[bool], staff: int) -> StoredPlan | None:
-        question = select(plans).where(condition, plans.c.gateway == self._gateway, plans.c.staff == staff)
+    def _one(self, question: Select[Any], value: str, staff: int) -> StoredPlan | None:
+        values = {"value": value, "of_gateway": self._gateway, "of_staff": staff}
         with self._transactions.reading() as connection:
-            row = connection.execute(question).one_or_none()
+            row = connection.execute(question, values).one_or_none()
         return None if row is None else _plan(row)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.plans import GROUP, PlanWarning, Step, group_changes
+from evergreen_groups.changes.plans import GROUP, LEAD, PlanWarning, Step, group_changes
 
 if TYPE_CHECKING:
     from evergreen_groups.groups import AdultRule, Group, Member, PatronAccount, Relations
@@ -45,6 +45,28 @@ def warnings_about(steps: Sequence[Step], known: PlanEvidence) -> Iterator[PlanW
     for number in sorted(known.groups):
         if not known.groups[number].complete:
             yield PlanWarning("hidden-members", {"group": number, "count": known.groups[number].hidden_member_count})
+
+
+def warnings_about_leads(steps: Sequence[Step], groups: Mapping[int, Group]) -> Iterator[PlanWarning]:
+    """Groups that get one lead more by a plan, and have several then; Evergreen takes any number of them.
+
+    ``groups`` has every group that a patron of the plan is in or joins.
+    """
+    destinations = {step.member.id: step.after for step in steps if step.field == GROUP}
+    flags = {step.member.id: bool(step.after) for step in steps if step.field == LEAD}
+    planned = {step.member.id: step.member for step in steps}
+    for number, group in sorted(groups.items()):
+        members = {member.id: member for member in group.members}
+        members |= {id: planned[id] for id, destination in destinations.items() if destination == number}
+        leads = [
+            member
+            for id, member in members.items()
+            if destinations.get(id, number) == number and flags.get(id, member.group_lead)
+        ]
+        new = any(flags.get(member.id) or member.id in destinations for member in leads)
+        if new and len(leads) > 1:
+            names = tuple(member.name for member in leads)
+            yield PlanWarning("several-leads", {"names": names, "group": number, "count": len(leads)})
 
 
 def _about_account(step: Step) -> Iterator[PlanWarning]:

@@ -6,18 +6,21 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.journal_step import PENALTIES, JournalEntry, StepState
+from evergreen_groups.changes.journal_step import PENALTIES
 from evergreen_groups.changes.patron_record import read_patron
 from evergreen_groups.changes.plan_basis import PlanBasis
 from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
-from evergreen_groups.errors import PlanError, not_visible
-from evergreen_groups.groups import MembershipReader, read_surroundings
+from evergreen_groups.changes.steps_back import StepBack, refuse_what_is_final, steps_back
+from evergreen_groups.changes.stored_plan import ExpectedGroup, StoredPlan, StoredStep
+from evergreen_groups.errors import not_visible
+from evergreen_groups.groups import MembershipReader, read_member_ids, read_surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from decimal import Decimal
 
-    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.changes.journal_step import JournalEntry
+    from evergreen_groups.gateway import Gateway, Record
     from evergreen_groups.groups import AdultRule, Member, PatronReference
     from evergreen_groups.ils import OrgUnits
 
@@ -96,50 +99,54 @@ class Planner:
         Raises:
             PlanError: the entry is a recalculation of penalties, or part of it isn't kept any more.
         """
-        if entry.missing_step_count:
-            raise PlanError(
-                "entry {entry} can't be taken back as a whole: {missing} of its {count} changes aren't kept any more",
-                advice="change back manually what is to be as it was; `journal {entry}` shows the rest",
-                code="entry-partly-forgotten",
-                values={
-                    "entry": entry.id,
-                    "missing": entry.missing_step_count,
-                    "count": len(entry.steps) + entry.missing_step_count,
-                },
-            )
-        if any(step.field == PENALTIES for step in entry.steps):
-            raise PlanError(
-                "a recalculation can't be taken back: the ILS decides which penalties there are",
-                code="recalculation-final",
-            )
+        refuse_what_is_final(entry)
         # Those whom somebody has moved since are in other groups, which the plan isn't about.
         moves = [step for step in entry.steps if step.field == GROUP]
         groups = {step.before for step in moves} | {step.value for step in moves if step.value is not None}
         basis = self.basis({step.patron for step in entry.steps}, groups)
         visible = {id: card.member for id, card in basis.cards.items() if isinstance(id, int)}
-        members = self._as_written(visible)
+        records = self._as_written(visible)
+        members = {id: _with_state(visible[id], record) for id, record in records.items()}
         steps, unchanged = [], []
-        # The last first, as one goes back.
-        for step in reversed(entry.steps):
-            member = members.get(step.patron)
-            if step.state is not StepState.DONE:
-                state = "isn't known to be done" if step.state is StepState.SENDING else f"was {step.state.value}"
-                unchanged.append(f"patron {step.patron}: that change {state}")
-                continue
-            if member is None:
-                unchanged.append(f"patron {step.patron} can't be seen by the account any more")
-                continue
-            # Taken back only where the ILS still has what was put there: a later change is somebody else's.
-            now = member.patron.group if step.field == GROUP else int(member.group_lead)
-            if now != step.value:
-                what = f"in group {now}" if step.field == GROUP else ("a group lead" if now else "no group lead")
-                unchanged.append(f"{member.name} has been changed since and is now {what}")
-            elif now != step.before:
-                steps.append(Step(member, step.field, step.before, basis.accounts[member.id]))
+        for step in steps_back(entry, records):
+            if isinstance(step, StepBack):
+                steps.append(Step(members[step.patron], step.field, step.before, basis.accounts[step.patron]))
+            else:
+                unchanged.append(f"{members[step.patron].name}{step.reason}")
+        # By their number alone: the change may be another's, whose patrons this account has never seen.
+        hidden = len({step.patron for step in entry.steps} - records.keys())
+        if hidden:
+            unchanged.append(f"{hidden} {'patron' if hidden == 1 else 'patrons'} can't be seen by the account")
         return basis.draft(Action.UNDO, steps, unchanged)
 
-    def _as_written(self, members: Mapping[int, Member]) -> dict[int, Member]:
-        """Members with the group and the mark as lead that they have where changes are written.
+    def undo_at_once(self, entry: JournalEntry, staff: int) -> StoredPlan:
+        """The same, to be applied for a staff user (``staff``, an ``au.id``) without being shown to anybody.
+
+        So nothing is read that is for showing: one call for each patron, and one for each group that they go back to.
+        """
+        refuse_what_is_final(entry)
+        patrons = list(dict.fromkeys(step.patron for step in entry.steps))
+        found = zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True)
+        records = {id: record for id, record in found if record is not None}
+        steps = [
+            StoredStep(
+                step.patron,
+                step.field,
+                step.now,
+                step.before,
+                deleted=bool(records[step.patron].deleted),
+                lead=bool(records[step.patron].master_account),
+            )
+            for step in steps_back(entry, records)
+            if isinstance(step, StepBack)
+        ]
+        joined = sorted({step.after for step in steps if step.field == GROUP and step.after is not None})
+        members = self._gateway.map(lambda group: read_member_ids(self._gateway, [group]), joined)
+        groups = [ExpectedGroup(group, tuple(sorted(ids))) for group, ids in zip(joined, members, strict=True)]
+        return StoredPlan.new(staff, Action.UNDO, steps, groups, undoes=entry.id)
+
+    def _as_written(self, patrons: Collection[int]) -> dict[int, Record]:
+        """The records of patrons (ids) who are visible, as they are where changes are written.
 
         Where plain reads go to a copy of the database, it may not know yet what is to be taken back.
 
@@ -147,10 +154,14 @@ class Planner:
             NotFoundError: the account sees one of them, and doesn't any more.
         """
         found = {}
-        for id, record in zip(members, self._gateway.map(partial(read_patron, self._gateway), members), strict=True):
+        for id, record in zip(patrons, self._gateway.map(partial(read_patron, self._gateway), patrons), strict=True):
             if record is None:  # pcrud has just shown them: who is only hidden in passing isn't passed over
                 raise not_visible("patron {patron} can't be read", code="patron-not-read", values={"patron": id})
-            lead = bool(record.master_account)
-            patron = replace(members[id].patron, group=int(record.usrgroup), group_lead=lead)
-            found[id] = replace(members[id], patron=patron)
+            found[id] = record
         return found
+
+
+def _with_state(member: Member, record: Record) -> Member:
+    """A member with the group and the mark as lead that a record has."""
+    patron = replace(member.patron, group=int(record.usrgroup), group_lead=bool(record.master_account))
+    return replace(member, patron=patron)

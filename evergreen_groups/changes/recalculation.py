@@ -15,6 +15,7 @@ from evergreen_groups.changes.journaled import JournaledChanges, JournaledStep, 
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_recalculation import Attempt, PatronRecalculation
 from evergreen_groups.changes.plans import Action
+from evergreen_groups.changes.step_reason import NO_REASON, NOT_BEGUN, StepReason
 from evergreen_groups.ils import PenaltyKinds, rows_in_force
 from evergreen_groups.progress import Progress, silent
 
@@ -38,7 +39,7 @@ class Recalculated:
     finding: PatronFinding
     state: StepState
     resolved: bool = False
-    reason: str = ""
+    reason: StepReason = NO_REASON
     error: EvergreenGroupsError | None = None
 
 
@@ -155,5 +156,5 @@ class Recalculator:
             attempts, stopped = self._changes.apply(
                 journal, _ACTION, steps, recalculate, also=also, doing="recalculating", progress=progress
             )
-        left = [Attempt(StepState.PLANNED, reason="not begun")] * (len(patrons) - len(attempts))
+        left = [Attempt(StepState.PLANNED, reason=NOT_BEGUN)] * (len(patrons) - len(attempts))
         return [*attempts, *left], stopped

@@ -9,9 +9,9 @@ from evergreen_groups.changes.journal_step import PENALTIES, JournalStep, Refusa
 from evergreen_groups.changes.landing import LANDS_WITHIN, SentChange, judge, judge_penalties
 from evergreen_groups.changes.patron_penalties import PenaltyReader
 from evergreen_groups.changes.patron_record import read_patron
+from evergreen_groups.changes.step_reason import FOUND_DONE, StepReason, refused
 from evergreen_groups.errors import (
     DataError,
-    EventError,
     EvergreenGroupsError,
     GatewayError,
     LoginRefusedError,
@@ -49,7 +49,7 @@ def recover(gateway: Gateway, journal: Journal, patrons: Collection[int]) -> lis
             if landing is not None and landing.value not in (None, step.value):
                 journal.record(step.id, landing.state, value=landing.value, reason=landing.reason)
             continue
-        reason = landing.reason or "found done after an interruption"
+        reason = landing.reason or FOUND_DONE
         journal.record(step.id, landing.state, value=landing.value, reason=reason)
         ended.append(replace(step, state=landing.state, value=landing.value, reason=reason))
     return ended
@@ -78,13 +78,11 @@ def sent_change(journal: Journal, step: JournalStep) -> SentChange:
     return SentChange(step.patron, step.field, step.before, step.after, sending, seen=step.value)
 
 
-def refusal(gateway: Gateway, error: EvergreenGroupsError) -> str:
-    """Why the ILS refused something, in a few words; a missing permission with the library that it is missing at."""
+def refusal(gateway: Gateway, error: EvergreenGroupsError) -> StepReason:
+    """Why the ILS refused something; a missing permission with the library that it is missing at."""
     if isinstance(error, PermissionDeniedError):
-        return f"the account lacks {error.permission}{_library(gateway, error.org_unit)}"
-    if isinstance(error, DataError):
-        return error.problem
-    return error.textcode if isinstance(error, EventError) else "the method failed on the server"
+        return refused(error, _library(gateway, error.org_unit))
+    return refused(error)
 
 
 def refused_permission(error: EvergreenGroupsError | None) -> Refusal | None:

@@ -8,6 +8,7 @@ from evergreen_groups.changes.journal_step import PENALTIES, StepState
 from evergreen_groups.changes.patron_change import PatronChange
 from evergreen_groups.changes.plan_outcome import PlannedStep, StepOutcome, StepT
 from evergreen_groups.changes.plans import GROUP
+from evergreen_groups.changes.step_reason import STAYS_LAST
 from evergreen_groups.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -93,9 +94,8 @@ class _Course:
         """Apply one step, unless it has to wait."""
         way = (step.before, step.after)
         if step.last and way in self._left_behind:
-            reason = "stays until everybody else of the group has moved; the same command carries on"
-            journaled.record(StepState.NOT_DONE, reason=reason)
-            return StepOutcome(step, StepState.NOT_DONE, reason=reason)
+            journaled.record(StepState.NOT_DONE, reason=STAYS_LAST)
+            return StepOutcome(step, StepState.NOT_DONE, reason=STAYS_LAST)
         change = PatronChange(
             self._gateway, step, journaled, waits_for=self._waits_for(step), earlier=self._taken_over(step)
         )

@@ -13,6 +13,8 @@ from evergreen_groups.changes.journal_step import PENALTIES
 from evergreen_groups.changes.plans import GROUP, Action
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evergreen_groups.changes.plans import Draft
 
 LIFE = timedelta(hours=1)
@@ -64,8 +66,7 @@ class StoredPlan:
     @classmethod
     def of(cls, draft: Draft, staff: int, undoes: int | None, due: frozenset[int]) -> StoredPlan:
         """A new one; ``due`` are the ids of those whom the rule has over the limit, for a recalculation."""
-        now = clock.now()
-        steps = tuple(
+        steps = [
             StoredStep(
                 step.patron_id,
                 step.field,
@@ -77,10 +78,22 @@ class StoredPlan:
                 step.patron_id in due,
             )
             for step in draft.steps
-        )
-        return cls(
-            secrets.token_urlsafe(18), staff, draft.action, now, now + LIFE, steps, expected_groups(draft), undoes
-        )
+        ]
+        return cls.new(staff, draft.action, steps, expected_groups(draft), undoes=undoes)
+
+    @classmethod
+    def new(
+        cls,
+        staff: int,
+        action: Action,
+        steps: Sequence[StoredStep],
+        groups: Sequence[ExpectedGroup],
+        *,
+        undoes: int | None,
+    ) -> StoredPlan:
+        """A new one of these steps."""
+        now = clock.now()
+        return cls(secrets.token_urlsafe(18), staff, action, now, now + LIFE, tuple(steps), tuple(groups), undoes)
 
     @property
     def patrons(self) -> frozenset[int]:

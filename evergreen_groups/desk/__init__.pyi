@@ -6,6 +6,8 @@ from .lookup import FoundPatron as FoundPatron
 from .lookup import Lookup as Lookup
 from .lookup import LookupKind as LookupKind
 from .lookup import PatronLookup as PatronLookup
+from .prospects import Obstacle as Obstacle
+from .prospects import RecalculationProspect as RecalculationProspect
 from .summary import GroupSummary as GroupSummary
 from .summary import PatronDecision as PatronDecision
 from .summary import PatronSummary as PatronSummary

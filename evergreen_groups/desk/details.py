@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from evergreen_groups.errors import not_visible
+from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
+from evergreen_groups.desk.viewer import details_viewer
+from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
+    GroupViewer,
     HiddenMembers,
     Member,
     PatronAccount,
@@ -19,10 +22,12 @@ from evergreen_groups.groups import (
     find_hidden,
     make_members,
     may_be_barcode,
+    read_whole_balances,
     visible_around,
     visible_in,
 )
 from evergreen_groups.ils import (
+    VIEW_CIRCULATIONS,
     CirculationCounts,
     CirculationReader,
     Penalty,
@@ -47,7 +52,9 @@ class GroupDetails:
     These are their ``accounts``, their ``circulations``, the ``penalties`` in force and the names of their
     ``profiles``. ``circulations`` has None for a patron of whom the ILS doesn't say (VIEW_CIRCULATIONS is missing).
     Nothing was decided about a member whose limit the account may not see. ``limit`` is the one for everybody, None
-    where each has their own. ``kinds`` are those of penalties; ``gateway`` is the address the data came from.
+    where each has their own. ``kinds`` are those of penalties; ``gateway`` is the address the data came from. ``names``
+    are those of visible accounts that have set penalties, and of others who were asked for, by id; ``user`` is whose
+    session it is.
     """
 
     gateway: str
@@ -58,6 +65,8 @@ class GroupDetails:
     penalties: Mapping[int, tuple[Penalty, ...]]
     kinds: PenaltyKinds
     profiles: Mapping[int, str]
+    names: Mapping[int, str]
+    user: int
 
     @property
     def complete(self) -> bool:
@@ -79,11 +88,11 @@ class GroupDetails:
 class DetailsReader:
     """Reads groups for showing, in a few calls however many members they have.
 
-    With reference data known there are three: the members with their penalties first, then side by side what each owes
-    and what each has out (of the latter two one for each 2,000 members). One more finds out about circulations that
-    the account can't see, unless it has VIEW_CIRCULATIONS everywhere, and one more for each member who has any; two
-    and more about hidden members, where there may be any. The ILS's own limits cost one more where they count the fines
-    of some libraries only.
+    With reference data and session known there are three: the members with their penalties and with who has set them,
+    then side by side what each owes and what each has out (of the latter two one for each 2,000 members). The first one
+    says whether a circulation is hidden from the account: only then one more finds out whose, and one more for each
+    member who has any, up to six. Where members are hidden it is two more. The ILS's own limits cost one more where
+    they count the fines of some libraries only.
     """
 
     def __init__(self, gateway: Gateway, policy: PolicySettings, reference: ReferenceData) -> None:
@@ -106,9 +115,12 @@ class DetailsReader:
                 return self._details(*found)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
 
-    def of_user(self, id: int) -> GroupDetails:
-        """The group of the patron with this id; raises what :meth:`of_barcode` does."""
-        found = self._around(id)
+    def of_user(self, id: int, *, beside: Collection[int] = ()) -> GroupDetails:
+        """The group of the patron with this id; raises what :meth:`of_barcode` does.
+
+        ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
+        """
+        found = self._around(id, beside)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         return self._details(*found)
@@ -119,25 +131,44 @@ class DetailsReader:
         Raises:
             NotFoundError: nobody is in it.
         """
-        return self._details(*self._with_reference(lambda granted: visible_in(self._gateway, number, granted)))
+        return self._details(*self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer)))
 
-    def _around(self, id: int) -> tuple[VisiblePatrons, CirculationReader] | None:
+    def prospects(self, details: GroupDetails) -> dict[int, RecalculationProspect]:
+        """What a recalculation could do for those members of whom the rule and the ILS say different things, by id.
+
+        Nothing is read where there are none. Else it takes the ILS's own thresholds, which are kept, and one call more
+        where they count the fines of some libraries only.
+        """
+        differing = [member for member in details.group.members if details.standing(member).difference is not None]
+        if not differing:
+            return {}
+        owed = {member.id: member.own_fines for member in differing if member.own_fines}
+        try:
+            limits = self._reference.ils_limits(self._gateway)
+            decisions = decide_where_visible(self._gateway, limits, [member.patron for member in differing], owed)
+        except (PermissionDeniedError, DataError):  # it is known of nobody what would come of it
+            decisions = {}
+        return prospects_of(details, decisions)
+
+    def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
         gateway = self._gateway
-        found, counting = self._with_reference(lambda granted: visible_around(gateway, id, granted))
+        found, counting = self._with_reference(lambda viewer: visible_around(gateway, id, viewer), beside)
         if found is None:
             # A deleted record keeps the number of the group that it was in, and a card may still lead to it.
             rows = gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id", "usrgroup", "deleted"), limit=1)
-            found = visible_in(gateway, rows[0].usrgroup, self._reference.granted(gateway)) if rows else None
+            found = visible_in(gateway, rows[0].usrgroup, self._viewer(beside)) if rows else None
         return None if found is None else (found, counting)
 
-    def _with_reference(self, search: Callable[[tuple[int, ...]], Found]) -> tuple[Found, CirculationReader]:
-        """What a search finds, given where the account sees patrons; meanwhile what a new session has to know is read.
+    def _viewer(self, beside: Collection[int]) -> GroupViewer:
+        return details_viewer(self._gateway, self._reference, beside)
 
-        ``search`` is a call of its own, and so are some of the others; later ones need all of them.
-        """
+    def _with_reference(
+        self, search: Callable[[GroupViewer], Found], beside: Collection[int] = ()
+    ) -> tuple[Found, CirculationReader]:
+        """What a search finds, given who looks; beside it what a library counts as out is read where it isn't known."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
-        granted = self._reference.granted(self._gateway)
-        readers: tuple[Callable[[], Any], ...] = (lambda: search(granted), self._circulation_reader)
+        viewer = self._viewer(beside)
+        readers: tuple[Callable[[], Any], ...] = (lambda: search(viewer), self._circulation_reader)
         found, counting = self._gateway.map(lambda read: read(), readers)
         return found, counting
 
@@ -147,7 +178,7 @@ class DetailsReader:
             gateway,
             reference.org_units(gateway),
             reference.circulation_tally(gateway),
-            reference.circulations_visible_at(gateway),
+            reference.rights(gateway).at(VIEW_CIRCULATIONS),
             reference.user(gateway),
         )
 
@@ -156,14 +187,15 @@ class DetailsReader:
         org_units = reference.org_units(gateway, found.named_org_units)
         patrons = found.patrons(org_units)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: self._own_fines(found),
-            lambda: counting.count({row.id: row.home_library for row in found.rows}),
-            lambda: self._hidden(found),
+            lambda: self._balances(found),
+            lambda: counting.count(
+                {row.id: row.home_library for row in found.rows}, none_hidden=found.no_circulation_hidden
+            ),
             lambda: reference.penalty_kinds(gateway, {row.kind for row in found.penalties}),
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
             lambda: reference.limits(gateway),
         )
-        own_fines, circulations, hidden, kinds, profiles, limits = gateway.map(lambda read: read(), readers)
+        (own_fines, hidden), circulations, kinds, profiles, limits = gateway.map(lambda read: read(), readers)
         decisions = decide_where_visible(gateway, limits, patrons, own_fines)
         group = Group.by_name(found.group, make_members(patrons, own_fines, decisions), hidden)
         if not group.member_count:
@@ -178,6 +210,8 @@ class DetailsReader:
             penalties={patron: tuple(theirs) for patron, theirs in penalties.items()},
             kinds=kinds,
             profiles={row.id: profiles.name(row.profile) for row in found.rows},
+            names=found.names,
+            user=reference.user(gateway),
         )
 
     def _own_fines(self, found: VisiblePatrons) -> dict[int, Decimal]:
@@ -189,5 +223,12 @@ class DetailsReader:
             return fines if owed is None else {**fines, user: owed}
         return fines
 
-    def _hidden(self, found: VisiblePatrons) -> HiddenMembers | None:
-        return None if found.complete else find_hidden(self._gateway, {found.group: found.ids}).get(found.group)
+    def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
+        """What the visible members owe who do, at least, and the hidden ones."""
+        if found.complete:
+            return self._own_fines(found), None
+        try:
+            return read_whole_balances(self._gateway, found.group, found.ids)
+        except PermissionDeniedError:
+            # Whose they are may be known where the balances may not.
+            return self._own_fines(found), find_hidden(self._gateway, {found.group: found.ids}).get(found.group)

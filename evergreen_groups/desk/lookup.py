@@ -12,7 +12,7 @@ from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
 from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, may_be_barcode
 from evergreen_groups.ils import Profiles, account_of_session, library_of
@@ -91,6 +91,17 @@ class PatronLookup:
         """The names of those of some patrons who are visible, deleted ones too; one call."""
         rows = chain.from_iterable(self._gateway.pcrud.columns_by_values("au", PATRON_FIELDS, "id", sorted(ids)))
         return {row.id: row.name for row in map(PatronRow._make, rows)}
+
+    def group_of(self, id: int) -> int:
+        """The number of the group that a patron is in, or was in when they were deleted; one call.
+
+        Raises:
+            NotFoundError: no visible patron has this id.
+        """
+        rows = self._gateway.pcrud.search("au", {"id": id}, select=("id", "usrgroup"), limit=1)
+        if not rows:
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
+        return int(rows[0].usrgroup)
 
     def _shortened(self, text: str) -> Lookup:
         """By the barcode completion of the library where the session works: the ILS tries its cards' forms."""

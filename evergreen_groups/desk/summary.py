@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar, cast
 
+from evergreen_groups.desk.viewer import plain_viewer
 from evergreen_groups.errors import NotFoundError, not_visible
 from evergreen_groups.gateway import Gateway, Record
 from evergreen_groups.groups import (
     Group,
+    GroupViewer,
     HiddenMembers,
     Member,
     Standing,
     VisiblePatrons,
-    are_the_members,
     decide_where_visible,
     make_members,
     may_be_barcode,
-    members_not_asked_for,
-    read_balances,
-    read_member_ids,
-    total_of,
+    read_whole_balances,
     visible_around,
     visible_in,
 )
@@ -31,7 +29,6 @@ from evergreen_groups.limits import ReferenceData, decide_all
 from evergreen_groups.policy import Decision
 
 _DECIDING = ("id", "profile", "home_ou", "deleted")
-_MOST_REREADINGS = 2
 
 Found = TypeVar("Found")
 
@@ -77,8 +74,8 @@ class SummaryReader:
 
     A summary takes two calls, whatever the size of the group: its members with their penalties, and what each of them
     owes (of the latter one for each 2,000). A third finds out about hidden members where there may be any, and where
-    there are, a fourth holds them against the group. Before the first one there are the IDL and where the account sees
-    patrons; org units and kinds of penalties are read beside it. Limits that differ from patron to patron cost what
+    there are, a fourth holds them against the group. Before the first one there are the IDL and what the session sees;
+    kinds of penalties are read beside it. Limits that differ from patron to patron cost what
     :class:`ReferenceData` says; where the ILS's own count the fines of some libraries only, each summary takes one call
     more.
     """
@@ -95,7 +92,7 @@ class SummaryReader:
             PermissionDeniedError: the account has no VIEW_USER at its own library, so nobody can be counted.
             DataError: the group is too large to be a family.
         """
-        found = self._with_reference(lambda granted: visible_around(self._gateway, id, granted))
+        found = self._with_reference(lambda viewer: visible_around(self._gateway, id, viewer))
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
         group = self._summary(found)
@@ -107,7 +104,7 @@ class SummaryReader:
         Raises:
             NotFoundError: no member of it is visible.
         """
-        found = self._with_reference(lambda granted: visible_in(self._gateway, number, granted))
+        found = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
         if not found.rows:
             raise not_visible("no member of group {group} is visible", code="group-hidden", values={"group": number})
         return self._summary(found)
@@ -155,12 +152,12 @@ class SummaryReader:
             owed = read_fines_of_oneself(self._gateway, id)
         return owed
 
-    def _with_reference(self, search: Callable[[tuple[int, ...]], Found]) -> Found:
-        """What a search finds, given where the account sees patrons; beside it what all summaries need is read."""
+    def _with_reference(self, search: Callable[[GroupViewer], Found]) -> Found:
+        """What a search finds, given who looks; beside it what all summaries need is read."""
         self._gateway.idl("au", "ac", "aou", "ausp", "csp", "mous")  # in one go
-        granted = self._reference.granted(self._gateway)
+        viewer = plain_viewer(self._gateway, self._reference)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: search(granted),
+            lambda: search(viewer),
             lambda: self._reference.penalty_kinds(self._gateway),
         )
         found, _kinds = self._gateway.map(lambda read: read(), readers)
@@ -174,7 +171,7 @@ class SummaryReader:
         limits = self._reference.limits(self._gateway)
         decisions = decide_where_visible(self._gateway, limits, patrons, balances)
         members = make_members(patrons, balances, decisions)
-        group = Group.by_name(found.group, members, HiddenMembers(hidden, total_of(balances, hidden)))
+        group = Group.by_name(found.group, members, hidden)
         penalties = kinds.by_patron(found.penalties, org_units, found.ids)
         standings = {member.id: Standing.of(member, penalties[member.id], kinds) for member in members}
         return GroupSummary(
@@ -186,37 +183,11 @@ class SummaryReader:
             standings=standings,
         )
 
-    def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], frozenset[int]]:
-        """What everybody owes who does, by id, and the ids of hidden members.
-
-        ``usergroup.members.balance_owed`` has everybody in it, but takes the ILS a query a member, which is ten times
-        as long as reading the balances of the visible ones.
-        """
-        visible = found.ids
+    def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
+        """What everybody owes who does, by id, and the hidden members."""
         if found.complete:
-            return read_own_fines(self._gateway, visible), frozenset()
-        for _ in range(_MOST_REREADINGS):
-            balances = read_balances(self._gateway, found.group)
-            everybody = read_member_ids(self._gateway, [found.group])
-            hidden = everybody - visible
-            # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
-            if everybody >= balances.keys() | visible and (
-                not hidden or self._is_so(found, hidden, everybody, balances)
-            ):
-                return balances, hidden
-        raise members_not_asked_for()
-
-    def _is_so(
-        self, found: VisiblePatrons, hidden: Set[int], everybody: Set[int], balances: Mapping[int, Decimal]
-    ) -> bool:
-        """Whether these are a group's members, and those without a balance owe nothing."""
-        return are_the_members(
-            self._gateway,
-            [found.group],
-            {found.group: hidden},
-            len(everybody),
-            owing_nothing=everybody - balances.keys(),
-        )
+            return read_own_fines(self._gateway, found.ids), None
+        return read_whole_balances(self._gateway, found.group, found.ids)
 
 
 def _no_such_barcode() -> NotFoundError:

@@ -125,7 +125,7 @@ class EventHandler:
                 code="recalculation-failed",
                 values={"reason": attempt.reason},
             )
-        return decision.over_limit, attempt.state is StepState.DONE, attempt.reason
+        return decision.over_limit, attempt.state is StepState.DONE, str(attempt.reason)
 
 
 def _former(trail: AuditTrail, event: Event) -> EventOutcome | None:

@@ -23,6 +23,9 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
     if concurrency <= 1 or (isinstance(items, Sequence) and len(items) == 1):
         yield from map(function, items)
         return
+    if isinstance(items, Sequence) and len(items) <= concurrency:
+        yield from _few(function, items)
+        return
     source = iter(items)
     executor = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="evergreen")
     try:
@@ -34,4 +37,18 @@ def ordered_map(function: Callable[[Item], Value], items: Iterable[Item], concur
             yield value
     finally:
         # Calls still under way end by themselves, at the latest when their time is up or the gateway is closed.
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _few(function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
+    """The same for items that may all be under way: the first in the calling thread, which would only wait for it."""
+    if not items:
+        return
+    executor = ThreadPoolExecutor(max_workers=len(items) - 1, thread_name_prefix="evergreen")
+    try:
+        others = [executor.submit(function, item) for item in items[1:]]
+        yield function(items[0])
+        for other in others:
+            yield other.result()
+    finally:
         executor.shutdown(wait=False, cancel_futures=True)

@@ -4,12 +4,14 @@ from .contacts import CONTACT_FIELDS as CONTACT_FIELDS
 from .contacts import Contacts as Contacts
 from .contacts import read_contact_records as read_contact_records
 from .contacts import read_contacts as read_contacts
+from .group_question import GroupViewer as GroupViewer
+from .group_question import HiddenCirculations as HiddenCirculations
+from .group_question import may_ask_about as may_ask_about
 from .hidden_members import HiddenMembers as HiddenMembers
 from .hidden_members import find_hidden as find_hidden
 from .hidden_members import read_balances as read_balances
 from .hidden_members import read_member_ids as read_member_ids
 from .hidden_members import total_of as total_of
-from .member_check import are_the_members as are_the_members
 from .member_check import members_not_asked_for as members_not_asked_for
 from .membership import Card as Card
 from .membership import Membership as Membership
@@ -48,6 +50,7 @@ from .standing import StandingDifference as StandingDifference
 from .surroundings import PatronReference as PatronReference
 from .surroundings import Surroundings as Surroundings
 from .surroundings import read_surroundings as read_surroundings
+from .whole_balances import read_whole_balances as read_whole_balances
 from .whole_group import VisiblePatrons as VisiblePatrons
 from .whole_group import visible_around as visible_around
 from .whole_group import visible_in as visible_in

@@ -1,20 +1,18 @@
 """A group's visible members and their penalties, in one query, together with whether that is everybody.
 
-Rows that the account may not see are missing without a word (``pcrud-034``), but subqueries see everybody
-(``pcrud-141``). So the query asks for one row more, a witness: some patron of another group with the home library of
-all members. With the witness among the rows nobody is hidden; without it, somebody may be. Where the members
-have several home libraries, that says nothing, unless the account may see patrons at the root.
+What else is asked for by the same query, :class:`GroupQuestion` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, Record, columns
+from evergreen_groups.groups.group_question import GroupQuestion
 from evergreen_groups.groups.patrons import (
     ACCOUNT_FIELDS,
     PATRON_FIELDS,
@@ -26,10 +24,16 @@ from evergreen_groups.groups.patrons import (
 from evergreen_groups.ils import PENALTY_FIELDS, PenaltyRow, not_archived
 
 if TYPE_CHECKING:
+    from evergreen_groups.groups.group_question import GroupViewer
     from evergreen_groups.ils import OrgUnits
 
 MOST_MEMBERS = 5_000
 """A group of more members isn't read: the answer would come near to what gets stuck on a real gateway."""
+
+_MOST_OTHERS = 500
+"""How many rows may come beside the members; staff who have set their penalties are the most of them."""
+
+_STAFF = PENALTY_FIELDS.index("staff")
 
 # For a family's handful of rows two queries each are less than two calls more would be.
 _FLESHED = ("card", "standing_penalties")
@@ -39,7 +43,9 @@ _FLESHED = ("card", "standing_penalties")
 class VisiblePatrons:
     """The visible patrons of a group, before it is known what they owe; ``complete``: nobody else belongs to it.
 
-    ``barcodes`` are by the ids of cards, ``accounts`` by those of patrons; ``penalties`` are those in force.
+    ``barcodes`` are by the ids of cards, ``accounts`` by those of patrons; ``penalties`` are those in force. ``names``
+    are those of others who were asked for and are visible, by id. ``no_circulation_hidden`` says that none is of those
+    that were asked about; where it doesn't, some may be.
     """
 
     group: int
@@ -47,7 +53,9 @@ class VisiblePatrons:
     barcodes: Mapping[int, str]
     accounts: Mapping[int, PatronAccount]
     penalties: tuple[PenaltyRow, ...]
+    names: Mapping[int, str]
     complete: bool
+    no_circulation_hidden: bool
 
     @property
     def ids(self) -> frozenset[int]:
@@ -68,93 +76,52 @@ class VisiblePatrons:
         return make_patrons(self.rows, self.barcodes, org_units)
 
 
-def visible_around(gateway: Gateway, patron: int, granted: Collection[int]) -> VisiblePatrons | None:
+def visible_around(gateway: Gateway, patron: int, viewer: GroupViewer) -> VisiblePatrons | None:
     """The group that a patron is in, None where the patron is deleted, unknown or hidden.
-
-    ``granted`` are the org units (ids) at which the account works with the permission to see patrons.
 
     Raises:
         DataError: there are more than ``MOST_MEMBERS``.
     """
-    its_group = {"select": {"au": ["usrgroup"]}, "from": "au", "where": {"id": patron, "deleted": "f"}}
     # In the ILS's own query, so that a desk waits for one call and not for two.
-    found = _search(gateway, {"in": its_group}, {"not in": its_group}, granted)
-    group = next((record.usrgroup for record in found if record.id == patron), None)
-    return None if group is None else _without_witness(group, found, granted)
+    question = GroupQuestion.around(patron, viewer)
+    found = _search(gateway, question)
+    group = next((record.usrgroup for record in found if record.id == patron and not record.deleted), None)
+    return None if group is None else _sorted_out(group, found, question)
 
 
-def visible_in(gateway: Gateway, group: int, granted: Collection[int]) -> VisiblePatrons:
+def visible_in(gateway: Gateway, group: int, viewer: GroupViewer) -> VisiblePatrons:
     """The group with this number; raises what :func:`visible_around` does."""
-    return _without_witness(group, _search(gateway, {"=": group}, {"<>": group}, granted), granted)
+    question = GroupQuestion.of_number(group, viewer)
+    return _sorted_out(group, _search(gateway, question), question)
 
 
-def _search(
-    gateway: Gateway, inside: dict[str, Any], outside: dict[str, Any], granted: Collection[int]
-) -> list[Record]:
-    """The members and the witness. ``inside`` and ``outside`` are conditions on ``usrgroup``."""
+def _search(gateway: Gateway, question: GroupQuestion) -> list[Record]:
+    """The members and those beside them."""
     gateway.idl("au", "ac", "ausp", "mous")  # in one go, with what is read next
-    members = _ids({"deleted": "f", "usrgroup": inside})
-    wanted = {"union": [members, _witness(inside, outside, granted)]} if granted else members
+    most = MOST_MEMBERS + _MOST_OTHERS
     found = gateway.pcrud.search(
         "au",
-        {"id": {"in": wanted}},
-        select=(*PATRON_FIELDS, *ACCOUNT_FIELDS),
+        question.where,
+        select=(*PATRON_FIELDS, *ACCOUNT_FIELDS, "deleted"),
         flesh=1,
         flesh_fields={"au": _FLESHED},
-        # One for the witness, and one by which too many are noticed.
-        limit=MOST_MEMBERS + 2,
+        limit=most,
     )
-    if len(found) > MOST_MEMBERS + 1:
-        raise DataError(
-            "a group of more than {most:,} members isn't summed up",
-            advice="that's no family, see the audit's accidental groups",
-            code="group-too-large",
-            values={"most": MOST_MEMBERS},
-        )
+    if len(found) == most:
+        raise _too_large()
     return found
 
 
-def _witness(inside: dict[str, Any], outside: dict[str, Any], granted: Collection[int]) -> dict[str, Any]:
-    """The query for one patron of another group who is seen if, and only if, every member is.
-
-    That is one with the home library of all members: whoever sees one patron of a library sees them all. Where the
-    account may see patrons at the root, it is anybody.
-    """
-    roots = {
-        "select": {"aou": [{"column": "id", "transform": "actor.org_unit_descendants", "result_field": "id"}]},
-        "from": "aou",
-        # Below the root, where somebody works with a permission isn't where they have it: who works above the depth of
-        # the permission sees nobody by that. So at the root alone it is believed.
-        "where": {"id": sorted(granted), "parent_ou": None},
-    }
-    # Inside a query nobody is hidden (pcrud-141), so these find the members that the search itself leaves out.
-    homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": inside}}
-    elsewhere = {
-        # Joined, because the first class of a subquery can't have a name of its own, and "au" has to be the witness.
-        "select": {"aou": ["id"]},
-        "from": {"aou": {"m": {"class": "au", "fkey": "id", "field": "home_ou"}}},
-        "where": {
-            "+m": {
-                "deleted": "f",
-                "usrgroup": inside,
-                "-and": [{"home_ou": {"<>": {"+au": "home_ou"}}}, {"home_ou": {"not in": roots}}],
-            }
-        },
-    }
-    somewhere = [{"home_ou": {"in": homes}}, {"home_ou": {"in": roots}}]
-    witness = {"deleted": "f", "usrgroup": outside, "-or": somewhere, "-not-exists": elsewhere}
-    return _ids({"id": {"in": {**_ids(witness), "limit": 1}}})
-
-
-def _ids(where: dict[str, Any]) -> dict[str, Any]:
-    return {"select": {"au": ["id"]}, "from": "au", "where": where}
-
-
-def _without_witness(group: int, found: list[Record], granted: Collection[int]) -> VisiblePatrons:
-    """Part the members from the witness, of whom there is one at most, and only where one was asked for."""
-    members = [record for record in found if record.usrgroup == group]
-    others = len(found) - len(members)
-    if others > (1 if granted else 0):
+def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> VisiblePatrons:
+    """Part the members from those beside them."""
+    members = [record for record in found if record.usrgroup == group and not record.deleted]
+    if len(members) > MOST_MEMBERS:
+        raise _too_large()
+    ids = {record.id for record in members}
+    others = {record.id: record for record in found if record.id not in ids}
+    penalties = [row for record in members for row in _penalties(record)]
+    beside = question.answers(others.keys(), {row[_STAFF] for row in penalties if row[_STAFF] is not None})
+    if beside is None:
         raise DataError(
             "the ILS gave patrons of other groups than was asked for",
             advice="look at the proxy, where there is one: it may have mixed up answers",
@@ -169,8 +136,19 @@ def _without_witness(group: int, found: list[Record], granted: Collection[int]) 
             record.id: PatronAccount.of(values, now)
             for record, values in zip(members, columns(members, *ACCOUNT_FIELDS), strict=True)
         },
-        penalties=tuple(row for record in members for row in not_archived(_penalties(record))),
-        complete=bool(others),
+        penalties=tuple(not_archived(penalties)),
+        names={id: _row(others[id]).name for id in beside.named},
+        complete=beside.complete,
+        no_circulation_hidden=beside.no_circulation_hidden,
+    )
+
+
+def _too_large() -> DataError:
+    return DataError(
+        "a group of more than {most:,} members isn't summed up",
+        advice="that's no family, see the audit's accidental groups",
+        code="group-too-large",
+        values={"most": MOST_MEMBERS},
     )
 
 

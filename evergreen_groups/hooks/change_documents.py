@@ -116,7 +116,9 @@ def _step(step: JournalStep) -> dict[str, Any]:
         "after": step.after,
         "state": step.state.value,
         "value": step.value,
-        "reason": step.reason,
+        "reason": str(step.reason),
+        "code": step.reason.code or None,
+        "values": dict(step.reason.values),
         "permission": step.refusal.permission if step.refusal else None,
         "org_unit": step.refusal.org_unit if step.refusal else None,
     }

@@ -1,4 +1,5 @@
 from . import permissions as permissions
+from .accounts import SessionAccount as SessionAccount
 from .accounts import account_of_session as account_of_session
 from .accounts import library_of as library_of
 from .accounts import workstation_of as workstation_of
@@ -26,6 +27,7 @@ from .penalties import PenaltyRow as PenaltyRow
 from .penalties import not_archived as not_archived
 from .penalties import rows_in_force as rows_in_force
 from .penalties import set_by_ils as set_by_ils
+from .permissions import STAFF_LOGIN as STAFF_LOGIN
 from .permissions import VIEW_CIRCULATIONS as VIEW_CIRCULATIONS
 from .permissions import VIEW_USER as VIEW_USER
 from .permissions import VIEW_USER_TRANSACTIONS as VIEW_USER_TRANSACTIONS
@@ -36,6 +38,7 @@ from .permissions import held_by as held_by
 from .permissions import highest_granted as highest_granted
 from .permissions import missing_at as missing_at
 from .profiles import Profiles as Profiles
+from .session_rights import SessionRights as SessionRights
 from .thresholds import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
 from .thresholds import PENALTY_OVERRIDE as PENALTY_OVERRIDE
 from .thresholds import VIEW_THRESHOLDS as VIEW_THRESHOLDS

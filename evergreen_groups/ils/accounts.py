@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import TOKEN, Gateway, Record
 
@@ -44,3 +46,30 @@ def library_of(account: Record) -> int:
         return int(account.ws_ou or account.home_ou)
     except (TypeError, ValueError, AttributeError):
         raise DataError("the ILS doesn't say where the account works", code="no-workplace") from None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAccount:
+    """Whose session it is (``user``, an ``au.id``), and the org unit where they work (``library``, an ``aou.id``).
+
+    ``home`` is their home library, ``workstation`` the session's (``aws.id``), None without one.
+    """
+
+    user: int
+    library: int
+    home: int
+    workstation: int | None
+
+    @classmethod
+    def read(cls, gateway: Gateway) -> SessionAccount:
+        """Read it; one call, which doesn't prolong the session.
+
+        Raises:
+            DataError: the ILS doesn't say where they work.
+            UnexpectedAnswerError: the answer is no account.
+        """
+        # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session alive.
+        account = account_of_session(gateway, prolong=False)
+        library = library_of(account)
+        home = account.home_ou
+        return cls(account.id, library, home if isinstance(home, int) else library, workstation_of(account))

@@ -19,6 +19,10 @@ _COUNT = "open-ils.actor.user.checked_out.count"
 _SETTINGS = "open-ils.actor.ou_setting.ancestor_default.batch"
 _NO_CLAIMS = "circ.do_not_tally_claims_returned"
 _LOST = "circ.tally_lost"
+# A desk doesn't wait for three hundred calls, nor has the ILS the children to spare.
+_MOST_ONE_BY_ONE = 6
+"""Of how many patrons, whose circulations aren't all visible, the ILS is asked: of more it isn't known."""
+
 _FIELDS = ("usr", "stop_fines", "due_date", "fine_interval", "xact_finish")
 
 
@@ -85,21 +89,24 @@ class CirculationReader:
         self._hidden_at = sorted({unit.id for unit in org_units} - set(visible_at))
         self._user = user
 
-    def count(self, patrons: Mapping[int, int]) -> dict[int, CirculationCounts | None]:
+    def count(self, patrons: Mapping[int, int], *, none_hidden: bool = False) -> dict[int, CirculationCounts | None]:
         """Count for each patron (id, with the id of the home library); None where the ILS doesn't say.
 
-        One call where VIEW_CIRCULATIONS is held everywhere, otherwise two side by side, and one for each patron with a
-        circulation that pcrud hides.
+        One call where VIEW_CIRCULATIONS is held everywhere, or ``none_hidden`` says that pcrud hides nothing that they
+        have out; otherwise two side by side, and one for each patron with a circulation that pcrud hides. Of more
+        than six of those, only the first are known.
         """
         # Of oneself the ILS always tells (Actor.pm, checked_out).
         countable = [id for id, home in patrons.items() if home in self._visible_at or id == self._user]
         if not countable:
             return dict.fromkeys(patrons)
-        readers: tuple[Callable[..., Any], ...] = (self._by_rows, self._with_hidden)
+        with_hidden = (lambda _patrons: set[int]()) if none_hidden else self._with_hidden
+        readers: tuple[Callable[..., Any], ...] = (self._by_rows, with_hidden)
         by_rows, hidden = self._gateway.map(lambda read: read(countable), readers)
-        apart = sorted(hidden)
+        apart = sorted(hidden)[:_MOST_ONE_BY_ONE]
         one_by_one = dict(zip(apart, self._gateway.map(self._of_patron, apart), strict=True))
-        return {id: one_by_one[id] if id in one_by_one else by_rows.get(id) for id in patrons}
+        known = {**by_rows, **dict.fromkeys(hidden), **one_by_one}
+        return {id: known.get(id) for id in patrons}
 
     def _by_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
         now = datetime.now(UTC)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 VIEW_USER = "VIEW_USER"
 VIEW_CIRCULATIONS = "VIEW_CIRCULATIONS"
+STAFF_LOGIN = "STAFF_LOGIN"
 VIEW_USER_TRANSACTIONS = "VIEW_USER_TRANSACTIONS"
 
 
@@ -143,21 +144,31 @@ def highest_granted(gateway: Gateway, permissions: Sequence[str]) -> dict[str, l
         return {permission: [_id(org_id) for org_id in _list(answer[permission])] for permission in permissions}
 
 
-def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
-    """Where the permission is missing: in one call, or one for each org unit on a server without that method."""
+def denied_pairs(
+    gateway: Gateway, user: int, org_units: Sequence[int], permissions: Sequence[str]
+) -> set[tuple[int, str]]:
+    """Where which of the permissions is missing: in one call, or one for each org unit on a server without that method.
+
+    Raises:
+        UnexpectedAnswerError: the answer isn't a list of such pairs; nothing else may pass for none.
+    """
     method = "open-ils.actor.user.perm.check.multi_org"
     try:
-        result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_ids), [permission], apart=True)
+        result = gateway.call("open-ils.actor", method, TOKEN, user, list(org_units), list(permissions), apart=True)
     except MethodNotFoundError:
-        verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, [permission]), org_ids)
-        return {org_id for org_id, missing in zip(org_ids, verdicts, strict=True) if missing}
+        verdicts = gateway.map(lambda org_id: missing_at(gateway, user, org_id, permissions), org_units)
+        return {(org_id, name) for org_id, names in zip(org_units, verdicts, strict=True) for name in names}
     # Pairs of org unit and missing permission (releases-054).
     with result.understood("a list of org units and permissions"):
         pairs = [(_id(org_id), missing) for org_id, missing in result.listing()]
-    denied = {org_id for org_id, _missing in pairs}
-    if not denied <= set(org_ids) or any(missing != permission for _org_id, missing in pairs):
+    if not all(org_id in org_units and missing in permissions for org_id, missing in pairs):
         raise result.unexpected("a list of the org units and permissions that were asked about")
-    return denied
+    return set(pairs)
+
+
+def _denied_at(gateway: Gateway, user: int, org_ids: Sequence[int], permission: str) -> set[int]:
+    """Where the permission is missing; costs and raises what :func:`denied_pairs` does."""
+    return {org_id for org_id, _missing in denied_pairs(gateway, user, org_ids, [permission])}
 
 
 def _list(answer: object) -> list[Any]:

@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import PermissionDeniedError
 from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
-    VIEW_USER,
     CirculationTally,
     OrgUnits,
     PenaltyKinds,
     Profiles,
-    account_of_session,
-    held_by,
-    highest_granted,
-    library_of,
+    SessionAccount,
+    SessionRights,
 )
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
-    from evergreen_groups.settings import PolicySettings
 
 # Profiles, thresholds and permissions change a few times a year, and reading them takes up to ten calls, more than the
 # summary itself. So a change is noticed within five minutes. Fines and penalties are never cached, and pcrud checks
 # each row again in any case.
 SECONDS = 300.0
 """How long something that was read is taken to be true, in seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionAccount:
-    """Whose session it is (``au.id``), and the org unit where they work (``aou.id``)."""
-
-    user: int
-    library: int
 
 
 class ReferenceData:
@@ -52,39 +39,14 @@ class ReferenceData:
 
     def __init__(self, policy: PolicySettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
-        self._granted: TimeToLiveCache[Mapping[str, list[int]]] = TimeToLiveCache(clock, SECONDS)
+        self._rights: TimeToLiveCache[SessionRights] = TimeToLiveCache(clock, SECONDS)
         self._accounts: TimeToLiveCache[SessionAccount] = TimeToLiveCache(clock, SECONDS)
-        self._circulations_at: TimeToLiveCache[frozenset[int]] = TimeToLiveCache(clock, SECONDS)
         self._limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
+        self._ils_limits: TimeToLiveCache[Limits] = TimeToLiveCache(clock, SECONDS)
         self._org_units: TimeToLiveCache[OrgUnits] = TimeToLiveCache(clock, SECONDS)
         self._profiles: TimeToLiveCache[Profiles] = TimeToLiveCache(clock, SECONDS)
         self._penalty_kinds: TimeToLiveCache[PenaltyKinds] = TimeToLiveCache(clock, SECONDS)
         self._tallies: TimeToLiveCache[CirculationTally] = TimeToLiveCache(clock, SECONDS)
-
-    def granted(self, gateway: Gateway) -> tuple[int, ...]:
-        """The ids of org units at which, and below which, the session sees patrons; one call.
-
-        What it sees through its home library or single permissions isn't in it.
-        """
-        return tuple(self._granted_to(gateway)[VIEW_USER])
-
-    def circulations_visible_at(self, gateway: Gateway) -> frozenset[int]:
-        """The ids of all org units whose circulations the session sees.
-
-        No call beside those of :meth:`granted` and :meth:`org_units` where that is everywhere, otherwise two.
-        """
-
-        def read() -> frozenset[int]:
-            highest, org_units = self._granted_to(gateway)[VIEW_CIRCULATIONS], self.org_units(gateway)
-            # Whose session it is matters only where the permission isn't held at the root.
-            user = 0 if org_units.root.id in highest else self.user(gateway)
-            return held_by(gateway, org_units, VIEW_CIRCULATIONS, highest, user)
-
-        return self._circulations_at.get(_key(gateway), read)
-
-    def user(self, gateway: Gateway) -> int:
-        """Whose session it is (``au.id``); raises and costs what :meth:`account` does."""
-        return self.account(gateway).user
 
     def account(self, gateway: Gateway) -> SessionAccount:
         """Whose session it is, and where they work; one call, which doesn't prolong the session.
@@ -92,14 +54,33 @@ class ReferenceData:
         Raises:
             DataError: the ILS doesn't say where.
         """
+        return self._accounts.get(_key(gateway), lambda: SessionAccount.read(gateway))
 
-        def read() -> SessionAccount:
-            # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session
-            # alive.
-            account = account_of_session(gateway, prolong=False)
-            return SessionAccount(int(account.id), library_of(account))
+    def user(self, gateway: Gateway) -> int:
+        """Whose session it is (``au.id``); raises and costs what :meth:`account` does."""
+        return self.account(gateway).user
 
-        return self._accounts.get(_key(gateway), read)
+    def rights(self, gateway: Gateway) -> SessionRights:
+        """Where the session has the permissions that decide what it sees.
+
+        Two calls beside those of :meth:`account` and :meth:`org_units`.
+        """
+        return self._rights.get(_key(gateway), lambda: self._read_rights(gateway, self.account(gateway)))
+
+    def take(self, gateway: Gateway, account: SessionAccount) -> SessionRights | None:
+        """Take over whose session it is, as was read just now, and read its rights where they aren't known.
+
+        Gives those that were read by this, None where they were known: a permission may have been taken away since.
+        """
+        key, read = _key(gateway), list[SessionRights]()
+        self._accounts.put(key, account)
+
+        def read_now() -> SessionRights:
+            read.append(self._read_rights(gateway, account))
+            return read[0]
+
+        self._rights.get(key, read_now)
+        return read[0] if read else None
 
     def org_units(self, gateway: Gateway, named: Iterable[int] = ()) -> OrgUnits:
         """All org units; two calls.
@@ -164,9 +145,18 @@ class ReferenceData:
         limits = self._limits.get(key, lambda: Limits.read(gateway, self._policy, self.org_units(gateway)))
         return limits.reading_with(gateway)
 
-    def _granted_to(self, gateway: Gateway) -> Mapping[str, list[int]]:
-        """The highest org units at which the session has each of the permissions that decide what it sees."""
-        return self._granted.get(_key(gateway), lambda: highest_granted(gateway, [VIEW_USER, VIEW_CIRCULATIONS]))
+    def ils_limits(self, gateway: Gateway) -> LimitFinder:
+        """What the ILS itself blocks by, whatever the rule is: its thresholds; eight calls and more.
+
+        Raises:
+            DataError: the ILS's settings name a penalty that can't be.
+        """
+        settings = PolicySettings(limit="ils")
+        limits = self._ils_limits.get(_key(gateway), lambda: Limits.read(gateway, settings, self.org_units(gateway)))
+        return limits.reading_with(gateway)
+
+    def _read_rights(self, gateway: Gateway, account: SessionAccount) -> SessionRights:
+        return SessionRights.read(gateway, account, lambda named: self.org_units(gateway, named))
 
 
 def _read_profiles(gateway: Gateway) -> Profiles:

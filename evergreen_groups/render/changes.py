@@ -63,6 +63,7 @@ WARNINGS = {
     "last-member-leaves": "the last member leaves group {group}",
     "left-alone": "{name} is left alone in group {group}",
     "left-without-lead": "{names} leads group {group}; {count} stay behind without a lead",
+    "several-leads": "group {group} will have {count} group leads: {names}",
     "hidden-members": "group {group} has members that the account can't see ({count})",
 }
 

@@ -402,7 +402,7 @@ class AuditSettings:
         "Birth dates are read to tell adults from children, and shown by the audit and by plans nowhere.",
     )
     institution_profiles: tuple[str, ...] = setting(
-        v.PROFILES,
+        v.PROFILE_NAMES,
         (),
         help="The profiles of institutions (schools, care homes, offices), with all below them: a group with such a "
         "member is no family, which the audit counts among the evidence.",

@@ -262,7 +262,6 @@ REPORT_NAME = Kind(
 )
 KIND_NAMES = Kind("kind", 'a list of kinds such as ["lost materials"]', _texts, several=True)
 PROFILE_NAMES = Kind("profile", 'a list of profiles such as ["Juvenile"]', _texts, several=True)
-PROFILES = Kind("profile", 'a list of names of profiles such as ["Institution"]', _texts, several=True)
 BOOLEAN = Kind("flag", "true or false", _boolean)
 URL = Kind("url", 'an address such as "https://evergreen.example.org", without a user name or password in it', _url)
 ORIGIN = Kind("url", 'an origin such as "https://evergreen.example.org", without a path', _origin)

@@ -38,20 +38,23 @@ _LOCKS_AT_ONCE = 500
 _HELD_KEYS = """
     SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND mode = 'ExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+_TRY_SHARED = text("SELECT pg_try_advisory_lock_shared(:key)")
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at a lease that somebody holds: more and more
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseName:
     """What is leased. ``name`` is the lease's, ``file`` its lock file's in the state directory, and ``doing`` says what
-    a holder does, for the message to others. With ``parts`` these alone are held, and it isn't written down by whom."""
+    a holder does, for the message to others. With ``parts`` these alone are held, and it isn't written down by whom;
+    a ``shared`` part is held beside others who share it, and keeps out who has it as one of their parts."""
 
     name: str
     file: str
     doing: str
     parts: frozenset[str] = frozenset()
+    shared: str = ""
 
     def part(self, name: str) -> LeaseName:
         """One part of it."""
@@ -61,6 +64,11 @@ class LeaseName:
     def keys(self) -> list[int]:
         """The numbers of its locks, 63 bits each, in the order in which everybody takes them."""
         return sorted(_key(f"{self.name} {part}") for part in self.parts) or [_key(self.name)]
+
+    @property
+    def shared_keys(self) -> list[int]:
+        """The number of the lock that is shared, taken before the others, where one is."""
+        return [_key(f"{self.name} {self.shared}")] if self.shared else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +145,9 @@ def lease(database: Database, directory: Path, name: LeaseName, timeout: float =
     """
     if database.path is not None:
         parts = [key >> 1 for key in name.keys] if name.parts else ()
-        with hold(make_state_directory(directory) / name.file, name.doing, timeout, parts=parts) as holder:
+        shared = [key >> 1 for key in name.shared_keys]
+        file = make_state_directory(directory) / name.file
+        with hold(file, name.doing, timeout, parts=parts, shared=shared) as holder:
             yield Lease(database, holder.since, None)
         return
     with ExitStack() as stack:
@@ -173,10 +183,11 @@ def is_part_held(database: Database, directory: Path, name: LeaseName) -> bool:
         ConfigurationError: the lock file can't be used.
     """
     if database.path is not None:
-        return is_held(make_state_directory(directory) / name.file, [key >> 1 for key in name.keys])
+        parts, shared = ([key >> 1 for key in keys] for keys in (name.keys, name.shared_keys))
+        return is_held(make_state_directory(directory) / name.file, parts, shared)
     with database.reading() as connection:
         held = {int(key) for key in connection.execute(text(_HELD_KEYS)).scalars()}
-    return not held.isdisjoint(name.keys)
+    return not held.isdisjoint(name.keys + name.shared_keys)
 
 
 def _key(name: str) -> int:
@@ -186,10 +197,12 @@ def _key(name: str) -> int:
 
 def _acquire(connection: Connection, name: LeaseName, timeout: float) -> None:
     """Take its locks one after another, each held while the next is waited for, as :func:`lock_in_time` does."""
-    deadline, pause, waiting = time.monotonic() + timeout, _PAUSE, name.keys
+    deadline, pause = time.monotonic() + timeout, _PAUSE
+    shared, waiting = name.shared_keys, name.keys
     while True:
         with connection.begin():
-            waiting = waiting[_taken(connection, waiting) :]
+            if all(connection.execute(_TRY_SHARED, {"key": key}).scalar_one() for key in shared):
+                shared, waiting = [], waiting[_taken(connection, waiting) :]
         if not waiting:
             return
         if time.monotonic() >= deadline:

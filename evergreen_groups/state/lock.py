@@ -63,32 +63,29 @@ class Holder:
 
 @contextmanager
 def hold(
-    file: Path, doing: str, timeout: float = 0.0, *, directory: int | None = None, parts: Collection[int] = ()
+    file: Path,
+    doing: str,
+    timeout: float = 0.0,
+    *,
+    directory: int | None = None,
+    parts: Collection[int] = (),
+    shared: Collection[int] = (),
 ) -> Iterator[Holder]:
     """Hold the lock of this file; ``doing`` is what another holder does, for the message.
 
     ``timeout`` is how many seconds to wait for whoever holds it. ``directory`` is a descriptor of the directory that
     it is in, where that has been opened already. ``parts``, numbers below 2**62, are held alone where they are given,
-    and nobody is noted: so one file has locks for any number of things.
+    and nobody is noted: so one file has locks for any number of things. Those ``shared`` are held beside others who
+    share them.
 
     Raises:
         BusyError: another process holds it; the message says which and since when.
         ConfigurationError: the file can't be opened, isn't this user's own, or lies on a disk without locks.
     """
-    try:
-        # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
-        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
-            descriptor = _opened(file.name, parent)
-    except OSError as error:
-        raise ConfigurationError(
-            "cannot open {path}: {reason}",
-            advice="make room on the disk" if error.errno in NO_ROOM else _OWN_DIRECTORY,
-            code="lock-not-opened",
-            values={"path": file, "reason": error.strerror},
-        ) from error
+    descriptor = _descriptor(file, directory)
     try:
         try:
-            if not lock_in_time(descriptor, timeout, parts):
+            if not lock_in_time(descriptor, timeout, parts, shared):
                 if parts:
                     raise BusyError("another run {doing}", code="others-changing", values={"doing": doing})
                 raise BusyError(
@@ -139,36 +136,49 @@ def holder_of(file: Path) -> Holder | None:
         ) from error
 
 
-def is_held(file: Path, parts: Collection[int]) -> bool:
-    """Whether somebody holds one of these parts of a file's lock. Takes none itself, so nobody is kept waiting by it.
+def is_held(file: Path, parts: Collection[int], shared: Collection[int] = ()) -> bool:
+    """Whether somebody holds one of these parts of a file's lock, those ``shared`` for themselves alone.
+
+    Takes none itself, so nobody is kept waiting by it.
 
     Raises:
         ConfigurationError: the file can't be opened.
     """
+    descriptor = _descriptor(file)
     try:
-        with directory_of(file) as parent:
-            descriptor = _opened(file.name, parent)
-    except OSError as error:
-        raise ConfigurationError(
-            "cannot open {path}: {reason}",
-            advice=_OWN_DIRECTORY,
-            code="lock-not-looked-at",
-            values={"path": file, "reason": error.strerror},
-        ) from error
-    try:
-        return any(_is_locked(descriptor, part) for part in parts)
+        return any(_is_locked(descriptor, part, kind) for part, kind in _in_order(parts, shared))
     finally:
         os.close(descriptor)
 
 
-def _is_locked(descriptor: int, part: int) -> bool:
+def _descriptor(file: Path, directory: int | None = None) -> int:
+    """Open the file of a lock, in its directory where that has been opened already.
+
+    Raises:
+        ConfigurationError: it can't be opened, or isn't this user's own.
+    """
+    try:
+        # The file is never deleted: whoever waits at a deleted one would hold a lock that nobody else sees.
+        with nullcontext(directory) if directory is not None else directory_of(file) as parent:
+            return _opened(file.name, parent)
+    except OSError as error:
+        raise ConfigurationError(
+            "cannot open {path}: {reason}",
+            advice="make room on the disk" if error.errno in NO_ROOM else _OWN_DIRECTORY,
+            code="lock-not-opened",
+            values={"path": file, "reason": error.strerror},
+        ) from error
+
+
+def _is_locked(descriptor: int, part: int | None, kind: int) -> bool:
+    """Whether somebody holds what a lock of a kind would have to wait for."""
     if not hasattr(fcntl, "F_OFD_GETLK"):  # no way to look without trying
         try:
-            _lock(descriptor, part)
+            _lock(descriptor, part, kind)
         except BlockingIOError:
             return True
         return False
-    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, part, 1, 0)
+    asked = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)
     found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
     return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
 
@@ -182,21 +192,26 @@ def _opened(name: str, parent: int) -> int:
     return open_own(name, os.O_RDWR | os.O_CREAT, parent)
 
 
-def lock_in_time(descriptor: int, timeout: float, parts: Collection[int] = ()) -> bool:
+def lock_in_time(descriptor: int, timeout: float, parts: Collection[int] = (), shared: Collection[int] = ()) -> bool:
     """Try to lock an open file until ``timeout`` is at its end; the kernel's own waiting knows no limit.
 
     Parts are taken in one order by everybody, each held while the next is waited for: so nobody waits in a circle, and
     who wants many gets them even where others come and go.
     """
     deadline = time.monotonic() + timeout
-    in_order: list[int] | list[None] = sorted(set(parts)) or [None]
-    return all(_lock_one_in_time(descriptor, deadline, part) for part in in_order)
+    return all(_lock_one_in_time(descriptor, deadline, part, kind) for part, kind in _in_order(parts, shared))
 
 
-def _lock_one_in_time(descriptor: int, deadline: float, part: int | None) -> bool:
+def _in_order(parts: Collection[int], shared: Collection[int]) -> list[tuple[int | None, int]]:
+    """Parts with the kinds of their locks; None is the whole file."""
+    ours: list[tuple[int | None, int]] = [(part, fcntl.F_WRLCK) for part in sorted(set(parts))]
+    return [*((part, fcntl.F_RDLCK) for part in sorted(set(shared))), *ours] or [(None, fcntl.F_WRLCK)]
+
+
+def _lock_one_in_time(descriptor: int, deadline: float, part: int | None, kind: int) -> bool:
     while True:
         try:
-            _lock(descriptor, part)
+            _lock(descriptor, part, kind)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
@@ -205,12 +220,12 @@ def _lock_one_in_time(descriptor: int, deadline: float, part: int | None) -> boo
             return True
 
 
-def _lock(descriptor: int, part: int | None) -> None:
+def _lock(descriptor: int, part: int | None, kind: int) -> None:
     """Take a lock of the open file (not of the process, as lockf's), so that two threads exclude each other as well."""
     if part is None or not hasattr(fcntl, "F_OFD_SETLK"):  # Linux has locks of that kind for parts; elsewhere it's all
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
-        one_byte = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, part, 1, 0)
+        one_byte = struct.pack(_FLOCK, kind, os.SEEK_SET, part, 1, 0)
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, one_byte)
 
 

@@ -30,7 +30,7 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "3"
+VERSION = "4"
 """The version of the schema that this release uses: the latest migration's."""
 
 metadata = MetaData(
@@ -84,6 +84,9 @@ steps = Table(
     # What the ILS refused it for, where it was the lack of a permission: its name, and at which org unit (aou.id).
     Column("permission", Text),
     Column("org_unit", BIG),
+    # The case that the reason is, for programs, and what it is about as JSON: ids and numbers, nothing of a patron.
+    Column("reason_code", Text),
+    Column("reason_values", Text),
     CheckConstraint("field IN ('usrgroup', 'master_account', 'penalties')", name="field"),
     CheckConstraint("state IN ('planned', 'sending', 'done', 'not done', 'failed')", name="state"),
     sqlite_autoincrement=True,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from evergreen_groups.state.directory import REPORT_LOCK, gateway_key
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from evergreen_groups.state.lease import Lease, LeaseName, RemoteHolder
     from evergreen_groups.state.lock import Holder
 
-_PARTS = 2048
+_MOST_APART = 2_000
+"""How many patrons and groups are held one by one: as many locks as a server's table of them has room for, beside those
+of others. Who changes more holds everybody, and waits until nobody changes anything."""
+_EVERYBODY = "everybody"
 
 
 class State:
@@ -134,22 +137,15 @@ class State:
 def _changes(gateway: str, patrons: Collection[int], groups: Collection[int] = ()) -> LeaseName:
     from evergreen_groups.state.lease import LeaseName
 
-    parts = {_part(f"patron {patron}") for patron in patrons} | {_part(f"group {group}") for group in groups}
-    return LeaseName(
+    parts = {f"patron {patron}" for patron in patrons} | {f"group {group}" for group in groups}
+    name = LeaseName(
         f"changes {gateway}",
         f"{gateway_key(gateway)}.lock",
         "is changing one of these patrons or groups",
         frozenset(parts or {"none"}),
+        _EVERYBODY,
     )
-
-
-def _part(name: str) -> str:
-    """The part of the lease for changes that somebody or something belongs to.
-
-    There are so many of them that two desks seldom meet in one, and few enough for a server's table of locks, however
-    large a change is.
-    """
-    return str(crc32(name.encode()) % _PARTS)
+    return name if len(parts) <= _MOST_APART else replace(name, parts=frozenset({_EVERYBODY}), shared="")
 
 
 def _report() -> LeaseName:

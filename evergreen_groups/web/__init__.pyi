@@ -7,6 +7,7 @@ from .changes import apply_plan as apply_plan
 from .changes import undo_change as undo_change
 from .plan_bodies import Agreement as Agreement
 from .plan_bodies import Approval as Approval
+from .plan_bodies import is_plan_id as is_plan_id
 from .problems import ProblemError as ProblemError
 from .server import Server as Server
 from .service import DeskRequest as DeskRequest

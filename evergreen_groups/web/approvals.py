@@ -7,18 +7,18 @@ goes to the ILS and nowhere else.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import GatewayError, LoginRefusedError
+from evergreen_groups.errors import GatewayError, LoginRefusedError, NoSessionError
 from evergreen_groups.gateway import Credentials
 from evergreen_groups.ils import account_of_session
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from evergreen_groups.gateway import Gateway
     from evergreen_groups.web.authorization import Caller
@@ -26,18 +26,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("evergreen_groups.web")
 
-TRIES_A_MINUTE = 10
-"""How many logins each clerk may try for supervisors, and how many may be tried for each supervisor: by tenths, so the
-next one follows six seconds later."""
+FAILURES_A_MINUTE = 10
+"""How many logins each clerk may have refused, and how many may be for each supervisor: by tenths, so the next one
+follows six seconds later."""
+
+TRIES_A_MINUTE = 60
+"""How many logins there may be at all, by tenths as well: a desk scans twenty cards a minute, and who guesses passwords
+side by side gets six of them in before the first is refused."""
+
+_REFUSAL = "A login was tried just before. Wait some seconds, then try again."
 
 
 class Approvals:
     """Logs supervisors in. Safe to share between threads."""
 
     def __init__(self, counters: Counters) -> None:
-        refusal = "A login was tried just before. Wait some seconds, then try again."
-        self._by_clerk = RateLimit(counters, "approval-clerk", per_minute=TRIES_A_MINUTE, refusal=refusal)
-        self._of_supervisor = RateLimit(counters, "approval", per_minute=TRIES_A_MINUTE, refusal=refusal)
+        self._failures = RateLimit(counters, "approval-failed", per_minute=FAILURES_A_MINUTE, refusal=_REFUSAL)
+        self._tries = RateLimit(counters, "approval", per_minute=TRIES_A_MINUTE, refusal=_REFUSAL)
 
     @contextmanager
     def approved(
@@ -48,12 +53,17 @@ class Approvals:
         ``gateway`` is the service's own, ``clerk`` acts for whoever asks.
 
         Raises:
-            ProblemError: 403, the login was refused, or owes a second factor; 429, too many were tried.
+            ProblemError: 403, the login was refused, or owes a second factor, or the supervisor's session has ended
+                before anything was sent; 429, too many were tried.
             GatewayError: the ILS can't be reached.
         """
-        self._by_clerk.take(str(caller.user))
         # By a digest: counters may be kept elsewhere, and a name needn't.
-        self._of_supervisor.take(sha256(approval.username.casefold().encode()).hexdigest())
+        name = sha256(approval.username.casefold().encode()).hexdigest()
+        keys = (f"clerk {caller.user}", f"supervisor {name}")
+        for key in keys:
+            self._failures.check(key)
+        for key in keys:
+            self._tries.take(key)
         credentials = Credentials(
             username=approval.username,
             password=approval.password,
@@ -62,15 +72,28 @@ class Approvals:
         )
         with gateway.logged_in(credentials) as supervisor:
             try:
-                user = int(account_of_session(supervisor).id)
-            except LoginRefusedError as error:
-                raise _refused(error) from None  # what it says of the login stays out of the log
-            if user == caller.user:
-                raise ProblemError(
-                    403, "That is your own login: a change is approved by somebody else.", code="approval-by-oneself"
-                )
-            log.info("a change is approved by another account")
-            yield supervisor, user
+                user = self._user_of(supervisor, keys)
+                if user == caller.user:
+                    raise ProblemError(
+                        403,
+                        "That is your own login: a change is approved by somebody else.",
+                        code="approval-by-oneself",
+                    )
+                log.info("a change is approved by another account")
+                yield supervisor, user
+            except (NoSessionError, LoginRefusedError):
+                # Of the steps of a change that is being made the journal says it; here none has begun.
+                raise _ended() from None
+
+    def _user_of(self, supervisor: Gateway, keys: Iterable[str]) -> int:
+        """Whose session it is, which is when the login takes place; one that is refused counts."""
+        try:
+            return int(account_of_session(supervisor).id)
+        except LoginRefusedError as error:
+            for key in keys:
+                with suppress(ProblemError):  # counted meanwhile by somebody else's try
+                    self._failures.take(key)
+            raise _refused(error) from None  # what it says of the login stays out of the log
 
 
 def _workstation(clerk: Gateway, caller: Caller) -> str | None:
@@ -82,6 +105,15 @@ def _workstation(clerk: Gateway, caller: Caller) -> str | None:
     except GatewayError:
         return None
     return None if record is None else str(record.name)
+
+
+def _ended() -> ProblemError:
+    return ProblemError(
+        403,
+        "The supervisor's session ended before the change was begun. Nothing was changed; your own session goes on.",
+        advice="Have it approved once more.",
+        code="approval-ended",
+    )
 
 
 def _refused(error: LoginRefusedError) -> ProblemError:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import NoSessionError, PermissionDeniedError
-from evergreen_groups.ils import account_of_session, library_of, missing_at, workstation_of
+from evergreen_groups.ils import STAFF_LOGIN, VIEW_USER, SessionAccount, missing_at
 from evergreen_groups.ttl_cache import TimeToLiveCache
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.limits import ReferenceData
 
 log = logging.getLogger("evergreen_groups.web")
 
-STAFF_LOGIN, VIEW_USER = "STAFF_LOGIN", "VIEW_USER"
+_NEEDED = (STAFF_LOGIN, VIEW_USER)
 # Long enough for what a panel asks around one patron, short enough that somebody whose permission was taken away is
 # out within half a minute; the rows themselves are checked by pcrud each time anyway.
 SECONDS = 30.0
@@ -49,10 +50,13 @@ class Admission:
 
     A session that ends in between gets no further: what is read is read with its token. ``clock`` gives seconds. Each
     token may come ``per_minute`` times a minute, and so may tokens of no session from one address: else the ILS would
-    be asked about whatever somebody makes up.
+    be asked about whatever somebody makes up. ``reference`` is told whose session it is, so that nobody asks again.
     """
 
-    def __init__(self, clock: Callable[[], float], counters: Counters, *, per_minute: int) -> None:
+    def __init__(
+        self, clock: Callable[[], float], counters: Counters, reference: ReferenceData, *, per_minute: int
+    ) -> None:
+        self._reference = reference
         self._callers: TimeToLiveCache[Caller] = TimeToLiveCache(clock, SECONDS)
         self._requests = RateLimit(
             counters, "session", per_minute=per_minute, refusal="Too many requests in this session. Wait a little."
@@ -94,16 +98,31 @@ class Admission:
             try:
                 self._strangers.check(address)
             except ProblemError as refusal:
-                if not self._retry_times.is_due(key, refusal.retry_after or 0.0):
+                if not self._retry_times.is_due(key, refusal.retry_after or 0.0, address):
                     raise
                 self._second_tries.take(address)
         try:
-            return _ask(gateway)
+            return self._ask(gateway)
         except NoSessionError:
             self._retry_times.give_up(key)
             with suppress(ProblemError):  # it has been asked for this one already
                 self._strangers.take(address)
             raise
+
+    def _ask(self, gateway: Gateway) -> Caller:
+        account = SessionAccount.read(gateway)
+        return Caller(account.user, self._lacks(gateway, account), account.library, account.workstation)
+
+    def _lacks(self, gateway: Gateway, account: SessionAccount) -> frozenset[str]:
+        """The permissions that are missing where they work, by an answer that came just now."""
+        try:
+            rights = self._reference.take(gateway, account)
+        except PermissionDeniedError:
+            return frozenset(_NEEDED)
+        # A new session's rights tell these as well. What is known of an old one's is from minutes ago.
+        if rights is not None:
+            return rights.lacks(account.library, _NEEDED)
+        return _missing(gateway, account.user, account.library, _NEEDED)
 
 
 def may_view_everybody(gateway: Gateway, caller: Caller, root: int) -> bool:
@@ -116,14 +135,7 @@ def has_permission(gateway: Gateway, caller: Caller, org_unit: int, permission: 
     return not _missing(gateway, caller.user, org_unit, [permission])
 
 
-def _ask(gateway: Gateway) -> Caller:
-    user = account_of_session(gateway, prolong=False)
-    library = library_of(user)
-    lacks = _missing(gateway, user.id, library, [STAFF_LOGIN, VIEW_USER])
-    return Caller(user.id, lacks, library, workstation_of(user))
-
-
-def _missing(gateway: Gateway, user: int, org_unit: int, permissions: list[str]) -> frozenset[str]:
+def _missing(gateway: Gateway, user: int, org_unit: int, permissions: Sequence[str]) -> frozenset[str]:
     try:
         return missing_at(gateway, user, org_unit, permissions)
     except PermissionDeniedError:

@@ -26,7 +26,7 @@ blueprint = Blueprint("changes", __name__)
 @blueprint.post("/api/v1/plans")
 def propose() -> tuple[Response, int]:
     """Plan something; nothing is changed by that."""
-    with service().changing_desk(request) as desk:
+    with service().changing_desk(request, largest=plan_bodies.LARGEST) as desk:
         proposed = hooks.propose_plan(desk.client, plan_bodies.plan_request(request))
         return jsonify(hooks.as_json(proposed)), 201
 
@@ -35,7 +35,7 @@ def propose() -> tuple[Response, int]:
 def apply() -> Response:
     """Apply a plan, once; the answer is the same when it is asked for again under the same key."""
     running = service()
-    with running.changing_desk(request) as desk:
+    with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
         agreed = plan_bodies.agreement(request)
         return _change(hooks.own_change(desk.client, apply_plan(running, desk, agreed)))
 
@@ -58,7 +58,7 @@ def change(change: str) -> Response:
 def undo(change: str) -> Response:
     """Take a change back."""
     running = service()
-    with running.changing_desk(request) as desk:
+    with running.changing_desk(request, largest=plan_bodies.LARGEST) as desk:
         number = requests.record_id(change)
         key = plan_bodies.idempotency_key(request)
         plan_bodies.nothing_else(request)

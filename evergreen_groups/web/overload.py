@@ -72,14 +72,16 @@ class Breaker:
             return RequestOutcome(self._clock() - self._last[0], self._last[1]) if self._last else None
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, *, wait: float = 0.0) -> Iterator[None]:
         """Let through what is done inside, and learn from how it ends.
+
+        ``wait`` is how many seconds it may wait for something else than the gateway.
 
         Raises:
             ProblemError: 503, the gateway is known to be dead; nothing was done.
         """
         ticket = object()
-        self._enter(ticket)
+        self._enter(ticket, wait)
         answered: bool | None = None  # an error that isn't ours says nothing about the gateway
         try:
             yield
@@ -90,7 +92,7 @@ class Breaker:
         finally:
             self._leave(ticket, answered)
 
-    def _enter(self, ticket: object) -> None:
+    def _enter(self, ticket: object, wait: float) -> None:
         with self._lock:
             now = self._clock()
             if self._open_until is not None:
@@ -100,7 +102,7 @@ class Breaker:
                 self._probe = ticket
             elif sum(now - began >= self._slow_after for began in self._began.values()) >= self._most_waiting:
                 raise _too_many_wait(self._slow_after)
-            self._began[ticket] = now
+            self._began[ticket] = now + wait
 
     def _leave(self, ticket: object, answered: bool | None) -> None:
         with self._lock:
@@ -157,6 +159,15 @@ class Slots:
             yield
         finally:
             self._go()
+
+    @contextmanager
+    def given_back(self) -> Iterator[None]:
+        """Do without the slot that one has for what is done inside, and wait for one after it."""
+        self._go()
+        try:
+            yield
+        finally:
+            self._come()
 
     def _come(self) -> None:
         with self._lock:

@@ -76,10 +76,15 @@ def agreement(asked: Request) -> Agreement:
     """Which plan is to be applied; raises what :func:`plan_request` does."""
     fields = _fields(asked, {"plan", "approval"})
     plan = fields.get("plan")
-    if not isinstance(plan, str) or not _PLAN.fullmatch(plan):
+    if not isinstance(plan, str) or not is_plan_id(plan):
         raise _wrong("plan", "the id of a plan")
     approval = fields.get("approval")
     return Agreement(plan, idempotency_key(asked), None if approval is None else _approval(approval))
+
+
+def is_plan_id(text: str) -> bool:
+    """Whether a text may be the id of a plan; a server's database takes not every text."""
+    return bool(_PLAN.fullmatch(text))
 
 
 def nothing_else(asked: Request) -> None:
@@ -109,11 +114,10 @@ def idempotency_key(asked: Request) -> str:
 
 
 def _fields(asked: Request, known: set[str]) -> dict[str, Any]:
-    asked.max_content_length = LARGEST
     if asked.mimetype != "application/json":
         raise ProblemError(415, "The body is application/json.", code="body-of-another-type")
     try:
-        fields = json.loads(asked.get_data(cache=False).decode())
+        fields = json.loads(asked.get_data().decode())
     except (ValueError, RecursionError):
         raise ProblemError(400, "The body can't be read.", code="body-unreadable") from None
     if not isinstance(fields, dict) or not fields.keys() <= known:
@@ -154,9 +158,15 @@ def _flag(fields: dict[str, Any], name: str) -> bool:
 def _approval(value: object) -> Approval:
     if isinstance(value, dict) and value.keys() == {"username", "password"}:
         username, password = value["username"], value["password"]
-        if all(isinstance(text, str) and 1 <= len(text) <= _LONGEST_LOGIN for text in (username, password)):
+        if all(isinstance(text, str) and _may_be_login(text) for text in (username, password)):
             return Approval(username, password)
     raise _wrong("approval", "an object with username and password")
+
+
+def _may_be_login(text: str) -> bool:
+    """Whether a text may be a name or a password: JSON can say half a character, which nobody could send on."""
+    is_whole = not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return 1 <= len(text) <= _LONGEST_LOGIN and is_whole
 
 
 def _wrong(field: str, form: str) -> ProblemError:

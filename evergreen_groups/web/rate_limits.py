@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -28,7 +29,10 @@ log = logging.getLogger("evergreen_groups.web")
 _A_DAY = 24 * 3600
 _PAUSE = 30.0
 """For how many seconds a store that has failed isn't asked again: nobody is to wait for it at each request."""
+_TIDIED_EVERY = 10.0  # seconds
 _PREFIX = "evergreen-groups"
+MOST_REMEMBERED = 10_000
+"""How many refused keys of one place are remembered in a day: far more than log in there."""
 Result = TypeVar("Result")
 
 
@@ -40,6 +44,8 @@ class Counters:
 
     def __init__(self, shared: RedisStorage | None = None) -> None:
         self._own = MemoryStorage()
+        self._own_lock = threading.Lock()
+        self._tidy_at = 0.0
         self._shared = shared
         self._not_before = 0.0
 
@@ -64,7 +70,16 @@ class Counters:
                     "the shared counters can't be reached (%s): this process counts by itself for now",
                     type(error.storage_error).__name__,
                 )
-        return action(self._own)
+        with self._own_lock:
+            self._tidy()
+            return action(self._own)
+
+    def _tidy(self) -> None:
+        """Forget the keys whose requests are over: the library keeps each that ever came, and anybody can make one."""
+        if time.monotonic() >= self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDIED_EVERY
+            for key in [key for key, requests in list(self._own.events.items()) if not requests]:
+                del self._own.events[key]
 
 
 class RateLimit:
@@ -110,17 +125,24 @@ class RateLimit:
 
 
 class RetryTimes:
-    """When each key that was refused for now may be tried again. Safe to share between threads."""
+    """When each key that was refused for now may be tried again. Safe to share between threads.
+
+    Of one place no more than :data:`MOST_REMEMBERED` keys a day are remembered, for whoever makes keys up has a new one
+    each time; those beyond are refused as long as the place is.
+    """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
 
-    def is_due(self, key: str, seconds: float) -> bool:
-        """Whether the key's time has come; one that is new is to wait ``seconds``."""
+    def is_due(self, key: str, seconds: float, place: str) -> bool:
+        """Whether the key's time has come; one that is new, from ``place``, is to wait ``seconds``."""
 
         def look(store: MemoryStorage | RedisStorage) -> bool:
             if store.get(_known(key)):
                 return not store.get(_waiting(key))
+            if store.get(_count(place)) >= MOST_REMEMBERED:
+                return False
+            store.incr(_count(place), _A_DAY)
             store.incr(_known(key), _A_DAY)
             if seconds > 0:
                 store.incr(_waiting(key), math.ceil(seconds))
@@ -137,6 +159,10 @@ class RetryTimes:
                 store.incr(_waiting(key), _A_DAY)
 
         self._counters.use(put_off)
+
+
+def _count(place: str) -> str:
+    return f"{_PREFIX}/retry/of/{place}"
 
 
 def _known(key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -15,11 +16,16 @@ from urllib.parse import unquote
 from evergreen_groups.web.problems import ProblemError, no_session
 
 if TYPE_CHECKING:
+    from flask import Request
     from werkzeug.datastructures import Headers
 
     from evergreen_groups.settings import Network
 
 Address = IPv4Address | IPv6Address
+
+SLOT = "evergreen_groups.without_slot"
+"""The name in a WSGI environment of what a request does without its slot at the server for, while it waits for its
+client: a context manager. Under another server than ours there is none."""
 
 LARGEST_ID = 2**31 - 1
 """Evergreen's ids and group numbers are PostgreSQL integers."""
@@ -159,6 +165,19 @@ def barcode(text: str) -> str:
             values={"most": LONGEST_BARCODE},
         )
     return text
+
+
+def read_body(request: Request, largest: int) -> None:
+    """Read a request's body, of at most so many bytes, for whoever looks into it later.
+
+    A client may take its time over it. Nothing that others wait for is to be held meanwhile.
+
+    Raises:
+        HTTPException: it is larger (413), or doesn't come whole (400).
+    """
+    request.max_content_length = largest
+    with request.environ.get(SLOT, nullcontext)():
+        request.get_data()
 
 
 def token_of(headers: Headers) -> str:

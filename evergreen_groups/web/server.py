@@ -14,6 +14,7 @@ from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.web import plan_bodies
 from evergreen_groups.web.connection import LARGEST_HEADERS, Arrival, Connection
 from evergreen_groups.web.overload import Slots
+from evergreen_groups.web.requests import SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -169,11 +170,12 @@ def _limited(application: WSGIApplication, slots: Slots) -> WSGIApplication:
     """An application that so many requests at a time get into; the rest wait, the first come first.
 
     Without it there would be as many at work as there are threads, each slower for the others. Nobody holds a slot by
-    sending slowly: headers have come before, and the app reads a body only of whoever knows the events' secret or has
-    the session of a member of staff.
+    sending slowly: headers have come before, the app reads a body only of whoever knows the events' secret or has
+    the session of a member of staff, and of the latter without a slot (``SLOT``).
     """
 
     def limited_application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[SLOT] = slots.given_back
         with slots.taken():
             return application(environ, start_response)
 

@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 from flask import Request, current_app
 
-from evergreen_groups.changes import Operator
+from evergreen_groups.changes import WAIT, Operator
 from evergreen_groups.client import Client, adult_rule
 from evergreen_groups.connect import configured_state
 from evergreen_groups.errors import ConfigurationError, EvergreenGroupsError
@@ -37,6 +38,7 @@ from evergreen_groups.web.requests import (
     client_address,
     is_followed_link,
     neighbourhood,
+    read_body,
     refuse_foreign_writes,
     refuse_other_origins,
     token_of,
@@ -77,8 +79,8 @@ class Service:
         self.gateway = self._gateway(timeout=settings.serve.timeout, concurrency=threads)
         self.origin = settings.serve.origin or values.origin_of(settings.client.url or self.gateway.url)
         counters = Counters.configured(settings.redis.url, passwords.redis_password(settings.redis, environ))
-        self.admission = Admission(clock, counters, per_minute=settings.serve.rate_limit)
         self._reference = ReferenceData(settings.policy, clock=clock)
+        self.admission = Admission(clock, counters, self._reference, per_minute=settings.serve.rate_limit)
         # Half of the threads may hang before new requests are refused; the rest still answers what needs no ILS.
         self.breaker = Breaker(clock, failures=5, most_waiting=threads // 2, slow_after=_WAIT_SECONDS, pause=10.0)
         self.change_runs = ChangeRuns()
@@ -94,21 +96,22 @@ class Service:
         self.events_breaker = Breaker(clock, failures=5, most_waiting=_EVENTS_AT_ONCE, slow_after=0.0, pause=10.0)
 
     @contextmanager
-    def desk(self, request: Request, *, by_link: bool = False) -> Iterator[DeskRequest]:
+    def desk(self, request: Request, *, by_link: bool = False, largest: int = 0) -> Iterator[DeskRequest]:
         """Admit the caller of a request, and do what is done inside in their name, within the time for a request.
 
-        ``by_link``: whoever follows a link from elsewhere may come, to see what their own session sees.
+        ``by_link``: whoever follows a link from elsewhere may come, to see what their own session sees. A body may
+        have ``largest`` bytes.
 
         Raises:
             ProblemError: the caller isn't let in, or what is done inside failed.
         """
         if not (by_link and is_followed_link(request.method, request.headers)):
             refuse_other_origins(request.headers, self.origin)
-        with self._admitted(request, problems.of_reading) as desk:
+        with self._admitted(request, largest, problems.of_reading) as desk:
             yield desk
 
     @contextmanager
-    def changing_desk(self, request: Request) -> Iterator[DeskRequest]:
+    def changing_desk(self, request: Request, *, largest: int) -> Iterator[DeskRequest]:
         """The same for a request that plans or changes something.
 
         Raises:
@@ -118,19 +121,31 @@ class Service:
         refuse_foreign_writes(request.headers, self.origin)
         if not self.settings.desk.changes:
             raise ProblemError(403, "Nothing is changed here: see changes in [desk].", code="changes-off")
-        with self._admitted(request, problems.of_changing) as desk:
+        # Who waits for another desk doesn't wait for the ILS: some of them would shut the panel out.
+        with self._admitted(request, largest, problems.of_changing, wait=WAIT) as desk:
             yield desk
 
     @contextmanager
     def _admitted(
-        self, request: Request, problem_of: Callable[[EvergreenGroupsError], ProblemError]
+        self,
+        request: Request,
+        largest: int,
+        problem_of: Callable[[EvergreenGroupsError], ProblemError],
+        *,
+        wait: float = 0.0,
     ) -> Iterator[DeskRequest]:
         address = neighbourhood(self.address_of(request))
         unhurried = self.gateway.acting_as(token_of(request.headers))
         gateway = unhurried.within(self.settings.serve.timeout)
         try:
-            with self.breaker.watching(), self.slots.taken():
-                caller = self.admission.admit(gateway, address)
+            if largest:  # the body of somebody who is let in, before anything is held for the request
+                with self.breaker.watching(), self.slots.taken():
+                    caller = self.admission.admit(gateway, address)
+                read_body(request, largest)
+                gateway = unhurried.within(self.settings.serve.timeout)
+            with self.breaker.watching(wait=wait), self.slots.taken():
+                if not largest:
+                    caller = self.admission.admit(gateway, address)
                 yield DeskRequest(caller, self.client_for(caller, gateway), unhurried)
         except EvergreenGroupsError as error:
             raise problem_of(error) from error
@@ -144,8 +159,9 @@ class Service:
             policy=self.settings.policy,
             state=self.state,
             reference=self._reference,
-            may_undo_others=lambda: (
-                permission is not None and has_permission(gateway, caller, caller.library, permission)
+            # Once for each request, however many changes it lists.
+            may_undo_others=cache(
+                lambda: permission is not None and has_permission(gateway, caller, caller.library, permission)
             ),
             adults=adult_rule(self.settings.audit),
         )

@@ -3,13 +3,17 @@
     python tests/bench/desk.py [--clerks 100] [--seconds 60] [--every 3] [--threads 8] [--calls-only]
 
 First each thing is done a few times by one clerk, with session and reference data known; printed are the calls that the
-gateway gets and the median of the milliseconds, beside those of a bare call. Then each clerk, with a session of their
-own, does something every three seconds: in half of the cases looks at a patron's summary, else moves somebody of a
-family of their own, removes them, or takes the last change back. Sandbox, service and clerks are three processes.
+gateway gets and the median of the milliseconds. Then some are done while each call takes 50 ms longer; printed is the
+slowest chain of calls that come after one another, and how many times as long as that the answer takes: 1.3 at most.
+
+Then each clerk, with a session of their own, does something every three seconds: in half of the cases looks at a
+patron's summary, else moves somebody of a family of their own, removes them, or takes the last change back. Sandbox,
+service and clerks are three processes.
 
 Printed are the answers by status, the 503s by their code, and p50 and p99 of reads and of whole changes (plan and
 change). In the end the families are compared with the answers: a write that was done twice, or never, would show. Ends
-with status 1 where there was one, or over one in a hundred 503s, or any other error.
+with status 1 where there was one, or over one in a hundred 503s, or any other error, or where an answer took longer
+than 1.3 times its chain.
 """
 
 from __future__ import annotations
@@ -33,8 +37,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import requests
 from serve import address_in, command, processor_seconds
-from support.fault_proxy import FaultProxy, fault_proxy
-from support.web_caller import API, bearer, session
+from support.fault_proxy import Call, Fault, FaultProxy, fault_proxy
+from support.web_caller import API, bearer, cookie, session
 
 from evergreen_groups.gateway import Credentials, Gateway
 
@@ -43,6 +47,10 @@ ACCOUNT = "consortium_staff"
 TIMES = 7
 """How often each thing is done for its median."""
 MOST_503 = 0.01
+DELAY = 0.05
+"""How much longer each call takes while chains of calls are looked at, in seconds."""
+LONGEST = 1.3
+"""How many times as long as its slowest chain of calls an answer may take."""
 FAMILY = 4
 
 
@@ -148,13 +156,14 @@ def main() -> None:
         gateway = address_in(sandbox)
         with fault_proxy(gateway) as proxy, served(proxy.url, directory, "one", options.threads) as (address, _):
             cost(gateway, address, proxy)
+            quick = chains(gateway, address, proxy)
         if options.calls_only:
-            return
+            sys.exit(0 if quick else 1)
         with served(gateway, directory, "many", options.threads) as (address, service):
             well = bear(options.clerks, options.seconds, options.every, gateway, address)
             used = {"service": processor_seconds(service), "sandbox": processor_seconds(sandbox)}
         print("processor, s: " + ", ".join(f"{name} {value:.1f}" for name, value in used.items()))
-    sys.exit(0 if well else 1)
+    sys.exit(0 if well and quick else 1)
 
 
 @contextlib.contextmanager
@@ -215,6 +224,64 @@ def cost(gateway: str, address: str, proxy: FaultProxy) -> None:
     for name in things:
         numbers = "-".join(str(number) for number in sorted({min(calls[name]), max(calls[name])}))
         print(f"{name:20} {numbers:>7} {1000 * statistics.median(seconds[name]):7.0f}")
+
+
+class CallTimes:
+    """When the calls through a proxy began and ended; each takes ``DELAY`` longer while this is watching."""
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        self._began: dict[int, float] = {}
+        self._proxy = proxy
+        self.times: list[tuple[float, float]] = []
+        proxy.decide = self._begin
+        proxy.before_answer = self._end
+
+    def _begin(self, call: Call) -> Fault:
+        self._began[threading.get_ident()] = time.perf_counter()
+        return Fault.NONE
+
+    def _end(self, call: Call) -> None:
+        time.sleep(DELAY)
+        self.times.append((self._began.pop(threading.get_ident()), time.perf_counter()))
+
+    def slowest_chain(self) -> tuple[int, float]:
+        """The calls, and the seconds, of the slowest of all chains of calls that each began after the one before."""
+        found: list[tuple[float, int, float]] = []  # when each chain ended, its calls and seconds
+        for began, ended in sorted(self.times):
+            before = max((chain for chain in found if chain[0] <= began), key=lambda chain: chain[2], default=(0, 0, 0))
+            found.append((ended, before[1] + 1, before[2] + ended - began))
+        _ended, calls, seconds = max(found, key=lambda chain: chain[2])
+        return calls, seconds
+
+
+def chains(gateway: str, address: str, proxy: FaultProxy) -> bool:
+    """Print how long answers take beside the slowest chain of their calls; whether none takes too long."""
+    headers = bearer(session(gateway, username=ACCOUNT))
+    pages = cookie(session(gateway, username=ACCOUNT))
+    plan = {"action": "move", "patrons": ["20000000001052"], "target": "20000000001007"}
+    things: dict[str, Callable[[], requests.Response]] = {
+        "the page of six": lambda: requests.get(
+            f"{address}/evergreen-groups/patrons/1001/group", headers=pages, timeout=60
+        ),
+        "plan of a move": lambda: requests.post(f"{address}{API}/plans", json=plan, headers=headers, timeout=60),
+        "a patron's summary": lambda: requests.get(f"{address}{API}/patrons/1001/summary", headers=headers, timeout=60),
+    }
+    print(f"\n{'':20} {'calls':>7} {'chain':>7} {'ms':>7} {'answer':>7} {'times':>7}")
+    quick = True
+    for name, do in things.items():
+        do()  # session and reference data become known
+        found = []
+        for _ in range(TIMES):
+            watched, began = CallTimes(proxy), time.perf_counter()
+            answer = do()
+            taken = time.perf_counter() - began
+            assert answer.status_code < 400, answer.text
+            length, seconds = watched.slowest_chain()
+            found.append((taken / seconds, len(watched.times), length, seconds, taken))
+        times, calls, length, seconds, taken = statistics.median_low(found)
+        quick = quick and times <= LONGEST
+        print(f"{name:20} {calls:7} {length:7} {1000 * seconds:7.0f} {1000 * taken:7.0f} {times:7.2f}")
+    return quick
 
 
 def bear(clerks: int, seconds: float, every: float, gateway: str, address: str) -> bool:

@@ -15,9 +15,9 @@ from support.gateways import gateway_of
 from support.states import FILE_FIRST, journal_in, state_on
 
 from evergreen_groups.changes import PENALTIES, Journal, JournalStep, Operator, StepState, clock
-from evergreen_groups.changes.journal import TAKEN_OVER
 from evergreen_groups.changes.journal_step import Sending
 from evergreen_groups.changes.journaled import NewStep
+from evergreen_groups.changes.step_reason import TAKEN_OVER, StepReason
 from evergreen_groups.client import Client
 from evergreen_groups.errors import NotFoundError, PlanError, StateError
 from evergreen_groups.gateway import Gateway
@@ -130,7 +130,7 @@ def test_a_step_stands_as_it_is_now(journal: Journal) -> None:
         (found,) = journal.open_steps(HERE)
         assert (found, found.sending) == (the_step(journal, 1), sending)
         assert (found.state, found.value, found.reason) == (StepState.SENDING, None, "")
-        journal.record(step, StepState.SENDING, value=1010, reason="somebody else moved them")
+        journal.record(step, StepState.SENDING, value=1010, reason=StepReason("somebody else moved them"))
         assert (the_step(journal, 1).value, the_step(journal, 1).sending) == (1010, sending)
     journal.record(step, StepState.DONE, value=2)
     found = the_step(journal, 1)

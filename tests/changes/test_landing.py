@@ -12,7 +12,6 @@ from support.gateways import gateway_of
 from support.states import journal_in
 
 from evergreen_groups.changes import PENALTIES, Journal, Operator, StepState, clock
-from evergreen_groups.changes.journal import TAKEN_OVER
 from evergreen_groups.changes.journal_step import JournalStep, Sending
 from evergreen_groups.changes.journaled import NewStep
 from evergreen_groups.changes.landing import (
@@ -21,13 +20,13 @@ from evergreen_groups.changes.landing import (
     SentChange,
     judge,
     judge_penalties,
-    may_come_in,
     new_sending,
     sending_of,
 )
 from evergreen_groups.changes.patron_penalties import PatronPenalties
 from evergreen_groups.changes.patron_record import digest_but, read_patron
 from evergreen_groups.changes.recovery import recover, refusal, sent_change
+from evergreen_groups.changes.step_reason import NOTHING_CAME, TAKEN_OVER, may_come_in
 from evergreen_groups.errors import (
     DataError,
     EventError,
@@ -306,7 +305,7 @@ class TestPenalties:
         if done:
             assert landing == Landing(StepState.DONE, 2)
         elif late:
-            assert landing == Landing(StepState.NOT_DONE, reason="it never came in, or changed nothing")
+            assert landing == Landing(StepState.NOT_DONE, reason=NOTHING_CAME)
         else:
             assert landing == Landing(StepState.SENDING, reason=may_come_in(UNTIL))
 

@@ -143,6 +143,8 @@ def test_warnings(client: Client, admin: Gateway) -> None:
     assert "shares no surname, address, phone, e-mail or library" in warnings([1039], 1019)
     assert "the last member leaves group 1010" in warnings([1039], 1001)
     assert "shares no surname" not in warnings([1052], 1001)
+    assert "group 1002 will have 2 group leads: Lindqvist, Åsa and Whitfield, Grace" in warnings([1036], 1007)
+    assert "group leads" not in warnings([1037], 1007)
     old_card = client.moves.plan_move(["20000000901049"], to=barcode(1001)).draft
     assert [step.member.id for step in old_card.steps] == [1049]
     assert "the card given for Haddad, Noor is not active" in map(describe_warning, old_card.warnings)

@@ -211,7 +211,7 @@ def test_whom_the_account_cannot_see_is_not_taken_back(mover: Client, proxy: Fau
     assert mover.moves.plan_move(["20000000001012"], to=OTHERS_CARD).apply().done
     with gateway_of(proxy.url, "north_manager") as gateway:
         draft = client_of(gateway, tmp_path).moves.plan_undo(1).draft
-    assert (draft.steps, draft.unchanged) == ((), ("patron 1012 can't be seen by the account any more",))
+    assert (draft.steps, draft.unchanged) == ((), ("1 patron can't be seen by the account",))
 
 
 def test_one_who_is_hidden_in_passing_is_not_passed_over(mover: Client, proxy: FaultProxy) -> None:
@@ -226,7 +226,7 @@ def test_what_is_not_known_to_be_done_is_not_taken_back(mover: Client, proxy: Fa
     proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == UPDATE else Fault.NONE
     mover.moves.plan_move([CARD], to=OTHERS_CARD).apply()
     draft = mover.moves.plan_undo(1).draft
-    assert (draft.steps, draft.unchanged) == ((), ("patron 1052: that change isn't known to be done",))
+    assert (draft.steps, draft.unchanged) == ((), ("Desrosiers, Mireille: that change isn't known to be done",))
 
 
 # -- the words for a refusal, and which errors are one -----------------------------------------------------------------

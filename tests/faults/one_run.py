@@ -10,6 +10,7 @@ from random import Random
 
 from faults.changing import CHANGES
 from faults.kinds import KINDS, Kind
+from faults.pages import PAGES
 from faults.panel import PANELS
 from faults.reading import READINGS, Clean, Reading
 from faults.verdict import Ending, Judgement
@@ -17,8 +18,8 @@ from faults.world import LOGIN, WRITES, Exchange, Injection, World
 
 LASTING = 1_000
 
-SUBJECTS: Mapping[str, Sequence[Reading]] = {"reading": (*READINGS, *PANELS), "writing": CHANGES}
-"""What a bad network may befall, by whether it writes."""
+SUBJECTS: Mapping[str, Sequence[Reading]] = {"reading": (*READINGS, *PANELS), "writing": CHANGES, "pages": PAGES}
+"""What a bad network may befall: what reads, what writes, and the desk's pages, which do both."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Runner:
     """Makes runs in one world."""
 
     def __init__(self, world: World, subjects: Sequence[Reading] = (*READINGS, *PANELS, *CHANGES * 3)) -> None:
+        """The pages aren't among ``subjects`` unless asked for, so that each number stands for the run that it was."""
         self.world = world
         self._subjects = subjects
 

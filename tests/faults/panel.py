@@ -31,6 +31,17 @@ class CleanAnswer(Clean):
         return self.document is not None
 
 
+def service_that_raises(world: World, directory: Path, clock: Clock) -> Flask:
+    """The service with gateways that don't wait long, which lets through what is no answer of its own."""
+    environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
+    settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
+    with patch.object(SERVICE, "Gateway", world.gateway):
+        app = create_app(settings, environ, clock=clock)
+    app.testing = True
+    app.error_handler_spec[None][None].pop(Exception)  # what it is for is to be seen here
+    return app
+
+
 class Panel(Reading):
     """A request of a session: a staff account's, or a patron's own, which isn't let in."""
 
@@ -39,13 +50,7 @@ class Panel(Reading):
         self._login = login or {"username": account}
 
     def _app(self, world: World, directory: Path, clock: Clock) -> Flask:
-        environ = {"STATE_DIRECTORY": str(directory / "state"), "CACHE_DIRECTORY": str(directory / "cache")}
-        settings = settings_of(world.proxy.url, serve=ServeSettings(port=0, rate_limit=10_000))
-        with patch.object(SERVICE, "Gateway", world.gateway):
-            app = create_app(settings, environ, clock=clock)
-        app.testing = True
-        app.error_handler_spec[None][None].pop(Exception)  # what it is for is to be seen here
-        return app
+        return service_that_raises(world, directory, clock)
 
     def _ask(self, app: Flask, token: str) -> Ran:
         try:

@@ -12,8 +12,8 @@ import pytest
 from faults.one_run import SUBJECTS, Runner
 from faults.world import World
 
-RUNS = {"reading": 8, "writing": 12}
-MORE_RUNS = {"reading": 600, "writing": 400}
+RUNS = {"pages": 4, "reading": 8, "writing": 12}
+MORE_RUNS = {"pages": 200, "reading": 600, "writing": 400}
 PARTS = 4
 
 

@@ -197,7 +197,7 @@ def test_a_hidden_patron_gives_the_same_error_as_one_who_is_not_there(sandbox: S
 
 
 @pytest.mark.parametrize("account", ["admin", "consortium_staff", "harbor_desk"])
-def test_nine_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str) -> None:
+def test_eleven_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbox, account: str) -> None:
     with desk(sandbox.url, account) as client:
         cold = calls(client)
         hooks.patron_summary(client, 1001)
@@ -206,7 +206,7 @@ def test_nine_calls_when_everything_is_cold_and_two_from_then_on(sandbox: Sandbo
             hooks.patron_summary(client, patron)
         after = calls(client)
         hooks.group_summary(client, 1001)
-    assert (warm - cold, after - warm, calls(client) - after - 1) == (9, 7 * 2, 2)  # and the logout
+    assert (warm - cold, after - warm, calls(client) - after - 1) == (11, 7 * 2, 2)  # and the logout
 
 
 def test_a_large_group_costs_no_more(sandbox: Sandbox) -> None:
@@ -231,7 +231,8 @@ def test_hidden_members_are_counted_with_what_they_owe(sandbox: Sandbox, proxy: 
     assert summary["hidden_members"] == {"count": 2, "fines": "9.00"}
     assert summary["group_fines"] == "37.10"
     assert sorted(member["id"] for member in summary["members"]) == list(OKONKWO)
-    assert proxy.seen[:3] == ["open-ils.pcrud.search.au.atomic", BALANCES, MEMBERS]
+    assert proxy.seen[0] == "open-ils.pcrud.search.au.atomic"
+    assert sorted(proxy.seen[1:3]) == [BALANCES, MEMBERS]
 
 
 @pytest.mark.parametrize("times", [1, 99])
@@ -276,10 +277,12 @@ def test_two_calls_more_when_somebody_is_hidden(sandbox: Sandbox, proxy: FaultPr
     with desk(proxy.url, "harbor_desk") as client:
         proxy.seen.clear()
         hooks.patron_summary(client, 1001)
-        assert (len([method for method in proxy.seen if method]), proxy.seen.count("")) == (10, 1)  # "": the IDL
+        assert (len([method for method in proxy.seen if method]), proxy.seen.count("")) == (12, 1)  # "": the IDL
         proxy.seen.clear()
         hooks.patron_summary(client, 1001)
-        assert proxy.seen == ["open-ils.pcrud.search.au.atomic", BALANCES, MEMBERS, "open-ils.pcrud.search.aou.atomic"]
+        members, *beside, check = proxy.seen
+        assert (members, check) == ("open-ils.pcrud.search.au.atomic", "open-ils.pcrud.search.aou.atomic")
+        assert sorted(beside) == [BALANCES, MEMBERS]
 
 
 @pytest.mark.long
@@ -435,7 +438,7 @@ def test_reference_data_is_kept_for_a_session_and_for_a_while(sandbox: Sandbox) 
         before = calls(client)
         clock.now += SECONDS + 1
         hooks.patron_summary(client, 1001)
-        assert calls(client) - before == 8
+        assert calls(client) - before == 10
 
 
 def test_a_session_that_has_ended_is_no_smaller_total(sandbox: Sandbox, tmp_path: Path) -> None:

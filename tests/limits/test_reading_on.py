@@ -113,11 +113,11 @@ class TestReferenceData:
         data = ReferenceData(ILS, clock=clock)
         with gateway_of(sandbox.url, "consortium_staff") as first, gateway_of(sandbox.url, "harbor_desk") as second:
             users = data.user(first), data.user(second)
-            assert data.granted(first) == (1,)
-            assert data.granted(second) == (HARBOR,)
+            sees = data.rights(first).at("VIEW_USER"), data.rights(second).at("VIEW_USER")
+            assert sees == ({unit.id for unit in data.org_units(first)}, {HARBOR})
             calls = first.statistics.calls, second.statistics.calls
             assert (data.user(first), data.user(second)) == users
-            assert data.granted(first) == (1,)
+            assert (data.rights(first).at("VIEW_USER"), data.rights(second).at("VIEW_USER")) == sees
             assert (first.statistics.calls, second.statistics.calls) == calls
         assert len(set(users)) == 2
         names = [sandbox._store.row("au", user)["usrname"] for user in users]

@@ -20,7 +20,6 @@ from support.postgresql import shared_cluster
 from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.state import State, schema
 from evergreen_groups.state.lease import LeaseName
-from evergreen_groups.state.state import _part
 
 pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
 
@@ -188,7 +187,7 @@ def is_free(state: State, *patrons: int, groups: tuple[int, ...] = ()) -> bool:
 def in_order(patrons: Sequence[int]) -> list[int]:
     """Patrons in the order in which their parts are taken."""
     name = LeaseName(f"changes {GATEWAY}", "", "")
-    return sorted(patrons, key=lambda patron: name.part(_part(f"patron {patron}")).keys)
+    return sorted(patrons, key=lambda patron: name.part(f"patron {patron}").keys)
 
 
 def test_whoever_is_at_others_does_not_wait(state: State) -> None:
@@ -211,7 +210,7 @@ def test_all_or_none(state: State) -> None:
         with state.changing(GATEWAY, [taken]):
             assert not is_free(state, *everybody)
             free = [patron for patron in everybody if is_free(state, patron)]
-            assert free == [patron for patron in everybody if _part(f"patron {patron}") != _part(f"patron {taken}")]
+            assert free == [patron for patron in everybody if patron != taken]
     assert is_free(state, *everybody)
 
 
@@ -279,16 +278,30 @@ def test_a_process_that_is_killed_lets_go_of_them(state: State) -> None:
             pass
 
 
+def test_a_large_change_keeps_nobody_else_waiting(state: State) -> None:
+    """Of a thousand others each had a place among 2,048 before: most families met one of them there."""
+    with state.changing(GATEWAY, range(1, 1_500), range(1, 400)):
+        assert is_free(state, *range(2_000, 3_000))
+        assert not is_free(state, 5_000, 1_499)
+        assert state.is_changing(GATEWAY, [5_000, 1_499])
+        assert not state.is_changing(GATEWAY, range(2_000, 3_000))
+
+
 def test_however_many_there_are_it_takes_few_locks(state: State) -> None:
     with state.changing(GATEWAY, range(100_000), range(1_000)):
         assert not is_free(state, 7)
+        assert not is_free(state, *range(200_000, 300_000))
+        assert state.is_changing(GATEWAY, [7])
         if state.database.path is None:
             with state.database.reading() as connection:
                 count = connection.execute(text(LOCKS)).scalar_one()
-            assert 2_000 < count <= 2_048
+            assert count == 1
+        with another(state) as other, other.changing("https://other.example.org", range(100_000)):
+            pass
     with state.changing(GATEWAY, range(1_000)):
-        pass
-    assert is_free(state, *range(1_000))
+        assert not is_free(state, *range(200_000, 300_000)), "it waits until nobody changes anything"
+        assert is_free(state, 1_000)
+    assert is_free(state, *range(100_000))
 
 
 @pytest.mark.parametrize("state", ["postgresql"], indirect=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -273,15 +273,16 @@ class Desk:
 
 
 @contextmanager
-def desk_browser(directory: Path, dataset: Path | None = None) -> Iterator[Desk]:
-    """A browser at a desk of its own, with a service that keeps its files in ``directory``."""
+def desk_browser(
+    directory: Path, dataset: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Iterator[Desk]:
+    """A browser at a desk of its own; its service keeps files in ``directory``, or where ``environ`` says."""
     with Sandbox(dataset) as sandbox, chromium() as browser:
         home = {"XDG_STATE_HOME": str(directory / "state"), "XDG_CACHE_HOME": str(directory / "cache")}
-        app = create_app(settings_of(sandbox.url), home)
-        gate = Gate(app)
+        gate = Gate(create_app(settings_of(sandbox.url), home if environ is None else environ))
         with served(gate) as url:
             yield Desk(browser, sandbox, gate, url)
-        close(app)
+        close(gate.app)
 
 
 @contextmanager

@@ -114,3 +114,24 @@ class DeskClerk:
         if response.status_code == 303:
             return self.get(response.headers["Location"])
         return DeskPage(self, address, response)
+
+
+def card(patron: int) -> str:
+    """The barcode of one of the built-in patrons."""
+    return f"2000000000{patron}"
+
+
+def scanned(page: DeskPage, text: str) -> DeskPage:
+    """Scan a card, or type a name."""
+    return page.send("/plan", card=text)
+
+
+def agreed(page: DeskPage, **filled: str) -> DeskPage:
+    """Press the button that confirms."""
+    return page.send("/change", ("do", "apply"), **filled)
+
+
+def selected(page: DeskPage, action: str, *members: int, **pressed: str) -> DeskPage:
+    """Select members in the list, and press the button of an action."""
+    buttons = [("action", action), *pressed.items()]
+    return page.send("/plan", *buttons, id="selection", member=[str(member) for member in members])

@@ -13,7 +13,9 @@ from support.web_caller import Clock, end_session, session
 
 from evergreen_groups.errors import HTTPStatusError, NoSessionError, UnexpectedAnswerError, UnreachableError
 from evergreen_groups.gateway import Gateway, RetryPolicy
+from evergreen_groups.limits import ReferenceData
 from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import PolicySettings
 from evergreen_groups.web.authorization import SECONDS, Admission, Caller, may_view_everybody
 from evergreen_groups.web.overload import Breaker, RequestOutcome, Slots
 from evergreen_groups.web.problems import ProblemError
@@ -21,6 +23,7 @@ from evergreen_groups.web.rate_limits import Counters
 
 HERE, THERE = "203.0.113.5", "203.0.113.6"
 CHECK, SESSION = "open-ils.actor.user.perm.check", "open-ils.auth.session.retrieve"
+SEVERAL = "open-ils.actor.user.perm.check.multi_org"
 PER_MINUTE = 30  # three in six seconds
 PAUSE = 6.01  # until they are forgotten
 
@@ -33,7 +36,7 @@ def plain(proxy: FaultProxy) -> Iterator[Gateway]:
 
 @pytest.fixture
 def admission(clock: Clock) -> Admission:
-    return Admission(clock, Counters(), per_minute=PER_MINUTE)
+    return Admission(clock, Counters(), ReferenceData(PolicySettings(), clock=clock), per_minute=PER_MINUTE)
 
 
 class TestCaller:
@@ -71,7 +74,7 @@ class TestCaller:
         lacks: list[str],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        proxy.answer = lambda call: lacks if call.method == CHECK else None
+        proxy.answer = lambda call: [[11, name] for name in lacks] if call.method == SEVERAL else None
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
         with caplog.at_level(logging.INFO, "evergreen_groups.web"):
             for _ in range(2):  # the second time by what is remembered
@@ -80,27 +83,80 @@ class TestCaller:
                 assert (refused.value.status, refused.value.code) == (403, "staff-only")
         assert caplog.messages[-1] == f"the session lacks the permission {' and '.join(sorted(lacks))}"
 
-    def test_who_may_not_even_ask_has_none_of_them(
+    @pytest.mark.parametrize("lacks", [["STAFF_LOGIN"], ["VIEW_USER"], ["VIEW_USER", "STAFF_LOGIN"]])
+    def test_who_loses_one_is_out_when_they_are_looked_at_again(
+        self,
+        sandbox: Sandbox,
+        proxy: FaultProxy,
+        plain: Gateway,
+        admission: Admission,
+        clock: Clock,
+        lacks: list[str],
+    ) -> None:
+        """Where they see what is known from their first look for longer, but it doesn't let them in."""
+        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
+        admission.admit(gateway, HERE)
+        proxy.answer = lambda call: lacks if call.method == CHECK else None
+        clock.now += SECONDS
+        with pytest.raises(ProblemError) as refused:
+            admission.admit(gateway, HERE)
+        assert refused.value.status == 403
+
+    def test_what_holds_above_and_is_said_to_be_missing_here_is_missing(
         self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
     ) -> None:
+        proxy.answer = lambda call: [[11, "VIEW_USER"]] if call.method == SEVERAL else None
+        with pytest.raises(ProblemError) as refused:
+            admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
+        assert refused.value.status == 403
+
+    @pytest.mark.parametrize("method", [SEVERAL, "open-ils.actor.user.has_work_perm_at.batch"])
+    def test_who_may_not_even_ask_has_none_of_them(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, method: str
+    ) -> None:
         event = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 1}
-        proxy.answer = lambda call: event if call.method == CHECK else None
+        proxy.answer = lambda call: event if call.method in (method, CHECK) else None
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
         with pytest.raises(ProblemError) as refused:
             admission.admit(gateway, HERE)
         assert refused.value.status == 403
         assert not may_view_everybody(gateway, Caller(1, frozenset(), 1, None), 1)
 
-    @pytest.mark.parametrize("answer", [{}, "", 0, False])
+    @pytest.mark.parametrize(
+        "answer", [{}, "", 0, False, ["STAFF"], [[11]], [[999, "VIEW_USER"]], [[11, "UPDATE_USER"]]]
+    )
     def test_no_answer_is_no_yes(
-        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, answer: object
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock, answer: object
     ) -> None:
         gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
-        proxy.answer = lambda call: answer if call.method == CHECK else None
+        proxy.answer = lambda call: answer if call.method in (SEVERAL, CHECK) else None
         with pytest.raises(UnexpectedAnswerError):
             admission.admit(gateway, HERE)
         proxy.answer = lambda call: None
         assert admission.admit(gateway, HERE).user, "what can't be used isn't remembered"
+        proxy.answer = lambda call: answer if call.method in (SEVERAL, CHECK) else None
+        clock.now += SECONDS
+        with pytest.raises(UnexpectedAnswerError):
+            admission.admit(gateway, HERE)
+
+    @pytest.mark.parametrize("answer", [{}, [], {"VIEW_USER": [1]}, {"VIEW_USER": [None]}])
+    def test_a_hint_of_the_wrong_shape_lets_nobody_in(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, answer: object
+    ) -> None:
+        batch = "open-ils.actor.user.has_work_perm_at.batch"
+        proxy.answer = lambda call: answer if call.method == batch else None
+        with pytest.raises(UnexpectedAnswerError):
+            admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
+
+    def test_an_old_server_is_asked_one_by_one(
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
+    ) -> None:
+        proxy.refuse = lambda call: (404, "Method not found") if call.method == SEVERAL else None
+        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
+        assert admission.admit(gateway, HERE).lacks == frozenset()
+        proxy.answer = lambda call: ["VIEW_USER"] if call.method == CHECK else None
+        with pytest.raises(ProblemError):
+            admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
 
     @pytest.mark.parametrize(("account", "everybody"), [("consortium_staff", True), ("north_manager", False)])
     def test_who_may_see_everybody(
@@ -110,12 +166,21 @@ class TestCaller:
         assert may_view_everybody(gateway, admission.admit(gateway, HERE), 1) is everybody
 
     def test_permissions_count_where_the_account_works(
-        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission
+        self, sandbox: Sandbox, proxy: FaultProxy, plain: Gateway, admission: Admission, clock: Clock
     ) -> None:
-        asked: list[object] = []
-        proxy.before_answer = lambda call: asked.append(call.parameters[2:]) if call.method == CHECK else None
-        admission.admit(plain.acting_as(session(sandbox.url, username="harbor_desk")), HERE)
-        assert asked == [[11, ["STAFF_LOGIN", "VIEW_USER"]]]
+        asked: list[list[object]] = []
+        proxy.before_answer = lambda call: (
+            asked.append(call.parameters[2:]) if call.method in (SEVERAL, CHECK) else None
+        )
+        gateway = plain.acting_as(session(sandbox.url, username="harbor_desk"))
+        admission.admit(gateway, HERE)
+        ((units, names),) = asked
+        assert isinstance(units, list)
+        assert 11 in units
+        assert names == ["STAFF_LOGIN", "VIEW_USER", "VIEW_CIRCULATIONS"]
+        clock.now += SECONDS
+        admission.admit(gateway, HERE)
+        assert asked[1:] == [[11, ["STAFF_LOGIN", "VIEW_USER"]]]
 
 
 class TestTooMany:

@@ -127,6 +127,16 @@ def test_refused(
     assert clerk.apply(plan, "k").states == ["failed"], "the plan can still be applied"
 
 
+@pytest.mark.parametrize("field", ["username", "password"])
+def test_half_a_character_is_no_login(
+    clerk: DeskCaller, sandbox: Sandbox, logins: list[dict[str, Any]], field: str
+) -> None:
+    """JSON can say it, and nobody can send it on."""
+    answer = clerk.apply(planned(clerk), approval={**SUPERVISOR, field: "\ud800"})
+    assert (answer.status, answer.code) == (400, "field-wrong")
+    assert logins == []
+
+
 def test_a_second_factor(clerk: DeskCaller, sandbox: Sandbox, proxy: FaultProxy) -> None:
     def provisional(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
         if call.method != LOGIN:
@@ -204,6 +214,19 @@ def test_tries_are_limited_for_each_clerk_and_each_supervisor(
     assert len(logins) == 1
     clock.now += WAIT
     assert clerk.apply(plan, approval=SUPERVISOR).body["done"]
+
+
+def test_a_supervisor_who_approves_one_change_after_another_is_let_in(
+    clerk: DeskCaller, sandbox: Sandbox, clock: Clock, logins: list[dict[str, Any]]
+) -> None:
+    """Twenty cards a minute: two of them right after each other, and a login that came well never counts as failed."""
+    for patron in (1052, 1053) * 3:
+        sandbox._store.update("au", patron, {"usrgroup": 1015})
+        assert clerk.apply(clerk.planned("move", patron, target=1001), approval=SUPERVISOR).body["done"]
+    assert len(logins) == 6
+    sandbox._store.update("au", 1052, {"usrgroup": 1015})
+    answer = clerk.apply(planned(clerk), approval=SUPERVISOR)
+    assert (answer.status, answer.code) == (429, "too-many-requests"), "more than a desk needs is guessing"
 
 
 def followed(clerk: DeskCaller, answer: Answer) -> Answer:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.desk_caller import UPDATE, WRITES, Answer, DeskCaller, group_of, leads, new_key, plan_body
 from support.fault_proxy import Call, Fault, FaultProxy
-from support.web_caller import API, bearer, client_of, cookie, end_session, served, session, settings_of
+from support.web_caller import API, Clock, bearer, client_of, cookie, end_session, served, session, settings_of
 
 from evergreen_groups.changes import clock as changes_clock
 from evergreen_groups.errors import StateUnavailableError
@@ -332,7 +333,11 @@ class TestWho:
         seen = harbor.change(mixed)
         assert [step["patron"] for step in seen.body["steps"]] == [1052]
         assert (seen.body["hidden_step_count"], seen.body["done"]) == (1, False)
-        assert harbor.undo(elsewhere).status == 404
+        for ask in (harbor.undo, lambda number: harbor.plan("undo", change=number)):
+            hidden, unknown = ask(elsewhere), ask(999)
+            assert hidden.status == unknown.status == 404
+            assert {**hidden.body, "detail": ""} == {**unknown.body, "detail": ""}
+            assert hidden.body["detail"].replace(str(elsewhere), "999") == unknown.body["detail"]
 
     def test_others_changes_are_taken_back_with_a_permission(
         self, desk: DeskCaller, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox
@@ -421,6 +426,21 @@ class TestRefusals:
         assert int(answer.headers["Retry-After"]) >= 1
         assert writes(proxy) == []
         assert desk.apply(plan).body["done"]
+
+    def test_who_waits_for_another_desk_keeps_nobody_from_reading(
+        self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox, clock: Clock
+    ) -> None:
+        app = make_app(settings_of(proxy.url, serve=replace(UNLIMITED, threads=4)))
+        desk = caller_of(app, sandbox, "consortium_staff")
+        plans = [desk.planned("move", 1052, target=1007) for _ in range(2)]
+        running = app.extensions["evergreen-groups"]
+        with ThreadPoolExecutor(2) as pool, running.state.changing(proxy.url, [1052]):
+            waiting = [pool.submit(desk.apply, plan) for plan in plans]
+            while sum(began > clock.now for began in list(running.breaker._began.values())) < len(plans):
+                pass
+            clock.now += 4
+            assert desk.send("GET", "patrons/1017/summary").status == 200
+        assert sorted(answer.result().status for answer in waiting) == [200, 409]
 
     def test_too_often(self, make_app: Callable[[Settings], Flask], proxy: FaultProxy, sandbox: Sandbox) -> None:
         app = make_app(settings_of(proxy.url, serve=ServeSettings(port=0, rate_limit=20)))

@@ -129,6 +129,18 @@ def test_requests_that_wait_long_keep_others_from_joining_them() -> None:
     assert use(breaker)
 
 
+def test_who_may_wait_for_something_else_counts_that_much_later() -> None:
+    clock = Clock()
+    breaker = breaker_of(clock)
+    with ExitStack() as waiting:
+        for _ in range(MOST_WAITING):
+            waiting.enter_context(breaker.watching(wait=5.0))
+        clock.now += SLOW_AFTER + 4.9
+        assert use(breaker)
+        clock.now += 0.1
+        assert not use(breaker)
+
+
 @given(st.lists(st.one_of(st.sampled_from([*DEAD, *ANSWERED, *NEITHER]), st.floats(0.0, 15.0)), max_size=40))
 def test_it_refuses_only_within_a_pause_after_enough_failures(events: list[object]) -> None:
     clock = Clock()

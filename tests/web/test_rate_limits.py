@@ -18,11 +18,13 @@ from support.redis_server import RedisServer
 from support.web_caller import Clock
 
 import evergreen_groups.state.shared_counters as shared_counters
+import evergreen_groups.web.rate_limits as rate_limits
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.rate_limits import Counters, RateLimit, RetryTimes
 
 PASSWORD = "secret-of-the-counters"
+HERE = "203.0.113.5"
 
 
 @pytest.fixture(scope="module")
@@ -96,27 +98,27 @@ class TestInOneProcess:
 
     def test_a_time_is_set_once_and_put_off_for_good(self, clock: Clock) -> None:
         times = RetryTimes(Counters())
-        assert not times.is_due("one", 5.0)
+        assert not times.is_due("one", 5.0, HERE)
         clock.now += 4
-        assert not times.is_due("one", 0.0)
+        assert not times.is_due("one", 0.0, HERE)
         clock.now += 1
-        assert times.is_due("one", 5.0)
+        assert times.is_due("one", 5.0, HERE)
         times.give_up("one")
         clock.now += 3600
-        assert not times.is_due("one", 0.0)
+        assert not times.is_due("one", 0.0, HERE)
 
     @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
     def test_a_short_time_is_a_time_as_well(self, clock: Clock, seconds: float) -> None:
         times = RetryTimes(Counters())
-        assert not times.is_due("one", seconds)
-        assert not times.is_due("one", seconds)
+        assert not times.is_due("one", seconds, HERE)
+        assert not times.is_due("one", seconds, HERE)
         clock.now += seconds + 1
-        assert times.is_due("one", seconds)
+        assert times.is_due("one", seconds, HERE)
 
     def test_one_that_has_not_to_wait_is_due(self, clock: Clock) -> None:
         times = RetryTimes(Counters())
         times.give_up("one")
-        assert times.is_due("one", 0.0), "a key that was never here can't be put off"
+        assert times.is_due("one", 0.0, HERE), "a key that was never here can't be put off"
 
     def test_what_is_over_is_forgotten(self, clock: Clock) -> None:
         counters = Counters()
@@ -125,7 +127,23 @@ class TestInOneProcess:
             limit.take(str(number))
         clock.now += 3600
         counters._own._MemoryStorage__expire_events()  # type: ignore[attr-defined]  # what its timer does
-        assert not any(counters._own.events.values())
+        limit.take("the next")
+        assert len(counters._own.events) == 1, "whoever makes keys up fills no memory"
+
+    def test_of_one_place_no_more_than_so_many_are_remembered(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rate_limits, "MOST_REMEMBERED", 3)
+        counters = Counters()
+        times = RetryTimes(counters)
+        for number in range(50):
+            assert not times.is_due(str(number), 5.0, HERE)
+        assert len(counters._own.storage) <= 2 * 3 + 1
+        assert not times.is_due("elsewhere", 5.0, "203.0.113.6")
+        clock.now += 6
+        assert times.is_due("elsewhere", 5.0, "203.0.113.6")
+        assert times.is_due("2", 5.0, HERE)
+        assert not times.is_due("40", 5.0, HERE)
 
 
 class TestTogether:
@@ -140,16 +158,16 @@ class TestTogether:
 
     def test_whoever_is_told_to_wait_by_one_waits_with_the_next(self, server: RedisServer) -> None:
         first, second = (RetryTimes(Counters.configured(server.url, PASSWORD)) for _ in range(2))
-        assert not first.is_due("token", 60.0)
-        assert not second.is_due("token", 0.0)
-        assert first.is_due("another", 0.0)
+        assert not first.is_due("token", 60.0, HERE)
+        assert not second.is_due("token", 0.0, HERE)
+        assert first.is_due("another", 0.0, HERE)
         second.give_up("another")
-        assert not first.is_due("another", 0.0)
+        assert not first.is_due("another", 0.0, HERE)
 
     def test_nothing_stays_there_for_good(self, server: RedisServer) -> None:
         counters = Counters.configured(server.url, PASSWORD)
         limit_of(counters).take("one")
-        RetryTimes(counters).is_due("one", 60.0)
+        RetryTimes(counters).is_due("one", 60.0, HERE)
         client = server.client()
         keys = list(client.scan_iter())
         assert len(keys) >= 3

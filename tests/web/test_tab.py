@@ -127,6 +127,26 @@ def test_the_page_stands_in_the_place_of_the_clients_list(tab: Tab) -> None:
     assert tab.desk.axe()["violations"] == []
 
 
+def test_below_a_tall_summary_it_is_brought_into_sight(tab: Tab) -> None:
+    """Angular's unfolded summary stands above the tabs and may fill half the window."""
+    tab.open(1017)
+    tab.shows(1017)  # for the first page a browser minds autofocus, and goes there by itself
+    tab.desk.click("[data-tab=bills]")
+    tab.desk.until(lambda: tab.state is None)
+    tab.desk.run(
+        "const gap = document.createElement('div'); gap.style.height = '900px'; document.body.prepend(gap);"
+        "document.body.style.paddingBottom = '1500px'; scrollTo(0, 0)"
+    )
+    tab.desk.click("[data-tab=group]")
+    tab.shows(1017)
+    top = "return document.querySelector('.evergreen-groups-tab').getBoundingClientRect().top"
+    tab.desk.until(lambda: 56 <= tab.desk.run(top) < 200)  # below Angular's bar, which keeps its place
+    tab.desk.run("scrollTo(0, 0)")
+    tab.inside("page.querySelector('form').submit()")
+    tab.desk.until(lambda: len(tab.page.asked) == 3 and tab.state == "shown")
+    assert tab.desk.run("return scrollY") == 0, "where somebody has scrolled to, it stays"
+
+
 def test_it_goes_with_the_tab_and_comes_back_with_it(tab: Tab) -> None:
     tab.desk.open(tab.client, "1017/checkout")
     tab.desk.panel_of(1017)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from evergreen_groups.render.desk.standing import Remark, Weight, remarks_about
 
 if TYPE_CHECKING:
-    from evergreen_groups.desk import GroupDetails
+    from evergreen_groups.desk import GroupDetails, RecalculationProspect
     from evergreen_groups.groups import Member, PatronAccount, Standing
     from evergreen_groups.ils import CirculationCounts
 
+_NO_PROSPECTS: Mapping[int, RecalculationProspect] = {}
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -27,11 +28,6 @@ class ListedMember:
     profile: str
     standing: Standing
     remarks: tuple[Remark, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether the rule and the ILS say different things of this member."""
-        return self.standing.difference is not None
 
     @property
     def blocked(self) -> bool:
@@ -90,15 +86,14 @@ def may_sort_by(text: str) -> bool:
 
 
 def member_rows(
-    details: GroupDetails, sort: str = "", staff: Callable[[Collection[int]], Mapping[int, str]] = lambda _ids: {}
+    details: GroupDetails, sort: str = "", prospects: Mapping[int, RecalculationProspect] = _NO_PROSPECTS
 ) -> list[ListedMember]:
     """The visible members of a group; as the group has them, the lead first, unless ``sort`` says otherwise.
 
-    ``staff`` gives the names of accounts, for those who have set penalties; it isn't asked where nobody has.
+    ``prospects`` are what recalculations could do, by member's id.
     """
-    setters = {one.staff for theirs in details.penalties.values() for one in theirs if one.kind.blocks}
-    names = staff({id for id in setters if id is not None}) if setters - {None} else {}
-    rows = [_row(details, member, names) for member in details.group.members]
+    staff = {**details.names, details.user: "you"}
+    rows = [_row(details, member, staff, prospects.get(member.id)) for member in details.group.members]
     if sort:
         column = _BY_KEY[sort.removeprefix("-")]
         rows.sort(key=column.value, reverse=sort.startswith("-"))
@@ -111,7 +106,9 @@ def found_within(rows: Sequence[ListedMember], text: str) -> list[ListedMember]:
     return [row for row in rows if all(word in row.words for word in words)]
 
 
-def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> ListedMember:
+def _row(
+    details: GroupDetails, member: Member, staff: Mapping[int, str], prospect: RecalculationProspect | None
+) -> ListedMember:
     account, standing = details.accounts[member.id], details.standing(member)
     return ListedMember(
         member=member,
@@ -119,5 +116,5 @@ def _row(details: GroupDetails, member: Member, staff: Mapping[int, str]) -> Lis
         counts=details.circulations[member.id],
         profile=details.profiles[member.id],
         standing=standing,
-        remarks=tuple(remarks_about(member, account, standing, staff)),
+        remarks=tuple(remarks_about(member, account, standing, staff, prospect)),
     )

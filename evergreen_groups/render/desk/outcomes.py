@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import GROUP, PENALTIES, StepState
 from evergreen_groups.render import counted
+from evergreen_groups.render.desk.reasons import explain, explain_recalculation, explain_uncertain, remark_about_done
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, JournalEntry, JournalStep
 
-_LOOK_FIRST = "Look at the list before you try again: somebody else may have changed this meanwhile."
-_WAIT = "It will be looked at again by itself. Don't repeat it."
-_ASK = "Somebody who has it can do it, or approve it here."
 _TITLES = {"done": "Done", "problem": "Not done", "warning": "Not all done", "note": "Under way"}
 _NOT_BEGUN = "Look at the list, then do what is left once more."
 
@@ -62,6 +60,11 @@ class OutcomeView:
     refused: RefusedPart | None
 
     @property
+    def has_details(self) -> bool:
+        """Whether there is more to say than the heading does."""
+        return len(self.lines) > 1 or self.kind != "done" or any(line.advice for line in self.lines)
+
+    @property
     def undone_lines(self) -> tuple[OutcomeLine, ...]:
         """What isn't done, and may want somebody's care."""
         return tuple(line for line in self.lines if not line.done)
@@ -93,7 +96,11 @@ def outcome_view(
     ``this_group`` is the number of the page's group.
     """
     entry, under_way, hidden = change.entry, change.is_under_way, change.hidden_step_count
-    lines = tuple(describe_step(step, patrons, libraries, this_group, under_way) for step in entry.steps)
+    approved = entry.operator.approved_by is not None
+    lines = tuple(
+        describe_step(step, patrons, libraries, this_group, under_way=under_way, approved=approved)
+        for step in entry.steps
+    )
     if hidden:
         lines += (OutcomeLine(counted(hidden, "change"), "about patrons whom your login can't see"),)
     states = [step.state for step in entry.steps]
@@ -120,11 +127,11 @@ def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
     Where others go to another group than the page's, somebody who has come there stands for it; else a card is asked
     for.
     """
-    first = next((step for step in entry.steps if step.refusal is not None), None)
+    first = next((step for step in entry.steps if _wants_approval(entry, step)), None)
     if first is None:
         return None
     same = [step for step in entry.steps if (step.field, step.after) == (first.field, first.after)]
-    patrons = tuple(step.patron for step in same if step.refusal is not None or step.state is StepState.PLANNED)
+    patrons = tuple(step.patron for step in same if _wants_approval(entry, step) or step.state is StepState.PLANNED)
     there = next((step.patron for step in same if step.state is StepState.DONE), None)
     if first.field == PENALTIES:
         return RefusedPart("recalculate", patrons, None)
@@ -133,6 +140,12 @@ def refused_part(entry: JournalEntry, this_group: int) -> RefusedPart | None:
     if first.after is None:
         return RefusedPart("remove", patrons, None)
     return RefusedPart("join", patrons, None) if first.after == this_group else RefusedPart("move", patrons, there)
+
+
+def _wants_approval(entry: JournalEntry, step: JournalStep) -> bool:
+    """Whether a permission was missing, or the session of the supervisor who approved it had ended."""
+    ended = step.reason.code == "session-ended" and step.state is not StepState.DONE
+    return step.refusal is not None or (ended and entry.operator.approved_by is not None)
 
 
 def _kind(states: list[StepState], under_way: bool) -> str:
@@ -161,24 +174,25 @@ def describe_step(
     patrons: Mapping[int, str],
     libraries: Mapping[int, str],
     this_group: int,
+    *,
     under_way: bool = False,
+    approved: bool = False,
 ) -> OutcomeLine:
-    """What became of a step."""
+    """What became of a step; ``approved``: a supervisor had it done."""
     who = patrons.get(step.patron, "A patron whom your login can't see")
     if step.state is StepState.DONE:
         if step.field == PENALTIES:
-            # By its own thresholds, which may be others than the rule's: then what differed still does.
-            return OutcomeLine(who, "penalties recalculated by the thresholds that are set in Evergreen", done=True)
-        return OutcomeLine(who, _done(step, this_group), reads_on=True, done=True)
+            return OutcomeLine(who, explain_recalculation(step.reason), done=True)
+        return OutcomeLine(who, _done(step, this_group), remark_about_done(step.reason), reads_on=True, done=True)
     if step.state is StepState.SENDING:
-        return OutcomeLine(who, "being changed" if under_way else "sent; whether it arrived isn't certain yet.", _WAIT)
+        if under_way:
+            return OutcomeLine(who, "being changed")
+        unclear = explain_uncertain(step)
+        return OutcomeLine(who, f"{unclear.text}.", unclear.advice)
     if step.state is StepState.PLANNED:
         return OutcomeLine(who, "waits" if under_way else "not begun.", "" if under_way else _NOT_BEGUN)
-    if step.refusal is not None:
-        place = libraries.get(step.refusal.org_unit or 0)
-        where = f" at {place}" if place else ""
-        return OutcomeLine(who, f"not changed: your login lacks the permission {step.refusal.permission}{where}.", _ASK)
-    return OutcomeLine(who, f"not changed: {step.reason or 'the ILS refused'}.", _LOOK_FIRST)
+    why = explain(step, libraries, approved=approved)
+    return OutcomeLine(who, f"not changed: {why.text}.", why.advice)
 
 
 def _done(step: JournalStep, this_group: int) -> str:

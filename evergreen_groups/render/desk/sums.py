@@ -17,15 +17,11 @@ _UNKNOWN = "not visible"
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """Counts of a group's visible members, as text, and ``items`` with their labels.
-
-    ``differ`` says that the rule and the ILS have different opinions about one of them.
-    """
+    """Counts of a group's visible members, as text, and ``items`` with their labels."""
 
     over_limit: str
     blocked: str
     items: tuple[tuple[str, str], ...]
-    differ: bool
 
 
 def group_sums(details: GroupDetails, rows: Sequence[ListedMember]) -> GroupSums:
@@ -37,7 +33,6 @@ def group_sums(details: GroupDetails, rows: Sequence[ListedMember]) -> GroupSums
         over_limit=_UNKNOWN if None in over else _count(sum(map(bool, over))),
         blocked=_count(sum(row.standing.blocked_for_fines for row in rows)),
         items=(("Items out", _count(out)), ("Overdue", _count(overdue)), ("Lost", _count(lost))),
-        differ=any(row.differs for row in rows),
     )
 
 

@@ -87,3 +87,10 @@ def cleared_remarks(change: GroupChange) -> str:
     if not change.certain:
         found.append(UNCERTAIN)
     return "; ".join(found)
+
+
+def explain_cleared(report: Report) -> str:
+    """Say why groups are no longer listed; with a choice, others than those that paid may not fit any more."""
+    if report.criteria.choice.document():
+        return "They were in the report before; they owe less now, or aren't what was asked for any more."
+    return CLEARED_EXPLANATION

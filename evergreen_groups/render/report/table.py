@@ -35,10 +35,10 @@ from evergreen_groups.render import (
 )
 from evergreen_groups.render.report.change_wording import (
     CLEARED,
-    CLEARED_EXPLANATION,
     change_sentence,
     compared,
     counts,
+    explain_cleared,
     remarks,
     since,
 )
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from rich.style import Style
 
     from evergreen_groups.groups import Group
-    from evergreen_groups.report import Changes, Report, ReportDetails
+    from evergreen_groups.report import Report, ReportDetails
 
 NARROWEST = 72
 """A narrower screen (terminal cells) gets lines of this length, which the terminal wraps."""
@@ -102,7 +102,7 @@ def _parts(console: Console, report: Report, details: bool, rule: str) -> Iterat
             yield
     else:
         console.print(NOTHING_FOUND, style=BOLD)
-    _print_changes(console, compared(report))
+    _print_changes(console, report)
     yield
     _print_foot(console, report)
     yield
@@ -194,7 +194,8 @@ def _across(sentence: str, columns: Columns, style: Style, indent: int = 0) -> I
         yield Segment.line()
 
 
-def _print_changes(console: Console, changes: Changes | None) -> None:
+def _print_changes(console: Console, report: Report) -> None:
+    changes = compared(report)
     if changes is None:
         return
     console.print()
@@ -202,7 +203,7 @@ def _print_changes(console: Console, changes: Changes | None) -> None:
     console.print(Text.assemble((f"Changes {since(changes)}", BOLD), words))
     if changes.cleared:
         console.print()
-        console.print(Text.assemble((CLEARED, BOLD), f". {CLEARED_EXPLANATION}"))
+        console.print(Text.assemble((CLEARED, BOLD), f". {explain_cleared(report)}"))
         console.print(Segments(cleared_grid(changes, console.width)), soft_wrap=True, end="")
 
 

@@ -28,6 +28,8 @@ SENT_FORM = "desk_form"
 """Where a request's form is remembered, once it is known to be one of the session."""
 
 _PASSING = (502, 503, 504)
+_LOGIN = ("username", "password")
+"""A supervisor's login goes to the ILS and nowhere else: it stands in no answer."""
 
 
 def here() -> pages.DeskPlace:
@@ -62,7 +64,8 @@ def describe_problem(error: ProblemError) -> Response:
     # What was sent may be sent again as it was: a plan is applied once, whatever became of the answer.
     sent = g.get(SENT_FORM) if error.status in _PASSING else None
     values = pages.describe_failure(error.status, error)
-    again = {"again": list(sent.items(multi=True)) if sent else [], "address": request.full_path}
+    fields = [(name, value) for name, value in sent.items(multi=True) if name not in _LOGIN] if sent else []
+    again = {"again": fields, "address": request.full_path}
     response = html("problem.html", status=error.status, form_token="", **values, **again)
     for name in ("Retry-After", "WWW-Authenticate", "Allow"):
         if name in plain.headers:

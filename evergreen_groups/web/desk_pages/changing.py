@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes import Action, PlanRequest
+from evergreen_groups.changes import Action, PlanRequest, StepState
 from evergreen_groups.desk import LookupKind
 from evergreen_groups.errors import BusyError, NotFoundError, PlanError
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import Agreement, ProblemError, apply_plan, undo_change
+from evergreen_groups.web.desk_pages.patron_names import PatronNames
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import Change, Draft, JournalEntry, ProposedPlan
     from evergreen_groups.client import Client
     from evergreen_groups.desk import FoundPatron, GroupDetails
-    from evergreen_groups.groups import Group
     from evergreen_groups.web import Approval, DeskRequest, Service
     from evergreen_groups.web.desk_pages.forms import ChangeForm
 
@@ -27,7 +27,7 @@ _NOT_FOUND = {
     LookupKind.SEVERAL: "Several patrons have a barcode that ends like this. Who is it?",
     LookupKind.NAMES: "Who is it?",
 }
-_NOBODY: Mapping[int, str] = {}
+_HIDDEN_STAFF = "a staff user whose record your login can't see"
 _BUSY = "Another desk is changing the same patrons or group just now."
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
@@ -89,9 +89,14 @@ def agreement(plan: str, approval: Approval | None) -> Agreement:
     return Agreement(plan, plan, approval)
 
 
-def apply(running: Service, desk: DeskRequest, agreed: Agreement) -> int | str:
-    """Apply a plan; gives the number of the change, or a sentence where nothing was changed and why."""
+def apply(running: Service, desk: DeskRequest, agreed: Agreement, *, needs_approval: bool) -> int | str:
+    """Apply a plan; gives the number of the change, or a sentence where nothing was changed and why.
+
+    ``needs_approval`` says that a supervisor is to approve it: without a login it isn't applied by the clerk's own.
+    """
     try:
+        if needs_approval and agreed.approval is None and desk.client.plans.find(agreed.plan).key is None:
+            return "Type the supervisor's user name and password."
         return apply_plan(running, desk, agreed)
     except (PlanError, NotFoundError) as error:
         if error.code in _OUTDATED:
@@ -117,19 +122,29 @@ def undo(running: Service, desk: DeskRequest, entry: int, key: str) -> int | str
         return f"{_BUSY} Nothing has been undone; try once more."
 
 
-def outcome(client: Client, id: int, group: Group, *, may_change: bool) -> pages.OutcomeView | None:
-    """What became of a change, told in ``group``; None where there is none that the caller may see."""
+def entry(client: Client, id: int) -> JournalEntry | None:
+    """What the journal has of a change, None where there is none."""
     try:
-        change = client.plans.past.change(id)
+        return client.plans.past.entry(id)
     except NotFoundError:
         return None
-    entry = change.entry
-    refused_at = {step.refusal.org_unit for step in entry.steps if step.refusal is not None}
+
+
+def outcome(client: Client, made: JournalEntry, details: GroupDetails, *, may_change: bool) -> pages.OutcomeView | None:
+    """What became of a change, told in the group whose ``details`` were read beside the names of those whom it is
+    about; None where the caller may see none of them."""
+    known = {**details.names, **{member.id: member.name for member in details.group.members}}
+    names = PatronNames(client, known, asked=patrons_of([made]))
+    try:
+        change = client.plans.past.change(made.id, names.visible)
+    except NotFoundError:
+        return None
+    refused_at = {step.refusal.org_unit for step in change.entry.steps if step.refusal is not None}
     return pages.outcome_view(
         change,
-        _patrons([change], client, {member.id: member.name for member in group.members}),
+        names.known,
         _libraries(client) if refused_at else {},
-        this_group=group.number,
+        this_group=details.group.number,
         may_undo=may_change and client.plans.may_undo(change),
         may_approve=may_change and change.is_own,
         key=secrets.token_hex(16),
@@ -138,33 +153,28 @@ def outcome(client: Client, id: int, group: Group, *, may_change: bool) -> pages
 
 def recent(client: Client, *, may_change: bool) -> list[pages.PastEntry]:
     """The caller's own changes of the last days, the latest first."""
-    changes = client.plans.past.recent()
-    patrons = _patrons(changes, client)
-    taken_back = {change.entry.undoes for change in changes}
-    return [
-        pages.past_entry(
-            change.entry,
-            patrons,
-            by="",
-            hidden=change.hidden_step_count,
-            may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
-            key=secrets.token_hex(16),
-        )
-        for change in changes
-    ]
+    names = PatronNames(client)
+    changes = client.plans.past.recent(names.visible)
+    return _past_entries(client, changes, names, lambda _change: "", may_change)
 
 
 def past(client: Client, group: int, *, may_change: bool) -> list[pages.PastEntry]:
     """What is known of a group's past, the latest first."""
-    changes = client.plans.past.of_group(group)
-    taken_back = {change.entry.undoes for change in changes}
-    patrons = _patrons(changes, client)
-    staff = client.patrons.names({id for change in changes for id in _staff_of(change.entry)})
+    names = PatronNames(client)
+    changes = client.plans.past.of_group(group, names.visible)
+    names.read({id for change in changes for id in _staff_of(change.entry)})
+    return _past_entries(client, changes, names, lambda change: _by(change, names.known), may_change)
+
+
+def _past_entries(
+    client: Client, changes: Sequence[Change], names: PatronNames, by: Callable[[Change], str], may_change: bool
+) -> list[pages.PastEntry]:
+    taken_back = _taken_back(changes)
     return [
         pages.past_entry(
             change.entry,
-            patrons,
-            by=_by(change, staff),
+            names.known,
+            by=by(change),
             hidden=change.hidden_step_count,
             may_undo=may_change and change.entry.id not in taken_back and client.plans.may_undo(change),
             key=secrets.token_hex(16),
@@ -179,31 +189,43 @@ def group_of(client: Client, patron: int) -> int:
     Raises:
         NotFoundError: they aren't visible.
     """
-    return client.groups.of_user(patron).group.number
+    return client.patrons.group_of(patron)
 
 
-def differing(details: GroupDetails) -> tuple[int, ...]:
-    """The members about whom the rule and the ILS have different opinions."""
-    return tuple(row.member.id for row in pages.member_rows(details) if row.differs)
+def recalculable(client: Client, patron: int) -> tuple[int, ...]:
+    """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
+    prospects = client.groups.prospects(client.groups.of_user(patron))
+    return tuple(id for id, prospect in prospects.items() if prospect.may_change)
 
 
-def _by(change: Change, staff: dict[int, str]) -> str:
+def _taken_back(changes: Iterable[Change]) -> set[int | None]:
+    """The numbers of those that others have taken back, or may have yet; one that was refused leaves something."""
+    ended = (StepState.PLANNED, StepState.NOT_DONE, StepState.FAILED)
+    return {
+        change.entry.undoes
+        for change in changes
+        if change.is_under_way or not any(step.state in ended for step in change.entry.steps)
+    }
+
+
+def _by(change: Change, staff: Mapping[int, str]) -> str:
     """Who made a change, by the name that the account has in the ILS where that is visible."""
     operator = change.entry.operator
-    who = "by you" if change.is_own else f"by {staff.get(operator.staff or 0, operator.account)}"
+    # Commands are made in the name of an account, and have no id.
+    account = operator.account if operator.staff is None else staff.get(operator.staff, _HIDDEN_STAFF)
+    who = "by you" if change.is_own else f"by {account}"
     if operator.approved_by is None:
         return who
-    return f"{who}, approved by {staff.get(operator.approved_by, f'user {operator.approved_by}')}"
+    return f"{who}, approved by {staff.get(operator.approved_by, _HIDDEN_STAFF)}"
 
 
 def _staff_of(entry: JournalEntry) -> Iterable[int]:
     return (id for id in (entry.operator.staff, entry.operator.approved_by) if id is not None)
 
 
-def _patrons(changes: Iterable[Change], client: Client, known: Mapping[int, str] = _NOBODY) -> dict[int, str]:
-    """The names of those whom changes are about, and the ``known`` ones."""
-    others = {step.patron for change in changes for step in change.entry.steps} - known.keys()
-    return {**known, **(client.patrons.names(others) if others else {})}
+def patrons_of(entries: Iterable[JournalEntry]) -> set[int]:
+    """The ids of those whom changes are about."""
+    return {step.patron for entry in entries for step in entry.steps}
 
 
 def _libraries(client: Client) -> dict[int, str]:

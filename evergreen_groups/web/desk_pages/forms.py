@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from evergreen_groups.web import Approval, ProblemError, requests
+from evergreen_groups.web import Approval, ProblemError, is_plan_id, requests
 from evergreen_groups.web.desk_pages.form_token import is_form_token
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def read_fields(request: Request, session_token: str, user: int) -> MultiDict[st
     Raises:
         ProblemError: it wasn't, or it isn't a form.
     """
-    request.max_content_length = LARGEST_FORM
     if request.mimetype != "application/x-www-form-urlencoded":
         raise ProblemError(415, "This takes a form of the page.", code="not-a-form")
     if not is_form_token(request.form.get("form", ""), session_token, user):
@@ -107,6 +106,18 @@ def read_text(fields: MultiDict[str, str], name: str) -> str:
             values={"most": LONGEST_TEXT},
         )
     return text
+
+
+def read_plan(fields: MultiDict[str, str]) -> str:
+    """The id of the plan that was shown.
+
+    Raises:
+        ProblemError: 400, it is nothing that the pages send.
+    """
+    plan = fields.get("plan", "")
+    if not is_plan_id(plan):
+        raise ProblemError(400, "The form isn't whole.", code="form-incomplete")
+    return plan
 
 
 def read_approval(fields: MultiDict[str, str]) -> Approval | None:

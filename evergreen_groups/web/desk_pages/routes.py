@@ -24,7 +24,7 @@ blueprint = Blueprint("desk_pages", __name__)
 
 _NOBODY_NAMED = {
     "join": "Scan a card first.",
-    "recalculate": "Nobody's penalties differ from the rule: there is nothing to recalculate.",
+    "recalculate": "There is nobody here for whom a recalculation could set or lift a block.",
 }
 _SEARCHED_FROM = 10
 """Among fewer members nobody searches."""
@@ -58,7 +58,13 @@ def clerk(patron: str, *, writes: bool = False) -> Iterator[Clerk]:
     if not running.settings.desk.page:
         raise ProblemError(404, "The page is not served here: see page in [desk].", code="no-desk-page")
     # A mail or a file may lead to a page: whoever follows it sees what their own session may see.
-    with running.changing_desk(request) if writes else running.desk(request, by_link=True) as desk:
+    largest = forms.LARGEST_FORM if request.method == "POST" else 0
+    entering = (
+        running.changing_desk(request, largest=largest)
+        if writes
+        else running.desk(request, by_link=True, largest=largest)
+    )
+    with entering as desk:
         token = requests.token_of(request.headers)
         fields: MultiDict[str, str] = MultiDict()
         if request.method == "POST":
@@ -105,12 +111,12 @@ def list_page(
     asked: Clerk, *, within: str = "", message: str = "", change: int | None = None, selected: tuple[int, ...] = ()
 ) -> Response:
     """The list, of those who fit ``within`` where that is given."""
-    details = asked.client.groups.of_user(asked.patron)
+    entry = None if change is None else changing.entry(asked.client, change)
+    details = asked.client.groups.of_user(asked.patron, beside=changing.patrons_of([entry] if entry else []))
     sort = _sort()
-    rows = pages.member_rows(details, sort, asked.client.patrons.names)
-    outcome = (
-        None if change is None else changing.outcome(asked.client, change, details.group, may_change=asked.may_change)
-    )
+    prospects = asked.client.groups.prospects(details)
+    rows = pages.member_rows(details, sort, prospects)
+    outcome = entry and changing.outcome(asked.client, entry, details, may_change=asked.may_change)
     title = f"Group {details.group.number}: Group Member Details"
     return html(
         "group.html",
@@ -128,6 +134,7 @@ def list_page(
         message=message,
         outcome=outcome,
         selected=selected,
+        recalculable=any(prospect.may_change for prospect in prospects.values()),
         sent=request.method == "POST",
     )
 
@@ -157,12 +164,13 @@ def change(patron: str) -> Response:
     with clerk(patron, writes=True) as asked:
         if asked.fields.get("do") != "apply" or forms.read_text(asked.fields, "card"):
             return _next_step(asked)
-        agreed = changing.agreement(asked.fields.get("plan", ""), forms.read_approval(asked.fields))
-        done = changing.apply(service.service(), asked.desk, agreed)
+        agreed = changing.agreement(forms.read_plan(asked.fields), forms.read_approval(asked.fields))
+        form = forms.read_change(asked.fields)
+        done = changing.apply(service.service(), asked.desk, agreed, needs_approval=form.approve)
         if isinstance(done, int):
             return _to_outcome(done)
         # What was shown is no longer so: what it would mean now is shown instead, and why.
-        return _plan_page(asked, forms.read_change(asked.fields), message=done)
+        return _plan_page(asked, form, message=done)
 
 
 @blueprint.post(f"{_GROUP}/undo")
@@ -211,7 +219,7 @@ def _next_step(asked: Clerk) -> Response:
     if form.action == "merge":
         form = forms.ChangeForm("merge", (asked.patron,), form.target)
     elif form.action == "recalculate" and not asked.fields.getlist("patron"):
-        form = forms.ChangeForm("recalculate", changing.differing(asked.client.groups.of_user(asked.patron)))
+        form = forms.ChangeForm("recalculate", changing.recalculable(asked.client, asked.patron))
     if not card and not form.patrons:
         return list_page(asked, message=_NOBODY_NAMED.get(form.action, "Select somebody in the list first."))
     if card:

@@ -83,7 +83,10 @@
     for (;;) {
       await new Promise((done) => setTimeout(done, ASKED_AGAIN));
       try {
+        if (!box.isConnected) return undefined; // logged out meanwhile
         const answer = await fetch(address, { headers: { Accept: "text/html" } });
+        // The session has ended, say: that page says what there is to do, and asking on would say nothing for ever.
+        if ([401, 403, 404].includes(answer.status)) return location.replace(address);
         if (!answer.ok) continue;
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         const news = page.getElementById("outcome");

@@ -5,6 +5,7 @@
  */
 const CHOICE = "evergreen-groups.tab"; // where the browser's tab remembers it
 const SLOW = 4000; // ms; then the client's list is better than nothing
+const LOW = 0.4; // of the window's height: a page that begins below that has hardly begun
 const RING = 6; // px around the page, or the ring around what has the focus would be cut
 const IN_TAB = /\/patron\/0*(\d+)\/group\/?$/;
 const IN_CLIENT = /^\/eg2?(?:\/[\w-]+)?\/staff\/circ\/patron\/(\d+)\/([a-z_]+)\/?$/;
@@ -114,8 +115,15 @@ function loaded(made) {
   fit(made, page);
   page.addEventListener("click", follow);
   page.addEventListener("keydown", passOut);
-  if (!first && holder.getBoundingClientRect().top < 0) holder.scrollIntoView({ block: "start" });
+  reveal(first);
   passIn(); // a browser minds autofocus once for the whole client, if at all
+}
+
+/** Have the page begin where it can be seen: Angular's unfolded summary leaves it little, and a reload may begin above. */
+function reveal(first) {
+  const { top } = holder.getBoundingClientRect();
+  const low = top > innerHeight * LOW && !scrollY && !document.activeElement?.matches(TYPING);
+  if (first ? low : top < 0) holder.scrollIntoView({ block: "start" });
 }
 
 /** Give the page the client's letters, their size, and the paper it stands on; `--paper` is desk.css's. */
@@ -186,6 +194,7 @@ new MutationObserver(() => {
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
+  .evergreen-groups-tab { scroll-margin-top: 72px; /* Angular's own bar, 56px, stands before it */ }
   .evergreen-groups-tab iframe { display: block; width: calc(100% + ${2 * RING}px); margin: 0 -${RING}px; height: 24em;
     border: 0; color-scheme: normal; }
   .evergreen-groups-tab[data-state=loading] iframe { visibility: hidden; }

@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import openpyxl
 import pytest
-from support.report_samples import sample_report
+from support.report_samples import changed_report, sample_report
 from support.schemas import strict
 
 from evergreen_groups.groups import PatronState
@@ -146,3 +146,13 @@ def test_what_was_chosen_is_said() -> None:
         "Child, or one below, with no member over the limit, with a member who is blocked for fines in Evergreen; "
         "those who have owed longest first"
     )
+
+
+def test_a_group_that_is_no_longer_chosen_has_not_paid() -> None:
+    changed = changed_report()
+    assert "mostly because enough was paid" in text_of(changed, "table")
+    narrowed = replace(changed, criteria=replace(changed.criteria, choice=Choice(over_limit=False)))
+    for form in ("table", "html"):
+        text = " ".join(text_of(narrowed, form).replace("&#39;", "'").split())
+        assert "aren't what was asked for any more" in text
+        assert "enough was paid" not in text

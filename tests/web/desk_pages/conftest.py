@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from support.desk_browser import desk_browser
 from support.desk_page import DeskClerk
 from support.fault_proxy import FaultProxy
+from support.page_desk import RUTH, PageDesk
 from support.web_caller import PASSWORD, session, settings_of
 
 from evergreen_groups.sandbox import Sandbox
@@ -52,3 +54,33 @@ def clerk_named(app: Flask, sandbox: Sandbox, proxy: FaultProxy) -> Callable[[st
 def clerk(clerk_named: Callable[[str], DeskClerk]) -> DeskClerk:
     """Somebody who sees and changes patrons of every library."""
     return clerk_named("consortium_staff")
+
+
+@pytest.fixture(scope="session")
+def page_of_the_session(tmp_path_factory: pytest.TempPathFactory, cache_directory: Path) -> Iterator[PageDesk]:
+    directory = tmp_path_factory.mktemp("page")
+    environ = {
+        "STATE_DIRECTORY": str(directory / "state"),
+        "CACHE_DIRECTORY": str(cache_directory),
+        "EVERGREEN_GROUPS_PASSWORD": PASSWORD,
+    }
+    with desk_browser(directory, environ=environ) as desk:
+        yield PageDesk(desk, environ)
+
+
+@pytest.fixture
+def page(page_of_the_session: PageDesk, tmp_path: Path) -> Iterator[PageDesk]:
+    page = page_of_the_session
+    page.sandbox.reset()
+    page.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+    page.start_anew()
+    page.desk.log_in(session(page.sandbox.url, username="consortium_staff"))
+    # So that moving her in has no warning: the same surname.
+    page.change("UPDATE au SET family_name = 'Nguyễn', usrgroup = 5001 WHERE id = ?", RUTH)
+    yield page
+    for command, options in (
+        ("Emulation.setScriptExecutionDisabled", {"value": False}),
+        ("Emulation.clearDeviceMetricsOverride", {}),
+        ("Emulation.setEmulatedMedia", {"media": "", "features": []}),
+    ):
+        page.browser.execute_cdp_cmd(command, options)

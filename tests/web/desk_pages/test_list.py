@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable
 
 import pytest
-from support.desk_page import GROUP, DeskClerk
+from support.desk_page import GROUP, DeskClerk, DeskPage, as_text
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -48,6 +49,91 @@ def test_the_two_truths_are_said_apart(clerk: DeskClerk, sandbox: Sandbox) -> No
     assert "Blocked in Evergreen" not in other
     done = page.send("/plan", ("action", "recalculate"), id="selection").send("/change", ("do", "apply"))
     assert "not yet blocked" not in done.members["Nguyễn, Văn Đức"]
+
+
+class TestRecalculationIsOfferedWhereItCouldChangeSomething:
+    """Vikram owes 6.00: over the rule's 5.00, and nothing blocks him."""
+
+    FAMILY, NAME = 1032, 1034
+
+    def evergreen_blocks_from(self, sandbox: Sandbox, cents: int) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("UPDATE pgpt SET threshold = ? WHERE penalty = 1", (cents,))
+
+    def row(self, page: DeskPage, patron: int) -> str:
+        (row,) = page.tree.xpath(f"//tr[.//input[@value='{patron}']]")
+        return as_text(row)
+
+    def is_offered(self, page: DeskPage) -> bool:
+        return bool(page.tree.xpath("//button[@value='recalculate']"))
+
+    def test_where_the_threshold_is_reached(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        page = clerk.open(self.FAMILY)
+        assert self.is_offered(page)
+        assert "Over the limit, not yet blocked in Evergreen The limit is $5.00." in self.row(page, self.NAME)
+        assert "Evergreen blocks from" not in page.text
+
+    def test_not_where_evergreen_blocks_from_more_on(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        self.evergreen_blocks_from(sandbox, 1000)
+        page = clerk.open(self.FAMILY)
+        assert not self.is_offered(page)
+        said = "Over the limit, not blocked in Evergreen The limit is $5.00. Evergreen blocks from $10.00 on."
+        assert said in self.row(page, self.NAME)
+        form = page.form("/plan", "selection")
+        asked = page.clerk.post(form.action, [*form.form_values(), ("action", "recalculate")])
+        assert asked.message == "There is nobody here for whom a recalculation could set or lift a block."
+
+    def test_not_where_evergreen_has_no_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM pgpt WHERE penalty = 1")
+        page = clerk.open(self.FAMILY)
+        assert not self.is_offered(page)
+        assert "Evergreen has no threshold for this profile and library." in self.row(page, self.NAME)
+
+    def test_not_where_evergreen_blocks_from_less_on(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        self.evergreen_blocks_from(sandbox, 100)
+        self.block(sandbox, 1001, staff="NULL")
+        page = clerk.open(1001)
+        assert not self.is_offered(page)
+        said = "Own fines are within the limit now. Evergreen blocks from $1.00 on."
+        assert said in self.row(page, 1001)
+
+    def test_not_where_staff_have_set_the_block(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        self.block(sandbox, 1001, staff="3")
+        page = clerk.open(1001)
+        assert not self.is_offered(page)
+        assert "A block that staff have set is never recalculated" in self.row(page, 1001)
+
+    def test_where_the_clerk_may_not_see_the_threshold(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        self.evergreen_blocks_from(sandbox, 1000)
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        page = clerk.open(self.FAMILY)
+        assert self.is_offered(page)
+        assert "not yet blocked in Evergreen" in self.row(page, self.NAME)
+
+    def block(self, sandbox: Sandbox, patron: int, *, staff: str) -> None:
+        with sandbox._store.transaction() as connection:
+            columns = "usr, staff, standing_penalty, org_unit, set_date"
+            connection.execute(
+                f"INSERT INTO ausp ({columns}) VALUES ({patron}, {staff}, 1, 1, '2026-10-05T08:00:00+0000')"
+            )
+
+
+@pytest.mark.long
+def test_a_day_is_the_ils_s_own_wherever_the_service_runs(
+    clerk: DeskClerk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the panel has it, and `show`."""
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE ausp SET set_date = '2026-10-05T20:00:00-0500'")
+    monkeypatch.setenv("TZ", "UTC+0")
+    time.tzset()
+    try:
+        assert "since 2026-10-05" in clerk.open(NGUYEN).members["Nguyễn, Thị Hương"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.long

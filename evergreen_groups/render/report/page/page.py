@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TextIO
 from evergreen_groups.render import printable, title_of, write_template
 from evergreen_groups.render.report import (
     CLEARED,
-    CLEARED_EXPLANATION,
     cleared_lead,
     cleared_now,
     cleared_remarks,
     describe_group_details,
     describe_member_details,
+    explain_cleared,
     remarks,
 )
 from evergreen_groups.render.report.page.charts import group_bars
@@ -52,7 +52,7 @@ def write_page(
         details_of=lambda member: _details_of(report, member),
         cleared=report.changes.cleared if report.changes else (),
         cleared_heading=CLEARED,
-        cleared_explanation=CLEARED_EXPLANATION,
+        cleared_explanation=explain_cleared(report),
         cleared_lead=cleared_lead,
         cleared_now=cleared_now,
         cleared_remarks=cleared_remarks,

@@ -1,11 +1,9 @@
-"""The third schema: groups that look accidental and are to be kept as they are."""
+"""The third schema: why a step is as it is, by a code and values as well as in the journal's words."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-
-from evergreen_groups.state import column_types as types
 
 revision = "3"
 down_revision = "2"
@@ -14,12 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table."""
-    op.create_table(
-        "groups_to_keep",
-        sa.Column("gateway", sa.Text, primary_key=True),
-        sa.Column("number", types.BIG, primary_key=True, autoincrement=False),
-        sa.Column("at", types.Moment, nullable=False),
-        sa.Column("members", sa.Text, nullable=False),
-    )
-    op.create_index("groups_to_keep_at", "groups_to_keep", ["at"])
+    """Add the columns."""
+    op.add_column("steps", sa.Column("reason_code", sa.Text))
+    op.add_column("steps", sa.Column("reason_values", sa.Text))

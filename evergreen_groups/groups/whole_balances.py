@@ -1,0 +1,46 @@
+"""What everybody in a group owes, hidden members too, where some may be hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.groups.hidden_members import HiddenMembers, read_balances, read_member_ids, total_of
+from evergreen_groups.groups.member_check import are_the_members, members_not_asked_for
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+
+_MOST_READINGS = 2
+
+
+def read_whole_balances(
+    gateway: Gateway, group: int, visible: Set[int]
+) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
+    """What each member of a group owes who has an open transaction, by id, and the members who aren't ``visible``.
+
+    Two calls beside one another, and one more where there are hidden ones, which holds them against the group.
+    ``usergroup.members.balance_owed`` takes the ILS a query a member, ten times as long as reading the balances of
+    visible ones: it is for groups of which somebody may be hidden.
+
+    Raises:
+        DataError: the ILS names members or balances of other groups, or not all.
+        PermissionDeniedError: the account has no VIEW_USER at its own library, or may not know the balances.
+    """
+    readers: tuple[Callable[[], Any], ...] = (
+        lambda: read_balances(gateway, group),
+        lambda: read_member_ids(gateway, [group]),
+    )
+    for _ in range(_MOST_READINGS):
+        balances, everybody = gateway.map(lambda read: read(), readers)
+        hidden = everybody - visible
+        # Somebody may have been moved meanwhile; else what is owed isn't said of the one who owes it.
+        if not everybody >= balances.keys() | visible:
+            continue
+        if not hidden:
+            return balances, None
+        owing_nothing = everybody - balances.keys()
+        if are_the_members(gateway, [group], {group: hidden}, len(everybody), owing_nothing=owing_nothing):
+            return balances, HiddenMembers(hidden, total_of(balances, hidden))
+    raise members_not_asked_for()

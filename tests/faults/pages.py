@@ -1,0 +1,155 @@
+"""The desk's page: its list, its plans, and changes by its forms, each sent twice as by a double click."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from faults.changing import Changing
+from faults.panel import Panel, service_that_raises
+from faults.reading import Clean, Reading
+from faults.verdict import Ending, Judgement, judge_form
+from faults.world import Ran, World
+from flask import Flask
+from support.desk_page import DeskClerk, DeskPage, agreed, as_text, card, scanned, selected
+from support.web_caller import Clock, session
+
+from evergreen_groups.web import close
+
+Flow = Callable[[DeskPage], DeskPage]
+"""What a clerk does from the list on, up to the plan."""
+
+_HIDDEN = ("not visible", "hidden from this account", "your login can't see", "set by staff")
+"""What a page says where it doesn't show all."""
+
+
+def _clerk(app: Flask, world: World, account: str) -> DeskClerk:
+    return DeskClerk(app, session(world.sandbox.url, username=account), world.proxy.url)
+
+
+def _document(page: DeskPage) -> dict[str, object]:
+    """What a list says, without what differs from session to session."""
+    sums = page.tree.xpath("//dl[@class='sums']")
+    notes = page.tree.xpath("//p[contains(@class, 'notice')]")
+    return {"members": page.members, "sums": as_text(sums[0]) if sums else "", "notes": [*map(as_text, notes)]}
+
+
+def _refused(page: DeskPage) -> Ran:
+    """A page that says why something wasn't done, as a command's error of one line."""
+    return Ran(1, "", f"evergreen-groups: {page.status} {page.outcome or page.message or page.text}", 0.0)
+
+
+class ListPage(Panel):
+    """The list of a group, in the name of a staff account."""
+
+    def __init__(self, account: str, patron: int) -> None:
+        super().__init__(account, str(patron))
+        self._patron = patron
+
+    @property
+    def name(self) -> str:
+        """What it is in the table."""
+        return "page"
+
+    def _ask(self, app: Flask, token: str) -> Ran:
+        began = time.monotonic()
+        try:
+            page = DeskClerk(app, token, "").open(self._patron)
+        except Exception:
+            return Ran(1, "", "", 0.0, traceback.format_exc())
+        if page.status != 200:
+            return _refused(page)
+        return Ran(0, json.dumps(_document(page)), "", time.monotonic() - began)
+
+    def _judge_answer(self, ran: Ran, clean: Clean, judgement: Judgement, *, afterwards: bool = False) -> None:
+        judge_form(ran, judgement, endings=frozenset({0}))
+        if ran.status != 0:
+            if afterwards:
+                judgement.add(Ending.BAD_ERROR, f"afterwards: {ran.errors[-300:]}")
+            return
+        document = json.loads(ran.output)
+        if document == clean.document:
+            return
+        rows, right = document["members"], clean.document["members"]
+        wrong = {name: rows.get(name) for name in {*rows, *right} if rows.get(name) != right.get(name)}
+        said = [*wrong.values(), document["sums"], *document["notes"]]
+        if not afterwards and any(words in str(text) for words in _HIDDEN for text in said):
+            judgement.add(Ending.ERROR, "shown as incomplete")
+            return
+        judgement.add(Ending.WRONG_NUMBER, f"{wrong or document}, not {clean.document}")
+
+
+class PageChange(Changing):
+    """Something that is done on the page of a patron's group, by forms alone."""
+
+    def __init__(self, patron: int, what: str, flow: Flow, *, undoable: bool = True) -> None:
+        super().__init__("page", what)
+        self._patron = patron
+        self._flow = flow
+        self._undoable = undoable
+
+    @property
+    def _can_be_undone(self) -> bool:
+        return self._undoable
+
+    def _run(self, world: World, directory: Path) -> Ran:
+        began = time.monotonic()
+        app = service_that_raises(world, directory, Clock())
+        clerk = _clerk(app, world, self.account)
+        try:
+            ran = self._done(clerk)
+        except Exception:
+            ran = Ran(1, "", "", 0.0, traceback.format_exc())
+        finally:
+            close(app)
+        ran.seconds = time.monotonic() - began
+        return ran
+
+    def _done(self, clerk: DeskClerk) -> Ran:
+        page = clerk.open(self._patron)
+        if page.status != 200:
+            return _refused(page)
+        plan = self._flow(page)
+        if plan.status != 200 or not plan.has_form("/change"):
+            return _refused(plan)
+        if plan.heading == "Nothing to do":
+            return Ran(0, plan.text, "", 0.0)
+        agreed(plan)
+        done = agreed(plan)  # twice, as by a double click
+        is_done = done.status == 200 and done.outcome.startswith("Done")
+        return Ran(0, done.outcome, "", 0.0) if is_done else _refused(done)
+
+
+def _scan(*patrons: int) -> Flow:
+    def flow(page: DeskPage) -> DeskPage:
+        for patron in patrons:
+            if patron is patrons[0]:
+                page = scanned(page, card(patron))
+            elif page.has_form("/change"):
+                page = page.send("/change", ("do", "add"), card=card(patron))
+        return page
+
+    return flow
+
+
+def _select(action: str, *members: int) -> Flow:
+    return lambda page: selected(page, action, *members)
+
+
+PAGES: tuple[Reading, ...] = (
+    *(ListPage(account, 1026) for account in ("consortium_staff", "north_manager")),
+    ListPage("harbor_desk", 1015),
+    PageChange(1007, "1052 into the group of 1007", _scan(1052)),
+    PageChange(1007, "1052 and 1053 into the group of 1007", _scan(1052, 1053)),
+    PageChange(1051, "1052 out of the group", _select("remove", 1052)),
+    PageChange(1002, "1002 group lead", _select("lead", 1002)),
+    PageChange(
+        1032,
+        "recalculated",
+        lambda page: page.send("/plan", ("action", "recalculate"), id="selection"),
+        undoable=False,  # what the penalties are is the ILS's to decide
+    ),
+)

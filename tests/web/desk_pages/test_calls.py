@@ -1,0 +1,200 @@
+"""What each thing at the desk costs the ILS: a fixed number of calls, for an ordinary account as for one that sees all.
+
+The reference data is known: somebody else has looked at a group before. A call that is added fails here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from support.circulators import USER, make_stock_circulator
+from support.desk_caller import DeskCaller
+from support.desk_page import DeskClerk, DeskPage
+from support.fault_proxy import Call, FaultProxy
+from support.web_caller import client_of, session
+
+from evergreen_groups.sandbox import Sandbox
+
+HARBOR, PINE, MILL = 11, 12, 21
+OKONKWO, CHIDI, DESROSIERS, KONRAD = 1001, 1002, 1051, 1052
+STAFF_CHR = 25
+WRITING = ("UPDATE_USER", "CREATE_USER_GROUP_LINK", "group_application.user.patron", "group_application.user")
+NewSession = Callable[[], DeskClerk]
+
+
+@pytest.fixture(params=["an ordinary account", "one that sees everybody"])
+def account(request: pytest.FixtureRequest, sandbox: Sandbox) -> str:
+    if request.param != "an ordinary account":
+        return "consortium_staff"
+    name = make_stock_circulator(sandbox)
+    with sandbox._store.transaction() as connection:
+        for permission in WRITING:
+            connection.execute("INSERT OR REPLACE INTO grants VALUES (?, ?, 1)", [USER, permission])
+    return name
+
+
+@pytest.fixture
+def new_session(app: Flask, sandbox: Sandbox, proxy: FaultProxy, account: str) -> NewSession:
+    def begun() -> DeskClerk:
+        clerk = DeskClerk(app, session(sandbox.url, username=account), proxy.url)
+        proxy.seen.clear()
+        return clerk
+
+    page = begun().open(OKONKWO)  # what is the same for all is read
+    page.send("/plan", card="20000000001052")
+    return begun
+
+
+@pytest.fixture
+def calls(proxy: FaultProxy) -> Callable[[], int]:
+    """How many there have been since it was last asked."""
+
+    def counted() -> int:
+        count = len(proxy.seen)
+        proxy.seen.clear()
+        return count
+
+    return counted
+
+
+Calls = Callable[[], int]
+
+
+def scanned(page: DeskPage, card: int) -> DeskPage:
+    return page.send("/plan", card=f"2000000000{card}")
+
+
+def lend_elsewhere(sandbox: Sandbox, patron: int) -> None:
+    """Something is out at a library whose circulations an ordinary account doesn't see."""
+    due = {"fine_interval": "1 day", "due_date": "2099-01-01T10:00:00+0000"}
+    sandbox._store.insert("circ", {"usr": patron, "circ_lib": MILL, **due})
+
+
+def test_the_page_in_a_new_session_and_in_a_known_one(new_session: NewSession, calls: Calls) -> None:
+    clerk = new_session()
+    assert len(clerk.open(OKONKWO).members) == 6
+    assert calls() == 6
+    clerk.open(OKONKWO)
+    assert calls() == 3
+
+
+def test_penalties_by_staff_and_several_libraries_cost_nothing(
+    new_session: NewSession, calls: Calls, sandbox: Sandbox
+) -> None:
+    store = sandbox._store
+    for staff in (USER, 3):
+        store.insert("ausp", {"usr": CHIDI, "org_unit": HARBOR, "standing_penalty": STAFF_CHR, "staff": staff})
+    for patron in (1003, 1004):
+        store.update("au", patron, {"home_ou": PINE})
+    clerk = new_session()
+    assert "STAFF_CHR" in clerk.open(OKONKWO).text
+    assert calls() == 6
+    clerk.open(OKONKWO)
+    assert calls() == 3
+
+
+def test_what_one_member_has_out_elsewhere(
+    new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str
+) -> None:
+    """An ordinary account has to ask whose it is that it doesn't see, and how many."""
+    lend_elsewhere(sandbox, CHIDI)
+    clerk = new_session()
+    clerk.open(OKONKWO)
+    calls()
+    clerk.open(OKONKWO)
+    assert calls() == (3 if account == "consortium_staff" else 5)
+
+
+def test_somebody_is_moved_in_and_taken_out_again(new_session: NewSession, calls: Calls) -> None:
+    page = new_session().open(DESROSIERS)
+    calls()
+    plan = scanned(page, CHIDI)
+    assert calls() == 6
+    done = plan.send("/change", ("do", "apply"))
+    assert "Done" in done.outcome
+    assert calls() == 5 + 3  # the list with the outcome is among them
+    undone = done.send("/undo")
+    assert "Undone" in undone.outcome
+    assert calls() == 7 + 3
+    page.clerk.open(DESROSIERS, "/recent")
+    assert calls() == 1
+    page.clerk.open(DESROSIERS, "/past")
+    assert calls() == 3
+
+
+def test_the_same_through_the_api(
+    app: Flask, new_session: NewSession, calls: Calls, sandbox: Sandbox, account: str
+) -> None:
+    new_session()
+    desk = DeskCaller(client_of(app), session(sandbox.url, username=account))
+    plan = desk.planned("move", CHIDI, target=DESROSIERS)
+    assert calls() == 5 + 3  # the session is new
+    change = desk.apply(plan)
+    assert (change.states, calls()) == (["done"], 5)
+    assert (desk.undo(change.body["id"]).states, calls()) == (["done"], 7)
+    plan = desk.planned("remove", CHIDI)
+    assert calls() == 5  # with the address rows, by which who leaves is warned of a borrowed one
+    change = desk.apply(plan)
+    assert (change.states, calls()) == (["done"], 4)
+    assert (desk.undo(change.body["id"]).states, calls()) == (["done"], 7)
+    assert (desk.change(change.body["id"]).status, calls()) == (200, 1)
+    for calls_before in (2, 2):
+        assert desk.send("GET", f"patrons/{CHIDI}/summary").status == 200
+        assert calls() == calls_before
+
+
+def side_by_side(proxy: FaultProxy, *stages: set[str]) -> None:
+    """From here on, calls of a stage get their answers when all of it have come: one after another, none would."""
+    barriers = [(stage, threading.Barrier(len(stage), timeout=20)) for stage in stages]
+    seen: list[str] = []
+
+    def wait(call: Call) -> None:
+        position = seen.count(call.method)
+        seen.append(call.method)
+        of_it = [barrier for stage, barrier in barriers if call.method in stage]
+        if position < len(of_it):
+            of_it[position].wait()
+
+    proxy.before_answer = wait
+
+
+def test_calls_that_need_not_wait_for_one_another_do_not(
+    app: Flask, new_session: NewSession, proxy: FaultProxy, sandbox: Sandbox, account: str
+) -> None:
+    clerk = new_session()
+    desk = DeskCaller(client_of(app), session(sandbox.url, username=account))
+    clerk.open(OKONKWO)
+    assert desk.plan("move", "20000000001002", target="20000000001051").status == 201
+    fines, cards, people = (f"open-ils.pcrud.search.{name}.atomic" for name in ("mous", "ac", "au"))
+    side_by_side(proxy, {fines, "open-ils.pcrud.search.circ.atomic"})
+    assert clerk.open(OKONKWO).members
+    members = "open-ils.actor.usergroup.members.retrieve"
+    side_by_side(proxy, {cards, people}, {fines, cards, members, "open-ils.pcrud.search.aua.atomic"})
+    assert desk.plan("move", "20000000001002", target="20000000001051").status == 201
+
+
+def test_a_group_of_three_hundred(new_session: NewSession, calls: Calls, sandbox: Sandbox) -> None:
+    store = sandbox._store
+    flags = {"active": "t", **dict.fromkeys(("deleted", "barred", "juvenile", "master_account"), "f")}
+    with store.transaction():
+        for id in range(5001, 5295):
+            values = {"usrgroup": OKONKWO, "home_ou": HARBOR, "profile": 2, "family_name": "L", "first_given_name": id}
+            store.insert("au", {"id": id, "usrname": f"large{id}", **flags, **values})
+    clerk = new_session()
+    assert len(clerk.open(OKONKWO).members) > 1
+    assert calls() == 6
+    clerk.open(OKONKWO)
+    assert calls() == 3
+    for id in range(5001, 5051):
+        lend_elsewhere(sandbox, id)
+    clerk.open(OKONKWO)
+    assert calls() <= 10
+    page = clerk.open(DESROSIERS)
+    calls()
+    plan = scanned(page, OKONKWO)
+    assert calls() == 6
+    assert "Done" in plan.send("/change", ("do", "apply")).outcome
+    assert calls() == 5 + 3

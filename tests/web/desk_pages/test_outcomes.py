@@ -1,0 +1,246 @@
+"""What becomes of a change that others, the network or an ended session come in the way of, as the clerk reads it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from support.desk_page import DeskClerk, DeskPage, agreed, card, scanned, selected
+from support.fault_proxy import Call, Fault, FaultProxy, HttpAnswer
+from support.web_caller import PASSWORD
+
+from evergreen_groups.gateway import Gateway
+from evergreen_groups.sandbox import Sandbox
+
+pytestmark = pytest.mark.long  # together they take longer than plain pytest has time for
+
+NGUYEN, WHITFIELD, THOMAS, RUTH = 1017, 1036, 1037, 1038
+LOGIN = "open-ils.auth.login"
+RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
+UPDATE = "open-ils.actor.patron.update"
+NO_SESSION = {"ilsevent": 1001, "textcode": "NO_SESSION", "desc": "ended"}
+
+
+def group_of(admin: Gateway, patron: int) -> int:
+    return int(admin.pcrud.retrieve("au", patron).usrgroup)
+
+
+@pytest.fixture
+def once_under_way(proxy: FaultProxy) -> Callable[[Callable[[], None]], None]:
+    """Let something happen once a plan has been found to fit, just before its first patron is read."""
+
+    def arrange(happen: Callable[[], None]) -> None:
+        left = [happen]
+
+        def decide(call: Call) -> Fault:
+            if call.method == RETRIEVE and left:
+                left.pop()()
+            return Fault.NONE
+
+        proxy.decide = decide
+
+    return arrange
+
+
+class TestWhatOthersDidMeanwhile:
+    """Between the moment in which the plan was found to fit and the patron's turn."""
+
+    @pytest.mark.parametrize(
+        ("values", "text", "advice"),
+        [
+            ({"deleted": "t"}, "the patron's record has been deleted meanwhile", "have it restored first"),
+            ({"usrgroup": 1002}, "somebody else has moved them to group 1002 meanwhile", "Show the group again"),
+        ],
+        ids=["deleted", "moved"],
+    )
+    def test_to_the_patron(
+        self,
+        clerk: DeskClerk,
+        sandbox: Sandbox,
+        once_under_way: Callable[[Callable[[], None]], None],
+        values: dict[str, object],
+        text: str,
+        advice: str,
+    ) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        once_under_way(lambda: sandbox._store.update("au", RUTH, values))
+        page = agreed(plan)
+        assert "Nothing was changed" in page.outcome
+        assert f"not changed: {text}." in page.outcome
+        assert advice in page.outcome
+
+    def test_to_what_the_clerk_may_see(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        hidden = {"ilsevent": 5000, "textcode": "PERM_FAILURE", "ilsperm": "VIEW_USER", "ilspermloc": 4}
+        proxy.answer = lambda call: hidden if call.method == RETRIEVE else None
+        page = agreed(plan)
+        assert "not changed: your login can't see this patron any more." in page.outcome
+
+    def test_to_the_record(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        collision = {"ilsevent": 1512, "textcode": "XACT_COLLISION", "desc": "changed"}
+        proxy.answer = lambda call: collision if call.method == UPDATE else None
+        page = agreed(plan)
+        assert "not changed: somebody else changed this patron's record at the same moment." in page.outcome
+        assert "Show the group again and look" in page.outcome
+
+    def test_to_the_same_end(
+        self, clerk: DeskClerk, sandbox: Sandbox, once_under_way: Callable[[Callable[[], None]], None]
+    ) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        once_under_way(lambda: sandbox._store.update("au", RUTH, {"usrgroup": 1004}))
+        page = agreed(plan)
+        assert "somebody else had done it already. Nothing is left to do." in page.outcome
+
+
+class TestTheIls:
+    def test_it_cant_be_reached_in_the_middle(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+        plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
+        proxy.decide = lambda call: Fault.DROP_REQUEST if call.method == RETRIEVE else Fault.NONE
+        page = agreed(plan)
+        assert "not changed: Evergreen could not be reached; nothing was sent. Try once more" in page.outcome
+        assert "not begun. Look at the list, then do what is left once more." in page.outcome
+        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1009}
+
+    def test_it_refuses(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        failed = {"ilsevent": 2001, "textcode": "DATABASE_UPDATE_FAILED", "desc": "no"}
+        proxy.answer = lambda call: failed if call.method == UPDATE else None
+        assert "not changed: Evergreen refused it (DATABASE_UPDATE_FAILED)." in agreed(plan).outcome
+
+    def test_it_changes_more_than_was_asked(self, clerk: DeskClerk, sandbox: Sandbox, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+
+        def alter(call: Call, answer: HttpAnswer) -> None:
+            if call.method == UPDATE:
+                sandbox._store.update("au", RUTH, {"day_phone": "555-0100"})
+
+        proxy.carried_out = alter
+        done = agreed(plan)
+        assert done.outcome.startswith("Done: Whitfield, Ruth is in this group now")
+        assert "other fields of the record too (day_phone): look at it." in done.outcome
+
+    def test_programs_get_the_case_by_its_code(self, clerk: DeskClerk, proxy: FaultProxy) -> None:
+        plan = scanned(clerk.open(NGUYEN), card(RUTH))
+        proxy.answer = lambda call: NO_SESSION if call.method == UPDATE else None
+        page = agreed(plan)
+        number = parse_qs(urlsplit(page.address).query)["change"][0]
+        answer = clerk._client.get(f"/evergreen-groups/api/v1/changes/{number}", headers=clerk.headers)
+        (step,) = answer.get_json()["steps"]
+        assert (step["code"], step["values"], step["reason"]) == ("session-ended", {}, "NO_SESSION")
+
+
+class TestSessionsThatEnd:
+    @pytest.fixture
+    def asks(self, clerk: DeskClerk, sandbox: Sandbox) -> Callable[..., DeskPage]:
+        """The page that asks for a supervisor's approval, for members of the Whitfields who are to be removed."""
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'UPDATE_USER'")
+        return lambda *members: selected(clerk.open(WHITFIELD), "remove", *members, approve="1")
+
+    @pytest.fixture
+    def end_supervisors(self, proxy: FaultProxy) -> Callable[[Callable[[Call], bool]], None]:
+        """End each supervisor's session from the first call on for which a condition holds."""
+
+        def arrange(begins: Callable[[Call], bool]) -> None:
+            tokens: list[str] = []
+            over: list[bool] = []
+
+            def alter(call: Call, answer: HttpAnswer) -> None:
+                if call.method == LOGIN:
+                    tokens.append(json.loads(answer.body)["payload"][0]["payload"]["authtoken"])
+
+            def is_over(call: Call) -> bool:
+                if not call.parameters or call.parameters[0] not in tokens or "session" in call.method:
+                    return False
+                over.extend([True] if begins(call) else [])
+                return bool(over)
+
+            proxy.carried_out = alter
+            proxy.refuse = lambda call: (401, "session") if "pcrud" in call.method and is_over(call) else None
+            proxy.answer = lambda call: NO_SESSION if "pcrud" not in call.method and is_over(call) else None
+
+        return arrange
+
+    def test_the_supervisors_before_anything_is_sent(
+        self,
+        clerk: DeskClerk,
+        admin: Gateway,
+        asks: Callable[..., DeskPage],
+        end_supervisors: Callable[[Callable[[Call], bool]], None],
+    ) -> None:
+        page = asks(THOMAS, RUTH)
+        end_supervisors(lambda call: True)
+        said = agreed(page, username="admin", password=PASSWORD)
+        assert said.status == 200, "the clerk's own session goes on"
+        assert "The supervisor's session ended before the change was begun. Nothing was changed" in said.message
+        assert {group_of(admin, patron) for patron in (THOMAS, RUTH)} == {1009}
+
+    def test_the_supervisors_in_the_middle(
+        self,
+        clerk: DeskClerk,
+        proxy: FaultProxy,
+        admin: Gateway,
+        asks: Callable[..., DeskPage],
+        end_supervisors: Callable[[Callable[[Call], bool]], None],
+    ) -> None:
+        page = asks(THOMAS, RUTH)
+        end_supervisors(lambda call: call.method == RETRIEVE and call.parameters[1] == RUTH)
+        said = agreed(page, username="admin", password=PASSWORD)
+        assert said.status == 200
+        assert "1 of 2 changes done" in said.outcome
+        assert "Whitfield, Thomas is in a group of their own now" in said.outcome
+        assert "not changed: the supervisor's approval had ended before this was reached." in said.outcome
+        assert group_of(admin, THOMAS) != group_of(admin, RUTH) == 1009
+        proxy.refuse = proxy.answer = lambda call: None
+        again = agreed(said.send("/plan", id="approve"), username="admin", password=PASSWORD)
+        assert "Done: Whitfield, Ruth" in again.outcome
+
+    def test_the_clerks_own(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+        plan = selected(clerk.open(WHITFIELD), "remove", THOMAS, RUTH)
+        proxy.answer = lambda call: NO_SESSION if call.method == RETRIEVE and call.parameters[1] == RUTH else None
+        page = agreed(plan)
+        assert "not changed: your session in the staff client had ended before this was reached." in page.outcome
+        assert "Log in to the staff client, then do what is left once more." in page.outcome
+        assert not page.has_form("/plan") or page.tree.get_element_by_id("approve", None) is None
+
+
+class TestALongChangeWithoutAScript:
+    """More steps than a desk waits for: the page asks again by itself, and stops when it is over."""
+
+    MANY = (1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1017, 1018, 1051, 1052, 1053)
+
+    def refresh(self, page: DeskPage) -> list[str]:
+        return [str(content) for content in page.tree.xpath("//noscript/meta[@http-equiv='refresh']/@content")]
+
+    def test_it_is_asked_after_until_it_is_over(self, clerk: DeskClerk, proxy: FaultProxy, admin: Gateway) -> None:
+        go_on, reached = threading.Event(), threading.Event()
+
+        def decide(call: Call) -> Fault:
+            if call.method == RETRIEVE and call.parameters[1] == 1003:
+                reached.set()
+                go_on.wait(30)
+            return Fault.NONE
+
+        plan = scanned(clerk.open(1039), card(self.MANY[0]))
+        for patron in self.MANY[1:]:
+            plan = plan.send("/change", ("do", "add"), card=card(patron))
+        proxy.decide = decide
+        begun = agreed(plan)
+        assert reached.wait(30)
+        under_way = clerk.get(begun.address)
+        assert "Changes are being made" in under_way.outcome
+        assert "2 of 13. This goes on by itself, whether you look or not." in under_way.outcome
+        assert self.refresh(under_way) == ["3"], "after three seconds, to the same address"
+        assert not under_way.has_form("/undo")
+        go_on.set()
+        page = under_way
+        while self.refresh(page):
+            page = clerk.get(page.address)
+        assert page.status == 200
+        assert "Done: all 13 changes" in page.outcome
+        assert page.has_form("/undo")
+        assert {group_of(admin, patron) for patron in self.MANY} == {group_of(admin, 1039)}
