@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,11 @@ from flask import Blueprint, Response, request, url_for
 
 from evergreen_groups.errors import ConfigurationError, StateError
 from evergreen_groups.formats import FILE_FORMATS, PAGE, format_of_file, output_format
-from evergreen_groups.ils import OrgUnit, OrgUnits
+from evergreen_groups.ils import VIEW_USER, OrgUnit, OrgUnits
 from evergreen_groups.nightly import INDEX, library_file_names
 from evergreen_groups.render import StaffClient, failed_run_page, refusal_page
 from evergreen_groups.state import LATEST, RunOutcome, run_status
-from evergreen_groups.web.authorization import VIEW_USER, has_permission, may_view_everybody
+from evergreen_groups.web.authorization import has_permission, may_view_everybody
 from evergreen_groups.web.problems import ProblemError, not_found
 from evergreen_groups.web.service import DeskRequest, Service, service
 
@@ -177,9 +178,17 @@ def _warning(running: Service, path: Path, last: str) -> Response | None:
         status = run_status.read(running.state.database)
     except (StateError, ConfigurationError):  # the report is there all the same
         return None
-    if status is None or status.outcome is not RunOutcome.FAILED or not path.exists():
+    if status is None or status.outcome is not RunOutcome.FAILED or not _is_older(path, status.started):
         return None
     return _page(failed_run_page(status, last=last).encode())
+
+
+def _is_older(path: Path, moment: datetime) -> bool:
+    """Whether a file is there from before a moment: of several reports, one may have been written and another not."""
+    try:
+        return path.stat().st_mtime < moment.timestamp()
+    except OSError:
+        return False
 
 
 def _where(running: Service) -> Path:

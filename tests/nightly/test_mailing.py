@@ -30,6 +30,7 @@ from evergreen_groups.groups import Group, Member
 from evergreen_groups.mail import Letter, build_message
 from evergreen_groups.mail.outbox import Outbox
 from evergreen_groups.nightly.mailing import messages
+from evergreen_groups.render import StaffClient
 from evergreen_groups.render.report import LetterOptions, html_letter, plain_letter, subject_line
 from evergreen_groups.report import Changes, Report
 from evergreen_groups.sandbox import Sandbox
@@ -267,6 +268,14 @@ class TestTheLetter:
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in page
         assert f"{SAMPLE.totals.combined_fines:,.2f}" in plain_letter(SAMPLE, options)
         assert 'href="https://reports.example/a?b=1&amp;c=2"' in page
+
+    def test_names_lead_into_the_staff_client_where_they_are_allowed(self) -> None:
+        client = StaffClient("eg2", "https://ils.example")
+        page = html_letter(SAMPLE, LetterOptions(names=True, client=client))
+        worst = max(SAMPLE.groups, key=lambda group: group.combined_fines)
+        assert f'<a href="{client.patron_page(worst.lead.id)}">' in page
+        assert f'<a href="{client.group_page(worst.lead.id)}">{worst.number}</a>' in page
+        assert "ils.example/eg2" not in html_letter(SAMPLE, LetterOptions(client=client))
 
     def test_it_says_what_changed_without_names(self) -> None:
         for letter in (plain_letter(changed_report(), LetterOptions()), html_letter(changed_report(), LetterOptions())):

@@ -199,7 +199,8 @@ def _print_changes(console: Console, report: Report) -> None:
     if changes is None:
         return
     console.print()
-    words = f": {counts(changes)}; together {signed(changes.difference)}"
+    of_all = ", with those no longer listed" if changes.cleared else ""
+    words = f": {counts(changes)}; together {signed(changes.difference)}{of_all}"
     console.print(Text.assemble((f"Changes {since(changes)}", BOLD), words))
     if changes.cleared:
         console.print()

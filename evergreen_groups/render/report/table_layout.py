@@ -225,7 +225,7 @@ def with_changes(layout: Layout, changes: Changes) -> Layout:
         columns=tuple(widened(layout.columns, TextColumn("Change", right=True))),
         group=lambda group: widened(layout.group(group), _cell(changes.by_group.get(group.number))),
         member=lambda member, standing: widened(layout.member(member, standing), EMPTY),
-        sums=lambda totals: widened(layout.sums(totals), Cell(signed(changes.difference), BOLD)),
+        sums=lambda totals: widened(layout.sums(totals), Cell(signed(changes.listed_difference), BOLD)),
     )
 
 

@@ -26,6 +26,7 @@ from evergreen_groups.groups import Group
 from evergreen_groups.render import harmless
 from evergreen_groups.render.report import render
 from evergreen_groups.render.report.csv import (
+    AMOUNT_COLUMNS,
     BLOCK_COLUMNS,
     CHANGE_COLUMNS,
     GROUP_COLUMNS,
@@ -127,7 +128,8 @@ def test_changes_are_in_columns_behind_those_of_members() -> None:
         "611": ["cleared", "1260.10", "-1260.10", ""],
         "17": ["cleared", "26.10", "-26.10", ""],
     }
-    assert (read["611"]["library"], read["611"]["combined_fines"], read["611"]["lead_name"]) == ("BR1", "", "")
+    cleared = [read["611"][name] for name in ("library", "combined_fines", "lead_name")]
+    assert cleared == ["BR1", "", "Featherstonehaugh, Hildegard Maria"]
 
 
 def test_cleared_groups_have_one_row_beside_the_members() -> None:
@@ -139,6 +141,24 @@ def test_cleared_groups_have_one_row_beside_the_members() -> None:
 
 def test_byte_order_mark() -> None:
     assert csv_text(sample_report(), bom=True) == "\ufeff" + csv_text(sample_report())
+
+
+def test_for_spreadsheets() -> None:
+    plain = csv_text(sample_report())
+    assert written(sample_report(), "spreadsheet") == "\ufeff" + plain
+    semicolons = written(sample_report(), "semicolon")
+    assert semicolons.startswith("\ufeffgroup;lead_id;lead_name")
+    read = list(csv.DictReader(io.StringIO(semicolons.removeprefix("\ufeff")), delimiter=";"))
+    for one, other in zip(read, rows(plain), strict=True):
+        for name, value in other.items():
+            assert one[name] == (value.replace(".", ",") if name in AMOUNT_COLUMNS else value), name
+    assert read[0]["combined_fines"] == "1289,35"
+
+
+def written(report: Report, dialect: str) -> str:
+    stream = io.StringIO(newline="")
+    render(report, "csv", stream, dialect=dialect)
+    return stream.getvalue()
 
 
 def test_credit_stays_a_number() -> None:

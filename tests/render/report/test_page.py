@@ -28,17 +28,19 @@ from support.report_samples import (
 )
 
 from evergreen_groups.groups import Group
-from evergreen_groups.render import printable
+from evergreen_groups.render import StaffClient, printable
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Changes, Criteria, Report
 
 ELEMENTS = """
     html head meta title style body header main footer section h1 h2 p strong small dl div dt dd time ul ol li
     figure figcaption span i svg rect table caption thead tbody tfoot tr th td bdi details summary script
+    label input select option button
 """
 ATTRIBUTES = """
     lang charset http-equiv content name id class datetime aria-labelledby aria-label aria-hidden aria-sort
     focusable viewbox preserveaspectratio width height scope colspan data-kind role x y
+    hidden for type autocomplete placeholder spellcheck value checked data-is
 """
 CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css").read_text("utf-8")
 
@@ -215,7 +217,8 @@ def test_changes_have_a_column_that_sorts_by_the_difference() -> None:
     }
     assert {len(row) for row in table.xpath("tbody/tr[1]")} == {len(heads)}
     assert set(table.xpath("tbody/tr[2]/td/@colspan")) == {str(len(heads))}
-    assert texts(table.xpath("tfoot/tr/*"))[-1] == "-1,183.46"
+    total = table.xpath("tfoot/tr/*")[-1]
+    assert (total.text, texts(list(total))) == ("+102.74", ["-1,183.46 with those no longer listed"])
     assert "was group 11; 2 members left" in texts(table.xpath("tbody/tr[1]/td[1]/small"))
 
 
@@ -229,7 +232,14 @@ def test_cleared_groups_have_a_section() -> None:
     [section] = page(changed_report()).xpath("//section[@aria-labelledby='cleared']")
     assert [texts(list(row)) for row in section.xpath(".//tbody/tr")] == [
         ["611", "Featherstonehaugh, Hildegard Maria", "BR1", "1,260.10", "3.00", "now group 612; now 3 members"],
-        ["17", "", "BR1", "26.10", "not known", "not certain: what hidden members owe, or owed, is not known"],
+        [
+            "17",
+            "lead not known",
+            "BR1",
+            "26.10",
+            "not known",
+            "not certain: what hidden members owe, or owed, is not known",
+        ],
     ]
     assert not section.xpath(".//details")
 
@@ -266,6 +276,44 @@ def test_the_first_run_has_no_trend_and_no_column() -> None:
     tree = page(replace(sample_report(), changes=Changes(None, {}, trend=changes.trend[:1])))
     assert not tree.xpath("//section[@aria-labelledby='trend'] | //section[@aria-labelledby='cleared']")
     assert "Change" not in texts(tree.xpath("//table[@id='groups']/thead//th"))
+
+
+def test_names_lead_into_the_staff_client_and_numbers_to_the_groups_page() -> None:
+    stream = io.StringIO()
+    render(sample_report(), "html", stream, client=StaffClient("eg2", "https://ils.example"))
+    tree = lxml.html.document_fromstring(stream.getvalue())
+    table = tree.xpath("//table[@id='groups']")[0]
+    lead = "https://ils.example/eg2/staff/circ/patron/412/checkout"
+    [row] = table.xpath("tbody/tr[1][th/a='1187']")
+    assert row.xpath("th/a/@href") == ["https://ils.example/evergreen-groups/patrons/412/group?client=eg2"]
+    assert row.xpath("td/a/@href") == [lead]
+    members = sum(len(group.members) for group in sample_report().groups)
+    assert len(table.xpath(".//tr[@class='members']//th/a")) == members
+    assert tree.xpath("string(//base/@target)") == "_blank"
+    assert not page(sample_report()).xpath("//a | //base")
+
+
+def test_a_librarys_page_leads_back_to_the_index() -> None:
+    stream = io.StringIO()
+    render(sample_report(), "html", stream, index="index.html")
+    [link] = lxml.html.document_fromstring(stream.getvalue()).xpath("//header//a")
+    assert (link.text, link.get("href"), link.get("target")) == ("All libraries", "index.html", "_self")
+
+
+def test_groups_are_marked_by_what_they_can_be_shown_by() -> None:
+    tree = page(changed_report())
+    marks = {body.xpath("string(tr/th)"): set(body.get("data-is").split()) for body in tree.xpath("//tbody[@data-is]")}
+    assert marks["1187"] == {"over", "worse"}
+    assert {"within", "new"} <= marks["902"]
+    assert {"incomplete", "better"} <= marks["2240"]
+    offered = tree.xpath("//select[@id='only']/option/@value")
+    assert offered == ["", "over", "within", "new", "worse", "better", "unchanged", "incomplete"]
+    assert "blocked" in page(blocked_report()).xpath("//select[@id='only']/option/@value")
+
+
+def test_what_a_report_among_several_is_called_stands_in_its_title() -> None:
+    tree = page(replace(sample_report(), name="old-debts"))
+    assert tree.findtext(".//h1") == "Groups with high combined fines (old-debts)"
 
 
 def test_without_details() -> None:

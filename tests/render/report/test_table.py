@@ -117,7 +117,7 @@ def test_changes_have_a_column_where_there_is_room() -> None:
     assert re.search(r"29\.00 +new +5\.00", shown["902"])
     assert re.search(r"28\.39 +-11\.61 +12\.00", shown["2240"])
     assert re.search(r"25\.00 +0\.00\? +25\.00", shown["31007"])
-    assert re.search(r"1,396\.99 +-1,183\.46", next(line for line in lines if "Total, 5 groups" in line))
+    assert re.search(r"1,396\.99 +\+102\.74", next(line for line in lines if "Total, 5 groups" in line))
     assert "split from group 77" in lines[lines.index(shown["902"]) + 2]
 
 

@@ -29,7 +29,7 @@ from support.report_samples import (
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.groups import Group
-from evergreen_groups.render import cell_text, printable, spreadsheet
+from evergreen_groups.render import StaffClient, cell_text, printable, spreadsheet
 from evergreen_groups.render.report import render_bytes, write_file
 from evergreen_groups.report import Report
 
@@ -53,6 +53,19 @@ def column(worksheet: Any, heading: str) -> list[Any]:
     """The cells of a column under its heading."""
     [place] = [cell.column for cell in worksheet[1] if cell.value == heading]
     return [row[place - 1] for row in worksheet.iter_rows(min_row=2)]
+
+
+def test_names_lead_into_the_staff_client() -> None:
+    stream = io.BytesIO()
+    render_bytes(sample_report(), "xlsx", stream, client=StaffClient("eg", "https://ils.example"))
+    found = openpyxl.load_workbook(stream)
+    leads = {cell.value: cell.hyperlink.target for row in found["Groups"]["B2:B6"] for cell in row}
+    group = next(group for group in sample_report().groups if group.number == 1187)
+    name = cell_text(group.lead.name)
+    assert leads[name] == f"https://ils.example/evergreen-groups/patrons/{group.lead.id}/group?client=eg"
+    members = {cell.value: cell.hyperlink.target for row in found["Members"]["B2:B4"] for cell in row}
+    assert members[name] == f"https://ils.example/eg/staff/circ/patron/{group.lead.id}/checkout"
+    assert all(cell.hyperlink is None for row in workbook(sample_report())["Groups"].iter_rows() for cell in row)
 
 
 RED = "FFA8291C"

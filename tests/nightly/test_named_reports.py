@@ -1,0 +1,186 @@
+"""Several reports in one night: from one reading, each with its own choice, files, mails and history."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import Command, one_line
+from support.fault_proxy import FaultProxy
+from support.mail_server import SECRET, Post, server
+from support.state_files import count_runs, last_run
+
+from evergreen_groups import exit_status
+from evergreen_groups.client import Client
+from evergreen_groups.nightly.reading import read_reports, widest
+from evergreen_groups.report import Choice, Criteria
+from evergreen_groups.sandbox import Sandbox
+
+WANTED = (
+    Criteria(),
+    Criteria(min_total=Decimal("40.00")),
+    Criteria(min_total=Decimal("10.00"), orgs=("valley",), sort="name"),
+    Criteria(choice=Choice(over_limit=False), top=1),
+)
+
+
+@pytest.fixture
+def command(tmp_path: Path, sandbox: Sandbox) -> Command:
+    made = Command(tmp_path, sandbox.url)
+    made.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+    return made
+
+
+def document(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_each_is_what_a_reading_of_its_own_gives(client: Client) -> None:
+    together = read_reports(client.gateway, WANTED)
+    for criteria, report in zip(WANTED, together, strict=True):
+        [alone] = read_reports(client.gateway, [criteria])
+        assert report.groups == alone.groups
+        assert report.totals == alone.totals
+        assert report.left_out == alone.left_out
+        assert {name.casefold() for name in report.criteria.orgs} == {name.casefold() for name in criteria.orgs}
+    assert len({tuple(group.number for group in report.groups) for report in together}) == len(WANTED)
+
+
+def test_they_take_the_calls_of_one(client: Client, proxy: FaultProxy, tmp_path: Path) -> None:
+    command = Command(tmp_path, proxy.url)
+    command.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+    assert command("report", "--min-total", "10", "--output", str(tmp_path / "wide.json")).returncode == 0
+    alone = len(proxy.seen)
+    command.config.write_text(
+        f"""
+[report]
+output = "{tmp_path / "main.json"}"
+[[reports]]
+name = "small"
+min_total = 10
+output = "{tmp_path / "small.json"}"
+"""
+    )
+    proxy.seen.clear()
+    assert command("report").returncode == 0
+    assert len(proxy.seen) == alone
+    assert document(tmp_path / "small.json")["groups"] == document(tmp_path / "wide.json")["groups"]
+
+
+def test_the_widest() -> None:
+    found = widest(WANTED)
+    assert (found.min_total, found.orgs, found.choice, found.top) == (Decimal("10.00"), (), Choice(), None)
+    assert widest([Criteria(orgs=("BR1",)), Criteria(orgs=("BR2", "BR1"))]).orgs == ("BR1", "BR2")
+
+
+def test_each_is_compared_with_itself(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.json" for name in ("main", "same", "high")}
+    command.config.write_text(
+        f"""
+[report]
+output = "{files["main"]}"
+[[reports]]
+name = "same"
+output = "{files["same"]}"
+"""
+    )
+    assert command("report").returncode == exit_status.DONE
+    assert count_runs(tmp_path / "state") == 2
+    with command.config.open("a") as config:
+        config.write(f'[[reports]]\nname = "high"\nmin_total = 40\noutput = "{files["high"]}"\n')
+    assert command("report").returncode == exit_status.DONE
+    found = {name: document(path)["changes"] for name, path in files.items()}
+    assert found["main"]["since"]
+    assert found["same"]["since"]
+    assert found["high"]["since"] is None, "a new one has nothing to be compared with"
+    status = last_run(tmp_path / "state")
+    assert status is not None
+    assert status.groups == len(document(files["main"])["groups"]), "each group counts once"
+
+
+def test_one_that_cannot_be_written_keeps_no_other_back(command: Command, tmp_path: Path) -> None:
+    command.config.write_text(
+        f"""
+[report]
+output = "{tmp_path / "main.json"}"
+[[reports]]
+name = "lost"
+output = "{tmp_path / "no" / "such" / "lost.json"}"
+[[reports]]
+name = "last"
+output = "{tmp_path / "last.json"}"
+"""
+    )
+    done = command("report")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert document(tmp_path / "main.json")["groups"]
+    assert document(tmp_path / "last.json")["groups"]
+    assert count_runs(tmp_path / "state") == 2, "of what was written"
+
+
+def test_who_only_looks_gets_one(command: Command, tmp_path: Path) -> None:
+    command.config.write_text(f'[[reports]]\nname = "other"\noutput = "{tmp_path / "other.json"}"\n')
+    assert command("report", "--no-history").returncode == exit_status.DONE
+    assert not (tmp_path / "other.json").exists()
+
+
+def test_each_goes_to_its_own_recipients(command: Command, tmp_path: Path, mail_certificates: Path) -> None:
+    post = Post()
+    with server(post, mail_certificates) as port:
+        command.config.write_text(
+            f"""
+[report]
+output = "{tmp_path / "main.json"}"
+[mail]
+host = "localhost"
+port = {port}
+ca_bundle = "{mail_certificates / "right.pem"}"
+username = "groups"
+sender = "groups@library.example"
+recipients = {{"*" = ["director@library.example"]}}
+[[reports]]
+name = "high"
+min_total = 40
+recipients = {{"*" = ["director@library.example", "fines@library.example"]}}
+"""
+        )
+        command.environ["EVERGREEN_GROUPS_MAIL_PASSWORD"] = SECRET
+        done = command("report", "--mail")
+    assert done.returncode == exit_status.DONE, done.stderr
+    found = sorted((str(one["To"]), str(one["Subject"]).startswith("high: ")) for one in post.taken)
+    assert found == [
+        ("director@library.example", False),
+        ("director@library.example", True),
+        ("fines@library.example", True),
+    ]
+    assert len({one["Message-ID"] for one in post.taken}) == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "word"),
+    [
+        ('output = "x.json"', "no name"),
+        ('name = "a"', "goes nowhere"),
+        ('name = "a b"\noutput = "x.json"', "isn't allowed"),
+        ('name = "a"\noutput = "x.json"\ndeadline = 5', "unknown key"),
+        ('name = "a"\noutput = "x.json"\nmin_total = -5', "isn't allowed"),
+        ('name = "a"\noutput = "x.json"\n[[reports]]\nname = "A"\noutput = "y.json"', "another report"),
+    ],
+)
+def test_what_a_table_cannot_be(command: Command, table: str, word: str) -> None:
+    command.config.write_text(f"[[reports]]\n{table}\n")
+    done = command("report")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert one_line(done.stderr)
+    assert word in done.stderr
+
+
+def test_tables_are_tables(command: Command) -> None:
+    command.config.write_text("reports = 5\n")
+    done = command("report")
+    assert done.returncode == exit_status.CONFIGURATION
+    assert "[[reports]]" in done.stderr

@@ -1,0 +1,62 @@
+"""A run that somebody starts at a terminal: it makes what it is told to, and nothing is compared with it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.command import Command
+from support.state_files import count_runs, last_run
+
+from evergreen_groups.sandbox import Sandbox
+
+
+def at_a_terminal(command: Command, *words: str) -> str:
+    """Run the command with a terminal for standard error; gives what came there."""
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            command.arguments(*words), env=command.environ, stdout=subprocess.DEVNULL, stderr=theirs, check=False
+        )
+        os.close(theirs)
+        assert done.returncode == 0
+        return os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+
+
+@pytest.fixture
+def command(tmp_path: Path, sandbox: Sandbox) -> Command:
+    made = Command(tmp_path, sandbox.url)
+    made.environ["STATE_DIRECTORY"] = str(tmp_path / "state")
+    return made
+
+
+def test_it_is_not_recorded_unless_it_says_so(command: Command, tmp_path: Path) -> None:
+    state, page = tmp_path / "state", tmp_path / "report.html"
+    command.config.write_text(f'[report]\noutput = "{page}"\n')
+    said = at_a_terminal(command, "report")
+    assert "isn't compared with this run" in said
+    assert page.exists(), "what is configured is written"
+    assert last_run(state) is None
+    assert command("report").returncode == 0  # as the timer does
+    assert count_runs(state) == 1
+    night = last_run(state)
+    at_a_terminal(command, "report")
+    assert (count_runs(state), last_run(state)) == (1, night)
+    assert "compared with" not in at_a_terminal(command, "report", "--history")
+    assert count_runs(state) == 2
+
+
+@pytest.mark.long
+def test_hours_between_runs_are_those_of_the_nights(command: Command, tmp_path: Path) -> None:
+    command.config.write_text(f'[report]\noutput = "{tmp_path / "report.json"}"\nhours_between_runs = 12\n')
+    at_a_terminal(command, "report")
+    assert command("report").returncode == 0
+    assert count_runs(tmp_path / "state") == 1, "tonight's is made all the same"
+    (tmp_path / "report.json").unlink()
+    at_a_terminal(command, "report")
+    assert (tmp_path / "report.json").exists(), "who asks for one gets it"
