@@ -20,16 +20,24 @@ if TYPE_CHECKING:
 
 SCHEMA = "evergreen-groups/group/1"
 _UNKNOWN = "–"
-_WIDE = 100
-"""From this width on (terminal cells), there is room for birth dates."""
+_COLUMNS = (
+    TextColumn("Name", least=14),
+    TextColumn("Barcode", least=14),
+    TextColumn("Library"),
+    TextColumn("Own fines", right=True),
+    TextColumn("Out", right=True),
+    TextColumn("Over- due", right=True),
+    TextColumn("Lost", right=True),
+    TextColumn("Remarks", least=10),
+)
 
 
 def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     """Write the table: a row for each member, the sums under it, and the group fines, for information only."""
     group = details.group
-    rows = [_row(details, member, width) for member in group.members]
-    sums = _sums(details, width)
-    columns = Columns(_columns(width), [*rows, sums], width)
+    rows = [_row(details, member) for member in group.members]
+    sums = _sums(details)
+    columns = Columns(_COLUMNS, [*rows, sums], width)
     stream.write(f"Group {group.number}: {counted(group.member_count, 'member')}\n\n")
     stream.writelines(_lines(columns, rows, sums))
     stream.write(f"\nGroup fines: {amount(group.combined_fines)}, for information only.\n")
@@ -45,30 +53,14 @@ def _rule(details: GroupDetails) -> str:
     return f"who owes {describe_limit(details.limit)}"
 
 
-def _columns(width: int) -> list[TextColumn]:
-    columns = [
-        TextColumn("Name", least=14),
-        TextColumn("Barcode", least=14),
-        TextColumn("Library"),
-        TextColumn("Own fines", right=True),
-        TextColumn("Out", right=True),
-        TextColumn("Over- due", right=True),
-        TextColumn("Lost", right=True),
-    ]
-    born = [TextColumn("Born")] if width >= _WIDE else []
-    return [*columns, *born, TextColumn("Remarks", least=10)]
-
-
-def _row(details: GroupDetails, member: Member, width: int) -> list[Cell]:
+def _row(details: GroupDetails, member: Member) -> list[Cell]:
     account = details.accounts[member.id]
-    born = [account.birth_date.isoformat() if account.birth_date else ""] if width >= _WIDE else []
     texts = [
         printable(member.name),
         printable(member.barcode or "no card"),
         printable(member.library),
         amount(member.own_fines),
         *_counts(details.circulations[member.id]),
-        *born,
         ", ".join(_remarks(details, member, account)),
     ]
     return [Cell(text) for text in texts]
@@ -84,6 +76,8 @@ def _remarks(details: GroupDetails, member: Member, account: PatronAccount) -> I
         yield "blocked"
     if standing.other_blocks:
         yield "other block"
+    if account.juvenile:
+        yield "juvenile"
     if not account.active:
         yield "inactive"
     if account.barred:
@@ -104,9 +98,9 @@ def _explanations(details: GroupDetails, width: int) -> Iterator[str]:
         yield from (f"{line}\n" for line in wrapped(words, width))
 
 
-def _sums(details: GroupDetails, width: int) -> list[Cell]:
+def _sums(details: GroupDetails) -> list[Cell]:
     owed = sum((member.own_fines for member in details.group.members), NOTHING)
-    texts = ["Total", "", "", amount(owed), *_counts(details.all_circulations), *([""] if width >= _WIDE else []), ""]
+    texts = ["Total", "", "", amount(owed), *_counts(details.all_circulations), ""]
     return [Cell(text) if text else EMPTY for text in texts]
 
 
@@ -158,6 +152,5 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
         "barred": account.barred,
         "expired": account.expired,
         "expires": account.expire_date.isoformat() if account.expire_date else None,
-        "birth_date": account.birth_date.isoformat() if account.birth_date else None,
         "group_lead": member.group_lead,
     }
