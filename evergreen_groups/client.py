@@ -15,7 +15,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from evergreen_groups.audit import Audit, AuditCriteria, FindingKind, build_audit
+from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, FindingKind, build_audit
 from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
 from evergreen_groups.desk import BillsReader, Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.errors import not_visible
@@ -167,6 +167,11 @@ class Client:
         from evergreen_groups.audit import GroupsToKeep
 
         return GroupsToKeep(database, self.gateway.url)
+
+    @cached_property
+    def explanations(self) -> BlockExplainer:
+        """Why a patron is blocked for fines or not, step by step."""
+        return BlockExplainer(self.gateway, self._policy)
 
     @cached_property
     def recalculator(self) -> Recalculator:

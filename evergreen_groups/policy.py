@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 
 _NOTHING = Decimal("0.00")
+_CENT = Decimal("0.01")
 
 
 class Comparison(Enum):
@@ -32,6 +33,17 @@ class Limit:
     amount: Decimal | None = Decimal("5.00")
     comparison: Comparison = Comparison.EXCEEDS
     origin: str = field(default="", compare=False)
+
+    @property
+    def least_over(self) -> Decimal | None:
+        """The smallest amount that is over the limit, to the cent; None where none is.
+
+        >>> str(Limit().least_over), str(Limit(comparison=Comparison.REACHES).least_over)
+        ('5.01', '5.00')
+        """
+        if self.amount is None or self.comparison is Comparison.REACHES:
+            return self.amount
+        return self.amount + _CENT
 
 
 @dataclass(frozen=True, slots=True)

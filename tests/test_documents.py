@@ -183,6 +183,6 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
     rows = [line for line in copy.command("audit", "--format", "csv").splitlines() if line.startswith(f"{kind},1014,")]
     assert len(rows) == 4
     page = copy.command("audit", "--format", "html")
-    assert page.count(f'<section aria-labelledby="{kind}">') == 1
+    assert page.count(f'<section class="kind" aria-labelledby="{kind}">') == 1
     assert page.count(reason) == 1
     assert f"8. {heading}" in copy.command("audit", "--help")

@@ -1,7 +1,12 @@
+from .block_explanation import BillLooked as BillLooked
+from .block_explanation import BlockExplanation as BlockExplanation
+from .block_explanation import LookedAt as LookedAt
+from .block_explanation import PenaltyFate as PenaltyFate
 from .build import build_audit as build_audit
 from .confidence import WEIGHTS as WEIGHTS
 from .confidence import Confidence as Confidence
 from .confidence import Evidence as Evidence
+from .explainer import BlockExplainer as BlockExplainer
 from .findings import RECALCULABLE as RECALCULABLE
 from .findings import Audit as Audit
 from .findings import AuditCriteria as AuditCriteria

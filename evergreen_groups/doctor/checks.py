@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor import account, counters, files, interface, network, nightly, permissions, service
+from evergreen_groups.doctor import (
+    account,
+    counters,
+    files,
+    interface,
+    network,
+    nightly,
+    permissions,
+    service,
+    thresholds,
+)
 from evergreen_groups.doctor.finding import Diagnosis, Finding, FindingMaker, Verdict
 from evergreen_groups.errors import EvergreenGroupsError
 
@@ -54,6 +64,7 @@ CHECKS = (
     Check("permission", "Permissions", permissions.others, ("account",)),
     Check("permission.profiles", "Profiles", permissions.profiles, ("account",)),
     Check("permission.desk", "Desk", permissions.desk, ("account",)),
+    Check("thresholds", "Thresholds", thresholds.thresholds, ("names", "permission.VIEW_USER")),
     Check("mail", "Mail server", nightly.mail, ("configuration",)),
 )
 """All checks. A check stands behind those that it needs."""

@@ -53,15 +53,15 @@ def profiles(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "the account may change patrons of no profile",
             "grant the permissions that the profiles name: {permissions}",
             code="no-profile-changeable",
-            values={"permissions": _some(sorted(wanted))},
+            values={"permissions": name_some(sorted(wanted))},
         )
     elif others:
         yield line.ok(
             "patrons with the profile {profiles}; not {others}",
-            values={"profiles": _some(changed), "others": _some(others)},
+            values={"profiles": name_some(changed), "others": name_some(others)},
         )
     else:
-        yield line.ok("patrons with the profile {profiles}", values={"profiles": _some(changed)})
+        yield line.ok("patrons with the profile {profiles}", values={"profiles": name_some(changed)})
 
 
 def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -80,7 +80,7 @@ def desk(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     values = {
         "needed": ", ".join(DESK_PERMISSIONS),
         "root": root.shortname,
-        "places": _places(subject.org_units, set(changes)) if changes else "",
+        "places": name_places(subject.org_units, set(changes)) if changes else "",
     }
     if not changes:
         yield line.ok(
@@ -109,10 +109,10 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
         return line.failed("nowhere; it is needed to {purpose}", _GRANT, code="permission-missing", values=values)
     if not held:
         return _without(subject, permission, line)
-    values["places"] = _places(org_units, set(held))
+    values["places"] = name_places(org_units, set(held))
     if not needed:
         return line.ok("at {places}; to {purpose}", values=values)
-    values["missing"] = _places(org_units, every - set(held))
+    values["missing"] = name_places(org_units, every - set(held))
     values["effect"] = "; groups with members there are incomplete" if permission is VIEW_USER else ""
     return line.warning(
         "at {places}, but not at {missing}{effect}; to {purpose}",
@@ -145,13 +145,13 @@ def _needed(subject: Subject, need: Need) -> bool:
     return need is Need.ALWAYS
 
 
-def _places(org_units: OrgUnits, ids: set[int]) -> str:
+def name_places(org_units: OrgUnits, ids: set[int]) -> str:
     """Short names of as few org units as say it, each meant with all below it."""
     tops = org_units.tops_of(ids) or [unit for unit in org_units if unit.id in ids]
-    return _some([unit.shortname for unit in tops])
+    return name_some([unit.shortname for unit in tops])
 
 
-def _some(names: Sequence[str]) -> str:
+def name_some(names: Sequence[str]) -> str:
     """Names, the first few where there are many."""
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from evergreen_groups.groups import ACCOUNT_FIELDS, PATRON_FIELDS
+from evergreen_groups.groups import ACCOUNT_FIELDS, CONTACT_FIELDS, PATRON_FIELDS
 from evergreen_groups.ils import permissions
 
 NO_TOKEN = "0" * 32
@@ -115,6 +115,7 @@ METHODS = (
 FIELDS: dict[str, frozenset[str]] = {
     "au": frozenset(PATRON_FIELDS)
     | frozenset(ACCOUNT_FIELDS)
+    | frozenset(CONTACT_FIELDS)
     | {"deleted", "passwd", "last_xact_id", "last_update_time", "standing_penalties"},
     "aou": frozenset({"id", "shortname", "name", "parent_ou"}),
     "ac": frozenset({"id", "barcode", "active", "usr"}),

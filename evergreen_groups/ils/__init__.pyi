@@ -43,6 +43,10 @@ from .permissions import missing_at as missing_at
 from .profiles import Profiles as Profiles
 from .session_rights import SessionRights as SessionRights
 from .thresholds import PATRON_EXCEEDS_FINES as PATRON_EXCEEDS_FINES
+from .thresholds import PENALTY_OVERRIDE as PENALTY_OVERRIDE
+from .thresholds import VIEW_THRESHOLDS as VIEW_THRESHOLDS
+from .thresholds import Threshold as Threshold
+from .thresholds import ThresholdLook as ThresholdLook
 from .thresholds import ThresholdReader as ThresholdReader
 from .thresholds import Thresholds as Thresholds
 from .thresholds import read_fines_penalties as read_fines_penalties

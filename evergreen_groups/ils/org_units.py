@@ -60,6 +60,9 @@ class OrgUnits:
     def __iter__(self) -> Iterator[OrgUnit]:
         return iter(self._by_id.values())
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def __contains__(self, org_id: object) -> bool:
         """Whether there is an org unit with this id."""
         return org_id in self._by_id

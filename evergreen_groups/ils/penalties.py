@@ -103,6 +103,14 @@ class PenaltyKinds:
         """
         return frozenset({PATRON_EXCEEDS_FINES, self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES)})
 
+    def set_for_fines_at(self, home_library: int) -> PenaltyKind:
+        """The kind that the ILS sets for the fines of patrons with this home library.
+
+        Raises:
+            DataError: the ILS's settings name one that isn't among its kinds.
+        """
+        return self._kind(self._fines_penalties.get(home_library, PATRON_EXCEEDS_FINES))
+
     def is_for_fines(self, kind: PenaltyKind, home_library: int) -> bool:
         """Whether a kind stands for the fines of patrons with this home library."""
         return kind.id in self.for_fines_at(home_library)

@@ -6,7 +6,7 @@ Source: the SQL function ``actor.calculate_system_penalties`` (Evergreen's ``100
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 PATRON_EXCEEDS_FINES = 1
 """The stock penalty for fines (``csp``), unless a library has one of its own."""
 
+PENALTY_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
+"""The library setting that names a penalty of its own."""
+VIEW_THRESHOLDS = "VIEW_GROUP_PENALTY_THRESHOLD"
+"""The permission to see thresholds."""
+
 _SERVICE = "open-ils.actor"
-_OVERRIDE = "circ.custom_penalty_override.PATRON_EXCEEDS_FINES"
 _FOR_ALL = "open-ils.actor.settings.value_for_all_orgs.atomic"
 _FOR_ONE = "open-ils.actor.ou_setting.ancestor_default.batch"
 _WORK_PERMISSIONS = "open-ils.actor.user.has_work_perm_at.batch"
 _RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
-_VIEW = "VIEW_GROUP_PENALTY_THRESHOLD"
 _FIELDS = ("org_unit", "grp", "penalty", "threshold")
 
 
@@ -41,6 +44,15 @@ class Threshold:
     amount: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class ThresholdLook:
+    """One place where a threshold is looked for: an org unit and a profile (ids), and what was found there."""
+
+    org_unit: int
+    profile: int
+    found: Threshold | None
+
+
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
     """The id of the penalty that each org unit sets for fines: the stock one, or the one its settings name.
 
@@ -50,7 +62,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
         DataError: the setting names something else than a penalty's id.
     """
     try:
-        answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, _OVERRIDE).listing()
+        answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, PENALTY_OVERRIDE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
         # Each org unit is there, be it with null (Settings.pm, setting_value_for_all_orgs): one that isn't may well
         # have a penalty of its own.
@@ -63,16 +75,16 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
         raise DataError(
             "the ILS gave no usable values of the setting {name}",
             code="ils-setting-unusable",
-            values={"name": _OVERRIDE},
+            values={"name": PENALTY_OVERRIDE},
         )
     return {unit.id: _penalty(values[unit.id]) for unit in org_units}
 
 
 def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
     def value(org_id: int) -> Any:
-        result = gateway.call(_SERVICE, _FOR_ONE, org_id, [_OVERRIDE], TOKEN)
+        result = gateway.call(_SERVICE, _FOR_ONE, org_id, [PENALTY_OVERRIDE], TOKEN)
         with result.understood("the values of settings"):
-            setting = result.mapping()[_OVERRIDE]
+            setting = result.mapping()[PENALTY_OVERRIDE]
             return None if setting is None else setting["value"]
 
     return dict(zip(org_ids, gateway.map(value, org_ids), strict=True))
@@ -90,7 +102,7 @@ def _penalty(value: object) -> int:
             "the setting {name} names no penalty by its id",
             advice="correct it in the ILS",
             code="ils-setting-without-penalty",
-            values={"name": _OVERRIDE},
+            values={"name": PENALTY_OVERRIDE},
         ) from None
 
 
@@ -116,15 +128,20 @@ class Thresholds:
 
     def find(self, profile: int, home_library: int) -> Threshold | None:
         """The nearest threshold: up the profiles at the home library, then at each org unit above; None: none."""
+        return next((look.found for look in self.looks(profile, home_library) if look.found is not None), None)
+
+    def looks(self, profile: int, home_library: int) -> Iterator[ThresholdLook]:
+        """Where the ILS looks for it, in its order, up to the place where it finds one."""
         penalty = self._penalties.get(home_library, PATRON_EXCEEDS_FINES)
         profiles = self._profiles.upwards(profile)
         # In the SQL function's order: all profiles at one org unit before the next above (penalties-update-019: a
         # profile's own 25.00 counts before everybody's 10.00).
         for org_unit in self._org_units.upwards(home_library):
             for ancestor in profiles:
-                if (org_unit, ancestor, penalty) in self._rows:
-                    return self._rows[org_unit, ancestor, penalty]
-        return None
+                found = self._rows.get((org_unit, ancestor, penalty))
+                yield ThresholdLook(org_unit, ancestor, found)
+                if found is not None:
+                    return
 
 
 class ThresholdReader:
@@ -138,8 +155,8 @@ class ThresholdReader:
         self._gateway = gateway
         self._org_units = org_units
         self._thresholds = Thresholds((), penalties, org_units, profiles)
-        result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [_VIEW])
-        permitted = result.mapping().get(_VIEW)  # without it, each library is asked about
+        result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
+        permitted = result.mapping().get(VIEW_THRESHOLDS)  # without it, each library is asked about
         if not isinstance(permitted, list | None):
             raise result.unexpected("a list of org units for each permission")
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
@@ -150,6 +167,11 @@ class ThresholdReader:
         if self._complete:
             rows = gateway.pcrud.all_columns("pgpt", _FIELDS)
             self._thresholds.add(Threshold(*row) for row in rows)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the account sees all thresholds, so that asking for one takes no call."""
+        return self._complete
 
     def reading_with(self, gateway: Gateway) -> ThresholdReader:
         """What has been read so far, with the rest read through ``gateway``, which is of the same session."""
@@ -176,6 +198,11 @@ class ThresholdReader:
         """
         self._read(home_library)
         return self._thresholds.find(profile, home_library)
+
+    def looks(self, profile: int, home_library: int) -> Iterator[ThresholdLook]:
+        """Where the ILS looks for it, as :meth:`Thresholds.looks` has it; raises what :meth:`find` does."""
+        self._read(home_library)
+        return self._thresholds.looks(profile, home_library)
 
     def _read(self, home_library: int) -> None:
         if self._complete or home_library in self._libraries:

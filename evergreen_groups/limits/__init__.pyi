@@ -4,3 +4,6 @@ from .limits import Limits as Limits
 from .limits import OneLimit as OneLimit
 from .limits import ResolvedLimit as ResolvedLimit
 from .reference_data import ReferenceData as ReferenceData
+from .rule_differences import DifferenceKind as DifferenceKind
+from .rule_differences import RuleDifference as RuleDifference
+from .rule_differences import find_rule_differences as find_rule_differences

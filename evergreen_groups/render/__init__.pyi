@@ -37,6 +37,7 @@ from .standing_wording import standing_document as standing_document
 from .templates import template_text as template_text
 from .templates import write_template as write_template
 from .text_columns import EMPTY as EMPTY
+from .text_columns import PLAIN as PLAIN
 from .text_columns import Cell as Cell
 from .text_columns import Columns as Columns
 from .text_columns import TextColumn as TextColumn

@@ -9,6 +9,8 @@ from urllib.parse import quote
 from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evergreen_groups.settings import Settings
 
 ANGULAR, ANGULARJS = "eg2", "eg"
@@ -43,11 +45,15 @@ class StaffClient:
         """The address of a patron (an id)."""
         return f"{self.url}/{self.path}/staff/circ/patron/{patron}/{tab}"
 
-    def group_page(self, patron: int) -> str:
-        """The address of the page of a patron's group, from which the way back leads into this client."""
+    def group_page(self, patron: int, select: Sequence[int] = ()) -> str:
+        """The address of the page of a patron's group, from which the way back leads into this client.
+
+        The members with the ids ``select`` are selected there; the client's own tab knows no such thing.
+        """
         if self.groups_in_tab:
             return self.patron_page(patron, "group")
-        return f"{self.url}{SERVICE}/patrons/{patron}/group?client={self.path}"
+        selected = f"&select={','.join(map(str, select))}" if select else ""
+        return f"{self.url}{SERVICE}/patrons/{patron}/group?client={self.path}{selected}"
 
     def cloning_page(self, patron: int) -> str:
         """Where a new patron is registered with this one's address."""

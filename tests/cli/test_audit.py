@@ -54,7 +54,7 @@ def rendered(output_format: str, audit: Audit | None = None) -> str:
 
 def test_every_format_has_every_finding_and_no_name_can_do_harm() -> None:
     page = rendered("html")
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert page.count("&lt;script&gt;") >= 5
     assert "default-src 'none'" in page
     table = rendered("table")
@@ -150,7 +150,7 @@ def test_the_work_list_in_every_format(run: Command, sandbox: Sandbox) -> None:
     assert (school["split"], school["page"]) == ({"stay": [1054, 1055], "leave": [[1056]]}, address)
     assert school["reason_codes"] == ["stranger"]
     page = run("audit", "--format", "html").stdout
-    assert f'<a href="{address}">1016</a>' in page
+    assert re.search(r'href="[^"]*/patrons/1054/group\?client=eg2?&amp;select=1056">1016</a>', page)
 
 
 def test_adults_on_the_command_line(run: Command) -> None:

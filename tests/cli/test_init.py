@@ -199,6 +199,20 @@ def test_paths_are_good_wherever_runs_are_started(
     capsys.readouterr()
 
 
+def test_where_evergreen_blocks_otherwise_is_said_at_the_limit(
+    sandbox: Sandbox, command: Command, tmp_path: Path
+) -> None:
+    sandbox._store.update("pgpt", 1, {"threshold": "10.00"})
+    command.environ[passwords.PASSWORD_VARIABLE] = PASSWORD
+    file = tmp_path / "config.toml"
+    done = command("--config", str(file), "init", "--yes", "--url", sandbox.url, "--username", "consortium_staff")
+    assert done.returncode == exit_status.DONE
+    said = "warning: Thresholds: Evergreen blocks from $10.00 on, and the rule is more than $5.00: whoever owes $5.01"
+    assert said in done.stderr
+    assert "set the threshold of Everyone at LAKELAND to 5.01" in done.stderr
+    assert load.load(file, {}).policy.limit == Decimal("5.00")
+
+
 def test_ctrl_c_on_the_way_writes_nothing(sandbox: Sandbox, command: Command, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     with at_a_terminal(command, "--config", str(tmp_path / "etc" / "config.toml"), "init") as terminal:

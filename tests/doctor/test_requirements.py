@@ -81,6 +81,7 @@ def _read(client: Client) -> None:
     client.groups.of_group(1010)
     client.checks.of_user(1007, all_members=True)
     client.audit(AuditCriteria())
+    client.explanations.of_user(1026)
     hooks.patron_summary(client, 1026)
     hooks.group_summary(client, 1006)
     hooks.block_decision(client, 1001)

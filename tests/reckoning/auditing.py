@@ -95,6 +95,30 @@ def _block(library: Library, row: Row) -> Document:
     }
 
 
+def explanation(library: Library, id: int) -> Document | None:
+    """Why somebody is blocked for fines or not, None for whom the account doesn't see."""
+    patron = library.people[id]
+    if patron["deleted"] == "t" or not library.visible(patron):
+        return None
+    home = patron["home_ou"]
+    penalty = library.penalty_for("PATRON_EXCEEDS_FINES", home)
+    found: Document = {"patron": {"id": id, "own_fines": money(library.owes(id))}}
+    found["penalty"] = {"name": library.penalties[penalty]["name"], "blocks": library.blocks(penalty)}
+    thresholds = home in library.orgs_with("VIEW_GROUP_PENALTY_THRESHOLD")
+    bills = home in library.orgs_with("VIEW_USER_TRANSACTIONS")
+    limit = library.threshold(patron)
+    if not thresholds:
+        return {**found, "complete": False, "looked_at": None, "threshold": None, "reaches_threshold": None}
+    if limit.amount is None:
+        return {**found, "threshold": None, "counted": None, "reaches_threshold": False}
+    found["threshold"] = {"amount": f"{limit.amount:.2f}"}
+    if not bills:
+        return {**found, "complete": False, "bills": None, "counted": None, "reaches_threshold": None}
+    counted = library.transactions(id, limit.scope)
+    total = sum(counted, Decimal("0.00"))
+    return {**found, "counted": money(total), "reaches_threshold": bool(counted) and total >= limit.amount}
+
+
 def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterable[Document]:
     """What makes a group of two and more look accidental."""
     visible = by_fines(library, filter(library.visible, members))

@@ -204,10 +204,10 @@ class Library:
                             _amount(rule["limit"]), reaches, " ".join(filter(None, ["configuration:", *words]))
                         )
         if policy["limit"] == "ils":
-            return self._threshold(patron)
+            return self.threshold(patron)
         return OwnLimit(_amount(policy["limit"]), policy["comparison"] == "reaches", "configuration")
 
-    def _threshold(self, patron: Row) -> OwnLimit:
+    def threshold(self, patron: Row) -> OwnLimit:
         """The ILS's own: the nearest org unit's, there the nearest profile's, for what its full path is owed."""
         penalty = self.penalty_for("PATRON_EXCEEDS_FINES", patron["home_ou"])
         for org in self.upwards(patron["home_ou"]):

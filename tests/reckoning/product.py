@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from reckoning.auditing import audit
+from reckoning.auditing import audit, explanation
 from reckoning.changes import changes
 from reckoning.desk import check, decision, summary
 from reckoning.library import Content, Library
@@ -27,14 +27,14 @@ from evergreen_groups.gateway import Gateway
 from evergreen_groups.groups import AdultRule
 from evergreen_groups.nightly import choice_of
 from evergreen_groups.render import write_check_json
-from evergreen_groups.render.audit import render_audit
+from evergreen_groups.render.audit import render_audit, write_block_explanation_json
 from evergreen_groups.render.report import render
 from evergreen_groups.report import Criteria, History, Report, build_report, look_up_cleared
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import ReportSettings, load
 from evergreen_groups.state import State
 
-JOBS = ("comparison", "report", "audit", "check", "summary")
+JOBS = ("comparison", "report", "audit", "explanation", "check", "summary")
 """What is judged; the comparison first, which begins with another data set."""
 
 REFUSALS = (PermissionDeniedError, NotFoundError, DataError)
@@ -204,6 +204,22 @@ def _audit(product: Product, content: Content) -> Iterator[str]:
         yield from [said] if isinstance(said, str) else differences(said, expected)
 
 
+def _explanation(product: Product, content: Content) -> Iterator[str]:
+    """Why those who are checked are blocked or not, and whether the ILS then does what the explanation says."""
+    client, library = product.client(content), Library(content)
+    for patron in content["_question"]["check"]:
+
+        def answer(patron: int = patron) -> Document:
+            stream = io.StringIO()
+            write_block_explanation_json(client.explanations.of_user(patron), stream)
+            return _read(stream)
+
+        expected, refusable = explanation(library, patron), may_refuse(library, f"check {patron}")
+        for said, reckoned in _judged(answer, expected, refusable):
+            found = [said] if isinstance(said, str) else differences(said, reckoned)
+            yield from (f"{patron}: {text}" for text in found)
+
+
 def _check(product: Product, content: Content) -> Iterator[str]:
     client, library = product.client(content), Library(content)
     for patron in content["_question"]["check"]:
@@ -276,6 +292,7 @@ def _comparison(product: Product, content: Content) -> Iterator[str]:
 _JOBS: dict[str, Callable[[Product, Content], Iterator[str]]] = {
     "report": _report,
     "audit": _audit,
+    "explanation": _explanation,
     "check": _check,
     "summary": _summary,
     "comparison": _comparison,

@@ -19,6 +19,7 @@ from evergreen_groups.cli import (
     standard_output,
     with_given,
 )
+from evergreen_groups.cli.commands.explanation import explain_blocks
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
 from evergreen_groups.settings import values
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
+    from evergreen_groups.render import StaffClient
 
 GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
 """A group's number, as far as the ILS has them."""
@@ -56,6 +58,12 @@ def _help() -> str:
 @setting_options("audit")
 @output_options
 @click.option(
+    "--explain",
+    metavar="BARCODE",
+    help="Of this one patron alone: step by step which threshold counts which bills, what Evergreen does, what stands "
+    "there, and what the rule says.",
+)
+@click.option(
     "--keep",
     "keep",
     type=GROUP_NUMBER,
@@ -83,6 +91,7 @@ def audit_command(  # noqa: PLR0913 - an option each
     orgs: tuple[str, ...],
     output_format: str | None,
     output: Path | None,
+    explain: str | None,
     keep: tuple[int, ...],
     list_again: tuple[int, ...],
     fix: bool,
@@ -94,11 +103,16 @@ def audit_command(  # noqa: PLR0913 - an option each
     from evergreen_groups.audit import AuditCriteria
     from evergreen_groups.client import adult_rule
 
+    session: Invocation = context.obj
+    if explain is not None:
+        if fix or orgs or keep or list_again:
+            raise click.UsageError("--explain is about one patron, and changes nothing: leave out the other options.")
+        settings = with_given(context, session.settings)
+        return explain_blocks(session, settings.policy, explain, output_format, output)
     if (yes or dry_run) and not fix:
         raise click.UsageError("--yes and --dry-run go with --fix.")
     if fix and not (yes or dry_run) and output is None and output_format not in (None, "table"):
         raise click.UsageError("--fix asks on the terminal: write the audit to a file with --output, or add --yes.")
-    session: Invocation = context.obj
     if keep or list_again:
         if fix or output is not None or output_format is not None:
             raise click.UsageError("--keep and --list-again go with nothing else.")
@@ -115,9 +129,16 @@ def audit_command(  # noqa: PLR0913 - an option each
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, format_name, output)
+        _write(audit, format_name, output, _staff_client(session, audit))
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
+
+
+def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
+    """Where names lead; the sandbox has no staff client."""
+    from evergreen_groups.render import StaffClient
+
+    return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
 
 
 def _desk_url(session: Invocation) -> str | None:
@@ -144,17 +165,17 @@ def _numbers(groups: tuple[int, ...]) -> str:
     return ", ".join(f"group {number}" for number in groups)
 
 
-def _write(audit: Audit, output_format: str, output: Path | None) -> None:
+def _write(audit: Audit, output_format: str, output: Path | None, client: StaffClient | None) -> None:
     from evergreen_groups.render.audit import render_audit
 
     if output is not None:
         from evergreen_groups.state import write_atomically
 
         with write_atomically(output) as stream:
-            render_audit(audit, output_format, stream)
+            render_audit(audit, output_format, stream, client=client)
         return
     stream = standard_output(output_format)
-    render_audit(audit, output_format, stream)
+    render_audit(audit, output_format, stream, client=client)
     stream.flush()
 
 

@@ -1,4 +1,7 @@
-"""The questions of ``init``, made from the declarations of the settings: each answer is checked and tried at once."""
+"""The questions of ``init``, made from the declarations of the settings: each answer is checked and tried at once.
+
+It is one module because a question, its trial and the question asked again are one thing for whoever answers.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,7 @@ class Interview:
             "gateway.url": self._reach,
             "gateway.username": self._log_in,
             "report.orgs": self._find_libraries,
+            "policy.limit": self._hold_against_thresholds,
             "mail": self._log_in_to_mail,
         }
         """What is tried after the answer for a setting, or after all answers for a section."""
@@ -156,16 +160,19 @@ class Interview:
     def _reach(self, settings: Settings) -> Settings:
         """Go to the gateway."""
         untried = with_values(settings, {"gateway.username": _UNTRIED})
-        with self._subject(untried, {"gateway": _UNTRIED}) as subject:
-            self._report(run(subject, only=_REACHED))
+        self._look(untried, _REACHED, {"gateway": _UNTRIED})
         return settings
 
     def _log_in(self, settings: Settings) -> Settings:
         """Log in at the gateway."""
-        with self._subject(settings, self._passwords) as subject:
-            self._report(run(subject, only=_LOGGED_IN))
+        self._look(settings, _LOGGED_IN)
         with self._subject(settings, self._passwords) as subject:
             self._org_units = subject.org_units
+        return settings
+
+    def _hold_against_thresholds(self, settings: Settings) -> Settings:
+        """Say where the ILS blocks otherwise than this limit; either may be right."""
+        self._look(settings, ("thresholds",))
         return settings
 
     def _find_libraries(self, settings: Settings) -> Settings:
@@ -179,9 +186,13 @@ class Interview:
         """Look the libraries of the recipients up, and log in to the mail server."""
         if self._org_units is not None:
             self._org_units.named(place for place, _addresses in settings.mail.recipients if place != EVERYTHING)
-        with self._subject(settings, self._passwords) as subject:
-            self._report(run(subject, only=("mail",)))
+        self._look(settings, ("mail",))
         return settings
+
+    def _look(self, settings: Settings, checks: tuple[str, ...], passwords: Mapping[str, str] | None = None) -> None:
+        """Make some of doctor's checks of these settings; raises what :meth:`_report` does."""
+        with self._subject(settings, passwords or self._passwords) as subject:
+            self._report(run(subject, only=checks))
 
     def _answer(self, setting: Setting) -> Any:
         """What was given for a setting, or the answer to its question; a given value is used once."""

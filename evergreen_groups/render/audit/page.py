@@ -1,44 +1,36 @@
-"""The audit as one HTML file that needs nothing else."""
+"""The audit as one HTML file that needs nothing else: style and script are in it.
+
+Without scripts it is the same page, but for the buttons that sort, search and unfold.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups.render import describe_penalty, write_template
-from evergreen_groups.render.audit.wording import (
-    HEADINGS,
-    NOTHING_FOUND,
-    TITLE,
-    WHAT_TO_DO,
-    describe_confidence,
-    describe_reason,
-    describe_split,
-    explanation,
-    group_page,
-    kinds_found,
-    looked_at,
-)
+from evergreen_groups.render import write_template
+from evergreen_groups.render.audit.page_rows import sections_of
+from evergreen_groups.render.audit.wording import NOTHING_FOUND, TITLE, describe_groups_to_keep, looked_at
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
+    from evergreen_groups.render import StaffClient
 
 
-def write_page(audit: Audit, stream: TextIO) -> None:
-    """Write the page: a section with a table for each kind of finding."""
+def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write the page: a section with a table for each kind of finding.
+
+    Names lead into the staff ``client`` where one is given, and groups to their pages.
+    """
+    sections = sections_of(audit)
     write_template(
         "audit.html",
         stream,
         title=TITLE,
         audit=audit,
-        kinds=kinds_found(audit),
-        headings=HEADINGS,
-        what_to_do=WHAT_TO_DO,
+        sections=sections,
+        filters=[(section.id, section.heading) for section in sections] if len(sections) > 1 else (),
         audit_nothing_found=NOTHING_FOUND,
         looked_at=looked_at,
-        describe_penalty=describe_penalty,
-        explanation=explanation,
-        describe_reason=describe_reason,
-        describe_confidence=describe_confidence,
-        describe_split=describe_split,
-        group_page=group_page,
+        groups_to_keep=describe_groups_to_keep(audit),
+        client=client,
     )

@@ -10,6 +10,7 @@ from evergreen_groups.render import counted, describe_limit, describe_penalty, p
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Confidence, Evidence, Reason
+    from evergreen_groups.groups import Member
 
 TITLE = "Audit of blocks and groups"
 NOTHING_FOUND = "Nothing found."
@@ -49,7 +50,21 @@ WHAT_TO_DO = {
         "their own in the staff client."
     ),
 }
-
+MEANINGS = {
+    FindingKind.NOT_BLOCKED: (
+        "They owe more than they may themselves, and nothing in Evergreen stops them until it recalculates."
+    ),
+    FindingKind.NOT_OVER: "Evergreen blocks them for fines, and what they owe themselves is not over the limit.",
+    FindingKind.FOR_FAMILY: (
+        "Staff blocked them, they owe little themselves, and their group a lot. Nobody is to be blocked for the fines "
+        "of others."
+    ),
+    FindingKind.BY_STAFF: "Staff blocked them, and fines don't explain it.",
+    FindingKind.ACCIDENTAL: "Their members see each other's fines, and may not belong together.",
+    FindingKind.SEVERAL_ADULTS: "Adults in a group see each other's affairs.",
+    FindingKind.BORROWED_ADDRESS: "A change of the address in one of the two records changes it in the other.",
+}
+"""What it means that there are findings of a kind, where that isn't in what to do about it."""
 
 REASONS = {
     "over-limit": "Own fines are over the limit by {over_by:,.2f}, and the ILS has no block for fines.",
@@ -84,6 +99,23 @@ EVIDENCE = {
     "phone-or-email-shared": "each member shares a phone or an e-mail with another",
 }
 """Each piece of evidence of a confidence, by its code."""
+
+
+_SHORT_REASONS = {
+    "over-limit": "over the limit by ${over_by:,.2f}",
+    "limit-reached": "at the limit, which is over it here",
+    "exactly-at-limit": "exactly at the limit",
+    "not-over-limit": "not over the limit",
+    "group-over-limit": "own fines within the limit, the group's over it",
+    "group-within-limit": "own fines and the group's within the limit",
+    "group-not-known": "own fines within the limit; the group's aren't known whole",
+}
+"""Reasons where the heading above them says the rest."""
+
+
+def short_reason(reason: Reason) -> str:
+    """A reason in a few words, below a heading of its kind."""
+    return _SHORT_REASONS.get(reason.code, REASONS[reason.code]).format_map(reason.values)
 
 
 def describe_reason(reason: Reason) -> str:
@@ -148,11 +180,16 @@ def explanation(finding: PatronFinding) -> str:
     sentence = describe_reason(finding.reason)
     if not finding.limits_differ:
         return sentence
-    decision = finding.member.decided
+    return f"{sentence} {limit_that_counted(finding.member)}."
+
+
+def limit_that_counted(member: Member) -> str:
+    """The limit that counted for a member, where it comes from, and what of their fines it counts."""
+    decision = member.decided
     limit = "none" if decision.limit.amount is None else f"{decision.limit.amount:,.2f}"
     counted = decision.own_balance
-    counts = "" if counted == finding.member.own_fines else f"; it counts {counted:,.2f}"
-    return f"{sentence} Limit {limit} ({decision.limit.origin}){counts}."
+    counts = "" if counted == member.own_fines else f"; it counts {counted:,.2f}"
+    return f"Limit {limit} ({decision.limit.origin}){counts}"
 
 
 def looked_at(criteria: AuditCriteria) -> str:

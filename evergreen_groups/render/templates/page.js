@@ -1,18 +1,18 @@
 (() => {
   "use strict";
-  const table = document.getElementById("groups") ?? document.getElementById("libraries");
-  if (!table) return;
-  const heads = [...table.tHead.rows[0].cells];
+  const tables = [...document.querySelectorAll("#groups, #libraries, .findings")];
+  if (!tables.length) return;
   const words = new Intl.Collator(document.documentElement.lang, { numeric: true, sensitivity: "base" });
   const numberIn = (text) => Number(text.replace(/[^\d.-]/g, "")) || 0;
 
-  // The sum's row has fewer cells; only groups are sorted.
+  // The sum's row has fewer cells; only row groups are sorted.
   const keyOf = (body, column, isNumber) => {
     const text = body.rows[0].cells[column].firstChild?.textContent ?? "";
     return isNumber ? numberIn(text) : text;
   };
 
-  const sort = (column) => {
+  const sort = (table, column) => {
+    const heads = [...table.tHead.rows[0].cells];
     const head = heads[column];
     const isNumber = head.dataset.kind === "number";
     const before = head.getAttribute("aria-sort");
@@ -22,15 +22,17 @@
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     table.dataset.sorted = "";
-    table.tFoot.before(...keyed.map(([, body]) => body));
+    const sorted = keyed.map(([, body]) => body);
+    if (table.tFoot) table.tFoot.before(...sorted);
+    else table.append(...sorted);
   };
 
-  heads.forEach((head, column) => {
+  const makeSortable = (table) => [...table.tHead.rows[0].cells].forEach((head, column) => {
     if (head.classList.contains("files")) return;
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
-    button.addEventListener("click", () => sort(column));
+    button.addEventListener("click", () => sort(table, column));
     head.replaceChildren(button);
   });
 
@@ -48,11 +50,15 @@
     named.add(body);
     nameParts([body, ...body.querySelectorAll("*")]);
   };
-  nameParts([table, ...table.querySelectorAll("thead, thead *, tfoot, tfoot *")].filter((part) => !part.closest("tbody")));
-  if ("oncontentvisibilityautostatechange" in window) {
-    table.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
-      if (!skipped && target.tagName === "TBODY") namePartsOf(target);
-    });
+  for (const table of tables) {
+    makeSortable(table);
+    const frame = [table, ...table.querySelectorAll("thead, thead *, tfoot, tfoot *")];
+    nameParts(frame.filter((part) => !part.closest("tbody")));
+    if ("oncontentvisibilityautostatechange" in window) {
+      table.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
+        if (!skipped && target.tagName === "TBODY") namePartsOf(target);
+      });
+    }
   }
 
   const tools = document.querySelector(".tools");
@@ -62,9 +68,21 @@
     (id) => document.getElementById(id),
   );
 
-  const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
-  const groups = [...table.tBodies];
-  const libraryOf = (body) => body.rows[0].cells[2].textContent;
+  // Letters that aren't made of a plain one and a mark, for whoever searches without them.
+  const letters = { æ: "ae", đ: "d", ð: "d", ı: "i", ł: "l", ø: "o", œ: "oe", ß: "ss", þ: "th" };
+  const plain = (text) => {
+    return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().replace(/[æđðıłøœßþ]/g, (letter) => letters[letter]);
+  };
+  const groups = tables.flatMap((table) => [...table.tBodies]);
+  // What a row group has under a heading, nothing where its table has none of that name.
+  const columns = new Map(tables.map((table) => {
+    return [table, [...table.tHead.rows[0].cells].map((head) => head.textContent)];
+  }));
+  const textUnder = (body, heading) => {
+    return body.rows[0].cells[columns.get(body.closest("table")).indexOf(heading)]?.textContent ?? "";
+  };
+  const libraryOf = (body) => textUnder(body, "Library");
+  const withSum = groups.some((body) => textUnder(body, "Combined fines"));
   [...new Set(groups.map(libraryOf))].sort(words.compare).forEach((name) => at.append(new Option(name, name)));
   at.closest("p").hidden = at.options.length < 3;
 
@@ -72,7 +90,7 @@
   const texts = new Map();
   const textOf = (body) => {
     if (!texts.has(body)) {
-      const parts = body.querySelectorAll("bdi, tr:first-child > th, tbody > tr > td:nth-child(2)");
+      const parts = body.querySelectorAll("bdi, tr:first-child > th, [data-label=Group], tbody > tr > td:nth-child(2)");
       texts.set(body, plain([...parts].map((part) => part.textContent).join(" ")));
     }
     return texts.get(body);
@@ -92,15 +110,22 @@
       body.hidden = !fitting;
       if (!fitting) continue;
       count += 1;
-      cents += Math.round(numberIn(body.rows[0].cells[5].textContent) * 100);
+      cents += Math.round(numberIn(textUnder(body, "Combined fines")) * 100);
     }
     const all = !wanted.length && !at.value && !only?.value;
-    table.tFoot.hidden = !all;
+    for (const table of tables) {
+      if (table.tFoot) table.tFoot.hidden = !all;
+      const section = table.closest(".kind");
+      if (!section) continue;
+      const fitting = [...table.tBodies].filter((body) => !body.hidden).length;
+      section.hidden = !fitting;
+      section.querySelector(".count").textContent = fitting.toLocaleString("en-US");
+    }
     shown.hidden = all;
     shown.textContent = all
       ? ""
-      : `Shown: ${count.toLocaleString("en-US")} of ${groups.length.toLocaleString("en-US")} groups, which owe ` +
-        `${amount.format(cents / 100)} together` +
+      : `Shown: ${count.toLocaleString("en-US")} of ${groups.length.toLocaleString("en-US")} ${shown.dataset.noun}` +
+        (withSum ? `, which owe ${amount.format(cents / 100)} together` : "") +
         (at.value ? `; library ${at.value}` : "") +
         (only?.value ? `; ${only.selectedOptions[0].textContent}` : "") +
         (wanted.length ? `; with “${find.value.trim()}”` : "");
@@ -118,7 +143,7 @@
   });
 
   if (!unfold) return;
-  const folds = [...table.querySelectorAll("details")];
+  const folds = tables.flatMap((table) => [...table.querySelectorAll("details")]);
   const setAll = (open) => folds.forEach((fold) => { fold.open = open; });
   unfold.addEventListener("click", () => {
     const open = !folds.every((fold) => fold.open);
@@ -126,8 +151,10 @@
     unfold.textContent = open ? "Hide all members" : "Show all members";
   });
   const choosePrinted = () => {
-    if (printed.checked) delete table.dataset.print;
-    else table.dataset.print = "groups";
+    for (const table of tables) {
+      if (printed.checked) delete table.dataset.print;
+      else table.dataset.print = "groups";
+    }
   };
   printed.addEventListener("change", choosePrinted);
   addEventListener("pageshow", choosePrinted);

@@ -40,7 +40,7 @@ ELEMENTS = """
 ATTRIBUTES = """
     lang charset http-equiv content name id class datetime aria-labelledby aria-label aria-hidden aria-sort
     focusable viewbox preserveaspectratio width height scope colspan data-kind role x y
-    hidden for type autocomplete placeholder spellcheck value checked data-is
+    hidden for type autocomplete placeholder spellcheck value checked data-is data-noun
 """
 CSS = resources.files("evergreen_groups.render").joinpath("templates", "page.css").read_text("utf-8")
 

@@ -1,0 +1,296 @@
+"""The check whether the ILS blocks where the rule says: a sentence with an amount for each way in which it doesn't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evergreen_groups.doctor.permissions import name_places, name_some
+from evergreen_groups.ils import (
+    PENALTY_OVERRIDE,
+    VIEW_THRESHOLDS,
+    PenaltyKinds,
+    Profiles,
+    ThresholdReader,
+    held_at,
+    read_fines_penalties,
+)
+from evergreen_groups.limits import DifferenceKind, Limits, RuleDifference, find_rule_differences
+from evergreen_groups.policy import Comparison, Limit
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from evergreen_groups.doctor.finding import Finding, FindingMaker
+    from evergreen_groups.doctor.installation import Subject
+
+MOST = 6
+"""So many differences have a line of their own; what concerns most patrons comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What the sentences about a difference are made of; ``owed`` is the least amount over the limit."""
+
+    rule: str
+    threshold: Decimal | None
+    example: Decimal
+    owed: Decimal | None
+    penalty: str
+    rows: str
+    profile_part: str
+    library_part: str
+    threshold_place: str
+    elsewhere: str
+    root: str
+    counts: Mapping[str, int]
+
+
+def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
+    """The ILS blocks for fines where the rule says, as far as the account may see its thresholds."""
+    gateway, org_units = subject.gateway, subject.org_units
+    profiles = Profiles.read(gateway)
+    penalties = read_fines_penalties(gateway, org_units)
+    reader = ThresholdReader(gateway, org_units, profiles, penalties)
+    libraries = {unit.id for unit in org_units}
+    if not reader.complete:
+        libraries = set(held_at(gateway, org_units, [VIEW_THRESHOLDS])[VIEW_THRESHOLDS])
+    if not libraries:
+        yield line.ok(
+            "not compared with the rule: the account may not see Evergreen's thresholds ({permission})",
+            code="thresholds-not-visible",
+            values={"permission": VIEW_THRESHOLDS},
+        )
+        return
+    found = find_rule_differences(
+        Limits.read(gateway, subject.settings.policy, org_units, penalties),
+        reader,
+        PenaltyKinds.read(gateway, org_units, penalties),
+        org_units,
+        libraries=sorted(libraries),
+        profiles=profiles,
+    )
+    for difference in found[:MOST]:
+        yield _warning(subject, line, difference, profiles, libraries)
+    if len(found) > MOST:
+        yield _more(line, found[MOST:])
+    if not found:
+        yield line.ok(
+            "Evergreen blocks for fines from where the rule says, seen from {library_part}",
+            values={"library_part": _part(libraries, len(org_units), "org units", name_places(org_units, libraries))},
+        )
+
+
+def _warning(
+    subject: Subject, line: FindingMaker, difference: RuleDifference, profiles: Profiles, libraries: Collection[int]
+) -> Finding:
+    org_units = subject.org_units
+    profile_names = name_some(sorted(map(profiles.name, difference.profiles)))
+    place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
+    scope = org_units.full_path(place)
+    about = _About(
+        rule=_rule(difference.limit),
+        threshold=difference.threshold,
+        example=difference.example,
+        owed=difference.limit.least_over,
+        penalty=difference.penalty.name,
+        rows=_rows(subject, difference, profiles),
+        profile_part=_part(difference.profiles, len(profiles), "profiles", profile_names),
+        library_part=_part(
+            difference.libraries, len(libraries), "org units", name_places(org_units, set(difference.libraries))
+        ),
+        threshold_place=org_units.shortname(place),
+        # The last one is a library rather than a system of libraries: ids are given from the top down.
+        elsewhere=org_units.shortname(max((unit.id for unit in org_units if unit.id not in scope), default=place)),
+        root=org_units.root.shortname,
+        counts={"profile_count": len(difference.profiles), "library_count": len(difference.libraries)},
+    )
+    return _MAKERS[difference.kind](line, about)
+
+
+def _blocks_at_limit(line: FindingMaker, about: _About) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
+        "in Evergreen and not over the limit ({profile_part} at {library_part})",
+        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds), or comparison = "
+        '"reaches" in [policy]',
+        code="blocks-at-limit",
+        values={
+            "threshold": about.threshold,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "owed": about.owed,
+            **about.counts,
+        },
+        setting="policy.comparison",
+    )
+
+
+def _blocks_earlier(line: FindingMaker, about: _About) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is blocked "
+        "in Evergreen and not over the limit ({profile_part} at {library_part})",
+        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "Evergreen does",
+        code="blocks-earlier",
+        values={
+            "threshold": about.threshold,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "owed": about.owed,
+            **about.counts,
+        },
+        setting="policy.limit",
+    )
+
+
+def _blocks_later(line: FindingMaker, about: _About) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
+        "limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        "set the threshold of {rows} to {owed:.2f} in Evergreen (Group Penalty Thresholds); or let [policy] say what "
+        "Evergreen does",
+        code="blocks-later",
+        values={
+            "threshold": about.threshold,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "owed": about.owed,
+            **about.counts,
+        },
+        setting="policy.limit",
+    )
+
+
+def _no_threshold(line: FindingMaker, about: _About) -> Finding:
+    return line.warning(
+        "Evergreen has no threshold for {penalty}, and the rule is {rule}: whoever owes ${example:,.2f} is over the "
+        "limit and never blocked in Evergreen ({profile_part} at {library_part})",
+        "add a threshold of {owed:.2f} for {penalty} in Evergreen (Group Penalty Thresholds); or let [policy] say "
+        "what Evergreen does",
+        code="no-threshold",
+        values={
+            "penalty": about.penalty,
+            "rule": about.rule,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "owed": about.owed,
+            **about.counts,
+        },
+        setting="policy.limit",
+    )
+
+
+def _no_limit(line: FindingMaker, about: _About) -> Finding:
+    return line.warning(
+        "Evergreen blocks from ${threshold:,.2f} on, and the rule has no limit: whoever owes ${example:,.2f} is "
+        "blocked in Evergreen and not over the limit ({profile_part} at {library_part})",
+        "remove the threshold of {rows} in Evergreen (Group Penalty Thresholds), or set limit in [policy]",
+        code="no-limit",
+        values={
+            "threshold": about.threshold,
+            "example": about.example,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            **about.counts,
+        },
+        setting="policy.limit",
+    )
+
+
+def _blocks_nothing(line: FindingMaker, about: _About) -> Finding:
+    return line.warning(
+        "Evergreen sets {penalty} for fines, which blocks nothing, and the rule is {rule}: whoever owes ${owed:,.2f} "
+        "is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        "let {penalty} block something in Evergreen (Standing Penalties), or name another in {setting}",
+        code="penalty-blocks-nothing",
+        values={
+            "penalty": about.penalty,
+            "rule": about.rule,
+            "owed": about.owed,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "setting": PENALTY_OVERRIDE,
+            **about.counts,
+        },
+        setting="policy.limit",
+    )
+
+
+def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
+    return line.warning(
+        "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
+        "what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
+        "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
+        'set the threshold of {rows} at {root}, or limit = "ils" in [policy]',
+        code="counts-fewer-bills",
+        values={
+            "owed": about.owed,
+            "elsewhere": about.elsewhere,
+            "threshold_place": about.threshold_place,
+            "profile_part": about.profile_part,
+            "library_part": about.library_part,
+            "rows": about.rows,
+            "root": about.root,
+            **about.counts,
+        },
+        setting="policy.limit",
+    )
+
+
+_MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _About], Finding]] = {
+    DifferenceKind.BLOCKS_AT_LIMIT: _blocks_at_limit,
+    DifferenceKind.BLOCKS_EARLIER: _blocks_earlier,
+    DifferenceKind.BLOCKS_LATER: _blocks_later,
+    DifferenceKind.NO_THRESHOLD: _no_threshold,
+    DifferenceKind.NO_LIMIT: _no_limit,
+    DifferenceKind.BLOCKS_NOTHING: _blocks_nothing,
+    DifferenceKind.COUNTS_FEWER: _counts_fewer,
+}
+
+
+def _more(line: FindingMaker, left_out: Sequence[RuleDifference]) -> Finding:
+    return line.warning(
+        "{count} more differences like these, for fewer patrons",
+        "correct those above first; doctor shows the next ones then",
+        code="more-differences",
+        values={"count": len(left_out)},
+        setting="policy.limits",
+    )
+
+
+def _rule(limit: Limit) -> str:
+    """The limit in a few words."""
+    if limit.amount is None:
+        return "no limit"
+    if limit.comparison is Comparison.REACHES:
+        return f"${limit.amount:,.2f} or more"
+    return f"more than ${limit.amount:,.2f}"
+
+
+def _rows(subject: Subject, difference: RuleDifference, profiles: Profiles) -> str:
+    """Where the thresholds stand that differ."""
+    org_units = subject.org_units
+    return name_some(
+        [
+            f"{profiles.name(profile)} at {org_units.shortname(org_unit)}"
+            for org_unit, profile in sorted(difference.rows)
+        ]
+    )
+
+
+def _part(some: Collection[int], count: int, noun: str, names: str) -> str:
+    """How many of all it is about, and their names where it isn't all of them."""
+    return f"all {count} {noun}" if len(some) == count else f"{len(some)} of {count} {noun}: {names}"

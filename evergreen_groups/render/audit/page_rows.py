@@ -1,0 +1,184 @@
+"""What the audit's page shows of each finding, whatever its kind: a section for each kind, a row for each finding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from evergreen_groups.render import describe_penalty
+from evergreen_groups.render.audit.advice import Advice, advice_for
+from evergreen_groups.render.audit.wording import (
+    HEADINGS,
+    MEANINGS,
+    MOST_SELECTED,
+    WHAT_TO_DO,
+    describe_evidence,
+    describe_reason,
+    describe_split,
+    kinds_found,
+    limit_that_counted,
+    short_reason,
+)
+
+if TYPE_CHECKING:
+    from evergreen_groups.audit import Audit, Confidence, FindingKind, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.groups import Member
+    from evergreen_groups.render import StaffClient
+
+_FIX = "evergreen-groups audit --fix"
+_KEEP = "evergreen-groups audit --keep {group}"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding. ``subject`` is the patron whom it is about, of a group its lead, or who stands for one.
+
+    ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
+    each reason, ``remarks`` what stands below them, and ``advice`` what to do. ``members`` are those of a group.
+    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. The group's page is
+    opened as that of ``page_of`` (an id, None: the subject), with those in ``to_select`` (ids) selected.
+    """
+
+    subject: Member
+    group: int
+    own_fines: Decimal | None
+    group_fines: Decimal | None
+    why: tuple[str, ...]
+    remarks: tuple[str, ...]
+    advice: tuple[Advice, ...]
+    members: tuple[Member, ...] = ()
+    member_count: int | None = None
+    without_lead: bool = False
+    confidence: Confidence | None = None
+    page_of: int | None = None
+    to_select: tuple[int, ...] = ()
+
+    def group_page(self, client: StaffClient) -> str:
+        """The address of the page of the patron's group, with those selected who would be taken out."""
+        return client.group_page(self.page_of or self.subject.id, select=self.to_select)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """All findings of one kind: ``id`` is its code, ``meaning`` says what is wrong with them.
+
+    ``command`` resolves many of them at once, empty where none does.
+    """
+
+    id: str
+    heading: str
+    meaning: str
+    command: str
+    about_groups: bool
+    rows: tuple[FindingRow, ...]
+
+    @property
+    def columns(self) -> tuple[tuple[str, bool], ...]:
+        """The headings, and whether they are of numbers; a column that would be empty isn't there."""
+        return (
+            ("Lead" if self.about_groups else "Name", False),
+            ("Library", False),
+            ("Group", True),
+            *((("Members", True),) if self.with_members else ()),
+            *((("Own fines", True),) if self.with_own_fines else ()),
+            *((("Group's fines", True),) if self.with_group_fines else ()),
+            *((("Confidence", True),) if self.with_confidence else ()),
+            ("Why", False),
+            ("What to do", False),
+        )
+
+    @property
+    def with_members(self) -> bool:
+        """Whether it says how many members groups have."""
+        return any(row.member_count is not None for row in self.rows)
+
+    @property
+    def with_own_fines(self) -> bool:
+        """Whether anybody's own fines matter."""
+        return any(row.own_fines is not None for row in self.rows)
+
+    @property
+    def with_group_fines(self) -> bool:
+        """Whether any group's fines matter."""
+        return any(row.group_fines is not None for row in self.rows)
+
+    @property
+    def with_confidence(self) -> bool:
+        """Whether it is said how sure findings are."""
+        return any(row.confidence is not None for row in self.rows)
+
+
+def sections_of(audit: Audit) -> list[Section]:
+    """A section for each kind of which there is a finding, in the order of the kinds."""
+    return [_section(audit, kind) for kind in kinds_found(audit)]
+
+
+def _section(audit: Audit, kind: FindingKind) -> Section:
+    if kind.about_groups:
+        rows = tuple(map(_group_row, audit.groups_of_kind(kind)))
+    else:
+        rows = tuple(map(_patron_row, audit.of_kind(kind)))
+    return Section(
+        id=kind.value,
+        heading=HEADINGS[kind],
+        meaning=MEANINGS.get(kind, WHAT_TO_DO[kind]),
+        command=_FIX if kind.recalculable else "",
+        about_groups=kind.about_groups,
+        rows=rows,
+    )
+
+
+def _patron_row(finding: PatronFinding) -> FindingRow:
+    member = finding.member
+    return FindingRow(
+        subject=member,
+        group=member.patron.group,
+        own_fines=member.own_fines,
+        group_fines=finding.group_fines,
+        why=(short_reason(finding.reason),),
+        remarks=tuple(_remarks(finding)),
+        advice=(advice_for(finding.kind, finding.reason, member.barcode),),
+    )
+
+
+def _remarks(finding: PatronFinding) -> Iterator[str]:
+    if finding.limits_differ:
+        yield limit_that_counted(finding.member)
+    yield from map(describe_penalty, finding.blocks)
+
+
+def _group_row(finding: GroupFinding) -> FindingRow:
+    group, confidence, split = finding.group, finding.confidence, finding.split
+    leaving = split.leaving if split else ()
+    return FindingRow(
+        subject=group.lead,
+        page_of=split.stay[0] if split else None,
+        group=group.number,
+        own_fines=None,
+        group_fines=None if group.hidden_fines is None else group.combined_fines,
+        why=tuple(map(describe_reason, finding.reasons)),
+        remarks=tuple(map(describe_evidence, confidence.evidence)) if confidence else (),
+        advice=tuple(_group_advice(finding)),
+        members=group.members,
+        member_count=group.member_count,
+        without_lead=not group.lead.group_lead,
+        confidence=confidence,
+        to_select=leaving if len(leaving) <= MOST_SELECTED else (),
+    )
+
+
+def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
+    members = finding.group.members
+    found = [advice_for(finding.kind, reason, _barcode(reason, members)) for reason in finding.reasons]
+    yield from dict.fromkeys(found)
+    if finding.split:
+        yield Advice(describe_split(finding))
+    if finding.confidence:
+        yield Advice("Where all belong together:", _KEEP.format(group=finding.group.number))
+
+
+def _barcode(reason: Reason, members: tuple[Member, ...]) -> str | None:
+    """The barcode of the member whom a reason names."""
+    return next((member.barcode for member in members if member.name == reason.values.get("name")), None)

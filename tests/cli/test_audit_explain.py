@@ -1,0 +1,145 @@
+"""``evergreen-groups audit --explain``: one patron, step by step, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from support.command import Command, one_line
+from support.debts import owe
+from support.fault_proxy import Call, FaultProxy
+
+from evergreen_groups.sandbox import Sandbox
+
+BARCODE, PATRON = "20000000001030", 1030
+NORTH, HARBOR, MILL = 2, 11, 21
+STEPS = (
+    "1. What Evergreen sets for fines",
+    "2. Which threshold it holds against them",
+    "3. Which bills that threshold counts",
+    "4. What Evergreen does when it recalculates",
+    "5. What stands in Evergreen now",
+    "6. What the rule says",
+)
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tmp_path: Path) -> Command:
+    return Command(tmp_path, sandbox.url)
+
+
+def document(run: Command, *words: str) -> dict[str, object]:
+    done = run("audit", "--explain", BARCODE, "--format", "json", *words)
+    assert done.stderr == ""
+    read = json.loads(done.stdout)
+    assert isinstance(read, dict)
+    return read
+
+
+def test_each_step_in_words(run: Command) -> None:
+    done = run("audit", "--explain", BARCODE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line for line in done.stdout.splitlines() if line in STEPS] == list(STEPS)
+    for sentence in (
+        "Kowalczyk, Łukasz (20000000001030), MILL, profile Adult, owes $10.40 themselves",
+        "     MILL      Adult     none\n",
+        "     LAKELAND  Everyone  $5.01  <- this one counts\n",
+        "Those billed at, above and below LAKELAND: everywhere.",
+        "     2026-05-04  Overdue materials  MILL     $10.40  yes\n",
+        "$10.40 is $5.01 or more: it sets PATRON_EXCEEDS_FINES at LAKELAND, which blocks them.",
+        "PATRON_EXCEEDS_FINES is missing; it comes when Evergreen recalculates: audit --fix.",
+        "configuration: over the limit from $5.01 on; with $10.40 that is over the limit.",
+        "Evergreen differs now, and agrees once it recalculates: blocked.",
+        "keep it confidential",
+    ):
+        assert sentence in done.stdout
+
+
+def test_what_is_billed_elsewhere_does_not_count(run: Command, sandbox: Sandbox) -> None:
+    sandbox._store.insert("pgpt", {"org_unit": MILL, "grp": 1, "penalty": 1, "threshold": "5.00"})
+    owe(sandbox, PATRON, (MILL, "4.99"), (HARBOR, "30.00"), (1, "-1.00"))
+    found = document(run)
+    assert found["threshold"] == {
+        "org_unit": "MILL",
+        "profile": "Everyone",
+        "amount": "5.00",
+        "counts_bills_of": ["LAKELAND", "VALLEY", "MILL", "BUS"],
+    }
+    assert [(one["library"], one["balance"], one["counts"]) for one in found["bills"]] == [  # type: ignore[attr-defined]
+        ("MILL", "4.99", True),
+        ("HARBOR", "30.00", False),
+        ("LAKELAND", "-1.00", True),
+    ]
+    assert (found["counted"], found["reaches_threshold"], found["would_block"]) == ("3.99", False, False)
+    assert found["rule"]["counted"] == "33.99"  # type: ignore[index]
+    words = run("audit", "--explain", BARCODE).stdout
+    assert "$3.99 is less than $5.00: it sets no PATRON_EXCEEDS_FINES." in words
+    assert "Evergreen differs: not blocked, and over the limit." in words
+
+
+def test_the_limit_on_the_command_line_is_the_rule(run: Command) -> None:
+    rule = document(run, "--limit", "20.00")["rule"]
+    assert rule == {
+        "over_limit": False,
+        "counted": "10.40",
+        "limit": {"amount": "20.00", "comparison": "exceeds", "origin": "configuration"},
+    }
+
+
+def test_the_explanation_agrees_with_what_fixing_does(run: Command, sandbox: Sandbox) -> None:
+    """Who has a stale penalty loses it, and who lacks one gets it: as was said of each."""
+    stale = json.loads(run("audit", "--explain", "20000000001042", "--format", "json").stdout)
+    assert [one["after_recalculation"] for one in stale["penalties"]] == ["removed"]
+    assert document(run)["penalties"] == []
+    run("audit", "--fix", "--yes")
+    assert sandbox._store.rows("ausp", {"usr": 1042, "standing_penalty": 1}) == []
+    found = document(run)
+    assert [(one["org_unit"], one["after_recalculation"]) for one in found["penalties"]] == [("LAKELAND", "stays")]  # type: ignore[attr-defined]
+    assert "Evergreen and the rule agree: blocked." in run("audit", "--explain", BARCODE).stdout
+
+
+def test_no_titles_are_asked_for_and_no_call_is_made_for_others(proxy: FaultProxy, tmp_path: Path) -> None:
+    calls: list[Call] = []
+    proxy.before_answer = calls.append
+    assert Command(tmp_path, proxy.url)("audit", "--explain", BARCODE).returncode == 0
+    assert len([call for call in calls if call.method]) <= 40
+    assert not [call for call in calls if "search.acp" in call.method or "search.mvr" in call.method]
+
+
+def test_the_barcode_is_in_no_log(run: Command) -> None:
+    done = run("--verbose", "audit", "--explain", "29999999999999")
+    assert done.returncode == 1
+    assert "29999999999999" not in done.stderr
+
+
+def test_an_account_that_may_not_see_thresholds_gets_the_status_for_incomplete(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+    done = Command(tmp_path, sandbox.url)("audit", "--explain", BARCODE)
+    assert done.returncode == 7
+    assert "the account may not see Evergreen's thresholds" in done.stdout
+    assert "Not known, for what is missing above." in done.stdout
+
+
+def test_a_file_is_readable_by_its_owner_alone(run: Command, tmp_path: Path) -> None:
+    target = tmp_path / "explanation.json"
+    done = run("audit", "--explain", BARCODE, "--output", str(target))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert json.loads(target.read_text())["schema"] == "evergreen-groups/block-explanation/1"
+
+
+@pytest.mark.parametrize("words", [["--fix"], ["--org", "MILL"], ["--format", "csv"], ["--format", "html"]])
+def test_options_that_do_not_go_with_it(run: Command, words: list[str]) -> None:
+    done = run("audit", "--explain", BARCODE, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_barcode_that_nobody_has_is_one_line(run: Command) -> None:
+    done = run("audit", "--explain", "0")
+    assert done.returncode == 1
+    assert one_line(done.stderr)

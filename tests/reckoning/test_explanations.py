@@ -1,0 +1,178 @@
+"""What ``audit --explain`` says of patrons: against the second reckoning, and against what the ILS then does.
+
+The sandbox recalculates as a real Evergreen was recorded to (``penalties-update-…``, ``fines-elsewhere-…``).
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from reckoning.library import Library
+from reckoning.populations import Content, population
+from reckoning.product import Product
+from reckoning.test_found import (
+    BR1,
+    BR2,
+    CONS,
+    CUSTOM_BLOCK,
+    CUSTOM_NOTE,
+    FINES,
+    SYSTEM,
+    add,
+    agrees,
+    block,
+    consortium,
+    setting,
+    threshold,
+)
+
+from evergreen_groups.audit import BlockExplanation, PenaltyFate
+from evergreen_groups.errors import DataError, NotFoundError, PermissionDeniedError
+from evergreen_groups.sandbox.services.actor import recalculate
+from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
+
+SEEDS = range(1, 31)
+
+
+def explained(asked: Product, content: Content, patron: int) -> BlockExplanation | None:
+    try:
+        return asked.client(content).explanations.of_user(patron)
+    except (DataError, NotFoundError, PermissionDeniedError):
+        return None
+
+
+def rows(asked: Product, patron: int) -> dict[int, tuple[int, int]]:
+    """The ids of a patron's penalties in force, each with its org unit and kind."""
+    return {
+        row["id"]: (row["org_unit"], row["standing_penalty"]) for row in active_penalties(asked.sandbox._store, patron)
+    }
+
+
+def recalculated_as_said(asked: Product, content: Content, patron: int) -> bool:
+    """Have the ILS recalculate, and hold what it did against what was said; whether anything was said."""
+    explanation = explained(asked, content, patron)
+    if explanation is None or explanation.reaches_threshold is None:
+        return False
+    store, home = asked.sandbox._store, explanation.member.patron.home_library.id
+    before = rows(asked, patron)
+    with store.transaction():
+        recalculate(store, patron, home, ["PATRON_EXCEEDS_FINES"])
+    after = rows(asked, patron)
+    assert set(explanation.fates) <= set(before)
+    gone = {id for id, fate in explanation.fates.items() if fate is PenaltyFate.REMOVED}
+    assert before.keys() - after.keys() == gone
+    new = [after[id] for id in after.keys() - before.keys()]
+    place = explanation.threshold
+    assert new == ([(place.org_unit.id, explanation.penalty.id)] if explanation.to_be_set and place else [])
+    kinds = Library(content).for_fines
+    for_fines = [kind for _org_unit, kind in after.values() if kinds(kind, home)]
+    assert explanation.would_block == any(Library(content).blocks(kind) for kind in for_fines)
+    return True
+
+
+def test_over_invented_consortia(asked: Product) -> None:
+    said = 0
+    for seed in SEEDS:
+        content = population(Random(seed))
+        agrees(asked, content, "explanation")
+        said += sum(recalculated_as_said(asked, content, patron) for patron in content["_question"]["check"])
+    assert said > 10
+
+
+@pytest.mark.long
+def test_over_many_invented_consortia(asked: Product) -> None:
+    for seed in range(1000, 1400):
+        content = population(Random(seed))
+        agrees(asked, content, "explanation")
+        for patron in content["_question"]["check"]:
+            recalculated_as_said(asked, content, patron)
+
+
+def one_patron(content: Content, *owed: tuple[int, str], **more: object) -> Content:
+    add(content, 1001, BR1, *owed, **more)
+    content["_question"]["check"] = [1001]
+    return content
+
+
+def case(name: str) -> Content:
+    """A consortium of two branches with one patron of BR1, odd in the way that the name says."""
+    content = consortium()
+    threshold(content, CONS, "10.00")
+    if name == "nearest org unit":
+        threshold(content, SYSTEM, "5.00")
+        return one_patron(content, (BR2, "6.00"))
+    if name == "billed elsewhere":
+        threshold(content, BR1, "5.00")
+        return one_patron(content, (BR2, "30.00"), (BR1, "4.99"))
+    if name == "at the threshold":
+        return one_patron(content, (BR1, "10.00"))
+    if name == "stale at another org unit":
+        content = one_patron(content, (BR1, "1.00"))
+        block(content, 1001, 1, SYSTEM)
+        return content
+    if name == "set by staff and removed":
+        content = one_patron(content, (BR1, "1.00"))
+        block(content, 1001, 1, CONS, 3)
+        return content
+    if name == "custom penalty without threshold":
+        setting(content, BR1, FINES, CUSTOM_BLOCK)
+        content = one_patron(content, (BR1, "50.00"))
+        block(content, 1001, 1, CONS)
+        return content
+    if name == "custom note with threshold":
+        setting(content, SYSTEM, FINES, CUSTOM_NOTE)
+        threshold(content, CONS, "2.00", CUSTOM_NOTE)
+        content = one_patron(content, (BR1, "50.00"))
+        block(content, 1001, 1, CONS)
+        return content
+    assert name == "two of one kind"
+    content = one_patron(content, (BR1, "50.00"))
+    block(content, 1001, 1, CONS)
+    block(content, 1001, 1, CONS)
+    return content
+
+
+EXPECTED = {
+    "nearest org unit": ("SYS", "6.00", True, []),
+    "billed elsewhere": ("BR1", "4.99", False, []),
+    "at the threshold": ("CONS", "10.00", True, []),
+    "stale at another org unit": ("CONS", "1.00", False, ["untouched"]),
+    "set by staff and removed": ("CONS", "1.00", False, ["removed"]),
+    "custom penalty without threshold": (None, None, False, ["untouched"]),
+    "custom note with threshold": ("CONS", "50.00", True, ["removed"]),
+    "two of one kind": ("CONS", "50.00", True, ["stays", "removed"]),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_what_is_counted_and_what_becomes_of_penalties(name: str, asked: Product) -> None:
+    content = case(name)
+    agrees(asked, content, "explanation")
+    found = explained(asked, content, 1001)
+    assert found is not None
+    place = found.threshold.org_unit.shortname if found.threshold else None
+    counted = None if found.counted is None else str(found.counted)
+    fates = [fate.value for _id, fate in sorted(found.fates.items())]
+    assert (place, counted, found.reaches_threshold, fates) == EXPECTED[name]
+    assert recalculated_as_said(asked, content, 1001)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "complete"),
+    [("VIEW_GROUP_PENALTY_THRESHOLD", False), ("VIEW_USER_TRANSACTIONS", False), ("VIEW_USER_FINES_SUMMARY", True)],
+)
+def test_what_the_account_may_not_see_is_not_known(lacking: str, complete: bool, asked: Product) -> None:
+    permissions = tuple(
+        one
+        for one in ("VIEW_USER", "VIEW_USER_FINES_SUMMARY", "VIEW_USER_TRANSACTIONS", "VIEW_GROUP_PENALTY_THRESHOLD")
+        if one != lacking
+    )
+    content = consortium(permissions=permissions)
+    threshold(content, CONS, "10.00")
+    one_patron(content, (BR1, "12.00"), (BR2, "-12.00"))
+    agrees(asked, content, "explanation")
+    found = explained(asked, content, 1001)
+    assert found is not None
+    assert found.complete is complete
+    assert found.would_block is (False if complete else None)
