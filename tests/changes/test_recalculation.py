@@ -21,6 +21,8 @@ from evergreen_groups.errors import BusyError, PlanError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def proxy(sandbox: Sandbox) -> Iterator[FaultProxy]:

@@ -21,6 +21,8 @@ from evergreen_groups.cli import logs
 from evergreen_groups.formats import LOG_FORMATS
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 
 def events(text: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines()]

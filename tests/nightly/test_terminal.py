@@ -13,6 +13,8 @@ from support.state_files import count_runs, last_run
 
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 
 def at_a_terminal(command: Command, *words: str) -> str:
     """Run the command with a terminal for standard error; gives what came there."""

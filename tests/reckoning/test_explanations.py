@@ -32,6 +32,8 @@ from evergreen_groups.errors import DataError, NotFoundError, PermissionDeniedEr
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.sandbox.services.actor.penalty_rules import active_penalties
 
+pytestmark = pytest.mark.long
+
 SEEDS = range(1, 31)
 
 

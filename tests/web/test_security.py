@@ -26,6 +26,8 @@ from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.app import LARGEST_BODY
 from evergreen_groups.web.events import SECRET_HEADER
 
+pytestmark = pytest.mark.long
+
 ADDRESSES = {
     f"{API}/patrons/<patron>/summary": f"{API}/patrons/1001/summary",
     f"{API}/patrons/<patron>/group": f"{API}/patrons/1001/group",

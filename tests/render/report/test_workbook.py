@@ -33,6 +33,8 @@ from evergreen_groups.render import StaffClient, cell_text, printable, spreadshe
 from evergreen_groups.render.report import render_bytes, write_file
 from evergreen_groups.report import Report
 
+pytestmark = pytest.mark.long
+
 
 def xlsx(report: Report, *, details: bool = True) -> bytes:
     stream = io.BytesIO()
