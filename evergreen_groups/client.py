@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import Audit, AuditCriteria, BlockExplainer, FindingKind, build_audit
 from evergreen_groups.changes import DeskChanges, Moves, Operator, Recalculator
-from evergreen_groups.desk import Checker, DetailsReader, PatronLookup, SummaryReader
+from evergreen_groups.desk import BillsReader, Checker, DetailsReader, PatronLookup, SummaryReader
 from evergreen_groups.errors import not_visible
 from evergreen_groups.events import EventHandler
 from evergreen_groups.groups import AdultRule, MembershipReader
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from evergreen_groups.audit import GroupsToKeep
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.report import GroupNights
 
 
 def adult_rule(settings: AuditSettings) -> AdultRule:
@@ -93,6 +94,11 @@ class Client:
         return DetailsReader(self.gateway, self._policy, self._reference)
 
     @cached_property
+    def bills(self) -> BillsReader:
+        """What the members of groups owe for, and have out."""
+        return BillsReader(self.gateway, self._reference)
+
+    @cached_property
     def checks(self) -> Checker:
         """Who is blocked by their own fines, and what the ILS has recorded."""
         return Checker(self.gateway, self._policy)
@@ -111,6 +117,14 @@ class Client:
     def events(self) -> EventHandler:
         """Works on events that the ILS sends."""
         return EventHandler(self.gateway, self.summaries, self.recalculator, self._state)
+
+    @cached_property
+    def nights(self) -> GroupNights:
+        """What groups owed in the recorded runs of the report."""
+        database = self._state.database  # it imports what the next line needs
+        from evergreen_groups.report import GroupNights
+
+        return GroupNights(database, self.gateway.url)
 
     def report(self, criteria: Criteria) -> Report:
         """The groups whose members together owe a lot."""

@@ -1,3 +1,7 @@
+from .bills import BillsReader as BillsReader
+from .bills import GroupBills as GroupBills
+from .bills import MemberBills as MemberBills
+from .bills import Titles as Titles
 from .check import Checker as Checker
 from .check import GroupCheck as GroupCheck
 from .details import DetailsReader as DetailsReader
@@ -8,6 +12,9 @@ from .lookup import LookupKind as LookupKind
 from .lookup import PatronLookup as PatronLookup
 from .prospects import Obstacle as Obstacle
 from .prospects import RecalculationProspect as RecalculationProspect
+from .statement import Statement as Statement
+from .statement import is_minor as is_minor
+from .statement import make_statement as make_statement
 from .summary import GroupSummary as GroupSummary
 from .summary import PatronDecision as PatronDecision
 from .summary import PatronSummary as PatronSummary

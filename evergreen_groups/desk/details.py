@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evergreen_groups.desk.around import find_around, read_visible_fines
 from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
 from evergreen_groups.desk.viewer import details_viewer
 from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
@@ -23,7 +24,6 @@ from evergreen_groups.groups import (
     make_members,
     may_be_barcode,
     read_whole_balances,
-    visible_around,
     visible_in,
 )
 from evergreen_groups.ils import (
@@ -32,8 +32,6 @@ from evergreen_groups.ils import (
     CirculationReader,
     Penalty,
     PenaltyKinds,
-    read_fines_of_oneself,
-    read_own_fines,
 )
 
 if TYPE_CHECKING:
@@ -151,12 +149,7 @@ class DetailsReader:
         return prospects_of(details, decisions)
 
     def _around(self, id: int, beside: Collection[int] = ()) -> tuple[VisiblePatrons, CirculationReader] | None:
-        gateway = self._gateway
-        found, counting = self._with_reference(lambda viewer: visible_around(gateway, id, viewer), beside)
-        if found is None:
-            # A deleted record keeps the number of the group that it was in, and a card may still lead to it.
-            rows = gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id", "usrgroup", "deleted"), limit=1)
-            found = visible_in(gateway, rows[0].usrgroup, self._viewer(beside)) if rows else None
+        found, counting = self._with_reference(lambda viewer: find_around(self._gateway, id, viewer), beside)
         return None if found is None else (found, counting)
 
     def _viewer(self, beside: Collection[int]) -> GroupViewer:
@@ -215,13 +208,7 @@ class DetailsReader:
         )
 
     def _own_fines(self, found: VisiblePatrons) -> dict[int, Decimal]:
-        fines = read_own_fines(self._gateway, found.ids)
-        user = self._reference.user(self._gateway)
-        # Since 3.15 one sees one's own record without VIEW_USER, but not the balance in pcrud (pcrud-056).
-        if user in found.ids and user not in fines:
-            owed = read_fines_of_oneself(self._gateway, user)
-            return fines if owed is None else {**fines, user: owed}
-        return fines
+        return read_visible_fines(self._gateway, self._reference.user(self._gateway), found.ids)
 
     def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """What the visible members owe who do, at least, and the hidden ones."""

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.changes import Change, PlanRequest, ProposedPlan
-from evergreen_groups.desk import GroupDetails, GroupSummary, PatronDecision, PatronSummary
+from evergreen_groups.desk import GroupBills, GroupDetails, GroupSummary, PatronDecision, PatronSummary, Titles
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.groups import Group
-from evergreen_groups.hooks import change_documents, details_document, documents
+from evergreen_groups.hooks import bills_document, change_documents, details_document, documents
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
@@ -29,17 +29,20 @@ __all__ = [
     "Event",
     "EventOutcome",
     "Group",
+    "GroupBills",
     "GroupDetails",
     "GroupSummary",
     "PatronDecision",
     "PatronSummary",
     "PlanRequest",
     "ProposedPlan",
+    "Titles",
     "apply_plan",
     "as_json",
     "block_decision",
     "block_decision_by_barcode",
     "change",
+    "group_bills",
     "group_details",
     "group_summary",
     "handle_event",
@@ -50,7 +53,17 @@ __all__ = [
     "undo_change",
 ]
 
-Document = PatronSummary | GroupDetails | Group | PatronDecision | EventOutcome | ProposedPlan | Change | list[Change]
+Document = (
+    PatronSummary
+    | GroupDetails
+    | GroupBills
+    | Group
+    | PatronDecision
+    | EventOutcome
+    | ProposedPlan
+    | Change
+    | list[Change]
+)
 """What has a JSON form."""
 
 
@@ -68,6 +81,14 @@ def patron_summary(client: Client, patron_id: int) -> PatronSummary:
 def group_details(client: Client, patron_id: int) -> GroupDetails:
     """The group of a patron with all that a desk sees of its members; raises what :func:`patron_summary` does."""
     return client.groups.of_user(patron_id)
+
+
+def group_bills(client: Client, patron_id: int, titles: Titles = Titles.NONE) -> GroupBills:
+    """What the visible members of a patron's group owe for, and have out; raises what :func:`patron_summary` does.
+
+    With ``titles``, of whom these tell what is read: that somebody looked is in the log.
+    """
+    return client.bills.of_user(patron_id, titles=titles)
 
 
 def group_summary(client: Client, group: int) -> GroupSummary:
@@ -169,6 +190,7 @@ _FORMS: dict[type, Callable[..., dict[str, Any]]] = {
     Group: documents.group_summary,
     GroupSummary: documents.group_summary,
     GroupDetails: details_document.group_details,
+    GroupBills: bills_document.group_bills,
     PatronDecision: documents.block,
     EventOutcome: documents.event_outcome,
     ProposedPlan: change_documents.plan,

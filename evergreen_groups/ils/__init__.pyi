@@ -16,6 +16,9 @@ from .circulations import CirculationTally as CirculationTally
 from .fines import read_fines_of_oneself as read_fines_of_oneself
 from .fines import read_fines_within as read_fines_within
 from .fines import read_own_fines as read_own_fines
+from .items import ItemOut as ItemOut
+from .items import PatronItems as PatronItems
+from .items import read_items as read_items
 from .org_units import OrgUnit as OrgUnit
 from .org_units import OrgUnits as OrgUnits
 from .org_units import shortnames_upwards as shortnames_upwards
@@ -47,5 +50,6 @@ from .thresholds import ThresholdLook as ThresholdLook
 from .thresholds import ThresholdReader as ThresholdReader
 from .thresholds import Thresholds as Thresholds
 from .thresholds import read_fines_penalties as read_fines_penalties
+from .titles import read_titles as read_titles
 from .unreturned_items import UnreturnedItems as UnreturnedItems
 from .unreturned_items import read_unreturned_items as read_unreturned_items

@@ -10,6 +10,7 @@ from evergreen_groups.ils.permissions import (
     STAFF_LOGIN,
     VIEW_CIRCULATIONS,
     VIEW_USER,
+    VIEW_USER_TRANSACTIONS,
     denied_pairs,
     highest_granted,
 )
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from evergreen_groups.ils.accounts import SessionAccount
     from evergreen_groups.ils.org_units import OrgUnits
 
-_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS)
+_ASKED = (STAFF_LOGIN, VIEW_USER, VIEW_CIRCULATIONS, VIEW_USER_TRANSACTIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ from .wording import hidden_members as hidden_members
 from .wording import information_only as information_only
 from .wording import listed as listed
 from .wording import local_time as local_time
+from .wording import long_day as long_day
 from .wording import one_may as one_may
 from .wording import price as price
 from .wording import signed as signed

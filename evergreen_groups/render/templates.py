@@ -65,7 +65,9 @@ def environment() -> Environment:
     )
     made.filters |= {
         "day": _day,
+        "clock_time": wording.clock_time,
         "local_time": wording.local_time,
+        "long_day": wording.long_day,
         "minute": _minute,
         "money": amount,
         "number": _number,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from calendar import month_name
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from evergreen_groups.money import NOTHING, amount
@@ -62,6 +63,22 @@ def hidden_members(group: Group, total: str) -> str:
 def local_time(moment: datetime) -> str:
     """Write a moment in this machine's time zone, as ``2026-08-01 03:15:00+02:00``."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def long_day(moment: date) -> str:
+    """A day as letters have it; of a moment, the day in this machine's time zone.
+
+    >>> from datetime import date
+    >>> long_day(date(2026, 8, 1))
+    '1 August 2026'
+    """
+    day = moment.astimezone() if isinstance(moment, datetime) else moment
+    return f"{day.day} {month_name[day.month]} {day.year}"
+
+
+def clock_time(moment: datetime) -> str:
+    """The time of a moment in this machine's time zone, as ``09:05``."""
+    return f"{moment.astimezone():%H:%M}"
 
 
 def title_of(criteria: Criteria, name: str = "") -> str:

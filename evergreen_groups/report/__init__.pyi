@@ -14,6 +14,8 @@ from .details import KindSum as KindSum
 from .details import MemberDetails as MemberDetails
 from .details import ReportDetails as ReportDetails
 from .details import SummedDetails as SummedDetails
+from .group_nights import GroupNight as GroupNight
+from .group_nights import GroupNights as GroupNights
 from .history import History as History
 from .models import ChangeKind as ChangeKind
 from .models import Changes as Changes

@@ -104,12 +104,12 @@ def compare(previous: Run | None, present: Run) -> Changes:
     """
     if previous is None:
         return Changes(None, {})
-    successors = _successors(previous.listings, present.listings)
+    numbers_now = successors(previous.listings, present.listings)
     predecessors: dict[int, list[Listing]] = {}
     gone = []
     for listing in previous.listings:
-        if listing.group in successors:
-            predecessors.setdefault(successors[listing.group], []).append(listing)
+        if listing.group in numbers_now:
+            predecessors.setdefault(numbers_now[listing.group], []).append(listing)
         else:
             gone.append(_gone(listing, present.hidden_libraries))
     gone.sort(key=lambda change: (-(change.before or NOTHING), change.group))
@@ -128,8 +128,13 @@ def compare(previous: Run | None, present: Run) -> Changes:
     )
 
 
-def _successors(before: Iterable[Listing], present: Sequence[Listing]) -> dict[int, int]:
-    """The number now of each group of before that is still there, under whatever number."""
+def successors(before: Iterable[Listing], present: Sequence[Listing]) -> dict[int, int]:
+    """The number now of each group of before that is still there, under whatever number.
+
+    >>> before = Listing(7, Decimal(9), True, 2, frozenset({1, 2}), "BR1", frozenset({"BR1"}))
+    >>> successors([before], [Listing(8, Decimal(9), True, 2, frozenset({1, 2}), "BR1", frozenset({"BR1"}))])
+    {7: 8}
+    """
     by_number = {listing.group: listing for listing in present}
     groups_now = _groups_of_patrons(present)
     found = {}

@@ -1,7 +1,8 @@
 """The history of a report: what each run found, so that the next one can say what changed.
 
-Totals of every run are kept; of the last run alone also the groups, with amounts and patrons' ids, because nothing else
-is ever compared with. No names and no barcodes.
+Totals of every run are kept; of the last run alone also the groups with patrons' ids, because nothing else is ever
+compared with, and of the last runs what each group owed, by its number (:mod:`evergreen_groups.report.group_nights`).
+No names and no barcodes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import delete, func, select
 
 from evergreen_groups.money import NOTHING
 from evergreen_groups.report.comparison import Listing, Run, compare
+from evergreen_groups.report.group_nights import record_nights
 from evergreen_groups.report.models import Changes, Criteria, Report, RunTotals
 from evergreen_groups.state import schema
 
@@ -46,6 +48,7 @@ class History:
         self._name = name
         self._url = url
         self._latest: _Remembered | None = None
+        self._previous: tuple[int, Run] | None = None
 
     def compare(self, report: Report) -> Changes:
         """Hold ``report`` against the run before it with the same settings; no run is written.
@@ -59,7 +62,7 @@ class History:
             with self._transactions.reading() as connection:
                 last = self._last_runs(connection, self._settings(report))
                 totals = _totals_of_runs(connection, last)
-                previous = _read(connection, last[-1]) if last else None
+                previous = self._read(connection, last[-1]) if last else None
         totals.append(present.totals)
         names = sorted(set().union(*totals) - {_EVERYWHERE})
         return replace(
@@ -78,6 +81,8 @@ class History:
         present = self._remembered(report)
         with self._transactions.writing() as connection:
             number = self._series(connection, self._settings(report))
+            last = self._last_run(connection, number)
+            previous = None if last is None else self._read(connection, last)
             of_the_series = select(schema.runs.c.id).where(schema.runs.c.series == number)
             connection.execute(delete(schema.run_groups).where(schema.run_groups.c.run.in_(of_the_series)))
             hidden = json.dumps(sorted(report.hidden_libraries))
@@ -101,6 +106,7 @@ class History:
             )
             if listings := present.run.listings:
                 connection.execute(schema.run_groups.insert(), [_row(new, one) for one in listings])
+            record_nights(connection, number, new, previous, present.run)
 
     def _settings(self, report: Report) -> str:
         return _settings(report.criteria, self._name)
@@ -121,6 +127,16 @@ class History:
             .limit(TREND - 1)
         )
         return list(reversed(rows.all()))
+
+    def _read(self, connection: Connection, run: Row[Any]) -> Run:
+        """A recorded run, read once where it is compared with and then followed by another."""
+        if self._previous is None or self._previous[0] != run.id:
+            self._previous = run.id, _read(connection, run)
+        return self._previous[1]
+
+    def _last_run(self, connection: Connection, series: int) -> Row[Any] | None:
+        runs = select(schema.runs).where(schema.runs.c.series == series)
+        return connection.execute(runs.order_by(schema.runs.c.id.desc()).limit(1)).one_or_none()
 
     def _series(self, connection: Connection, settings: str) -> int:
         mine = {"gateway": self._url, "settings": settings}

@@ -24,6 +24,7 @@ from .sections import PolicySettings as PolicySettings
 from .sections import ReportSettings as ReportSettings
 from .sections import ServeSettings as ServeSettings
 from .sections import Settings as Settings
+from .sections import StatementSettings as StatementSettings
 from .sections import StateSettings as StateSettings
 from .toml import as_toml as as_toml
 from .toml import default_of as default_of

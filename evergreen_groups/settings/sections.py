@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1"))
 _INIT, _REPORT, _AUDIT, _SERVE = ("init",), ("report",), ("audit",), ("serve",)
+_TITLES = ("none", "juveniles", "all")
 _FILES_ONLY = ", ".join(name for name in REPORT_FORMATS if name not in TEXT_FORMATS)
 _CA_BUNDLE = (Option("--ca-bundle", _INIT, "Certificates to trust.", v.EXISTING_FILE),)
 
@@ -725,6 +726,53 @@ class DeskSettings:
         "undoes their own changes alone.",
         example="MERGE_USERS",
     )
+    titles: str = setting(
+        v.one_of(*_TITLES),
+        "none",
+        help="Whose items are shown with their titles when bills and items are unfolded, and in the JSON: "
+        '"none" of them, those of "juveniles" (by the flag in their record), or "all". Each look is in the log.',
+    )
+
+
+@dataclass(frozen=True)
+class StatementSettings:
+    """Section ``[statement]``; ``library`` None is what the ILS calls the patron's home library."""
+
+    page: bool = setting(
+        v.BOOLEAN,
+        True,
+        help="Offer the family statement, a page to print for whoever stands at the desk (docs/desk.md).",
+    )
+    library: str | None = setting(
+        v.TEXT,
+        None,
+        help="The library's name on it; where it isn't given, that of the patron's home library in the ILS.",
+        example="Lakeland Public Library",
+    )
+    text: str | None = setting(
+        v.TEXT,
+        None,
+        help="A text of the library's own above it; each line is a paragraph.",
+        example="Children pay no fines from January on.",
+    )
+    how_to_pay: str = setting(
+        v.TEXT,
+        "You can pay at the desk of the library.",
+        help="Where and how to pay, below the sums; each line is a paragraph.",
+    )
+    adults: bool = setting(
+        v.BOOLEAN,
+        False,
+        help="Whether adults are on it beside the patron whose page it is. Where they aren't, nothing tells that there "
+        "are any, and what they owe is in no sum.",
+    )
+    bills: bool = setting(v.BOOLEAN, True, help="Whether it says what is owed for what, beside the sums.")
+    items: bool = setting(v.BOOLEAN, True, help="Whether it says which items are due when.")
+    titles: str = setting(
+        v.one_of(*_TITLES),
+        "none",
+        help='Whose titles are on it: "none", those of "juveniles", or "all" on it. Each look is in the log.',
+    )
 
 
 @dataclass(frozen=True)
@@ -744,6 +792,7 @@ class Settings:
     client: ClientSettings = section(ClientSettings, "The staff client, into which names in the report lead.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")
+    statement: StatementSettings = section(StatementSettings, "What may be on the family statement.")
     redis: RedisSettings = section(RedisSettings, "What several servers count together.")
     events: EventsSettings = section(EventsSettings, "Events that the ILS sends (config/evergreen/action-trigger.sql).")
     reports: tuple[NamedReport, ...] = ()

@@ -30,7 +30,7 @@ from evergreen_groups.state.column_types import BIG, Amount, Moment
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-VERSION = "4"
+VERSION = "5"
 """The version of the schema that this release uses: the latest migration's."""
 
 metadata = MetaData(
@@ -181,6 +181,19 @@ run_groups = Table(
     Column("libraries", Text, nullable=False),  # JSON, a list of short names
 )
 """The groups that the last run of a series listed; of the runs before it nothing is ever compared."""
+
+group_nights = Table(
+    "group_nights",
+    metadata,
+    Column("run", BIG, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", BIG, primary_key=True, autoincrement=False),
+    Column("combined_fines", Amount, nullable=False),
+    Column("certain", Boolean, nullable=False),
+    # JSON, the numbers that the group had in the run before; null where it was its own, or it wasn't listed.
+    Column("formerly", Text),
+    Index("group_nights_number", "number"),
+)
+"""What each listed group owed in the last runs of a series, by its number: of nobody, so nobody is forgotten in it."""
 
 events = Table(
     "events",

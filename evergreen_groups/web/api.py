@@ -25,6 +25,15 @@ def group_details(patron: str) -> Response:
         return _answer(hooks.group_details(desk.client, requests.record_id(patron)))
 
 
+@blueprint.get("/api/v1/patrons/<patron>/group/bills")
+def group_bills(patron: str) -> Response:
+    """What the visible members of a patron's group owe for, and have out; titles as the desk's page shows them."""
+    running = service()
+    with running.desk(request) as desk:
+        titles = hooks.Titles(running.settings.desk.titles)
+        return _answer(hooks.group_bills(desk.client, requests.record_id(patron), titles))
+
+
 @blueprint.get("/api/v1/patrons/<patron>/block")
 def block(patron: str) -> Response:
     """Whether a patron is over the limit by their own fines."""

@@ -15,6 +15,7 @@ SCHEMAS = {
     "Block": "block",
     "EventOutcome": "event-outcome",
     "GroupDetails": "group-details",
+    "GroupBills": "group-bills",
     "Plan": "plan",
     "Change": "change",
     "Changes": "changes",

@@ -43,5 +43,6 @@ def test_every_function_and_schema_is_named() -> None:
         "change",
         "changes",
         "group-details",
+        "group-bills",
     }
     assert all(f"`{kind}`" in PAGE for kind in kinds)

@@ -38,6 +38,6 @@ def counts(state: State) -> dict[str, int]:
 
 ALL = {
     "changes": 5, "steps": 6, "series": 2, "runs": 3, "run_totals": 22, "run_groups": 11, "events": 2, "mails": 2,
-    "run_status": 1, "plans": 0,
+    "run_status": 1, "plans": 0, "group_nights": 0, "groups_to_keep": 0,
 }  # fmt: skip
 """How many rows they come to in each table."""

@@ -58,13 +58,19 @@ def take_in_each_look(browser: Chrome, name: str, target: Path) -> None:
 
 
 def group_pages(desk: Desk, target: Path) -> None:
-    """The page of a group: the list, a plan with something to look at, and the list with what became of it."""
+    """The page of a group: the list, a member unfolded, the statement, a plan, and the list with what became of it."""
 
     def shown(selector: str) -> bool:
         return bool(desk.run("return Boolean(document.querySelector(arguments[0]))", selector))
 
     desk.browser.get(f"{desk.sandbox.url}/evergreen-groups/patrons/{FAMILY}/group?client=eg2")
     take_in_each_look(desk.browser, "group", target)
+    desk.click("[data-unfold]")
+    desk.until(lambda: shown(".unfolded"))
+    take_in_each_look(desk.browser, "group-unfolded", target)
+    desk.browser.get(f"{desk.sandbox.url}/evergreen-groups/patrons/{FAMILY}/group/statement?client=eg2")
+    take_in_each_look(desk.browser, "group-statement", target)
+    desk.browser.get(f"{desk.sandbox.url}/evergreen-groups/patrons/{FAMILY}/group?client=eg2")
     desk.element("#card").send_keys(NEWCOMER, Keys.ENTER)
     desk.until(lambda: shown("#confirm"))
     take_in_each_look(desk.browser, "group-plan", target)

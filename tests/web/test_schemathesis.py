@@ -43,6 +43,7 @@ OPERATIONS = (
     ("GET", "/api/v1/patrons/{patron}/summary"),
     ("GET", "/api/v1/patrons/{patron}/block"),
     ("GET", "/api/v1/patrons/{patron}/group"),
+    ("GET", "/api/v1/patrons/{patron}/group/bills"),
     ("GET", "/api/v1/patrons/by-barcode/{barcode}/block"),
     ("GET", "/api/v1/groups/{group}"),
     ("POST", "/api/v1/plans"),

@@ -29,6 +29,7 @@ from evergreen_groups.web.events import SECRET_HEADER
 ADDRESSES = {
     f"{API}/patrons/<patron>/summary": f"{API}/patrons/1001/summary",
     f"{API}/patrons/<patron>/group": f"{API}/patrons/1001/group",
+    f"{API}/patrons/<patron>/group/bills": f"{API}/patrons/1001/group/bills",
     f"{API}/patrons/<patron>/block": f"{API}/patrons/1001/block",
     f"{API}/patrons/by-barcode/<barcode>/block": f"{API}/patrons/by-barcode/20000000001001/block",
     f"{API}/groups/<group>": f"{API}/groups/1001",
@@ -62,6 +63,7 @@ DATA = re.compile(
 ELSEWHERE = {
     f"{API}/patrons/{{}}/summary": (1036, 999_999),
     f"{API}/patrons/{{}}/group": (1036, 999_999),
+    f"{API}/patrons/{{}}/group/bills": (1036, 999_999),
     f"{API}/patrons/{{}}/block": (1036, 999_999),
     f"{API}/patrons/by-barcode/{{}}/block": (20_000_000_001_036, 20_000_000_999_999),
     f"{API}/groups/{{}}": (1009, 999_999),

@@ -1,3 +1,5 @@
+from .bills import MemberAffairs as MemberAffairs
+from .bills import member_affairs as member_affairs
 from .csv import csv_name as csv_name
 from .csv import write_members as write_members
 from .members import HEADS as HEADS
@@ -14,6 +16,10 @@ from .place import client_named as client_named
 from .plans import PlanPage as PlanPage
 from .plans import plan_page as plan_page
 from .problems import describe_failure as describe_failure
+from .statement import StatementPage as StatementPage
+from .statement import statement_page as statement_page
 from .sums import GroupSums as GroupSums
 from .sums import group_sums as group_sums
 from .sums import notes_about as notes_about
+from .trend import TrendView as TrendView
+from .trend import trend_view as trend_view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import MultiDict
 
+from evergreen_groups.errors import StateError
 from evergreen_groups.render import desk as pages
 from evergreen_groups.web import DeskRequest, ProblemError, requests, service
 from evergreen_groups.web.desk_pages import changing, files, forms
@@ -19,6 +21,9 @@ from evergreen_groups.web.desk_pages.form_token import form_token
 
 if TYPE_CHECKING:
     from evergreen_groups.client import Client
+    from evergreen_groups.desk import GroupDetails
+
+log = logging.getLogger("evergreen_groups.web")
 
 blueprint = Blueprint("desk_pages", __name__)
 
@@ -136,7 +141,21 @@ def list_page(
         selected=selected,
         recalculable=any(prospect.may_change for prospect in prospects.values()),
         sent=request.method == "POST",
+        trend=_trend(asked, details),
+        with_statement=service.service().settings.statement.page,
     )
+
+
+def _trend(asked: Clerk, details: GroupDetails) -> pages.TrendView | None:
+    """What the group owed in the recorded nights, for whoever sees all its members: the sums count each of them."""
+    if not details.group.complete:
+        return None
+    try:
+        nights = asked.client.nights.of_group(details.group.number, [member.id for member in details.group.members])
+    except StateError as error:
+        log.warning("the recorded nights can't be read: %s", error)
+        return None
+    return pages.trend_view(nights)
 
 
 @blueprint.get(f"{_GROUP}.csv")

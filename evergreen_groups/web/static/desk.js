@@ -77,6 +77,51 @@
     look();
   };
 
+  /** Some browsers forget what a table is when it is laid out as cards. */
+  const keepRoles = (parts) => {
+    const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
+    if (!matchMedia("(max-width: 58rem)").matches) return;
+    for (const part of parts) {
+      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
+      if (role) part.setAttribute("role", role);
+    }
+  };
+
+  /** A member's bills and items below their row. The link's own page has the same, for whoever wants it by itself. */
+  const unfold = (link) => {
+    const row = link.closest("tr");
+    let busy = false;
+    link.setAttribute("aria-expanded", "false");
+    const fold = () => {
+      row.nextElementSibling.remove();
+      link.setAttribute("aria-expanded", "false");
+    };
+    const show = async () => {
+      const answer = await fetch(link.href, { headers: { Accept: "text/html" } });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const found = page.getElementById("affairs");
+      if (!found) return location.assign(link.href); // it says there what is wrong
+      const [below, cell] = [document.createElement("tr"), document.createElement("td")];
+      below.className = "unfolded";
+      cell.colSpan = row.cells.length;
+      found.removeAttribute("id"); // there may be several of them
+      cell.append(found);
+      below.append(cell);
+      row.after(below);
+      keepRoles([below, ...all("*", below)]);
+      link.setAttribute("aria-expanded", "true");
+      announce(found.getAttribute("aria-label"));
+    };
+    link.addEventListener("click", async (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+      event.preventDefault();
+      if (link.getAttribute("aria-expanded") === "true") return fold();
+      if (busy) return;
+      busy = true;
+      try { await show(); } catch { location.assign(link.href); } finally { busy = false; }
+    });
+  };
+
   /** Look at a change under way until it has ended, then show the group as it is. */
   const follow = async (box) => {
     const address = box.dataset.underWay;
@@ -131,6 +176,7 @@
   collectScans(one("#card"));
   if (one("#within") && one("#members")) searchWithin(one("#within"));
   if (one("#selection") && one("#select-all")) select(one("#selection"));
+  all("[data-unfold]").forEach(unfold);
   all("[data-print]").forEach((button) => {
     button.hidden = false;
     button.addEventListener("click", () => print());
@@ -140,13 +186,5 @@
   if (box?.dataset.underWay) follow(box);
   if (document.body.dataset.change) spread(document.body.dataset);
   leaveWithSession();
-
-  // Some browsers forget what a table is when it is laid out as cards.
-  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
-  if (matchMedia("(max-width: 58rem)").matches) {
-    for (const part of all("#members, #members *, #found, #found *")) {
-      const role = part.tagName === "TH" ? (part.scope === "row" ? "rowheader" : "columnheader") : roles[part.tagName];
-      if (role) part.setAttribute("role", role);
-    }
-  }
+  keepRoles(all("#members, #members *, #found, #found *, .lines, .lines *"));
 })();

@@ -1,0 +1,37 @@
+"""The group around a patron, and what its visible members owe: what the list and the bills begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from evergreen_groups.groups import GroupViewer, VisiblePatrons, visible_around, visible_in
+from evergreen_groups.ils import read_fines_of_oneself, read_own_fines
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+
+
+def find_around(gateway: Gateway, id: int, viewer: GroupViewer) -> VisiblePatrons | None:
+    """The visible members of the group of the patron with this id, None where no visible patron has it.
+
+    Raises:
+        DataError: the group is too large to be a family.
+    """
+    found = visible_around(gateway, id, viewer)
+    if found is not None:
+        return found
+    # A deleted record keeps the number of the group that it was in, and a card may still lead to it.
+    rows = gateway.pcrud.search("au", {"id": id, "deleted": "t"}, select=("id", "usrgroup", "deleted"), limit=1)
+    return visible_in(gateway, rows[0].usrgroup, viewer) if rows else None
+
+
+def read_visible_fines(gateway: Gateway, user: int, patrons: Collection[int]) -> dict[int, Decimal]:
+    """What visible patrons owe themselves, by id; who owes nothing isn't there. ``user`` is whose session it is."""
+    fines = read_own_fines(gateway, patrons)
+    # Since 3.15 one sees one's own record without VIEW_USER, but not the balance in pcrud (pcrud-056).
+    if user in patrons and user not in fines:
+        owed = read_fines_of_oneself(gateway, user)
+        return fines if owed is None else {**fines, user: owed}
+    return fines

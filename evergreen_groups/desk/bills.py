@@ -1,0 +1,186 @@
+"""What the members of a group owe for, and what they have out: read when somebody unfolds it, never for the list."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.desk.around import find_around, read_visible_fines
+from evergreen_groups.desk.viewer import plain_viewer
+from evergreen_groups.errors import not_visible
+from evergreen_groups.ils import (
+    VIEW_CIRCULATIONS,
+    VIEW_USER_TRANSACTIONS,
+    Bill,
+    ItemOut,
+    OrgUnits,
+    PatronItems,
+    add_up,
+    read_bills,
+    read_items,
+    read_titles,
+)
+from evergreen_groups.money import NOTHING
+
+if TYPE_CHECKING:
+    from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups import Patron, PatronAccount, VisiblePatrons
+    from evergreen_groups.limits import ReferenceData
+
+log = logging.getLogger("evergreen_groups.desk")
+
+
+class Titles(Enum):
+    """Whose items are shown with their titles."""
+
+    NONE = "none"
+    JUVENILES = "juveniles"
+    ALL = "all"
+
+    def shown_for(self, account: PatronAccount) -> bool:
+        """Whether titles of what a patron has out are shown; a juvenile is who the ILS's own flag says is one."""
+        return self is Titles.ALL or (self is Titles.JUVENILES and account.juvenile)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberBills:
+    """A visible member with what they owe for and have out.
+
+    ``bills`` are the open ones, oldest first, None where they aren't known: they aren't visible, or don't add up to
+    ``own_fines``. ``titles`` are those of items by the items' ids (``acp.id``), None where they aren't shown.
+    """
+
+    patron: Patron
+    account: PatronAccount
+    own_fines: Decimal
+    bills: tuple[Bill, ...] | None
+    items: PatronItems
+    titles: Mapping[int, str] | None
+
+    def item_of(self, bill: Bill) -> ItemOut | None:
+        """The item that a bill is for, None where it is for none, or for one that isn't visible."""
+        return next((item for item in self.items.items if item.id == bill.id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBills:
+    """What members of a group owe for and have out, as read ``at`` that moment (aware).
+
+    ``members`` are those who were asked for, in the group's own order. ``complete`` says that nobody else belongs to
+    the group but its visible members. ``gateway`` is the address the data came from.
+    """
+
+    gateway: str
+    at: datetime
+    group: int
+    members: tuple[MemberBills, ...]
+    complete: bool
+    org_units: OrgUnits
+
+    def member(self, id: int) -> MemberBills:
+        """The member with this id.
+
+        Raises:
+            NotFoundError: they aren't among the members that were read.
+        """
+        for member in self.members:
+            if member.patron.id == id:
+                return member
+        raise not_visible("no visible member of this group has this id", code="no-such-member")
+
+    def library(self, id: int | None) -> str:
+        """The short name of a library by its id; empty where there is none, or none is known by it."""
+        return self.org_units.unit(id).shortname if id is not None and id in self.org_units else ""
+
+
+class BillsReader:
+    """Reads bills and items of the members of a group, as the session may see them, in as few calls as there can be.
+
+    With reference data known there are four: the members, then side by side what they owe, their bills and their items.
+    One more finds out about circulations that the session can't see, unless it has VIEW_CIRCULATIONS everywhere. Titles
+    take three more.
+    """
+
+    def __init__(self, gateway: Gateway, reference: ReferenceData) -> None:
+        self._gateway = gateway
+        self._reference = reference
+
+    def of_user(self, id: int, *, member: int | None = None, titles: Titles = Titles.NONE) -> GroupBills:
+        """The group of a patron: all its visible members, or one alone where their id is given.
+
+        With titles, that somebody looked at them is logged: whose session it was and the group, but no title.
+
+        Raises:
+            NotFoundError: no visible patron has this id, or the group no such visible member.
+            DataError: the group is too large to be a family.
+        """
+        found = find_around(self._gateway, id, plain_viewer(self._gateway, self._reference))
+        if found is None:
+            raise not_visible("no visible patron has this id", code="no-patron-with-id")
+        if member is not None and member not in found.ids:
+            raise not_visible("no visible member of this group has this id", code="no-such-member")
+        return self._read(found, found.ids if member is None else {member}, titles)
+
+    def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
+        gateway, reference = self._gateway, self._reference
+        gateway.idl("circ", "mobts", "mous", *(("acp", "acn", "rmsr") if titles is not Titles.NONE else ()))
+        org_units = reference.org_units(gateway, found.named_org_units)
+        patrons = [patron for patron in found.patrons(org_units) if patron.id in wanted]
+        ids = {patron.id for patron in patrons}
+        rights = reference.rights(gateway)
+        bills_at, items_at = rights.at(VIEW_USER_TRANSACTIONS), rights.at(VIEW_CIRCULATIONS)
+        hidden = {patron.id for patron in patrons if patron.home_library.id not in bills_at}
+        readers: tuple[Callable[[], Any], ...] = (
+            lambda: read_visible_fines(gateway, reference.user(gateway), ids),
+            lambda: read_bills(gateway, ids - hidden) if ids - hidden else {},
+            lambda: read_items(gateway, org_units, items_at, ids),
+        )
+        fines, bills, items = gateway.map(lambda read: read(), readers)
+        own_fines = {patron.id: fines.get(patron.id, NOTHING) for patron in patrons}
+        known = add_up(gateway, own_fines, bills, hidden)
+        shown = self._titles(found, items.values(), titles)
+
+        def titles_of(patron: Patron) -> dict[int, str] | None:
+            if not titles.shown_for(found.accounts[patron.id]):
+                return None
+            return {item.copy: shown[item.copy] for item in items[patron.id].items if item.copy in shown}
+
+        members = (
+            MemberBills(
+                patron=patron,
+                account=found.accounts[patron.id],
+                own_fines=own_fines[patron.id],
+                bills=known[patron.id],
+                items=items[patron.id],
+                titles=titles_of(patron),
+            )
+            for patron in patrons
+        )
+        return GroupBills(
+            gateway=gateway.url,
+            at=datetime.now(UTC),
+            group=found.group,
+            members=tuple(sorted(members, key=_as_listed)),
+            complete=found.complete,
+            org_units=org_units,
+        )
+
+    def _titles(self, found: VisiblePatrons, items: Iterable[PatronItems], titles: Titles) -> dict[int, str]:
+        copies = {
+            item.copy for theirs in items for item in theirs.items if titles.shown_for(found.accounts[item.patron])
+        }
+        if not copies:
+            return {}
+        # Before they are read: what was looked at is known even where no answer comes.
+        log.info("titles: user %d looks at those of group %d", self._reference.user(self._gateway), found.group)
+        return read_titles(self._gateway, copies)
+
+
+def _as_listed(member: MemberBills) -> tuple[bool, str, int]:
+    """As the group's list has its members: the lead first, the others by name."""
+    return not member.patron.group_lead, member.patron.name.casefold(), member.patron.id

@@ -1,0 +1,145 @@
+"""The family statement as it is printed: sums, what they are for, and when what is due."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from evergreen_groups.money import NOTHING
+from evergreen_groups.render import long_day
+from evergreen_groups.render.desk.bills import ItemLine, item_lines, member_affairs
+
+if TYPE_CHECKING:
+    from evergreen_groups.desk import MemberBills, Statement
+    from evergreen_groups.render.desk.bills import MemberAffairs
+    from evergreen_groups.settings import StatementSettings
+
+_UNKNOWN = "for something that cannot be listed here"
+_CLAIMED = "claimed to be returned"
+_LATE = (
+    "1 item was due on {day}. Please bring it back.",
+    "{count} items were due on {day}. Please bring them back.",
+)
+# One and several, each a whole sentence.
+_SENTENCES = {
+    "out": ("1 item is due on {day}.", "{count} items are due on {day}."),
+    "overdue": _LATE,
+    "long overdue": _LATE,
+    "lost": ("1 item that was due on {day} counts as lost.", "{count} items that were due on {day} count as lost."),
+    _CLAIMED: ("1 item is said to have come back.", "{count} items are said to have come back."),
+}
+_WITHOUT_DATE = ("1 item has no due date.", "{count} items have no due date.")
+
+
+@dataclass(frozen=True, slots=True)
+class OwedFor:
+    """What is owed for one kind of thing; ``title`` is empty where none is shown."""
+
+    text: str
+    title: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class DueItems:
+    """What is said of items that are due, or were, on the same day; each has its ``title`` where that is shown."""
+
+    title: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatementMember:
+    """A member on the sheet; ``owed_for`` and ``due`` are empty where the library leaves that out."""
+
+    name: str
+    owed: Decimal
+    owed_for: tuple[OwedFor, ...]
+    due: tuple[DueItems, ...]
+    all_items: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatementPage:
+    """The sheet. ``paragraphs`` are the library's own text, ``how_to_pay`` as well."""
+
+    library: str
+    name: str
+    at: datetime
+    members: tuple[StatementMember, ...]
+    owed: Decimal
+    kinds: tuple[OwedFor, ...]
+    with_bills: bool
+    with_items: bool
+    items_out: int
+    next_due: date | None
+    how_to_pay: tuple[str, ...]
+    paragraphs: tuple[str, ...]
+
+
+def statement_page(statement: Statement, settings: StatementSettings) -> StatementPage:
+    """Make the sheet of a statement."""
+    members = tuple(_member(statement, member, settings) for member in statement.members)
+    out = [item for member in statement.members for item in member.items.out] if settings.items else []
+    today = statement.group.at.date()
+    to_come = [item.due.date() for item in out if item.due is not None and item.due.date() >= today]
+    library = statement.library.name if statement.library else ""
+    return StatementPage(
+        library=settings.library or library,
+        name=statement.patron.name if statement.patron else "",
+        at=statement.group.at,
+        members=members,
+        owed=statement.owed,
+        kinds=_sums(line for member in members for line in member.owed_for),
+        with_bills=settings.bills,
+        with_items=settings.items,
+        items_out=len(out),
+        next_due=min(to_come, default=None),
+        how_to_pay=_paragraphs(settings.how_to_pay),
+        paragraphs=_paragraphs(settings.text or ""),
+    )
+
+
+def _member(statement: Statement, member: MemberBills, settings: StatementSettings) -> StatementMember:
+    affairs = member_affairs(statement.group, member)
+    items = item_lines(statement.group, member, member.items.out) if settings.items else ()
+    return StatementMember(
+        name=member.patron.name,
+        owed=member.own_fines,
+        owed_for=_owed_for(affairs) if settings.bills else (),
+        due=tuple(DueItems(item.title, _sentence_of(item, count)) for item, count in Counter(items).items()),
+        all_items=member.items.complete or not settings.items,
+    )
+
+
+def _sentence_of(item: ItemLine, count: int) -> str:
+    one, several = _SENTENCES[item.state] if item.due or item.state == _CLAIMED else _WITHOUT_DATE
+    day = long_day(item.due) if item.due else ""
+    return (one if count == 1 else several).format(count=count, day=day)
+
+
+def _owed_for(member: MemberAffairs) -> tuple[OwedFor, ...]:
+    """What a member owes by kinds, and by titles where they are shown; together it is what they owe."""
+    if member.bills is None:
+        return (OwedFor(_UNKNOWN, "", member.own_fines),) if member.own_fines else ()
+    sums: dict[tuple[str, str], Decimal] = {}
+    for line in member.bills:
+        key = line.bill.kind.text, line.title or ""
+        sums[key] = sums.get(key, NOTHING) + line.bill.balance
+    return tuple(OwedFor(text, title, amount) for (text, title), amount in sums.items())
+
+
+def _sums(lines: Iterable[OwedFor]) -> tuple[OwedFor, ...]:
+    """The same of all members together, the most first."""
+    sums: dict[str, Decimal] = {}
+    for line in lines:
+        sums[line.text] = sums.get(line.text, NOTHING) + line.amount
+    return tuple(OwedFor(text, "", amount) for text, amount in sorted(sums.items(), key=lambda pair: (-pair[1], pair)))
+
+
+def _paragraphs(text: str) -> tuple[str, ...]:
+    return tuple(line for line in map(str.strip, text.splitlines()) if line)

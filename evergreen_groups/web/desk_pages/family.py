@@ -1,0 +1,47 @@
+"""The addresses of what is told of a family: a member's bills and items, and the statement to take home."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evergreen_groups.desk import Titles, make_statement
+from evergreen_groups.render import desk as pages
+from evergreen_groups.web import ProblemError, requests, service
+from evergreen_groups.web.desk_pages.answers import html
+from evergreen_groups.web.desk_pages.routes import blueprint, clerk
+
+if TYPE_CHECKING:
+    from flask import Response
+
+__all__ = ["blueprint"]
+
+_GROUP = "/patrons/<patron>/group"
+
+
+@blueprint.get(f"{_GROUP}/members/<member>")
+def member(patron: str, member: str) -> Response:
+    """What a member owes for, and has out: a page of its own, of which the script takes a part into the list."""
+    with clerk(patron) as asked:
+        id = requests.record_id(member)
+        titles = Titles(service.service().settings.desk.titles)
+        found = asked.client.bills.of_user(asked.patron, member=id, titles=titles)
+        affairs = pages.member_affairs(found, found.member(id))
+        return html(
+            "member.html",
+            title=f"{affairs.name}: bills and items",
+            form_token=asked.form_token,
+            group=found.group,
+            member=affairs,
+        )
+
+
+@blueprint.get(f"{_GROUP}/statement")
+def statement(patron: str) -> Response:
+    """The sheet for whoever stands at the desk, to be printed."""
+    settings = service.service().settings.statement
+    with clerk(patron) as asked:
+        if not settings.page:
+            raise ProblemError(404, "Statements are not made here: see page in [statement].", code="no-statement")
+        found = asked.client.bills.of_user(asked.patron, titles=Titles(settings.titles))
+        sheet = pages.statement_page(make_statement(found, asked.patron, settings), settings)
+        return html("statement.html", title="Statement", form_token=asked.form_token, sheet=sheet)

@@ -1,0 +1,114 @@
+"""The family statement: who and what may be on it."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+from support.affairs import bill, lend
+
+from evergreen_groups.client import Client
+from evergreen_groups.desk import Statement, is_minor, make_statement
+from evergreen_groups.groups import PatronAccount
+from evergreen_groups.render import desk as pages
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import StatementSettings
+
+HUONG, DUC, MINH, LAN = 1015, 1016, 1017, 1018
+
+
+def account(*, juvenile: bool, born: date | None) -> PatronAccount:
+    return PatronAccount(active=True, barred=False, juvenile=juvenile, expired=False, expire_date=None, birth_date=born)
+
+
+def statement(client: Client, patron: int, settings: StatementSettings) -> Statement:
+    return make_statement(client.bills.of_user(patron), patron, settings)
+
+
+def on_it(found: Statement) -> list[int]:
+    return [member.patron.id for member in found.members]
+
+
+@pytest.mark.parametrize(
+    ("juvenile", "born", "minor"),
+    [
+        (True, None, True),
+        (False, None, False),
+        (True, date(2008, 8, 14), False),  # 18 today: the flag is a leftover
+        (False, date(2008, 8, 15), True),  # 18 tomorrow
+        (False, date(2012, 2, 29), True),
+        (True, date(1980, 1, 1), False),
+    ],
+)
+def test_who_is_under_age(juvenile: bool, born: date | None, minor: bool) -> None:
+    assert is_minor(account(juvenile=juvenile, born=born), date(2026, 8, 14)) is minor
+
+
+def test_the_other_adults_are_left_out_of_sums_as_well(client: Client) -> None:
+    settings = StatementSettings()
+    assert on_it(statement(client, HUONG, settings)) == [HUONG, LAN, MINH]
+    assert statement(client, HUONG, settings).owed == Decimal("16.35")
+    assert on_it(statement(client, DUC, settings)) == [LAN, MINH, DUC]
+    assert on_it(statement(client, MINH, settings)) == [LAN, MINH]
+    everybody = statement(client, HUONG, StatementSettings(adults=True))
+    assert on_it(everybody) == [HUONG, LAN, MINH, DUC]
+    assert everybody.owed == Decimal("25.65")
+
+
+def test_an_adult_by_the_date_of_birth_is_left_out(sandbox: Sandbox, client: Client) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("UPDATE au SET dob = '1999-05-05' WHERE id = ?", [MINH])
+    assert on_it(statement(client, HUONG, StatementSettings())) == [HUONG, LAN]
+
+
+def test_a_family_where_nobody_may_be_on_it(sandbox: Sandbox, client: Client) -> None:
+    found = statement(client, 1031, StatementSettings())  # a deleted record of a group of adults
+    assert (found.members, found.library, found.patron) == ((), None, None)
+    assert pages.statement_page(found, StatementSettings()).members == ()
+
+
+def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
+    lend(sandbox, MINH, "2039-02-01")
+    lend(sandbox, MINH, "2039-02-01", copy=9002)
+    lend(sandbox, MINH, "2026-05-01", copy=9005, state="LOST", kind="Lost Materials", billed="18.00", paid="3.00")
+    bill(sandbox, MINH, "1.00")
+    bill(sandbox, MINH, "2.00")
+    settings = StatementSettings(text="One.\n\n Two. ", library="Our Library")
+    sheet = pages.statement_page(statement(client, HUONG, settings), settings)
+    assert (sheet.library, sheet.name, sheet.paragraphs) == ("Our Library", "Nguyễn, Thị Hương", ("One.", "Two."))
+    minh = sheet.members[-1]
+    assert [(line.text, line.amount) for line in minh.owed_for] == [
+        ("Overdue materials", Decimal("3.10")),
+        ("lost materials", Decimal("15.00")),
+        ("Photocopies", Decimal("3.00")),
+    ]
+    assert sum(line.amount for line in minh.owed_for) == minh.owed
+    assert [line.sentence for line in minh.due] == [
+        "1 item that was due on 1 May 2026 counts as lost.",
+        "1 item was due on 20 September 2026. Please bring it back.",
+        "2 items are due on 1 February 2039.",
+    ]
+    assert sum(line.amount for line in sheet.kinds) == sheet.owed
+    assert sheet.next_due == date(2039, 1, 15)
+    assert sheet.at <= datetime.now(UTC)
+
+
+def test_what_the_library_leaves_out(client: Client) -> None:
+    settings = StatementSettings(bills=False, items=False)
+    sheet = pages.statement_page(statement(client, HUONG, settings), settings)
+    assert [(member.owed_for, member.due) for member in sheet.members] == [((), ())] * 3
+    assert (sheet.kinds, sheet.items_out, sheet.next_due) == ((), 0, None)
+    assert sheet.owed == Decimal("16.35")
+
+
+def test_what_is_not_known_is_said_and_counted(sandbox: Sandbox, client: Client) -> None:
+    with sandbox._store.transaction() as connection:
+        connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'VIEW_USER_TRANSACTIONS'")
+        connection.execute("DELETE FROM grants WHERE usr = 2 AND permission = 'VIEW_CIRCULATIONS'")
+    settings = StatementSettings()
+    sheet = pages.statement_page(statement(client, HUONG, settings), settings)
+    assert [(line.text, line.amount) for line in sheet.kinds] == [
+        ("for something that cannot be listed here", Decimal("16.35"))
+    ]
+    assert [member.all_items for member in sheet.members] == [False] * 3

@@ -1,0 +1,90 @@
+"""Bills and items of the sandbox's patrons, as a library has them: what the built-in families owe is for one thing."""
+
+from __future__ import annotations
+
+from evergreen_groups.sandbox import Sandbox
+
+HARBOR, ELM = 11, 22
+_SINCE = "2026-09-01T10:00:00+0000"
+
+
+def bill(
+    sandbox: Sandbox,
+    patron: int,
+    billed: str,
+    paid: str = "0.00",
+    *,
+    kind: str = "Photocopies",
+    library: int = HARBOR,
+    since: str = _SINCE,
+) -> int:
+    """A bill that staff made; gives its id."""
+    with sandbox._store.transaction():
+        id = sandbox._store.insert("mg", {"usr": patron, "billing_location": library, "xact_start": since})
+        _summary(sandbox, id, patron, "grocery", kind, billed, paid, since)
+    return id
+
+
+def lend(
+    sandbox: Sandbox,
+    patron: int,
+    due: str,
+    *,
+    copy: int = 9001,
+    library: int = HARBOR,
+    state: str | None = None,
+    returned: bool = False,
+    kind: str = "Overdue Materials",
+    billed: str = "0.00",
+    paid: str = "0.00",
+) -> int:
+    """An item that somebody has out, or brought back, with what was billed for it; gives the circulation's id."""
+    values = {
+        "usr": patron,
+        "circ_lib": library,
+        "target_copy": copy,
+        "due_date": f"{due}T23:59:59+0000",
+        "xact_start": _SINCE,
+        "create_time": _SINCE,
+        "stop_fines": state,
+        "checkin_time": "2026-10-01T10:00:00+0000" if returned else None,
+        "fine_interval": "1 day",
+        "duration": "14 days",
+        "grace_period": "00:00:00",
+    }
+    with sandbox._store.transaction():
+        id = sandbox._store.insert("circ", values)
+        _summary(sandbox, id, patron, "circulation", kind if billed != "0.00" else None, billed, paid, _SINCE)
+    return id
+
+
+def _summary(
+    sandbox: Sandbox, id: int, patron: int, transaction: str, kind: str | None, billed: str, paid: str, since: str
+) -> None:
+    owed = f"{float(billed) - float(paid):.2f}"
+    sandbox._store.insert(
+        "mbts",
+        {
+            "id": id,
+            "usr": patron,
+            "xact_type": transaction,
+            "xact_start": since,
+            "last_billing_type": kind,
+            "last_billing_ts": since if kind else None,
+            "last_payment_ts": "2026-10-02T10:00:00+0000" if paid != "0.00" else None,
+            "total_owed": billed,
+            "total_paid": paid,
+            "balance_owed": owed,
+        },
+    )
+
+
+def family_of_six(sandbox: Sandbox) -> None:
+    """The family of patron 1001, with as much as six have: bills of several kinds, items out, overdue and lost."""
+    for place, patron in enumerate(range(1001, 1007)):
+        lend(sandbox, patron, f"2039-01-{10 + place}", copy=9002)
+        lend(sandbox, patron, f"2039-01-{10 + place}", copy=9003)
+        lend(sandbox, patron, "2026-11-02", copy=9001, billed="1.20", paid="0.50")
+        lend(sandbox, patron, "2026-08-02", copy=9005, state="LOST", kind="Lost Materials", billed="18.95")
+        lend(sandbox, patron, "2026-07-02", copy=9004, returned=True, billed="0.80")
+        bill(sandbox, patron, "2.50", "1.00", library=ELM)

@@ -1,0 +1,250 @@
+"""A member's bills and items, the group's recorded nights, the family statement, and the same for programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from importlib import resources
+from typing import Any
+
+import pytest
+from flask import Flask
+from jsonschema import Draft202012Validator
+from support.affairs import ELM, bill, lend
+from support.desk_page import GROUP, DeskClerk
+from support.report_samples import report_of
+from support.schemas import strict
+from support.web_caller import API, bearer, client_of, session, settings_of
+
+from evergreen_groups import hooks
+from evergreen_groups.client import Client
+from evergreen_groups.desk import Titles
+from evergreen_groups.report import History
+from evergreen_groups.sandbox import Sandbox
+from evergreen_groups.settings import DeskSettings, Settings, StatementSettings
+from evergreen_groups.web import close, create_app
+
+HUONG, DUC, MINH, LAN, WHITFIELD = 1015, 1016, 1017, 1018, 1036
+TITLE = "The owl who read at night"
+BIRTH_DATE = "2016-04-03"
+
+
+def member_page(clerk: DeskClerk, member: int, patron: int = MINH) -> Any:
+    return clerk.get(f"{GROUP.format(patron)}/members/{member}")
+
+
+def statement(clerk: DeskClerk, patron: int) -> Any:
+    return clerk.get(f"{GROUP.format(patron)}/statement")
+
+
+def record_nights(app: Flask, clerk_client: Client, amounts: list[str], hidden: int = 0) -> None:
+    """Record reports of the last nights, with the family owing so much."""
+    service = app.extensions["evergreen-groups"]
+    history = History(service.state.database, service.gateway.url)
+    group = clerk_client.groups.of_user(MINH).group
+    for night, amount in enumerate(amounts):
+        found = replace(group.members[0], own_fines=Decimal(amount) - sum(one.own_fines for one in group.members[1:]))
+        listed = replace(group, members=(found, *group.members[1:]))
+        at = datetime.now(UTC) - timedelta(days=len(amounts) - night)
+        history.record(replace(report_of([listed] if Decimal(amount) else []), generated_at=at))
+
+
+class TestAMember:
+    def test_bills_and_items(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        bill(sandbox, DUC, "3.00", "1.25", library=ELM)
+        page = member_page(clerk, DUC)
+        assert page.status == 200
+        assert page.heading == "Nguyễn, Văn Đức"
+        assert "Overdue materials 2026-01-19 HARBOR $9.30 $0.00 $9.30" in page.part("affairs")
+        assert "Photocopies 2026-09-01 ELM $3.00 $1.25 $1.75" in page.part("affairs")
+        assert "Together $11.05" in page.part("affairs")
+        assert "2026-03-10 lost" in page.part("affairs")
+        assert "2039-01-15 out – HARBOR" in page.part("affairs")
+        assert "Title" not in page.text
+        assert f"/members/{DUC}" in clerk.open(MINH).response.text, "the list leads there"
+
+    @pytest.mark.long
+    def test_nothing(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM mbts WHERE usr = ?", [LAN])
+        page = member_page(clerk, LAN)
+        assert "No open bills." in page.text
+        assert "Nothing is out." in page.text
+
+    @pytest.mark.long
+    def test_what_is_hidden_is_said(self, clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox) -> None:
+        lend(sandbox, LAN, "2039-01-01", library=ELM)
+        lend(sandbox, DUC, "2039-01-01", library=ELM)
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_USER_TRANSACTIONS'")
+        desk = clerk_named("harbor_desk")
+        page = member_page(desk, LAN)
+        assert "Own fines are -$1.50. What they are for is not visible to your login" in page.text
+        assert "What is out is not visible to your login." in page.text
+        assert "There is more, which is not visible to your login." in member_page(desk, DUC).text
+
+    @pytest.mark.long
+    def test_who_is_no_member(self, clerk: DeskClerk) -> None:
+        assert member_page(clerk, WHITFIELD).status == 404
+        assert member_page(clerk, 999_999).status == 404
+        assert clerk.get(f"{GROUP.format(MINH)}/members/abc").status == 400
+
+    @pytest.mark.long
+    def test_the_list_costs_no_more(self, clerk: DeskClerk, proxy: Any) -> None:
+        clerk.open(MINH)
+        proxy.seen.clear()
+        clerk.open(MINH)
+        assert not [method for method in proxy.seen if "mobts" in method]
+        assert len(proxy.seen) <= 4
+
+
+class TestTitles:
+    @pytest.fixture
+    def desk_settings(self, sandbox: Sandbox) -> Settings:
+        return settings_of(sandbox.url, desk=DeskSettings(titles="juveniles"))
+
+    @pytest.fixture
+    def clerk(self, app: Flask, sandbox: Sandbox) -> DeskClerk:
+        return DeskClerk(app, session(sandbox.url, username="consortium_staff"), sandbox.url)
+
+    def test_of_juveniles_alone_and_each_look_logged(
+        self, clerk: DeskClerk, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80")
+        with caplog.at_level(logging.INFO, "evergreen_groups"):
+            page = member_page(clerk, MINH)
+            assert f"{TITLE} 2026-09-20 overdue" in page.text
+            assert "overdue materials Seagulls at the window 2026-09-01" in page.text
+            assert "Title" not in member_page(clerk, DUC).text
+            assert TITLE not in statement(clerk, HUONG).text, "the sheet has a setting of its own"
+        looks = [one.getMessage() for one in caplog.records if one.getMessage().startswith("titles")]
+        assert looks == ["titles: user 2 looks at those of group 1004"]
+        assert TITLE not in caplog.text
+
+    @pytest.mark.long
+    def test_a_bill_whose_item_is_hidden(self, app: Flask, sandbox: Sandbox) -> None:
+        lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80", library=ELM)
+        desk = DeskClerk(app, session(sandbox.url, username="harbor_desk"), sandbox.url)
+        assert "overdue materials – not visible to your login 2026-09-01 ELM $0.80" in (
+            member_page(desk, MINH).text.replace("–not", "– not")
+        )
+
+
+class TestNights:
+    def test_a_trend_for_whoever_sees_everybody(self, clerk: DeskClerk, app: Flask, client: Client) -> None:
+        record_nights(app, client, ["30.00", "0.00", "27.50"])
+        page = clerk.open(MINH)
+        assert "In the nightly report: $30.00 on" in page.text
+        rows = [" ".join(row.itertext()).split() for row in page.tree.xpath("//details[@class='trend']//tbody/tr")]
+        assert [row[1:] for row in rows] == [["$27.50"], ["not", "in", "the", "report"], ["$30.00"]]
+        picture = page.tree.xpath("//details[@class='trend']//svg")[0]
+        assert picture.get("aria-hidden") == "true"
+
+    @pytest.mark.long
+    def test_no_trend_beside_hidden_members(
+        self, app: Flask, client: Client, sandbox: Sandbox, clerk_named: Callable[[str], DeskClerk]
+    ) -> None:
+        record_nights(app, client, ["30.00", "27.50"])
+        desk = clerk_named("harbor_desk")
+        assert "In the nightly report" in desk.open(MINH).text
+        with sandbox._store.transaction() as connection:
+            connection.execute("UPDATE au SET home_ou = ? WHERE id = ?", [ELM, LAN])
+        assert "In the nightly report" not in desk.open(MINH).text
+
+    @pytest.mark.long
+    def test_one_night_is_no_trend(self, clerk: DeskClerk, app: Flask, client: Client) -> None:
+        record_nights(app, client, ["30.00"])
+        assert "In the nightly report" not in clerk.open(MINH).text
+
+
+class TestStatement:
+    def test_the_sheet(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("UPDATE au SET dob = ? WHERE id = ?", [BIRTH_DATE, MINH])
+        page = statement(clerk, HUONG)
+        assert page.status == 200
+        assert page.heading == "Harbor Street Library"
+        for text in ("for Nguyễn, Thị Hương", "owes $14.75", "has a credit of $1.50", "You can pay at the desk"):
+            assert text in page.text
+        assert "1 item was due on 20 September 2026. Please bring it back." in page.text
+        assert "Everybody on this statement together $16.35" in page.text
+        # The other parent isn't there, in no sum and in no count.
+        assert "Đức" not in page.text
+        for text in (TITLE, BIRTH_DATE, "2016", "9.30", "25.65", "2000000000"):
+            assert text not in page.response.text
+        assert "statement" in clerk.open(HUONG).response.text
+
+    @pytest.mark.long
+    def test_it_reads_alike_whoever_is_left_out(self, clerk: DeskClerk, sandbox: Sandbox) -> None:
+        """Somebody holds the sheet against the one of a family without a second adult."""
+        before = statement(clerk, HUONG).part("main")
+        with sandbox._store.transaction() as connection:
+            connection.execute("UPDATE au SET usrgroup = 5001 WHERE id = ?", [DUC])
+        after = statement(clerk, HUONG).part("main")
+        times = {text.rpartition(" at ")[2][:5] for text in (before, after)}
+        for time in times:
+            before, after = before.replace(time, "TIME"), after.replace(time, "TIME")
+        assert before == after
+
+    @pytest.mark.long
+    def test_what_the_library_sets(self, sandbox: Sandbox, environ: dict[str, str]) -> None:
+        settings = replace(
+            settings_of(sandbox.url),
+            statement=StatementSettings(
+                library="Our <Library>", text="Line one.\nLine two.", how_to_pay="Online.", adults=True, titles="all"
+            ),
+        )
+        with_text = create_app(settings, environ)
+        clerk = DeskClerk(with_text, session(sandbox.url, username="consortium_staff"), sandbox.url)
+        page = statement(clerk, HUONG)
+        assert page.heading == "Our <Library>"
+        for text in ("Line one.", "Line two.", "Online.", "Nguyễn, Văn Đức", f"{TITLE}: 1 item was due", "$25.65"):
+            assert text in page.text
+        close(with_text)
+        without = create_app(replace(settings, statement=StatementSettings(page=False)), environ)
+        clerk = DeskClerk(without, session(sandbox.url, username="consortium_staff"), sandbox.url)
+        assert statement(clerk, HUONG).status == 404
+        assert "Family statement" not in clerk.open(HUONG).text
+        close(without)
+
+
+class TestPrograms:
+    def test_the_json(self, app: Flask, sandbox: Sandbox, client: Client) -> None:
+        lend(sandbox, MINH, "2026-07-02", copy=9001, returned=True, billed="0.80", paid="0.30")
+        token = session(sandbox.url, username="consortium_staff")
+        answer = client_of(app).get(f"{API}/patrons/{MINH}/group/bills", headers=bearer(token))
+        assert answer.status_code == 200
+        document = answer.get_json()
+        assert_fits(document)
+        assert [member["id"] for member in document["members"]] == [HUONG, LAN, MINH, DUC]
+        minh = document["members"][2]
+        assert minh["own_fines"] == "3.60"
+        assert [(one["for"], one["owed"], one["library"], one["title"]) for one in minh["bills"]] == [
+            ("Overdue materials", "3.10", "HARBOR", None),
+            ("overdue materials", "0.50", "HARBOR", None),
+        ]
+        assert [(one["state"], one["due"], one["title"]) for one in minh["items"]] == [
+            ("overdue", "2026-09-20T23:59:59+00:00", None)
+        ]
+        assert_fits(hooks.as_json(hooks.group_bills(client, MINH, Titles.ALL)))
+
+    @pytest.mark.long
+    def test_what_is_hidden_is_null(self, app: Flask, sandbox: Sandbox) -> None:
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission LIKE 'VIEW_%TRANSACTIONS'")
+            connection.execute("DELETE FROM grants WHERE usr = 4 AND permission = 'VIEW_CIRCULATIONS'")
+        token = session(sandbox.url, username="harbor_desk")
+        document = client_of(app).get(f"{API}/patrons/{MINH}/group/bills", headers=bearer(token)).get_json()
+        assert_fits(document)
+        assert [(one["bills"], one["items"], one["all_items"]) for one in document["members"]] == [
+            (None, [], False)
+        ] * 4
+
+
+def assert_fits(document: Any) -> None:
+    schema = resources.files("evergreen_groups.hooks").joinpath("schemas", "group-bills.schema.json").read_text("utf-8")
+    Draft202012Validator(strict(json.loads(schema))).validate(document)
