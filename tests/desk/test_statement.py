@@ -98,10 +98,9 @@ def test_what_is_lost_or_said_to_have_come_back_is_not_due_next(sandbox: Sandbox
     lend(sandbox, MINH, "2038-02-01", state="LOST")
     lend(sandbox, MINH, "2038-03-01", copy=9002, state="CLAIMSRETURNED")
     sheet = pages.statement_page(statement(client, HUONG, StatementSettings()), StatementSettings())
-    assert [line.sentence for line in sheet.members[-1].due if "2038" in line.sentence or "come back" in line.sentence] == [
-        "1 item, due on 1 February 2038, counts as lost.",
-        "1 item is said to have come back.",
-    ]
+    sentences = [line.sentence for line in sheet.members[-1].due]
+    assert "1 item, due on 1 February 2038, counts as lost." in sentences
+    assert "1 item is said to have come back." in sentences
     assert sheet.next_due == date(2039, 1, 15)
 
 
