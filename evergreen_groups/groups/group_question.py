@@ -4,7 +4,8 @@ Rows that the account may not see are missing without a word (``pcrud-034``), bu
 (``pcrud-141``). So one call brings more than the members, where it is asked for:
 
 - a witness: some patron of another group with the home library of all members, or, where the account sees every
-  member's library, one of any of those. With the witness among the rows nobody is hidden; without it, somebody may be;
+  member's library, one of any of those. With the witness among the rows nobody is hidden (``desk-002``); without it,
+  somebody may be (``desk-001``);
 - the session's own user, where no member has a circulation that is hidden from the account;
 - the staff who have set members' penalties, and others who are to be named.
 """

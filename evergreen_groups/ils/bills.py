@@ -65,8 +65,8 @@ class BillKind:
     def of(cls, transaction: str, billing_type: str) -> BillKind:
         """The kind of a transaction with this billing type; for an item, a stock one's capitals don't matter.
 
-        What makes the fines writes "Overdue materials", while the table has "Overdue Materials" (``CircCommon.pm``,
-        generate_fines): it is the same thing.
+        What makes the fines writes "Overdue materials", while the table has "Overdue Materials" (``desk-003``;
+        ``CircCommon.pm``, generate_fines): it is the same thing.
 
         >>> BillKind.of("circulation", "Overdue materials") == BillKind("circulation", "Overdue Materials")
         True

@@ -129,6 +129,8 @@ def test_a_bill_without_a_beginning_is_refused() -> None:
 
 def test_overdue_fines_are_overdue_materials_however_the_ils_writes_it() -> None:
     """Those that it makes itself are called "Overdue materials", unlike the billing type (``CircCommon.pm``)."""
+    with answering(payload("desk-003")[0]) as gateway:
+        assert [bill.kind for bill in read_bills(gateway, [245])[245] if bill.kind != MISC] == [OVERDUE]
     rows = [row for row in open_transactions() if row["__p"][IDL["mobts"].positions["xact_type"]] == "circulation"][:2]
     for row, written in zip(rows, ("Overdue materials", "Overdue Materials"), strict=True):
         row["__p"][IDL["mobts"].positions["last_billing_type"]] = written
