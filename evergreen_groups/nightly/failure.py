@@ -32,7 +32,7 @@ def page_beside(target: Target) -> Path | None:
 
 
 def leave_page(target: Target, status: RunStatus, error: BaseException | None) -> None:
-    """Say there that the run failed, and why. What goes wrong is only a warning: the run has failed anyway."""
+    """Say there that the run failed, and why. What goes wrong with that is only logged: the run has failed anyway."""
     page = page_beside(target)
     if page is None or target.path is None:
         return
@@ -49,7 +49,7 @@ def leave_page(target: Target, status: RunStatus, error: BaseException | None) -
         with write_bytes_atomically(page) as stream:
             stream.write(text.encode())
     except (EvergreenGroupsError, OSError) as problem:
-        log.warning("the page that says so could not be left at %s: %s", page, type(problem).__name__)
+        log.info("the page that says so could not be left at %s: %s", page, type(problem).__name__)
 
 
 def remove_page(target: Target) -> None:

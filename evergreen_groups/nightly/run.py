@@ -228,7 +228,8 @@ class ReportRun:
                 if isinstance(error, DeadlineError):
                     raise
                 if self._problem is not None:  # the run ends with the first of them
-                    log.warning("the report %s could not be written either: %s", one.job.name, type(error).__name__)
+                    which = f"the report {one.job.name}" if one.job.name else "the report"
+                    self._environment.emit(f"{which} could not be written either: {error}", error=True)
                 self._problem = self._problem or error
             else:
                 self._made.append(one)

@@ -64,7 +64,10 @@ def fill(state: State) -> None:
                 {**plan, "id": "y", "idempotency_key": None, "change": None, "content": '{"groups": [[6, [7, 5]]]}'},
             ],
         )
-        decided = [{"gateway": "g", "number": 10 + at, "at": NOON, "members": f"[{at}5, {5 + at}]"} for at in (0, 1)]
+        decided = [
+            {"gateway": "g", "number": 10 + at, "at": NOON, "members": members}
+            for at, members in enumerate(("[5, 15]", "[6, 15]"))
+        ]
         connection.execute(schema.groups_to_keep.insert(), decided)
         connection.execute(schema.series.insert().values(id=2, gateway="g", settings="{}"))
         connection.execute(schema.runs.insert().values(id=4, series=2, at=NOON, hidden_libraries='["BR1"]'))

@@ -242,7 +242,7 @@ def hidden_items(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> No
     revoke(sandbox, "VIEW_CIRCULATIONS")
 
 
-@planted("permission.VIEW_USER_TRANSACTIONS", FAILED, "needed to know where fines are owed", "grant")
+@planted("permission.VIEW_USER_TRANSACTIONS", FAILED, "needed to know what is owed for, and where", "grant")
 def hidden_transactions(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.more = '[policy]\nlimit = "ils"\n'
     revoke(sandbox, "VIEW_USER_TRANSACTIONS")

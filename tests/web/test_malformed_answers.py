@@ -15,7 +15,7 @@ from evergreen_groups.web import close, create_app
 CACHED = (
     "",  # the IDL
     "open-ils.auth.session.retrieve",
-    "open-ils.actor.user.perm.check",
+    "open-ils.actor.user.perm.check.multi_org",
     "open-ils.actor.user.has_work_perm_at.batch",
     "open-ils.pcrud.search.aou.atomic",
     "open-ils.pcrud.id_list.aou.atomic",

@@ -210,7 +210,7 @@ def test_names_lead_back_into_the_client_that_one_came_from(
     clerk: DeskClerk, query: str, referrer: str, client: str
 ) -> None:
     page = clerk.get(f"{GROUP.format(NGUYEN)}?{query}", Referer=referrer)
-    links = page.tree.xpath("//table[@id='members']/tbody/tr[1]/th//a/@href")
+    links = page.tree.xpath("//table[@id='members']/tbody/tr[1]/th//a[contains(@href, '/staff/')]/@href")
     assert links == [f"{client}/staff/circ/patron/1015/{tab}" for tab in ("checkout", "bills", "edit")]
     assert page.tree.xpath("//a[contains(@href, 'clone')]/@href") == [
         f"{client}/staff/circ/patron/register/clone/{NGUYEN}"
