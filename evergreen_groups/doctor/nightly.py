@@ -168,6 +168,6 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
     else:
         yield line.ok(
-            "{finished:%Y-%m-%d %H:%M}, {groups:,} groups in {seconds:g} s",
+            "{finished:%Y-%m-%d %H:%M}, groups: {groups:,}, in {seconds:g} s",
             values={**values, "groups": last.groups or 0, "seconds": last.seconds},
         )

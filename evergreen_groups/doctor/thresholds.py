@@ -234,7 +234,7 @@ def _counts_fewer(line: FindingMaker, about: _About) -> Finding:
         "Evergreen's threshold counts only what is owed at, above and below the org unit where it stands, and the rule "
         "what is owed anywhere: whoever owes ${owed:,.2f} at {elsewhere}, with a home library at or below "
         "{threshold_place}, is over the limit and not blocked in Evergreen ({profile_part} at {library_part})",
-        'set the threshold of {rows} at {root}, or limit = "ils" in [policy]',
+        'put one at {root} in place of the threshold of {rows}, or set limit = "ils" in [policy]',
         code="counts-fewer-bills",
         values={
             "owed": about.owed,
@@ -263,7 +263,7 @@ _MAKERS: Mapping[DifferenceKind, Callable[[FindingMaker, _About], Finding]] = {
 
 def _more(line: FindingMaker, left_out: Sequence[RuleDifference]) -> Finding:
     return line.warning(
-        "{count} more differences like these, for fewer patrons",
+        "further differences like these, for fewer patrons: {count}",
         "correct those above first; doctor shows the next ones then",
         code="more-differences",
         values={"count": len(left_out)},

@@ -4,7 +4,8 @@ Rows that the account may not see are missing without a word (``pcrud-034``), bu
 (``pcrud-141``). So one call brings more than the members, where it is asked for:
 
 - a witness: some patron of another group with the home library of all members, or, where the account sees every
-  member's library, one of any of those. With the witness among the rows nobody is hidden; without it, somebody may be;
+  member's library, one of any of those. With the witness among the rows nobody is hidden (``desk-002``); without it,
+  somebody may be (``desk-001``);
 - the session's own user, where no member has a circulation that is hidden from the account;
 - the staff who have set members' penalties, and others who are to be named.
 """
@@ -17,8 +18,8 @@ from typing import Any
 
 Query = dict[str, Any]
 
-# Each id is some seven bytes of a request that may have 32 kB.
-_MOST_ORG_UNITS = 1_000
+# Each id is some seven bytes of a request that may have 32 kB, and stands in it up to three times.
+_MOST_ORG_UNITS = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class GroupQuestion:
         asked = viewer.circulations is not None and viewer.user not in viewer.beside
         self._circulations = viewer.circulations if asked else None
         self._has_witness = bool(viewer.patrons_at)
+        self._seen_homes = sorted(viewer.patrons_at) if len(viewer.patrons_at) <= _MOST_ORG_UNITS else []
+        self._with_staff = viewer.with_staff and (viewer.everywhere or bool(self._seen_homes))
 
     @classmethod
     def around(cls, patron: int, viewer: GroupViewer) -> GroupQuestion:
@@ -89,8 +92,8 @@ class GroupQuestion:
         queries = [self._members()]
         if self._has_witness:
             queries.append(self._witness())
-        if self._viewer.with_staff:
-            queries.append(_ids({"id": {"in": self._staff()}}))
+        if self._with_staff:
+            queries.append(_ids({"id": {"in": self._staff_of_visible_members()}}))
         if self._viewer.beside:
             queries.append(_ids({"id": sorted(self._viewer.beside)}))
         if self._circulations is not None:
@@ -103,7 +106,7 @@ class GroupQuestion:
         ``staff`` are the ids of those who have set members' penalties, archived ones too.
         """
         viewer, own = self._viewer, frozenset({self._viewer.user})
-        named = others & (viewer.beside | ((staff - own) if viewer.with_staff else frozenset()))
+        named = others & (viewer.beside | ((staff - own) if self._with_staff else frozenset()))
         signal = own if self._circulations is not None else frozenset[int]()
         rest = others - named - signal
         if len(rest) > self._has_witness:
@@ -113,10 +116,14 @@ class GroupQuestion:
     def _members(self, **more: Any) -> Query:
         return _ids({"deleted": "f", "usrgroup": self._inside, **more})
 
-    def _staff(self) -> Query:
+    def _staff(self, **members: Any) -> Query:
         """The query for those who have set members' penalties, but for the session's own user."""
-        theirs = {"usr": {"in": self._members()}, "staff": {"<>": self._viewer.user}}
+        theirs = {"usr": {"in": self._members(**members)}, "staff": {"<>": self._viewer.user}}
         return {"select": {"ausp": ["staff"]}, "from": "ausp", "where": theirs}
+
+    def _staff_of_visible_members(self) -> Query:
+        # Whoever has set the penalty of a hidden member couldn't be told from the witness.
+        return self._staff() if self._viewer.everywhere else self._staff(home_ou=self._seen_homes)
 
     def _no_circulation_hidden(self, asked: HiddenCirculations) -> Query:
         members = self._members(home_ou=sorted(asked.counted_at))
@@ -130,7 +137,7 @@ class GroupQuestion:
         Whoever sees one patron of a library sees them all. It is nobody whose row says something else.
         """
         others: list[Query] = [{"id": {"not in": sorted({self._viewer.user, *self._viewer.beside})}}]
-        if self._viewer.with_staff:
+        if self._with_staff:
             others.append({"id": {"not in": self._staff()}})
         witness: Query = {"deleted": "f", "usrgroup": self._outside, "-and": others}
         if not self._viewer.everywhere:
@@ -140,7 +147,7 @@ class GroupQuestion:
     def _of_a_library_that_is_seen(self) -> Query:
         # Inside a query nobody is hidden (pcrud-141), so these find the members that the search itself leaves out.
         homes = {"select": {"au": ["home_ou"]}, "from": "au", "where": {"deleted": "f", "usrgroup": self._inside}}
-        seen = sorted(self._viewer.patrons_at) if len(self._viewer.patrons_at) <= _MOST_ORG_UNITS else []
+        seen = self._seen_homes
         not_seen = [{"home_ou": {"not in": seen}}] if seen else []
         elsewhere = {
             # Joined: the first class of a subquery can't have a name of its own, and "au" has to be the witness.

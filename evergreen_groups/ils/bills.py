@@ -45,6 +45,7 @@ _STOCK = {
     "System: Deposit": "deposit",
     "System: Rental": "rental",
 }
+_SPELLING = {name.casefold(): name for name in _STOCK}
 _WITHOUT_BILLING = {"circulation": "items", "grocery": "other bills", "reservation": "reservations"}
 
 
@@ -59,6 +60,20 @@ class BillKind:
     transaction: str
     billing_type: str = ""
     """As the library calls it; empty for a transaction with no billing in force, such as a mere payment."""
+
+    @classmethod
+    def of(cls, transaction: str, billing_type: str) -> BillKind:
+        """The kind of a transaction with this billing type; for an item, a stock one's capitals don't matter.
+
+        What makes the fines writes "Overdue materials", while the table has "Overdue Materials" (``desk-003``;
+        ``CircCommon.pm``, generate_fines): it is the same thing.
+
+        >>> BillKind.of("circulation", "Overdue materials") == BillKind("circulation", "Overdue Materials")
+        True
+        """
+        if transaction == "circulation":
+            billing_type = _SPELLING.get(billing_type.casefold(), billing_type)
+        return cls(transaction, billing_type)
 
     @property
     def text(self) -> str:
@@ -127,7 +142,7 @@ def _bills(rows: Iterable[tuple[object, ...]]) -> Iterator[Bill]:
         id, usr, transaction, billing_type, balance, billed, paid, since, last_payment, library = row
         kind = kinds.get((transaction, billing_type))
         if kind is None:
-            kind = kinds[transaction, billing_type] = BillKind(str(transaction), str(billing_type or ""))
+            kind = kinds[transaction, billing_type] = BillKind.of(str(transaction), str(billing_type or ""))
         yield Bill(id, usr, kind, balance, billed or NOTHING, paid or NOTHING, since, last_payment, library)  # type: ignore[arg-type]  # rows are of the class's datatypes
 
 

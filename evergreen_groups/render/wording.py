@@ -11,7 +11,7 @@ from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from decimal import Decimal
 
     from evergreen_groups.groups import Group
@@ -52,12 +52,15 @@ def price(value: Decimal) -> str:
     return f"-${text[1:]}" if text.startswith("-") else f"${text}"
 
 
-def hidden_members(group: Group, total: str) -> str:
-    """Say how many members are hidden, and whether what they owe is in ``total``, such as "the group fines"."""
+def hidden_members(group: Group, total: str, money: Callable[[Decimal], str] = amount) -> str:
+    """Say how many members are hidden, and whether what they owe is in ``total``, such as "the group fines".
+
+    ``money`` writes amounts as what stands around it has them.
+    """
     who = counted(group.hidden_member_count, "member is", "members are")
     if group.hidden_fines is None:
         return f"{who} hidden from this account; what they owe is not known and not in {total}."
-    return f"{who} hidden from this account; they owe {amount(group.hidden_fines)}, which is in {total}."
+    return f"{who} hidden from this account; they owe {money(group.hidden_fines)}, which is in {total}."
 
 
 def local_time(moment: datetime) -> str:

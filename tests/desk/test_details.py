@@ -18,7 +18,7 @@ from support.fault_proxy import Call, FaultProxy
 from support.gateways import client_of, gateway_of
 
 from evergreen_groups.client import Client
-from evergreen_groups.errors import DataError, NotFoundError, UnexpectedAnswerError
+from evergreen_groups.errors import DataError, NotFoundError, PermissionDeniedError, UnexpectedAnswerError
 from evergreen_groups.gateway import TOKEN
 from evergreen_groups.groups import StandingDifference
 from evergreen_groups.ils import CirculationCounts
@@ -150,10 +150,13 @@ def test_what_is_hidden_is_found_when_the_clerk_is_among_the_rows(
 
 
 @pytest.mark.parametrize("stop_date", [None, "2026-01-01T00:00:00+0000"])
-def test_who_has_set_a_penalty_does_not_stand_for_nobody_being_hidden(sandbox: Sandbox, stop_date: str | None) -> None:
-    """Be it an archived one. Nor does whoever is named beside the group."""
+@pytest.mark.parametrize("member", [1026, 1027])
+def test_who_has_set_a_penalty_does_not_stand_for_nobody_being_hidden(
+    sandbox: Sandbox, member: int, stop_date: str | None
+) -> None:
+    """Be it an archived one, or the hidden member's. Nor does whoever is named beside the group."""
     sandbox._store.insert(
-        "ausp", {"usr": 1026, "org_unit": 12, "standing_penalty": 25, "staff": 1001, "stop_date": stop_date}
+        "ausp", {"usr": member, "org_unit": 12, "standing_penalty": 25, "staff": 1001, "stop_date": stop_date}
     )
     with desk(sandbox.url, "north_manager") as client:
         details = client.groups.of_user(1026, beside=[1029])
@@ -161,6 +164,13 @@ def test_who_has_set_a_penalty_does_not_stand_for_nobody_being_hidden(sandbox: S
         assert client.groups.of_group(1006).group.hidden_member_count == 1
         assert client.groups.of_user(1032, beside=[1029, 1026]).group.hidden_member_count == 0
     assert details.names.keys() <= {1001, 1029}
+
+
+def test_an_account_that_sees_no_patrons_is_told_which_permission_it_lacks(sandbox: Sandbox) -> None:
+    take_away(sandbox, "VIEW_USER")
+    with desk(sandbox.url, "north_manager") as client, pytest.raises(PermissionDeniedError) as refused:
+        client.groups.of_group(1001)
+    assert refused.value.permission == "VIEW_USER"
 
 
 def test_of_many_whose_items_are_hidden_the_first_are_asked_for(sandbox: Sandbox, proxy: FaultProxy) -> None:

@@ -85,13 +85,23 @@ def test_what_a_sheet_says(sandbox: Sandbox, client: Client) -> None:
     ]
     assert sum(line.amount for line in minh.owed_for) == minh.owed
     assert [line.sentence for line in minh.due] == [
-        "1 item that was due on 1 May 2026 counts as lost.",
+        "1 item, due on 1 May 2026, counts as lost.",
         "1 item was due on 20 September 2026. Please bring it back.",
         "2 items are due on 1 February 2039.",
     ]
     assert sum(line.amount for line in sheet.kinds) == sheet.owed
     assert sheet.next_due == date(2039, 1, 15)
     assert sheet.at <= datetime.now(UTC)
+
+
+def test_what_is_lost_or_said_to_have_come_back_is_not_due_next(sandbox: Sandbox, client: Client) -> None:
+    lend(sandbox, MINH, "2038-02-01", state="LOST")
+    lend(sandbox, MINH, "2038-03-01", copy=9002, state="CLAIMSRETURNED")
+    sheet = pages.statement_page(statement(client, HUONG, StatementSettings()), StatementSettings())
+    sentences = [line.sentence for line in sheet.members[-1].due]
+    assert "1 item, due on 1 February 2038, counts as lost." in sentences
+    assert "1 item is said to have come back." in sentences
+    assert sheet.next_due == date(2039, 1, 15)
 
 
 def test_what_the_library_leaves_out(client: Client) -> None:

@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 from support.recorded import gateway_of, params
 
-from evergreen_groups.groups import MembershipReader, read_balances, read_member_ids
+from evergreen_groups.groups import GroupViewer, MembershipReader, read_balances, read_member_ids, visible_in
+from evergreen_groups.groups.group_question import GroupQuestion
 from evergreen_groups.groups.queries import GroupRange, HighFines
 
 
@@ -33,6 +34,19 @@ def test_members_of_several_groups_in_one_list():
 def test_a_barcode_is_found_in_its_own_letters_alone():
     with gateway_of("pcrud-068", alike=False) as gateway:
         assert MembershipReader(gateway).by_barcodes(["2000000000502B"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "group", "members", "complete"), [("desk-001", 244, 6, False), ("desk-002", 245, 2, True)]
+)
+def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, complete):
+    """In 244 a hidden member has a penalty that a visible colleague has set, who is not among the rows."""
+    viewer = GroupViewer(264, frozenset({4, 6, 8, 9}), everywhere=False, with_staff=True)
+    with gateway_of(exchange_id) as gateway:
+        found = visible_in(gateway, group, viewer)
+    assert (len(found.ids), found.complete) == (members, complete)
+    assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
+    assert json.dumps(params(exchange_id)[1]) == json.dumps(GroupQuestion.of_number(group, viewer).where)
 
 
 @pytest.mark.parametrize(("exchange_id", "total", "libraries"), [("pushdown-001", 25, ()), ("pushdown-017", 5, (4, 5))])

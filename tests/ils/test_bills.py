@@ -127,6 +127,19 @@ def test_a_bill_without_a_beginning_is_refused() -> None:
         read_bills(gateway, [5001])
 
 
+def test_overdue_fines_are_overdue_materials_however_the_ils_writes_it() -> None:
+    """Those that it makes itself are called "Overdue materials", unlike the billing type (``CircCommon.pm``)."""
+    with answering(payload("desk-003")[0]) as gateway:
+        assert [bill.kind for bill in read_bills(gateway, [245])[245] if bill.kind != MISC] == [OVERDUE]
+    rows = [row for row in open_transactions() if row["__p"][IDL["mobts"].positions["xact_type"]] == "circulation"][:2]
+    for row, written in zip(rows, ("Overdue materials", "Overdue Materials"), strict=True):
+        row["__p"][IDL["mobts"].positions["last_billing_type"]] = written
+    with answering(rows) as gateway:
+        found = read_bills(gateway, {row["__p"][IDL["mobts"].positions["usr"]] for row in rows})
+    assert [bill.kind for theirs in found.values() for bill in theirs] == [OVERDUE, OVERDUE]
+    assert BillKind.of("grocery", "Overdue materials").text == "Overdue materials", "somebody has called it that"
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [

@@ -37,11 +37,14 @@ def called(row: Row) -> str:
         return {"circulation": "items", "grocery": "other bills"}[row["xact_type"]]
     if row["xact_type"] == "grocery":
         return str(billing_type)
-    return SAID.get(billing_type, f"{billing_type} (item)")
+    return SAID.get(_kind(row)[1], f"{billing_type} (item)")
 
 
 def _kind(row: Row) -> tuple[str, str]:
-    return row["xact_type"], row.get("last_billing_type") or ""
+    transaction, billing_type = row["xact_type"], row.get("last_billing_type") or ""
+    # The ILS writes it so for the fines that it makes, and otherwise as the billing type is called.
+    made = transaction == "circulation" and billing_type == "Overdue materials"
+    return transaction, "Overdue Materials" if made else billing_type
 
 
 def kinds(rows: Iterable[Row]) -> list[Row]:

@@ -84,7 +84,7 @@ _PERMISSIONS = (
 )
 _BILLING_TYPES = (
     "Overdue Materials",
-    "Overdue Materials",
+    "Overdue materials",
     "Lost Materials",
     "Lost Materials Processing Fee",
     "Damaged Item",

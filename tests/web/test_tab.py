@@ -383,12 +383,23 @@ def test_it_has_the_clients_letters_and_paper(tab: Tab) -> None:
 def test_whoever_logs_out_leaves_no_page(tab: Tab) -> None:
     tab.open(1017)
     tab.shows(1017)
+    tab.desk.until(lambda: tab.desk.run("return document.querySelectorAll('.eg-grid-row[data-patron]').length") == 4)
     tab.desk.run("new BroadcastChannel('eg.auth').postMessage({ action: 'logout' })")
     tab.desk.until(lambda: tab.inside("page.title") is None)
     tab.desk.problem("Your session has ended.")
     tab.desk.run("document.body.append('the client goes on changing')")
     tab.desk.browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
     assert tab.inside("page.title") is None
+    shown = (
+        "return [...document.querySelectorAll('.eg-grid-row[data-patron]')].filter((row) => row.offsetParent).length"
+    )
+    assert tab.desk.run(shown) == 0, "the client's list has been read behind our page"
+    assert "Your session has ended." in str(
+        tab.desk.run("return document.querySelector('.evergreen-groups-bar').innerText")
+    )
+    tab.desk.click(".evergreen-groups button")
+    tab.shows(1017)
+    assert tab.desk.run(shown) == 0
 
 
 def test_nothing_is_done_while_nothing_happens(tab: Tab) -> None:

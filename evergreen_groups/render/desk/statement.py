@@ -9,6 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from evergreen_groups.ils import CirculationKind
 from evergreen_groups.money import NOTHING
 from evergreen_groups.render import long_day
 from evergreen_groups.render.desk.bills import ItemLine, item_lines, member_affairs
@@ -29,7 +30,8 @@ _SENTENCES = {
     "out": ("1 item is due on {day}.", "{count} items are due on {day}."),
     "overdue": _LATE,
     "long overdue": _LATE,
-    "lost": ("1 item that was due on {day} counts as lost.", "{count} items that were due on {day} count as lost."),
+    # It may be lost before it is due.
+    "lost": ("1 item, due on {day}, counts as lost.", "{count} items, due on {day}, count as lost."),
     _CLAIMED: ("1 item is said to have come back.", "{count} items are said to have come back."),
 }
 _WITHOUT_DATE = ("1 item has no due date.", "{count} items have no due date.")
@@ -86,7 +88,8 @@ def statement_page(statement: Statement, settings: StatementSettings) -> Stateme
     members = tuple(_member(statement, member, settings) for member in statement.members)
     out = [item for member in statement.members for item in member.items.out] if settings.items else []
     today = statement.group.at.date()
-    to_come = [item.due.date() for item in out if item.due is not None and item.due.date() >= today]
+    expected = [item.due for item in out if item.kind is CirculationKind.OUT and item.due is not None]
+    to_come = [due.date() for due in expected if due.date() >= today]
     library = statement.library.name if statement.library else ""
     return StatementPage(
         library=settings.library or library,

@@ -228,7 +228,7 @@ def _add_items(connection: sqlite3.Connection, chance: random.Random, people: li
         stopped = "LOST" if lost else "CHECKIN" if back else None
         returned = finish or ("2026-11-01T12:00:00+0000" if back and not lost else None)
         circulations.append((id, user, place, start, finish, start, returned, stopped, "1 day", "14 days", id, 1))
-        billing_types = ("Lost Materials", "Lost Materials Processing Fee") if lost else ("Overdue Materials",)
+        billing_types = ("Lost Materials", "Lost Materials Processing Fee") if lost else ("Overdue materials",)
         kinds.append(("circulation", chance.choice(billing_types), id))
     connection.executemany("DELETE FROM mg WHERE id = ?", [(row[0],) for row in circulations])
     connection.executemany("UPDATE mbts SET xact_type = ?, last_billing_type = ? WHERE id = ?", kinds)

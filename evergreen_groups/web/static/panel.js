@@ -376,7 +376,7 @@
     try {
       const page = currentPage();
       if (page && (!asked || asked.id !== page.id)) begin(page.id);
-      if (tab) tab.sync(page && !asked.loggedOut ? page : null);
+      if (tab) tab.sync(page, page && asked.loggedOut);
       if (!page) {
         take();
         forget();

@@ -31,11 +31,12 @@ export function use(module) {
 }
 
 /** After each change of the client: have the frame stand where it belongs, or nowhere. */
-export function sync(page) {
+export function sync(page, loggedOut) {
   const place = page && page.grid && IN_TAB.exec(location.pathname);
   if (!place) return take();
-  if (holder && holder.dataset.patron === place[1] && holder.isConnected && isBeside(page.grid)) return undefined;
+  if (holder && holder.dataset.patron === place[1] && holder.isConnected && isBeside(page.grid)) return follows(loggedOut);
   take();
+  if (loggedOut) return undefined;
   shown = { ...page, id: place[1] };
   holder = group.element("div", "evergreen-groups-tab", bar());
   holder.dataset.patron = shown.id;
@@ -43,6 +44,15 @@ export function sync(page) {
   if (page.client === "angular") page.grid.before(holder);
   else page.grid.parentElement.prepend(holder);
   return remembered() ? state("client") : load();
+}
+
+/** Whoever logs out leaves no names: not in our page, and not in the client's list, which has been read behind it. */
+function follows(loggedOut) {
+  const { state: name } = holder.dataset;
+  if (name === "ended" && !loggedOut) return load();
+  if (!loggedOut || !(name === "shown" || name === "loading")) return undefined;
+  frame().remove();
+  return state("ended");
 }
 
 export function take() {
@@ -63,12 +73,15 @@ function bar() {
   return group.element("div", "evergreen-groups-bar", group.element("span", ""), choose);
 }
 
-/** loading and shown: the frame; client: the client's list, as wished; lost: that list, and why; down: that alone. */
+/** loading and shown: the frame; client: the client's list, as wished; lost: that list, and why; down: that alone; ended:
+ * neither. */
 function state(name) {
   holder.dataset.state = name;
   const [said, choice] = holder.querySelectorAll(".evergreen-groups-bar > *");
-  said.textContent = name === "lost" ? "The group page can't be shown just now. " : "";
+  const why = { lost: "The group page can't be shown just now. ", ended: "Your session has ended. Log in again." };
+  said.textContent = why[name] || "";
   said.setAttribute("role", "status");
+  choice.hidden = name === "ended"; // it comes back with the panel, which has a button for that
   choice.textContent = { client: "Show the group page", lost: "Try again" }[name] || "Show the client's own list";
 }
 
@@ -199,7 +212,7 @@ sheet.replaceSync(`
     border: 0; color-scheme: normal; }
   .evergreen-groups-tab[data-state=loading] iframe { visibility: hidden; }
   .evergreen-groups-tab[data-state=down] { display: none; }
-  .evergreen-groups-tab[data-state=loading] ~ *, .evergreen-groups-tab[data-state=shown] ~ * { display: none !important; }
+  .evergreen-groups-tab:is([data-state=loading], [data-state=shown], [data-state=ended]) ~ * { display: none !important; }
   .evergreen-groups-bar { display: flex; gap: .5em; justify-content: flex-end; margin: .25em 0; font-size: .875em; }
 `);
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];

@@ -146,6 +146,22 @@ def test_without_a_script_it_is_a_page(family: Family) -> None:
     assert "Photocopies" in family.browser.page_source
 
 
+def test_headings_of_bills_stay_whole_beside_a_long_title(family: Family) -> None:
+    family.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 1024, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    family.open()
+    family.unfold(IFEOMA)
+    broken = family.run(
+        "const title = document.querySelector('.unfolded .lines td[data-label=Title] bdi');"
+        "title.textContent = 'An analytical study of well-known concertos from Mozart to the present day '.repeat(3);"
+        "return [...document.querySelectorAll('.unfolded .lines thead th')].filter((heading) => {"
+        "  const range = document.createRange(); range.selectNodeContents(heading);"
+        "  return range.getClientRects().length > 1 }).map((heading) => heading.textContent)"
+    )
+    assert broken == []
+
+
 def the_list_unfolded(family: Family) -> None:
     family.open()
     family.unfold(IFEOMA)

@@ -162,7 +162,7 @@ def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> 
     """Declan O'Sullivan-Byrne is at a library that Norbert Shore doesn't see."""
     page = clerk_named("north_manager").open(1026)
     assert len(page.members) == 2
-    assert "1 member is hidden from this account" in page.text
+    assert "1 member is hidden from this account; they owe $" in page.text
 
 
 @pytest.mark.parametrize(
