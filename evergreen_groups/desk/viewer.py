@@ -17,7 +17,7 @@ def plain_viewer(gateway: Gateway, reference: ReferenceData) -> GroupViewer:
     """Somebody who asks for the members alone; costs what the session's account and rights do."""
     patrons_at = reference.rights(gateway).at(VIEW_USER)
     everywhere = reference.org_units(gateway).root.id in patrons_at
-    return GroupViewer(reference.user(gateway), patrons_at, everywhere)
+    return GroupViewer(reference.user(gateway), patrons_at, everywhere, group=reference.account(gateway).group)
 
 
 def details_viewer(gateway: Gateway, reference: ReferenceData, beside: Collection[int]) -> GroupViewer:
@@ -33,4 +33,5 @@ def details_viewer(gateway: Gateway, reference: ReferenceData, beside: Collectio
         circulations=circulations if may_ask_about(circulations) else None,
         with_staff=True,
         beside=frozenset(beside),
+        group=plain.group,
     )

@@ -12,7 +12,7 @@ Rows that the account may not see are missing without a word (``pcrud-034``), bu
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class GroupViewer:
 
     ``patrons_at`` are the ids of the org units whose patrons it sees; ``everywhere`` says that these are all.
     ``circulations`` asks whether some are hidden, ``with_staff`` for the staff who have set penalties, and ``beside``
-    for these patrons (ids).
+    for these patrons (ids). ``group`` is the number of the user's own group (None: not known).
     """
 
     user: int
@@ -49,6 +49,7 @@ class GroupViewer:
     circulations: HiddenCirculations | None = None
     with_staff: bool = False
     beside: frozenset[int] = frozenset()
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +101,25 @@ class GroupQuestion:
             queries.append(self._no_circulation_hidden(self._circulations))
         return {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
 
-    def answers(self, others: Set[int], staff: Set[int]) -> BesideMembers | None:
-        """What the rows of these ``others`` (ids) say, None where some weren't asked for.
+    def answers(self, members: Set[int], others: Mapping[int, int], staff: Set[int]) -> BesideMembers | None:
+        """What the rows beside those of the ``members`` (ids) say, None where some weren't asked for.
 
-        ``staff`` are the ids of those who have set members' penalties, archived ones too.
+        ``others`` are the groups (numbers) that these are of, by the patrons' ids, ``staff`` are the ids of those who
+        have set members' penalties, archived ones too.
         """
         viewer, own = self._viewer, frozenset({self._viewer.user})
-        named = others & (viewer.beside | ((staff - own) if self._with_staff else frozenset()))
+        expected = viewer.beside | ((staff - own) if self._with_staff else frozenset())
+        named = others.keys() & expected
         signal = own if self._circulations is not None else frozenset[int]()
-        rest = others - named - signal
+        rest = others.keys() - named - signal
         if len(rest) > self._has_witness:
             return None
-        return BesideMembers(frozenset(named), bool(rest), bool(others & signal))
+        # Where somebody's row isn't there, which may well be, it would pass for the witness under a wrong id.
+        missing = expected - members - others.keys()
+        if viewer.group is None:
+            missing |= signal - others.keys()
+        is_witness = not missing and all(others[id] != viewer.group for id in rest)
+        return BesideMembers(frozenset(named), bool(rest) and is_witness, bool(others.keys() & signal))
 
     def _members(self, **more: Any) -> Query:
         return _ids({"deleted": "f", "usrgroup": self._inside, **more})
@@ -137,6 +145,8 @@ class GroupQuestion:
         Whoever sees one patron of a library sees them all. It is nobody whose row says something else.
         """
         others: list[Query] = [{"id": {"not in": sorted({self._viewer.user, *self._viewer.beside})}}]
+        if self._viewer.group is not None:
+            others.append({"usrgroup": {"<>": self._viewer.group}})
         if self._with_staff:
             others.append({"id": {"not in": self._staff()}})
         witness: Query = {"deleted": "f", "usrgroup": self._outside, "-and": others}

@@ -120,7 +120,11 @@ def _sorted_out(group: int, found: list[Record], question: GroupQuestion) -> Vis
     ids = {record.id for record in members}
     others = {record.id: record for record in found if record.id not in ids}
     penalties = [row for record in members for row in _penalties(record)]
-    beside = question.answers(others.keys(), {row[_STAFF] for row in penalties if row[_STAFF] is not None})
+    beside = question.answers(
+        ids,
+        {record.id: record.usrgroup for record in others.values()},
+        {row[_STAFF] for row in penalties if row[_STAFF] is not None},
+    )
     if beside is None:
         raise DataError(
             "the ILS gave patrons of other groups than was asked for",

@@ -52,13 +52,15 @@ def library_of(account: Record) -> int:
 class SessionAccount:
     """Whose session it is (``user``, an ``au.id``), and the org unit where they work (``library``, an ``aou.id``).
 
-    ``home`` is their home library, ``workstation`` the session's (``aws.id``), None without one.
+    ``home`` is their home library, ``workstation`` the session's (``aws.id``), None without one; ``group`` is the
+    number of the patron group that they are in themselves (None: not said).
     """
 
     user: int
     library: int
     home: int
     workstation: int | None
+    group: int | None = None
 
     @classmethod
     def read(cls, gateway: Gateway) -> SessionAccount:
@@ -71,5 +73,11 @@ class SessionAccount:
         # The last argument keeps the look from counting as use: a panel that refreshes mustn't keep a session alive.
         account = account_of_session(gateway, prolong=False)
         library = library_of(account)
-        home = account.home_ou
-        return cls(account.id, library, home if isinstance(home, int) else library, workstation_of(account))
+        home, group = account.home_ou, account.usrgroup
+        return cls(
+            account.id,
+            library,
+            home if isinstance(home, int) else library,
+            workstation_of(account),
+            group if isinstance(group, int) else None,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.circulators import ACCOUNT, USER, make_stock_circulator, take_away
 from support.debts import owe
-from support.fault_proxy import Call, FaultProxy
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
 from support.gateways import client_of, gateway_of
 
 from evergreen_groups.client import Client
@@ -28,6 +29,8 @@ from evergreen_groups.settings import PolicySettings
 COUNT = "open-ils.actor.user.checked_out.count"
 RANGED = "open-ils.actor.grp_penalty_threshold.ranged.retrieve.atomic"
 HARBOR, PINE, MILL = 11, 12, 21
+ID = 28
+"""Where a patron's id stands in a row of the class au."""
 KONDRATENKO = range(1015, 1019)
 
 
@@ -397,3 +400,29 @@ def test_a_large_group_takes_no_more_calls_than_a_small_one(proxy: FaultProxy, s
             details = client.groups.of_user(1001)
             assert len(calls_of(proxy)) == most
         assert len(details.group.members) == 305
+
+
+@pytest.mark.parametrize("wrong", [1034, 99_999])
+def test_the_row_of_the_account_under_another_id_does_not_stand_for_nobody_being_hidden(
+    sandbox: Sandbox, proxy: FaultProxy, wrong: int
+) -> None:
+    """That row says that no circulation is hidden; another one says that no member is."""
+    with desk(sandbox.url, "north_manager") as client:
+        right = client.groups.of_user(1026)
+    assert right.group.hidden_member_count == 1
+    altered: list[Call] = []
+
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != "open-ils.pcrud.search.au.atomic" or "union" not in str(call.parameters):
+            return None
+        envelope = json.loads(answer.body)
+        (own,) = [row for row in envelope["payload"][0] if row["__p"][ID] == right.user]
+        own["__p"][ID] = wrong
+        altered.append(call)
+        return HttpAnswer.of(envelope)
+
+    proxy.alter = alter
+    with desk(proxy.url, "north_manager") as client:
+        found = client.groups.of_user(1026)
+    assert altered
+    assert (found.group.combined_fines, found.group.hidden_member_count) == (right.group.combined_fines, 1)

@@ -24,6 +24,7 @@ ABSENCE_IS_AN_ANSWER = (
     "open-ils.pcrud.search.au.",  # whom the account can't see, and who isn't what was searched for
     "open-ils.pcrud.search.ac.",
     "open-ils.pcrud.search.aua.",
+    "open-ils.pcrud.search.circ.",  # who has nothing out
     "open-ils.pcrud.search.csp.",  # what the ILS has no penalty for
     "open-ils.pcrud.id_list.",  # the ids beside a list: where both lose the same one, nothing tells
     "open-ils.actor.usergroup.members.balance_owed",
