@@ -23,6 +23,8 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.sandbox.services.actor import recalculate
 from evergreen_groups.settings import PolicySettings
 
+pytestmark = pytest.mark.long
+
 STAFF_BLOCK, NOTE, EXCEEDS_FINES = 25, 20, 1
 PATRONS = 20_000
 

@@ -23,6 +23,8 @@ from evergreen_groups.policy import Limit, decide
 from evergreen_groups.render.audit import render_audit
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 RETRIEVE = "open-ils.actor.user.retrieve.authoritative"
 HOSTILE = "=<script>alert('x')</script>\u202e\x1b[31m"
 

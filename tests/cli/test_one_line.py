@@ -24,6 +24,8 @@ from evergreen_groups.errors import StateError
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.state.database import FILE_NAME
 
+pytestmark = pytest.mark.long
+
 DIGITS = "9" * 5000
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

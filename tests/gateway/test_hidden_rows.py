@@ -15,6 +15,8 @@ from evergreen_groups.groups import GroupRange, GroupSearch, HighFines
 from evergreen_groups.money import NOTHING
 from evergreen_groups.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 OLD = "3.12"
 NEW = None
 MILL = 21

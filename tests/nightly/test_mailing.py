@@ -37,6 +37,8 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import MailSettings
 from evergreen_groups.state import State
 
+pytestmark = pytest.mark.long
+
 SAMPLE = sample_report()
 
 

@@ -12,6 +12,8 @@ from sqlalchemy import delete, select
 from evergreen_groups.state import State, prune, schema, stored_amounts
 from evergreen_groups.state.retention import AT_ONCE, LONGEST_STEP
 
+pytestmark = pytest.mark.long
+
 NOON = datetime(2026, 8, 14, 12, tzinfo=UTC)
 DAYS = {"history": 400, "journal": 730, "events": 90}
 

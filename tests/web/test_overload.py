@@ -26,6 +26,8 @@ from evergreen_groups.web.overload import Breaker, BreakerState, Slots
 from evergreen_groups.web.problems import ProblemError
 from evergreen_groups.web.server import SPARE_REQUESTS
 
+pytestmark = pytest.mark.long
+
 PAUSE, SLOW_AFTER, FAILURES, MOST_WAITING = 10.0, 3.0, 5, 4
 DEAD = [
     UnreachableError("no connection"),

@@ -25,6 +25,8 @@ from evergreen_groups.settings import ClientSettings, ReportSettings, ServeSetti
 from evergreen_groups.state import RunOutcome, RunStatus, State, run_status
 from evergreen_groups.web import PREFIX
 
+pytestmark = pytest.mark.long
+
 FRAMES = "; frame-ancestors 'none'"
 NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "cross-site"}
 MakeApp = Callable[[Settings], Flask]
