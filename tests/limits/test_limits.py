@@ -239,3 +239,17 @@ def test_rules_come_before_the_thresholds(admin: Gateway) -> None:
 def test_a_rule_for_nobody_is_an_error(admin: Gateway, bad: LimitRule, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         read_limits(admin, PolicySettings(limits=(bad,)))
+
+
+def test_a_threshold_that_the_account_may_not_see_is_no_limit_and_a_rule_counts_all_the_same() -> None:
+    rules = PolicySettings(limit="ils", limits=(LimitRule("Child", None, Decimal("7.00")),))
+    with Sandbox() as sandbox, gateway_of(sandbox.url, "harbor_desk") as gateway:
+        org_units = OrgUnits.read(gateway)
+        assert Limits.read(gateway, ILS, org_units).visible_limit_for(ADULT, HARBOR) is not None
+        with sandbox._store.transaction() as connection:
+            connection.execute("DELETE FROM grants WHERE permission = 'VIEW_GROUP_PENALTY_THRESHOLD'")
+        hidden = Limits.read(gateway, rules, org_units)
+        assert hidden.visible_limit_for(ADULT, HARBOR) is None
+        child = hidden.visible_limit_for(CHILD, HARBOR)
+        assert child is not None
+        assert child.limit.amount == Decimal("7.00")
