@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.audit.findings import FindingKind, GroupFinding, Reason
+from evergreen_groups.audit.queries import members_of
 from evergreen_groups.groups import (
     AdultRule,
     Groups,
@@ -60,13 +61,7 @@ class GroupsOfAdults:
 
     def members(self, within: Groups) -> Query:
         """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
-        conditions: list[Query] = [
-            *within.conditions(),
-            {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]},
-        ]
-        if self.visible_orgs:
-            conditions.append({"home_ou": sorted(self.visible_orgs)})
-        return {"deleted": "f", "-and": conditions}
+        return members_of(self._groups(within), within, self.visible_orgs)
 
     def candidates(self, within: Groups) -> Query:
         """The condition on patrons: members of all groups in the range that have a member at ``homes``."""

@@ -118,6 +118,18 @@ def _listed(operator: str, query: Query) -> Query:
     return {"-or": [{"id": {operator: query}}, {"id": {"<": 0}}]}
 
 
+def members_of(groups: Query, within: Groups, visible_orgs: Collection[int]) -> Query:
+    """The condition on patrons (``au``): the members of the groups whose numbers a query gives, deleted ones left out.
+
+    ``visible_orgs`` are the home libraries whose patrons the account sees (ids, none: everywhere).
+    """
+    # The alternative that is never true keeps PostgreSQL from making a join of it: see groups/queries.py.
+    conditions: list[Query] = [*within.conditions(), {"-or": [{"usrgroup": {"in": groups}}, {"id": {"<": 0}}]}]
+    if visible_orgs:
+        conditions.append({"home_ou": sorted(visible_orgs)})
+    return {"deleted": "f", "-and": conditions}
+
+
 @dataclass(frozen=True, slots=True)
 class AccidentalGroups:
     """Groups that may be accidental, as a query; some of those it finds turn out not to be.
@@ -134,13 +146,7 @@ class AccidentalGroups:
 
     def members(self, within: Groups) -> Query:
         """The condition on patrons (``au``): the members of such groups, deleted ones left out."""
-        conditions: list[Query] = [
-            *within.conditions(),
-            {"-or": [{"usrgroup": {"in": self._groups(within)}}, {"id": {"<": 0}}]},
-        ]
-        if self.visible_orgs:
-            conditions.append({"home_ou": sorted(self.visible_orgs)})
-        return {"deleted": "f", "-and": conditions}
+        return members_of(self._groups(within), within, self.visible_orgs)
 
     def candidates(self, within: Groups) -> Query:
         """The condition on patrons: members of all groups in the range that have a member at ``homes``."""
