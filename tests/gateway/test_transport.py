@@ -45,7 +45,7 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import Gateway, RetryPolicy
 
 GOOD = http(envelope("good"))
-SHORT = {"timeout": 0.1, "grace": 0.15}
+SHORT = {"timeout": 0.1, "grace": 0.5}
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
