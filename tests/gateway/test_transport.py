@@ -45,7 +45,7 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import Gateway, RetryPolicy
 
 GOOD = http(envelope("good"))
-SHORT = {"timeout": 0.1, "grace": 0.5}
+SHORT = {"timeout": 0.1, "grace": 0.15}
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -93,7 +93,7 @@ LASTING = {
 @pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING)
 class TestFailuresThatMayPass:
     def test_a_read_is_tried_again(self, failure):
-        with Server([failure, failure, results("good")]) as server, connect(server, **SHORT) as gateway:
+        with Server([failure, failure, results("good")]) as server, connect(server, timeout=0.1, grace=0.5) as gateway:
             assert call(gateway) == "good"
             assert len(server.requests) == 3
             assert (gateway.statistics.calls, gateway.statistics.retries) == (3, 2)
