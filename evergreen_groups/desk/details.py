@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.desk.around import find_around, read_visible_fines
 from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
-from evergreen_groups.desk.viewer import details_viewer
+from evergreen_groups.desk.viewer import circulation_reader, details_viewer
 from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -27,7 +27,6 @@ from evergreen_groups.groups import (
     visible_in,
 )
 from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
     CirculationCounts,
     CirculationReader,
     Penalty,
@@ -94,12 +93,12 @@ class DetailsReader:
     """Reads groups for showing, in a few calls however many members they have.
 
     With reference data and session known there are three: the members with their penalties and with who has set them,
-    then side by side what each owes and what each has out (of the latter two one for each 2,000 members). There are
-    never more than four for a family without ``exact`` numbers: one finds out whose circulations are hidden from the account, where the first has
-    said that some are; or one more is needed where members are hidden, and the one for what each has out says as well
-    whether it is them (where that account sees no circulation at all of anybody else, nothing could say so, and it is
-    asked apart). Then nothing is left to find out whose circulations are hidden. Of whom they are, or may be, there are
-    at least so many as are visible.
+    then side by side what each owes and what each has out (of the latter two one for each 2,000 members). Without
+    ``exact`` numbers there is one more at the most. Where the first call has said that circulations are hidden from the
+    account, it finds out whose. Where members are hidden, it is needed for them: the call for what each has out says as
+    well whether it is them. (Where the account sees circulations, but none of anybody else's, nothing can say so there,
+    and it is asked apart.) Then none is left to find out whose circulations are hidden. Members of whom some are, or
+    may be, have at least as many items out as are visible.
 
     ``exact`` numbers cost a call that finds out whose circulations are hidden, where some are, and one more for each of
     those, up to six. The ILS's own limits cost one more where they count the fines of some libraries only.
@@ -174,19 +173,12 @@ class DetailsReader:
         """What a search finds, given who looks; beside it what a library counts as out is read where it isn't known."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
         viewer = self._viewer(beside)
-        readers: tuple[Callable[[], Any], ...] = (lambda: search(viewer), self._circulation_reader)
+        readers: tuple[Callable[[], Any], ...] = (
+            lambda: search(viewer),
+            lambda: circulation_reader(self._gateway, self._reference),
+        )
         found, counting = self._gateway.map(lambda read: read(), readers)
         return found, counting
-
-    def _circulation_reader(self) -> CirculationReader:
-        reference, gateway = self._reference, self._gateway
-        return CirculationReader(
-            gateway,
-            reference.org_units(gateway),
-            reference.circulation_tally(gateway),
-            reference.rights(gateway).at(VIEW_CIRCULATIONS),
-            reference.user(gateway),
-        )
 
     def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
         reference, gateway = self._reference, self._gateway
