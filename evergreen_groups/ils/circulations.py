@@ -195,13 +195,13 @@ class CirculationReader:
         somebody: Query = {"usr": {"not in": list(patrons)}}
         if self._hidden_at:
             somebody["circ_lib"] = sorted(self._visible_at)
-        told: Query = {
+        signal: Query = {
             "id": {"in": {**_ids(somebody), "limit": 1}},
             # Before 3.16 hidden rows count against the limit, so that a short answer may lack some (3.12/releases-044).
             "-and": [{"-not-exists": beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
         }
         # Each by its own index; in an "or" the database would look at every circulation.
-        return {"id": {"in": {"union": [_ids(theirs), _ids(told)]}}}
+        return {"id": {"in": {"union": [_ids(theirs), _ids(signal)]}}}
 
     def _by_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
         # pcrud shows nobody's then, one's own neither.
