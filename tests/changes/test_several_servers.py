@@ -51,14 +51,14 @@ class Traffic:
             self._changed.notify_all()
 
     def wait_for_a_write(self) -> None:
-        """Until the next one comes; for some seconds at most, for there may be none that can be made now."""
+        """Until the next one comes; for ten seconds at most, for there may be none that can be made now."""
         with self._changed:
             writes = self._writes
-            self._changed.wait_for(lambda: self._writes > writes, timeout=3)
+            self._changed.wait_for(lambda: self._writes > writes, timeout=10)
 
     def wait_until_quiet(self) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self._under_way == 0, timeout=30)
+            assert self._changed.wait_for(lambda: self._under_way == 0, timeout=60)
 
 
 def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, rounds: int, kills: int) -> None:
