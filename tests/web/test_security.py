@@ -377,7 +377,7 @@ class TestInput:
             assert "X-Evil" not in answer.headers
             check(caller.get(path), 401, 404)  # a stranger isn't told what is wrong with it
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None)
     @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
     def test_any_text_is_answered(self, caller: FlaskClient, staff: str, value: str) -> None:
         for address in ELSEWHERE:
