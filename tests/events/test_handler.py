@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -175,12 +174,19 @@ def test_an_event_does_not_wait_for_changes_of_others(client: Client, tmp_path: 
 
 def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
+
+    def hurry(seconds: float) -> None:
+        hooks.handle_event(client_of(client.gateway.within(seconds), tmp_path), Event(1, HOOK, OVER), recalculate=True)
+
+    def hurry_or_not_so_much() -> None:
+        try:
+            hurry(1.0)
+        except TimedOutError:  # a busy machine may need more before it comes to where it has to wait
+            hurry(20.0)
+
     began = time.monotonic()
     with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]), pytest.raises(BusyError):
-        for seconds in (1.0, 5.0, 25.0):  # a busy machine may need more before it comes to where it has to wait
-            hurried = client_of(client.gateway.within(seconds), tmp_path)
-            with suppress(TimedOutError):
-                hooks.handle_event(hurried, Event(1, HOOK, OVER), recalculate=True)
+        hurry_or_not_so_much()
     assert time.monotonic() - began < 60
     assert trail(tmp_path, client)[0].reason == "BusyError"
 
