@@ -51,10 +51,10 @@ class Traffic:
             self._changed.notify_all()
 
     def wait_for_a_write(self) -> None:
-        """Until the next one comes; for ten seconds at most, for there may be none that can be made now."""
+        """Until the next one comes; for some seconds at most, for there may be none that can be made now."""
         with self._changed:
             writes = self._writes
-            self._changed.wait_for(lambda: self._writes > writes, timeout=10)
+            self._changed.wait_for(lambda: self._writes > writes, timeout=3)
 
     def wait_until_quiet(self) -> None:
         with self._changed:
