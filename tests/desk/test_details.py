@@ -250,7 +250,9 @@ def counted_one_by_one(client: Client, patrons: list[int]) -> dict[int, Circulat
     return found
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(lent=circulations, missing=st.sampled_from((None, "VIEW_CIRCULATIONS")), moved=st.sampled_from((HARBOR, MILL)))
 @pytest.mark.parametrize("account", ["admin", "consortium_staff", "north_manager", ACCOUNT])
 @pytest.mark.long

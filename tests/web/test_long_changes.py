@@ -42,7 +42,7 @@ class Gate:
             self.writes += 1
             if self.writes > self._after:
                 self.reached.set()
-                assert self.opened.wait(30)
+                assert self.opened.wait(50)
         return Fault.NONE
 
 
@@ -76,7 +76,7 @@ def test_one_is_followed_to_its_end(desk: DeskCaller, sandbox: Sandbox, gate: Ga
     number = begun.body["id"]
     assert (begun.status, begun.body["under_way"], begun.body["done"]) == (202, True, False)
     assert begun.headers["Location"] == f"{API}/changes/{number}"
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     asked = desk.change(number)
     assert asked.status == 202
     assert asked.states == ["done"] * 2 + ["sending"] + ["planned"] * (len(MANY) - 3)
@@ -129,7 +129,7 @@ def test_too_many_at_once(desk: DeskCaller, app: Flask) -> None:
 
     def held(begun: Callable[[int], None], _progress: object) -> int:
         begun(1)
-        hold.wait(30)
+        hold.wait(60)
         return 1
 
     for _ in range(AT_ONCE):
@@ -157,13 +157,13 @@ def test_a_service_that_ends_finishes_the_step_at_hand(
 ) -> None:
     plan = desk.planned("move", *MANY, target=1007)
     number = desk.apply(plan, "k").body["id"]
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     ending = threading.Thread(target=close, args=(app,))
     ending.start()
     while app.extensions["evergreen-groups"].change_runs._stopping.is_set() is False:
         pass
     gate.opened.set()
-    ending.join(30)
+    ending.join(60)
     assert not ending.is_alive()
     assert proxy.seen.count(UPDATE) == 3
     restarted = DeskCaller(client_of(make_app(settings_of(proxy.url, serve=SERVE))), "")
@@ -191,7 +191,7 @@ def test_nothing_is_begun_by_a_service_that_ends(desk: DeskCaller, app: Flask, p
 def test_a_session_that_ends_in_the_middle(desk: DeskCaller, sandbox: Sandbox, gate: Gate) -> None:
     token = desk.headers["Authorization"].split()[1]
     number = desk.apply(desk.planned("move", *MANY, target=1007)).body["id"]
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(60)
     end_session(sandbox.url, token)
     gate.opened.set()
     desk.headers["Authorization"] = f"Bearer {session(sandbox.url, username='consortium_staff')}"

@@ -227,7 +227,7 @@ def test_the_same_through_the_api(
 
 def side_by_side(proxy: FaultProxy, *stages: set[str]) -> None:
     """From here on, calls of a stage get their answers when all of it have come: one after another, none would."""
-    barriers = [(stage, threading.Barrier(len(stage), timeout=20)) for stage in stages]
+    barriers = [(stage, threading.Barrier(len(stage), timeout=60)) for stage in stages]
     seen: list[str] = []
 
     def wait(call: Call) -> None:
