@@ -134,6 +134,9 @@ def members_of(groups: Query, within: Groups, visible_orgs: Collection[int]) -> 
 class AccidentalGroups:
     """Groups that may be accidental, as a query; some of those it finds turn out not to be.
 
+    A real Evergreen answers it in ``work-list-002``, ``work-list-004`` (as a branch sees them), ``work-list-006`` (of a
+    library) and ``work-list-008`` (three members are many).
+
     ``unusual_size`` is the number of members from which on a group is unusually large; a lead that expired before
     ``long_ago`` has expired long since. ``homes`` keeps the groups with a member of these home libraries;
     ``visible_orgs`` are the home libraries whose patrons the account sees (both: ids, none: everywhere).
