@@ -14,7 +14,8 @@ from typing import Any
 from evergreen_groups.groups import Groups, Query, candidates, has_member
 from evergreen_groups.policy import Comparison, Limit
 
-# A penalty with a stop date in the future still blocks; archived ones stay in the table (pcrud-072).
+# A penalty with a stop date in the future still blocks (work-list-017, work-list-018); archived ones stay in the
+# table (pcrud-072).
 _IN_FORCE: Query = {"-or": [{"stop_date": None}, {"stop_date": {">": "now"}}]}
 _OTHER: Query = {"id": {"<>": {"+d": "id"}}}
 _LEAD: Query = {"master_account": "t"}

@@ -1,7 +1,7 @@
 """The audit's questions as they were measured at a real Evergreen, by the id of each exchange."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,7 +16,7 @@ from evergreen_groups.audit.borrowed_addresses import find_borrowed_addresses
 from evergreen_groups.audit.context import SearchContext
 from evergreen_groups.audit.queries import AccidentalGroups, BlockQuery
 from evergreen_groups.gateway import Gateway
-from evergreen_groups.groups import AdultRule, GroupRange, GroupReader, GroupSearch, read_accounts
+from evergreen_groups.groups import PATRON_FIELDS, AdultRule, GroupRange, GroupReader, GroupSearch, Query, read_accounts
 from evergreen_groups.ils import Access, OrgUnits
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.progress import silent
@@ -86,6 +86,20 @@ def test_penalties_are_looked_up_in_a_list_that_is_a_filter(exchange_id, place, 
     assert list(ours[0]["id"]) == list(listed["id"])
     [subquery], [recorded] = ours[0]["id"].values(), listed["id"].values()
     assert (subquery["select"], subquery["from"]) == (recorded["select"], recorded["from"])
+
+
+@pytest.mark.parametrize(
+    ("exchange_id", "query", "patrons"),
+    [("work-list-017", BlockQuery.not_over, [308, 314]), ("work-list-018", BlockQuery.by_staff, [305])],
+)
+def test_a_penalty_that_ends_later_is_in_force(
+    exchange_id: str, query: Callable[[BlockQuery], Query], patrons: list[int]
+) -> None:
+    """That of 314 ends in 2099; 311 had one that was archived."""
+    asked = query(BlockQuery(Limit(Decimal(10)), Limit(Decimal(10)), [1], [1], (4, 5, 6)))
+    with gateway_of(exchange_id) as gateway:
+        pages = gateway.pcrud.pages("au", asked, select=PATRON_FIELDS, page_size=4_000, concurrency=1, all_visible=True)
+        assert [row.id for page in pages for row in page] == patrons
 
 
 @pytest.mark.parametrize(
