@@ -124,6 +124,8 @@ def settle(sandbox: Sandbox) -> None:
         if profile is not None and chance.random() < 0.001:
             family = [{**member, "profile": profile} for member in family]
         settled += family
+    if not settled:  # a data set that is looked at as it is
+        return
     _join(chance, settled)
     lent = [one["mailing_address"] for one in settled if one["mailing_address"]]
     for one in settled:
@@ -195,5 +197,5 @@ def _write(sandbox: Sandbox, settled: list[Row]) -> None:
             "VALUES (?, ?, ?, '55555', 'Lakeland', 'USA', 1, 1, 0)",
             streets,
         )
-        names = ", ".join(f"{name} = :{name}" for name in settled[0] if name not in ("id", "street")) if settled else ""
+        names = ", ".join(f"{name} = :{name}" for name in settled[0] if name not in ("id", "street"))
         connection.executemany(f"UPDATE au SET {names} WHERE id = :id", settled)
