@@ -38,13 +38,13 @@ RECORDED = ROOT.parent / "shared" / "wire"
 """Traffic of a real Evergreen, where it lies beside the checkout."""
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "docs", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "messages", "tests"]
 nox.options.error_on_external_run = False
 
 
-def python(session: nox.Session, *arguments: str) -> None:
+def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
     """Run Python with these arguments in the environment that nox is in."""
-    session.run(sys.executable, *arguments)
+    session.run(sys.executable, *arguments, env=env)
 
 
 @contextmanager
@@ -102,6 +102,12 @@ def docs(session: nox.Session) -> None:
     if changed:
         session.error(f"{', '.join(changed)} was out of date and is written anew: look at it, and commit it")
     python(session, "-m", "pytest", "-n", "0", *DOCUMENT_TESTS)
+
+
+@nox.session
+def messages(session: nox.Session) -> None:
+    """Bring the catalogues up to date with the source, which fails where they had to change or a text is missing."""
+    python(session, "-m", "support.message_catalogue", env={"PYTHONPATH": str(ROOT / "tests")})
 
 
 @nox.session

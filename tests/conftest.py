@@ -45,6 +45,11 @@ hypothesis.settings.load_profile("suite")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What people read is in the terminal's language: here in that of the source.
+for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+    os.environ.pop(name, None)
+os.environ["LC_ALL"] = "C.UTF-8"
+
 # Images of containers often set this, and each of some hundred commands would compile the whole package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

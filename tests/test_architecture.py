@@ -43,15 +43,17 @@ MAY_IMPORT = {
 }
 """The rooms of the house and what each may import."""
 
-GROUND = {"errors", "exit_status", "formats", "money", "policy", "progress", "ttl_cache"}
+GROUND = {"errors", "exit_status", "formats", "language", "message", "money", "policy", "progress", "ttl_cache"}
 """What stands below every room, and is imported by any."""
 GROUND_MAY_IMPORT = {
+    "errors": {"message"},
     "exit_status": {"errors"},
     "formats": {"errors"},
+    "language": {"errors", "message"},
     "policy": {"errors", "money"},
     "money": {"errors"},
 }
-STANDS_APART = {"gateway": {"errors"}, "state": {"errors"}, "sandbox": {"errors", "money"}}
+STANDS_APART = {"gateway": {"errors", "message"}, "state": {"errors", "message"}, "sandbox": {"errors", "money"}}
 """Rooms that take less of the ground than the others, because they are to be usable, or to be judged, alone."""
 
 

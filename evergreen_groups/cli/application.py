@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from evergreen_groups import __version__, exit_status
 from evergreen_groups.cli.streams import give_up_standard_output, prepare_standard_streams
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import LOG_FORMATS
+from evergreen_groups.language import ENGLISH, Language, describe_error, of_terminal, use_language
 
 COMMANDS = {
     "report": "List the groups whose members together owe a lot.",
@@ -120,6 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and give back its exit status."""
+    # The terminal's language, until the settings say which it is where the terminal asks for none.
+    with use_language(Language(of_terminal(os.environ) or ENGLISH.tag)):
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     status: object
     try:
         status = cli.main(args=arguments, prog_name="evergreen-groups", standalone_mode=False)
@@ -131,7 +139,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _emit_error("interrupted")
         status = exit_status.INTERRUPTED
     except EvergreenGroupsError as error:
-        _emit_error(str(error), error.code)
+        _emit_error(_in_a_line(error), error.code)
         status = exit_status.for_error(error)
     except BrokenPipeError:
         give_up_standard_output()  # whoever read the output has gone (`| head`)
@@ -144,6 +152,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _report(error)
         status = exit_status.FAILED
     return status if isinstance(status, int) else exit_status.DONE
+
+
+def _in_a_line(error: EvergreenGroupsError) -> str:
+    """An error as the reader of standard error has it: a person in their language, a program in English."""
+    from evergreen_groups.cli import logs
+
+    return str(error) if logs.as_json() else describe_error(error)
 
 
 def _emit_error(message: str, code: str = "") -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.cli import logs
 from evergreen_groups.cli.output import standard_output
 from evergreen_groups.cli.terminal import terminal_progress, terminal_width
+from evergreen_groups.language import of_terminal, set_language
 from evergreen_groups.settings import MailSettings, Settings, load
 from evergreen_groups.state import State
 
@@ -34,8 +35,12 @@ class Invocation:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, read when they are first needed; in the sandbox, without what belongs to an installation."""
+        """The settings, read when they are first needed; in the sandbox, without what belongs to an installation.
+
+        From then on the command writes in the terminal's language, and where it asks for none, in the configured one.
+        """
         settings = load.load(self.config_file, os.environ)
+        set_language(settings.language.language(of_terminal(os.environ)))
         return _for_the_sandbox(settings) if self.use_sandbox else settings
 
     @contextmanager

@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from importlib import resources
 from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
-from evergreen_groups import __version__
+from evergreen_groups import __version__, language
 from evergreen_groups.money import amount
 from evergreen_groups.render import standing_wording, wording
 from evergreen_groups.render.safe_text import printable
@@ -54,6 +53,8 @@ def environment() -> Environment:
     """The environment of the templates, with what they have in common."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+    from evergreen_groups.render.template_texts import install_texts
+
     made = Environment(
         loader=PackageLoader("evergreen_groups.render"),
         autoescape=select_autoescape(disabled_extensions=("txt",), default=True, default_for_string=True),
@@ -63,17 +64,22 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
+    install_texts(made)
     made.filters |= {
-        "day": _day,
-        "clock_time": wording.clock_time,
-        "local_time": wording.local_time,
-        "long_day": wording.long_day,
-        "minute": _minute,
-        "money": amount,
-        "number": _number,
+        "clock_time": language.clock_time,
+        "day": language.day,
+        "long_day": language.long_day,
+        "long_minute": language.long_minute,
+        "minute": language.minute,
+        "moment_with_zone": language.moment_with_zone,
+        "number": language.number,
         "percent": _percent,
-        "price": wording.price,
+        "price": language.price,
         "printable": printable,
+        "signed_price": language.signed_price,
+        # Until every page has the currency beside its amounts.
+        "local_time": wording.local_time,
+        "money": amount,
         "signed": wording.signed,
     }
     made.globals |= {
@@ -85,6 +91,7 @@ def environment() -> Environment:
         "describe_incomplete": wording.describe_incomplete,
         "information_only": wording.information_only,
         "describe_limit": wording.describe_limit,
+        "language": language.current_language,
         "listed": wording.listed,
         "nothing_found": wording.NOTHING_FOUND,
         "one_may": wording.one_may,
@@ -101,18 +108,6 @@ def _asset(name: str) -> Asset:
     text = resources.files("evergreen_groups.render").joinpath("templates", name).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Asset(Markup(text), f"sha256-{digest}")  # noqa: S704 - a file of this package
-
-
-def _day(moment: datetime) -> str:
-    return wording.local_time(moment)[:10]
-
-
-def _minute(moment: datetime) -> str:
-    return wording.local_time(moment)[:16]
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
 
 
 def _percent(value: Decimal) -> str:

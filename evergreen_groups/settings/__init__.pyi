@@ -18,6 +18,7 @@ from .sections import AuditSettings as AuditSettings
 from .sections import ClientSettings as ClientSettings
 from .sections import DeskSettings as DeskSettings
 from .sections import GatewaySettings as GatewaySettings
+from .sections import LanguageSettings as LanguageSettings
 from .sections import MailSettings as MailSettings
 from .sections import NamedReport as NamedReport
 from .sections import PolicySettings as PolicySettings

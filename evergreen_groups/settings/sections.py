@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
+from evergreen_groups.language import Language, timezone_of
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, section, setting
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
     from pathlib import Path
 
     from evergreen_groups.policy import LimitRule
@@ -785,6 +787,41 @@ class StatementSettings:
 
 
 @dataclass(frozen=True)
+class LanguageSettings:
+    """Section ``[language]``: in which language, with which currency and time zone people read."""
+
+    default: str = setting(
+        v.LANGUAGE,
+        "en",
+        help="The language of the report, and of pages and commands where the reader asks for no other. With a country "
+        '("en-US") dates are written as they are there.',
+    )
+    libraries: tuple[tuple[str, str], ...] = setting(
+        v.LANGUAGES_OF_LIBRARIES,
+        (),
+        help="The languages of libraries that have another: their pages and mails of the report are written in it, "
+        "as are those of the libraries below them.",
+        sample='[language.libraries]\nBR3 = "fr-CA"',
+    )
+    currency: str = setting(v.CURRENCY, "USD", help="The currency of all amounts (ISO 4217).")
+    timezone: str | None = setting(
+        v.TIMEZONE,
+        None,
+        help="The time zone of all times; where it isn't given, the library's own in the ILS (lib.timezone), else this "
+        "machine's.",
+        example="America/Toronto",
+    )
+
+    def language(self, tag: str | None = None, timezone: tzinfo | None = None) -> Language:
+        """The language of a reader who asked for this ``tag``, or for none.
+
+        ``timezone`` is the library's own in the ILS; the configured one comes first.
+        """
+        configured = timezone_of(self.timezone) if self.timezone else None
+        return Language(tag or self.default, self.currency, configured or timezone)
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured. ``source`` is the file it was read from, None where there is none."""
 
@@ -798,6 +835,7 @@ class Settings:
     state: StateSettings = section(StateSettings, "Where everything is kept.")
     journal: JournalSettings = section(JournalSettings, "What is kept of changes.")
     mail: MailSettings = section(MailSettings, "Who gets the report, and the server that takes it.")
+    language: LanguageSettings = section(LanguageSettings, "How people read: language, currency, time zone.")
     client: ClientSettings = section(ClientSettings, "The staff client, into which names in the report lead.")
     serve: ServeSettings = section(ServeSettings, "The web service.")
     desk: DeskSettings = section(DeskSettings, "The page of a patron's group, and what of it the staff client shows.")

@@ -3,6 +3,8 @@
 Written here rather than left to msgspec or attrs with cattrs: those convert numbers, truth values and words, a few
 lines of this module, and report a bad value as a sentence without fields. Addresses, networks, limits, recipients and
 templates would be functions of ours all the same.
+
+It is one module because whoever declares a setting looks for its kind, and finds all that there are.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from evergreen_groups.formats import FILE_FORMATS
+from evergreen_groups.language import catalogue_for, tag_of, timezone_of
 from evergreen_groups.policy import Comparison, LimitRule
 from evergreen_groups.settings.kind import Kind, NotAllowedError
 
@@ -156,6 +159,35 @@ def _locale(value: object) -> str:
     return tag
 
 
+def _language(value: object) -> str:
+    tag = tag_of(_text(value))
+    if tag is None or catalogue_for(tag) is None:
+        raise NotAllowedError(LANGUAGE.allowed)
+    return tag
+
+
+def _languages_of_libraries(value: object) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, str):
+        value = dict(part.split("=", 1) for part in value.split(";") if part.strip())
+    if not isinstance(value, dict):
+        raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
+    return tuple((_text(name), _language(tag)) for name, tag in value.items())
+
+
+def _currency(value: object) -> str:
+    code = _text(value)
+    if not re.fullmatch(r"[A-Z]{3}", code):
+        raise ValueError
+    return code
+
+
+def _timezone(value: object) -> str:
+    name = _text(value)
+    if timezone_of(name) is None:
+        raise ValueError
+    return name
+
+
 def _amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
         raise ValueError  # noqa: TRY004 - a value that isn't allowed, whatever its type
@@ -269,6 +301,15 @@ NETWORKS = Kind("network", 'a list of addresses or networks such as ["127.0.0.1"
 PATH = Kind("path", 'a path such as "/var/lib/evergreen-groups", where ~ is the home directory', _path)
 EXISTING_FILE = Kind("file", "a file that is there", _existing_file)
 LOCALE = Kind("locale", 'a language tag such as "en-US"', _locale)
+LANGUAGE = Kind("language", 'a language that there are texts in, such as "fr-CA" (docs/translating.md)', _language)
+LANGUAGES_OF_LIBRARIES = Kind(
+    "shortname=language",
+    'short names with languages such as {BR3 = "fr-CA"}',
+    _languages_of_libraries,
+    empty="{}",
+)
+CURRENCY = Kind("currency", 'the code of a currency (ISO 4217) such as "CAD"', _currency)
+TIMEZONE = Kind("timezone", 'a time zone such as "America/Toronto"', _timezone)
 AMOUNT = Kind("amount", "an amount such as 5.00, not below zero, with at most two decimal places", _amount)
 AMOUNT_ABOVE_ZERO = Kind(
     "amount", "an amount above zero such as 25.00, with at most two decimal places", _amount_above_zero

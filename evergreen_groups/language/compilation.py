@@ -1,0 +1,91 @@
+"""Makes what the program reads from the catalogues that translators write: ``.mo`` files, and JSON for the scripts.
+
+It runs when the package is built or installed (``hatch_build.py``), and by ``nox -s messages``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from gettext import c2py
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.language.language import PSEUDO
+from evergreen_groups.language.pseudo import PseudoTranslations
+
+if TYPE_CHECKING:
+    from babel.messages.catalog import Catalog
+
+_DOMAIN = "evergreen_groups"
+_ENOUGH = 200
+"""Up to this number the plural forms of a language are tried: all rules repeat before it."""
+
+
+def compile_catalogues(directory: Path) -> list[Path]:
+    """Compile every catalogue below ``directory``; gives back the files that were written.
+
+    A text that is missing, or marked as doubtful (*fuzzy*), is English for its readers.
+    """
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    written = []
+    for source in sorted(directory.glob(f"*/LC_MESSAGES/{_DOMAIN}.po")):
+        with source.open("rb") as file:
+            catalog = read_po(file, locale=source.parts[-3], domain=_DOMAIN)
+        with source.with_suffix(".mo").open("wb") as file:
+            write_mo(file, catalog)
+        written += [source.with_suffix(".mo"), _write_scripts(source.parent.parent, _of_catalog(catalog))]
+    template = directory / f"{_DOMAIN}.pot"
+    if template.is_file():
+        with template.open("rb") as file:
+            pseudo = _of_pseudo(read_po(file, domain=_DOMAIN))
+        written.append(_write_scripts(directory / PSEUDO.replace("-", "_"), pseudo))
+    return written
+
+
+def _write_scripts(directory: Path, document: dict[str, Any]) -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / "scripts.json"
+    path.write_text(json.dumps(document, ensure_ascii=False, sort_keys=True), encoding="utf-8")
+    return path
+
+
+def _of_catalog(catalog: Catalog) -> dict[str, Any]:
+    texts = {
+        key: list(message.string) if message.pluralizable else message.string
+        for key, message in _of_scripts(catalog)
+        if not message.fuzzy and all(message.string if message.pluralizable else [message.string])
+    }
+    return {"plurals": _plurals(catalog), "texts": texts}
+
+
+def _of_pseudo(template: Catalog) -> dict[str, Any]:
+    changed = PseudoTranslations()
+    texts = {
+        key: [changed.gettext(form) for form in message.id] if message.pluralizable else changed.gettext(message.id)
+        for key, message in _of_scripts(template)
+    }
+    return {"plurals": {"one": 0, "two": 1, "many": 1, "other": 1}, "texts": texts}
+
+
+def _of_scripts(catalog: Catalog) -> Iterator[tuple[str, Any]]:
+    """The texts that stand in a script, each by the key that it is looked up by."""
+    for message in catalog:
+        if message.id and any(name.endswith(".js") for name, _line in message.locations):
+            text = str(message.id[0] if message.pluralizable else message.id)
+            yield (f"{message.context}\x04{text}" if message.context else text), message
+
+
+def _plurals(catalog: Catalog) -> dict[str, int]:
+    """The place of the plural form for each of CLDR's categories, which are what browsers know."""
+    category_of: Any = catalog.locale.plural_form if catalog.locale else None
+    place_of = c2py(catalog.plural_expr)
+    places: dict[str, int] = {}
+    for number in range(_ENOUGH):
+        category, place = category_of(number), place_of(number)
+        if places.setdefault(category, place) != place:
+            raise ValueError(f"{catalog.locale}: {number} is {category}, whose plural form isn't that of others")
+    # Of fractions and millions, which nothing here counts.
+    return {"many": catalog.num_plurals - 1, "other": catalog.num_plurals - 1, **places}

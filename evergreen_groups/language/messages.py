@@ -1,0 +1,89 @@
+"""The texts themselves: looked up in the catalogue of the language that is written now, and filled in.
+
+The names are those of gettext, so that the tools for catalogues and whoever knows one find their way. A text is a whole
+sentence, or as much of one as stands alone; what varies in it has a name in braces. Money, counts and texts of the
+catalogue among the values are written as the language has them; numbers such as a group's are as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from string import Formatter
+from typing import Any
+
+from evergreen_groups.errors import EvergreenGroupsError, GatewayError
+from evergreen_groups.language.catalogue import translations_for
+from evergreen_groups.language.language import current_language
+from evergreen_groups.language.numbers import number, price
+from evergreen_groups.message import Message
+
+
+def gettext(message: str, /, **values: object) -> str:
+    """A text, filled in with ``values``.
+
+    >>> gettext("group {group} owes {owed}", group=1204, owed=Decimal("7.5"))
+    'group 1204 owes $7.50'
+    """
+    translations = translations_for(current_language().tag)
+    context = message.context if isinstance(message, Message) else ""
+    return filled(translations.pgettext(context, message) if context else translations.gettext(message), values)
+
+
+def ngettext(singular: str, plural: str, count: int, /, **values: object) -> str:
+    """A text for a number of things, which is ``{count}`` in it.
+
+    >>> ngettext("{count} member", "{count} members", 1), ngettext("{count} member", "{count} members", 1200)
+    ('1 member', '1,200 members')
+    """
+    text = translations_for(current_language().tag).ngettext(singular, plural, count)
+    return filled(text, {"count": number(count), **values})
+
+
+def pgettext(context: str, message: str, /, **values: object) -> str:
+    """A text with a word in it that means several things; ``context`` says which of them."""
+    return filled(translations_for(current_language().tag).pgettext(context, message), values)
+
+
+def npgettext(context: str, singular: str, plural: str, count: int, /, **values: object) -> str:
+    """A text for a number of things, with a word in it that means several things."""
+    text = translations_for(current_language().tag).npgettext(context, singular, plural, count)
+    return filled(text, {"count": number(count), **values})
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """A text that is translated already with its values; where there are none it is taken as it is, braces and all."""
+    return _FILLER.vformat(template, (), values) if values else template
+
+
+def describe_error(error: EvergreenGroupsError) -> str:
+    """An error for people, the problem and the advice in one line."""
+    return "; ".join(part for part in (describe_problem(error), describe_advice(error)) if part)
+
+
+def describe_problem(error: EvergreenGroupsError) -> str:
+    """What was being done and what came back, without the advice."""
+    asked = gettext(error.asked) if isinstance(error, GatewayError) and error.asked else ""
+    return ": ".join(part for part in (asked, gettext(error.message, **error.values)) if part)
+
+
+def describe_advice(error: EvergreenGroupsError) -> str:
+    """What there is to do about an error; empty where there is nothing."""
+    return gettext(error.advice, **error.values) if error.advice else ""
+
+
+class _Filler(Formatter):
+    """Fills in values as the language has them."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        """Money with its currency, counts (``{count:,}``) with the language's separators, texts translated."""
+        if isinstance(value, Decimal) and not format_spec:
+            return price(value)
+        if isinstance(value, int) and format_spec == ",":
+            return number(value)
+        if isinstance(value, Message):
+            value = gettext(value)
+        return super().format_field(value, format_spec)
+
+
+_FILLER = _Filler()

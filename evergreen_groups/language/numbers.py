@@ -1,0 +1,100 @@
+"""Money and counts, as the language that is written now has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from evergreen_groups.language.language import current_language
+
+if TYPE_CHECKING:
+    from babel import Locale
+
+_SAMPLE = Decimal("1234567.89")
+_SAMPLE_COUNT = 1234567
+_HIGHEST = Decimal(10**12)
+
+
+def price(value: Decimal) -> str:
+    """Money with its currency.
+
+    >>> price(Decimal("1234.5")), price(Decimal("-1.50")), price(Decimal("-0.0"))
+    ('$1,234.50', '-$1.50', '$0.00')
+    """
+    language = current_language()
+    return _price_writer(language.locale, language.currency)(value)
+
+
+def signed_price(value: Decimal) -> str:
+    """A difference of money: ``+$1,234.50``, ``-$3.25``, ``$0.00``."""
+    return f"+{price(value)}" if value > 0 else price(value)
+
+
+def number(value: int) -> str:
+    """A count: ``1,200``."""
+    return _number_writer(current_language().locale)(value)
+
+
+def currency_sign() -> str:
+    """The sign of the currency, such as ``$``."""
+    from babel.numbers import get_currency_symbol
+
+    language = current_language()
+    return str(get_currency_symbol(language.currency, locale=language.locale))
+
+
+def percent(share: Decimal) -> str:
+    """A share as a percentage without decimals: ``0.25`` is ``25%``."""
+    from babel.numbers import format_percent
+
+    return str(format_percent(share, locale=current_language().locale))
+
+
+# A page of thousands of groups has some hundred thousand amounts, and Babel works out the whole pattern for each: so
+# the signs around and within an amount are taken from one that it has written, where the rest is plain enough.
+@lru_cache(maxsize=64)
+def _price_writer(locale: Locale, currency: str) -> Callable[[Decimal], str]:
+    from babel.numbers import format_currency
+
+    def write(value: Decimal) -> str:
+        return str(format_currency(value, currency, locale=locale))
+
+    signs, below = _signs(write, _SAMPLE, "89"), _signs(write, -_SAMPLE, "89")
+    if signs is None or below is None:
+        return lambda value: write(value + 0)
+
+    def write_quickly(value: Decimal) -> str:
+        before, group, point, after = signs if value >= 0 else below
+        if abs(value) >= _HIGHEST:
+            return write(value)
+        digits = f"{abs(value):,.2f}".translate({ord(","): group, ord("."): point})
+        return f"{before}{digits}{after}"
+
+    return write_quickly
+
+
+@lru_cache(maxsize=64)
+def _number_writer(locale: Locale) -> Callable[[int], str]:
+    from babel.numbers import format_decimal
+
+    def write(value: int) -> str:
+        return str(format_decimal(value, locale=locale))
+
+    signs = _signs(write, _SAMPLE_COUNT, "")
+    if signs is None:
+        return write
+    _before, group, _point, _after = signs
+    separators = {ord(","): group}
+    return lambda value: f"{value:,}".translate(separators) if value >= 0 else write(value)
+
+
+def _signs(write: Callable[[Any], str], sample: Any, cents: str) -> tuple[str, str, str, str] | None:
+    """What stands before, between (by thousands, before cents) and after the digits; None where it isn't like that."""
+    text = write(sample)
+    first, last = text.find("1"), text.rfind(cents or "7") + len(cents or "7")
+    digits = text[first:last]
+    group, point = digits[1:2], digits[9:10] if cents else ""
+    expected = f"1{group}234{group}567{point}{cents}"
+    return (text[:first], group, point, text[last:]) if digits == expected else None

@@ -1,0 +1,76 @@
+"""The texts in templates: what ``{% trans %}`` and ``gettext`` look up there, and how their values are written.
+
+As in Python, money, counts and texts among the values are written as the language has them. What is put into HTML is
+escaped; the text itself may hold tags.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import pass_eval_context
+from markupsafe import Markup
+
+from evergreen_groups.language import current_language, gettext, number, price, translations_for
+from evergreen_groups.message import Message
+
+if TYPE_CHECKING:
+    from gettext import NullTranslations
+
+    from jinja2 import Environment
+    from jinja2.nodes import EvalContext
+
+_COUNTS = ("count", "num")
+"""The values that are written as counts; other numbers may be those of groups."""
+
+
+def install_texts(environment: Environment) -> None:
+    """Have templates look up their texts in the language that is written when they are rendered."""
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.add_extension("jinja2.ext.i18n")
+    # New style: the values come with the text. The functions are replaced, since Jinja's own know nothing of languages.
+    environment.install_gettext_callables(str, str, newstyle=True)  # type: ignore[attr-defined]
+    environment.globals |= {
+        "gettext": _gettext,
+        "ngettext": _ngettext,
+        "pgettext": _pgettext,
+        "npgettext": _npgettext,
+    }
+
+
+def _translations() -> NullTranslations:
+    return translations_for(current_language().tag)
+
+
+@pass_eval_context
+def _gettext(context: EvalContext, message: str, /, **values: object) -> str:
+    return _filled(context, _translations().gettext(message), values)
+
+
+@pass_eval_context
+def _ngettext(context: EvalContext, singular: str, plural: str, count: int, /, **values: object) -> str:
+    return _filled(context, _translations().ngettext(singular, plural, count), {"num": count, **values})
+
+
+@pass_eval_context
+def _pgettext(context: EvalContext, about: str, message: str, /, **values: object) -> str:
+    return _filled(context, _translations().pgettext(about, message), values)
+
+
+@pass_eval_context
+def _npgettext(context: EvalContext, about: str, singular: str, plural: str, count: int, /, **values: object) -> str:
+    return _filled(context, _translations().npgettext(about, singular, plural, count), {"num": count, **values})
+
+
+def _filled(context: EvalContext, text: str, values: dict[str, object]) -> str:
+    template = Markup(text) if context.autoescape else text  # noqa: S704 - of the catalogue; values are escaped
+    return template % {name: _written(name, value) for name, value in values.items()}
+
+
+def _written(name: str, value: Any) -> object:
+    if isinstance(value, Decimal):
+        return price(value)
+    if isinstance(value, Message):
+        return gettext(value)
+    return number(value) if name in _COUNTS and isinstance(value, int) else value

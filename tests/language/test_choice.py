@@ -1,0 +1,107 @@
+"""Which language somebody reads."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evergreen_groups.language import (
+    PSEUDO,
+    Language,
+    accepted,
+    catalogue_for,
+    first_known,
+    languages,
+    of_terminal,
+    tag_of,
+    timezone_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("fr-CA", "fr-CA"),
+        ("fr_CA.UTF-8", "fr-CA"),
+        ("FR-ca", "fr-CA"),
+        ("cs_CZ@euro", "cs-CZ"),
+        ("es-419", "es-419"),
+        ("en", "en"),
+        ("zh-Hant-TW", "zh"),
+        ("ar-XB", PSEUDO),
+        ("C", None),
+        ("C.UTF-8", None),
+        ("POSIX", None),
+        ("", None),
+        ("xx-XX", None),
+        ("french", None),
+        ("../../etc", None),
+        ("fr;DROP", None),
+    ],
+)
+def test_tags_are_read_however_they_are_written(text: str, tag: str | None) -> None:
+    assert tag_of(text) == tag
+
+
+@given(st.text(max_size=30))
+def test_whatever_is_read_is_a_language_or_nothing(text: str) -> None:
+    tag = tag_of(text)
+    assert tag is None or Language(tag).locale is not None
+
+
+def test_the_catalogue_of_another_country_does() -> None:
+    assert {"en", "fr-CA", "es", "cs"} <= set(languages())
+    assert [catalogue_for(tag) for tag in ("fr-CA", "fr", "fr-FR", "es-MX", "cs-CZ", "en-GB", "fi", PSEUDO)] == [
+        *["fr-CA"] * 3,
+        "es",
+        "cs",
+        "en",
+        None,
+        PSEUDO,
+    ]
+
+
+def test_the_first_that_there_are_texts_for() -> None:
+    assert first_known(["fi-FI", "xx", "fr-FR", "en"]) == "fr-FR"
+    assert first_known(["fi"]) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "tags"),
+    [
+        ("fr-CA,fr;q=0.8,en;q=0.9", ["fr-CA", "en", "fr"]),
+        ("en;q=0, fr", ["fr"]),
+        ("*;q=0.5, cs ;q=0.7", ["cs"]),
+        ("fr;q=lots, es", ["es"]),
+        ("", []),
+        (",,;", []),
+    ],
+)
+def test_what_browsers_accept(header: str, tags: list[str]) -> None:
+    assert accepted(header) == tags
+
+
+def test_a_header_without_end_is_cut() -> None:
+    assert len(accepted("fr," * 100_000)) < 200
+
+
+@pytest.mark.parametrize(
+    ("variables", "tag"),
+    [
+        ({"LANG": "fr_CA.UTF-8"}, "fr-CA"),
+        ({"LANG": "fr_CA.UTF-8", "LC_ALL": "C.UTF-8"}, None),
+        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "cs_CZ.UTF-8"}, "cs-CZ"),
+        ({"LANG": "en_US.UTF-8", "LANGUAGE": "es:fr"}, "es"),
+        ({"LANG": "C", "LANGUAGE": "es"}, None),
+        ({"LANG": "fi_FI.UTF-8"}, None),
+        ({}, None),
+    ],
+)
+def test_what_the_terminal_says(variables: dict[str, str], tag: str | None) -> None:
+    assert of_terminal(variables) == tag
+
+
+def test_time_zones_by_name() -> None:
+    assert timezone_of("America/Toronto") is not None
+    assert [timezone_of(name) for name in ("Mars/Olympus", "", "../etc/passwd", "America")] == [None] * 4

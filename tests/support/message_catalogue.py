@@ -1,0 +1,228 @@
+"""The texts that people read, collected from the source, and what is wrong with their translations.
+
+``nox -s messages`` runs it: it writes the template ``evergreen_groups.pot`` and brings each language's catalogue up to
+date with it. Errors, findings and problems are collected with their fields (``error_catalog``), everything else by the
+call that shows it: ``gettext`` and its kin, or ``Message`` where it stands in a table.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import string
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_javascript
+from babel.messages.pofile import read_po, write_po
+from jinja2.ext import babel_extract
+from support.error_catalog import PACKAGE, REPOSITORY, errors, findings, sources
+
+from evergreen_groups.language import DIRECTORY, DOMAIN
+from evergreen_groups.language.compilation import compile_catalogues
+
+TEMPLATE = DIRECTORY / f"{DOMAIN}.pot"
+PLAIN, PLURAL, CONTEXT, CONTEXT_PLURAL = "gettext", "ngettext", "pgettext", "npgettext"
+_ARGUMENTS = {PLAIN: 1, PLURAL: 2, CONTEXT: 2, CONTEXT_PLURAL: 3}
+_SCRIPT_KEYWORDS = {PLAIN: None, PLURAL: (1, 2), CONTEXT: ((1, "c"), 2), CONTEXT_PLURAL: ((1, "c"), 2, 3)}
+_TEMPLATE_OPTIONS = {"trim_blocks": "true", "lstrip_blocks": "true", "trimmed": "true", "silent": "false"}
+_HEADER = "# Texts of evergreen-groups. How to translate them: docs/translating.md"
+_UNWANTED = re.compile(
+    r'"(POT-Creation-Date|PO-Revision-Date|Generated-By|Project-Id-Version|Report-Msgid-Bugs-To|Last-Translator'
+    r"|Language-Team): "
+)
+_PERCENT = re.compile(r"%\(([a-z_]+)\)[sd]|%%|%")
+
+
+class Text(NamedTuple):
+    """One text: where it stands (below the repository), its form for one and for many (None), and its context."""
+
+    place: str
+    text: str
+    plural: str | None = None
+    context: str | None = None
+
+
+def collected() -> list[Text]:
+    """Every text, in the order of the files."""
+    return [*_of_errors(), *_of_source(), *_of_templates(), *_of_scripts()]
+
+
+def template() -> Catalog:
+    """The catalogue of the English texts."""
+    made = Catalog(domain=DOMAIN, charset="utf-8", fuzzy=False, header_comment=_HEADER)
+    for text in sorted(collected(), key=lambda one: (one.place, one.text)):
+        key = (text.text, text.plural) if text.plural else text.text
+        percents = bool(re.search(r"%\([a-z_]+\)s", f"{text.text}{text.plural or ''}"))
+        made.add(key, locations=[(text.place, 0)], context=text.context, flags=["python-format"] if percents else [])
+    return made
+
+
+def catalogues() -> dict[str, Catalog]:
+    """The catalogue of each language, by its name."""
+    found = {}
+    for path in sorted(DIRECTORY.glob(f"*/LC_MESSAGES/{DOMAIN}.po")):
+        with path.open("rb") as file:
+            found[path.parts[-3]] = read_po(file, locale=path.parts[-3], domain=DOMAIN)
+    return found
+
+
+def written(catalog: Catalog) -> str:
+    """A catalogue as a file, the same from the same texts."""
+    buffer = io.BytesIO()
+    write_po(buffer, catalog, width=120, sort_by_file=True, include_lineno=False, ignore_obsolete=True)
+    lines = buffer.getvalue().decode().splitlines()
+    kept = [line for line in lines if not _UNWANTED.match(line)]
+    return "\n".join(kept) + "\n"
+
+
+def problems(name: str, catalog: Catalog, english: Catalog) -> Iterator[str]:
+    """What is wrong with a language's catalogue, a line each."""
+    known = {(message.id, message.context) for message in english if message.id}
+    for message in catalog:
+        if not message.id:
+            continue
+        if (message.id, message.context) not in known:
+            yield f"{name}: not in the source any more: {message.id!r}"
+            continue
+        forms = list(message.string) if message.pluralizable else [message.string]
+        if not all(forms) or len(forms) != (catalog.num_plurals if message.pluralizable else 1):
+            yield f"{name}: not translated: {message.id!r}"
+        elif message.fuzzy:
+            yield f"{name}: doubtful: {message.id!r}"
+        else:
+            yield from (f"{name}: {wrong} in the translation of {message.id!r}" for wrong in _wrong(message, forms))
+    for key in known - {(message.id, message.context) for message in catalog}:
+        yield f"{name}: missing: {key[0]!r}"
+
+
+def _wrong(message: object, forms: list[str]) -> Iterator[str]:
+    ids = list(message.id) if message.pluralizable else [message.id]  # type: ignore[attr-defined]
+    expected = set().union(*map(names_in, ids))
+    for form in forms:
+        # The number may be left out where the form says it: "one member".
+        missing, more = expected - names_in(form) - {"count"}, names_in(form) - expected
+        if missing or more:
+            yield f"{', '.join(sorted(missing | more))} in braces or percents"
+        if tags(ids[-1]) != tags(form):
+            yield "other tags"
+        if ids[-1].startswith(" ") != form.startswith(" ") or ids[-1].endswith(" ") != form.endswith(" "):
+            yield "other spaces around"
+
+
+def names_in(text: str) -> set[str]:
+    """The names of the values in a text, in braces or percents."""
+    found = {match[1] for match in _PERCENT.finditer(text) if match[1]}
+    if found or "%%" in text:
+        return found
+    try:
+        return {name for _text, name, _spec, _conversion in string.Formatter().parse(text) if name}
+    except ValueError:  # braces that aren't names
+        return set()
+
+
+def tags(text: str) -> list[str]:
+    """The tags of HTML in a text, in alphabetical order."""
+    return sorted(re.findall(r"</?[a-z]+", text))
+
+
+def _of_errors() -> Iterator[Text]:
+    for site in [*errors(), *findings()]:
+        place = f"evergreen_groups/{site.place.rpartition(':')[0]}"
+        yield from (
+            Text(place, text)
+            for text in (site.message, site.advice)
+            if text and re.search("[a-z]{2}", text) and not re.fullmatch(r"\{[a-z_]+\}", text)
+        )
+
+
+def _of_source() -> Iterator[Text]:
+    for path, tree in sources().items():
+        place = f"evergreen_groups/{path}"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                yield from _of_call(place, node)
+
+
+def _of_call(place: str, call: ast.Call) -> Iterator[Text]:
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
+    if name == "Message" and _literals(call.args[:1]):
+        (text,) = _literals(call.args[:1])
+        given = [keyword.value for keyword in call.keywords if keyword.arg == "context"]
+        yield Text(place, text, context=_literals(given)[0] if given else None)
+    elif name in _ARGUMENTS:
+        literals = _literals(call.args[: _ARGUMENTS[name]])
+        if len(literals) == _ARGUMENTS[name]:
+            yield _made(place, name, literals)
+
+
+def _made(place: str, function: str, texts: list[str]) -> Text:
+    context = texts.pop(0) if function in (CONTEXT, CONTEXT_PLURAL) else None
+    return Text(place, texts[0], texts[1] if len(texts) > 1 else None, context)
+
+
+def _literals(nodes: list[ast.expr]) -> list[str]:
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def _of_templates() -> Iterator[Text]:
+    for path in sorted(PACKAGE.rglob("templates/**/*")):
+        if path.suffix not in (".html", ".txt"):
+            continue
+        with path.open("rb") as file:
+            found = list(babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS))
+        for _line, function, texts, _comments in found:
+            given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
+            yield _made(_place(path), function, given)
+
+
+def _of_scripts() -> Iterator[Text]:
+    for path in sorted(PACKAGE.rglob("*.js")):
+        with path.open("rb") as file:
+            found = list(extract_javascript(file, _SCRIPT_KEYWORDS, [], {}))
+        for _line, function, texts, _comments in found:
+            given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
+            if len(given) >= _ARGUMENTS[function]:  # else it is where the function itself stands
+                yield _made(_place(path), function, given[: _ARGUMENTS[function]])
+
+
+def _place(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def update() -> list[str]:
+    """Bring the files up to date with the source; gives back the names of those that had to change."""
+    english = template()
+    changed = _replace(TEMPLATE, written(english))
+    for name, catalog in catalogues().items():
+        catalog.update(english, no_fuzzy_matching=True)
+        changed += _replace(DIRECTORY / name / "LC_MESSAGES" / f"{DOMAIN}.po", written(catalog))
+    compile_catalogues(DIRECTORY)
+    return changed
+
+
+def _replace(path: Path, text: str) -> list[str]:
+    if path.is_file() and path.read_text("utf-8") == text:
+        return []
+    path.write_text(text, "utf-8")
+    return [_place(path)]
+
+
+def main() -> int:
+    """Update the files and say what is wrong: 1 where one had to change, or a language isn't whole."""
+    changed = update()
+    for name in changed:
+        print(f"{name} was out of date and is written anew: look at it, and commit it")
+    english = template()
+    wrong = [line for name, catalog in catalogues().items() for line in problems(name, catalog, english)]
+    print("\n".join(wrong) if len(wrong) < 50 else "\n".join([*wrong[:50], f"and {len(wrong) - 50} more"]))
+    print(f"{len(english)} texts, {len(catalogues())} languages besides English")
+    return int(bool(changed or wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
