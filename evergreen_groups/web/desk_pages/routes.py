@@ -209,39 +209,6 @@ def undo(patron: str) -> Response:
         return _to_outcome(done) if isinstance(done, int) else list_page(asked, message=done)
 
 
-@blueprint.get(f"{_GROUP}/recent")
-def recent(patron: str) -> Response:
-    """What whoever asks has changed in the last days."""
-    with clerk(patron) as asked:
-        return html(
-            "history.html",
-            title=gettext("Recent changes"),
-            explanation=gettext("What you have changed on this page in the last seven days."),
-            nothing=gettext("You have changed nothing here in the last days."),
-            form_token=asked.form_token,
-            entries=changing.recent(asked.client, may_change=asked.may_change),
-        )
-
-
-@blueprint.get(f"{_GROUP}/past")
-def past(patron: str) -> Response:
-    """What is known of who came into the group, left it, or led it."""
-    with clerk(patron) as asked:
-        group = changing.group_of(asked.client, asked.patron)
-        return html(
-            "history.html",
-            title=gettext("This group's past"),
-            explanation=gettext(
-                "Group {group}: what was changed on pages like this one or by evergreen-groups, the latest first. "
-                "What was changed in the staff client itself isn't known here.",
-                group=group,
-            ),
-            nothing=gettext("Nothing is known of changes to this group."),
-            form_token=asked.form_token,
-            entries=changing.past(asked.client, group, may_change=asked.may_change),
-        )
-
-
 def _next_step(asked: Clerk) -> Response:
     """Look up what was scanned or typed, and show what comes next: whom to take, who is missing, or the plan."""
     form = forms.read_change(asked.fields)

@@ -78,7 +78,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_columns_of_their_own() -> N
     found = {name: texts(row.xpath("td[position() > 3]")) for name, row in rows.items()}
     assert found["Castellanos-Whitfield, Maximiliana Josephine"] == [
         "yes",
-        "yesPATRON_EXCEEDS_FINES at CONS, since 2026-08-01",
+        "yesPATRON_EXCEEDS_FINES at CONS, since 1 Aug 2026",
     ]
     assert found["Castellanos-Whitfield, Theo"] == ["yes", "noover the limit, not yet blocked in Evergreen"]
     assert found["Whitfield, Rosa"] == [
