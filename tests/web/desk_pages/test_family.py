@@ -118,7 +118,7 @@ class TestTitles:
         with caplog.at_level(logging.INFO, "evergreen_groups"):
             page = member_page(clerk, MINH)
             assert f"{TITLE} 20 Sept 2026 overdue" in page.text
-            assert "overdue materials Seagulls at the window 2026-09-01" in page.text
+            assert "overdue materials Seagulls at the window 1 Sept 2026" in page.text
             assert "Title" not in member_page(clerk, DUC).text
             assert TITLE not in statement(clerk, HUONG).text, "the sheet has a setting of its own"
         looks = [one.getMessage() for one in caplog.records if one.getMessage().startswith("titles")]
