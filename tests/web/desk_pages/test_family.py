@@ -6,8 +6,6 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from importlib import resources
 from typing import Any
 
@@ -16,14 +14,13 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from support.affairs import ELM, bill, lend
 from support.desk_page import GROUP, DeskClerk
-from support.report_samples import report_of
+from support.recorded_nights import record_nights
 from support.schemas import strict
 from support.web_caller import API, bearer, client_of, session, settings_of
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
 from evergreen_groups.desk import Titles
-from evergreen_groups.report import History
 from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import DeskSettings, Settings, StatementSettings
 from evergreen_groups.web import close, create_app
@@ -39,18 +36,6 @@ def member_page(clerk: DeskClerk, member: int, patron: int = MINH) -> Any:
 
 def statement(clerk: DeskClerk, patron: int) -> Any:
     return clerk.get(f"{GROUP.format(patron)}/statement")
-
-
-def record_nights(app: Flask, clerk_client: Client, amounts: list[str], hidden: int = 0) -> None:
-    """Record reports of the last nights, with the family owing so much."""
-    service = app.extensions["evergreen-groups"]
-    history = History(service.state.database, service.gateway.url)
-    group = clerk_client.groups.of_user(MINH).group
-    for night, amount in enumerate(amounts):
-        found = replace(group.members[0], own_fines=Decimal(amount) - sum(one.own_fines for one in group.members[1:]))
-        listed = replace(group, members=(found, *group.members[1:]))
-        at = datetime.now(UTC) - timedelta(days=len(amounts) - night)
-        history.record(replace(report_of([listed] if Decimal(amount) else []), generated_at=at))
 
 
 class TestAMember:
