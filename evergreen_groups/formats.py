@@ -28,7 +28,8 @@ class OutputFormat(NamedTuple):
     keywords those of the writers' options (``WritingOptions`` in ``render/report``) that are in ``options``.
 
     ``to_file`` says whether it makes sense as a file for each library or an attachment. ``phrase`` is what messages
-    call it; ``package`` has to be installed for it, and comes with the extra called as the format is.
+    call it; ``package`` has to be installed for it, and comes with the extra called as the format is. What is
+    ``for_programs`` is in English and has its columns and keys by the same names, whatever the language of its readers.
     """
 
     name: str
@@ -41,6 +42,7 @@ class OutputFormat(NamedTuple):
     to_file: bool = True
     phrase: str = "a file"
     package: str | None = None
+    for_programs: bool = False
 
     @property
     def installed(self) -> bool:
@@ -67,6 +69,7 @@ OUTPUT_FORMATS = (
         audit=f"{_AUDIT}.csv:write_rows",
         options=("details", "bom", "dialect"),
         phrase="CSV",
+        for_programs=True,
     ),
     OutputFormat(
         "json",
@@ -75,6 +78,7 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.json:write_document",
         audit=f"{_AUDIT}.json:write_document",
         phrase="JSON",
+        for_programs=True,
     ),
     OutputFormat(
         "html",

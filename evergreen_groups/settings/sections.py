@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from evergreen_groups.errors import ConfigurationError
 from evergreen_groups.formats import CSV_DIALECTS, FILE_FORMATS, REPORT_FORMATS, SORT_ORDERS, SPLITS, TEXT_FORMATS
 from evergreen_groups.language import Language, timezone_of
+from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.settings import values as v
 from evergreen_groups.settings.declaration import Option, Question, Secret, section, setting
@@ -517,7 +518,7 @@ class MailSettings:
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),
-        "Groups with high combined fines, {date}: {groups} listed, {total}",
+        Message("Groups with high combined fines, {date}: {groups} listed, {total}"),
         help="The subject, with {date}, {groups}, {members}, {total} and {libraries} in it or not.",
     )
     names_in_mail: bool = setting(
