@@ -51,10 +51,10 @@ def filled(template: str, values: Mapping[str, object]) -> str:
     """A text with its values, in English; where there are none it is taken as it is, braces and all.
 
     Money stands without its currency, which only the settings know; moments are those of this machine's time zone, and
-    ``{until:time}`` is the time of one alone.
+    ``{until:time}`` is the time of one alone. Several texts (a tuple) stand one after the other.
 
-    >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed} owed", {"owed": Decimal("1234.5")}), filled("{}", {})
-    ('32,000 bytes', '1,234.50 owed', '{}')
+    >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed}", {"owed": Decimal("1234.5")}), filled("{}", {})
+    ('32,000 bytes', '1,234.50', '{}')
     """
     return _FILLER.vformat(template, (), values) if values else template
 
@@ -70,6 +70,8 @@ class _Filler(Formatter):
             return f"{value.astimezone():{'%H:%M' if format_spec else '%Y-%m-%d %H:%M'}}"
         if isinstance(value, date) and not format_spec:
             return value.isoformat()
+        if isinstance(value, tuple) and not format_spec:
+            return "; ".join(map(str, value))
         return super().format_field(value, format_spec)
 
 
