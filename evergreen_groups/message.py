@@ -47,6 +47,14 @@ class Message(str):
         return made
 
 
+def system_reason(error: OSError) -> Message:
+    """What the operating system says of an error, or the error's kind where it says nothing.
+
+    What it says oftenest is in the catalogue (:data:`SYSTEM_REASONS`).
+    """
+    return Message(error.strerror or type(error).__name__)
+
+
 def filled(template: str, values: Mapping[str, object]) -> str:
     """A text with its values, in English; where there are none it is taken as it is, braces and all.
 
@@ -76,3 +84,32 @@ class _Filler(Formatter):
 
 
 _FILLER = _Filler()
+
+SYSTEM_REASONS = (
+    Message("Address already in use"),
+    Message("Cannot assign requested address"),
+    Message("Connection refused"),
+    Message("Connection reset by peer"),
+    Message("Connection timed out"),
+    Message("Disk quota exceeded"),
+    Message("File exists"),
+    Message("File name too long"),
+    Message("File too large"),
+    Message("Input/output error"),
+    Message("Is a directory"),
+    Message("Name or service not known"),
+    Message("Network is unreachable"),
+    Message("No locks available"),
+    Message("No route to host"),
+    Message("No space left on device"),
+    Message("No such file or directory"),
+    Message("Not a directory"),
+    Message("Operation not permitted"),
+    Message("Operation not supported"),
+    Message("Permission denied"),
+    Message("Read-only file system"),
+    Message("Temporary failure in name resolution"),
+    Message("Too many levels of symbolic links"),
+    Message("Too many open files"),
+)
+"""What the operating system says in English, as far as there are translations."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.changes.plans import GROUP, Action, Draft, Step
 from evergreen_groups.errors import ConfigurationError, PlanError
-from evergreen_groups.message import Message
+from evergreen_groups.message import Message, system_reason
 
 if TYPE_CHECKING:
     from evergreen_groups.changes.plan_basis import PlanBasis
@@ -47,7 +47,7 @@ def read_batch(path: Path) -> list[BatchLine]:
         raise ConfigurationError(
             "{path}: cannot be read: {reason}",
             code="batch-not-read",
-            values={"path": path, "reason": error.strerror},
+            values={"path": path, "reason": system_reason(error)},
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlanError(
