@@ -54,7 +54,7 @@ from .wording import information_only as information_only
 from .wording import listed as listed
 from .wording import local_time as local_time
 from .wording import long_day as long_day
-from .wording import one_may as one_may
 from .wording import price as price
 from .wording import signed as signed
 from .wording import title_of as title_of
+from .wording import yet_together as yet_together

@@ -35,7 +35,7 @@ def write_check(check: GroupCheck, stream: TextIO, *, width: int) -> None:
     group = check.group
     stream.write(f"\nGroup {group.number} owes {amount(group.combined_fines)} together, for information only.\n")
     if not group.complete:
-        stream.write(hidden_members(group, "it") + "\n")
+        stream.write(hidden_members(group) + "\n")
 
 
 _COLUMNS = (

@@ -44,7 +44,7 @@ def write_details(details: GroupDetails, stream: TextIO, *, width: int) -> None:
     stream.write(f"Over the limit, by their own fines alone: {_rule(details)}.\n")
     stream.writelines(_explanations(details, width))
     if not group.complete:
-        stream.write(hidden_members(group, "the group fines") + "\n")
+        stream.write(hidden_members(group) + "\n")
 
 
 def _rule(details: GroupDetails) -> str:

@@ -94,8 +94,8 @@ def environment() -> Environment:
         "language": language.current_language,
         "listed": wording.listed,
         "nothing_found": wording.NOTHING_FOUND,
-        "one_may": wording.one_may,
         "version": __version__,
+        "yet_together": wording.yet_together,
     }
     return made
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evergreen_groups.changes import GROUP, PENALTIES
-from evergreen_groups.render import counted, describe_warning, hidden_members, price
+from evergreen_groups.render import counted, describe_warning, hidden_members
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -173,7 +173,7 @@ def _group(group: PlannedGroup, titles: dict[int | None, str]) -> GroupView:
         count_after=counted(len(after) + hidden, "member"),
         total_before=group.total_before,
         total_after=group.total_after,
-        note=hidden_members(group.before, "these amounts", price) if hidden and group.before else "",
+        note=hidden_members(group.before) if hidden and group.before else "",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.render import hidden_members, price
+from evergreen_groups.render import hidden_members
 
 if TYPE_CHECKING:
     from evergreen_groups.desk import GroupDetails
@@ -40,7 +40,7 @@ def notes_about(details: GroupDetails, patron: int) -> Iterator[str]:
     """What is to be known about the list: who isn't in it."""
     group = details.group
     if not group.complete:
-        yield hidden_members(group, "the combined fines", price)
+        yield hidden_members(group)
     if all(member.id != patron for member in group.members):
         yield "The patron you came from is deleted, and counts as a member no more."
 
