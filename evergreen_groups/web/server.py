@@ -131,8 +131,9 @@ class Server:
         preparing.start()
         preparing.join()
         if refusal := self._cheroot.refusal:
-            said = isinstance(refusal, OSError) and bool(refusal.strerror)
-            reason = system_reason(refusal) if said else Message("not a host's name")
+            reason = Message("not a host's name")
+            if isinstance(refusal, OSError) and refusal.strerror:
+                reason = system_reason(refusal)
             raise ConfigurationError(
                 "port {port} on {host} can't be used: {reason}",
                 advice="try another",
