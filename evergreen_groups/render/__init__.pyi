@@ -1,3 +1,4 @@
+from .changes import describe_reason as describe_reason
 from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
 from .changes import write_entries as write_entries

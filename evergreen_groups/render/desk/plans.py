@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.changes import GROUP, PENALTIES
 from evergreen_groups.language import gettext, ngettext, pgettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import describe_warning, hidden_members, isolated, sentence
+from evergreen_groups.render import describe_warning, hidden_members, isolated, printable, sentence
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -83,7 +83,7 @@ def plan_page(draft: Draft, action: str, this_group: int | None) -> PlanPage:
         # A new group has nobody in it but whom the step names.
         groups=tuple(_group(group, this_group) for group in draft.groups if group.before is not None),
         warnings=warnings,
-        unchanged=tuple(sentence(gettext(text)) for text in draft.unchanged),
+        unchanged=tuple(sentence(printable(gettext(text))) for text in draft.unchanged),
     )
 
 

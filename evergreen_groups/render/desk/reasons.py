@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.language import clock_time, gettext
 from evergreen_groups.message import Message
-from evergreen_groups.render import printable
+from evergreen_groups.render import describe_reason, printable
 
 if TYPE_CHECKING:
     from evergreen_groups.changes import JournalStep, StepReason
@@ -92,7 +92,7 @@ def explain(step: JournalStep, libraries: Mapping[int, str], *, approved: bool) 
     known = _BY_CODE.get(reason.code)
     if known is not None:
         return ClerkReason(gettext(known.text), gettext(known.advice))
-    return ClerkReason(gettext(reason).rstrip(".") or gettext("Evergreen refused"), gettext(_LOOK_FIRST))
+    return ClerkReason(describe_reason(reason).rstrip(".") or gettext("Evergreen refused"), gettext(_LOOK_FIRST))
 
 
 def _lacking(permission: str, place: str | None, *, approved: bool) -> str:
