@@ -1,3 +1,4 @@
+from .changes import describe_reason as describe_reason
 from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
 from .changes import write_entries as write_entries
@@ -15,7 +16,10 @@ from .group import write_json as write_json
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
 from .safe_text import harmless as harmless
+from .safe_text import isolated as isolated
 from .safe_text import printable as printable
+from .sentences import error_sentences as error_sentences
+from .sentences import sentence as sentence
 from .spreadsheet import ColumnKind as ColumnKind
 from .spreadsheet import Formats as Formats
 from .spreadsheet import Mark as Mark
@@ -32,6 +36,7 @@ from .standing_wording import DIFFERENCES as DIFFERENCES
 from .standing_wording import describe_penalty as describe_penalty
 from .standing_wording import describe_standing as describe_standing
 from .standing_wording import explain_standing as explain_standing
+from .standing_wording import penalty_cell as penalty_cell
 from .standing_wording import penalty_document as penalty_document
 from .standing_wording import standing_document as standing_document
 from .templates import template_text as template_text
@@ -54,7 +59,7 @@ from .wording import information_only as information_only
 from .wording import listed as listed
 from .wording import local_time as local_time
 from .wording import long_day as long_day
-from .wording import one_may as one_may
 from .wording import price as price
 from .wording import signed as signed
 from .wording import title_of as title_of
+from .wording import yet_together as yet_together

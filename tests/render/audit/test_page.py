@@ -89,7 +89,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
     assert family[:5] == [["Okafor, Bo", "no card"], ["BR2"], ["3"], ["$0.00"], ["$1,234.50"]]
     assert family[5] == [
         "own fines within the limit, the group's over it",
-        "STAFF_CHR at BR1, by staff, since 2026-11-02",
+        "STAFF_CHR at BR1, by staff, since 2 Nov 2026",
         "PATRON_EXCEEDS_FINES at SYS1",
     ]
     assert accidental[:5] == [["Okafor, Ada", "2999"], ["BR1"], ["3"], ["4"], ["$1,235.50"]]
