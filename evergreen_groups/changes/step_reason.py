@@ -11,6 +11,7 @@ from evergreen_groups.errors import (
     LoginRefusedError,
     NoSessionError,
     PermissionDeniedError,
+    TimedOutError,
     TransportError,
 )
 
@@ -46,7 +47,8 @@ class StepReason(str):
 NO_REASON = StepReason()
 HIDDEN_MEANWHILE = StepReason("the account can't see this patron any more", "hidden-meanwhile")
 DELETED_MEANWHILE = StepReason("the account has been deleted meanwhile", "deleted-meanwhile")
-NO_CONNECTION = StepReason("there was no connection", "ils-unreachable")
+NO_CONNECTION = StepReason("the ILS could not be reached", "ils-unreachable")
+NO_TIME = StepReason("there was no answer in the time for it, and nothing was changed", "no-time")
 NEVER_CAME_IN = StepReason("it never came in", "never-came-in")
 NOTHING_CAME = StepReason("it never came in, or changed nothing", "never-came-in")
 REFUSED_FOR_ANOTHER = StepReason(
@@ -54,6 +56,10 @@ REFUSED_FOR_ANOTHER = StepReason(
 )
 CHANGED_BY_ANOTHER = StepReason("the record was changed by somebody else", "changed-meanwhile")
 UNREADABLE = StepReason("it was sent, and what came of it can't be read", "not-certain")
+UNREADABLE_IN_TIME = StepReason(
+    "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself",
+    "not-certain",
+)
 OLD_COPY = StepReason("what was read back is older than the change", "not-certain")
 HIDDEN_NOW = StepReason("sent, but the account can't see this patron any more", "not-certain-hidden")
 HIDDEN_OPEN = StepReason("the account can't see this patron; whoever can looks again", "not-certain-hidden")
@@ -79,6 +85,11 @@ def no_clear_answer(until: datetime) -> StepReason:
     return may_come_in(until, "no clear answer came and nothing was changed so far; ")
 
 
+def unreadable(error: EvergreenGroupsError) -> StepReason:
+    """What came of a request that was sent isn't known: the error came before that could be looked up."""
+    return UNREADABLE_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
+
+
 def refused(error: EvergreenGroupsError, library: str = "") -> StepReason:
     """Why the ILS refused something; ``library`` says where a permission is missing."""
     match error:
@@ -89,7 +100,7 @@ def refused(error: EvergreenGroupsError, library: str = "") -> StepReason:
         case DataError():
             return StepReason(error.problem, "ils-not-understood")
         case TransportError():
-            return StepReason("the method failed on the server", "ils-unreachable")
+            return NO_TIME if isinstance(error, TimedOutError) else NO_CONNECTION
         case EventError():
             return StepReason(error.textcode, "ils-refused", event=error.textcode)
         case _:

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from support.recorded import gateway_of, params
@@ -17,7 +18,9 @@ from evergreen_groups.groups import (
     visible_in,
 )
 from evergreen_groups.groups.group_question import GroupQuestion
+from evergreen_groups.groups.member_check import members_conditions
 from evergreen_groups.groups.queries import GroupRange, HighFines
+from evergreen_groups.ils import CirculationReader, CirculationTally
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,27 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
     assert json.dumps(params(exchange_id)[1]) == json.dumps(GroupQuestion.of_number(group, viewer).where)
+
+
+@pytest.mark.parametrize(("exchange_id", "total"), [("desk-004", 4), ("desk-005", 3)])
+def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, total):
+    """Of the group 17 the member 14 is hidden, and one circulation of 17's own."""
+    org_units = [SimpleNamespace(id=id) for id in range(1, 12)]
+    homes = {4: 5, 17: 4, 20: 4}
+    (condition,) = members_conditions([17], {17: {14}}, total)
+    with gateway_of(exchange_id) as gateway:
+        reader = CirculationReader(gateway, org_units, CirculationTally(), {2, 4, 5, 8}, 122)
+        counted = reader.count_under(condition, homes)
+        asked = reader._under(condition, list(homes))
+    assert json.dumps(asked) == json.dumps(params(exchange_id)[1])
+    if exchange_id == "desk-004":
+        assert {id: (counts.out, counts.lost, counts.complete) for id, counts in counted.items()} == {
+            4: (0, 6, False),
+            17: (5, 0, False),
+            20: (6, 0, False),
+        }
+    else:
+        assert counted is None
 
 
 def test_members_with_the_state_of_their_accounts():
