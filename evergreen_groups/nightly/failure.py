@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import PAGE
-from evergreen_groups.nightly.file_names import INDEX
-from evergreen_groups.render import failed_run_page
-from evergreen_groups.state import LATEST, write_bytes_atomically
 
 if TYPE_CHECKING:
     from evergreen_groups.nightly.options import Target
@@ -36,6 +33,10 @@ def leave_page(target: Target, status: RunStatus, error: BaseException | None) -
     page = page_beside(target)
     if page is None or target.path is None:
         return
+    from evergreen_groups.nightly.file_names import INDEX  # all of it for pages, which most runs needn't load
+    from evergreen_groups.render import failed_run_page
+    from evergreen_groups.state import LATEST, write_bytes_atomically
+
     known = error if isinstance(error, EvergreenGroupsError) else None  # what others say may be about a patron
     last = f"{LATEST}/{INDEX}" if target.split else target.path.name
     text = failed_run_page(

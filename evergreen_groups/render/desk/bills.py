@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from evergreen_groups.desk import GroupBills, MemberBills
-    from evergreen_groups.ils import ItemOut
+    from evergreen_groups.ils import CirculationCounts, ItemOut
 
 _KINDS = {
     CirculationKind.OUT: "out",
@@ -47,7 +47,10 @@ class ItemLine:
 
 @dataclass(frozen=True, slots=True)
 class MemberAffairs:
-    """What a member owes for and has out. ``bills`` None: it isn't known; ``with_titles``: they are shown."""
+    """What a member owes for and has out. ``bills`` None: it isn't known; ``with_titles``: they are shown.
+
+    ``counts`` are those of all items where not all are visible, None where they aren't known.
+    """
 
     id: int
     name: str
@@ -55,6 +58,7 @@ class MemberAffairs:
     bills: tuple[BillLine, ...] | None
     items: tuple[ItemLine, ...]
     all_items: bool
+    counts: CirculationCounts | None
     with_titles: bool
     at: datetime
 
@@ -64,8 +68,8 @@ class MemberAffairs:
         return balance_of(line.bill for line in self.bills or ())
 
 
-def member_affairs(group: GroupBills, member: MemberBills) -> MemberAffairs:
-    """Make what is shown of a member."""
+def member_affairs(group: GroupBills, member: MemberBills, counts: CirculationCounts | None = None) -> MemberAffairs:
+    """Make what is shown of a member; ``counts`` are those of all items where not all are visible."""
     return MemberAffairs(
         id=member.patron.id,
         name=member.patron.name,
@@ -73,6 +77,7 @@ def member_affairs(group: GroupBills, member: MemberBills) -> MemberAffairs:
         bills=None if member.bills is None else tuple(_bill(group, member, bill) for bill in member.bills),
         items=item_lines(group, member, member.items.out),
         all_items=member.items.complete,
+        counts=counts,
         with_titles=member.titles is not None,
         at=group.at,
     )

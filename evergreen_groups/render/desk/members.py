@@ -20,7 +20,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ListedMember:
-    """A member with everything that a row shows; ``counts`` None: the ILS doesn't say."""
+    """A member with everything that a row shows; ``counts`` None: the ILS doesn't say; they may be incomplete."""
 
     member: Member
     account: PatronAccount

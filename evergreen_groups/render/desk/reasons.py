@@ -14,6 +14,7 @@ _LOOK_FIRST = "Look at the list before you try again: somebody else may have cha
 _RELOAD = "Show the group again and look; then do it once more if it is still wanted."
 _WAIT = "It will be looked at again by itself. Don't repeat it."
 _LATER = "Try once more in a moment. If it stays like this, the staff client itself will not work either."
+_ONCE_MORE = "Try once more in a moment. If it happens again, tell whoever runs the system."
 _LOG_IN = "Log in to the staff client, then do what is left once more."
 _APPROVE_AGAIN = "Have it approved once more, or do what is left yourself."
 _REPORT = "Look at the patron's record. If it happens again, tell whoever runs the system."
@@ -42,6 +43,7 @@ _BY_CODE = {
     ),
     "session-ended": ClerkReason("your session in the staff client had ended before this was reached", _LOG_IN),
     "ils-unreachable": ClerkReason("Evergreen could not be reached; nothing was sent", _LATER),
+    "no-time": ClerkReason("it took longer than the time that this service gives it; nothing was changed", _ONCE_MORE),
     "ils-failed": ClerkReason("Evergreen failed while it worked on this", _REPORT),
     "ils-not-understood": ClerkReason("Evergreen's answer can't be trusted to be whole", _LATER),
     "never-came-in": ClerkReason("it was sent and never arrived", "It is safe to do it once more."),

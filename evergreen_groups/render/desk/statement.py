@@ -35,6 +35,19 @@ _SENTENCES = {
     _CLAIMED: ("1 item is said to have come back.", "{count} items are said to have come back."),
 }
 _WITHOUT_DATE = ("1 item has no due date.", "{count} items have no due date.")
+_LATE_WITH_TITLE = (
+    "was due on {day}. Please bring it back.",
+    "{count} copies were due on {day}. Please bring them back.",
+)
+# What goes on after a title and a colon.
+_SENTENCES_WITH_TITLE = {
+    "out": ("due on {day}.", "{count} copies, due on {day}."),
+    "overdue": _LATE_WITH_TITLE,
+    "long overdue": _LATE_WITH_TITLE,
+    "lost": ("due on {day}, counts as lost.", "{count} copies, due on {day}, count as lost."),
+    _CLAIMED: ("said to have come back.", "{count} copies are said to have come back."),
+}
+_WITH_TITLE_WITHOUT_DATE = ("no due date.", "{count} copies, no due date.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,10 @@ class OwedFor:
 
 @dataclass(frozen=True, slots=True)
 class DueItems:
-    """What is said of items that are due, or were, on the same day; each has its ``title`` where that is shown."""
+    """What is said of items that are due, or were, on the same day.
+
+    Where titles are shown, ``sentence`` is what goes on after the ``title`` that they have.
+    """
 
     title: str
     sentence: str
@@ -120,7 +136,10 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
 
 
 def _sentence_of(item: ItemLine, count: int) -> str:
-    one, several = _SENTENCES[item.state] if item.due or item.state == _CLAIMED else _WITHOUT_DATE
+    sentences, without_date = (
+        (_SENTENCES_WITH_TITLE, _WITH_TITLE_WITHOUT_DATE) if item.title else (_SENTENCES, _WITHOUT_DATE)
+    )
+    one, several = sentences[item.state] if item.due or item.state == _CLAIMED else without_date
     day = long_day(item.due) if item.due else ""
     return (one if count == 1 else several).format(count=count, day=day)
 

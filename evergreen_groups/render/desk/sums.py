@@ -17,22 +17,31 @@ _UNKNOWN = "not visible"
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """Counts of a group's visible members, as text, and ``items`` with their labels."""
+    """Counts of a group's visible members, as text, and ``items`` with their labels.
+
+    ``items_explained`` says what there is to know about the latter.
+    """
 
     over_limit: str
     blocked: str
     items: tuple[tuple[str, str], ...]
+    items_explained: str
 
 
 def group_sums(details: GroupDetails, rows: Sequence[ListedMember]) -> GroupSums:
     """Count; what isn't visible to the account of one of the members isn't counted, and said to be so."""
     counts = details.all_circulations
     out, overdue, lost = (counts.out, counts.overdue, counts.lost) if counts else (None, None, None)
+    more = counts is not None and not counts.complete
     over = [row.standing.over_limit for row in rows]
     return GroupSums(
         over_limit=_UNKNOWN if None in over else _count(sum(map(bool, over))),
         blocked=_count(sum(row.standing.blocked_for_fines for row in rows)),
-        items=(("Items out", _count(out)), ("Overdue", _count(overdue)), ("Lost", _count(lost))),
+        items=tuple(
+            (label, f"at least {number:,}" if more and number is not None else _count(number))
+            for label, number in (("Items out", out), ("Overdue", overdue), ("Lost", lost))
+        ),
+        items_explained="your login may not see all" if more else "",
     )
 
 

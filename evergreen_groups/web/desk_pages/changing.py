@@ -194,7 +194,7 @@ def group_of(client: Client, patron: int) -> int:
 
 def recalculable(client: Client, patron: int) -> tuple[int, ...]:
     """The members of a patron's group for whom a recalculation could set or lift a block, as far as is known."""
-    prospects = client.groups.prospects(client.groups.of_user(patron))
+    prospects = client.groups.prospects(client.groups.of_user(patron, exact=False))
     return tuple(id for id, prospect in prospects.items() if prospect.may_change)
 
 

@@ -25,7 +25,9 @@ def member(patron: str, member: str) -> Response:
         id = requests.record_id(member)
         titles = Titles(service.service().settings.desk.titles)
         found = asked.client.bills.of_user(asked.patron, member=id, titles=titles)
-        affairs = pages.member_affairs(found, found.member(id))
+        theirs = found.member(id)
+        counts = None if theirs.items.complete else asked.client.bills.items_counted(theirs)
+        affairs = pages.member_affairs(found, theirs, counts)
         return html(
             "member.html",
             title=f"{affairs.name}: bills and items",

@@ -117,7 +117,8 @@ def list_page(
 ) -> Response:
     """The list, of those who fit ``within`` where that is given."""
     entry = None if change is None else changing.entry(asked.client, change)
-    details = asked.client.groups.of_user(asked.patron, beside=changing.patrons_of([entry] if entry else []))
+    beside = changing.patrons_of([entry] if entry else [])
+    details = asked.client.groups.of_user(asked.patron, beside=beside, exact=False)
     sort = _sort()
     prospects = asked.client.groups.prospects(details)
     rows = pages.member_rows(details, sort, prospects)
@@ -162,7 +163,7 @@ def _trend(asked: Clerk, details: GroupDetails) -> pages.TrendView | None:
 def csv(patron: str) -> Response:
     """The list as a file for a spreadsheet."""
     with clerk(patron) as asked:
-        details = asked.client.groups.of_user(asked.patron)
+        details = asked.client.groups.of_user(asked.patron, exact=False)
         stream = io.StringIO(newline="")
         pages.write_members(pages.member_rows(details, _sort()), stream)
     response = Response(stream.getvalue(), content_type="text/csv; charset=utf-8; header=present")
