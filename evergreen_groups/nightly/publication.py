@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from evergreen_groups.formats import output_format, require
-from evergreen_groups.language import current_language, gettext, use_language
+from evergreen_groups.language import current_language, use_language
+from evergreen_groups.message import Message
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render_bytes
@@ -62,18 +63,17 @@ def publish(
     parts = by_library(report)
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
-    writing = gettext("writing files")
     with new_edition(directory, day, keep_days=keep_days) as edition:
         for library in libraries(report):
             part = parts[library.shortname]
             language = readers.of_library(library.shortname) if readers else current_language()
             files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
-                progress(writing, position, len(parts) * len(formats))
+                progress(Message("writing files"), position, len(parts) * len(formats))
                 with edition.create(name) as stream, use_language(language):
                     render_bytes(part, format, stream, **options)
             entries.append(IndexedLibrary(library, part, files, language.tag))
-        progress(writing, len(parts) * len(formats), len(parts) * len(formats))
+        progress(Message("writing files"), len(parts) * len(formats), len(parts) * len(formats))
         with edition.create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
             write_index(report, entries, stream)
     return Publication(
