@@ -32,6 +32,7 @@ from .standing_wording import DIFFERENCES as DIFFERENCES
 from .standing_wording import describe_penalty as describe_penalty
 from .standing_wording import describe_standing as describe_standing
 from .standing_wording import explain_standing as explain_standing
+from .standing_wording import penalty_cell as penalty_cell
 from .standing_wording import penalty_document as penalty_document
 from .standing_wording import standing_document as standing_document
 from .templates import template_text as template_text

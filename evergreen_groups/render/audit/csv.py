@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
-from evergreen_groups.render import describe_penalty, harmless
+from evergreen_groups.render import harmless, penalty_cell
 from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation, group_page
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
     for finding in audit.patrons:
         number = str(finding.member.patron.group)
         fines = plain_amount_or_none(finding.group_fines) or ""
-        blocks = harmless("; ".join(map(describe_penalty, finding.blocks)))
+        blocks = harmless("; ".join(map(penalty_cell, finding.blocks)))
         reason = harmless(explanation(finding))
         yield [finding.kind.value, number, *_member(finding.member), fines, blocks, reason, "", "", "", ""]
     for found in audit.groups:
