@@ -204,8 +204,8 @@ class Desk:
     def answered_with(self, ending: str) -> None:
         """The same for an answer from any address that ends so."""
         script = (
-            "return performance.getEntriesByType('resource').some((one) => one.name.endsWith(arguments[0]) "
-            "&& one.responseEnd > 0)"
+            "return performance.getEntriesByType('resource')"
+            ".some((one) => new URL(one.name).pathname.endsWith(arguments[0]) && one.responseEnd > 0)"
         )
         self.until(lambda: self.run(script, ending))
         self.browser.execute_async_script(

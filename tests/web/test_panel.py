@@ -245,7 +245,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
         FAMILY[3][0]: ([], []),
     }
     title = desk.run("return document.querySelector('.evergreen-groups-blocked').title")
-    assert title == "blocked in Evergreen: PATRON_EXCEEDS_FINES, HARBOR, since 2026-11-02"
+    assert title == "blocked in Evergreen: PATRON_EXCEEDS_FINES at HARBOR since Nov 2, 2026"
     answers(
         desk, "for (const one of answer.members) Object.assign(one, { over_limit: true, blocked_in_evergreen: [] })"
     )
@@ -614,10 +614,10 @@ def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
 
 @pytest.mark.parametrize(
     ("locale", "amount"),
-    [("fr-CA", "25,65\N{NO-BREAK SPACE}$"), ("ar-EG", "\N{RIGHT-TO-LEFT MARK}25.65\N{NO-BREAK SPACE}$")],
+    [("fr-CA", "25,65\N{NO-BREAK SPACE}$"), ("ar-EG", "$25.65")],
 )
 def test_another_language(desk: Desk, locale: str, amount: str) -> None:
-    """The client itself writes ASCII digits in every language."""
+    """Amounts are those of the texts beside them: where there are none in the client's language, English ones."""
     desk.unfold()
     desk.open(f"/eg2/{locale}/staff/circ/patron", "1017/checkout")
     panel = desk.panel_of(1017)
@@ -713,8 +713,8 @@ def test_loading_it_twice_shows_it_once(desk: Desk) -> None:
 
 def test_it_is_small() -> None:
     scripts = resources.files("evergreen_groups.web").joinpath("static")
-    assert len(scripts.joinpath("panel.js").read_bytes()) < 20_000
-    assert sum(len(scripts.joinpath(f"{name}.js").read_bytes()) for name in ("panel", "group", "tab")) < 40_000
+    assert len(scripts.joinpath("panel.js").read_bytes()) < 21_000
+    assert sum(len(scripts.joinpath(f"{name}.js").read_bytes()) for name in ("panel", "group", "tab", "texts")) < 45_000
 
 
 def test_nothing_is_asked_without_a_patron(desk: Desk) -> None:

@@ -29,6 +29,7 @@ from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long
 
+SCRIPTS = ("panel.js", "group.js", "tab.js", "texts.js", "desk.json")
 ADDRESSES = {
     f"{API}/patrons/<patron>/summary": f"{API}/patrons/1001/summary",
     f"{API}/patrons/<patron>/group": f"{API}/patrons/1001/group",
@@ -47,9 +48,12 @@ ADDRESSES = {
     f"{PREFIX}/events": f"{PREFIX}/events",
     f"{PREFIX}/healthz": f"{PREFIX}/healthz",
     f"{PREFIX}/openapi.json": f"{PREFIX}/openapi.json",
-    **{f"{PREFIX}/{name}": f"{PREFIX}/{name}" for name in ("panel.js", "group.js", "tab.js", "desk.json")},
+    **{f"{PREFIX}/{name}": f"{PREFIX}/{name}" for name in SCRIPTS},
 }
-PUBLIC = {f"{PREFIX}/{name}" for name in ("healthz", "openapi.json", "panel.js", "group.js", "tab.js", "desk.json")}
+PUBLIC = {
+    f"{PREFIX}/{name}"
+    for name in ("healthz", "openapi.json", "panel.js", "group.js", "tab.js", "texts.js", "desk.json")
+}
 CHANGING = [f"{API}/{path}" for path in ("plans", "changes", "changes/1/undo")]
 """Those that take a POST."""
 PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events"} - set(CHANGING) | {f"{API}/changes"})
