@@ -1,23 +1,76 @@
-"""A text of the catalogue that stands where it isn't shown yet: in a table, or among the values of an error."""
+"""A text of the catalogue that stands where it isn't shown yet: in a table, or among the values of an error.
+
+And how such a text is filled in for programs and logs, in English: that needs no catalogue and nothing about languages.
+"""
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from string import Formatter
+from types import MappingProxyType
+from typing import Any, Self
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 class Message(str):
     """A text that is translated where it is shown; until then, and for programs, it is the English text itself.
 
-    ``context`` says what a word means that has several meanings, in a word or two; translators see it.
+    ``context`` says what a word means that has several meanings, in a word or two; translators see it. ``values`` are
+    what the names in braces stand for, ``text`` is the English text before they are filled in. ``plural`` is the text
+    for any other number than one of what ``count`` among the values counts.
 
     >>> Message("lost", context="items"), Message("lost", context="items").context
     ('lost', 'items')
+    >>> limits = Message("a whole number from {lowest} to {highest}", values={"lowest": 1, "highest": 60})
+    >>> str(limits), limits.text
+    ('a whole number from 1 to 60', 'a whole number from {lowest} to {highest}')
+    >>> str(Message("{count} patron", plural="{count} patrons", values={"count": 1200}))
+    '1,200 patrons'
     """
 
-    __slots__ = ("context",)
+    __slots__ = ("context", "plural", "text", "values")
     context: str
+    plural: str
+    text: str
+    values: Mapping[str, object]
 
-    def __new__(cls, text: str, *, context: str = "") -> Self:
-        made = super().__new__(cls, text)
-        made.context = context
+    def __new__(
+        cls, text: str, *, context: str = "", plural: str = "", values: Mapping[str, object] = _NOTHING
+    ) -> Self:
+        count = values["count"] if plural else 1
+        known = {**values, "count": f"{count:,}"} if plural else values
+        made = super().__new__(cls, filled(text if count == 1 else plural, known))
+        made.text, made.context, made.plural, made.values = text, context, plural, values
         return made
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """A text with its values, in English; where there are none it is taken as it is, braces and all.
+
+    Money stands without its currency, which only the settings know; moments are those of this machine's time zone, and
+    ``{until:time}`` is the time of one alone.
+
+    >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed} owed", {"owed": Decimal("1234.5")}), filled("{}", {})
+    ('32,000 bytes', '1,234.50 owed', '{}')
+    """
+    return _FILLER.vformat(template, (), values) if values else template
+
+
+class _Filler(Formatter):
+    """Fills in values in English."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        """Money and moments in one form; the rest as Python has it."""
+        if isinstance(value, Decimal) and not format_spec:
+            return f"{value:,.2f}"
+        if isinstance(value, datetime) and format_spec in ("", "time"):
+            return f"{value.astimezone():{'%H:%M' if format_spec else '%Y-%m-%d %H:%M'}}"
+        if isinstance(value, date) and not format_spec:
+            return value.isoformat()
+        return super().format_field(value, format_spec)
+
+
+_FILLER = _Filler()

@@ -8,12 +8,14 @@ catalogue among the values are written as the language has them; numbers such as
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, datetime
 from decimal import Decimal
 from string import Formatter
-from typing import Any
+from typing import Any, cast
 
 from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
+from evergreen_groups.language.dates import clock_time, day, minute
 from evergreen_groups.language.language import current_language
 from evergreen_groups.language.numbers import number, price
 from evergreen_groups.message import Message
@@ -25,9 +27,9 @@ def gettext(message: str, /, **values: object) -> str:
     >>> gettext("group {group} owes {owed}", group=1204, owed=Decimal("7.5"))
     'group 1204 owes $7.50'
     """
-    translations = translations_for(current_language().tag)
-    context = message.context if isinstance(message, Message) else ""
-    return filled(translations.pgettext(context, message) if context else translations.gettext(message), values)
+    if isinstance(message, Message):
+        return _of_message(message, values)
+    return filled(translations_for(current_language().tag).gettext(message), values) if message else ""
 
 
 def ngettext(singular: str, plural: str, count: int, /, **values: object) -> str:
@@ -49,6 +51,20 @@ def npgettext(context: str, singular: str, plural: str, count: int, /, **values:
     """A text for a number of things, with a word in it that means several things."""
     text = translations_for(current_language().tag).npgettext(context, singular, plural, count)
     return filled(text, {"count": number(count), **values})
+
+
+def _of_message(message: Message, more: Mapping[str, object]) -> str:
+    values = {**message.values, **more} if more else message.values
+    context, text = message.context, message.text
+    if message.plural:
+        count = cast("int", values["count"])
+        if context:
+            return npgettext(context, text, message.plural, count, **{**values, "count": number(count)})
+        return ngettext(text, message.plural, count, **{**values, "count": number(count)})
+    translations = translations_for(current_language().tag)
+    if not text:
+        return ""
+    return filled(translations.pgettext(context, text) if context else translations.gettext(text), values)
 
 
 def filled(template: str, values: Mapping[str, object]) -> str:
@@ -76,11 +92,15 @@ class _Filler(Formatter):
     """Fills in values as the language has them."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
-        """Money with its currency, counts (``{count:,}``) with the language's separators, texts translated."""
+        """Money with its currency, counts (``{count:,}``) with the language's separators, days, moments, and texts."""
         if isinstance(value, Decimal) and not format_spec:
             return price(value)
         if isinstance(value, int) and format_spec == ",":
             return number(value)
+        if isinstance(value, datetime) and format_spec in ("", "time"):
+            return clock_time(value) if format_spec else minute(value)
+        if isinstance(value, date) and not format_spec:
+            return day(value)
         if isinstance(value, Message):
             value = gettext(value)
         return super().format_field(value, format_spec)

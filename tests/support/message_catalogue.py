@@ -152,8 +152,11 @@ def _of_call(place: str, call: ast.Call) -> Iterator[Text]:
     name = call.func.id if isinstance(call.func, ast.Name) else ""
     if name == "Message" and _literals(call.args[:1]):
         (text,) = _literals(call.args[:1])
-        given = [keyword.value for keyword in call.keywords if keyword.arg == "context"]
-        yield Text(place, text, context=_literals(given)[0] if given else None)
+        given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg in ("context", "plural")}
+        context, plural = (
+            next(iter(_literals([given[name]])), None) if name in given else None for name in ("context", "plural")
+        )
+        yield Text(place, text, plural, context)
     elif name in _ARGUMENTS:
         literals = _literals(call.args[: _ARGUMENTS[name]])
         if len(literals) == _ARGUMENTS[name]:
