@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
-from evergreen_groups.language.dates import clock_time, day, minute
+from evergreen_groups.language.dates import clock_time, day, enumeration, minute
 from evergreen_groups.language.language import current_language
-from evergreen_groups.language.numbers import number, price
+from evergreen_groups.language.numbers import decimal_number, number, price
 from evergreen_groups.message import Message
 
 
@@ -101,6 +101,11 @@ class _Filler(Formatter):
             return clock_time(value) if format_spec else minute(value)
         if isinstance(value, date) and not format_spec:
             return day(value)
+        if isinstance(value, tuple | list) and not format_spec:
+            parts = [self.format_field(part, "") for part in value]
+            return enumeration(parts) if isinstance(value, list) else "; ".join(parts)
+        if isinstance(value, float):
+            return decimal_number(super().format_field(value, format_spec))
         if isinstance(value, Message):
             value = gettext(value)
         return super().format_field(value, format_spec)

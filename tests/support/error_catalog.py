@@ -253,13 +253,13 @@ def page() -> str:
         "## Warnings of a plan",
         _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in WARNINGS.items())),
         "## Reasons in an audit",
-        _table(("Code", "Says"), ((f"`{code}`", _shown(words)) for code, words in REASONS.items())),
+        _table(("Code", "Says"), ((f"`{code}`", _shown(words.plural or words)) for code, words in REASONS.items())),
         "## Evidence that a group is accidental",
         "The weights of what is found are added up, to 0 at the least and 100 at the most. From 50 points on the "
         "confidence is high, from 25 on it is medium, else low.",
         _table(
             ("Code", "Weight", "Says"),
-            ((f"`{code}`", f"{WEIGHTS[code]:+}", _shown(words)) for code, words in EVIDENCE.items()),
+            ((f"`{code}`", f"{WEIGHTS[code]:+}", _shown(words.plural or words)) for code, words in EVIDENCE.items()),
         ),
     ]
     return "\n\n".join(parts) + "\n"
