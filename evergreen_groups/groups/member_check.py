@@ -13,13 +13,14 @@ from typing import Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, beyond, holds
+from evergreen_groups.message import Message
 
 # Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
 _IDS_AT_ONCE = 1_000
 
 _Pair = tuple[int, int]
 
-_TRY_AGAIN = (
+_TRY_AGAIN = Message(
     "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
 )
 

@@ -31,6 +31,7 @@ from .messages import ngettext as ngettext
 from .messages import npgettext as npgettext
 from .messages import pgettext as pgettext
 from .numbers import currency_sign as currency_sign
+from .numbers import decimal as decimal
 from .numbers import number as number
 from .numbers import percent as percent
 from .numbers import price as price

@@ -198,10 +198,8 @@ class Limits:
         scope = frozenset(self._org_units.full_path(found.org_unit))
         everywhere = len(scope) == sum(1 for _ in self._org_units)
         place = self._org_units.shortname(found.org_unit)
-        origin = Message(
-            "ILS: threshold of {profile} at {library}",
-            values={"profile": self._profiles.name(found.profile), "library": place},
-        )
+        values = {"profile": self._profiles.name(found.profile), "library": place}
+        origin = Message("ILS: threshold of {profile} at {library}", values=values)
         return ResolvedLimit(
             # Whatever is configured: Evergreen compares with >= (penalties-update-015: 10.00 at a threshold of 10.00).
             limit=Limit(found.amount, Comparison.REACHES, origin),
@@ -214,10 +212,10 @@ def _is_reached_by_nothing(amount: Decimal | None, comparison: Comparison) -> bo
     return amount is not None and amount <= 0 and comparison is Comparison.REACHES
 
 
-def _rule_origin(rule: LimitRule) -> Message:
+def _rule_origin(rule: LimitRule) -> str:
     values = {"profile": rule.profile, "library": rule.library}
-    if rule.profile and rule.library:
-        return Message("configuration: {profile} at {library}", values=values)
-    if rule.library:
+    if rule.library is None:
+        return Message("configuration: {profile}", values=values)
+    if rule.profile is None:
         return Message("configuration: at {library}", values=values)
-    return Message("configuration: {profile}", values=values)
+    return Message("configuration: {profile} at {library}", values=values)
