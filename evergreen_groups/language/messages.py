@@ -101,14 +101,13 @@ class _Filler(Formatter):
             return clock_time(value) if format_spec else minute(value)
         if isinstance(value, date) and not format_spec:
             return day(value)
-        if isinstance(value, tuple | list) and not format_spec:
+        if isinstance(value, tuple | list):
             parts = [self.format_field(part, "") for part in value]
-            return enumeration(parts) if isinstance(value, list) else "; ".join(parts)
-        if isinstance(value, float):
-            return decimal_number(super().format_field(value, format_spec))
-        if isinstance(value, Message):
+            value = enumeration(parts) if isinstance(value, list) else "; ".join(parts)
+        elif isinstance(value, Message):
             value = gettext(value)
-        return super().format_field(value, format_spec)
+        text = super().format_field(value, format_spec)
+        return decimal_number(text) if isinstance(value, float) else text
 
 
 _FILLER = _Filler()

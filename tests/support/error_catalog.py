@@ -211,9 +211,9 @@ def _names_of(node: ast.AST, function: ast.AST) -> tuple[frozenset[str], bool]:
 def _set_in(function: ast.AST, name: str) -> Iterator[str]:
     """The keys of a dictionary that a function makes under a name, and adds to it."""
     for node in ast.walk(function):
-        if not isinstance(node, ast.Assign):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
-        for target in node.targets:
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Name) and target.id == name:
                 yield from _names_of(node.value, function)[0]
             elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
