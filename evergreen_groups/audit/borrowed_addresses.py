@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from evergreen_groups.audit.findings import FindingKind, PatronFinding, Reason
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups import PATRON_FIELDS, Member, PatronRow, Query
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,7 +36,7 @@ class _Owner:
 
 def find_borrowed_addresses(context: SearchContext) -> list[PatronFinding]:
     """The search for borrowed addresses across groups: the borrowers, their address rows, and whose those are."""
-    context.progress("reading addresses", 0)
+    context.progress(Message("reading addresses"), 0)
     gateway = context.gateway
     found = [
         (PatronRow._make(row[: len(PATRON_FIELDS)]), row[len(PATRON_FIELDS) :])

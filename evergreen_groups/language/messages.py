@@ -106,6 +106,8 @@ class _Filler(Formatter):
             value = enumeration(parts) if isinstance(value, list) else "; ".join(parts)
         elif isinstance(value, Message):
             value = gettext(value)
+        elif isinstance(value, EvergreenGroupsError):
+            value = describe_error(value)
         text = super().format_field(value, format_spec)
         return decimal_number(text) if isinstance(value, float) else text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from evergreen_groups.formats import output_format, require
+from evergreen_groups.message import Message
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render_bytes
@@ -61,11 +62,11 @@ def publish(
             part = parts[library.shortname]
             files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
-                progress("writing files", position, len(parts) * len(formats))
+                progress(Message("writing files"), position, len(parts) * len(formats))
                 with edition.create(name) as stream:
                     render_bytes(part, format, stream, **options)
             entries.append(IndexedLibrary(library, part, files))
-        progress("writing files", len(parts) * len(formats), len(parts) * len(formats))
+        progress(Message("writing files"), len(parts) * len(formats), len(parts) * len(formats))
         with edition.create(INDEX) as stream:
             write_index(report, entries, stream)
     return Publication(

@@ -65,7 +65,7 @@ def _rule(limit: Limit | None) -> str:
             "(check says which)."
         )
     if limit.amount is None:
-        return gettext("Nobody is over the limit: there is none.")
+        return gettext("There is no limit for own fines, so no member is over it.")
     if limit.comparison is Comparison.REACHES:
         return gettext("Over the limit, by their own fines alone: who owes {amount} or more.", amount=limit.amount)
     return gettext("Over the limit, by their own fines alone: who owes more than {amount}.", amount=limit.amount)
