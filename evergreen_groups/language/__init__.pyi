@@ -18,6 +18,7 @@ from .dates import minute as minute
 from .dates import moment_with_zone as moment_with_zone
 from .language import ENGLISH as ENGLISH
 from .language import PSEUDO as PSEUDO
+from .language import SOURCE as SOURCE
 from .language import Language as Language
 from .language import current_language as current_language
 from .language import set_language as set_language

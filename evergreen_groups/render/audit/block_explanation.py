@@ -139,7 +139,7 @@ def _bill(explanation: BlockExplanation, one: BillLooked) -> list[Cell]:
     library = printable(one.library.shortname) if one.library is not None else gettext("not known")
     counts = (gettext("yes") if one.counts else gettext("no")) if explanation.threshold is not None else ""
     bill = one.bill
-    texts = (day(bill.since), printable(bill.kind.text), library, price(bill.balance), counts)
+    texts = (day(bill.since), printable(bill.kind.describe()), library, price(bill.balance), counts)
     return [Cell(text) for text in texts]
 
 
