@@ -63,17 +63,18 @@ def publish(
     parts = by_library(report)
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
+    writing = Message("writing files")
     with new_edition(directory, day, keep_days=keep_days) as edition:
         for library in libraries(report):
             part = parts[library.shortname]
             language = readers.of_library(library.shortname) if readers else current_language()
             files = {format: f"{names[library.shortname]}.{output_format(format).ending}" for format in formats}
             for position, (format, name) in enumerate(files.items(), len(entries) * len(formats)):
-                progress(Message("writing files"), position, len(parts) * len(formats))
+                progress(writing, position, len(parts) * len(formats))
                 with edition.create(name) as stream, use_language(language):
                     render_bytes(part, format, stream, **options)
             entries.append(IndexedLibrary(library, part, files, language.tag))
-        progress(Message("writing files"), len(parts) * len(formats), len(parts) * len(formats))
+        progress(writing, len(parts) * len(formats), len(parts) * len(formats))
         with edition.create(INDEX) as stream, use_language(readers.of_all if readers else current_language()):
             write_index(report, entries, stream)
     return Publication(
