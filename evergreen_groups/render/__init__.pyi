@@ -1,5 +1,4 @@
 from .changes import describe_reason as describe_reason
-from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
 from .changes import write_entries as write_entries
 from .changes import write_entry as write_entry
@@ -15,6 +14,7 @@ from .group import write_details as write_details
 from .group import write_json as write_json
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
+from .plan_warnings import describe_warning as describe_warning
 from .safe_text import harmless as harmless
 from .safe_text import isolated as isolated
 from .safe_text import printable as printable
