@@ -67,7 +67,7 @@ def filled(template: str, values: Mapping[str, object]) -> str:
     return _FILLER.vformat(template, (), values) if values else template
 
 
-class _Filler(Formatter):
+class _EnglishFiller(Formatter):
     """Fills in values in English."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
@@ -83,7 +83,7 @@ class _Filler(Formatter):
         return super().format_field(value, format_spec)
 
 
-_FILLER = _Filler()
+_FILLER = _EnglishFiller()
 
 SYSTEM_REASONS = (
     Message("Address already in use"),

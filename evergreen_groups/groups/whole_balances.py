@@ -48,7 +48,7 @@ def read_whole_balances(
             return balances, None
         owing_nothing = everybody - balances.keys()
         conditions = members_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
-        told = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
-        if told or all(holds(gateway, condition) for condition in conditions):
+        confirmed = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
+        if confirmed or all(holds(gateway, condition) for condition in conditions):
             return balances, HiddenMembers(hidden, total_of(balances, hidden))
     raise members_not_asked_for()

@@ -140,14 +140,15 @@ class CirculationReader:
     def count_under(self, condition: Query, patrons: Patrons, *, none_hidden: bool = False) -> Counted | None:
         """What :meth:`count_visible` does, in the same call as a condition made of queries; None unless that holds.
 
-        That it holds is told by a row beside those of the patrons: any one visible circulation of somebody else. So
-        None says too that there is none to tell it, or that there is no room for the question.
+        That it holds is told by a row beside those of the patrons: any one visible circulation of somebody else
+        (``desk-004``; without it the condition doesn't hold, ``desk-005``). So None says too that there is none to tell
+        it, or that there is no room for the question.
         """
         countable = self._countable(patrons)
         asked = frozenset(countable)
         if not countable or len(countable) > _MOST_UNDER_CONDITION:
             return None
-        if self._hidden_at and len(self._visible_at) > _MOST_LIBRARIES:
+        if self._hidden_at and not 0 < len(self._visible_at) <= _MOST_LIBRARIES:
             return None
         rows = self._gateway.pcrud.search(
             "circ", self._under(condition, countable), select=_FIELDS, limit=_MOST_ROWS_UNDER_CONDITION
@@ -194,18 +195,18 @@ class CirculationReader:
         somebody: Query = {"usr": {"not in": list(patrons)}}
         if self._hidden_at:
             somebody["circ_lib"] = sorted(self._visible_at)
-        told: Query = {
+        signal: Query = {
             "id": {"in": {**_ids(somebody), "limit": 1}},
             # Before 3.16 hidden rows count against the limit, so that a short answer may lack some (3.12/releases-044).
             "-and": [{"-not-exists": beyond(_MOST_ROWS_UNDER_CONDITION - 2, "circ", theirs, "id")}, condition],
         }
         # Each by its own index; in an "or" the database would look at every circulation.
-        return {"id": {"in": {"union": [_ids(theirs), _ids(told)]}}}
+        return {"id": {"in": {"union": [_ids(theirs), _ids(signal)]}}}
 
     def _by_rows(self, patrons: Collection[int]) -> dict[int, CirculationCounts]:
-        pages = self._gateway.pcrud.columns_by_values(
-            "circ", _FIELDS, "usr", sorted(patrons), where={"checkin_time": None}
-        )
+        # pcrud shows nobody's then, one's own neither.
+        ids = sorted(patrons) if self._visible_at else []
+        pages = self._gateway.pcrud.columns_by_values("circ", _FIELDS, "usr", ids, where={"checkin_time": None})
         return self._counted(patrons, chain.from_iterable(pages))
 
     def _counted(self, patrons: Collection[int], rows: Iterable[tuple[Any, ...]]) -> dict[int, CirculationCounts]:

@@ -105,6 +105,8 @@ class _Filler(Formatter):
             return "; ".join(self.format_field(part, "") for part in value)
         if isinstance(value, Message):
             value = gettext(value)
+        if isinstance(value, EvergreenGroupsError):
+            value = describe_error(value)
         return super().format_field(value, format_spec)
 
 

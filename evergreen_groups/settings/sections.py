@@ -263,6 +263,14 @@ class ReportSettings:
         "members, name or library.",
         options=(Option("--sort", _REPORT, "Order of the groups ({default})."),),
     )
+    top: int | None = setting(
+        v.whole_number(1, 1_000_000),
+        None,
+        help="List only so many groups, those with the highest combined fines; all where it isn't set. What changed "
+        "since the last run is found out of all of them.",
+        example=50,
+        options=(Option("--top", _REPORT, "Only this many, the highest."),),
+    )
     format: str = setting(
         v.one_of(*REPORT_FORMATS),
         "table",
@@ -369,8 +377,9 @@ class NamedReport:
     link: str | None = setting(
         v.template("date", "library"),
         None,
-        help="Where it is to be found, with {date} and {library} in it or not.",
-        example="https://evergreen.example.org/old-debts/{library}.html",
+        help="Where it is to be found, with {date} and {library} in it or not. The service hands it out below "
+        "reports/named, as in the example, to those who may see the patrons on it.",
+        example="https://evergreen.example.org/evergreen-groups/reports/named/old-debts/latest/{library}",
     )
     report: ReportSettings = field(default_factory=ReportSettings)
 
@@ -654,7 +663,7 @@ class ServeSettings:
         help="The page at reports/latest, or the directory of a report by library, of which reports/latest/BR1 is that "
         "of BR1. Where it isn't given, [report] output if that is either, else reports in the state directory. Staff "
         "with VIEW_USER for the whole consortium may see the page, and of a report by library each one those of the "
-        "libraries where they have it.",
+        "libraries where they have it. A report of [[reports]] is at reports/named/NAME/latest by itself.",
         example="/var/lib/evergreen-groups/reports",
     )
 

@@ -59,7 +59,9 @@ def test_nothing_is_said_of_a_deleted_patron(sandbox: Sandbox, admin: Gateway) -
             ask(barcode)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),
     leaving=st.sets(st.sampled_from(OKONKWO[1:])),
@@ -95,7 +97,9 @@ def test_nothing_about_other_members_changes_a_decision(
 
 
 @pytest.mark.long
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     thresholds=st.dictionaries(
         st.tuples(st.sampled_from((1, 2, 3, HARBOR, MILL)), st.sampled_from((1, 2, 11, 12))),

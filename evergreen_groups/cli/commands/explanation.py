@@ -9,6 +9,7 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, standard_output, terminal_width
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,7 @@ def explain_blocks(
 
     format_name = format_for(output, output_format, "table", AUDIT_FORMATS)
     if format_name not in _FORMATS:
-        raise click.UsageError(f"--explain is written as {' or '.join(_FORMATS)}.")
+        raise click.UsageError(Message("--explain is written as table or json."))
     with session.gateway() as gateway, session.progress():
         explanation = BlockExplainer(gateway, policy).of_barcode(barcode)
     if output is not None:

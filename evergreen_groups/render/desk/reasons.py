@@ -18,6 +18,7 @@ _LOOK_FIRST = Message("Look at the list before you try again: somebody else may 
 _RELOAD = Message("Show the group again and look; then do it once more if it is still wanted.")
 _WAIT = Message("It will be looked at again by itself. Don't repeat it.")
 _LATER = Message("Try once more in a moment. If it stays like this, the staff client itself will not work either.")
+_ONCE_MORE = Message("Try once more in a moment. If it happens again, tell whoever runs the system.")
 _LOG_IN = Message("Log in to the staff client, then do what is left once more.")
 _APPROVE_AGAIN = Message("Have it approved once more, or do what is left yourself.")
 _REPORT = Message("Look at the patron's record. If it happens again, tell whoever runs the system.")
@@ -51,6 +52,9 @@ _BY_CODE = {
         Message("your session in the staff client had ended before this was reached"), _LOG_IN
     ),
     "ils-unreachable": ClerkReason(Message("Evergreen could not be reached; nothing was sent"), _LATER),
+    "no-time": ClerkReason(
+        Message("it took longer than the time that this service gives it; nothing was changed"), _ONCE_MORE
+    ),
     "ils-failed": ClerkReason(Message("Evergreen failed while it worked on this"), _REPORT),
     "ils-not-understood": ClerkReason(Message("Evergreen's answer can't be trusted to be whole"), _LATER),
     "never-came-in": ClerkReason(Message("it was sent and never arrived"), Message("It is safe to do it once more.")),

@@ -35,7 +35,10 @@ class OwedFor:
 
 @dataclass(frozen=True, slots=True)
 class DueItems:
-    """What is said of items that are due, or were, on the same day; each has its ``title`` where that is shown."""
+    """What is said of items that are due, or were, on the same day.
+
+    Where titles are shown, ``sentence`` is what goes on after the ``title`` that they have.
+    """
 
     title: str
     sentence: str
@@ -107,6 +110,8 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
 
 
 def _sentence_of(item: ItemLine, count: int) -> str:
+    if item.title:
+        return _with_title(item, count)
     if item.kind is CirculationKind.CLAIMS_RETURNED:
         return ngettext("{count} item is said to have come back.", "{count} items are said to have come back.", count)
     if item.due is None:
@@ -128,6 +133,28 @@ def _sentence_of(item: ItemLine, count: int) -> str:
                 day=day,
             )
     return ngettext("{count} item is due on {day}.", "{count} items are due on {day}.", count, day=day)
+
+
+def _with_title(item: ItemLine, count: int) -> str:
+    """What goes on after a title and a colon."""
+    if item.kind is CirculationKind.CLAIMS_RETURNED:
+        return ngettext("said to have come back.", "{count} copies are said to have come back.", count)
+    if item.due is None:
+        return ngettext("no due date.", "{count} copies, no due date.", count)
+    day = long_day(item.due)
+    match item.kind:
+        case CirculationKind.LOST:
+            return ngettext(
+                "due on {day}, counts as lost.", "{count} copies, due on {day}, count as lost.", count, day=day
+            )
+        case CirculationKind.OVERDUE | CirculationKind.LONG_OVERDUE:
+            return ngettext(
+                "was due on {day}. Please bring it back.",
+                "{count} copies were due on {day}. Please bring them back.",
+                count,
+                day=day,
+            )
+    return ngettext("due on {day}.", "{count} copies, due on {day}.", count, day=day)
 
 
 def _owed_for(member: MemberAffairs) -> tuple[OwedFor, ...]:

@@ -173,6 +173,24 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert "select" not in in_tab.group_page(8, select=[7])
 
 
+def test_a_group_for_review_has_a_table_of_its_own_and_its_lead_is_to_be_set_right() -> None:
+    confidence = Confidence.by([Evidence("no-lead"), Evidence("surname-shared")])
+    reasons = (Reason("no-lead"),)
+    odd = GroupFinding(Group(3, (ADA, BO)), reasons, FindingKind.FOR_REVIEW, confidence=confidence)
+    tree = page(groups=(odd,))
+    assert tree.xpath("//section[@class='kind']/h2/@id") == ["group-for-review"]
+    (found,) = findings(tree)
+    assert found[5:] == [
+        ["0", "low"],
+        ["It has no lead.", "no lead +10", "each member shares a surname with another -20"],
+        [
+            "Make a member the lead, on the group's page.",
+            "Where it is as it should be:",
+            "evergreen-groups audit --keep 3",
+        ],
+    ]
+
+
 def test_groups_that_are_to_be_kept_are_named() -> None:
     audit = Audit(NOW, "https://ils.example.org", AuditCriteria(), (OVER,), (), to_keep=(12, 13))
     (text,) = tree_of(audit).xpath("//main/p[not(@id)]/text()")
