@@ -110,13 +110,16 @@ def _member(statement: Statement, member: MemberBills, settings: StatementSettin
 
 
 def _sentence_of(item: ItemLine, count: int) -> str:
-    if item.title:
-        return _with_title(item, count)
+    """A line about items without titles, or what goes on after one and a colon."""
+    describe = _describe_copies if item.title else _describe_items
+    return describe(item, count, long_day(item.due) if item.due else None)
+
+
+def _describe_items(item: ItemLine, count: int, day: str | None) -> str:
     if item.kind is CirculationKind.CLAIMS_RETURNED:
         return ngettext("{count} item is said to have come back.", "{count} items are said to have come back.", count)
-    if item.due is None:
+    if day is None:
         return ngettext("{count} item has no due date.", "{count} items have no due date.", count)
-    day = long_day(item.due)
     match item.kind:
         case CirculationKind.LOST:  # it may be lost before it is due
             return ngettext(
@@ -135,13 +138,11 @@ def _sentence_of(item: ItemLine, count: int) -> str:
     return ngettext("{count} item is due on {day}.", "{count} items are due on {day}.", count, day=day)
 
 
-def _with_title(item: ItemLine, count: int) -> str:
-    """What goes on after a title and a colon."""
+def _describe_copies(item: ItemLine, count: int, day: str | None) -> str:
     if item.kind is CirculationKind.CLAIMS_RETURNED:
         return ngettext("said to have come back.", "{count} copies are said to have come back.", count)
-    if item.due is None:
+    if day is None:
         return ngettext("no due date.", "{count} copies, no due date.", count)
-    day = long_day(item.due)
     match item.kind:
         case CirculationKind.LOST:
             return ngettext(

@@ -26,7 +26,7 @@ from support.report_samples import (
 )
 
 from evergreen_groups.groups import Group
-from evergreen_groups.language import PSEUDO, Language, price, timezone_of, use_language
+from evergreen_groups.language import Language, price, timezone_of, use_language
 from evergreen_groups.policy import Comparison, Limit
 from evergreen_groups.render import Cell, Columns, TextColumn, printable, wrapped
 from evergreen_groups.render.report import render
