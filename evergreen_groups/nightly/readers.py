@@ -37,7 +37,8 @@ class Readers:
 
     def of_library(self, shortname: str) -> Language:
         """Of what is about one library, or a system and all below it."""
-        path = [name.casefold() for name in shortnames_upwards(self.org_units).get(shortname, (shortname,))]
+        known = {name.casefold(): path for name, path in shortnames_upwards(self.org_units).items()}
+        path = [name.casefold() for name in known.get(shortname.casefold(), (shortname,))]
         tags = {name.casefold(): tag for name, tag in self.settings.libraries}
         tag = next((tags[name] for name in path if name in tags), None)
         zones = [self.timezones.get(unit.id) for unit in self.org_units if unit.shortname.casefold() == path[0]]

@@ -38,8 +38,8 @@ ELEMENTS = """
     label input select option button
 """
 ATTRIBUTES = """
-    lang dir data-currency data-column charset http-equiv content name id class datetime aria-labelledby
-aria-label aria-hidden aria-sort
+    lang dir data-currency data-column
+    charset http-equiv content name id class datetime aria-labelledby aria-label aria-hidden aria-sort
     focusable viewbox preserveaspectratio width height scope colspan data-kind role x y
     hidden for type autocomplete placeholder spellcheck value checked data-is data-noun
 """
