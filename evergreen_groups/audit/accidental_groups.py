@@ -106,7 +106,7 @@ class AccidentalGroupSearch:
         return True
 
     def _with_deleted_lead(self, groups: Iterable[int]) -> set[int]:
-        """Those of the groups that have a deleted lead."""
+        """Those of the groups that have a deleted lead (``work-list-009``)."""
         condition = {"deleted": "t", "master_account": "t"}
         batches = self._gateway.pcrud.columns_by_values(
             "au", ("usrgroup",), "usrgroup", sorted(groups), where=condition

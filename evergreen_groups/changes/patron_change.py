@@ -20,8 +20,8 @@ from evergreen_groups.changes.step_reason import (
     NO_REASON,
     OLD_COPY,
     SO_ALREADY,
-    UNREADABLE,
     StepReason,
+    unreadable,
 )
 from evergreen_groups.errors import CollisionError, DataError, EvergreenGroupsError, GatewayError
 from evergreen_groups.gateway import TOKEN
@@ -82,7 +82,9 @@ class PatronChange(Generic[StepT]):
             if self._sent is None:
                 return self._ended(StepState.NOT_DONE, reason=refusal(self._gateway, error), error=error)
             # What came of it can't be found out now: the step stays open and the next run recovers it.
-            return StepOutcome(self._step, StepState.SENDING, reason=UNREADABLE, error=error, sent=self._sent)
+            reason = unreadable(error)
+            self._journaled.record(StepState.SENDING, reason=reason)
+            return StepOutcome(self._step, StepState.SENDING, reason=reason, error=error, sent=self._sent)
         return self._ended(StepState.FAILED, reason=self._last_reason.followed_by(_TRIED, count=TRIES))
 
     def _try(self) -> StepOutcome[StepT] | None:

@@ -13,14 +13,13 @@ from evergreen_groups.changes.step_reason import (
     BLOCK_BY_STAFF,
     BLOCK_BY_STAFF_GONE,
     HIDDEN_MEANWHILE,
-    NO_CONNECTION,
     NO_REASON,
-    UNREADABLE,
     StepReason,
     may_come_in,
     no_clear_answer,
+    unreadable,
 )
-from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, TransportError, not_visible
+from evergreen_groups.errors import DataError, EvergreenGroupsError, GatewayError, not_visible
 from evergreen_groups.gateway import TOKEN, Gateway
 from evergreen_groups.ils import PenaltyKinds, set_by_ils
 from evergreen_groups.message import Message
@@ -108,14 +107,16 @@ class PatronRecalculation:
             clear = self._send()
         except GatewayError as error:
             if self._is_open:
-                refused = _refused(self._gateway, error)
+                refused = refusal(self._gateway, error)
                 reason = may_come_in(sending.until).preceded_by(*refused.texts, **refused.values)
                 return self._ended(StepState.SENDING, reason=reason, error=error)
-            return self._ended(StepState.FAILED, reason=_refused(self._gateway, error), error=error)
+            return self._ended(StepState.FAILED, reason=refusal(self._gateway, error), error=error)
         try:
             after = self._reader.read_again(self._patron, before)
         except (GatewayError, DataError) as error:
-            return Attempt(StepState.SENDING, reason=UNREADABLE, error=error)
+            reason = unreadable(error)
+            self._journaled.record(StepState.SENDING, reason=reason)
+            return Attempt(StepState.SENDING, reason=reason, error=error)
         if not clear and after.in_force == before.in_force:
             return self._open(sending)
         return self._compared(before, after)
@@ -178,7 +179,3 @@ class PatronRecalculation:
     ) -> Attempt:
         self._journaled.record(state, value=value, reason=reason, refusal=refused_permission(error))
         return Attempt(state, resolved, reason, error)
-
-
-def _refused(gateway: Gateway, error: GatewayError) -> StepReason:
-    return NO_CONNECTION if isinstance(error, TransportError) else refusal(gateway, error)

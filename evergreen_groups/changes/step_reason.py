@@ -12,6 +12,7 @@ from evergreen_groups.errors import (
     LoginRefusedError,
     NoSessionError,
     PermissionDeniedError,
+    TimedOutError,
     TransportError,
 )
 from evergreen_groups.message import Message
@@ -82,7 +83,8 @@ def _moment(value: object) -> object:
 NO_REASON = StepReason()
 HIDDEN_MEANWHILE = StepReason(Message("the account can't see this patron any more"), "hidden-meanwhile")
 DELETED_MEANWHILE = StepReason(Message("the account has been deleted meanwhile"), "deleted-meanwhile")
-NO_CONNECTION = StepReason(Message("there was no connection"), "ils-unreachable")
+NO_CONNECTION = StepReason(Message("the ILS could not be reached"), "ils-unreachable")
+NO_TIME = StepReason(Message("there was no answer in the time for it, and nothing was changed"), "no-time")
 NEVER_CAME_IN = StepReason(Message("it never came in"), "never-came-in")
 NOTHING_CAME = StepReason(Message("it never came in, or changed nothing"), "never-came-in")
 REFUSED_FOR_ANOTHER = StepReason(
@@ -90,6 +92,12 @@ REFUSED_FOR_ANOTHER = StepReason(
 )
 CHANGED_BY_ANOTHER = StepReason(Message("the record was changed by somebody else"), "changed-meanwhile")
 UNREADABLE = StepReason(Message("it was sent, and what came of it can't be read"), "not-certain")
+UNREADABLE_IN_TIME = StepReason(
+    Message(
+        "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself"
+    ),
+    "not-certain",
+)
 OLD_COPY = StepReason(Message("what was read back is older than the change"), "not-certain")
 HIDDEN_NOW = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
 HIDDEN_OPEN = StepReason(
@@ -128,6 +136,11 @@ def no_clear_answer(until: datetime) -> StepReason:
     return may_come_in(until).preceded_by(Message("no clear answer came and nothing was changed so far"))
 
 
+def unreadable(error: EvergreenGroupsError) -> StepReason:
+    """What came of a request that was sent isn't known: the error came before that could be looked up."""
+    return UNREADABLE_IN_TIME if isinstance(error, TimedOutError) else UNREADABLE
+
+
 def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None = None) -> StepReason:
     """Why the ILS refused something; ``library``, or else ``org_unit``, says where a permission is missing."""
     match error:
@@ -138,7 +151,7 @@ def refused(error: EvergreenGroupsError, library: str = "", org_unit: int | None
         case DataError():
             return StepReason(error.problem, "ils-not-understood")
         case TransportError():
-            return StepReason(_FAILED, "ils-unreachable")
+            return NO_TIME if isinstance(error, TimedOutError) else NO_CONNECTION
         case EventError():
             return StepReason(error.textcode, "ils-refused", event=error.textcode)
         case _:

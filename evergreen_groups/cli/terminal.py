@@ -61,7 +61,7 @@ def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]
         TimeRemainingColumn(compact=True),
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task(gettext(doing), total=None, count="")
+        task = display.add_task(_shown(doing), total=None, count="")
         doing_now = ""
 
         def show(doing: str, done: int, total: int | None = None) -> None:
@@ -70,6 +70,10 @@ def terminal_progress(*, quiet: bool, doing: str = ASKING) -> Iterator[Progress]
                 doing_now = doing
                 display.reset(task)
             count = gettext("{done:,} of {total:,}", done=min(done, total), total=total) if total else number(done)
-            display.update(task, description=gettext(doing), completed=done, total=total, count=count)
+            display.update(task, description=_shown(doing), completed=done, total=total, count=count)
 
         yield show
+
+
+def _shown(doing: str) -> str:
+    return gettext(doing) if isinstance(doing, Message) else doing

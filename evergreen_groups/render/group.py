@@ -127,7 +127,10 @@ def _sums(details: GroupDetails) -> list[Cell]:
 
 
 def _counts(counts: CirculationCounts | None) -> list[str]:
-    return [number(counts.out), number(counts.overdue), number(counts.lost)] if counts else [_UNKNOWN] * 3
+    if counts is None:
+        return [_UNKNOWN] * 3
+    more = "" if counts.complete else "+"
+    return [f"{number(count)}{more}" for count in (counts.out, counts.overdue, counts.lost)]
 
 
 def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterator[str]:
@@ -156,7 +159,12 @@ def write_json(details: GroupDetails, stream: TextIO) -> None:
 
 
 def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
-    return None if counts is None else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
+    # A number that is at least so many isn't one.
+    return (
+        None
+        if counts is None or not counts.complete
+        else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
+    )
 
 
 def _member(details: GroupDetails, member: Member) -> dict[str, Any]:

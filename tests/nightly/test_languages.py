@@ -116,7 +116,7 @@ def test_a_french_page_and_a_spanish_mail_beside_an_english_index(
     moments = {name: page.xpath("string(//dl[@class='facts']//time)") for name, page in pages.items()}
     assert moments["index"].endswith((" EDT", " EST"))
     assert moments["MILL"].endswith((" CET", " CEST"))
-    headers = {(latest / f"{name}.csv").read_text("utf-8").partition("\r\n")[0] for name in ("NORTH", "HARBOR", "MILL")}
+    headers = {(latest / f"{name}.csv").read_text("utf-8").splitlines()[0] for name in ("NORTH", "HARBOR", "MILL")}
     assert len(headers) == 1, "programs read the same columns, whatever the language"
 
 

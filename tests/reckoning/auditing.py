@@ -140,8 +140,9 @@ def _accidental(library: Library, number: int, members: Sequence[Row]) -> Iterab
             codes.add("lead-expired")
     if len(visible) == len(members):
         if not leads:
-            deleted = [row for row in library.people.values() if row["deleted"] == "t" and library.visible(row)]
-            gone = any(row["usrgroup"] == number and row["master_account"] == "t" for row in deleted)
+            everybody = library.rows_with("au", "usrgroup", number)
+            deleted = [row for row in everybody if row["deleted"] == "t" and library.visible(row)]
+            gone = any(row["master_account"] == "t" for row in deleted)
             reasons.append("Its lead is deleted." if gone else "It has no lead.")
             codes.add("lead-deleted" if gone else "no-lead")
         for stranger in strangers(library, [patron for patron in members if _adult(patron)]):

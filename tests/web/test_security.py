@@ -387,7 +387,11 @@ class TestInput:
             assert "X-Evil" not in answer.headers
             check(caller.get(path), 401, 404)  # a stranger isn't told what is wrong with it
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+    @settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=60,
+        deadline=None,
+    )
     @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
     def test_any_text_is_answered(self, caller: FlaskClient, staff: str, value: str) -> None:
         for address in ELSEWHERE:
@@ -518,8 +522,8 @@ class TestAddresses:
 def raw(url: str, request: bytes) -> str:
     """What comes back for bytes sent as they are."""
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=10) as connection:
-        connection.settimeout(10)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+        connection.settimeout(60)
         try:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)

@@ -103,13 +103,13 @@
   at.closest("p").hidden = at.options.length < 3;
 
   // Looked up when somebody first searches: names, barcodes and the group's number.
-  const texts = new Map();
+  const searchable = new Map();
   const textOf = (body) => {
-    if (!texts.has(body)) {
+    if (!searchable.has(body)) {
       const parts = body.querySelectorAll("bdi, tr:first-child > th, .findings > tbody > tr:first-child > td:nth-child(3), tbody > tr > td:nth-child(2)");
-      texts.set(body, plain([...parts].map((part) => part.textContent).join(" ")));
+      searchable.set(body, plain([...parts].map((part) => part.textContent).join(" ")));
     }
-    return texts.get(body);
+    return searchable.get(body);
   };
 
   const amounts = new Intl.NumberFormat(tag, { style: "currency", currency: document.documentElement.dataset.currency });
