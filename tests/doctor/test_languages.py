@@ -83,6 +83,12 @@ def test_every_line_about_a_planted_fault_is_translated(
     for finding in installation.examined().findings:
         own = () if isinstance(finding.title, Message) else (finding.title,)
         assert untranslated(finding, *of_values(finding), *own) == [], finding
+        # What isn't a text of the catalogue is a name, and no words.
+        assert [
+            name
+            for name in of_values(finding)
+            if re.search(r"\b(a|by|for|is|no|not|of(?! tomorrow)|the|to) [a-z]", name)
+        ] == []
 
 
 def test_titles_and_purposes_are_texts_of_the_catalogue() -> None:
