@@ -104,7 +104,7 @@ class Section:
         """The headings of all columns, which stand before the cells on a narrow screen."""
         return {name: gettext(label) for name, label in _LABELS.items()}
 
-    @property
+    @cached_property
     def columns(self) -> tuple[tuple[str, bool], ...]:
         """The headings, and whether they are of numbers; a column that would be empty isn't there."""
         return (
@@ -119,22 +119,22 @@ class Section:
             (self.labels["to_do"], False),
         )
 
-    @property
+    @cached_property
     def with_members(self) -> bool:
         """Whether it says how many members groups have."""
         return any(row.member_count is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_own_fines(self) -> bool:
         """Whether anybody's own fines matter."""
         return any(row.own_fines is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_group_fines(self) -> bool:
         """Whether any group's fines matter."""
         return any(row.group_fines is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_confidence(self) -> bool:
         """Whether it is said how sure findings are."""
         return any(row.confidence is not None for row in self.rows)
