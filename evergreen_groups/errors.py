@@ -39,7 +39,7 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from evergreen_groups.message import filled as filled
+from evergreen_groups.message import filled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

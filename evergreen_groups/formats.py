@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ class OutputFormat(NamedTuple):
     options: tuple[str, ...] = ("details",)
     binary: bool = False
     to_file: bool = True
-    phrase: str = "a file"
+    phrase: str = Message("a file")
     package: str | None = None
     for_programs: bool = False
 
@@ -59,7 +60,7 @@ OUTPUT_FORMATS = (
         audit=f"{_AUDIT}.text:write_listing",
         options=("details", "width", "color"),
         to_file=False,
-        phrase="a table",
+        phrase=Message("a table"),
     ),
     OutputFormat(
         "csv",
@@ -68,7 +69,7 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.csv:write_rows",
         audit=f"{_AUDIT}.csv:write_rows",
         options=("details", "bom", "dialect"),
-        phrase="CSV",
+        phrase=Message("CSV"),
         for_programs=True,
     ),
     OutputFormat(
@@ -77,7 +78,7 @@ OUTPUT_FORMATS = (
         media_type="application/json",
         report=f"{_REPORT}.json:write_document",
         audit=f"{_AUDIT}.json:write_document",
-        phrase="JSON",
+        phrase=Message("JSON"),
         for_programs=True,
     ),
     OutputFormat(
@@ -87,7 +88,7 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.page:write_page",
         audit=f"{_AUDIT}.page:write_page",
         options=("details", "client", "index"),
-        phrase="a page",
+        phrase=Message("a page"),
     ),
     OutputFormat(
         "xlsx",
@@ -96,7 +97,7 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.workbook:write_workbook",
         options=("details", "client"),
         binary=True,
-        phrase="a spreadsheet",
+        phrase=Message("a spreadsheet"),
         package="xlsxwriter",
     ),
 )

@@ -47,14 +47,22 @@ class Message(str):
         return made
 
 
+def system_reason(error: OSError) -> Message:
+    """What the operating system says of an error, or the error's kind where it says nothing.
+
+    What it says oftenest is in the catalogue (:data:`SYSTEM_REASONS`).
+    """
+    return Message(error.strerror or type(error).__name__)
+
+
 def filled(template: str, values: Mapping[str, object]) -> str:
     """A text with its values, in English; where there are none it is taken as it is, braces and all.
 
     Money stands without its currency, which only the settings know; moments are those of this machine's time zone, and
-    ``{until:time}`` is the time of one alone.
+    ``{until:time}`` is the time of one alone. Several texts (a tuple) stand one after the other.
 
-    >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed} owed", {"owed": Decimal("1234.5")}), filled("{}", {})
-    ('32,000 bytes', '1,234.50 owed', '{}')
+    >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed}", {"owed": Decimal("1234.5")}), filled("{}", {})
+    ('32,000 bytes', '1,234.50', '{}')
     """
     return _FILLER.vformat(template, (), values) if values else template
 
@@ -70,7 +78,38 @@ class _Filler(Formatter):
             return f"{value.astimezone():{'%H:%M' if format_spec else '%Y-%m-%d %H:%M'}}"
         if isinstance(value, date) and not format_spec:
             return value.isoformat()
+        if isinstance(value, tuple) and not format_spec:
+            return "; ".join(map(str, value))
         return super().format_field(value, format_spec)
 
 
 _FILLER = _Filler()
+
+SYSTEM_REASONS = (
+    Message("Address already in use"),
+    Message("Cannot assign requested address"),
+    Message("Connection refused"),
+    Message("Connection reset by peer"),
+    Message("Connection timed out"),
+    Message("Disk quota exceeded"),
+    Message("File exists"),
+    Message("File name too long"),
+    Message("File too large"),
+    Message("Input/output error"),
+    Message("Is a directory"),
+    Message("Name or service not known"),
+    Message("Network is unreachable"),
+    Message("No locks available"),
+    Message("No route to host"),
+    Message("No space left on device"),
+    Message("No such file or directory"),
+    Message("Not a directory"),
+    Message("Operation not permitted"),
+    Message("Operation not supported"),
+    Message("Permission denied"),
+    Message("Read-only file system"),
+    Message("Temporary failure in name resolution"),
+    Message("Too many levels of symbolic links"),
+    Message("Too many open files"),
+)
+"""What the operating system says in English, as far as there are translations."""

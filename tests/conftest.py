@@ -38,7 +38,8 @@ LONG = (
 )
 """Files that take the longest. They come first, so that no worker still has one when the others are done."""
 
-hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
+# How long an example takes, to make and to try, is the machine's affair.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
 # Where the suite is run in the background of a shell script, it ignores Ctrl-C, and so would the commands it starts.

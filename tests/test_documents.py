@@ -185,4 +185,4 @@ def test_the_example_of_a_finding(tmp_path: Path) -> None:
     page = copy.command("audit", "--format", "html")
     assert page.count(f'<section class="kind" aria-labelledby="{kind}">') == 1
     assert page.count(reason) == 1
-    assert f"8. {heading}" in copy.command("audit", "--help")
+    assert f"9. {heading}" in copy.command("audit", "--help")

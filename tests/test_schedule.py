@@ -72,5 +72,5 @@ def test_cron_tries_again_only_after_what_may_pass(statuses: str, pauses: str) -
         sleep() {{ slept="$slept$1 "; }}
     """
     script = f'{textwrap.dedent(stubs)}\n{command}\necho "$ran/ $slept"'
-    said = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True, timeout=30).stdout
+    said = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True, timeout=120).stdout
     assert [part.split() for part in said.split("/")] == [statuses.split(), pauses.split()]

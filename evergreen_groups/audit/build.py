@@ -35,7 +35,8 @@ def build_audit(
     """Go over everyone who owes something or has a penalty, and over the groups, set by set.
 
     ``policy`` says which limits patrons have where ``criteria`` names none for all of them. ``to_keep`` are groups that
-    needn't be listed as accidental, with the ids of their members, by number: one whose members have changed since is.
+    needn't be listed as accidental or for review, with the ids of their members, by number: one whose members have
+    changed since is.
 
     Raises:
         ConfigurationError: ``criteria`` names an org unit or a profile that isn't there.

@@ -11,12 +11,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.desk.around import find_around, read_visible_fines
-from evergreen_groups.desk.viewer import plain_viewer
+from evergreen_groups.desk.viewer import circulation_reader, plain_viewer
 from evergreen_groups.errors import not_visible
 from evergreen_groups.ils import (
     VIEW_CIRCULATIONS,
     VIEW_USER_TRANSACTIONS,
     Bill,
+    CirculationCounts,
     ItemOut,
     OrgUnits,
     PatronItems,
@@ -125,6 +126,11 @@ class BillsReader:
         if member is not None and member not in found.ids:
             raise not_visible("no visible member of this group has this id", code="no-such-member")
         return self._read(found, found.ids if member is None else {member}, titles)
+
+    def items_counted(self, member: MemberBills) -> CirculationCounts | None:
+        """How many items a member has out in all, be they visible or not; None where the ILS doesn't say. One call."""
+        counting = circulation_reader(self._gateway, self._reference)
+        return counting.of_one(member.patron.id, member.patron.home_library.id)
 
     def _read(self, found: VisiblePatrons, wanted: Collection[int], titles: Titles) -> GroupBills:
         gateway, reference = self._gateway, self._reference

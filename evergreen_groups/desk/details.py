@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evergreen_groups.desk.around import find_around, read_visible_fines
 from evergreen_groups.desk.prospects import RecalculationProspect, prospects_of
-from evergreen_groups.desk.viewer import details_viewer
+from evergreen_groups.desk.viewer import circulation_reader, details_viewer
 from evergreen_groups.errors import DataError, PermissionDeniedError, not_visible
 from evergreen_groups.groups import (
     Group,
@@ -27,7 +27,6 @@ from evergreen_groups.groups import (
     visible_in,
 )
 from evergreen_groups.ils import (
-    VIEW_CIRCULATIONS,
     CirculationCounts,
     CirculationReader,
     Penalty,
@@ -42,13 +41,16 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
+_OwedAndOut = tuple[Mapping[int, Decimal], HiddenMembers | None, Mapping[int, CirculationCounts | None]]
+
 
 @dataclass(frozen=True, slots=True)
 class GroupDetails:
     """A group, and what stands beside its visible members by patron id.
 
     These are their ``accounts``, their ``circulations``, the ``penalties`` in force and the names of their
-    ``profiles``. ``circulations`` has None for a patron of whom the ILS doesn't say (VIEW_CIRCULATIONS is missing).
+    ``profiles``. ``circulations`` has None for a patron of whom the ILS doesn't say (VIEW_CIRCULATIONS is missing), and
+    counts that aren't complete for one who may have out more than the account sees.
     Nothing was decided about a member whose limit the account may not see. ``limit`` is the one for everybody, None
     where each has their own. ``kinds`` are those of penalties; ``gateway`` is the address the data came from. ``names``
     are those of visible accounts that have set penalties, and of others who were asked for, by id; ``user`` is whose
@@ -70,11 +72,15 @@ class GroupDetails:
     def complete(self) -> bool:
         """Whether nothing about the group is hidden: no member, no limit, and nothing that one has out."""
         decided = all(member.decision is not None for member in self.group.members)
-        return self.group.complete and decided and self.all_circulations is not None
+        counts = self.all_circulations
+        return self.group.complete and decided and counts is not None and counts.complete
 
     @property
     def all_circulations(self) -> CirculationCounts | None:
-        """Those of all visible members together, None where those of one aren't known."""
+        """Those of all visible members together, None where those of one aren't known.
+
+        Where those of one are at least so many, so are these.
+        """
         known = [counts for counts in self.circulations.values() if counts is not None]
         return CirculationCounts.sum_of(known) if len(known) == len(self.group.members) else None
 
@@ -87,10 +93,15 @@ class DetailsReader:
     """Reads groups for showing, in a few calls however many members they have.
 
     With reference data and session known there are three: the members with their penalties and with who has set them,
-    then side by side what each owes and what each has out (of the latter two one for each 2,000 members). The first one
-    says whether a circulation is hidden from the account: only then one more finds out whose, and one more for each
-    member who has any, up to six. Where members are hidden it is two more. The ILS's own limits cost one more where
-    they count the fines of some libraries only.
+    then side by side what each owes and what each has out (of the latter two one for each 2,000 members). Without
+    ``exact`` numbers there is one more at the most. Where the first call has said that circulations are hidden from the
+    account, it finds out whose. Where members are hidden, it is needed for them: the call for what each has out says as
+    well whether it is them. (Where the account sees circulations, but none of anybody else's, nothing can say so there,
+    and it is asked apart.) Then none is left to find out whose circulations are hidden. Members of whom some are, or
+    may be, have at least as many items out as are visible.
+
+    ``exact`` numbers cost a call that finds out whose circulations are hidden, where some are, and one more for each of
+    those, up to six. The ILS's own limits cost one more where they count the fines of some libraries only.
     """
 
     def __init__(self, gateway: Gateway, policy: PolicySettings, reference: ReferenceData) -> None:
@@ -98,7 +109,7 @@ class DetailsReader:
         self._policy = policy
         self._reference = reference
 
-    def of_barcode(self, barcode: str) -> GroupDetails:
+    def of_barcode(self, barcode: str, *, exact: bool = True) -> GroupDetails:
         """The group of the patron with this barcode, exactly as written, on any card of theirs.
 
         Raises:
@@ -110,10 +121,10 @@ class DetailsReader:
             cards = self._gateway.pcrud.search("ac", {"barcode": barcode}, select=("usr", "barcode"), limit=1)
             found = self._around(cards[0].usr) if cards else None
             if found is not None:
-                return self._details(*found)
+                return self._details(*found, exact=exact)
         raise not_visible("no visible patron has this barcode", code="no-patron-with-barcode")
 
-    def of_user(self, id: int, *, beside: Collection[int] = ()) -> GroupDetails:
+    def of_user(self, id: int, *, beside: Collection[int] = (), exact: bool = True) -> GroupDetails:
         """The group of the patron with this id; raises what :meth:`of_barcode` does.
 
         ``beside`` are the ids of others whose names are wanted as well, be they members or not; that costs nothing.
@@ -121,15 +132,16 @@ class DetailsReader:
         found = self._around(id, beside)
         if found is None:
             raise not_visible("no visible patron has this id", code="no-patron-with-id")
-        return self._details(*found)
+        return self._details(*found, exact=exact)
 
-    def of_group(self, number: int) -> GroupDetails:
+    def of_group(self, number: int, *, exact: bool = True) -> GroupDetails:
         """The group with this number; raises what :meth:`of_barcode` does.
 
         Raises:
             NotFoundError: nobody is in it.
         """
-        return self._details(*self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer)))
+        found, counting = self._with_reference(lambda viewer: visible_in(self._gateway, number, viewer))
+        return self._details(found, counting, exact=exact)
 
     def prospects(self, details: GroupDetails) -> dict[int, RecalculationProspect]:
         """What a recalculation could do for those members of whom the rule and the ILS say different things, by id.
@@ -161,34 +173,24 @@ class DetailsReader:
         """What a search finds, given who looks; beside it what a library counts as out is read where it isn't known."""
         self._gateway.idl("au", "ac", "aou", "ausp", "circ", "csp", "mous", "pgt")  # in one go
         viewer = self._viewer(beside)
-        readers: tuple[Callable[[], Any], ...] = (lambda: search(viewer), self._circulation_reader)
+        readers: tuple[Callable[[], Any], ...] = (
+            lambda: search(viewer),
+            lambda: circulation_reader(self._gateway, self._reference),
+        )
         found, counting = self._gateway.map(lambda read: read(), readers)
         return found, counting
 
-    def _circulation_reader(self) -> CirculationReader:
-        reference, gateway = self._reference, self._gateway
-        return CirculationReader(
-            gateway,
-            reference.org_units(gateway),
-            reference.circulation_tally(gateway),
-            reference.rights(gateway).at(VIEW_CIRCULATIONS),
-            reference.user(gateway),
-        )
-
-    def _details(self, found: VisiblePatrons, counting: CirculationReader) -> GroupDetails:
+    def _details(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> GroupDetails:
         reference, gateway = self._reference, self._gateway
         org_units = reference.org_units(gateway, found.named_org_units)
         patrons = found.patrons(org_units)
         readers: tuple[Callable[[], Any], ...] = (
-            lambda: self._balances(found),
-            lambda: counting.count(
-                {row.id: row.home_library for row in found.rows}, none_hidden=found.no_circulation_hidden
-            ),
+            lambda: self._owed_and_out(found, counting, exact=exact),
             lambda: reference.penalty_kinds(gateway, {row.kind for row in found.penalties}),
             lambda: reference.profiles(gateway, {row.profile for row in found.rows}),
             lambda: reference.limits(gateway),
         )
-        (own_fines, hidden), circulations, kinds, profiles, limits = gateway.map(lambda read: read(), readers)
+        (own_fines, hidden, circulations), kinds, profiles, limits = gateway.map(lambda read: read(), readers)
         decisions = decide_where_visible(gateway, limits, patrons, own_fines)
         group = Group.by_name(found.group, make_members(patrons, own_fines, decisions), hidden)
         if not group.member_count:
@@ -207,15 +209,39 @@ class DetailsReader:
             user=reference.user(gateway),
         )
 
+    def _owed_and_out(self, found: VisiblePatrons, counting: CirculationReader, *, exact: bool) -> _OwedAndOut:
+        """What the visible members owe who do, at least, the hidden members, and what visible ones have out."""
+        homes = {row.id: row.home_library for row in found.rows}
+        none_hidden = found.no_circulation_hidden
+        if found.complete:
+            count = counting.count_visible if exact else counting.count
+            readers: tuple[Callable[[], Any], ...] = (
+                lambda: self._own_fines(found),
+                lambda: count(homes, none_hidden=none_hidden),
+            )
+            own_fines, counted = self._gateway.map(lambda read: read(), readers)
+            hidden = None
+        else:
+            under_condition: dict[int, CirculationCounts | None] = {}
+
+            def count_under(condition: dict[str, Any]) -> bool:
+                found_out = counting.count_under(condition, homes, none_hidden=none_hidden)
+                under_condition.update(found_out or {})
+                return found_out is not None
+
+            own_fines, hidden = self._balances(found, count_under)
+            counted = under_condition or counting.count_visible(homes, none_hidden=none_hidden)
+        return own_fines, hidden, counting.complete(counted) if exact else counted
+
     def _own_fines(self, found: VisiblePatrons) -> dict[int, Decimal]:
         return read_visible_fines(self._gateway, self._reference.user(self._gateway), found.ids)
 
-    def _balances(self, found: VisiblePatrons) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
+    def _balances(
+        self, found: VisiblePatrons, confirm: Callable[[dict[str, Any]], bool]
+    ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
         """What the visible members owe who do, at least, and the hidden ones."""
-        if found.complete:
-            return self._own_fines(found), None
         try:
-            return read_whole_balances(self._gateway, found.group, found.ids)
+            return read_whole_balances(self._gateway, found.group, found.ids, confirm=confirm)
         except PermissionDeniedError:
             # Whose they are may be known where the balances may not.
             return self._own_fines(found), find_hidden(self._gateway, {found.group: found.ids}).get(found.group)

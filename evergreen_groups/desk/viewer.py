@@ -1,4 +1,4 @@
-"""Who looks at a group, with what their session sees."""
+"""Who looks at a group, with what their session sees, and what it can count."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from evergreen_groups.groups import GroupViewer, HiddenCirculations, may_ask_about
-from evergreen_groups.ils import VIEW_CIRCULATIONS, VIEW_USER
+from evergreen_groups.ils import VIEW_CIRCULATIONS, VIEW_USER, CirculationReader
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -34,4 +34,15 @@ def details_viewer(gateway: Gateway, reference: ReferenceData, beside: Collectio
         with_staff=True,
         beside=frozenset(beside),
         group=plain.group,
+    )
+
+
+def circulation_reader(gateway: Gateway, reference: ReferenceData) -> CirculationReader:
+    """Counts what patrons have out for whoever looks; reads what their library counts as out where it isn't known."""
+    return CirculationReader(
+        gateway,
+        reference.org_units(gateway),
+        reference.circulation_tally(gateway),
+        reference.rights(gateway).at(VIEW_CIRCULATIONS),
+        reference.user(gateway),
     )

@@ -21,8 +21,8 @@ from evergreen_groups.errors import (
     PermissionDeniedError,
     TransportError,
     UnreachableError,
-    filled,
 )
+from evergreen_groups.message import filled
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 

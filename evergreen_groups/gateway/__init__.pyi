@@ -13,6 +13,7 @@ from .record import Record as Record
 from .record import columns as columns
 from .result import Result as Result
 from .retry import RetryPolicy as RetryPolicy
+from .rows import not_asked_for as not_asked_for
 from .session import TOKEN as TOKEN
 from .session import Credentials as Credentials
 from .statistics import Statistics as Statistics

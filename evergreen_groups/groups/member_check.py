@@ -13,13 +13,14 @@ from typing import Any
 
 from evergreen_groups.errors import DataError
 from evergreen_groups.gateway import Gateway, beyond, holds
+from evergreen_groups.message import Message
 
 # Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
 _IDS_AT_ONCE = 1_000
 
 _Pair = tuple[int, int]
 
-_TRY_AGAIN = (
+_TRY_AGAIN = Message(
     "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
 )
 
@@ -32,17 +33,24 @@ def are_the_members(
     *,
     owing_nothing: Set[int] = frozenset(),
 ) -> bool:
-    """Whether the ``hidden`` (ids by group) are members of just these groups, and nobody is beside ``total`` members.
+    """Whether :func:`members_conditions` hold. One call, or more where there are thousands of hidden members."""
+    return all(holds(gateway, one) for one in members_conditions(groups, hidden, total, owing_nothing=owing_nothing))
 
-    Of those ``owing_nothing`` it asks in the same call whether they have no open transaction. One call, or more where
-    there are thousands of hidden members.
+
+def members_conditions(
+    groups: Sequence[int], hidden: Mapping[int, Set[int]], total: int, *, owing_nothing: Set[int] = frozenset()
+) -> list[dict[str, Any]]:
+    """That the ``hidden`` (ids by group) are members of just these groups, and nobody is beside ``total`` members.
+
+    And that of those ``owing_nothing`` (ids) nobody has an open transaction. Conditions made of queries, each to be
+    asked in one call: one, or more where there are thousands of hidden members.
     """
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
     nobody_else = {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
-    return all(
-        holds(gateway, {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]})
+    return [
+        {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]}
         for some, ids in zip_longest(_cut(pairs) or [[]], _cut(sorted(owing_nothing)), fillvalue=())
-    )
+    ]
 
 
 def owe_nothing(gateway: Gateway, ids: Iterable[int]) -> bool:

@@ -103,7 +103,7 @@ def _owners(gateway: Gateway, barcodes: Sequence[str]) -> dict[str, tuple[int, b
 
 
 def _rows(gateway: Gateway, named: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """The ``_FIELDS`` of those whom some conditions name, and of the members of their groups."""
+    """The ``_FIELDS`` of those whom some conditions name, and of the members of their groups (``contacts-016``)."""
     queries = list(_queries(named))
     everybody = {"id": {"in": {"union": queries} if len(queries) > 1 else queries[0]}}  # a union of one is refused
     pages = gateway.pcrud.pages("au", everybody, select=_FIELDS, concurrency=1)

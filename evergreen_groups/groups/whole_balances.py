@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Set
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from evergreen_groups.gateway import holds
 from evergreen_groups.groups.hidden_members import HiddenMembers, read_balances, read_member_ids, total_of
-from evergreen_groups.groups.member_check import are_the_members, members_not_asked_for
+from evergreen_groups.groups.member_check import members_conditions, members_not_asked_for
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
 _MOST_READINGS = 2
 
 
+Confirm = Callable[[dict[str, Any]], bool]
+"""Asks in some call of its own whether a condition made of queries holds; False also where that can't be told."""
+
+
 def read_whole_balances(
-    gateway: Gateway, group: int, visible: Set[int]
+    gateway: Gateway, group: int, visible: Set[int], *, confirm: Confirm | None = None
 ) -> tuple[Mapping[int, Decimal], HiddenMembers | None]:
     """What each member of a group owes who has an open transaction, by id, and the members who aren't ``visible``.
 
-    Two calls beside one another, and one more where there are hidden ones, which holds them against the group.
+    Two calls beside one another, and one more where there are hidden ones, which holds them against the group; it isn't
+    made where ``confirm`` has had another call say the same.
     ``usergroup.members.balance_owed`` takes the ILS a query a member, ten times as long as reading the balances of
     visible ones: it is for groups of which somebody may be hidden.
 
@@ -41,6 +47,8 @@ def read_whole_balances(
         if not hidden:
             return balances, None
         owing_nothing = everybody - balances.keys()
-        if are_the_members(gateway, [group], {group: hidden}, len(everybody), owing_nothing=owing_nothing):
+        conditions = members_conditions([group], {group: hidden}, len(everybody), owing_nothing=owing_nothing)
+        confirmed = confirm is not None and len(conditions) == 1 and confirm(conditions[0])
+        if confirmed or all(holds(gateway, condition) for condition in conditions):
             return balances, HiddenMembers(hidden, total_of(balances, hidden))
     raise members_not_asked_for()

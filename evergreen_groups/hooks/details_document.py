@@ -60,4 +60,9 @@ def _member(details: GroupDetails, member: Member) -> dict[str, Any]:
 
 
 def _items(counts: CirculationCounts | None) -> dict[str, int] | None:
-    return None if counts is None else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
+    # A number that is at least so many isn't one.
+    return (
+        None
+        if counts is None or not counts.complete
+        else {"out": counts.out, "overdue": counts.overdue, "lost": counts.lost}
+    )

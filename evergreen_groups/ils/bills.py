@@ -137,10 +137,10 @@ def balance_of(bills: Iterable[Bill]) -> Decimal:
 
 def read_bills(gateway: Gateway, patrons: Collection[int]) -> dict[int, tuple[Bill, ...]]:
     """The visible bills of patrons, oldest first, by patron's id, up to 2,000 patrons in a call
-    (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``).
+    (``mobts``, with the library that bills since before 3.12: ``3.12/family-002``, ``details-002``).
 
     Bills are visible where the account has VIEW_USER_TRANSACTIONS at the patron's home library; those of others are
-    left out without a word (``family-018``), so that nobody's lack of bills says that nothing is owed:
+    left out without a word (``family-018``, ``details-003``), so that nobody's lack of bills says that nothing is owed:
     :func:`read_bills_that_add_up` does.
     """
     # Each item that is out has an open transaction, on which mostly nothing is owed (family-001): hundreds of them.

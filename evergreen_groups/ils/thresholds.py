@@ -56,7 +56,8 @@ class ThresholdLook:
 def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int]:
     """The id of the penalty that each org unit sets for fines: the stock one, or the one its settings name.
 
-    One call; on a server before ``settings.value_for_all_orgs`` (LP#1908743) one for each org unit.
+    One call (``explanation-008``); on a server before ``settings.value_for_all_orgs`` (LP#1908743) one for each org
+    unit.
 
     Raises:
         DataError: the setting names something else than a penalty's id.
@@ -64,8 +65,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
     try:
         answer = gateway.call(_SERVICE, _FOR_ALL, TOKEN, PENALTY_OVERRIDE).listing()
         values = {int(entry["org_unit"]): entry["summary"]["value"] for entry in answer}
-        # Each org unit is there, be it with null (Settings.pm, setting_value_for_all_orgs): one that isn't may well
-        # have a penalty of its own.
+        # Each org unit is there, be it with null (explanation-008): one that isn't may well have a penalty of its own.
         complete = len(values) == len(answer) and values.keys() >= {unit.id for unit in org_units}
     except MethodNotFoundError:
         values, complete = _one_by_one(gateway, [unit.id for unit in org_units]), True

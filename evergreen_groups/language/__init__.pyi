@@ -21,6 +21,7 @@ from .language import PSEUDO as PSEUDO
 from .language import SOURCE as SOURCE
 from .language import Language as Language
 from .language import current_language as current_language
+from .language import own_name as own_name
 from .language import set_language as set_language
 from .language import use_language as use_language
 from .messages import describe_advice as describe_advice
@@ -32,6 +33,7 @@ from .messages import ngettext as ngettext
 from .messages import npgettext as npgettext
 from .messages import pgettext as pgettext
 from .numbers import currency_sign as currency_sign
+from .numbers import decimal as decimal
 from .numbers import number as number
 from .numbers import percent as percent
 from .numbers import price as price

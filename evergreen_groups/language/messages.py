@@ -101,6 +101,8 @@ class _Filler(Formatter):
             return clock_time(value) if format_spec else minute(value)
         if isinstance(value, date) and not format_spec:
             return day(value)
+        if isinstance(value, tuple) and not format_spec:
+            return "; ".join(self.format_field(part, "") for part in value)
         if isinstance(value, Message):
             value = gettext(value)
         return super().format_field(value, format_spec)

@@ -37,6 +37,13 @@ def number(value: int) -> str:
     return _number_writer(current_language().locale)(value)
 
 
+def decimal(value: float) -> str:
+    """A number with one decimal place: ``1,234.5``."""
+    from babel.numbers import format_decimal
+
+    return str(format_decimal(value, "#,##0.0", locale=current_language().locale))
+
+
 def currency_sign() -> str:
     """The sign of the currency, such as ``$``."""
     from babel.numbers import get_currency_symbol

@@ -17,6 +17,7 @@ from evergreen_groups.ils import (
     SessionRights,
 )
 from evergreen_groups.limits.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.message import Message
 from evergreen_groups.settings import PolicySettings
 from evergreen_groups.ttl_cache import TimeToLiveCache
 
@@ -117,7 +118,7 @@ class ReferenceData:
             kinds = PenaltyKinds.read(gateway, self.org_units(gateway))
             # All sessions share them.
             if not len(kinds):
-                raise _not_staff("kinds of penalties")
+                raise _not_staff(Message("kinds of penalties"))
             return kinds
 
         kinds = self._penalty_kinds.get(gateway.url, read)
@@ -163,7 +164,7 @@ def _read_profiles(gateway: Gateway) -> Profiles:
     profiles = Profiles.read(gateway)
     # Any staff account sees all, any other none (pcrud-083), and all sessions share them.
     if not len(profiles):
-        raise _not_staff("permission profiles")
+        raise _not_staff(Message("permission profiles"))
     return profiles
 
 

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import PAGE
 from evergreen_groups.language import ENGLISH, describe_advice, describe_problem, use_language
-from evergreen_groups.nightly.file_names import INDEX
-from evergreen_groups.render import failed_run_page
-from evergreen_groups.state import LATEST, write_bytes_atomically
 
 if TYPE_CHECKING:
     from evergreen_groups.language import Language
@@ -41,6 +38,10 @@ def leave_page(target: Target, status: RunStatus, error: BaseException | None, l
     page = page_beside(target)
     if page is None or target.path is None:
         return
+    from evergreen_groups.nightly.file_names import INDEX  # all of it for pages, which most runs needn't load
+    from evergreen_groups.render import failed_run_page
+    from evergreen_groups.state import LATEST, write_bytes_atomically
+
     known = error if isinstance(error, EvergreenGroupsError) else None  # what others say may be about a patron
     last = f"{LATEST}/{INDEX}" if target.split else target.path.name
     with use_language(language):

@@ -35,6 +35,7 @@ def criteria_of(settings: ReportSettings, limit: Limit | None) -> Criteria:
         min_members=settings.min_members,
         orgs=settings.orgs,
         sort=settings.sort,
+        top=settings.top,
         limit=limit,
         choice=choice_of(settings),
         details=settings.details == "full",

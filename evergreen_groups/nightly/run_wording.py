@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.language import describe_error, gettext, minute, ngettext
 from evergreen_groups.message import Message
+
+if TYPE_CHECKING:
+    from evergreen_groups.errors import EvergreenGroupsError
 
 NOT_COMPARED = Message("What changed since the last run isn't known: the history of the runs could not be used.")
 AT_TERMINAL = Message(

@@ -1,3 +1,4 @@
+from .changes import describe_reason as describe_reason
 from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
 from .changes import write_entries as write_entries
@@ -15,7 +16,10 @@ from .group import write_json as write_json
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
 from .safe_text import harmless as harmless
+from .safe_text import isolated as isolated
 from .safe_text import printable as printable
+from .sentences import error_sentences as error_sentences
+from .sentences import sentence as sentence
 from .spreadsheet import ColumnKind as ColumnKind
 from .spreadsheet import Formats as Formats
 from .spreadsheet import Mark as Mark

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
+
+from rich.cells import cell_len
 
 from evergreen_groups.changes import (
     GROUP,
@@ -20,60 +22,123 @@ from evergreen_groups.changes import (
     StepOutcome,
     StepState,
 )
-from evergreen_groups.money import amount
+from evergreen_groups.language import enumeration, filled, gettext, minute, ngettext
+from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
-from evergreen_groups.render.safe_text import printable
-from evergreen_groups.render.wording import counted, local_time
+from evergreen_groups.render.safe_text import isolated, printable
+from evergreen_groups.render.text_columns import aligned
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from evergreen_groups.audit import PatronFinding
-    from evergreen_groups.changes import PlanWarning
+    from evergreen_groups.changes import PlanWarning, StepReason
 
 _HEADINGS = {
-    Action.MOVE: "Move into another group",
-    Action.REMOVE: "Remove from the group",
-    Action.MERGE: "Merge two groups",
-    Action.LEAD: "Group lead",
-    Action.BATCH: "Changes from a file",
-    Action.UNDO: "Take back",
-    Action.RECALCULATE: "Recalculate penalties",
+    Action.MOVE: Message("Move into another group"),
+    Action.REMOVE: Message("Remove from the group"),
+    Action.MERGE: Message("Merge two groups"),
+    Action.LEAD: Message("Group lead"),
+    Action.BATCH: Message("Changes from a file"),
+    Action.UNDO: Message("Take back"),
+    Action.RECALCULATE: Message("Recalculate penalties"),
 }
+_ACTIONS = {
+    Action.MOVE.value: Message("move", context="action in the journal"),
+    Action.REMOVE.value: Message("remove", context="action in the journal"),
+    Action.MERGE.value: Message("merge", context="action in the journal"),
+    Action.LEAD.value: Message("lead", context="action in the journal"),
+    Action.BATCH.value: Message("batch", context="action in the journal"),
+    Action.UNDO.value: Message("undo", context="action in the journal"),
+    Action.RECALCULATE.value: Message("recalculate", context="action in the journal"),
+}
+_STATES = {
+    StepState.PLANNED: Message("not begun"),
+    StepState.SENDING: Message("not known yet"),
+    StepState.DONE: Message("done"),
+    StepState.NOT_DONE: Message("not done"),
+    StepState.FAILED: Message("failed"),
+}
+_JOURNAL_STATES = {**_STATES, StepState.PLANNED: Message("planned"), StepState.SENDING: Message("sending")}
 
 
-WARNINGS = {
-    "card-not-active": "the card given for {name} is not active",
-    "account-deleted": "the account of {name} is deleted",
-    "account-barred": "the account of {name} is barred",
-    "account-not-active": "the account of {name} is not active",
-    "account-expired": "the account of {name} has expired",
-    "stranger-to-group": ("{name} shares no surname, address, phone, e-mail or library with anybody in group {group}"),
-    "borrowed-address": (
+WARNINGS: Mapping[str, str] = {
+    "card-not-active": Message("the card given for {name} is not active"),
+    "account-deleted": Message("the account of {name} is deleted"),
+    "account-barred": Message("the account of {name} is barred"),
+    "account-not-active": Message("the account of {name} is not active"),
+    "account-expired": Message("the account of {name} has expired"),
+    "stranger-to-group": Message(
+        "{name} shares no surname, address, phone, e-mail or library with anybody in group {group}"
+    ),
+    "borrowed-address": Message(
         "{name} uses an address that belongs to {owner}'s record: where one of the two changes it, it changes for both"
     ),
-    "borrowed-address-of-another": (
+    "borrowed-address-of-another": Message(
         "{name} uses an address that belongs to the record of somebody outside these groups: where one of the two "
         "changes it, it changes for both"
     ),
-    "lent-address": (
+    "lent-address": Message(
         "{borrower} stays and uses an address that belongs to {name}'s record: where one of the two changes it, it "
         "changes for both"
     ),
     "several-adults": "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
-    "group-left-empty": "group {group} will be empty",
-    "last-member-leaves": "the last member leaves group {group}",
-    "left-alone": "{name} is left alone in group {group}",
+    "group-left-empty": Message("group {group} will be empty"),
+    "last-member-leaves": Message("the last member leaves group {group}"),
+    "left-alone": Message("{name} is left alone in group {group}"),
     "left-without-lead": "{names} leads group {group}; {count} stay behind without a lead",
     "several-leads": "group {group} will have {count} group leads: {names}",
     "hidden-members": "group {group} has members that the account can't see ({count})",
 }
+"""What to look at before agreeing to a plan, by the code of the warning; those with a count for many."""
 
 
 def describe_warning(warning: PlanWarning) -> str:
     """Describe a plan's warning; several names are joined."""
-    values = {
-        name: " and ".join(value) if isinstance(value, tuple) else value for name, value in warning.values.items()
-    }
-    return WARNINGS[warning.code].format_map(values)
+    values = {name: _written(value) for name, value in warning.values.items()}
+    count = values.pop("count", None)
+    if not isinstance(count, int):
+        return gettext(WARNINGS[warning.code], **values)
+    return _counted_warning(warning.code, count, values)
+
+
+def _counted_warning(code: str, count: int, values: Mapping[str, object]) -> str:
+    match code:
+        case "several-adults":
+            return ngettext(
+                "group {group} will have {count} adult, more than {most}: adults see each other's affairs there",
+                "group {group} will have {count} adults, more than {most}: adults see each other's affairs there",
+                count,
+                **values,
+            )
+        case "left-without-lead":
+            return ngettext(
+                "{names} leads group {group}; {count} stays behind without a lead",
+                "{names} leads group {group}; {count} stay behind without a lead",
+                count,
+                **values,
+            )
+        case "several-leads":
+            return ngettext(
+                "group {group} will have {count} group lead: {names}",
+                "group {group} will have {count} group leads: {names}",
+                count,
+                **values,
+            )
+        case "hidden-members":
+            return ngettext(
+                "group {group} has members that the account can't see ({count})",
+                "group {group} has members that the account can't see ({count})",
+                count,
+                **values,
+            )
+    return filled(WARNINGS[code], {"count": count, **values})
+
+
+def _written(value: object) -> object:
+    if isinstance(value, tuple):
+        return enumeration(isolated(name) for name in value)
+    return isolated(value) if isinstance(value, str) else value
 
 
 def write_draft(draft: Draft, stream: TextIO) -> None:
@@ -81,41 +146,60 @@ def write_draft(draft: Draft, stream: TextIO) -> None:
     _write_lines(stream, _draft_lines(draft))
 
 
+def describe_reason(reason: StepReason) -> str:
+    """Say why a step is as it is, in the words of the journal."""
+    return "; ".join(map(gettext, reason.messages))
+
+
 def _draft_lines(draft: Draft) -> Iterator[str]:
-    yield f"{_HEADINGS[draft.action]}: {counted(len(draft.steps), 'change')}"
+    heading = gettext(_HEADINGS[draft.action])
+    yield ngettext("{heading}: {count} change", "{heading}: {count} changes", len(draft.steps), heading=heading)
     for step in draft.steps:
         member = step.member
-        barcode = printable(member.barcode or "no card")
-        yield f"  {printable(member.name)} ({barcode}), own fines {amount(member.own_fines)}"
+        yield "  " + gettext(
+            "{name} ({barcode}), own fines {fines}",
+            name=printable(member.name),
+            barcode=printable(member.barcode) if member.barcode else gettext("no card"),
+            fines=member.own_fines,
+        )
         yield f"    {_change(step)}"
     if draft.groups:
-        yield "Groups before and after, their fines for information only:"
+        yield gettext("Groups before and after, their fines for information only:")
         for group in draft.groups:
             yield from _group_lines(group)
-    yield from _listed("Look at this before you agree:", map(describe_warning, draft.warnings))
-    yield from _listed("Nothing to do for these:", draft.unchanged)
+    yield from _listed(gettext("Look at this before you agree:"), map(describe_warning, draft.warnings))
+    yield from _listed(gettext("Nothing to do for these:"), map(gettext, draft.unchanged))
 
 
 def _change(step: Step) -> str:
     if step.field == PENALTIES:
-        return "the ILS recalculates the penalties"
+        return gettext("the ILS recalculates the penalties")
     if step.field != GROUP:
-        return "becomes a group lead" if step.after else "is no group lead any more"
-    to = "a new group of their own" if step.after is None else f"group {step.after}"
-    return f"from group {step.before} to {to}"
+        return gettext("becomes a group lead") if step.after else gettext("is no group lead any more")
+    if step.after is None:
+        return gettext("from group {group} to a new group of their own", group=step.before)
+    return gettext("from group {group} to group {other}", group=step.before, other=step.after)
 
 
 def _group_lines(group: PlannedGroup) -> Iterator[str]:
-    name = "  a new group" if group.number is None else f"  group {group.number}"
     members, hidden = group.members_before, group.hidden_member_count
-    before = f"{counted(len(members) + hidden, 'member')} owing {amount(group.total_before)}"
-    after = f"{counted(len(group.after) + hidden, 'member')} owing {amount(group.total_after)}"
-    yield f"{name}: {before}, then {after}"
-    staying = [member for member in members if member in group.after]
+    values = {
+        "before": _owing(len(members) + hidden, group.total_before),
+        "after": _owing(len(group.after) + hidden, group.total_after),
+    }
+    if group.number is None:
+        yield "  " + gettext("a new group: {before}, then {after}", **values)
+    else:
+        yield "  " + gettext("group {group}: {before}, then {after}", group=group.number, **values)
+    staying = [printable(member.name) for member in members if member in group.after]
     if staying and len(group.after) < len(members):
-        yield f"    stay behind: {'; '.join(printable(member.name) for member in staying)}"
+        yield "    " + gettext("stay behind: {names}", names="; ".join(staying))
     elif staying:
-        yield f"    there now: {'; '.join(printable(member.name) for member in staying)}"
+        yield "    " + gettext("there now: {names}", names="; ".join(staying))
+
+
+def _owing(count: int, total: Decimal) -> str:
+    return ngettext("{count} member owing {fines}", "{count} members owing {fines}", count, fines=total)
 
 
 def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
@@ -125,41 +209,60 @@ def write_outcome(outcome: PlanOutcome, stream: TextIO) -> None:
 
 def _outcome_lines(outcome: PlanOutcome) -> Iterator[str]:
     done = sum(step.state is StepState.DONE for step in outcome.steps)
-    yield f"{done} of {counted(len(outcome.steps), 'change')} done."
+    yield ngettext(
+        "{done:,} of {count} change done.", "{done:,} of {count} changes done.", len(outcome.steps), done=done
+    )
     for step in outcome.steps:
-        if step.state is not StepState.DONE:
-            yield f"  {printable(step.step.member.name)}: {_why(step)}"
-        elif step.step.after is None:
-            also = f" ({step.reason})" if step.reason and not step.side_effects else ""
-            yield f"  {printable(step.step.member.name)} is in group {step.value} now{also}"
-        elif step.reason and not step.side_effects:
-            yield f"  {printable(step.step.member.name)}: done: {step.reason}"
+        name = printable(step.step.member.name)
+        if text := _about_step(name, step):
+            yield f"  {text}"
         for effect in step.side_effects:
-            yield (
-                f"  {printable(step.step.member.name)}: {effect.field} changed as well, "
-                f"from {printable(str(effect.before))} to {printable(str(effect.after))}"
+            yield "  " + gettext(
+                "{name}: {field} changed as well, from {before} to {after}",
+                name=name,
+                field=effect.field,
+                before=printable(str(effect.before)),
+                after=printable(str(effect.after)),
             )
 
 
+def _about_step(name: str, step: StepOutcome[Step]) -> str:
+    """What there is to say of one step; nothing of one that was done as planned into a group that is known."""
+    reason = "" if step.side_effects else describe_reason(step.reason)
+    if step.state is not StepState.DONE:
+        return gettext("{name}: {state}", name=name, state=_why(step))
+    if step.step.after is None and step.step.field == GROUP:
+        if reason:
+            return gettext("{name} is in group {group} now ({reason})", name=name, group=step.value, reason=reason)
+        return gettext("{name} is in group {group} now", name=name, group=step.value)
+    return gettext("{name}: done: {reason}", name=name, reason=reason) if reason else ""
+
+
 def _why(step: StepOutcome[Step]) -> str:
-    words = {StepState.PLANNED: "not begun", StepState.SENDING: "not known yet", StepState.NOT_DONE: "not done"}
-    state = words.get(step.state, step.state.value)
-    return state if step.reason in ("", state) else f"{state}: {step.reason}"
+    state = gettext(_STATES[step.state])
+    if not step.reason or step.reason.code == "not-begun":
+        return state
+    return gettext("{state}: {reason}", state=state, reason=describe_reason(step.reason))
 
 
 def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
     """Write a line for each entry of the journal."""
-    _write_lines(stream, (_entry_line(entry) for entry in entries))
+    found = list(entries)
+    width = max((cell_len(minute(entry.at)) for entry in found), default=0)
+    _write_lines(stream, (_entry_line(entry, width) for entry in found))
 
 
-def _entry_line(entry: JournalEntry) -> str:
+def _entry_line(entry: JournalEntry, width: int = 0) -> str:
     done = sum(step.state is StepState.DONE for step in entry.steps)
-    undoes = f" of entry {entry.undoes}" if entry.undoes is not None else ""
-    missing = f", {entry.missing_step_count} more not kept any longer" if entry.missing_step_count else ""
-    return (
-        f"{entry.id:>5}  {local_time(entry.at)}  {entry.operator.account}: {entry.action}{undoes}, "
-        f"{done} of {counted(len(entry.steps), 'change')} done{missing}"
-    )
+    count = len(entry.steps)
+    parts = [ngettext("{done:,} of {count} change done", "{done:,} of {count} changes done", count, done=done)]
+    if missing := entry.missing_step_count:
+        parts.append(ngettext("{count} more not kept any longer", "{count} more not kept any longer", missing))
+    action: str = _ACTIONS.get(entry.action, entry.action)
+    if entry.undoes is not None:
+        action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})
+    what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
+    return f"{entry.id:>5}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
 
 
 def write_entry(entry: JournalEntry, stream: TextIO) -> None:
@@ -168,15 +271,24 @@ def write_entry(entry: JournalEntry, stream: TextIO) -> None:
 
 
 def _journal_step(step: JournalStep) -> str:
+    values = {"patron": step.patron, "change": _journal_change(step), "state": gettext(_JOURNAL_STATES[step.state])}
+    if not step.reason:
+        return "       " + gettext("patron {patron}: {change}: {state}", **values)
+    reason = describe_reason(step.reason)
+    return "       " + gettext("patron {patron}: {change}: {state} ({reason})", reason=reason, **values)
+
+
+def _journal_change(step: JournalStep) -> str:
     after = step.value if step.value is not None else step.after
     if step.field == PENALTIES:
-        change = f"penalties set by the ILS: {step.before}, then {'not known' if after is None else after}"
-    elif step.field == GROUP:
-        change = f"group {step.before} to {'a new one' if after is None else after}"
-    else:
-        change = "group lead on" if after else "group lead off"
-    reason = f" ({step.reason})" if step.reason else ""
-    return f"       patron {step.patron}: {change}: {step.state.value}{reason}"
+        if after is None:
+            return gettext("penalties set by the ILS: {before}, then not known", before=step.before)
+        return gettext("penalties set by the ILS: {before}, then {after}", before=step.before, after=after)
+    if step.field == GROUP:
+        if after is None:
+            return gettext("group {before} to a new one", before=step.before)
+        return gettext("group {before} to {after}", before=step.before, after=after)
+    return gettext("group lead on") if after else gettext("group lead off")
 
 
 def _listed(heading: str, texts: Iterable[str]) -> Iterator[str]:
@@ -192,31 +304,50 @@ def _write_lines(stream: TextIO, lines: Iterable[str]) -> None:
 
 def write_recalculation_plan(findings: Sequence[PatronFinding], stream: TextIO) -> None:
     """Write whose penalties would be recalculated, and why."""
-    stream.writelines(f"{line}\n" for line in _recalculation_plan_lines(findings))
+    _write_lines(stream, _recalculation_plan_lines(findings))
 
 
 def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str]:
     if not findings:
-        yield "Nobody's penalties need to be recalculated."
+        yield gettext("Nobody's penalties need to be recalculated.")
         return
-    yield f"Recalculate the penalties of {counted(len(findings), 'patron')}, as the ILS does at their home libraries:"
+    yield ngettext(
+        "Recalculate the penalties of {count} patron, as the ILS does at their home libraries:",
+        "Recalculate the penalties of {count} patrons, as the ILS does at their home libraries:",
+        len(findings),
+    )
     for finding in findings:
         yield f"  {person_heading(finding)}"
-        yield f"    {HEADINGS[finding.kind]}: {describe_patron_finding(finding)}"
+        heading, finding_words = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
+        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=finding_words)
 
 
 def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:
     """Write what changed for whom, and what didn't and why."""
-    stream.writelines(f"{line}\n" for line in _recalculation_lines(outcome))
+    _write_lines(stream, _recalculation_lines(outcome))
 
 
 def _recalculation_lines(outcome: Recalculations) -> Iterator[str]:
     resolved = sum(person.resolved for person in outcome.people)
-    yield f"{resolved} of {counted(len(outcome.people), 'finding')} resolved."
+    count = len(outcome.people)
+    yield ngettext(
+        "{resolved:,} of {count} finding resolved.",
+        "{resolved:,} of {count} findings resolved.",
+        count,
+        resolved=resolved,
+    )
     for person in outcome.people:
-        yield f"  {person_heading(person.finding)}: {_what(person)}"
+        yield "  " + gettext("{person}: {what}", person=person_heading(person.finding), what=_what(person))
 
 
 def _what(person: Recalculated) -> str:
-    words = {StepState.NOT_DONE: "left out: ", StepState.FAILED: "failed: ", StepState.SENDING: "not known yet: "}
-    return words.get(person.state, "") + person.reason
+    reason = describe_reason(person.reason)
+    match person.state:
+        case StepState.NOT_DONE:
+            return gettext("left out: {reason}", reason=reason)
+        case StepState.FAILED:
+            return gettext("failed: {reason}", reason=reason)
+        case StepState.SENDING:
+            return gettext("not known yet: {reason}", reason=reason)
+        case _:
+            return reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,12 +25,12 @@ from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.blocks import FinesBlocks, blocks_of, read_block_rows
 from evergreen_groups.report.chosen import chosen, meeting_sums, refuse_without_details
-from evergreen_groups.report.details_reader import DetailReader, DetailRows
 from evergreen_groups.report.models import Criteria, Report, Totals
 from evergreen_groups.settings import PolicySettings
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.report.details_reader import DetailReader, DetailRows
 
 
 def build_report(
@@ -71,7 +71,7 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
         lambda: Access.read(gateway, org_units, granted[VIEW_USER]),
         lambda: PenaltyKinds.read(gateway, org_units),
         lambda: _limits(gateway, criteria, policy, org_units),
-        lambda: DetailReader(gateway, org_units, granted) if criteria.details else None,
+        lambda: _detail_reader(gateway, org_units, granted) if criteria.details else None,
     )
     access, kinds, limits, detail_reader = gateway.map(lambda read: read(), beside)
     if detail_reader is not None:
@@ -118,6 +118,13 @@ def _build(gateway: Gateway, criteria: Criteria, progress: Progress, policy: Pol
     if detail_reader is not None and details is not None:
         notes += detail_reader.notes(report.groups, details)
     return replace(report, blocks=blocks, notes=tuple(notes))
+
+
+def _detail_reader(gateway: Gateway, org_units: OrgUnits, granted: Mapping[str, Sequence[int]]) -> DetailReader:
+    # With it come bills and items, which a report of sums needn't load.
+    from evergreen_groups.report.details_reader import DetailReader
+
+    return DetailReader(gateway, org_units, granted)
 
 
 class _Part(NamedTuple):

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from evergreen_groups.errors import ConfigurationError
+from evergreen_groups.message import system_reason
 from evergreen_groups.sandbox.data import fill, load
 from evergreen_groups.sandbox.database import Store
 from evergreen_groups.sandbox.demo_desk import CLIENTS, DemoDesk
@@ -69,7 +70,7 @@ class Sandbox:
                 "port {port} on {host} can't be used: {reason}",
                 advice="try another",
                 code="port-unusable",
-                values={"port": port, "host": host, "reason": error.strerror},
+                values={"port": port, "host": host, "reason": system_reason(error)},
             ) from error
         if releases.REPLICA in found:
             self._store.add_replica(replica_delay)

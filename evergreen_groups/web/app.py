@@ -13,10 +13,12 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from evergreen_groups.errors import PermissionDeniedError
+from evergreen_groups.language import ENGLISH, set_language
 from evergreen_groups.render import SERVICE
 from evergreen_groups.web import api, changes, desk_pages, events, pages, reports
 from evergreen_groups.web.problems import ProblemError
-from evergreen_groups.web.service import EXTENSION, Service
+from evergreen_groups.web.reader import language_of_reader
+from evergreen_groups.web.service import EXTENSION, Service, service
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -98,6 +100,9 @@ def close(app: Flask) -> None:
 
 def _begin() -> None:
     g.began = time.monotonic()
+    # A thread answers one request after the other: each begins in its own language. Programs read English.
+    read_by_people = request.blueprint in (desk_pages.blueprint.name, reports.blueprint.name)
+    set_language(language_of_reader(request, service().settings.language) if read_by_people else ENGLISH)
 
 
 def _finish(response: Response) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -10,7 +11,9 @@ from importlib import resources
 from flask import Blueprint, Response, jsonify, request
 
 from evergreen_groups.errors import EvergreenGroupsError
+from evergreen_groups.language import texts_for_scripts
 from evergreen_groups.web.openapi import description
+from evergreen_groups.web.reader import language_of_reader
 from evergreen_groups.web.service import Service, service
 
 blueprint = Blueprint("pages", __name__)
@@ -27,6 +30,7 @@ _SERVICES = ("open-ils.auth", "open-ils.actor", "open-ils.pcrud")  # what a requ
 @blueprint.get("/panel.js", defaults={"name": "panel.js"})
 @blueprint.get("/group.js", defaults={"name": "group.js"})
 @blueprint.get("/tab.js", defaults={"name": "tab.js"})
+@blueprint.get("/texts.js", defaults={"name": "texts.js"})
 def script(name: str) -> Response:
     """The scripts that show the panel in the staff client, and the group's page in its tab."""
     return _asked_for_each_time(Response(_script(name), content_type="text/javascript; charset=utf-8"))
@@ -34,9 +38,17 @@ def script(name: str) -> Response:
 
 @blueprint.get("/desk.json")
 def desk_settings() -> Response:
-    """What of ``[desk]`` the scripts have to know: Apache may hand out the first of them itself, without settings."""
-    desk = service().settings.desk
-    return _asked_for_each_time(jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link))
+    """What the scripts have to know: of ``[desk]``, and the reader's language with their texts.
+
+    Apache may hand out the first of them itself, without settings.
+    """
+    settings = service().settings
+    desk, language = settings.desk, language_of_reader(request, settings.language)
+    texts = json.loads(texts_for_scripts(language.tag))
+    spoken = {"tag": language.tag, "direction": language.direction, "currency": language.currency, **texts}
+    return _asked_for_each_time(
+        jsonify(page=desk.page, tab=desk.page and desk.tab, panel_link=desk.panel_link, language=spoken)
+    )
 
 
 def _asked_for_each_time(response: Response) -> Response:

@@ -108,7 +108,7 @@ def apache(*, before: str = "", after: str = "") -> Iterator[str]:
 
 
 def wait_for(comes_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if comes_true():

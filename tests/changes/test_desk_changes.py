@@ -144,7 +144,7 @@ class TestOnce:
         plan, together = plan_of(desk), Barrier(2)
 
         def apply(key: str) -> int | str:
-            together.wait(10)
+            together.wait(60)
             try:
                 return desk.apply(plan, key)
             except EvergreenGroupsError as error:
@@ -164,7 +164,7 @@ class TestOnce:
         plans, together = [plan_of(desk, remove(patron)) for patron in (PATRON, STRANGER)], Barrier(2)
 
         def apply(plan: str) -> str:
-            together.wait(10)
+            together.wait(60)
             try:
                 return str(desk.apply(plan, "k"))
             except PlanError as error:
@@ -196,7 +196,7 @@ class TestTwoDesks:
         def hold(call: Call) -> None:
             if call.method in WRITES and not at_work.is_set():
                 at_work.set()
-                may_go_on.wait(20)
+                may_go_on.wait(50)
 
         proxy.before_answer = hold
         yield at_work, may_go_on
@@ -208,14 +208,14 @@ class TestTwoDesks:
         at_work, may_go_on = in_the_middle
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(desk.apply, plan_of(desk), "k")
-            assert at_work.wait(20)
+            assert at_work.wait(60)
             change = applied(another, move(1030, to=1039))
             assert another.past.change(change).is_done
             seen = desk.past.recent()
             assert [(it.entry.id, it.is_under_way, it.is_done) for it in seen] == [(1, True, False)]
             assert not first.done()
             may_go_on.set()
-            assert first.result(20) == 1
+            assert first.result(60) == 1
 
     def test_at_the_same_family_the_second_waits_and_is_told(
         self, desk: DeskChanges, another: DeskChanges, in_the_middle: tuple[Event, Event], proxy: FaultProxy
@@ -224,15 +224,15 @@ class TestTwoDesks:
         plan, others = plan_of(desk), plan_of(another, move(1001, to=STRANGER))
         with ThreadPoolExecutor(2) as threads:
             first = threads.submit(desk.apply, plan, "k")
-            assert at_work.wait(20)
+            assert at_work.wait(60)
             assert refusal(partial(another.apply, others, "k", timeout=0.0)) == "others-changing"
             assert refusal(partial(another.undo, 1, "u")) == "undo-of-another"
             assert refusal(partial(desk.undo, 1, "u")) == "undo-too-early"
-            second = threads.submit(another.apply, others, "k", timeout=20.0)
+            second = threads.submit(another.apply, others, "k", timeout=60.0)
             may_go_on.set()
-            assert first.result(20) == 1
+            assert first.result(60) == 1
             with pytest.raises(PlanError) as caught:
-                second.result(20)
+                second.result(60)
         assert caught.value.code == "plan-outdated"
         assert writes(proxy) == 1
 
@@ -335,7 +335,7 @@ class TestUndo:
         change, together = applied(desk, move(PATRON, to=STRANGER)), Barrier(3)
 
         def undo(_: object) -> int:
-            together.wait(10)
+            together.wait(60)
             return desk.undo(change, "u")
 
         with ThreadPoolExecutor(3) as threads:

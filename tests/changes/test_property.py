@@ -48,7 +48,9 @@ def all_fines(admin: Gateway) -> Decimal:
 
 
 @pytest.mark.long
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(plans=st.lists(st.one_of(moves, removals, merges, leads), min_size=1, max_size=5))
 def test_undo_in_reverse_order_restores_everything(plans: list[MakePlan], running_sandbox: Sandbox) -> None:
     running_sandbox.reset()

@@ -58,7 +58,7 @@ class Traffic:
 
     def wait_until_quiet(self) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self._under_way == 0, timeout=30)
+            assert self._changed.wait_for(lambda: self._under_way == 0, timeout=60)
 
 
 def run_with_kills(movers: Movers, traffic: Traffic, chance: random.Random, *, rounds: int, kills: int) -> None:

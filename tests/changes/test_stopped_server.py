@@ -104,7 +104,8 @@ def test_who_has_lost_the_lease_writes_no_more(
     def cut(call: Call) -> Fault:
         if call.method == UPDATE:
             cluster.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'evergreen-groups'"
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"  # until they have ended, 60 s at most
+                " WHERE application_name = 'evergreen-groups'"
             )
         return Fault.NONE
 

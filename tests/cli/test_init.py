@@ -57,7 +57,7 @@ class Terminal:
 
     def interrupt(self) -> int:
         """Press Ctrl-C and give the exit status. Python misses one that comes just before it waits for input."""
-        for _ in range(10):
+        for _ in range(30):
             os.write(self._descriptor, b"\x03")
             while select.select([self._descriptor], [], [], 3)[0]:
                 if not self._read():
@@ -71,7 +71,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _read(self) -> str:
-        assert select.select([self._descriptor], [], [], 30)[0], f"it says nothing more: {self.said}"
+        assert select.select([self._descriptor], [], [], 120)[0], f"it says nothing more: {self.said}"
         try:
             portion = os.read(self._descriptor, 65536).decode(errors="replace").replace("\r\n", "\n")
         except OSError:  # how Linux says that the other side has closed

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import pty
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.command import Command
 from support.fault_proxy import Call, Fault, fault_proxy
+from support.terminals import on_a_terminal
 
 from evergreen_groups.cli import logs
 from evergreen_groups.formats import LOG_FORMATS
@@ -130,28 +129,10 @@ def test_quiet_keeps_errors_alone(logger: logging.Logger, capsys: pytest.Capture
     assert capsys.readouterr().err == "ERROR evergreen_groups.test: an error\n"
 
 
-def on_a_terminal(command: Command, *words: str) -> tuple[int, str]:
-    """Run the command with a terminal as its standard error; its status and what came there."""
-    ours, theirs = pty.openpty()
-    environ = {**command.environ, "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen(command.arguments(*words), env=environ, stdout=subprocess.DEVNULL, stderr=theirs)
-    os.close(theirs)
-    said = b""
-    try:
-        while portion := os.read(ours, 65536):
-            said += portion
-    except OSError:
-        pass  # the other side has closed: there is no more
-    finally:
-        os.close(ours)
-    return process.wait(), said.decode()
-
-
 def test_progress_on_a_terminal_tells_how_far_and_how_long(sandbox: Sandbox, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
-    status, said = on_a_terminal(
-        Command(tmp_path, sandbox.url), "report", "--split", "library", "--output", str(reports)
-    )
+    words = ("report", "--split", "library", "--output", str(reports))
+    status, said = on_a_terminal(Command(tmp_path, sandbox.url), *words, TERM="xterm", COLUMNS="100")
     assert status == 0
     assert "writing files" in said
     assert "looking through group numbers" in said
@@ -162,7 +143,7 @@ def test_progress_on_a_terminal_tells_how_far_and_how_long(sandbox: Sandbox, tmp
 def test_no_progress_where_nobody_looks(sandbox: Sandbox, tmp_path: Path) -> None:
     command = Command(tmp_path, sandbox.url)
     assert command("report").stderr == ""
-    assert on_a_terminal(command, "--quiet", "report") == (0, "")
+    assert on_a_terminal(command, "--quiet", "report", TERM="xterm") == (0, "")
 
 
 def test_help_names_the_option() -> None:

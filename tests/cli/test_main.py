@@ -215,9 +215,9 @@ def test_an_interrupted_report_ends_cleanly_and_leaves_the_old_file(
         with subprocess.Popen(
             run.arguments("report", "--output", str(old)), env=run.environ, stderr=subprocess.PIPE, text=True
         ) as process:
-            assert waiting.wait(20)
+            assert waiting.wait(60)
             process.send_signal(number)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert "Traceback" not in errors
     assert old.read_text() == "yesterday"
@@ -377,5 +377,5 @@ def test_the_sandbox_says_how_to_connect(tmp_path: Path) -> None:
             if "password" in "".join(lines) and "[gateway]" in "".join(lines):
                 break
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == exit_status.INTERRUPTED
+        assert process.wait(60) == exit_status.INTERRUPTED
     assert "http://127.0.0.1:" in "".join(lines)

@@ -160,7 +160,7 @@ class TestStandardStreams:
                 env={**command.environ, **(more or {})},
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=300,
                 check=False,
             )
 

@@ -65,7 +65,7 @@ class Application:
                 self.at_work += 1
                 self.most_at_work = max(self.most_at_work, self.at_work)
             self.begun.set()
-            self.let.wait(20)
+            self.let.wait(60)
             with self._lock:
                 self.at_work -= 1
         body = b"x" * 8_000_000 if path == "/large" else environ.get("HTTP_X_FORWARDED_FOR", path).encode()
@@ -74,7 +74,7 @@ class Application:
 
 
 @contextmanager
-def running(application: WSGIApplication, grace: float = 20, threads: int = 8) -> Iterator[tuple[Server, list[bool]]]:
+def running(application: WSGIApplication, grace: float = 60, threads: int = 8) -> Iterator[tuple[Server, list[bool]]]:
     """A server at work in a thread, and what its ``run`` gave back, once it has ended."""
     server, finished = Server(application, ServeSettings(port=0, threads=threads)), list[bool]()
     thread = threading.Thread(target=lambda: finished.append(server.run(grace)))
@@ -88,7 +88,7 @@ def running(application: WSGIApplication, grace: float = 20, threads: int = 8) -
 
 def connected(address: str) -> closing[http.client.HTTPConnection]:
     parts = urlsplit(address)
-    return closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20))
+    return closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60))
 
 
 def wait_until_refused(address: str) -> None:
@@ -97,10 +97,10 @@ def wait_until_refused(address: str) -> None:
     A reset is a closed door as well: whoever waits in the queue then gets that.
     """
     parts = urlsplit(address)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            socket.create_connection((parts.hostname, parts.port), timeout=20).close()
+            socket.create_connection((parts.hostname, parts.port), timeout=60).close()
         except (ConnectionRefusedError, ConnectionResetError):
             return
     raise AssertionError("it still takes connections")
@@ -116,7 +116,7 @@ def test_stopping_takes_nobody_in_and_finishes_what_was_begun() -> None:
         idle.request("GET", "/before")
         assert idle.getresponse().read() == b"/before"
         asked.request("GET", "/slow")
-        assert application.begun.wait(20)
+        assert application.begun.wait(60)
         server.stop()
         wait_until_refused(server.url)
         assert finished == []
@@ -140,7 +140,7 @@ def test_stopping_ends_all_the_same_when_a_request_never_does() -> None:
     application = Application()
     with running(application, grace=0.1) as (server, finished), connected(server.url) as asked:
         asked.request("GET", "/slow")
-        assert application.begun.wait(20)
+        assert application.begun.wait(60)
         server.stop()
         wait_until_refused(server.url)
     assert finished == [False]
@@ -166,7 +166,7 @@ def test_clients_that_send_slowly_keep_nobody_waiting() -> None:
     with running(Application()) as (server, finished), contextlib.ExitStack() as stack:
         parts = urlsplit(server.url)
         for _ in range(200):
-            slow = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=20))
+            slow = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=60))
             slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: x")
         asked = stack.enter_context(connected(server.url))
         asked.request("GET", "/quick")
@@ -181,7 +181,7 @@ def test_no_more_requests_are_at_work_than_may_be_and_the_rest_wait() -> None:
         for one in asked:
             one.request("GET", "/slow")
         while application.at_work < 2 + SPARE_REQUESTS:
-            assert application.begun.wait(20)
+            assert application.begun.wait(60)
         application.let.set()
         assert [one.getresponse().read() for one in asked] == [b"/slow"] * 40
     assert application.most_at_work == 2 + SPARE_REQUESTS
@@ -220,11 +220,11 @@ def test_a_signal_ends_it_well_and_leaves_nothing_behind(tmp_path: Path, number:
     command.environ["TMPDIR"] = str(tmp_path)
     with serving(command, "--sandbox", "serve", "--port", "0") as (process, printed, address):
         assert "20000000001001" in printed
-        with urlopen(f"{address}/evergreen-groups/healthz", timeout=20) as answer:
+        with urlopen(f"{address}/evergreen-groups/healthz", timeout=60) as answer:
             assert json.load(answer)["status"] == "up"
         assert list(tmp_path.glob("evergreen-groups-*")) != []
         process.send_signal(number)
-        assert process.wait(20) == exit_status.DONE
+        assert process.wait(60) == exit_status.DONE
         assert process.stderr.read() == ""
     assert list(tmp_path.iterdir()) == [command.config]
 
@@ -235,9 +235,9 @@ def test_the_demo_desk_shows_a_patron_with_the_panel(tmp_path: Path) -> None:
         desks = re.findall(r"http://\S+/staff/circ/patron/1001/checkout", printed)
         assert [urlsplit(desk).path.split("/")[1] for desk in desks] == ["eg2", "eg"]
         for desk in desks:
-            with urlopen(desk, timeout=20) as page:
+            with urlopen(desk, timeout=60) as page:
                 assert b"/evergreen-groups/panel.js" in page.read()
-            with urlopen(urljoin(desk, "/evergreen-groups/panel.js"), timeout=20) as panel:
+            with urlopen(urljoin(desk, "/evergreen-groups/panel.js"), timeout=60) as panel:
                 assert "javascript" in panel.headers["Content-Type"]
 
 
@@ -257,7 +257,7 @@ class Held:
     def __call__(self, call: Call) -> Fault:
         self.waiting.set()
         if self.fault is Fault.NONE:
-            self.let.wait(20)
+            self.let.wait(60)
         return self.fault
 
 
@@ -276,13 +276,13 @@ def test_a_signal_lets_a_request_finish_that_waits_for_the_ils(serve: Command, h
     token = session(sandbox.url, username="harbor_desk")
     with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
         asked.request("GET", SUMMARY, headers=bearer(token))
-        assert held.waiting.wait(20)
+        assert held.waiting.wait(60)
         process.send_signal(signal.SIGTERM)
         wait_until_refused(address)
         held.let.set()
         answer = asked.getresponse()
         assert (answer.status, json.load(answer)["patron"]) == (200, 1001)
-        assert process.wait(20) == exit_status.DONE
+        assert process.wait(60) == exit_status.DONE
 
 
 def test_a_second_signal_ends_it_at_once(serve: Command, held: Held, sandbox: Sandbox) -> None:
@@ -290,11 +290,11 @@ def test_a_second_signal_ends_it_at_once(serve: Command, held: Held, sandbox: Sa
     token = session(sandbox.url, username="harbor_desk")
     with serving(serve, "serve", "--port", "0") as (process, _, address), connected(address) as asked:
         asked.request("GET", SUMMARY, headers=bearer(token))
-        assert held.waiting.wait(20)
+        assert held.waiting.wait(60)
         process.send_signal(signal.SIGTERM)
         wait_until_refused(address)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == exit_status.TERMINATED
+        assert process.wait(60) == exit_status.TERMINATED
 
 
 @pytest.mark.parametrize("path", ["/large", "/larger"])

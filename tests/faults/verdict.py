@@ -22,8 +22,8 @@ ERRORS = frozenset(exit_status.MEANINGS) - {
 }
 """The exit statuses that a run with faults may end with, where it doesn't end as it should without."""
 
-SLOW = 8.0
-"""Seconds after which a run is taken for one that hangs."""
+SLOW = 20.0
+"""Seconds after which a run is taken for one that hangs: less than its gateway waits for an answer."""
 
 
 class Ending(Enum):

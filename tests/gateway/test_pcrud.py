@@ -333,7 +333,7 @@ class TestPages:
 
         def answer(line, request):
             if ".search." in request.osrf_method:
-                arrived.wait(10)  # passes only when three requests are here at once
+                arrived.wait(60)  # passes only when three requests are here at once
             table(line, request)
 
         gateway, _ = gateways(answer)
@@ -490,7 +490,7 @@ class TestMap:
 
     def test_side_by_side(self):
         barrier = threading.Barrier(3)
-        assert list(ordered_map(lambda item: barrier.wait(10) >= 0, range(6), 3)) == [True] * 6
+        assert list(ordered_map(lambda item: barrier.wait(60) >= 0, range(6), 3)) == [True] * 6
 
     def test_items_are_taken_as_they_are_needed(self):
         taken = []

@@ -230,7 +230,7 @@ class TestRenewal:
         arrived = threading.Barrier(6)
 
         def over_together(line, request):
-            arrived.wait(10)  # all six hold the same ended token
+            arrived.wait(60)  # all six hold the same ended token
             OVER(line, request)
 
         sessions.over = over_together

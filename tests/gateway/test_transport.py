@@ -25,6 +25,8 @@ from support.gateway_server import (
     stall,
     then_close,
 )
+from support.mail_server import free_port
+from support.waiting import wait_until
 
 from evergreen_groups.errors import (
     ConfigurationError,
@@ -45,7 +47,9 @@ from evergreen_groups.errors import (
 from evergreen_groups.gateway import Gateway, RetryPolicy
 
 GOOD = http(envelope("good"))
-SHORT = {"timeout": 0.1, "grace": 0.15}
+SHORT = {"timeout": 0.1, "grace": 0.4}
+LONG = {"timeout": 30, "grace": 30}
+"""More than any machine needs for an answer that comes."""
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -60,6 +64,11 @@ def quicker_than(seconds):
     assert time.monotonic() - began < seconds
 
 
+SLOW = {
+    "stalls": stall,
+    "drips": drip(GOOD, 0.02),
+    "drips the headers": drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 100, 0.005),
+}
 PASSING = {
     "hangs up before it answers": hang_up,
     "hangs up amid the headers": cut(GOOD, 20),
@@ -69,9 +78,6 @@ PASSING = {
     "resets the connection": reset,
     "cuts off the JSON": raw(http(envelope("good")[:-5])),
     "answers nothing at all": raw(http("")),
-    "stalls": stall,
-    "drips": drip(GOOD, 0.02),
-    "drips the headers": drip(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 100, 0.005),
     "says 408": http_error(408),
     "says 408 in the body": says(408, "Timeout Error : Request Timeout"),
     "says 500": http_error(500),
@@ -93,16 +99,48 @@ LASTING = {
 @pytest.mark.parametrize("failure", PASSING.values(), ids=PASSING)
 class TestFailuresThatMayPass:
     def test_a_read_is_tried_again(self, failure):
-        with Server([failure, failure, results("good")]) as server, connect(server, timeout=0.1, grace=0.5) as gateway:
+        with Server([failure, failure, results("good")]) as server, connect(server, **LONG) as gateway:
             assert call(gateway) == "good"
             assert len(server.requests) == 3
             assert (gateway.statistics.calls, gateway.statistics.retries) == (3, 2)
 
     @pytest.mark.long
     def test_a_read_is_not_tried_for_ever(self, failure):
+        with Server(otherwise=failure) as server, connect(server, **LONG) as gateway:
+            with pytest.raises(TransportError) as caught:
+                call(gateway)
+            assert len(server.requests) == QUICK.tries
+        assert caught.value.sent
+
+    def test_a_write_is_never_repeated(self, failure):
+        with Server([failure], otherwise=results("good")) as server, connect(server, **LONG) as gateway:
+            with pytest.raises(TransportError) as caught:
+                call(gateway, write=True)
+            assert len(server.requests) == 1
+        assert caught.value.sent
+
+
+@pytest.mark.parametrize("failure", SLOW.values(), ids=SLOW)
+class TestAnswersThatTakeTooLong:
+    """The server may be slow to read what was sent, so a request is there some time after it was given up."""
+
+    def test_a_read_is_tried_again(self, failure):
+        # On a busy machine a good answer may be too late as well: then it is asked for once more.
+        often = RetryPolicy(tries=50, first_delay=0.001, longest_delay=0.002)
+        with (
+            Server([failure, failure], otherwise=results("good")) as server,
+            connect(server, **SHORT, retries=often) as gateway,
+        ):
+            assert call(gateway) == "good"
+            assert len(server.requests) == gateway.statistics.calls == gateway.statistics.retries + 1 >= 3
+
+    @pytest.mark.long
+    def test_a_read_is_not_tried_for_ever(self, failure):
         with Server(otherwise=failure) as server, connect(server, **SHORT) as gateway:
             with pytest.raises(TransportError) as caught:
                 call(gateway)
+            assert gateway.statistics.calls == QUICK.tries
+            wait_until(lambda: len(server.requests) >= QUICK.tries)
             assert len(server.requests) == QUICK.tries
         assert caught.value.sent
 
@@ -110,6 +148,8 @@ class TestFailuresThatMayPass:
         with Server([failure], otherwise=results("good")) as server, connect(server, **SHORT) as gateway:
             with pytest.raises(TransportError) as caught:
                 call(gateway, write=True)
+            assert gateway.statistics.calls == 1
+            wait_until(lambda: server.requests)
             assert len(server.requests) == 1
         assert caught.value.sent
 
@@ -118,13 +158,13 @@ class TestAMethodThatDies:
     """It may have died of something that passes, and says so in the body of an HTTP 200."""
 
     def test_a_read_is_tried_again(self):
-        with Server([says(500), says(503), results("good")]) as server, connect(server, **SHORT) as gateway:
+        with Server([says(500), says(503), results("good")]) as server, connect(server, **LONG) as gateway:
             assert call(gateway) == "good"
             assert len(server.requests) == 3
 
     @pytest.mark.parametrize(("write", "tries"), [(False, QUICK.tries), (True, 1)])
     def test_then_it_is_an_error_that_says_what_the_server_said(self, write, tries):
-        with Server(otherwise=says(500)) as server, connect(server, **SHORT) as gateway:
+        with Server(otherwise=says(500)) as server, connect(server, **LONG) as gateway:
             with pytest.raises(ServerError, match="status 500, osrfMethodException"):
                 call(gateway, write=write)
             assert len(server.requests) == tries
@@ -157,9 +197,10 @@ def test_failures_that_last_are_not_repeated(failure, write):
     ],
 )
 def test_each_failure_has_its_own_exception(failure, kind):
+    times = SHORT if kind is TimedOutError else LONG
     with (
         Server(otherwise=failure) as server,
-        connect(server, **SHORT) as gateway,
+        connect(server, **times, retries=RetryPolicy(tries=1)) as gateway,
         pytest.raises(EvergreenGroupsError) as caught,
     ):
         call(gateway)
@@ -173,23 +214,25 @@ class TestTime:
         with (
             Server(otherwise=slow) as server,
             connect(server, **SHORT, retries=RetryPolicy(tries=1)) as gateway,
-            quicker_than(2),
-            pytest.raises(TimedOutError, match=r"0\.25 seconds"),
+            quicker_than(60),
+            pytest.raises(TimedOutError, match=r"0\.5 seconds"),
         ):
             call(gateway)
 
     def test_one_call_may_have_another_timeout(self):
         with Server(otherwise=stall) as server, connect(server, grace=0.1, retries=RetryPolicy(tries=1)) as gateway:
-            with quicker_than(5), pytest.raises(TimedOutError):
+            with quicker_than(30), pytest.raises(TimedOutError):
                 call(gateway, timeout=0.1)
+            wait_until(lambda: server.requests)  # it may be slower to read than the call was to end
             assert ("timeout", "1") in server.requests[0].form
 
-    def test_no_try_begins_after_the_total_time(self):
-        policy = RetryPolicy(tries=100, first_delay=0.2, longest_delay=0.2, total_seconds=0.5)
+    def test_no_try_begins_after_the_total_time(self, monkeypatch):
+        monkeypatch.setattr(RetryPolicy, "delays", lambda _policy: iter([0.0, 0.0, 120.0, 0.0]))
+        policy = RetryPolicy(tries=100, total_seconds=100)
         with Server(otherwise=http_error(503)) as server, connect(server, retries=policy) as gateway:
-            with quicker_than(2), pytest.raises(HTTPStatusError):
+            with quicker_than(60), pytest.raises(HTTPStatusError):
                 call(gateway)
-            assert 2 <= len(server.requests) <= 6
+            assert len(server.requests) == 3
 
     def test_delays_double_with_jitter_up_to_the_longest(self):
         policy = RetryPolicy(tries=8, first_delay=0.5, longest_delay=8)
@@ -214,9 +257,9 @@ class TestTime:
             worker.start()
             while not server.requests:
                 worker.join(0.01)
-            with quicker_than(5):
+            with quicker_than(30):
                 gateway.close()
-                worker.join(10)
+                worker.join(30)
             assert not worker.is_alive()
         assert [type(error) for error in caught] == [CutOffError]
 
@@ -257,7 +300,7 @@ class TestConnections:
                 hang_up(line, request)
                 return
             if request.connection < 3:
-                barrier.wait(10)
+                barrier.wait(60)
             results(request.connection)(line, request)
 
         with (
@@ -280,9 +323,16 @@ class TestConnections:
             assert [request.connection for request in server.requests] == [0, 1]
 
     def test_what_lies_behind_a_large_answer_is_still_on_its_way(self):
-        large = http(envelope("x" * 3_000_000))
-        with Server([raw(large + http(envelope("behind"))), results("next")]) as server, connect(server) as gateway:
-            assert [len(call(gateway)), call(gateway)] == [3_000_000, "next"]
+        large, sent = http(envelope("x" * 3_000_000)), threading.Event()
+
+        def with_more(line, request):
+            line.send(large + http(envelope("behind")))
+            sent.set()
+
+        with Server([with_more, results("next")]) as server, connect(server) as gateway:
+            assert len(call(gateway)) == 3_000_000
+            assert sent.wait(60)
+            assert call(gateway) == "next"
             assert [request.connection for request in server.requests] == [0, 1]
 
     def test_what_comes_while_nobody_asks_is_nobodys(self):
@@ -298,7 +348,7 @@ class TestConnections:
         with Server([later, results("next")]) as server, connect(server) as gateway:
             assert call(gateway) == "good"
             come.set()
-            sent.wait()
+            assert sent.wait(60)
             assert call(gateway) == "next"
             assert [request.connection for request in server.requests] == [0, 1]
 
@@ -327,12 +377,16 @@ class TestConnections:
 
     def test_no_more_at_once_than_the_concurrency(self):
         under_way, most, lock = set(), [0], threading.Lock()
+        two_came = threading.Event()
 
         def answer(line, request):
             with lock:
                 under_way.add(request.connection)
                 most[0] = max(most[0], len(under_way))
-            line.closing.wait(0.01)
+                if len(under_way) == 2:
+                    two_came.set()
+            assert two_came.wait(60)
+            line.closing.wait(0.01)  # in which a third one might come
             with lock:
                 under_way.discard(request.connection)
             results(1)(line, request)
@@ -342,15 +396,13 @@ class TestConnections:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(10)
+                thread.join(60)
             assert len(server.requests) == 8
             assert set(server.connections) == {0, 1}
         assert most == [2]
 
     def test_nobody_listens(self):
-        with Server() as server:
-            url = server.url
-        with Gateway(url, retries=QUICK) as gateway:
+        with Gateway(f"http://127.0.0.1:{free_port()}", retries=QUICK) as gateway:
             with pytest.raises(UnreachableError, match="Connection refused") as caught:
                 call(gateway)
             assert gateway.statistics.calls == QUICK.tries

@@ -16,11 +16,13 @@ from support.gateway_server import (
     event,
     http,
     http_error,
+    logged_in,
     raw,
     results,
     session_server,
     stall,
 )
+from support.waiting import wait_until
 
 from evergreen_groups.errors import HTTPStatusError, NoSessionError, TimedOutError, UnreachableError
 from evergreen_groups.gateway import TOKEN as TOKEN_PLACE
@@ -29,6 +31,7 @@ from evergreen_groups.gateway import Gateway, RetryPolicy
 THING = "open-ils.actor.thing"
 CALLERS = "another-sessions-own-token"
 OVER = results(event("NO_SESSION", 1001))
+CLASSES = '<IDL xmlns="http://opensrf.org/spec/IDL/base/v1"><class id="au"><fields/></class></IDL>'
 
 
 def call(gateway: Gateway, **how: object) -> object:
@@ -36,7 +39,7 @@ def call(gateway: Gateway, **how: object) -> object:
 
 
 def call_on_and_on(gateway: Gateway) -> None:
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + 60
     while time.monotonic() < ends:
         call(gateway)
 
@@ -95,11 +98,12 @@ def test_a_deadline_holds_for_all_calls_together():
     with Server(otherwise=session_server(results("good"))) as server, connect_as_staff(server) as gateway:
         assert gateway.seconds_left is None
         gateway.login()
-        view = gateway.within(0.2)
-        assert 0 < view.seconds_left <= 0.2
-        assert gateway.within(60).within(0.2).seconds_left <= 0.2
-        assert view.within(60).seconds_left <= 0.2
+        view = gateway.within(60)
+        assert 0 < view.seconds_left <= 60
+        assert gateway.within(600).within(60).seconds_left <= 60
+        assert view.within(600).seconds_left <= 60
         assert call(view) == "good"
+        view = view.within(0.2)
         with pytest.raises(TimedOutError):
             call_on_and_on(view)
         with pytest.raises(TimedOutError, match="time for the whole job is up"):
@@ -113,49 +117,52 @@ def test_a_deadline_ends_a_call_that_hangs():
         began = time.monotonic()
         with pytest.raises(TimedOutError, match=r"no whole answer within 0\.3 seconds"):
             call(gateway.within(0.3))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
+        wait_until(lambda: server.requests)  # the server may be slower to read it than the call was to end
         assert dict(server.requests[0].form)["timeout"] == "1"
 
 
-def test_a_deadline_ends_trying_again():
-    # The second try comes after 0.3 to 0.6 seconds, the third would come after 0.9 or more.
-    often = RetryPolicy(tries=50, first_delay=0.6, longest_delay=60)
-    with Server(otherwise=http_error(503)) as server, connect(server, token=CALLERS, retries=often) as gateway:
+def test_a_deadline_ends_trying_again(monkeypatch):
+    monkeypatch.setattr(RetryPolicy, "delays", lambda _policy: iter([0.0, 90.0, 0.0]))
+    with Server(otherwise=http_error(503)) as server, connect(server, token=CALLERS) as gateway:
+        began = time.monotonic()
         with pytest.raises(HTTPStatusError, match="503"):
-            call(gateway.within(0.85))
+            call(gateway.within(60))
+        assert time.monotonic() - began < 60
         assert len(server.requests) == 2
 
 
 def test_a_deadline_ends_waiting_for_a_connection():
-    busy = threading.Event()
+    busy, let_go = threading.Event(), threading.Event()
 
     def hold(line, request):
         busy.set()
-        stall(line, request)
+        let_go.wait(40)
+        results("good")(line, request)
 
-    with Server(otherwise=hold) as server, connect(server, token=CALLERS, concurrency=1, timeout=2, grace=1) as gateway:
+    with Server(otherwise=hold) as server, connect(server, token=CALLERS, concurrency=1) as gateway:
         with ThreadPoolExecutor(1) as threads:
-            held = threads.submit(call, gateway.within(1.5))
-            assert busy.wait(10)
-            began = time.monotonic()
+            held = threads.submit(call, gateway)
+            assert busy.wait(60)
             with pytest.raises(TimedOutError, match="no connection became free"):
                 call(gateway.within(0.2))
-            assert time.monotonic() - began < 0.9
-            assert isinstance(held.exception(timeout=10), TimedOutError)
+            assert not held.done()
+            let_go.set()
+            assert held.result(60) == "good"
         assert server.posts == [THING]
 
 
 def test_a_write_keeps_to_the_deadline_and_goes_out_once():
     with Server(otherwise=stall) as server, connect(server, token=CALLERS) as gateway:
         with pytest.raises(TimedOutError) as late:
-            call(gateway.within(0.3), write=True)
+            call(gateway.within(0.5), write=True)
         assert late.value.sent
+        wait_until(lambda: server.posts)
         assert server.posts == [THING]
 
 
 def test_a_view_gets_classes_once_for_all():
-    classes = '<IDL xmlns="http://opensrf.org/spec/IDL/base/v1"><class id="au"><fields/></class></IDL>'
-    with Server(otherwise=raw(http(classes))) as server, connect(server) as gateway:
+    with Server(otherwise=raw(http(CLASSES))) as server, connect(server) as gateway:
         assert "au" in gateway.acting_as(CALLERS).idl("au")
         assert "au" in gateway.idl("au")
         assert len(server.requests) == 1
@@ -165,6 +172,7 @@ ASKED = {
     "a login": lambda gateway: gateway.login(),
     "the IDL": lambda gateway: gateway.idl("au"),
 }
+ANSWERS = {"a login": results(logged_in()), "the IDL": raw(http(CLASSES))}
 
 
 @pytest.mark.parametrize("what", ASKED)
@@ -172,8 +180,9 @@ def test_a_deadline_holds_for_what_a_call_needs_first(what):
     with Server(otherwise=stall) as server, connect_as_staff(server, retries=RetryPolicy(tries=5)) as gateway:
         began = time.monotonic()
         with pytest.raises(TimedOutError):
-            ASKED[what](gateway.within(0.3))
-        assert time.monotonic() - began < 2
+            ASKED[what](gateway.within(0.5))
+        assert time.monotonic() - began < 30
+        wait_until(lambda: server.requests)
         assert len(server.requests) == 1
         late = gateway.within(0.0)
         with pytest.raises(TimedOutError, match="time for the whole job is up"):
@@ -181,24 +190,22 @@ def test_a_deadline_holds_for_what_a_call_needs_first(what):
         assert len(server.requests) == 1
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("what", ASKED)
 def test_a_deadline_ends_waiting_for_another_thread_that_asks_for_it(what):
     busy, let_go = threading.Event(), threading.Event()
 
     def hold(line, request):
         busy.set()
-        let_go.wait(10)
-        stall(line, request)
+        let_go.wait(40)
+        ANSWERS[what](line, request)
 
-    with Server(otherwise=hold) as server, connect_as_staff(server, timeout=2, grace=1) as gateway:
+    with Server(otherwise=hold) as server, connect_as_staff(server) as gateway:
         with ThreadPoolExecutor(1) as threads:
-            held = threads.submit(ASKED[what], gateway.within(1.5))
-            assert busy.wait(10)
-            began = time.monotonic()
+            held = threads.submit(ASKED[what], gateway)
+            assert busy.wait(60)
             with pytest.raises(TimedOutError, match="time for the whole job is up"):
                 ASKED[what](gateway.within(0.2))
-            assert time.monotonic() - began < 0.9
+            assert not held.done()
             let_go.set()
-            assert isinstance(held.exception(timeout=10), TimedOutError)
+            held.result(60)
         assert len(server.requests) == 1

@@ -2,13 +2,25 @@
 
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from support.recorded import gateway_of, params
 
-from evergreen_groups.groups import GroupViewer, MembershipReader, read_balances, read_member_ids, visible_in
+from evergreen_groups.groups import (
+    GroupSearch,
+    GroupViewer,
+    MembershipReader,
+    PatronState,
+    read_balances,
+    read_member_ids,
+    read_surroundings,
+    visible_in,
+)
 from evergreen_groups.groups.group_question import GroupQuestion
+from evergreen_groups.groups.member_check import members_conditions
 from evergreen_groups.groups.queries import GroupRange, HighFines
+from evergreen_groups.ils import CirculationReader, CirculationTally
 
 
 @pytest.mark.parametrize(
@@ -47,6 +59,49 @@ def test_a_witness_says_that_nobody_is_hidden(exchange_id, group, members, compl
     assert (len(found.ids), found.complete) == (members, complete)
     assert {row.staff for row in found.penalties} - {1, 230, 231, None} == set()
     assert json.dumps(params(exchange_id)[1]) == json.dumps(GroupQuestion.of_number(group, viewer).where)
+
+
+@pytest.mark.parametrize(("exchange_id", "total"), [("desk-004", 4), ("desk-005", 3)])
+def test_what_members_have_out_with_a_row_that_says_who_is_hidden(exchange_id, total):
+    """Of the group 17 the member 14 is hidden, and one circulation of 17's own."""
+    org_units = [SimpleNamespace(id=id) for id in range(1, 12)]
+    homes = {4: 5, 17: 4, 20: 4}
+    (condition,) = members_conditions([17], {17: {14}}, total)
+    with gateway_of(exchange_id) as gateway:
+        reader = CirculationReader(gateway, org_units, CirculationTally(), {2, 4, 5, 8}, 122)
+        counted = reader.count_under(condition, homes)
+        asked = reader._under(condition, list(homes))
+    assert json.dumps(asked) == json.dumps(params(exchange_id)[1])
+    if exchange_id == "desk-004":
+        assert {id: (counts.out, counts.lost, counts.complete) for id, counts in counted.items()} == {
+            4: (0, 6, False),
+            17: (5, 0, False),
+            20: (6, 0, False),
+        }
+    else:
+        assert counted is None
+
+
+def test_members_with_the_state_of_their_accounts():
+    """Read together: whoever is in a group that owes enough, whether juvenile, barred or expired."""
+    states: dict[int, PatronState] = {}
+    with gateway_of("details-001") as gateway:
+        rows = GroupSearch(gateway, HighFines(Decimal("5.00")), states=states)._search(GroupRange(7000, 7099), 60)
+    assert [(row.id, row.group) for row in rows] == [(id, 7001 + (id > 303)) for id in range(301, 307)]
+    assert states[303] == PatronState(juvenile=True, barred=False, expired=False)
+    assert set(states) == {row.id for row in rows}
+
+
+def test_the_surroundings_of_two_who_are_to_be_moved():
+    exchanges = ("contacts-015", "contacts-016", "contacts-017", "contacts-018", "contacts-019", "contacts-020")
+    with gateway_of(*exchanges, "contacts-021", "contacts-022") as gateway:
+        found = read_surroundings(
+            gateway, MembershipReader(gateway), [303, "29990000000312"], [7002], with_contacts=True
+        )
+    members = {number: [member.id for member in group.members] for number, group in found.membership.groups.items()}
+    assert members == {7001: [301, 302, 303], 7002: [304, 305, 306], 7005: [312, 316]}
+    assert {reference: card.member.id for reference, card in found.cards.items()} == {303: 303, "29990000000312": 312}
+    assert (found.contacts[303].lenders, found.contacts[312].lenders) == ({301}, {304, 310})
 
 
 @pytest.mark.parametrize(("exchange_id", "total", "libraries"), [("pushdown-001", 25, ()), ("pushdown-017", 5, (4, 5))])

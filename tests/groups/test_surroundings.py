@@ -61,7 +61,7 @@ def one_after_the_other(
     return Surroundings(cards, membership, contacts)  # type: ignore[arg-type]
 
 
-@hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     references=st.lists(REFERENCES, max_size=5),
     groups=st.sets(st.sampled_from([1001, 1006, 1011, 1015, 4711]), max_size=2),

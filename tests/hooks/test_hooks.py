@@ -361,7 +361,9 @@ def test_staff_see_their_own_fines_even_where_they_see_nobody_elses(sandbox: San
 
 
 @pytest.mark.long
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     others=st.lists(st.tuples(st.sampled_from(OKONKWO[1:]), st.integers(-900, 90_000)), max_size=4),
     leaving=st.sets(st.sampled_from(OKONKWO[1:])),

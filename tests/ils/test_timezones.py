@@ -13,7 +13,7 @@ from evergreen_groups.sandbox import Sandbox
 
 
 def test_a_time_zone_counts_for_what_is_below() -> None:
-    with gateway_of("desk-004") as gateway:
+    with gateway_of("desk-006") as gateway:
         found = {org_unit: str(zone) for org_unit, zone in read_timezones(gateway).items()}
     western = dict.fromkeys((3, 6, 7, 9), "America/Vancouver")
     assert found == {**dict.fromkeys((1, 2, 4, 5, 8, 10, 11), "America/Toronto"), **western}

@@ -99,7 +99,9 @@ thresholds = st.builds(
 
 
 @pytest.mark.long
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     org_parents=trees(ORGS),
     profile_parents=trees(PROFILES),

@@ -69,7 +69,7 @@ def test_started_together_they_make_one_report_and_send_one_mail_to_each(
     with server(post, None) as port:
         machines = [command_on(tmp_path / name, sandbox, database, port, 12) for name in ("one", "two", "three")]
         runs = [started(machine) for machine in machines]
-        ended = [run.communicate(timeout=100) and run.returncode for run in runs]
+        ended = [run.communicate(timeout=300) and run.returncode for run in runs]
         assert ended == [exit_status.DONE] * 3
         late = [machine("-q", "report", "--mail", "--output", str(tmp_path / "late.json")) for machine in machines]
     assert [run.returncode for run in late] == [exit_status.DONE] * 3
@@ -92,7 +92,7 @@ def test_one_that_is_killed_is_replaced_by_one_that_waited(sandbox: Sandbox, dat
             while not waiting(state):
                 assert run.poll() is None
             stack.close()  # it has ended, and made nothing
-            run.communicate(timeout=100)
+            run.communicate(timeout=300)
     assert run.returncode == exit_status.DONE
     assert sorted(post.recipients) == RECIPIENTS
     assert first("-q", "report", "--output", str(tmp_path / "late.json")).returncode == exit_status.DONE
@@ -105,7 +105,7 @@ def test_another_one_is_waited_for_as_long_as_the_command_line_says(
     command = command_on(tmp_path / "one", sandbox, database, 1, 12)
     with State(tmp_path / "state", database) as state, state.reporting():
         words = command.arguments("-q", "report", "--deadline", "1", "--output", str(tmp_path / "report.json"))
-        run = subprocess.run(words, env=command.environ, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        run = subprocess.run(words, env=command.environ, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     assert run.returncode == exit_status.BUSY
     assert "another run is making the report" in run.stderr
 

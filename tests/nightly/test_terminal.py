@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
 from support.command import Command
 from support.state_files import count_runs, last_run
+from support.terminals import on_a_terminal
 
 from evergreen_groups.sandbox import Sandbox
 
@@ -18,16 +16,9 @@ pytestmark = pytest.mark.long
 
 def at_a_terminal(command: Command, *words: str) -> str:
     """Run the command with a terminal for standard error; gives what came there."""
-    ours, theirs = pty.openpty()
-    try:
-        done = subprocess.run(
-            command.arguments(*words), env=command.environ, stdout=subprocess.DEVNULL, stderr=theirs, check=False
-        )
-        os.close(theirs)
-        assert done.returncode == 0
-        return os.read(ours, 100_000).decode()
-    finally:
-        os.close(ours)
+    status, said = on_a_terminal(command, *words)
+    assert status == 0
+    return said
 
 
 @pytest.fixture

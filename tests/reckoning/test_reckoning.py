@@ -25,7 +25,7 @@ over_made_up_consortia = settings(
     derandomize=True,
     database=None,
     phases=[Phase.generate],  # a seed has no smaller one; the bench makes the population itself smaller
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

@@ -61,7 +61,7 @@ def desk(service: str) -> Iterator[Sandbox]:
 def fetch(
     url: str, path: str, command: str = "GET", body: str | None = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         connection.request(command, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from sqlalchemy import text
 from support.postgresql import shared_cluster
+from support.waiting import wait_until
 
 from evergreen_groups.errors import BusyError, StateError
 from evergreen_groups.state import State, schema
@@ -76,10 +77,10 @@ def test_another_process_is_named_and_when_it_is_killed_that_is_noticed(state: S
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with state.changing(GATEWAY, [1]):  # whoever else waits sees it at once
+        with state.changing(GATEWAY, [1]):
             pass
-        holder = state.reporter()
-        assert holder is not None
+        # A database server notices only when it finds the connection closed.
+        holder = wait_until(lambda: (seen := state.reporter()) and not seen.alive and seen)
         assert (holder.pid, holder.alive) == (process.pid, False)
         with state.reporting():
             own = state.reporter()
@@ -92,7 +93,7 @@ def test_whoever_waits_gets_it(state: State) -> None:
     got = threading.Event()
 
     def wait() -> None:
-        with another(state) as other, other.changing(GATEWAY, [1], timeout=20):
+        with another(state) as other, other.changing(GATEWAY, [1], timeout=60):
             got.set()
 
     with state.changing(GATEWAY, [1]):
@@ -142,7 +143,7 @@ def test_whoever_has_lost_it_cannot_write_any_more(state: State) -> None:
     """The connection is cut, as by a server that is restarted: another one takes over meanwhile."""
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, state.reporting() as lease:
-        shared_cluster().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        shared_cluster().cut_connections(name)
         with other.reporting() as its:
             for reason in ("run again when PostgreSQL is up", r"connection to the database test_\w+ .*was lost"):
                 with pytest.raises(StateError, match=reason), lease.writing() as connection:
@@ -159,7 +160,7 @@ def test_whoever_has_lost_it_leaves_the_next_ones_note(state: State) -> None:
     name = str(state.database.url_text).partition("@/")[2].partition("?")[0]
     with another(state) as other, ExitStack() as its:
         with state.reporting() as lease:
-            shared_cluster().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+            shared_cluster().cut_connections(name)
             with pytest.raises(StateError), lease.reading() as connection:
                 connection.execute(text("SELECT 1"))
             its.enter_context(other.reporting())
@@ -220,9 +221,9 @@ def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) ->
     got, may_go = threading.Event(), threading.Event()
 
     def wait() -> None:
-        with another(state) as other, other.changing(GATEWAY, [before, taken, after], timeout=20):
+        with another(state) as other, other.changing(GATEWAY, [before, taken, after], timeout=60):
             got.set()
-            may_go.wait(20)
+            may_go.wait(60)
 
     thread = threading.Thread(target=wait)
     with state.changing(GATEWAY, [taken]):
@@ -231,7 +232,7 @@ def test_who_waits_for_one_holds_those_before_it_and_none_after(state: State) ->
             pass
         assert is_free(state, after)
         assert not got.is_set()
-    assert got.wait(20)
+    assert got.wait(60)
     assert not is_free(state, after)
     may_go.set()
     thread.join()
@@ -244,7 +245,7 @@ def test_who_has_waited_in_vain_lets_go_of_what_it_had(state: State) -> None:
         began = time.monotonic()
         with another(state) as other, pytest.raises(BusyError), other.changing(GATEWAY, [first, last], timeout=0.2):
             pass
-        assert 0.2 <= time.monotonic() - began < 5
+        assert 0.2 <= time.monotonic() - began < 30
         assert is_free(state, first)
 
 
@@ -256,7 +257,7 @@ def test_many_who_want_several_all_get_them(state: State) -> None:
 
     def work(number: int) -> None:
         wanted = random.Random(number).sample(range(6), 3)
-        with state.changing(GATEWAY, wanted, timeout=30):
+        with state.changing(GATEWAY, wanted, timeout=60):
             with guard:
                 together.append(inside & set(wanted))
                 inside.update(wanted)
@@ -274,7 +275,7 @@ def test_a_process_that_is_killed_lets_go_of_them(state: State) -> None:
         assert is_free(state, 3)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with another(state) as other, other.changing(GATEWAY, [1, 2], timeout=20):
+        with another(state) as other, other.changing(GATEWAY, [1, 2], timeout=60):
             pass
 
 
@@ -310,8 +311,8 @@ def test_whoever_has_lost_them_cannot_write_any_more(state: State) -> None:
     with another(state) as other, state.changing(GATEWAY, [1, 2]) as lease:
         with lease.writing() as connection:
             connection.execute(schema.series.insert().values(gateway="g", settings="s"))
-        shared_cluster().execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-        with other.changing(GATEWAY, [2, 3], timeout=20):
+        shared_cluster().cut_connections(name)
+        with other.changing(GATEWAY, [2, 3], timeout=60):
             for _ in range(2):
                 with pytest.raises(StateError), lease.writing() as connection:
                     connection.execute(schema.series.insert().values(gateway="g", settings="t"))

@@ -148,7 +148,7 @@ def test_after_a_long_pause_it_catches_up(state: State) -> None:
 
 
 @pytest.mark.parametrize("state", ["sqlite"], indirect=True)
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(clocks=strategies.lists(strategies.integers(-2000, 40_000), min_size=1, max_size=6))
 def test_no_run_costs_more_than_a_week(state: State, clocks: list[int]) -> None:
     """Whatever the clock says from one run to the next."""

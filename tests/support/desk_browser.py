@@ -24,7 +24,7 @@ from evergreen_groups.sandbox import Sandbox
 from evergreen_groups.settings import DeskSettings
 from evergreen_groups.web import close, create_app
 
-TIMEOUT = 30
+TIMEOUT = 60
 CLIENTS = {"Angular": "/eg2/en-US/staff/circ/patron", "AngularJS": "/eg/staff/circ/patron"}
 
 # What can be seen of the panel; the patron is whose figures it shows.
@@ -181,13 +181,17 @@ class Desk:
         """The panel, as soon as it's that patron's."""
         return self.until(lambda: (panel := self.panel()) and panel["patron"] == patron and panel)
 
+    def comes_to(self, amount: str) -> None:
+        """Wait until the panel shows an amount."""
+        self.until(lambda: (panel := self.panel()) and panel["amount"] == amount)
+
     def unfold(self) -> None:
         """Have the members unfolded on the pages that are opened from now on."""
         self.run("localStorage.setItem(arguments[0], 'true')", UNFOLDED)
 
     def problem(self, words: str) -> Any:
         """The panel, as soon as it says that something's wrong."""
-        return self.until(lambda: (panel := self.panel()) and words in panel["text"] and panel)
+        return self.until(lambda: (panel := self.panel()) and words in (panel["text"] or "") and panel)
 
     def owed(self) -> str:
         """The own fines that the client shows."""
@@ -204,8 +208,8 @@ class Desk:
     def answered_with(self, ending: str) -> None:
         """The same for an answer from any address that ends so."""
         script = (
-            "return performance.getEntriesByType('resource').some((one) => one.name.endsWith(arguments[0]) "
-            "&& one.responseEnd > 0)"
+            "return performance.getEntriesByType('resource')"
+            ".some((one) => new URL(one.name).pathname.endsWith(arguments[0]) && one.responseEnd > 0)"
         )
         self.until(lambda: self.run(script, ending))
         self.browser.execute_async_script(

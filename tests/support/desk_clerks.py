@@ -23,7 +23,7 @@ from evergreen_groups.sandbox import Sandbox
 
 PASSING = (502, 503, 504)
 """Statuses after which the same is asked again."""
-TRIES = 400
+TRIES = 2400
 PAUSE = 0.05
 """Seconds between two of them."""
 ACTIONS = ("move", "move", "move several", "remove", "merge", "lead", "undo", "double click", "again")

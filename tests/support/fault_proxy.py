@@ -217,11 +217,11 @@ class FaultProxy:
 
     def settle(self) -> None:
         """Wait until all that clients have sent, who have ended since, has been carried out."""
-        with socket.create_connection(("127.0.0.1", self.server.server_port), timeout=30) as last_in_the_queue:
+        with socket.create_connection(("127.0.0.1", self.server.server_port), timeout=60) as last_in_the_queue:
             last_in_the_queue.shutdown(socket.SHUT_WR)
             last_in_the_queue.recv(1)
         with self.server.changed:
-            assert self.server.changed.wait_for(lambda: self.server.connections == 0, timeout=30)
+            assert self.server.changed.wait_for(lambda: self.server.connections == 0, timeout=60)
 
     def let_go(self) -> None:
         """Hand on the requests that were held."""
@@ -232,7 +232,7 @@ class FaultProxy:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = HTTPConnection(self.target.hostname or "", self.target.port, timeout=30)
+            connection = HTTPConnection(self.target.hostname or "", self.target.port, timeout=60)
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
         if known is not None:
             headers["If-None-Match"] = known
@@ -284,7 +284,7 @@ def _hang_up(request: _Connection) -> None:
 
 def _wait_for_the_client_to_go(connection: socket.socket) -> None:
     """Block until the other side has closed: then its timeout is over."""
-    select.select([connection], [], [], 30)
+    select.select([connection], [], [], 120)
 
 
 @contextmanager

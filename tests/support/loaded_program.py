@@ -26,7 +26,7 @@ from types import FrameType
 from typing import IO, NoReturn
 
 _LONGEST_ORDER = 1 << 20
-_SECONDS = 100  # a command that takes longer hangs
+_SECONDS = 300  # a command that takes longer hangs
 
 
 class LoadedProgram:

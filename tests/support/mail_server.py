@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -104,6 +105,7 @@ def server(
     """A mail server with STARTTLS (without ``certificates``: without) that wants a login; its port."""
     tls = context_of(certificates, name) if certificates else None
     options = {"tls_context": tls, "require_starttls": bool(tls), "auth_required": bool(tls), **options}
+    options.setdefault("ready_timeout", 60)  # seconds; its own five may pass on a busy machine
     controller = Controller(post, "localhost", port or free_port(), authenticator=allow, **options)
     controller.start()
     try:
@@ -113,5 +115,15 @@ def server(
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port at which nobody listens, and none will by chance.
+
+    It is none of those that the system gives out by itself, to whoever asks for any and to each connection that is
+    opened: tests beside this one take hundreds of these.
+    """
+    given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first_of_those = int(given_out.read_text().split()[0]) if given_out.exists() else 32_768
+    chance = random.SystemRandom()  # others may have seeded the common one alike
+    while True:
+        port = chance.randrange(min(10_000, first_of_those // 2), first_of_those)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -179,6 +179,8 @@ def _of_templates() -> Iterator[Text]:
         with path.open("rb") as file:
             found = list(babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS))
         for _line, function, texts, _comments in found:
+            if texts is None:  # a text that stands elsewhere, as a Message
+                continue
             given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
             yield _made(_place(path), function, given)
 
@@ -189,7 +191,8 @@ def _of_scripts() -> Iterator[Text]:
             found = list(extract_javascript(file, _SCRIPT_KEYWORDS, [], {}))
         for _line, function, texts, _comments in found:
             given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
-            yield _made(_place(path), function, given[: _ARGUMENTS[function]])
+            if len(given) >= _ARGUMENTS[function]:  # else it is where the function itself stands
+                yield _made(_place(path), function, given[: _ARGUMENTS[function]])
 
 
 def _place(path: Path) -> str:

@@ -66,6 +66,11 @@ class Cluster:
         with psycopg.connect(host=str(self.directory), user=_USER, dbname=name, autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[call-overload]  # the tests' own
 
+    def cut_connections(self, name: str) -> None:
+        """Cut all connections to one of its databases, as a restart does, and wait until the server has ended them."""
+        # Without the time, in milliseconds, it only asks them to end, which they do when they get round to it.
+        self.execute(f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = '{name}'")
+
     @contextmanager
     def database(self) -> Iterator[str]:
         """A new and empty database; gives its name."""

@@ -348,7 +348,7 @@ class TestSlots:
                 threads.append(self.waiting(slots, enter, name))
             assert entered == []
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         assert entered == ["first", "second"]
         assert slots._free == 1
 

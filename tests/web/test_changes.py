@@ -184,7 +184,7 @@ class TestBodies:
             for path in ("plans", "changes", "changes/1/undo"):
                 assert raw(desk, path, body).status == 400, (path, body[:20])
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40)
     @given(path=st.sampled_from(["plans", "changes", "changes/1/undo"]), body=JSON)
     def test_any_json_is_answered(self, desk: DeskCaller, path: str, body: Any) -> None:
         answer = raw(desk, path, json.dumps(body).encode())

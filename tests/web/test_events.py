@@ -146,7 +146,7 @@ def test_events_leave_threads_for_the_desks(make_app: MakeApp, proxy: FaultProxy
     def hold(call: Call) -> Fault:
         if call.method.startswith("open-ils.pcrud"):
             arrived.release()
-            let_go.wait(30)
+            let_go.wait(50)
         return Fault.NONE
 
     with served(app, serve) as url, ThreadPoolExecutor(3) as pool:
@@ -158,9 +158,9 @@ def test_events_leave_threads_for_the_desks(make_app: MakeApp, proxy: FaultProxy
         proxy.decide = hold
         held = [pool.submit(send, number) for number in (2, 3, 4)]
         for _ in held:
-            arrived.acquire(timeout=30)
+            assert arrived.acquire(timeout=60)
         assert send(5).status_code == 503
-        assert requests.get(f"{url}{PREFIX}/panel.js", timeout=30).status_code == 200
+        assert requests.get(f"{url}{PREFIX}/panel.js", timeout=60).status_code == 200
         let_go.set()
         assert [one.result().status_code for one in held] == [200, 200, 200]
         assert send(5).status_code == 200

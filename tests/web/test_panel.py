@@ -56,6 +56,9 @@ new PerformanceObserver((list) => {
 }).observe({ type: "layout-shift", buffered: true });
 """
 
+# After two seconds without an answer the client's own row is shown as well: on a busy machine they pass by themselves.
+_NO_TIME_PASSES = "Date.now = ((now) => () => now)(Date.now());"
+
 both_clients = pytest.mark.parametrize("client", list(CLIENTS))
 
 
@@ -131,7 +134,7 @@ def test_the_members_unfold_and_that_is_remembered(desk: Desk, client: str) -> N
     desk.open(client, "1015/checkout")
     assert len(desk.panel_of(1015)["members"]) == 4
     desk.click(fold)
-    desk.until(lambda: not desk.panel()["members"])
+    desk.until(lambda: (panel := desk.panel()) and not panel["members"])
     desk.open(client, "1015/checkout")
     assert desk.panel_of(1015)["members"] == []
 
@@ -167,7 +170,7 @@ def test_somebody_alone(desk: Desk, client: str) -> None:
 def test_nothing_moves(desk: Desk, client: str, unfolded: bool) -> None:
     """From the first moment, through answers that come late, other patrons, and somebody alone."""
     below = {"Angular": "#patron-tabs", "AngularJS": ".evergreen-groups ~ .patron-summary-divider"}[client]
-    watch = _POSITIONS.replace("BELOW", json.dumps(below))
+    watch = _POSITIONS.replace("BELOW", json.dumps(below)) + _NO_TIME_PASSES
     if unfolded:
         desk.unfold()
     script = desk.browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watch})
@@ -245,7 +248,7 @@ def test_over_the_limit_and_blocked_in_evergreen_are_two_things(desk: Desk, clie
         FAMILY[3][0]: ([], []),
     }
     title = desk.run("return document.querySelector('.evergreen-groups-blocked').title")
-    assert title == "blocked in Evergreen: PATRON_EXCEEDS_FINES, HARBOR, since 2026-11-02"
+    assert title == "blocked in Evergreen: PATRON_EXCEEDS_FINES at HARBOR since Nov 2, 2026"
     answers(
         desk, "for (const one of answer.members) Object.assign(one, { over_limit: true, blocked_in_evergreen: [] })"
     )
@@ -521,7 +524,7 @@ def test_a_move_is_read_again_when_the_client_loads_its_amounts_anew(desk: Desk)
     caller.body("open-ils.actor", "open-ils.actor.usergroup.new", caller.token("admin"), 1018, True)
     assert desk.gate.count(1017) == before
     desk.click("[data-tab=refresh]")
-    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+    desk.comes_to("$27.15")
     assert not desk.shown_stock_row()
     assert desk.gate.count(1017) == before + 1
 
@@ -534,7 +537,7 @@ def test_who_is_in_the_group_is_read_again_after_its_tab(desk: Desk, client: str
     caller = Caller(desk.sandbox.url)
     caller.body("open-ils.actor", "open-ils.actor.usergroup.new", caller.token("admin"), 1018, True)
     desk.click("[data-tab=checkout]")
-    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+    desk.comes_to("$27.15")
 
 
 @both_clients
@@ -546,7 +549,7 @@ def test_a_move_in_the_clients_own_list_is_read_again_while_it_stays_open(desk: 
     list_settles(desk)
     desk.run("document.querySelector('.eg-grid-row input[value=\"1018\"]').click()")
     desk.run("[...document.querySelectorAll('button')].find((one) => /^Remove Selected/.test(one.textContent)).click()")
-    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+    desk.comes_to("$27.15")
     assert desk.panel()["lines"][3].splitlines()[0] == "3 members"
 
 
@@ -566,7 +569,7 @@ def test_a_change_on_the_page_is_heard_of(desk: Desk, client: str) -> None:
     for other in ({"kind": "changed", "patrons": [1001], "groups": [1001]}, {"kind": "other", "patrons": [1017]}, None):
         desk.run(say, other)
     desk.run(say, {"kind": "changed", "patrons": [1018], "groups": []})  # a member of the group
-    desk.until(lambda: desk.panel()["amount"] == "$27.15")
+    desk.comes_to("$27.15")
     assert desk.gate.count(1017) == before + 1
     desk.run(say, {"kind": "changed", "patrons": [], "groups": [1005]})
     group = desk.run("return fetch('/evergreen-groups/api/v1/patrons/1017/summary').then((one) => one.json())")["group"]
@@ -614,10 +617,10 @@ def test_the_search_tab_and_its_merge_dialog(desk: Desk, client: str) -> None:
 
 @pytest.mark.parametrize(
     ("locale", "amount"),
-    [("fr-CA", "25,65\N{NO-BREAK SPACE}$"), ("ar-EG", "\N{RIGHT-TO-LEFT MARK}25.65\N{NO-BREAK SPACE}$")],
+    [("fr-CA", "25,65\N{NO-BREAK SPACE}$"), ("ar-EG", "$25.65")],
 )
 def test_another_language(desk: Desk, locale: str, amount: str) -> None:
-    """The client itself writes ASCII digits in every language."""
+    """Amounts are those of the texts beside them: where there are none in the client's language, English ones."""
     desk.unfold()
     desk.open(f"/eg2/{locale}/staff/circ/patron", "1017/checkout")
     panel = desk.panel_of(1017)
@@ -673,7 +676,7 @@ def test_where_the_link_opens_the_page(desk: Desk, tmp_path: Path, setting: str,
     with desk.with_settings(tmp_path, DeskSettings(panel_link=setting)):
         desk.open("AngularJS", "1017/checkout")
         desk.panel_of(1017)
-        desk.until(lambda: desk.panel()["page"])
+        desk.until(lambda: (panel := desk.panel()) and panel["page"])
         link = desk.element(".evergreen-groups-line a")
         assert link.get_attribute("target") == target
         assert link.get_attribute("href").endswith("/evergreen-groups/patrons/1017/group?client=eg")
@@ -713,8 +716,8 @@ def test_loading_it_twice_shows_it_once(desk: Desk) -> None:
 
 def test_it_is_small() -> None:
     scripts = resources.files("evergreen_groups.web").joinpath("static")
-    assert len(scripts.joinpath("panel.js").read_bytes()) < 20_000
-    assert sum(len(scripts.joinpath(f"{name}.js").read_bytes()) for name in ("panel", "group", "tab")) < 40_000
+    assert len(scripts.joinpath("panel.js").read_bytes()) < 21_000
+    assert sum(len(scripts.joinpath(f"{name}.js").read_bytes()) for name in ("panel", "group", "tab", "texts")) < 45_000
 
 
 def test_nothing_is_asked_without_a_patron(desk: Desk) -> None:

@@ -200,12 +200,12 @@ class TestTogether:
         monkeypatch.setattr(shared_counters, "_SECONDS_TO_ANSWER", 0.05)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             counters = Counters.configured(f"redis://127.0.0.1:{silent.getsockname()[1]}/1", None)
-            last_resort = threading.Timer(10, silent.close)
+            last_resort = threading.Timer(60, silent.close)
             last_resort.start()
             began = time.monotonic()
             limit_of(counters).take("one")
             last_resort.cancel()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         assert "this process counts by itself for now" in caplog.text
 
     def test_a_wrong_password_is_no_reason_to_let_everybody_in(self, server: RedisServer) -> None:

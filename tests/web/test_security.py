@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -20,7 +21,7 @@ from support.web_caller import API, SECRET, bearer, cookie, end_session, events_
 from werkzeug.test import TestResponse
 
 from evergreen_groups.sandbox import Sandbox
-from evergreen_groups.settings import ServeSettings
+from evergreen_groups.settings import NamedReport, ReportSettings, ServeSettings
 from evergreen_groups.settings.sections import DeskSettings
 from evergreen_groups.web import PREFIX, close, create_app
 from evergreen_groups.web.app import LARGEST_BODY
@@ -28,6 +29,7 @@ from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long
 
+SCRIPTS = ("panel.js", "group.js", "tab.js", "texts.js", "desk.json")
 ADDRESSES = {
     f"{API}/patrons/<patron>/summary": f"{API}/patrons/1001/summary",
     f"{API}/patrons/<patron>/group": f"{API}/patrons/1001/group",
@@ -41,12 +43,17 @@ ADDRESSES = {
     f"{API}/changes/<change>/undo": f"{API}/changes/1/undo",
     f"{PREFIX}/reports/latest": f"{PREFIX}/reports/latest",
     f"{PREFIX}/reports/latest/<name>": f"{PREFIX}/reports/latest/LAKELAND",
+    f"{PREFIX}/reports/named/<report>/latest": f"{PREFIX}/reports/named/old/latest",
+    f"{PREFIX}/reports/named/<report>/latest/<name>": f"{PREFIX}/reports/named/old/latest/LAKELAND",
     f"{PREFIX}/events": f"{PREFIX}/events",
     f"{PREFIX}/healthz": f"{PREFIX}/healthz",
     f"{PREFIX}/openapi.json": f"{PREFIX}/openapi.json",
-    **{f"{PREFIX}/{name}": f"{PREFIX}/{name}" for name in ("panel.js", "group.js", "tab.js", "desk.json")},
+    **{f"{PREFIX}/{name}": f"{PREFIX}/{name}" for name in SCRIPTS},
 }
-PUBLIC = {f"{PREFIX}/{name}" for name in ("healthz", "openapi.json", "panel.js", "group.js", "tab.js", "desk.json")}
+PUBLIC = {
+    f"{PREFIX}/{name}"
+    for name in ("healthz", "openapi.json", "panel.js", "group.js", "tab.js", "texts.js", "desk.json")
+}
 CHANGING = [f"{API}/{path}" for path in ("plans", "changes", "changes/1/undo")]
 """Those that take a POST."""
 PRIVATE = sorted(set(ADDRESSES.values()) - PUBLIC - {f"{PREFIX}/events"} - set(CHANGING) | {f"{API}/changes"})
@@ -86,8 +93,10 @@ def app(sandbox: Sandbox, tmp_path: Path) -> Iterator[Flask]:
         page = tmp_path / "reports" / "latest" / f"{name}.html"
         page.write_text("<!DOCTYPE html><title>family of the report</title>")
     serve = ServeSettings(port=0, report=tmp_path / "reports", rate_limit=1_000_000)
+    named = NamedReport(name="old", report=ReportSettings(output=tmp_path / "reports", split="library"))
     environ = {"STATE_DIRECTORY": str(tmp_path / "state"), "EVERGREEN_GROUPS_PASSWORD": "sandbox"}
-    app = create_app(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), environ)
+    wanted = replace(settings_of(sandbox.url, serve=serve, events=events_settings(tmp_path)), reports=(named,))
+    app = create_app(wanted, environ)
     yield app
     close(app)
 
@@ -207,6 +216,7 @@ class TestWhoHasNoBusinessThere:
             headers = bearer(session(sandbox.url, username=account))
             for name in others:
                 check(caller.get(f"{PREFIX}/reports/latest/{name}", headers=headers), 403)
+                check(caller.get(f"{PREFIX}/reports/named/old/latest/{name}", headers=headers), 403)
 
     @pytest.mark.parametrize("address", PRIVATE)
     def test_pages_of_other_origins(self, caller: FlaskClient, sandbox: Sandbox, staff: str, address: str) -> None:
@@ -377,7 +387,11 @@ class TestInput:
             assert "X-Evil" not in answer.headers
             check(caller.get(path), 401, 404)  # a stranger isn't told what is wrong with it
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+    @settings(
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=60,
+        deadline=None,
+    )
     @given(value=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40))
     def test_any_text_is_answered(self, caller: FlaskClient, staff: str, value: str) -> None:
         for address in ELSEWHERE:
@@ -508,8 +522,8 @@ class TestAddresses:
 def raw(url: str, request: bytes) -> str:
     """What comes back for bytes sent as they are."""
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=10) as connection:
-        connection.settimeout(10)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+        connection.settimeout(60)
         try:
             connection.sendall(request)
             connection.shutdown(socket.SHUT_WR)

@@ -24,7 +24,7 @@ from evergreen_groups.web import PREFIX
 from evergreen_groups.web.events import SECRET_HEADER
 
 pytestmark = pytest.mark.long  # each starts the service in three processes
-RATE_LIMIT = 60  # six in six seconds
+RATE_LIMIT = 1  # one in a minute: more would be in some seconds, and a busy machine takes longer to ask so often
 RECALCULATE = "open-ils.actor.user.penalties.update_at_home"
 
 
@@ -37,12 +37,12 @@ class Servers:
         self._next = cycle(addresses)
 
     def get(self, path: str, headers: dict[str, str]) -> requests.Response:
-        return requests.get(f"{next(self._next)}{path}", headers=headers, timeout=30)
+        return requests.get(f"{next(self._next)}{path}", headers=headers, timeout=60)
 
     def event(self, number: int) -> requests.Response:
         event = {"event": number, "hook": "penalty.PATRON_EXCEEDS_FINES", "patron": 1053}
         address = f"{next(self._next)}{PREFIX}/events"
-        return requests.post(address, json=event, headers={SECRET_HEADER: SECRET}, timeout=30)
+        return requests.post(address, json=event, headers={SECRET_HEADER: SECRET}, timeout=60)
 
 
 @pytest.fixture
@@ -96,14 +96,14 @@ def test_each_event_is_taken_once(servers: Servers, sandbox: Sandbox, proxy: Fau
 def test_a_rate_limit_is_one(servers: Servers, sandbox: Sandbox) -> None:
     token = bearer(session(sandbox.url, username="harbor_desk"))
     statuses = [servers.get(f"{API}/patrons/1001/block", token).status_code for _ in range(9)]
-    assert statuses == [200] * 6 + [429] * 3
+    assert statuses == [200] + [429] * 8
     other = bearer(session(sandbox.url, username="admin"))
     assert servers.get(f"{API}/patrons/1001/block", other).status_code == 200
 
 
 def test_made_up_tokens_are_one_stranger_s(servers: Servers, sandbox: Sandbox, proxy: FaultProxy) -> None:
     made_up = [servers.get(f"{API}/patrons/1001/block", bearer(f"{number:032}")).status_code for number in range(9)]
-    assert made_up == [401] * 6 + [429] * 3
+    assert made_up == [401] + [429] * 8
     before = len(proxy.seen)
     new = bearer(session(sandbox.url, username="admin"))
     waiting = [servers.get(f"{API}/patrons/1001/block", new) for _ in range(3)]

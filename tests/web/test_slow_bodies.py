@@ -48,7 +48,7 @@ def admitted(app: Flask, monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore
 def begun(url: str, token: str) -> socket.socket:
     """A request of which half the body has been sent."""
     parts = urlsplit(url)
-    connection = socket.create_connection((parts.hostname, parts.port), timeout=20)
+    connection = socket.create_connection((parts.hostname, parts.port), timeout=60)
     headers = {"Host": parts.netloc, "Content-Type": "application/json", "Content-Length": str(len(BODY))}
     lines = [f"POST {API}/plans HTTP/1.1", *(f"{name}: {text}" for name, text in {**headers, **bearer(token)}.items())]
     connection.sendall("\r\n".join([*lines, "", ""]).encode() + BODY[:10])
@@ -61,8 +61,8 @@ def test_a_body_that_comes_slowly_holds_no_place(app: Flask, sandbox: Sandbox, a
         slow = []
         for _ in range(THREADS + SPARE_REQUESTS + 1):
             slow.append(stack.enter_context(closing(begun(url, token))))
-            assert admitted.acquire(timeout=15), "the body of whoever came before is waited for"
-        answer = requests.get(f"{url}{API}/patrons/1001/group", headers=bearer(token), timeout=15)
+            assert admitted.acquire(timeout=60), "the body of whoever came before is waited for"
+        answer = requests.get(f"{url}{API}/patrons/1001/group", headers=bearer(token), timeout=60)
         assert answer.status_code == 200
         for connection in slow:
             connection.sendall(BODY[10:])

@@ -34,7 +34,9 @@ def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[byte
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A server that waits so long for slow clients that whoever is answered in half of it hasn't waited for them."""
+    monkeypatch.setattr(server, "TIMEOUT", 120)
     with served(application, ServeSettings(port=0, threads=2)) as url:  # type: ignore[arg-type]  # no Flask, as good
         yield url
 
@@ -42,7 +44,7 @@ def url() -> Iterator[str]:
 @contextmanager
 def client(url: str, sent: bytes = b"") -> Iterator[socket.socket]:
     parts = urlsplit(url)
-    with closing(socket.create_connection((parts.hostname, parts.port), timeout=30)) as connection:
+    with closing(socket.create_connection((parts.hostname, parts.port), timeout=60)) as connection:
         connection.sendall(sent)
         yield connection
 
@@ -57,7 +59,7 @@ def answer(connection: socket.socket) -> bytes:
 def ends(connection: socket.socket, byte: bytes = b"") -> bool:
     """Whether the server closes a connection on which a byte is sent all the while."""
     connection.settimeout(0.1)
-    for _ in range(100):
+    for _ in range(600):
         try:
             connection.sendall(byte)
             return connection.recv(1) == b""

@@ -22,7 +22,6 @@ from evergreen_groups.cli import (
 from evergreen_groups.cli.commands.explanation import explain_blocks
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
 from evergreen_groups.render.audit import HEADINGS
-from evergreen_groups.settings import values
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
@@ -69,7 +68,7 @@ def _help() -> str:
     type=GROUP_NUMBER,
     multiple=True,
     metavar="GROUP",
-    help="Keep this group as it is: it isn't listed as accidental again as long as its members are the same. "
+    help="Keep this group as it is: it isn't listed as accidental or for review as long as its members are the same. "
     "Repeatable; nothing else is done.",
 )
 @click.option(
@@ -124,7 +123,6 @@ def audit_command(  # noqa: PLR0913 - an option each
         limit=one_limit(settings),
         adults=adult_rule(settings.audit),
         institution_profiles=settings.audit.institution_profiles,
-        desk_url=_desk_url(session),
     )
     with session.client() as client:
         with session.progress() as progress:
@@ -135,18 +133,10 @@ def audit_command(  # noqa: PLR0913 - an option each
 
 
 def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
-    """Where names lead; the sandbox has no staff client."""
+    """Where names and groups lead; the sandbox has no staff client."""
     from evergreen_groups.render import StaffClient
 
     return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
-
-
-def _desk_url(session: Invocation) -> str | None:
-    """Where browsers reach the pages of groups: at the staff client's own origin, unless none are served."""
-    settings = session.settings
-    if session.use_sandbox or not settings.desk.page or settings.gateway.url is None:
-        return None
-    return settings.serve.origin or values.origin_of(settings.gateway.url)
 
 
 def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:

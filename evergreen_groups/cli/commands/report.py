@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evergreen_groups.cli import Checked, Invocation, setting_options
-from evergreen_groups.settings import values
+from evergreen_groups.cli import Invocation, setting_options
 
 if TYPE_CHECKING:
     from evergreen_groups.nightly import RunPurpose
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @setting_options("report")
-@click.option(
-    "--top",
-    type=Checked(values.whole_number(1, 1_000_000)),
-    help="Only this many, the highest.",
-)
 @click.option(
     "--over-limit/--within-limit",
     default=None,

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.money import plain_amount, plain_amount_or_none
 from evergreen_groups.render import harmless, penalty_cell
-from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation, group_page
+from evergreen_groups.render.audit.group_link import group_link
+from evergreen_groups.render.audit.wording import describe_evidence, describe_reason, explanation
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding
     from evergreen_groups.groups import Member
+    from evergreen_groups.render import StaffClient
 
 COLUMNS = (
     "kind",
@@ -32,14 +34,16 @@ COLUMNS = (
 )
 
 
-def write_rows(audit: Audit, stream: TextIO) -> None:
-    """Write the header and the rows, each ended by CR LF; no text in them can be calculated."""
+def write_rows(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write the header and the rows, each ended by CR LF; no text in them can be calculated. Groups lead into the staff
+    ``client`` where one is given.
+    """
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_rows(audit))
+    writer.writerows(_rows(audit, client))
 
 
-def _rows(audit: Audit) -> Iterator[list[str]]:
+def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
     for finding in audit.patrons:
         number = str(finding.member.patron.group)
         fines = plain_amount_or_none(finding.group_fines) or ""
@@ -55,7 +59,7 @@ def _rows(audit: Audit) -> Iterator[list[str]]:
                 *(found.kind.value, str(group.number), *_member(member), fines, "", reasons),
                 *_confidence(found),
                 _part(found, member),
-                group_page(audit, found) or "",
+                group_link(found, client) if client else "",
             ]
 
 

@@ -21,7 +21,7 @@ def write_page(audit: Audit, stream: TextIO, *, client: StaffClient | None = Non
 
     Names lead into the staff ``client`` where one is given, and groups to their pages.
     """
-    sections = sections_of(audit)
+    sections = sections_of(audit, client)
     write_template(
         "audit.html",
         stream,

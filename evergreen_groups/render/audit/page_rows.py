@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from evergreen_groups.audit import FindingKind
 from evergreen_groups.render import describe_penalty
 from evergreen_groups.render.audit.advice import Advice, advice_for
+from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     MEANINGS,
-    MOST_SELECTED,
     WHAT_TO_DO,
     describe_evidence,
     describe_reason,
@@ -23,12 +24,16 @@ from evergreen_groups.render.audit.wording import (
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, Confidence, FindingKind, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.audit import Audit, Confidence, GroupFinding, PatronFinding, Reason
     from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient
 
 _FIX = "evergreen-groups audit --fix"
 _KEEP = "evergreen-groups audit --keep {group}"
+_WHERE_TO_KEEP = {
+    FindingKind.ACCIDENTAL: "Where all belong together:",
+    FindingKind.FOR_REVIEW: "Where it is as it should be:",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,8 @@ class FindingRow:
 
     ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
     each reason, ``remarks`` what stands below them, and ``advice`` what to do. ``members`` are those of a group.
-    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. The group's page is
-    opened as that of ``page_of`` (an id, None: the subject), with those in ``to_select`` (ids) selected.
+    ``confidence`` says how sure it is that something is wrong, None where that isn't a question. ``group_page`` is
+    where the group is looked at, None where nothing leads into the staff client.
     """
 
     subject: Member
@@ -52,12 +57,7 @@ class FindingRow:
     member_count: int | None = None
     without_lead: bool = False
     confidence: Confidence | None = None
-    page_of: int | None = None
-    to_select: tuple[int, ...] = ()
-
-    def group_page(self, client: StaffClient) -> str:
-        """The address of the page of the patron's group, with those selected who would be taken out."""
-        return client.group_page(self.page_of or self.subject.id, select=self.to_select)
+    group_page: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +110,16 @@ class Section:
         return any(row.confidence is not None for row in self.rows)
 
 
-def sections_of(audit: Audit) -> list[Section]:
+def sections_of(audit: Audit, client: StaffClient | None = None) -> list[Section]:
     """A section for each kind of which there is a finding, in the order of the kinds."""
-    return [_section(audit, kind) for kind in kinds_found(audit)]
+    return [_section(audit, kind, client) for kind in kinds_found(audit)]
 
 
-def _section(audit: Audit, kind: FindingKind) -> Section:
+def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Section:
     if kind.about_groups:
-        rows = tuple(map(_group_row, audit.groups_of_kind(kind)))
+        rows = tuple(_group_row(finding, client) for finding in audit.groups_of_kind(kind))
     else:
-        rows = tuple(map(_patron_row, audit.of_kind(kind)))
+        rows = tuple(_patron_row(finding, client) for finding in audit.of_kind(kind))
     return Section(
         id=kind.value,
         heading=HEADINGS[kind],
@@ -130,7 +130,7 @@ def _section(audit: Audit, kind: FindingKind) -> Section:
     )
 
 
-def _patron_row(finding: PatronFinding) -> FindingRow:
+def _patron_row(finding: PatronFinding, client: StaffClient | None) -> FindingRow:
     member = finding.member
     return FindingRow(
         subject=member,
@@ -140,6 +140,7 @@ def _patron_row(finding: PatronFinding) -> FindingRow:
         why=(short_reason(finding.reason),),
         remarks=tuple(_remarks(finding)),
         advice=(advice_for(finding.kind, finding.reason, member.barcode),),
+        group_page=client.group_page(member.id) if client else None,
     )
 
 
@@ -149,12 +150,10 @@ def _remarks(finding: PatronFinding) -> Iterator[str]:
     yield from map(describe_penalty, finding.blocks)
 
 
-def _group_row(finding: GroupFinding) -> FindingRow:
-    group, confidence, split = finding.group, finding.confidence, finding.split
-    leaving = split.leaving if split else ()
+def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
+    group, confidence = finding.group, finding.confidence
     return FindingRow(
         subject=group.lead,
-        page_of=split.stay[0] if split else None,
         group=group.number,
         own_fines=None,
         group_fines=None if group.hidden_fines is None else group.combined_fines,
@@ -165,7 +164,7 @@ def _group_row(finding: GroupFinding) -> FindingRow:
         member_count=group.member_count,
         without_lead=not group.lead.group_lead,
         confidence=confidence,
-        to_select=leaving if len(leaving) <= MOST_SELECTED else (),
+        group_page=group_link(finding, client) if client else None,
     )
 
 
@@ -176,7 +175,7 @@ def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
     if finding.split:
         yield Advice(describe_split(finding))
     if finding.confidence:
-        yield Advice("Where all belong together:", _KEEP.format(group=finding.group.number))
+        yield Advice(_WHERE_TO_KEEP[finding.kind], _KEEP.format(group=finding.group.number))
 
 
 def _barcode(reason: Reason, members: tuple[Member, ...]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups.render import CONFIDENTIAL, local_time, printable
+from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
     NOTHING_FOUND,
@@ -16,21 +17,24 @@ from evergreen_groups.render.audit.wording import (
     describe_groups_to_keep,
     describe_patron_finding,
     describe_split,
-    group_page,
     kinds_found,
     looked_at,
 )
 
 if TYPE_CHECKING:
     from evergreen_groups.audit import Audit, GroupFinding, PatronFinding
+    from evergreen_groups.render import StaffClient
 
 
-def write_listing(audit: Audit, stream: TextIO) -> None:
-    """Write what was found, kind by kind, two lines for each finding."""
-    stream.writelines(f"{line}\n" for line in _lines(audit))
+def write_listing(audit: Audit, stream: TextIO, *, client: StaffClient | None = None) -> None:
+    """Write what was found, kind by kind, two lines for each finding.
+
+    Groups lead into the staff ``client`` where one is given.
+    """
+    stream.writelines(f"{line}\n" for line in _lines(audit, client))
 
 
-def _lines(audit: Audit) -> Iterator[str]:
+def _lines(audit: Audit, client: StaffClient | None) -> Iterator[str]:
     yield f"{TITLE}, {local_time(audit.generated_at)}, {printable(audit.gateway)}"
     yield looked_at(audit.criteria)
     yield from (f"Note: {printable(note)}" for note in audit.notes)
@@ -45,7 +49,7 @@ def _lines(audit: Audit) -> Iterator[str]:
         yield f"{HEADINGS[kind]}: {audit.count(kind):,}"
         yield f"  {WHAT_TO_DO[kind]}"
         for group in audit.groups_of_kind(kind):
-            yield from _group(audit, group)
+            yield from _group(group, client)
         for person in audit.of_kind(kind):
             yield from _person(person)
     yield ""
@@ -64,7 +68,7 @@ def _person(finding: PatronFinding) -> Iterator[str]:
     yield f"    {describe_patron_finding(finding)}"
 
 
-def _group(audit: Audit, finding: GroupFinding) -> Iterator[str]:
+def _group(finding: GroupFinding, client: StaffClient | None) -> Iterator[str]:
     group = finding.group
     yield f"  Group {group.number}: {describe_group_finding(finding)}"
     if finding.confidence is not None:
@@ -74,5 +78,5 @@ def _group(audit: Audit, finding: GroupFinding) -> Iterator[str]:
     yield f"    {names}{hidden}"
     if split := describe_split(finding):
         yield f"    {printable(split)}"
-    if page := group_page(audit, finding):
-        yield f"    {page}"
+    if client is not None:
+        yield f"    {group_link(finding, client)}"

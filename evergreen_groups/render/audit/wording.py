@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 TITLE = "Audit of blocks and groups"
 NOTHING_FOUND = "Nothing found."
-MOST_SELECTED = 100
-"""So many members are selected by the link to a group's page at the most."""
 _MOST_NUMBERS = 20
 _MOST_NAMES = 12
 
@@ -25,6 +23,7 @@ HEADINGS = {
     FindingKind.FOR_FAMILY: "Blocked by staff, probably for the family's fines",
     FindingKind.BY_STAFF: "Blocked by staff within the limit, for review",
     FindingKind.ACCIDENTAL: "Groups that look accidental",
+    FindingKind.FOR_REVIEW: "Groups that look like families, for review",
     FindingKind.SEVERAL_ADULTS: "Groups with several adults",
     FindingKind.BORROWED_ADDRESS: "Addresses borrowed from outside the group",
 }
@@ -41,6 +40,10 @@ WHAT_TO_DO = {
     FindingKind.ACCIDENTAL: (
         "The members see each other's fines. Take those out who don't belong, on the group's page or by "
         "evergreen-groups remove BARCODE; where all of them do: evergreen-groups audit --keep GROUP."
+    ),
+    FindingKind.FOR_REVIEW: (
+        "What the members have in common outweighs what is odd about the group, so nothing speaks for an accident. Set "
+        "right what is odd, on the group's page; where all is as it should be: evergreen-groups audit --keep GROUP."
     ),
     FindingKind.SEVERAL_ADULTS: (
         "Adults in a group see each other's affairs. Ask them whether they want that, and take out who doesn't."
@@ -61,6 +64,9 @@ MEANINGS = {
     ),
     FindingKind.BY_STAFF: "Staff blocked them, and fines don't explain it.",
     FindingKind.ACCIDENTAL: "Their members see each other's fines, and may not belong together.",
+    FindingKind.FOR_REVIEW: (
+        "What their members have in common outweighs what is odd about them, so nothing speaks for an accident."
+    ),
     FindingKind.SEVERAL_ADULTS: "Adults in a group see each other's affairs.",
     FindingKind.BORROWED_ADDRESS: "A change of the address in one of the two records changes it in the other.",
 }
@@ -147,21 +153,6 @@ def describe_split(finding: GroupFinding) -> str:
         return " / ".join("; ".join(names[id] for id in family) for family in families)
 
     return f"Suggested split: stay: {listed(finding.split.stay)}. Out: {listed(*finding.split.leave)}."
-
-
-def group_page(audit: Audit, finding: GroupFinding) -> str | None:
-    """The address of a group's page, with those selected who would be taken out; None where the service's isn't known.
-
-    There they can be removed or moved, with the plan shown before.
-    """
-    if audit.criteria.desk_url is None:
-        return None
-    split = finding.split
-    patron = split.stay[0] if split else finding.group.lead.id
-    # As many as fit an address; of more than that nobody selects by a link.
-    chosen = split.leaving if split and len(split.leaving) <= MOST_SELECTED else ()
-    query = f"?select={','.join(map(str, chosen))}" if chosen else ""
-    return f"{audit.criteria.desk_url.rstrip('/')}/evergreen-groups/patrons/{patron}/group{query}"
 
 
 def describe_groups_to_keep(audit: Audit) -> str:

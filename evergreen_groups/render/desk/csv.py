@@ -29,6 +29,7 @@ MEMBER_COLUMNS = (
     "items_out",
     "items_overdue",
     "items_lost",
+    "items_complete",
     "library",
     "profile",
     "juvenile",
@@ -44,7 +45,8 @@ MEMBER_COLUMNS = (
 def write_members(rows: Iterable[ListedMember], stream: TextIO) -> None:
     """Write the header and a row for each member, each ended by CR LF.
 
-    It begins with a byte order mark, by which Excel knows UTF-8. What isn't known to the account is left empty.
+    It begins with a byte order mark, by which Excel knows UTF-8. What isn't known to the account is left empty; without
+    ``items_complete`` there are at least so many items.
     """
     stream.write(BYTE_ORDER_MARK)
     writer = csv.writer(stream, lineterminator="\r\n")
@@ -69,7 +71,7 @@ def _cells(row: ListedMember) -> list[str]:
         _truth(decision.over_limit) if decision else "",
         _names(row.standing.blocks_for_fines),
         _names(row.standing.other_blocks),
-        *([str(counts.out), str(counts.overdue), str(counts.lost)] if counts else ["", "", ""]),
+        *([str(counts.out), str(counts.overdue), str(counts.lost), _truth(counts.complete)] if counts else [""] * 4),
         harmless(member.library),
         harmless(row.profile),
         _truth(account.juvenile),

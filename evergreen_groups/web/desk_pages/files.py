@@ -11,6 +11,7 @@ FILES = {
     "desk.css": "text/css; charset=utf-8",
     "desk.js": "text/javascript; charset=utf-8",
     "colours.js": "text/javascript; charset=utf-8",
+    "texts.js": "text/javascript; charset=utf-8",
 }
 """The files by name, each with its type; they stand in ``web/static``."""
 

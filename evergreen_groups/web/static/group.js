@@ -3,11 +3,35 @@
  * And what panel and tab have in common: addresses of the client, and going to them without loading it anew.
  */
 
+let texts = null; // texts.js, handed in: a browser may remember for good that it couldn't be had under its plain name
+
+export function use(module) {
+  texts = module;
+}
+
+// By these names the texts are collected for translation.
+export const gettext = (text, values) => texts.gettext(text, values);
+const ngettext = (one, many, count, values) => texts.ngettext(one, many, count, values);
+const pgettext = (context, text) => texts.pgettext(context, text);
+
 const MOST = 8; // more of them are on the group's page
 
-const when = (block) => (block.since ? `since ${String(block.since).slice(0, 10)}` : "");
-const who = (block) => (block.by_staff ? "set by staff" : "");
-const described = (block) => [block.name, block.org_unit, when(block), who(block)].filter(Boolean).join(", ");
+/** A penalty in full: its name, where it stands, since when, and whether staff have set it. */
+function described(block) {
+  const values = { name: block.name, place: block.org_unit, day: block.since && texts.day(block.since) };
+  if (!block.since) {
+    return block.by_staff ? gettext("{name} at {place}, set by staff", values) : gettext("{name} at {place}", values);
+  }
+  if (block.by_staff) return gettext("{name} at {place} since {day}, set by staff", values);
+  return gettext("{name} at {place} since {day}", values);
+}
+
+/** Say in which language something is written, for who reads it out and for where its lines begin. */
+export function inLanguage(made) {
+  made.lang = texts.tag();
+  made.dir = texts.direction();
+  return made;
+}
 
 export function element(name, className, ...content) {
   const made = document.createElement(name);
@@ -43,13 +67,8 @@ export function go(place) {
   dispatchEvent(new PopStateEvent("popstate", { state: null }));
 }
 
-function money(amount, page) {
-  if (amount === null || amount === undefined) return "unknown";
-  const [language] = /[a-z]{2,3}-[a-z]{2}$/i.exec(page.root) || ["en-US"];
-  const style = { style: "currency", currency: "USD", numberingSystem: "latn" }; // as the clients write it
-  const parts = new Intl.NumberFormat(language, style).formatToParts(Number(amount));
-  return parts.map((part) => (part.type === "currency" && page.currency ? page.currency : part.value)).join("");
-}
+const money = (amount, { currency }) =>
+  amount === null || amount === undefined ? gettext("unknown") : texts.money(amount, currency);
 
 /** A line that is cut where it is too long, and whole when pointed at. */
 function cut(className, text) {
@@ -69,13 +88,15 @@ const hiddenIn = (answer) => answer.hidden_members || { count: 0, fines: null };
 function countedIn(answer) {
   const over = answer.members.filter(isOver).length;
   const blocked = answer.members.filter((person) => blocksOf(person).length).length;
-  const parts = [...(blocked ? [`${blocked} blocked`] : []), ...(over ? [`${over} over the limit`] : [])];
+  const parts = [];
+  if (blocked) parts.push(ngettext("{count} blocked", "{count} blocked", blocked));
+  if (over) parts.push(ngettext("{count} over the limit", "{count} over the limit", over));
   const known = !hiddenIn(answer).count && answer.members.every((person) => person.over_limit !== null);
-  return parts.join(", ") || (known ? "no member over the limit" : "");
+  return parts.length ? parts.join(", ") : known ? gettext("no member over the limit") : "";
 }
 
 function pageLink(page, options) {
-  const link = element("a", "evergreen-groups-cut", "Group members");
+  const link = element("a", "evergreen-groups-cut", gettext("Group members"));
   link.href = groupPage(page);
   link.target = options.panel_link === "new" ? "_blank" : "_self"; // AngularJS keeps off what has a target
   return link;
@@ -86,28 +107,40 @@ export function lines(page, answer, { label, options, unfolded, unfold }) {
   const leads = options && options.page ? [pageLink(page, options)] : [];
   const people = answer.members.length + hiddenIn(answer).count;
   const head = element("span", "", label);
-  if (people < 2) return [line(head), line("alone in the group"), line(), links(element("span", ""), ...leads)];
+  if (people < 2) return [line(head), line(gettext("alone in the group")), line(), links(element("span", ""), ...leads)];
   const sum = element("span", "evergreen-groups-sum", money(answer.group_fines, page));
-  const fold = button(`${people} members`, unfold);
+  const fold = button(ngettext("{count} member", "{count} members", people), unfold);
   fold.setAttribute("aria-expanded", String(unfolded));
-  return [line(head, sum), line("for information"), line(cut("", countedIn(answer))), links(fold, ...leads)];
+  return [line(head, sum), line(gettext("for information")), line(cut("", countedIn(answer))), links(fold, ...leads)];
+}
+
+/** That somebody is over the limit, and what Evergreen does about it. */
+function overLimit(person) {
+  const fines = person.blocked_in_evergreen;
+  if (!fines) return gettext("over the limit");
+  const others = (person.other_blocks || []).length;
+  return others ? gettext("over the limit, not yet blocked for it") : gettext("over the limit, not yet blocked in Evergreen");
+}
+
+function blockedIn(person) {
+  const fines = person.blocked_in_evergreen;
+  if (!(fines && fines.length)) return gettext("blocked in Evergreen, not for fines");
+  if (person.over_limit !== false) return gettext("blocked in Evergreen");
+  return gettext("blocked in Evergreen, own fines now within the limit");
 }
 
 /** What is said of somebody, in short words: [text, whether it is a block of their own, what it is in full]. */
 function said(page, person) {
   const fines = person.blocked_in_evergreen;
-  const others = person.other_blocks || [];
   const marks = [];
   if (isOver(person) && !(fines && fines.length)) {
-    const limit = person.limit ? `own fines over the limit of ${money(person.limit, page)}` : "by own fines";
-    const yet = others.length ? ", not yet blocked for it" : ", not yet blocked in Evergreen";
-    marks.push([fines ? `over the limit${yet}` : "over the limit", false, limit]);
+    const limit = person.limit
+      ? gettext("own fines over the limit of {limit}", { limit: money(person.limit, page) })
+      : gettext("by own fines");
+    marks.push([overLimit(person), false, limit]);
   }
   const all = blocksOf(person);
-  if (!all.length) return marks;
-  const within = person.over_limit === false ? ", own fines now within the limit" : "";
-  const why = fines && fines.length ? within : ", not for fines";
-  return [...marks, [`blocked in Evergreen${why}`, true, all.map(described).join("; ")]];
+  return all.length ? [...marks, [blockedIn(person), true, all.map(described).join("; ")]] : marks;
 }
 
 function mark([text, blocked, full]) {
@@ -129,7 +162,7 @@ function member(page, person) {
   const sum = element("span", "evergreen-groups-sum", money(person.own_fines, page));
   const made = element("li", "", line(link, sum));
   const notes = said(page, person).map((one) => mark(one));
-  if (person.group_lead) notes.unshift(element("span", "evergreen-groups-lead", "group lead"));
+  if (person.group_lead) notes.unshift(element("span", "evergreen-groups-lead", pgettext("a member who leads the group", "group lead")));
   if (notes.length) made.append(element("div", "evergreen-groups-marks", ...notes));
   return made;
 }
@@ -144,11 +177,13 @@ function foremost(people) {
 /** How many aren't in the list, and why. */
 function rest(page, answer, shown) {
   const parts = [];
-  if (answer.members.length > shown) parts.push(`${answer.members.length - shown} more in Group members`);
-  const hidden = hiddenIn(answer);
-  if (hidden.count) {
-    const owed = hidden.fines === null ? "" : `, ${money(hidden.fines, page)}`;
-    parts.push(`${hidden.count} not visible to you${owed}`);
+  const more = answer.members.length - shown;
+  if (more > 0) parts.push(ngettext("{count} more in Group members", "{count} more in Group members", more));
+  const { count, fines } = hiddenIn(answer);
+  if (count && fines === null) parts.push(ngettext("{count} not visible to you", "{count} not visible to you", count));
+  else if (count) {
+    const owed = money(fines, page);
+    parts.push(ngettext("{count} not visible to you, {owed}", "{count} not visible to you, {owed}", count, { owed }));
   }
   return parts.join("; ");
 }
@@ -157,7 +192,7 @@ function rest(page, answer, shown) {
 export function list(page, answer) {
   const shown = foremost(answer.members);
   const made = element("ul", "evergreen-groups-members", ...shown.map((person) => member(page, person)));
-  made.setAttribute("aria-label", "Own fines of each group member");
+  made.setAttribute("aria-label", gettext("Own fines of each group member"));
   made.tabIndex = 0; // it may have to be scrolled
   const others = rest(page, answer, shown.length);
   return others ? [made, cut("evergreen-groups-rest", others)] : [made];

@@ -21,12 +21,14 @@
   const IN_ADDRESS = /^(.*)\/staff\/circ\/patron\/(?:0*(\d+)(?:[/;]|$))?/;
   const IN_LINK = /\/by_patron\/(\d+)/;
   const UNFOLDED = "evergreen-groups.members"; // where the browser remembers it
-  const TEXTS = {
-    loading: "",
-    down: "Not available just now.",
-    ended: "Your session has ended. Log in again.",
-    refused: "Not available to your login.",
-    gone: "Deleted, or not visible to your login.",
+  let texts = null; // texts.js, once it is there; until then English
+  const gettext = (text) => (texts ? texts.gettext(text) : text);
+  const SAID = {
+    loading: () => "",
+    down: () => gettext("Not available just now."),
+    ended: () => gettext("Your session has ended. Log in again."),
+    refused: () => gettext("Not available to your login."),
+    gone: () => gettext("Deleted, or not visible to your login."),
   };
 
   const sheet = new CSSStyleSheet(); // no policy is against this
@@ -114,11 +116,15 @@
     configuring = true;
     const anew = tries++ ? `?${tries}` : ""; // some browsers remember that a module couldn't be had
     try {
-      const settings = fetch(at("desk.json"), { signal: AbortSignal.timeout(TIMEOUT) });
-      const [loaded, response] = await Promise.all([group || import(at(`group.js${anew}`)), settings]);
-      group = loaded;
+      const client = encodeURIComponent((IN_ADDRESS.exec(location.pathname) || ["", ""])[1].slice(1));
+      const settings = fetch(at(`desk.json?client=${client}`), { signal: AbortSignal.timeout(TIMEOUT) });
+      const modules = [texts || import(at(`texts.js${anew}`)), group || import(at(`group.js${anew}`))];
+      const [spoken, loaded, response] = await Promise.all([...modules, settings]);
       if (!response.ok) throw new Error(response.status);
       const answer = await response.json();
+      spoken.use(answer.language);
+      loaded.use(spoken);
+      [texts, group] = [spoken, loaded];
       if (answer.page && answer.tab) {
         tab = await import(at(`tab.js${anew}`));
         tab.use(group);
@@ -243,7 +249,8 @@
   }
 
   let block = null; // the one element of ours in the summary
-  let label = "Group Fines"; // as the client calls them in its language, once its own row has been seen
+  let named = ""; // what the client calls the group's fines in its language, once its own row has been seen
+  const label = () => named || gettext("Group Fines");
 
   function element(name, className, ...content) {
     const made = document.createElement(name);
@@ -278,11 +285,11 @@
 
   /** What there is to say without figures; `group.js` says the rest. */
   function lines(state) {
-    const head = element("div", "evergreen-groups-line", state === "loading" ? label : "Group members");
-    const said = element("div", "evergreen-groups-said", TEXTS[state], " ");
+    const head = element("div", "evergreen-groups-line", state === "loading" ? label() : gettext("Group members"));
+    const said = element("div", "evergreen-groups-said", SAID[state](), " ");
     if (state !== "loading") said.setAttribute("role", "status");
     const retry = () => (ask(asked), sync());
-    if (/down|ended/.test(state)) said.append(button(asked.control ? "Trying…" : "Try again", retry));
+    if (/down|ended/.test(state)) said.append(button(asked.control ? gettext("Trying…") : gettext("Try again"), retry));
     return [head, said];
   }
 
@@ -290,10 +297,9 @@
   function outside(page) {
     const box = element("div", "evergreen-groups-box");
     box.setAttribute("role", "group");
-    box.dir = "ltr"; // as the words in it are written, whatever the client's language
     const angular = page.client === "angular";
     const made = element("div", "evergreen-groups" + (angular ? "" : " row"));
-    if (angular) made.append(element("dt", "evergreen-groups-spoken", "Patron group"), element("dd", "", box));
+    if (angular) made.append(element("dt", "evergreen-groups-spoken"), element("dd", "", box));
     else made.append(box);
     made.setAttribute("ng-non-bindable", "");
     made.dataset.client = page.client;
@@ -322,14 +328,16 @@
     const stock = state === "ready" || waiting ? "hidden" : "shown";
     const told = state === "ready" ? [asked.answer, page.currency, options] : null;
     const trying = state !== "ready" && Boolean(asked.control);
-    const key = JSON.stringify([page.root, page.id, label, state, stock, Boolean(page.stock), unfolded, told, trying]);
+    const key = JSON.stringify([page.root, page.id, label(), Boolean(texts), state, stock, Boolean(page.stock), unfolded, told, trying]);
     if (block && block.dataset.client !== page.client) take();
     block = block || outside(page);
     putBehind(page, stock);
     if (block.key === key) return;
     block.key = key;
     Object.assign(block.dataset, { state, patron: page.id });
-    if (!/^en\b/.test(document.documentElement.lang || "en")) block.lang = "en";
+    block.lang = texts ? texts.tag() : "en"; // whatever the client's own is
+    block.dir = texts ? texts.direction() : "ltr";
+    for (const term of block.querySelectorAll("dt")) term.textContent = gettext("Patron group");
     fill(block.querySelector("[role=group]"), page, state, unfolded);
   }
 
@@ -353,9 +361,9 @@
     const active = document.activeElement;
     const held = box.contains(active) ? { name: active.localName, href: active.getAttribute("href") } : null;
     const lost = held || (active === document.body ? block.lost : null); // there was nothing to give the focus to
-    box.setAttribute("aria-label", label);
+    box.setAttribute("aria-label", label());
     box.setAttribute("aria-busy", String(state === "loading"));
-    const ready = state === "ready" && group.lines(page, asked.answer, { label, options, unfolded, unfold });
+    const ready = state === "ready" && group.lines(page, asked.answer, { label: label(), options, unfolded, unfold });
     box.replaceChildren(...(ready || lines(state)));
     if (unfolded) box.append(element("div", "evergreen-groups-list", ...(ready ? group.list(page, asked.answer) : [])));
     const all = lost ? [...box.querySelectorAll("a, button")] : [];
@@ -382,7 +390,7 @@
         forget();
         return;
       }
-      label = words(page.stock) || label;
+      named = words(page.stock) || named;
       reconsider(page);
       if (page.place) put(page);
       else take();

@@ -30,6 +30,8 @@ export function use(module) {
   group = module;
 }
 
+const gettext = (text) => group.gettext(text); // by this name the texts are collected for translation
+
 /** After each change of the client: have the frame stand where it belongs, or nowhere. */
 export function sync(page, loggedOut) {
   const place = page && page.grid && IN_TAB.exec(location.pathname);
@@ -40,7 +42,7 @@ export function sync(page, loggedOut) {
   shown = { ...page, id: place[1] };
   holder = group.element("div", "evergreen-groups-tab", bar());
   holder.dataset.patron = shown.id;
-  if (!/^en\b/.test(document.documentElement.lang || "en")) holder.lang = "en";
+  group.inLanguage(holder);
   if (page.client === "angular") page.grid.before(holder);
   else page.grid.parentElement.prepend(holder);
   return remembered() ? state("client") : load();
@@ -78,11 +80,13 @@ function bar() {
 function state(name) {
   holder.dataset.state = name;
   const [said, choice] = holder.querySelectorAll(".evergreen-groups-bar > *");
-  const why = { lost: "The group page can't be shown just now. ", ended: "Your session has ended. Log in again." };
-  said.textContent = why[name] || "";
+  const ended = gettext("Your session has ended. Log in again.");
+  const why = { lost: gettext("The group page can't be shown just now."), ended };
+  said.textContent = why[name] ? `${why[name]} ` : "";
   said.setAttribute("role", "status");
   choice.hidden = name === "ended"; // it comes back with the panel, which has a button for that
-  choice.textContent = { client: "Show the group page", lost: "Try again" }[name] || "Show the client's own list";
+  const choices = { client: gettext("Show the group page"), lost: gettext("Try again") };
+  choice.textContent = choices[name] || gettext("Show the client's own list");
 }
 
 const frame = () => holder && holder.querySelector("iframe");
@@ -90,7 +94,7 @@ const frame = () => holder && holder.querySelector("iframe");
 function load() {
   if (frame()) frame().remove();
   const made = group.element("iframe", "");
-  made.title = "Group members";
+  made.title = gettext("Group members");
   made.src = group.groupPage(shown, "in=tab&");
   made.addEventListener("load", () => made === frame() && loaded(made));
   holder.append(made);

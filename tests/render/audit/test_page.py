@@ -89,7 +89,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
     assert family[:5] == [["Okafor, Bo", "no card"], ["BR2"], ["3"], ["$0.00"], ["$1,234.50"]]
     assert family[5] == [
         "own fines within the limit, the group's over it",
-        "STAFF_CHR at BR1, by staff, since 2026-11-02",
+        "STAFF_CHR at BR1, by staff, since 2 Nov 2026",
         "PATRON_EXCEEDS_FINES at SYS1",
     ]
     assert accidental[:5] == [["Okafor, Ada", "2999"], ["BR1"], ["3"], ["4"], ["$1,235.50"]]
@@ -171,6 +171,24 @@ def test_how_sure_it_is_and_by_which_evidence_and_what_to_do_about_it() -> None:
     assert client.group_page(8, select=[7]).endswith("/patrons/8/group?client=eg&select=7")
     in_tab = StaffClient(url="https://ils.example.org", groups_in_tab=True)
     assert "select" not in in_tab.group_page(8, select=[7])
+
+
+def test_a_group_for_review_has_a_table_of_its_own_and_its_lead_is_to_be_set_right() -> None:
+    confidence = Confidence.by([Evidence("no-lead"), Evidence("surname-shared")])
+    reasons = (Reason("no-lead"),)
+    odd = GroupFinding(Group(3, (ADA, BO)), reasons, FindingKind.FOR_REVIEW, confidence=confidence)
+    tree = page(groups=(odd,))
+    assert tree.xpath("//section[@class='kind']/h2/@id") == ["group-for-review"]
+    (found,) = findings(tree)
+    assert found[5:] == [
+        ["0", "low"],
+        ["It has no lead.", "no lead +10", "each member shares a surname with another -20"],
+        [
+            "Make a member the lead, on the group's page.",
+            "Where it is as it should be:",
+            "evergreen-groups audit --keep 3",
+        ],
+    ]
 
 
 def test_groups_that_are_to_be_kept_are_named() -> None:

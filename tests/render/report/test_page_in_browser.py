@@ -67,7 +67,7 @@ def opened(browser: Chrome, page: Path, width: int = 1280, colours: str = "light
 
 
 def until(browser: Chrome, script: str, expected: Any) -> None:
-    WebDriverWait(browser, 20).until(lambda _: browser.execute_script(script) == expected)
+    WebDriverWait(browser, 60).until(lambda _: browser.execute_script(script) == expected)
 
 
 @pytest.mark.parametrize(("width", "colours"), [(1280, "light"), (768, "light"), (390, "light"), (1280, "dark")])

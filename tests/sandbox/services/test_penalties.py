@@ -79,7 +79,9 @@ def expected(
     return []
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(
     profile=st.sampled_from(PROFILES),
     fines=st.dictionaries(st.sampled_from(ORGS), st.integers(-300, 900), max_size=4),

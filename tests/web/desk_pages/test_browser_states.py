@@ -162,7 +162,7 @@ class TestLooks:
         for scheme, paper in (("dark", "rgb(33, 37, 41)"), ("light", "rgb(255, 255, 255)")):
             features = [{"name": "prefers-color-scheme", "value": scheme}]
             page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-            assert page.run("return getComputedStyle(document.body).backgroundColor") == paper
+            page.until(lambda: page.run("return getComputedStyle(document.body).backgroundColor") == paper)  # noqa: B023 - done before the next
 
     def test_on_paper_the_list_alone(self, page: PageDesk) -> None:
         page.open(NGUYEN)

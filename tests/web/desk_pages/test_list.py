@@ -22,7 +22,7 @@ def test_a_family(clerk: DeskClerk) -> None:
     assert list(page.members) == ["Nguyễn, Thị Hương", "Nguyễn, Lan", "Nguyễn, Minh", "Nguyễn, Văn Đức"]
     assert "Combined fines $25.65 for information only; they block nobody" in page.text
     lead = page.members["Nguyễn, Thị Hương"]
-    for text in ("group lead", "20000000001015", "$14.75", "HARBOR", "2029-09-01", "Over the limit", "$5.00"):
+    for text in ("group lead", "20000000001015", "$14.75", "HARBOR", "1 Sept 2029", "Over the limit", "$5.00"):
         assert text in lead
     assert "juvenile" in page.members["Nguyễn, Minh"]
     assert "juvenile" not in lead
@@ -163,6 +163,21 @@ def test_hidden_members_are_counted(clerk_named: Callable[[str], DeskClerk]) -> 
     page = clerk_named("north_manager").open(1026)
     assert len(page.members) == 2
     assert "1 member is hidden from this account; they owe $" in page.text
+
+
+def test_what_is_out_elsewhere_is_said_to_be_more(clerk_named: Callable[[str], DeskClerk], sandbox: Sandbox) -> None:
+    due = {"due_date": "2099-01-01T10:00:00+0000", "fine_interval": "1 day"}
+    sandbox._store.insert("circ", {"usr": 1017, "circ_lib": 21, **due})
+    desk = clerk_named("harbor_desk")
+    page = desk.open(NGUYEN)
+    explanation = "at least 1: your login may not see all; Details says how many"
+    assert f"1+ {explanation}" in page.members["Nguyễn, Minh"].replace("1+at", "1+ at")
+    assert page.tree.xpath(f"//span[@title='{explanation}']/span[@aria-hidden]/text()") == ["1+", "1+"]
+    assert "at least" not in page.members["Nguyễn, Lan"]
+    assert "Items out at least 5 your login may not see all" in page.text
+    rows = list(csv.DictReader(io.StringIO(desk.open(NGUYEN, ".csv").response.text.removeprefix("\ufeff"))))
+    found = {row["id"]: (row["items_out"], row["items_complete"]) for row in rows}
+    assert found == {"1015": ("2", "true"), "1016": ("2", "true"), "1017": ("1", "false"), "1018": ("0", "true")}
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ class TestALongChangeWithoutAScript:
         def decide(call: Call) -> Fault:
             if call.method == RETRIEVE and call.parameters[1] == 1003:
                 reached.set()
-                go_on.wait(30)
+                go_on.wait(50)
             return Fault.NONE
 
         plan = scanned(clerk.open(1039), card(self.MANY[0]))
@@ -230,7 +230,7 @@ class TestALongChangeWithoutAScript:
             plan = plan.send("/change", ("do", "add"), card=card(patron))
         proxy.decide = decide
         begun = agreed(plan)
-        assert reached.wait(30)
+        assert reached.wait(60)
         under_way = clerk.get(begun.address)
         assert "Changes are being made" in under_way.outcome
         assert "2 of 13. This goes on by itself, whether you look or not." in under_way.outcome

@@ -1,0 +1,52 @@
+/* Texts, numbers and money in the reader's language, as the service hands them over: gettext for the scripts of ours.
+ *
+ * A text is looked up by its English form, which is shown where there is no other. What varies in it has a name in
+ * braces. evergreen_groups/language/scripts.py says what a language holds.
+ */
+
+const ENGLISH = { tag: "en", direction: "ltr", currency: "USD", plurals: {}, texts: {} };
+const PSEUDO = "ar-XB"; // its letters are Hebrew
+let language = ENGLISH;
+
+/** Write in this language from now on. */
+export function use(another) {
+  if (another && another.texts) language = { ...ENGLISH, ...another };
+}
+
+export const tag = () => language.tag;
+export const direction = () => language.direction;
+const locale = () => (language.tag === PSEUDO ? "he" : language.tag);
+
+const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
+
+export const gettext = (text, values = {}) => filled(language.texts[text] || text, values);
+
+export const pgettext = (context, text, values = {}) => filled(language.texts[`${context}\u0004${text}`] || text, values);
+
+/** A text for a number of things, which is {count} in it. */
+export function ngettext(one, many, count, values = {}) {
+  const forms = language.texts[one] || [one, many];
+  const english = { one: 0, other: 1 };
+  const rules = new Intl.PluralRules(language.texts[one] ? locale() : "en");
+  const place = (language.texts[one] ? language.plurals : english)[rules.select(count)];
+  return filled(forms[place === undefined ? forms.length - 1 : place], { count: number(count), ...values });
+}
+
+export const number = (value) => new Intl.NumberFormat(locale(), { numberingSystem: "latn" }).format(value);
+
+/** An amount with its currency; `sign` is another for it, as the client has it. */
+export function money(amount, sign) {
+  const style = { style: "currency", currency: language.currency, numberingSystem: "latn" };
+  const parts = new Intl.NumberFormat(locale(), style).formatToParts(Number(amount));
+  return parts.map((part) => (part.type === "currency" && sign ? sign : part.value)).join("");
+}
+
+/** The day of a moment as the service writes it (ISO 8601). */
+export function day(moment) {
+  const [year, month, date] = String(moment).slice(0, 10).split("-").map(Number);
+  const style = { dateStyle: "medium", timeZone: "UTC" };
+  return new Intl.DateTimeFormat(locale() === "en" ? "en-GB" : locale(), style).format(Date.UTC(year, month - 1, date));
+}
+
+/** Several things in one sentence. */
+export const enumeration = (parts) => new Intl.ListFormat(locale() === "en" ? "en-GB" : locale()).format(parts);

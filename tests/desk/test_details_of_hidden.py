@@ -1,0 +1,172 @@
+"""Group Member Details where members are hidden: what they are held against rides on the call for what others have out.
+
+The row that tells is somebody else's circulation; all others of that answer have to be the members' own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from support.circulators import make_stock_circulator, take_away
+from support.debts import owe
+from support.fault_proxy import Call, FaultProxy, HttpAnswer
+from support.gateways import gateway_of
+
+from evergreen_groups.client import Client
+from evergreen_groups.desk import GroupDetails
+from evergreen_groups.errors import DataError
+from evergreen_groups.ils import CirculationCounts
+from evergreen_groups.sandbox import Sandbox
+
+HARBOR, MILL = 11, 21
+OKONKWO, HIDDEN, STRANGER = 1001, 1012, 1015
+ITEMS, CHECK = "open-ils.pcrud.search.circ.atomic", "open-ils.pcrud.search.aou.atomic"
+MEMBERS = "open-ils.actor.usergroup.members.retrieve"
+ID, USR = 10, 22
+"""Where these stand in a row of the class circ."""
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture
+def client(sandbox: Sandbox, proxy: FaultProxy) -> Iterator[Client]:
+    """A circulator's, who sees five of the Okonkwos' six, all of whom have something out; reference data is known."""
+    account = make_stock_circulator(sandbox)
+    sandbox._store.update("au", HIDDEN, {"usrgroup": OKONKWO})
+    owe(sandbox, HIDDEN, (MILL, "9.00"))
+    for patron in (OKONKWO, 1002):
+        due = {"due_date": "2099-01-01T10:00:00+0000", "fine_interval": "1 day"}
+        sandbox._store.insert("circ", {"usr": patron, "circ_lib": HARBOR, **due})
+    with gateway_of(proxy.url, account) as gateway:
+        gateway.login()
+        client = Client(gateway, account=account)
+        client.groups.of_user(OKONKWO)
+        proxy.seen.clear()
+        yield client
+
+
+def alter_items(proxy: FaultProxy, change: Callable[[Rows], Rows], times: int = 99) -> list[Rows]:
+    """Change the rows of what is out, so many times; gives the true ones."""
+    true: list[Rows] = []
+
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != ITEMS or len(true) == times:
+            return None
+        envelope = json.loads(answer.body)
+        rows = envelope["payload"][0]
+        true.append(json.loads(json.dumps(rows)))
+        envelope["payload"][0] = change(rows)
+        return HttpAnswer.of(envelope)
+
+    proxy.alter = alter
+    return true
+
+
+def is_strangers(row: dict[str, Any]) -> bool:
+    return not 1001 <= row["__p"][USR] <= 1006
+
+
+def figures(details: GroupDetails) -> tuple[int, Decimal | None, Decimal, CirculationCounts | None]:
+    group = details.group
+    return group.hidden_member_count, group.hidden_fines, group.combined_fines, details.all_circulations
+
+
+def test_one_row_is_somebody_elses_and_tells(client: Client, proxy: FaultProxy) -> None:
+    true = alter_items(proxy, lambda rows: rows)
+    details = client.groups.of_user(OKONKWO, exact=False)
+    assert (details.group.hidden_member_count, details.group.hidden_fines) == (1, Decimal("9.00"))
+    assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (1, 0)
+    assert [is_strangers(row) for row in true[0]].count(True) == 1
+    assert details.circulations[1002] == CirculationCounts(1, 0, 0)
+
+
+def under_another_id(rows: Rows) -> Rows:
+    for row in filter(is_strangers, rows):
+        row["__p"][USR] = OKONKWO
+    return rows
+
+
+@pytest.mark.parametrize(
+    "change", [under_another_id, lambda rows: [row for row in rows if not is_strangers(row)], lambda _rows: []]
+)
+def test_where_it_does_not_come_everything_is_asked_apart(
+    client: Client, proxy: FaultProxy, change: Callable[[Rows], Rows]
+) -> None:
+    """Its row may be among the members' then, so none of that answer counts."""
+    right = figures(client.groups.of_user(OKONKWO, exact=False))
+    proxy.seen.clear()
+    alter_items(proxy, change, times=1)
+    assert figures(client.groups.of_user(OKONKWO, exact=False)) == right
+    assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (2, 1)
+
+
+def a_members_for_a_strangers(rows: Rows) -> Rows:
+    next(row for row in rows if not is_strangers(row))["__p"][USR] = STRANGER
+    return rows
+
+
+@pytest.mark.parametrize("change", [a_members_for_a_strangers, lambda rows: rows + rows[-1:], lambda rows: rows * 2])
+def test_other_rows_are_refused(client: Client, proxy: FaultProxy, change: Callable[[Rows], Rows]) -> None:
+    alter_items(proxy, change)
+    with pytest.raises(DataError):
+        client.groups.of_user(OKONKWO, exact=False)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda ids: [*ids, 99_999], lambda ids: [99_999 if id == HIDDEN else id for id in ids]]
+)
+@pytest.mark.parametrize("times", [1, 99])
+def test_members_that_are_not_the_groups_are_told_by_it(
+    client: Client,
+    sandbox: Sandbox,
+    proxy: FaultProxy,
+    wrong: Callable[[list[int]], list[int]],
+    times: int,
+) -> None:
+    owe(sandbox, HIDDEN)  # nothing, so that balances don't name them
+    left = [times]
+
+    def alter(call: Call, answer: HttpAnswer) -> HttpAnswer | None:
+        if call.method != MEMBERS or not left[0]:
+            return None
+        left[0] -= 1
+        return HttpAnswer.of({"payload": [wrong(json.loads(answer.body)["payload"][0])], "status": 200})
+
+    proxy.alter = alter
+    if times == 1:
+        group = client.groups.of_user(OKONKWO, exact=False).group
+        assert (group.hidden_ids, group.hidden_fines) == (frozenset({HIDDEN}), Decimal("0.00"))
+    else:
+        with pytest.raises(DataError, match="other groups"):
+            client.groups.of_user(OKONKWO, exact=False)
+
+
+def test_a_large_group_is_asked_about_apart(client: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = figures(client.groups.of_user(OKONKWO, exact=False))
+    monkeypatch.setattr("evergreen_groups.ils.circulations._MOST_UNDER_CONDITION", 5)
+    proxy.seen.clear()
+    assert figures(client.groups.of_user(OKONKWO, exact=False)) == right
+    assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (1, 1)
+
+
+def test_more_circulations_than_fit_are_asked_for_apart(
+    client: Client, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = figures(client.groups.of_user(OKONKWO, exact=False))
+    monkeypatch.setattr("evergreen_groups.ils.circulations._MOST_ROWS_UNDER_CONDITION", 3)
+    proxy.seen.clear()
+    assert figures(client.groups.of_user(OKONKWO, exact=False)) == right
+    assert (proxy.seen.count(ITEMS), proxy.seen.count(CHECK)) == (2, 1)
+
+
+def test_without_permission_nothing_is_asked_about_items(client: Client, proxy: FaultProxy, sandbox: Sandbox) -> None:
+    take_away(sandbox, "VIEW_CIRCULATIONS")
+    client.gateway.logout()
+    client.gateway.login()
+    details = client.groups.of_user(OKONKWO, exact=False)
+    assert details.all_circulations is None
+    assert details.group.hidden_fines == Decimal("9.00")
+    assert ITEMS not in proxy.seen

@@ -1,0 +1,106 @@
+"""The catalogues: up to date with the source, whole, and well-formed; and that the check of it finds what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+
+import pytest
+from babel.messages.catalog import Catalog
+from support.message_catalogue import TEMPLATE, catalogues, collected, problems, template, written
+
+from evergreen_groups.language import DIRECTORY, languages, texts_for_scripts
+from evergreen_groups.language.compilation import compile_catalogues
+
+ENGLISH = template()
+
+
+def test_the_template_is_up_to_date_with_the_source() -> None:
+    assert TEMPLATE.read_text("utf-8") == written(ENGLISH)
+
+
+@pytest.mark.parametrize("name", sorted(catalogues()))
+def test_a_language_is_whole(name: str) -> None:
+    assert list(problems(name, catalogues()[name], ENGLISH)) == []
+
+
+def test_texts_are_collected_from_wherever_they_stand() -> None:
+    endings = {Path(text.place).suffix for text in collected()}
+    assert {".py", ".html", ".txt", ".js"} <= endings
+    assert {"fr-CA", "es", "cs"} <= set(languages())
+
+
+def catalog_with(id: str | tuple[str, str], string: str | tuple[str, ...], **more: object) -> Catalog:
+    catalog = Catalog(locale="cs")
+    catalog.add(id, string, **more)  # type: ignore[arg-type]
+    return catalog
+
+
+def english_with(id: str | tuple[str, str]) -> Catalog:
+    catalog = Catalog()
+    catalog.add(id)
+    return catalog
+
+
+@pytest.mark.parametrize(
+    ("id", "string", "problem"),
+    [
+        ("in group {group}", "ve skupině {group}", None),
+        ("in group {group}", "", "not translated"),
+        ("in group {group}", "ve skupině {skupina}", "group, skupina in braces or percents"),
+        ("in group %(group)s", "ve skupině", "group in braces or percents"),
+        ("<b>lost</b>", "ztraceno", "other tags"),
+        ("lost ", "ztraceno", "other spaces around"),
+        (("{count} member", "{count} members"), ("{count} člen", "{count} členové", "{count} členů"), None),
+        (("{count} member", "{count} members"), ("jeden člen", "{count} členové", "{count} členů"), None),
+        (("{count} member", "{count} members"), ("{count} člen", "", ""), "not translated"),
+        (("{count} member", "{count} members"), ("{count} člen", "{n} členové", "{count} členů"), "n in braces"),
+    ],
+)
+def test_what_is_wrong_with_a_translation_is_found(
+    id: str | tuple[str, str], string: str | tuple[str, ...], problem: str | None
+) -> None:
+    found = list(problems("cs", catalog_with(id, string), english_with(id)))
+    assert len(found) == (problem is not None)
+    assert problem is None or problem in found[0]
+
+
+def test_what_is_doubtful_missing_or_left_over_is_found() -> None:
+    (doubtful,) = problems("cs", catalog_with("lost", "ztraceno", flags=["fuzzy"]), english_with("lost"))
+    assert "doubtful" in doubtful
+    (missing,) = problems("cs", Catalog(locale="cs"), english_with("lost"))
+    assert "missing" in missing
+    (left_over,) = problems("cs", catalog_with("lost", "ztraceno"), Catalog())
+    assert "not in the source any more" in left_over
+
+
+def test_scripts_get_their_texts_alone_with_the_plurals_of_browsers(tmp_path: Path) -> None:
+    catalog = Catalog(locale="cs", domain="evergreen_groups")
+    catalog.add("of a page", "stránky", locations=[("evergreen_groups/a.html", 0)])
+    catalog.add("lost", "ztraceno", locations=[("evergreen_groups/a.js", 0)], context="items")
+    catalog.add("doubtful", "pochybné", locations=[("evergreen_groups/a.js", 0)], flags=["fuzzy"])
+    catalog.add(("{count} member", "{count} members"), ("a", "b", "c"), locations=[("evergreen_groups/a.js", 0)])
+    source = tmp_path / "cs" / "LC_MESSAGES" / "evergreen_groups.po"
+    source.parent.mkdir(parents=True)
+    source.write_text(written(catalog), "utf-8")
+    assert {path.name for path in compile_catalogues(tmp_path)} == {"evergreen_groups.mo", "scripts.json"}
+    document = json.loads((tmp_path / "cs" / "scripts.json").read_bytes())
+    assert document == {
+        "plurals": {"one": 0, "few": 1, "many": 2, "other": 2},
+        "texts": {"items\x04lost": "ztraceno", "{count} member": ["a", "b", "c"]},
+    }
+
+
+def test_what_is_installed_is_what_the_sources_say(tmp_path: Path) -> None:
+    """Else ``nox -s messages`` compiles them anew."""
+    sources = ignore_patterns("*.mo", "*.json")
+    copytree(DIRECTORY, tmp_path / "locale", ignore=sources)
+    for path in compile_catalogues(tmp_path / "locale"):
+        assert path.read_bytes() == (DIRECTORY / path.relative_to(tmp_path / "locale")).read_bytes()
+
+
+@pytest.mark.parametrize("tag", ["en", "fi", "fr-FR", "cs", "ar-XB"])
+def test_what_browsers_get(tag: str) -> None:
+    document = json.loads(texts_for_scripts(tag))
+    assert bool(document["texts"]) == (tag not in ("en", "fi"))

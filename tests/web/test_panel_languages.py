@@ -1,0 +1,72 @@
+"""The panel and the tab in the client's own language, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from support.desk_browser import Desk, desk_browser
+
+pytestmark = pytest.mark.long
+
+MIRRORED = "/eg2/ar-XB/staff/circ/patron"
+LATIN = re.compile(r"[A-Za-z]{2,}")
+SPOKEN = """
+const block = document.querySelector(".evergreen-groups");
+const texts = [...block.querySelectorAll("*")].flatMap((node) => [
+  ...[...node.childNodes].filter((child) => child.nodeType === 3).map((child) => child.data),
+  node.title, node.getAttribute("aria-label"),
+]);
+const names = new Set([...block.querySelectorAll("bdi")].map((name) => name.textContent));
+return [block.lang, getComputedStyle(block.querySelector("[role=group]")).direction,
+        texts.filter((text) => text && !names.has(text))];
+"""
+GO = "history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))"
+DATA = re.compile(r"PATRON_EXCEEDS_FINES|HARBOR|LAKELAND|STAFF_C|Group Fines|US\\$")
+"""What is data: names of penalties and libraries, and what the client calls its own row."""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    with desk_browser(tmp_path_factory.mktemp("desk")) as opened:
+        yield opened
+
+
+def test_every_text_of_the_panel_is_in_the_catalogue(desk: Desk) -> None:
+    desk.begin()
+    desk.open(MIRRORED, "1017/checkout")
+    desk.until(lambda: (panel := desk.panel()) and panel["patron"] == 1017 and panel["page"])
+    desk.unfold()
+    desk.until(lambda: (panel := desk.panel()) and panel["members"])
+    language, direction, texts = desk.run(SPOKEN)
+    assert (language, direction) == ("ar-XB", "rtl")
+    assert len(texts) > 10
+    assert [text for text in texts if LATIN.search(DATA.sub("", text))] == []
+
+
+def test_a_problem_is_told_in_the_clients_language(desk: Desk) -> None:
+    desk.begin()
+    desk.open(MIRRORED, "1017/checkout")
+    desk.until(lambda: (panel := desk.panel()) and panel["patron"] == 1017 and panel["page"])
+    desk.service_down()
+    desk.run(
+        "history.pushState(null, '', arguments[0]); dispatchEvent(new PopStateEvent('popstate'))",
+        f"{MIRRORED}/1007/checkout",
+    )
+    desk.until(lambda: (panel := desk.panel()) and panel["state"] == "down")
+    texts = desk.run(SPOKEN)[2]
+    assert [text for text in texts if LATIN.search(DATA.sub("", text))] == []
+    desk.service_up()
+
+
+def test_the_tabs_own_words(desk: Desk) -> None:
+    desk.begin()
+    desk.open(MIRRORED, "1017/group")
+    desk.until(lambda: desk.run("return document.querySelector('.evergreen-groups-tab')?.dataset.state") == "shown")
+    holder = desk.run(
+        "const holder = document.querySelector('.evergreen-groups-tab');"
+        "return [holder.lang, holder.dir, holder.innerText, holder.querySelector('iframe').title]"
+    )
+    assert holder[:2] == ["ar-XB", "rtl"]
+    assert [text for text in holder[2:] if not text or LATIN.search(text)] == []
