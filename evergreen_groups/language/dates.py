@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime
+from functools import lru_cache
 
 from evergreen_groups.language.language import current_language
 
@@ -62,9 +63,15 @@ def enumeration(parts: Iterable[str], style: str = "standard") -> str:
 
 
 def _day(moment: date, width: str) -> str:
+    that = local(moment).date() if isinstance(moment, datetime) else moment
+    return _day_in(current_language().tag, that, width)
+
+
+# There are more thousands of dates in a report than days that they are on.
+@lru_cache(maxsize=8192)
+def _day_in(_tag: str, that: date, width: str) -> str:
     from babel.dates import format_date
 
-    that = local(moment).date() if isinstance(moment, datetime) else moment
     return format_date(that, width, locale=current_language().date_locale)
 
 
