@@ -53,7 +53,11 @@ GROUND_MAY_IMPORT = {
     "policy": {"errors", "message", "money"},
     "money": {"errors"},
 }
-STANDS_APART = {"gateway": {"errors", "message"}, "state": {"errors", "message"}, "sandbox": {"errors", "money"}}
+STANDS_APART = {
+    "gateway": {"errors", "message"},
+    "state": {"errors", "message"},
+    "sandbox": {"errors", "message", "money"},
+}
 """Rooms that take less of the ground than the others, because they are to be usable, or to be judged, alone."""
 
 

@@ -92,6 +92,12 @@ REFUSED_FOR_ANOTHER = StepReason(
 )
 CHANGED_BY_ANOTHER = StepReason(Message("the record was changed by somebody else"), "changed-meanwhile")
 UNREADABLE = StepReason(Message("it was sent, and what came of it can't be read"), "not-certain")
+UNREADABLE_IN_TIME = StepReason(
+    Message(
+        "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself"
+    ),
+    "not-certain",
+)
 OLD_COPY = StepReason(Message("what was read back is older than the change"), "not-certain")
 HIDDEN_NOW = StepReason(Message("sent, but the account can't see this patron any more"), "not-certain-hidden")
 HIDDEN_OPEN = StepReason(
@@ -109,12 +115,6 @@ TAKEN_OVER = StepReason(
 )
 BLOCK_BY_STAFF = StepReason(
     Message("a block of theirs was set by staff, and a recalculation might remove it"), "block-by-staff"
-)
-UNREADABLE_IN_TIME = StepReason(
-    Message(
-        "it was sent, and the time for it was up before it was known what came of it; that is looked up again by itself"
-    ),
-    "not-certain",
 )
 BLOCK_BY_STAFF_GONE = StepReason(
     Message("a block that was set by staff is gone; look at the patron's record"), "block-by-staff-gone"

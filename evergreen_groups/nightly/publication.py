@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from evergreen_groups.formats import output_format, require
-from evergreen_groups.language import current_language, gettext, use_language
+from evergreen_groups.language import current_language, use_language
+from evergreen_groups.message import Message
 from evergreen_groups.nightly.file_names import INDEX, library_file_names
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.render.report import WritingOptions, render_bytes
@@ -62,7 +63,7 @@ def publish(
     parts = by_library(report)
     names = library_file_names(parts)
     entries: list[IndexedLibrary] = []
-    writing = gettext("writing files")
+    writing = Message("writing files")
     with new_edition(directory, day, keep_days=keep_days) as edition:
         for library in libraries(report):
             part = parts[library.shortname]

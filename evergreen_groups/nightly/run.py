@@ -13,6 +13,7 @@ from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
 from evergreen_groups.formats import require
 from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.failure import remove_page
 from evergreen_groups.nightly.made_report import MadeReport, send
@@ -181,7 +182,7 @@ class ReportRun:
 
     def _read(self, gateway: Gateway, jobs: Sequence[ReportJob], transactions: Transactions) -> list[MadeReport]:
         """Read the reports, and what changed in each since the run before."""
-        with self._environment.progress(gettext("asking the gateway …")) as progress:
+        with self._environment.progress(Message("asking the gateway …")) as progress:
             wanted = [job.criteria for job in jobs]
             reports = read_reports(gateway, wanted, progress, policy=self._environment.settings.policy)
             timezones = timezones_for(gateway, jobs, self._environment.settings.language)
@@ -220,7 +221,7 @@ class ReportRun:
         """Write each report to its target; one that can't be written keeps none of the others from theirs."""
         for one in made:
             try:
-                with self._environment.progress(gettext("writing …")) as progress:
+                with self._environment.progress(Message("writing …")) as progress:
                     one.write(self._environment.width(), progress, self._environment.settings)
             except EvergreenGroupsError as error:
                 if isinstance(error, DeadlineError):

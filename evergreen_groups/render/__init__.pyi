@@ -1,8 +1,6 @@
 from .changes import describe_reason as describe_reason
 from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
-from .changes import write_entries as write_entries
-from .changes import write_entry as write_entry
 from .changes import write_outcome as write_outcome
 from .changes import write_recalculation_plan as write_recalculation_plan
 from .changes import write_recalculations as write_recalculations
@@ -13,6 +11,8 @@ from .doctor import write_diagnosis_json as write_diagnosis_json
 from .examination import write_examination as write_examination
 from .group import write_details as write_details
 from .group import write_json as write_json
+from .journal import write_entries as write_entries
+from .journal import write_entry as write_entry
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
 from .safe_text import harmless as harmless

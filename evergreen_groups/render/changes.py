@@ -1,19 +1,15 @@
-"""Plans, what became of them, and the journal, as text for a terminal."""
+"""Plans and what became of them, as text for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from rich.cells import cell_len
-
 from evergreen_groups.changes import (
     GROUP,
     PENALTIES,
     Action,
     Draft,
-    JournalEntry,
-    JournalStep,
     PlannedGroup,
     PlanOutcome,
     Recalculated,
@@ -22,11 +18,10 @@ from evergreen_groups.changes import (
     StepOutcome,
     StepState,
 )
-from evergreen_groups.language import enumeration, filled, gettext, minute, ngettext
+from evergreen_groups.language import enumeration, filled, gettext, ngettext
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS, describe_patron_finding, person_heading
 from evergreen_groups.render.safe_text import isolated, printable
-from evergreen_groups.render.text_columns import aligned
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -43,15 +38,6 @@ _HEADINGS = {
     Action.UNDO: Message("Take back"),
     Action.RECALCULATE: Message("Recalculate penalties"),
 }
-_ACTIONS = {
-    Action.MOVE.value: Message("move", context="action in the journal"),
-    Action.REMOVE.value: Message("remove", context="action in the journal"),
-    Action.MERGE.value: Message("merge", context="action in the journal"),
-    Action.LEAD.value: Message("lead", context="action in the journal"),
-    Action.BATCH.value: Message("batch", context="action in the journal"),
-    Action.UNDO.value: Message("undo", context="action in the journal"),
-    Action.RECALCULATE.value: Message("recalculate", context="action in the journal"),
-}
 _STATES = {
     StepState.PLANNED: Message("not begun"),
     StepState.SENDING: Message("not known yet"),
@@ -59,7 +45,6 @@ _STATES = {
     StepState.NOT_DONE: Message("not done"),
     StepState.FAILED: Message("failed"),
 }
-_JOURNAL_STATES = {**_STATES, StepState.PLANNED: Message("planned"), StepState.SENDING: Message("sending")}
 
 
 WARNINGS: Mapping[str, str] = {
@@ -245,52 +230,6 @@ def _why(step: StepOutcome[Step]) -> str:
     return gettext("{state}: {reason}", state=state, reason=describe_reason(step.reason))
 
 
-def write_entries(entries: Iterable[JournalEntry], stream: TextIO) -> None:
-    """Write a line for each entry of the journal."""
-    found = list(entries)
-    width = max((cell_len(minute(entry.at)) for entry in found), default=0)
-    _write_lines(stream, (_entry_line(entry, width) for entry in found))
-
-
-def _entry_line(entry: JournalEntry, width: int = 0) -> str:
-    done = sum(step.state is StepState.DONE for step in entry.steps)
-    count = len(entry.steps)
-    parts = [ngettext("{done:,} of {count} change done", "{done:,} of {count} changes done", count, done=done)]
-    if missing := entry.missing_step_count:
-        parts.append(ngettext("{count} more not kept any longer", "{count} more not kept any longer", missing))
-    action: str = _ACTIONS.get(entry.action, entry.action)
-    if entry.undoes is not None:
-        action = Message("{action} of entry {entry}", values={"action": action, "entry": entry.undoes})
-    what = gettext("{account}: {action}", account=printable(entry.operator.account), action=action)
-    return f"{entry.id:>5}  {aligned(minute(entry.at), width)}  {', '.join([what, *parts])}"
-
-
-def write_entry(entry: JournalEntry, stream: TextIO) -> None:
-    """Write one entry of the journal with its steps."""
-    _write_lines(stream, [_entry_line(entry), *(_journal_step(step) for step in entry.steps)])
-
-
-def _journal_step(step: JournalStep) -> str:
-    values = {"patron": step.patron, "change": _journal_change(step), "state": gettext(_JOURNAL_STATES[step.state])}
-    if not step.reason:
-        return "       " + gettext("patron {patron}: {change}: {state}", **values)
-    reason = describe_reason(step.reason)
-    return "       " + gettext("patron {patron}: {change}: {state} ({reason})", reason=reason, **values)
-
-
-def _journal_change(step: JournalStep) -> str:
-    after = step.value if step.value is not None else step.after
-    if step.field == PENALTIES:
-        if after is None:
-            return gettext("penalties set by the ILS: {before}, then not known", before=step.before)
-        return gettext("penalties set by the ILS: {before}, then {after}", before=step.before, after=after)
-    if step.field == GROUP:
-        if after is None:
-            return gettext("group {before} to a new one", before=step.before)
-        return gettext("group {before} to {after}", before=step.before, after=after)
-    return gettext("group lead on") if after else gettext("group lead off")
-
-
 def _listed(heading: str, texts: Iterable[str]) -> Iterator[str]:
     items = [f"  - {printable(text)}" for text in texts]
     if items:
@@ -318,8 +257,8 @@ def _recalculation_plan_lines(findings: Sequence[PatronFinding]) -> Iterator[str
     )
     for finding in findings:
         yield f"  {person_heading(finding)}"
-        heading, finding_words = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
-        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=finding_words)
+        heading, described = gettext(HEADINGS[finding.kind]), describe_patron_finding(finding)
+        yield "    " + gettext("{heading}: {finding}", heading=heading, finding=described)
 
 
 def write_recalculations(outcome: Recalculations, stream: TextIO) -> None:

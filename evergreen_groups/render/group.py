@@ -65,7 +65,7 @@ def _rule(limit: Limit | None) -> str:
             "(check says which)."
         )
     if limit.amount is None:
-        return gettext("Nobody is over the limit: there is none.")
+        return gettext("There is no limit for own fines, so no member is over it.")
     if limit.comparison is Comparison.REACHES:
         return gettext("Over the limit, by their own fines alone: who owes {amount} or more.", amount=limit.amount)
     return gettext("Over the limit, by their own fines alone: who owes more than {amount}.", amount=limit.amount)
@@ -129,8 +129,8 @@ def _sums(details: GroupDetails) -> list[Cell]:
 def _counts(counts: CirculationCounts | None) -> list[str]:
     if counts is None:
         return [_UNKNOWN] * 3
-    found = (counts.out, counts.overdue, counts.lost)
-    return [number(count) if counts.complete else f"{number(count)}+" for count in found]
+    more = "" if counts.complete else "+"
+    return [f"{number(count)}{more}" for count in (counts.out, counts.overdue, counts.lost)]
 
 
 def _lines(columns: Columns, rows: list[list[Cell]], sums: list[Cell]) -> Iterator[str]:

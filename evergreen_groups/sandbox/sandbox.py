@@ -118,19 +118,6 @@ class Sandbox:
         )
         return [barcode for (barcode,) in found]
 
-    def how_to_connect(self) -> str:
-        """What whoever starts it needs to know: address, logins, a few barcodes, and the configuration."""
-        width = max(len(account.login) for account in self.accounts.values())
-        lines = [f"Sandbox at {self.url} (it keeps state until it ends)", "", "Logins, with their passwords:"]
-        for account in self.accounts.values():
-            kind = "" if account.kind == "staff" else f" ({account.kind}, by barcode)"
-            lines.append(f"  {account.login:{width}}  {account.password}  {account.note or ''}{kind}".rstrip())
-        lines += ["", "Barcodes to try: " + ", ".join(self.barcodes)]
-        lines += ["", "Configuration:", "  [gateway]", f'  url = "{self.url}"']
-        username, password = self.report_account
-        lines += [f'  username = "{username}"', "and in the environment:", f"  EVERGREEN_GROUPS_PASSWORD={password}"]
-        return "\n".join(lines)
-
     def serve_desk(self, service_url: str) -> None:
         """Serve the demo desk's pages as well, and hand ``/evergreen-groups/`` on to the service at ``service_url``."""
         self._server.desk = DemoDesk(service_url)
