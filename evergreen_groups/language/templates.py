@@ -70,6 +70,8 @@ def _npgettext(context: EvalContext, about: str, singular: str, plural: str, cou
 
 def _filled(context: EvalContext, text: str, values: dict[str, object]) -> str:
     template = Markup(text) if context.autoescape else text  # noqa: S704 - of the catalogue; values are escaped
+    if not values and "%" not in text:
+        return template
     return template % {name: _written(name, value) for name, value in values.items()}
 
 

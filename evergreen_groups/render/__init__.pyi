@@ -50,16 +50,11 @@ from .text_columns import wrapped as wrapped
 from .wording import CONFIDENTIAL as CONFIDENTIAL
 from .wording import NOTHING_FOUND as NOTHING_FOUND
 from .wording import TITLE as TITLE
-from .wording import counted as counted
 from .wording import describe_incomplete as describe_incomplete
 from .wording import describe_limit as describe_limit
 from .wording import explain_no_member_over_limit as explain_no_member_over_limit
 from .wording import hidden_members as hidden_members
 from .wording import information_only as information_only
 from .wording import listed as listed
-from .wording import local_time as local_time
-from .wording import long_day as long_day
-from .wording import price as price
-from .wording import signed as signed
 from .wording import title_of as title_of
 from .wording import yet_together as yet_together
