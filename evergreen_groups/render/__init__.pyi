@@ -1,3 +1,4 @@
+from .changes import describe_reason as describe_reason
 from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
 from .changes import write_outcome as write_outcome
@@ -42,6 +43,7 @@ from .text_columns import PLAIN as PLAIN
 from .text_columns import Cell as Cell
 from .text_columns import Columns as Columns
 from .text_columns import TextColumn as TextColumn
+from .text_columns import aligned as aligned
 from .text_columns import wrapped as wrapped
 from .wording import CONFIDENTIAL as CONFIDENTIAL
 from .wording import NOTHING_FOUND as NOTHING_FOUND

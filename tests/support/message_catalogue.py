@@ -179,8 +179,9 @@ def _of_templates() -> Iterator[Text]:
         with path.open("rb") as file:
             found = list(babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS))
         for _line, function, texts, _comments in found:
-            given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
-            yield _made(_place(path), function, given)
+            given = [texts] if isinstance(texts, str) else [text for text in texts or () if isinstance(text, str)]
+            if len(given) >= _ARGUMENTS[function]:  # else what is looked up stands elsewhere, as a Message
+                yield _made(_place(path), function, given)
 
 
 def _of_scripts() -> Iterator[Text]:
