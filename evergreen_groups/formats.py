@@ -29,7 +29,8 @@ class OutputFormat(NamedTuple):
     keywords those of the writers' options (``WritingOptions`` in ``render/report``) that are in ``options``.
 
     ``to_file`` says whether it makes sense as a file for each library or an attachment. ``phrase`` is what messages
-    call it; ``package`` has to be installed for it, and comes with the extra called as the format is.
+    call it; ``package`` has to be installed for it, and comes with the extra called as the format is. What is
+    ``for_programs`` is in English and has its columns and keys by the same names, whatever the language of its readers.
     """
 
     name: str
@@ -42,6 +43,7 @@ class OutputFormat(NamedTuple):
     to_file: bool = True
     phrase: str = Message("a file")
     package: str | None = None
+    for_programs: bool = False
 
     @property
     def installed(self) -> bool:
@@ -68,6 +70,7 @@ OUTPUT_FORMATS = (
         audit=f"{_AUDIT}.csv:write_rows",
         options=("details", "bom", "dialect"),
         phrase=Message("CSV"),
+        for_programs=True,
     ),
     OutputFormat(
         "json",
@@ -76,6 +79,7 @@ OUTPUT_FORMATS = (
         report=f"{_REPORT}.json:write_document",
         audit=f"{_AUDIT}.json:write_document",
         phrase=Message("JSON"),
+        for_programs=True,
     ),
     OutputFormat(
         "html",

@@ -38,11 +38,20 @@ class Message(str):
     def __new__(
         cls, text: str, *, context: str = "", plural: str = "", values: Mapping[str, object] = _NOTHING
     ) -> Self:
-        count = values["count"] if plural else 1
-        known = {**values, "count": f"{count:,}"} if plural else values
+        # In a table there are no values yet.
+        count = values["count"] if plural and values else 1
+        known = {**values, "count": f"{count:,}"} if plural and values else values
         made = super().__new__(cls, filled(text if count == 1 else plural, known))
         made.text, made.context, made.plural, made.values = text, context, plural, values
         return made
+
+    def with_values(self, values: Mapping[str, object]) -> Self:
+        """The same text, of a table, with what the names in it stand for.
+
+        >>> str(Message("{count} lead", plural="{count} leads").with_values({"count": 2}))
+        '2 leads'
+        """
+        return type(self)(self.text, context=self.context, plural=self.plural, values=values)
 
 
 def system_reason(error: OSError) -> Message:
@@ -82,6 +91,8 @@ class _EnglishFiller(Formatter):
             return value.isoformat()
         if isinstance(value, tuple) and not format_spec:
             return "; ".join(map(str, value))
+        if isinstance(value, list) and not format_spec:
+            return " and ".join(filter(None, [", ".join(map(str, value[:-1])), *map(str, value[-1:])]))
         return super().format_field(value, format_spec)
 
 

@@ -146,7 +146,7 @@ def _about_leads(members: Iterable[Member], accounts: Mapping[int, PatronAccount
     for lead in leads:
         expire_date = accounts[lead.id].expire_date
         if expire_date is not None and expire_date < long_ago:
-            yield Reason("lead-expired", {"name": lead.name, "date": expire_date})
+            yield Reason("lead-expired", {"name": lead.name, "date": expire_date.date()})
 
 
 def _evidence(

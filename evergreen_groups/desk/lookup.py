@@ -16,6 +16,7 @@ from evergreen_groups.errors import PermissionDeniedError, not_visible
 from evergreen_groups.gateway import TOKEN, whole_number
 from evergreen_groups.groups import PATRON_FIELDS, MembershipReader, PatronRow, may_be_barcode
 from evergreen_groups.ils import Profiles, account_of_session, library_of
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.gateway import Gateway
@@ -50,7 +51,7 @@ class FoundPatron:
     patron: Patron
     juvenile: bool
     profile: str
-    note: str = ""
+    note: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,9 @@ class PatronLookup:
         )
 
 
-def _note(patron: Patron, account: PatronAccount) -> str:
+def _note(patron: Patron, account: PatronAccount) -> Message | None:
     if patron.deleted:
-        return "deleted"
-    return "barred" if account.barred else "" if account.active else "not active"
+        return Message("deleted", context="a record")
+    if account.barred:
+        return Message("barred")
+    return None if account.active else Message("not active")

@@ -91,17 +91,17 @@ def account(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         )
     elif expires is not None and expires < datetime.now(UTC):
         yield line.warning(
-            "id {id}, home library {library}; it expired on {date:%Y-%m-%d}",
+            "id {id}, home library {library}; it expired on {date}",
             "give the account a later date",
             code="account-expired",
-            values={**values, "date": expires},
+            values={**values, "date": expires.date()},
         )
     elif expires is not None and expires < datetime.now(UTC) + _SOON:
         yield line.warning(
-            "id {id}, home library {library}; it expires on {date:%Y-%m-%d}",
+            "id {id}, home library {library}; it expires on {date}",
             "give the account a later date",
             code="account-expires-soon",
-            values={**values, "date": expires},
+            values={**values, "date": expires.date()},
         )
     else:
         yield line.ok("id {id}, home library {library}", values=values)
@@ -138,6 +138,6 @@ def names(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     Limits.read(subject.gateway, settings.policy, org_units, penalties)
     count = sum(1 for _unit in org_units)
     yield line.ok(
-        "{count} org units under {root}; all that are named are among them",
+        "org units under {root}: {count:,}; all that are named are among them",
         values={"count": count, "root": org_units.root.shortname},
     )

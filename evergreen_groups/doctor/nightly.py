@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from evergreen_groups.mail import Mailer
+from evergreen_groups.message import Message
 from evergreen_groups.state import RunOutcome, run_status
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
             "none set, and reports have recipients: {reports}",
             "set host and sender in [mail], or take the recipients out of [[reports]]",
             code="reports-without-mail-server",
-            values={"reports": ", ".join(report.name for report in to_mail)},
+            values={"reports": [report.name for report in to_mail]},
             setting="mail.host",
         )
         return
@@ -39,7 +40,7 @@ def mail(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
         yield line.of_error(obstacle)
     elif waiting := mailer.waiting:
         yield line.warning(
-            "{host} takes mails, but {count} of earlier runs are waiting",
+            "{host} takes mails, but there are some of earlier runs that wait: {count:,}",
             "the next run of report --mail sends them; its log says why they weren't sent",
             code="mails-waiting",
             values={"host": settings.host, "count": waiting},
@@ -71,27 +72,27 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     values = {"finished": last.finished, "status": last.exit_code}
     if last.outcome is RunOutcome.FAILED:
         yield line.warning(
-            "the one of {finished:%Y-%m-%d %H:%M} failed (exit status {status}, {error})",
+            "the one of {finished} failed (exit status {status}, {error})",
             "see what failed here, then run evergreen-groups report",
             code="run-failed",
-            values={**values, "error": last.error or "no error named"},
+            values={**values, "error": last.error or Message("no error named")},
         )
     elif last.outcome is RunOutcome.PARTIAL:
         yield line.warning(
-            "the one of {finished:%Y-%m-%d %H:%M} was not complete (exit status {status})",
+            "the one of {finished} was not complete (exit status {status})",
             "evergreen-groups --help says what that status means",
             code="run-incomplete",
             values=values,
         )
     elif datetime.now(UTC) - last.finished > _TWO_NIGHTS:
         yield line.warning(
-            "the last one was that of {finished:%Y-%m-%d %H:%M}",
+            "the last one was that of {finished}",
             "look at the timer or the crontab",
             code="run-overdue",
             values=values,
         )
     else:
         yield line.ok(
-            "{finished:%Y-%m-%d %H:%M}, groups: {groups:,}, in {seconds:g} s",
+            "{finished}, groups: {groups:,}, in {seconds:,.1f} s",
             values={**values, "groups": last.groups or 0, "seconds": last.seconds},
         )

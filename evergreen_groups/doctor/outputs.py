@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from evergreen_groups.doctor.finding import Finding, FindingMaker
 from evergreen_groups.formats import OUTPUT_FORMATS, TEXT_FORMATS, OutputFormat, format_of_file, output_format
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.doctor.installation import Subject
@@ -50,7 +51,7 @@ def outputs(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     writers = {settings.report.output: "[report]"}
     for named in settings.reports:
         written = _Written(named.report, "[[reports]]", settings.mail.attach)
-        line = FindingMaker(f"output.{named.name}", f"Report {named.name}")
+        line = FindingMaker(f"output.{named.name}", Message("Report {name}", values={"name": named.name}))
         path = named.report.output
         if path is None:
             yield line.ok("it is mailed, and written nowhere")
@@ -79,13 +80,14 @@ def _of(written: _Written, line: FindingMaker) -> Finding:
     if path is None:
         return _without_a_file(written, line)
     if path.exists() and path.is_dir() != by_library:
-        what = "a directory" if path.is_dir() else "no directory"
-        wanted = "a report for each library needs one" if by_library else "one report is to be a file"
+        reason = Message("it is a directory, and one report is to be a file")
+        if by_library:
+            reason = Message("it is no directory, and a report for each library needs one")
         return line.failed(
-            "{path} is {what}, and {wanted}",
+            "{path} can't be the output: {reason}",
             "set another output, or another split, in {section}",
             code="output-of-another-kind",
-            values={"path": path, "what": what, "wanted": wanted, "section": written.section},
+            values={"path": path, "reason": reason, "section": written.section},
             setting=written.setting,
         )
     return _place(written, line, path, [path, path / ".editions"] if by_library and path.exists() else [path.parent])
@@ -99,7 +101,7 @@ def _of_unknown_ending(written: _Written, line: FindingMaker, path: Path) -> Fin
         "{path} has none of the endings that stand for a format",
         "let it end in {endings}, or set format in [[reports]]",
         code="output-ending-unknown",
-        values={"path": path, "endings": ", ".join(f".{format.ending}" for format in OUTPUT_FORMATS if format.ending)},
+        values={"path": path, "endings": [f".{format.ending}" for format in OUTPUT_FORMATS if format.ending]},
         setting=written.setting,
     )
 
@@ -146,8 +148,8 @@ def _place(written: _Written, line: FindingMaker, path: Path, places: list[Path]
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             return line.warning(
                 "everybody can replace files in {place}",
-                "chmod o-w {place}",
+                "{command}",
                 code="output-replaceable",
-                values={"place": place},
+                values={"place": place, "command": f"chmod o-w {place}"},
             )
     return line.ok("{path}", values={"path": path})

@@ -18,8 +18,10 @@ from .dates import minute as minute
 from .dates import moment_with_zone as moment_with_zone
 from .language import ENGLISH as ENGLISH
 from .language import PSEUDO as PSEUDO
+from .language import SOURCE as SOURCE
 from .language import Language as Language
 from .language import current_language as current_language
+from .language import own_name as own_name
 from .language import set_language as set_language
 from .language import use_language as use_language
 from .messages import describe_advice as describe_advice

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from evergreen_groups.errors import EvergreenGroupsError, GatewayError
 from evergreen_groups.language.catalogue import translations_for
-from evergreen_groups.language.dates import clock_time, day, minute
+from evergreen_groups.language.dates import clock_time, day, enumeration, minute
 from evergreen_groups.language.language import current_language
-from evergreen_groups.language.numbers import number, price
+from evergreen_groups.language.numbers import decimal_number, number, price
 from evergreen_groups.message import Message
 
 
@@ -101,13 +101,15 @@ class _Filler(Formatter):
             return clock_time(value) if format_spec else minute(value)
         if isinstance(value, date) and not format_spec:
             return day(value)
-        if isinstance(value, tuple) and not format_spec:
-            return "; ".join(self.format_field(part, "") for part in value)
-        if isinstance(value, Message):
+        if isinstance(value, tuple | list):
+            parts = [self.format_field(part, "") for part in value]
+            value = enumeration(parts) if isinstance(value, list) else "; ".join(parts)
+        elif isinstance(value, Message):
             value = gettext(value)
-        if isinstance(value, EvergreenGroupsError):
+        elif isinstance(value, EvergreenGroupsError):
             value = describe_error(value)
-        return super().format_field(value, format_spec)
+        text = super().format_field(value, format_spec)
+        return decimal_number(text) if isinstance(value, float) else text
 
 
 _FILLER = _Filler()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evergreen_groups.ils import OrgUnits
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report import Choice, Criteria, Report, build_report, chosen
 
@@ -58,5 +59,9 @@ def _part(everything: Report, criteria: Criteria) -> Report:
     if len(found.groups) == len(everything.groups):
         return found
     # What was noted about the reading counts groups of all reports.
-    noted = [f"Of everything that was read: {note}" if note in everything.notes else note for note in found.notes]
+    noted = [_of_everything(note) if note in everything.notes else note for note in found.notes]
     return replace(found, notes=tuple(noted))
+
+
+def _of_everything(note: str) -> Message:
+    return Message("Of everything that was read: {note}", values={"note": note})

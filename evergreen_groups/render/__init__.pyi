@@ -16,7 +16,10 @@ from .journal import write_entry as write_entry
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
 from .safe_text import harmless as harmless
+from .safe_text import isolated as isolated
 from .safe_text import printable as printable
+from .sentences import error_sentences as error_sentences
+from .sentences import sentence as sentence
 from .spreadsheet import ColumnKind as ColumnKind
 from .spreadsheet import Formats as Formats
 from .spreadsheet import Mark as Mark

@@ -45,6 +45,8 @@ def _translations() -> NullTranslations:
 
 @pass_eval_context
 def _gettext(context: EvalContext, message: str, /, **values: object) -> str:
+    if isinstance(message, Message):
+        return gettext(message, **values)
     return _filled(context, _translations().gettext(message), values)
 
 

@@ -21,6 +21,7 @@ from evergreen_groups.ils import (
     highest_granted,
 )
 from evergreen_groups.limits import LimitFinder, Limits, OneLimit
+from evergreen_groups.message import Message
 from evergreen_groups.progress import Progress, silent
 from evergreen_groups.report.blocks import FinesBlocks, blocks_of, read_block_rows
 from evergreen_groups.report.chosen import chosen, meeting_sums, refuse_without_details
@@ -158,16 +159,25 @@ def _home_orgs(criteria: Criteria, org_units: OrgUnits) -> frozenset[int]:
     return frozenset() if len(chosen) == sum(1 for _ in org_units) else frozenset(chosen)
 
 
-def _notes(access: Access, listed: Sequence[Group]) -> list[str]:
+def _notes(access: Access, listed: Sequence[Group]) -> list[Message]:
+    missing = {"permission": VIEW_USER, "libraries": access.missing_names}
     notes = []
     incomplete = sum(not group.complete for group in listed)
     if incomplete:
         notes.append(
-            f"Incomplete: {incomplete} of {len(listed)} groups {'has' if incomplete == 1 else 'have'} members whom "
-            f"the account can't see. It lacks {VIEW_USER} at {access.missing_names}."
+            Message(
+                "Incomplete: {count} of {all:,} groups has members whom the account can't see. "
+                "It lacks {permission} at {libraries}.",
+                plural="Incomplete: {count} of {all:,} groups have members whom the account can't see. "
+                "It lacks {permission} at {libraries}.",
+                values={"count": incomplete, "all": len(listed), **missing},
+            )
         )
     if not access.everywhere:
         notes.append(
-            f"Groups with no visible member are not listed: the account lacks {VIEW_USER} at {access.missing_names}."
+            Message(
+                "Groups with no visible member are not listed: the account lacks {permission} at {libraries}.",
+                values=missing,
+            )
         )
     return notes

@@ -529,7 +529,7 @@ class MailSettings:
     )
     subject: str = setting(
         v.template("date", "groups", "members", "total", "libraries"),
-        "Groups with high combined fines, {date}: {groups} listed, {total}",
+        Message("Groups with high combined fines, {date}: {groups} listed, {total}"),
         help="The subject, with {date}, {groups}, {members}, {total} and {libraries} in it or not.",
     )
     names_in_mail: bool = setting(

@@ -95,7 +95,7 @@ def test_what_the_report_cannot_say_is_warned_of(installation: Installation, san
 
     with sandbox._store.transaction() as connection:
         connection.execute("DELETE FROM grants WHERE permission = 'VIEW_USER_TRANSACTIONS'")
-    assert found() == "nowhere: the report can't know what is owed for, and where"
+    assert found() == "nowhere; the report needs it to know what is owed for, and where"
     installation.more = '[report]\ndetails = "sums"\n'
     installation.write()
     assert found().startswith("nowhere; only needed to")
@@ -344,7 +344,7 @@ def test_what_is_kept_is_said(installation: Installation) -> None:
     with closing(sqlite3.connect(database(installation, 0o600), isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         (found,) = [finding.found for finding in installation.examined().findings if finding.check == "databases"]
-    assert re.fullmatch(r"\S+/state\.sqlite3: whole, 0\.\d MB, 1 of history since \d{4}-\d\d-\d\d", found)
+    assert re.fullmatch(r"\S+/state\.sqlite3: whole, 0\.\d MB, runs of the report: 1, since \d{4}-\d\d-\d\d", found)
 
 
 def test_before_the_first_run_of_this_release(installation: Installation) -> None:

@@ -179,9 +179,14 @@ def _of_templates() -> Iterator[Text]:
         with path.open("rb") as file:
             found = list(babel_extract(file, tuple(_ARGUMENTS), [], _TEMPLATE_OPTIONS))
         for _line, function, texts, _comments in found:
-            given = [texts] if isinstance(texts, str) else [text for text in texts or () if isinstance(text, str)]
-            if len(given) >= _ARGUMENTS[function]:  # else what is looked up stands elsewhere, as a Message
+            given = _texts_of(texts)
+            if len(given) >= _ARGUMENTS[function]:  # else the text is a variable, and collected where it comes from
                 yield _made(_place(path), function, given)
+
+
+def _texts_of(extracted: object) -> list[str]:
+    found = extracted if isinstance(extracted, (list, tuple)) else [extracted]
+    return [text for text in found if isinstance(text, str)]
 
 
 def _of_scripts() -> Iterator[Text]:
@@ -189,7 +194,7 @@ def _of_scripts() -> Iterator[Text]:
         with path.open("rb") as file:
             found = list(extract_javascript(file, _SCRIPT_KEYWORDS, [], {}))
         for _line, function, texts, _comments in found:
-            given = [texts] if isinstance(texts, str) else [text for text in texts if isinstance(text, str)]
+            given = _texts_of(texts)
             if len(given) >= _ARGUMENTS[function]:  # else it is where the function itself stands
                 yield _made(_place(path), function, given[: _ARGUMENTS[function]])
 

@@ -21,8 +21,8 @@ from evergreen_groups.cli import (
     with_given,
 )
 from evergreen_groups.cli.commands.explanation import explain_blocks
-from evergreen_groups.formats import AUDIT_FORMATS, format_for
-from evergreen_groups.language import gettext
+from evergreen_groups.formats import AUDIT_FORMATS, PAGE, format_for
+from evergreen_groups.language import current_language, gettext, use_language
 from evergreen_groups.message import Message
 from evergreen_groups.render.audit import HEADINGS
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evergreen_groups.audit import Audit
     from evergreen_groups.changes import Recalculations
     from evergreen_groups.client import Client
+    from evergreen_groups.language import Language
     from evergreen_groups.render import StaffClient
 
 GROUP_NUMBER = click.IntRange(min=0, max=2**31 - 1)
@@ -134,7 +135,8 @@ def audit_command(  # noqa: PLR0913 - an option each
     with session.client() as client:
         with session.progress() as progress:
             audit = client.audit(criteria, progress)
-        _write(audit, format_name, output, _staff_client(session, audit))
+        with use_language(_language_of(session, format_name, output)):
+            _write(audit, format_name, output, _staff_client(session, audit))
         status = exit_status.DONE if audit.complete else exit_status.INCOMPLETE
         return _fix(session, client, audit, yes=yes, dry_run=dry_run) or status if fix else status
 
@@ -144,6 +146,13 @@ def _staff_client(session: Invocation, audit: Audit) -> StaffClient | None:
     from evergreen_groups.render import StaffClient
 
     return None if session.use_sandbox else StaffClient.of(session.settings, audit.gateway)
+
+
+def _language_of(session: Invocation, output_format: str, output: Path | None) -> Language:
+    """The language of whoever reads the audit: a file or a page is for everybody, the terminal for who sits there."""
+    if output is None and output_format != PAGE:
+        return current_language()
+    return session.settings.language.language()
 
 
 def _remember(session: Invocation, keep: tuple[int, ...], list_again: tuple[int, ...]) -> int:

@@ -9,6 +9,7 @@ import click
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation, standard_output, terminal_width
 from evergreen_groups.formats import AUDIT_FORMATS, format_for
+from evergreen_groups.language import use_language
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def explain_blocks(
     if output is not None:
         from evergreen_groups.state import write_atomically
 
-        with write_atomically(output) as stream:
+        with write_atomically(output) as stream, use_language(session.settings.language.language()):
             _write(explanation, format_name, stream)
     else:
         stream = standard_output(format_name)

@@ -66,7 +66,8 @@ def _rows(audit: Audit, client: StaffClient | None) -> Iterator[list[str]]:
 def _confidence(found: GroupFinding) -> list[str]:
     if found.confidence is None:
         return ["", ""]
-    evidence = harmless("; ".join(map(describe_evidence, found.confidence.evidence)))
+    pieces = (f"{describe_evidence(piece)} {piece.weight:+}" for piece in found.confidence.evidence)
+    evidence = harmless("; ".join(pieces))
     return [f"{found.confidence.level} ({found.confidence.points})", evidence]
 
 

@@ -80,7 +80,7 @@ def _confidence(confidence: Confidence) -> dict[str, Any]:
         "level": confidence.level,
         "points": confidence.points,
         "evidence": [
-            {"code": piece.code, "weight": piece.weight, "text": describe_evidence(piece)}
+            {"code": piece.code, "weight": piece.weight, "text": f"{describe_evidence(piece)} {piece.weight:+}"}
             for piece in confidence.evidence
         ],
     }

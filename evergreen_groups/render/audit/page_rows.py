@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from evergreen_groups.audit import FindingKind
+from evergreen_groups.language import gettext
+from evergreen_groups.message import Message
 from evergreen_groups.render import describe_penalty
 from evergreen_groups.render.audit.advice import Advice, advice_for
 from evergreen_groups.render.audit.group_link import group_link
 from evergreen_groups.render.audit.wording import (
     HEADINGS,
+    LEVELS,
     MEANINGS,
     WHAT_TO_DO,
-    describe_evidence,
     describe_reason,
     describe_split,
     kinds_found,
     limit_that_counted,
     short_reason,
+    with_weight,
 )
 
 if TYPE_CHECKING:
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
 _FIX = "evergreen-groups audit --fix"
 _KEEP = "evergreen-groups audit --keep {group}"
 _WHERE_TO_KEEP = {
-    FindingKind.ACCIDENTAL: "Where all belong together:",
-    FindingKind.FOR_REVIEW: "Where it is as it should be:",
+    FindingKind.ACCIDENTAL: Message("Where all belong together:"),
+    FindingKind.FOR_REVIEW: Message("Where it is as it should be:"),
 }
 
 
@@ -59,8 +63,27 @@ class FindingRow:
     confidence: Confidence | None = None
     group_page: str | None = None
 
+    @property
+    def confidence_level(self) -> str:
+        """The level of the confidence in a word."""
+        return "" if self.confidence is None else gettext(LEVELS[self.confidence.level])
 
-@dataclass(frozen=True, slots=True)
+
+_LABELS = {
+    "lead": Message("Lead", context="a member who leads the group"),
+    "name": Message("Name"),
+    "library": Message("Library"),
+    "group": Message("Group"),
+    "members": Message("Members"),
+    "own_fines": Message("Own fines"),
+    "group_fines": Message("Group's fines"),
+    "confidence": Message("Confidence"),
+    "why": Message("Why"),
+    "to_do": Message("What to do"),
+}
+
+
+@dataclass(frozen=True)
 class Section:
     """All findings of one kind: ``id`` is its code, ``meaning`` says what is wrong with them.
 
@@ -74,19 +97,24 @@ class Section:
     about_groups: bool
     rows: tuple[FindingRow, ...]
 
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The headings of all columns, which stand before the cells on a narrow screen."""
+        return {name: gettext(label) for name, label in _LABELS.items()}
+
     @property
     def columns(self) -> tuple[tuple[str, bool], ...]:
         """The headings, and whether they are of numbers; a column that would be empty isn't there."""
         return (
-            ("Lead" if self.about_groups else "Name", False),
-            ("Library", False),
-            ("Group", True),
-            *((("Members", True),) if self.with_members else ()),
-            *((("Own fines", True),) if self.with_own_fines else ()),
-            *((("Group's fines", True),) if self.with_group_fines else ()),
-            *((("Confidence", True),) if self.with_confidence else ()),
-            ("Why", False),
-            ("What to do", False),
+            (self.labels["lead" if self.about_groups else "name"], False),
+            (self.labels["library"], False),
+            (self.labels["group"], True),
+            *(((self.labels["members"], True),) if self.with_members else ()),
+            *(((self.labels["own_fines"], True),) if self.with_own_fines else ()),
+            *(((self.labels["group_fines"], True),) if self.with_group_fines else ()),
+            *(((self.labels["confidence"], True),) if self.with_confidence else ()),
+            (self.labels["why"], False),
+            (self.labels["to_do"], False),
         )
 
     @property
@@ -122,8 +150,8 @@ def _section(audit: Audit, kind: FindingKind, client: StaffClient | None) -> Sec
         rows = tuple(_patron_row(finding, client) for finding in audit.of_kind(kind))
     return Section(
         id=kind.value,
-        heading=HEADINGS[kind],
-        meaning=MEANINGS.get(kind, WHAT_TO_DO[kind]),
+        heading=gettext(HEADINGS[kind]),
+        meaning=gettext(MEANINGS.get(kind, WHAT_TO_DO[kind])),
         command=_FIX if kind.recalculable else "",
         about_groups=kind.about_groups,
         rows=rows,
@@ -146,7 +174,7 @@ def _patron_row(finding: PatronFinding, client: StaffClient | None) -> FindingRo
 
 def _remarks(finding: PatronFinding) -> Iterator[str]:
     if finding.limits_differ:
-        yield limit_that_counted(finding.member)
+        yield gettext(limit_that_counted(finding.member))
     yield from map(describe_penalty, finding.blocks)
 
 
@@ -157,8 +185,8 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         group=group.number,
         own_fines=None,
         group_fines=None if group.hidden_fines is None else group.combined_fines,
-        why=tuple(map(describe_reason, finding.reasons)),
-        remarks=tuple(map(describe_evidence, confidence.evidence)) if confidence else (),
+        why=tuple(gettext(describe_reason(reason)) for reason in finding.reasons),
+        remarks=tuple(map(with_weight, confidence.evidence)) if confidence else (),
         advice=tuple(_group_advice(finding)),
         members=group.members,
         member_count=group.member_count,
@@ -175,7 +203,7 @@ def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
     if finding.split:
         yield Advice(describe_split(finding))
     if finding.confidence:
-        yield Advice(_WHERE_TO_KEEP[finding.kind], _KEEP.format(group=finding.group.number))
+        yield Advice(gettext(_WHERE_TO_KEEP[finding.kind]), _KEEP.format(group=finding.group.number))
 
 
 def _barcode(reason: Reason, members: tuple[Member, ...]) -> str | None:

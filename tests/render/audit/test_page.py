@@ -89,7 +89,7 @@ def test_each_kind_has_a_table_of_its_own_findings() -> None:
     assert family[:5] == [["Okafor, Bo", "no card"], ["BR2"], ["3"], ["$0.00"], ["$1,234.50"]]
     assert family[5] == [
         "own fines within the limit, the group's over it",
-        "STAFF_CHR at BR1, by staff, since 2026-11-02",
+        "STAFF_CHR at BR1, by staff, since 2 Nov 2026",
         "PATRON_EXCEEDS_FINES at SYS1",
     ]
     assert accidental[:5] == [["Okafor, Ada", "2999"], ["BR1"], ["3"], ["4"], ["$1,235.50"]]
@@ -194,14 +194,14 @@ def test_a_group_for_review_has_a_table_of_its_own_and_its_lead_is_to_be_set_rig
 def test_groups_that_are_to_be_kept_are_named() -> None:
     audit = Audit(NOW, "https://ils.example.org", AuditCriteria(), (OVER,), (), to_keep=(12, 13))
     (text,) = tree_of(audit).xpath("//main/p[not(@id)]/text()")
-    assert "groups 12, 13" in text
+    assert "groups 12 and 13" in text
 
 
 def test_the_limit_that_counted_is_said_where_there_are_several() -> None:
     limit = Limit(Decimal("5.00"), origin="configuration: Child at BR1")
     member = replace(ADA, decision=decide(Decimal("7.00"), limit))
     (found,) = findings(page(replace(OVER, member=member, limits_differ=True)))
-    assert found[4][1] == "Limit 5.00 (configuration: Child at BR1); it counts 7.00"
+    assert found[4][1] == "Limit $5.00 (configuration: Child at BR1); it counts $7.00"
 
 
 def test_members_unfold_with_their_cards_and_hidden_ones_are_counted() -> None:
