@@ -46,6 +46,7 @@ from .text_columns import PLAIN as PLAIN
 from .text_columns import Cell as Cell
 from .text_columns import Columns as Columns
 from .text_columns import TextColumn as TextColumn
+from .text_columns import aligned as aligned
 from .text_columns import wrapped as wrapped
 from .wording import CONFIDENTIAL as CONFIDENTIAL
 from .wording import NOTHING_FOUND as NOTHING_FOUND
