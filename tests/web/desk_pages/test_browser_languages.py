@@ -62,7 +62,7 @@ def a_plan_with_warnings(page: PageDesk) -> None:
 def done(page: PageDesk) -> None:
     opened(page)
     page.scan(card(RUTH), Keys.ENTER)
-    page.until(lambda: page.loaded() and page.text("#steps"))
+    page.until(lambda: page.text("#steps") and page.loaded())  # in this order: of the page that is new
     page.scan(Keys.ENTER)
     page.outcome()
 
