@@ -54,7 +54,7 @@ def environment() -> Environment:
     """The environment of the templates, with what they have in common."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    from evergreen_groups.render.template_texts import install_texts
+    from evergreen_groups.language import install_texts
 
     made = Environment(
         loader=PackageLoader("evergreen_groups.render"),

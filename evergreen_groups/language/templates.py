@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import pass_eval_context
 from markupsafe import Markup
 
-from evergreen_groups.language import current_language, gettext, number, price, translations_for
+from evergreen_groups.language.catalogue import translations_for
+from evergreen_groups.language.language import current_language
+from evergreen_groups.language.messages import gettext
+from evergreen_groups.language.numbers import number, price
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
