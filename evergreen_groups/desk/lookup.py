@@ -113,7 +113,7 @@ class PatronLookup:
             )
         except PermissionDeniedError:  # an event among the results, for a patron who may not be seen
             return Lookup(LookupKind.NOBODY)
-        with answer.understood("a list of cards"):
+        with answer.understood(Message("a list of cards")):
             ids = [whole_number(row["id"]) for row in answer.value or []]
         found = self._described(dict.fromkeys(id for id in ids if id is not None))
         if len(found) == 1:
@@ -148,7 +148,7 @@ class PatronLookup:
         # Ids as text (patrons-085), and null where nothing fits.
         ids = [whole_number(id) for id in result.value or []]
         if None in ids:
-            raise result.unexpected("a list of ids")
+            raise result.unexpected(Message("a list of ids"))
         return [id for id in ids if id is not None]
 
     def _described(self, ids: Iterable[int]) -> tuple[FoundPatron, ...]:

@@ -58,12 +58,12 @@ def last_run(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     """The report is made every night, and the last one ended well."""
     holder = subject.state.reporter()
     last = run_status.read(subject.state.database)
-    if run_status.was_killed(last, holder):
+    if holder is not None and run_status.was_killed(last, holder):
         yield line.warning(
             "a run was killed ({holder})",
             "look into the system's log; the next run goes on as usual",
             code="run-killed",
-            values={"holder": holder},
+            values={"holder": holder.message},
         )
         return
     if last is None:

@@ -6,7 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evergreen_groups.doctor.permissions import name_places, name_some
+from evergreen_groups.doctor.threshold_parts import (
+    describe_libraries,
+    describe_profiles,
+    describe_rows,
+    describe_rule,
+)
 from evergreen_groups.ils import (
     PENALTY_OVERRIDE,
     VIEW_THRESHOLDS,
@@ -17,15 +22,13 @@ from evergreen_groups.ils import (
     read_fines_penalties,
 )
 from evergreen_groups.limits import DifferenceKind, Limits, RuleDifference, find_rule_differences
-from evergreen_groups.message import Message
-from evergreen_groups.policy import Comparison, Limit
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from evergreen_groups.doctor.finding import Finding, FindingMaker
     from evergreen_groups.doctor.installation import Subject
-    from evergreen_groups.ils import OrgUnits
+    from evergreen_groups.message import Message
 
 MOST = 6
 """So many differences have a line of their own; what concerns most patrons comes first."""
@@ -80,7 +83,7 @@ def thresholds(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
     if not found:
         yield line.ok(
             "Evergreen blocks for fines from where the rule says, seen from {library_part}",
-            values={"library_part": _of_libraries(libraries, len(org_units), org_units)},
+            values={"library_part": describe_libraries(libraries, len(org_units), org_units)},
         )
 
 
@@ -91,14 +94,14 @@ def _warning(
     place = min((org_unit for org_unit, _profile in difference.rows), default=org_units.root.id)
     scope = org_units.full_path(place)
     about = _About(
-        rule=_rule(difference.limit),
+        rule=describe_rule(difference.limit),
         threshold=difference.threshold,
         example=difference.example,
         owed=difference.limit.least_over,
         penalty=difference.penalty.name,
-        rows=_rows(subject, difference, profiles),
-        profile_part=_of_profiles(difference.profiles, profiles),
-        library_part=_of_libraries(difference.libraries, len(libraries), org_units),
+        rows=describe_rows(org_units, difference, profiles),
+        profile_part=describe_profiles(difference.profiles, profiles),
+        library_part=describe_libraries(difference.libraries, len(libraries), org_units),
         threshold_place=org_units.shortname(place),
         # The last one is a library rather than a system of libraries: ids are given from the top down.
         elsewhere=org_units.shortname(max((unit.id for unit in org_units if unit.id not in scope), default=place)),
@@ -267,49 +270,4 @@ def _more(line: FindingMaker, left_out: Sequence[RuleDifference]) -> Finding:
         code="more-differences",
         values={"count": len(left_out)},
         setting="policy.limits",
-    )
-
-
-def _rule(limit: Limit) -> Message:
-    """The limit in a few words."""
-    if limit.amount is None:
-        return Message("no limit")
-    if limit.comparison is Comparison.REACHES:
-        return Message("{amount} or more", values={"amount": limit.amount})
-    return Message("more than {amount}", values={"amount": limit.amount})
-
-
-def _rows(subject: Subject, difference: RuleDifference, profiles: Profiles) -> list[str]:
-    """Where the thresholds stand that differ."""
-    org_units = subject.org_units
-    return name_some(
-        [
-            Message(
-                "{profile} at {library}",
-                values={"profile": profiles.name(profile), "library": org_units.shortname(org_unit)},
-            )
-            for org_unit, profile in sorted(difference.rows)
-        ]
-    )
-
-
-def _of_profiles(some: Collection[int], profiles: Profiles) -> Message:
-    """How many of all profiles it is about, and their names where it isn't all of them."""
-    if len(some) == len(profiles):
-        return Message("all {count} profiles", plural="all {count} profiles", values={"count": len(some)})
-    return Message(
-        "{count} of {all:,} profiles: {names}",
-        plural="{count} of {all:,} profiles: {names}",
-        values={"count": len(some), "all": len(profiles), "names": name_some(sorted(map(profiles.name, some)))},
-    )
-
-
-def _of_libraries(some: Collection[int], every: int, org_units: OrgUnits) -> Message:
-    """How many org units of ``every`` one it is about, and their names where it isn't all of them."""
-    if len(some) == every:
-        return Message("all {count} org units", plural="all {count} org units", values={"count": every})
-    return Message(
-        "{count} of {all:,} org units: {names}",
-        plural="{count} of {all:,} org units: {names}",
-        values={"count": len(some), "all": every, "names": name_places(org_units, set(some))},
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evergreen_groups.errors import DataError, MethodNotFoundError, PermissionDeniedError
 from evergreen_groups.gateway import TOKEN, Gateway
+from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
     from evergreen_groups.ils.org_units import OrgUnits
@@ -83,7 +84,7 @@ def read_fines_penalties(gateway: Gateway, org_units: OrgUnits) -> dict[int, int
 def _one_by_one(gateway: Gateway, org_ids: list[int]) -> dict[int, Any]:
     def value(org_id: int) -> Any:
         result = gateway.call(_SERVICE, _FOR_ONE, org_id, [PENALTY_OVERRIDE], TOKEN)
-        with result.understood("the values of settings"):
+        with result.understood(Message("the values of settings")):
             setting = result.mapping()[PENALTY_OVERRIDE]
             return None if setting is None else setting["value"]
 
@@ -158,7 +159,7 @@ class ThresholdReader:
         result = gateway.call(_SERVICE, _WORK_PERMISSIONS, TOKEN, [VIEW_THRESHOLDS])
         permitted = result.mapping().get(VIEW_THRESHOLDS)  # without it, each library is asked about
         if not isinstance(permitted, list | None):
-            raise result.unexpected("a list of org units for each permission")
+            raise result.unexpected(Message("a list of org units for each permission"))
         # Asked beforehand: rows that are hidden look the same as rows that aren't there, and a threshold that is
         # missed makes somebody's limit another.
         self._complete = org_units.root.id in (permitted or ())

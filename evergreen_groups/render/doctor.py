@@ -19,7 +19,7 @@ from evergreen_groups.render.safe_text import printable
 SCHEMA = "evergreen-groups/diagnosis/1"
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red", Verdict.SKIPPED: "dim"}
-_WORDS = {
+_VERDICTS = {
     Verdict.OK: Message("ok", context="a check"),
     Verdict.WARNING: Message("warning", context="a check"),
     Verdict.FAILED: Message("failed", context="a check"),
@@ -35,8 +35,8 @@ class DiagnosisWriter:
 
     def __init__(self, stream: TextIO, *, width: int, color: bool) -> None:
         self._width = max(width, _LEAST_WIDTH)
-        self._words = {verdict: gettext(word) for verdict, word in _WORDS.items()}
-        self._verdict_width = max(map(cell_len, self._words.values())) + _GAP
+        self._verdicts = {verdict: gettext(word) for verdict, word in _VERDICTS.items()}
+        self._verdict_width = max(map(cell_len, self._verdicts.values())) + _GAP
         self._console = Console(
             file=stream,
             width=self._width,
@@ -53,7 +53,7 @@ class DiagnosisWriter:
         lines = self._wrapped(gettext(finding.found), indent)
         if cell_len(title) >= _TITLE_WIDTH:
             lines.insert(0, "")
-        verdict = set_cell_size(self._words[finding.verdict], self._verdict_width)
+        verdict = set_cell_size(self._verdicts[finding.verdict], self._verdict_width)
         beginning = title if cell_len(title) >= _TITLE_WIDTH else set_cell_size(title, _TITLE_WIDTH)
         self._line((verdict, _STYLES[finding.verdict]), (f"{beginning}{lines[0]}", ""))
         for line in lines[1:]:

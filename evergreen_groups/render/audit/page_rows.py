@@ -19,16 +19,16 @@ from evergreen_groups.render.audit.wording import (
     LEVELS,
     MEANINGS,
     WHAT_TO_DO,
+    describe_evidence,
     describe_reason,
     describe_split,
     kinds_found,
     limit_that_counted,
     short_reason,
-    with_weight,
 )
 
 if TYPE_CHECKING:
-    from evergreen_groups.audit import Audit, Confidence, GroupFinding, PatronFinding, Reason
+    from evergreen_groups.audit import Audit, Confidence, Evidence, GroupFinding, PatronFinding, Reason
     from evergreen_groups.groups import Member
     from evergreen_groups.render import StaffClient
 
@@ -45,7 +45,8 @@ class FindingRow:
     """One finding. ``subject`` is the patron whom it is about, of a group its lead, or who stands for one.
 
     ``own_fines`` and ``group_fines`` are None where they don't matter or aren't known. ``why`` are a few words for
-    each reason, ``remarks`` what stands below them, and ``advice`` what to do. ``members`` are those of a group.
+    each reason, ``remarks`` what stands below them, ``evidence`` what speaks for and against it, each piece with its
+    weight, and ``advice`` what to do. ``members`` are those of a group.
     ``confidence`` says how sure it is that something is wrong, None where that isn't a question. ``group_page`` is
     where the group is looked at, None where nothing leads into the staff client.
     """
@@ -61,6 +62,7 @@ class FindingRow:
     member_count: int | None = None
     without_lead: bool = False
     confidence: Confidence | None = None
+    evidence: tuple[tuple[str, str], ...] = ()
     group_page: str | None = None
 
     @property
@@ -102,7 +104,7 @@ class Section:
         """The headings of all columns, which stand before the cells on a narrow screen."""
         return {name: gettext(label) for name, label in _LABELS.items()}
 
-    @property
+    @cached_property
     def columns(self) -> tuple[tuple[str, bool], ...]:
         """The headings, and whether they are of numbers; a column that would be empty isn't there."""
         return (
@@ -117,22 +119,22 @@ class Section:
             (self.labels["to_do"], False),
         )
 
-    @property
+    @cached_property
     def with_members(self) -> bool:
         """Whether it says how many members groups have."""
         return any(row.member_count is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_own_fines(self) -> bool:
         """Whether anybody's own fines matter."""
         return any(row.own_fines is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_group_fines(self) -> bool:
         """Whether any group's fines matter."""
         return any(row.group_fines is not None for row in self.rows)
 
-    @property
+    @cached_property
     def with_confidence(self) -> bool:
         """Whether it is said how sure findings are."""
         return any(row.confidence is not None for row in self.rows)
@@ -186,7 +188,8 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         own_fines=None,
         group_fines=None if group.hidden_fines is None else group.combined_fines,
         why=tuple(gettext(describe_reason(reason)) for reason in finding.reasons),
-        remarks=tuple(map(with_weight, confidence.evidence)) if confidence else (),
+        remarks=(),
+        evidence=tuple(map(_weighed, confidence.evidence)) if confidence else (),
         advice=tuple(_group_advice(finding)),
         members=group.members,
         member_count=group.member_count,
@@ -194,6 +197,10 @@ def _group_row(finding: GroupFinding, client: StaffClient | None) -> FindingRow:
         confidence=confidence,
         group_page=group_link(finding, client) if client else None,
     )
+
+
+def _weighed(piece: Evidence) -> tuple[str, str]:
+    return gettext(describe_evidence(piece)), f"{piece.weight:+}"
 
 
 def _group_advice(finding: GroupFinding) -> Iterator[Advice]:
