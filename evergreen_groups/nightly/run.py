@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from evergreen_groups import exit_status
 from evergreen_groups.errors import ConfigurationError, DeadlineError, EvergreenGroupsError, StateError
 from evergreen_groups.formats import require
-from evergreen_groups.language import gettext
 from evergreen_groups.message import Message
 from evergreen_groups.nightly.deadline import CUT_OFF, Deadline
 from evergreen_groups.nightly.failure import remove_page
@@ -131,7 +130,7 @@ class ReportRun:
         options = self._choose()
         if (mailer := self._mailer(options, transactions)) is None or not mailer.waiting:
             return exit_status.DONE
-        with Deadline(options.deadline, message=self._environment.line(gettext(CUT_OFF), error=True)):
+        with Deadline(options.deadline, message=self._environment.line(CUT_OFF, error=True)):
             return exit_status.DONE if send(mailer) else exit_status.UNSENT
 
     def _on_record(self, state: State, transactions: Transactions, started: datetime) -> int:
@@ -147,7 +146,7 @@ class ReportRun:
 
     def _in_time(self, state: State, transactions: Transactions) -> int:
         options = self._record.options = self._choose()
-        message = self._environment.line(gettext(CUT_OFF), error=True)
+        message = self._environment.line(CUT_OFF, error=True)
         with Deadline(options.deadline, message=message):
             return self._make(options, state, transactions)
 
@@ -291,4 +290,4 @@ class ReportRun:
             for note in report.notes:
                 self._environment.emit(noted(report.name, note))
         if self._made and not (self._recorded or self._looks):
-            self._environment.emit(gettext(AT_TERMINAL))
+            self._environment.emit(AT_TERMINAL)

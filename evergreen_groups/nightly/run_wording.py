@@ -1,11 +1,10 @@
-"""What a run of the report says to whoever started it."""
+"""What a run of the report says to whoever started it: texts of the catalogue, in English for programs."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups.language import describe_error, gettext, minute, ngettext
 from evergreen_groups.message import Message
 
 if TYPE_CHECKING:
@@ -17,27 +16,30 @@ AT_TERMINAL = Message(
 )
 
 
-def already_made(moment: datetime, hours: int) -> str:
+def already_made(moment: datetime, hours: int) -> Message:
     """Say that nothing is to be done so soon after a report."""
-    return ngettext(
+    return Message(
         "nothing to do: the report was made at {moment}, and {count} hour is to lie between two "
         "([report] hours_between_runs)",
-        "nothing to do: the report was made at {moment}, and {count} hours are to lie between two "
+        plural="nothing to do: the report was made at {moment}, and {count} hours are to lie between two "
         "([report] hours_between_runs)",
-        hours,
-        moment=minute(moment),
+        values={"moment": moment, "count": hours},
     )
 
 
-def not_written_either(name: str, error: EvergreenGroupsError) -> str:
+def not_written_either(name: str, error: EvergreenGroupsError) -> Message:
     """Say that another report of the run, which may have a name, could not be written."""
-    problem = describe_error(error)
+    values = {"name": name, "problem": error}
     if name:
-        return gettext("the report {name} could not be written either: {problem}", name=name, problem=problem)
-    return gettext("the report could not be written either: {problem}", problem=problem)
+        return Message("the report {name} could not be written either: {problem}", values=values)
+    return Message("the report could not be written either: {problem}", values=values)
+
+
+def not_stored(error: EvergreenGroupsError) -> Message:
+    """Say that how the run went could not be written down."""
+    return Message("the status of this run could not be stored: {problem}", values={"problem": error})
 
 
 def noted(name: str, note: str) -> str:
     """A note of a report, with its name where it has one."""
-    text = gettext(note)
-    return gettext("{name}: {note}", name=name, note=text) if name else text
+    return Message("{name}: {note}", values={"name": name, "note": note}) if name else note
