@@ -6,8 +6,6 @@ And how such a text is filled in for programs and logs, in English: that needs n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
-from decimal import Decimal
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, Self
@@ -70,6 +68,7 @@ def filled(template: str, values: Mapping[str, object]) -> str:
     Money stands without its currency, which only the settings know; moments are those of this machine's time zone, and
     ``{until:time}`` is the time of one alone. Several texts (a tuple) stand one after the other.
 
+    >>> from decimal import Decimal
     >>> filled("{count:,} bytes", {"count": 32000}), filled("{owed}", {"owed": Decimal("1234.5")}), filled("{}", {})
     ('32,000 bytes', '1,234.50', '{}')
     """
@@ -81,6 +80,9 @@ class _EnglishFiller(Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         """Money and moments in one form; the rest as Python has it."""
+        from datetime import date, datetime
+        from decimal import Decimal  # not above: every command begins with this module, and few need it
+
         if isinstance(value, Decimal) and not format_spec:
             return f"{value:,.2f}"
         if isinstance(value, datetime) and format_spec in ("", "time"):

@@ -45,7 +45,7 @@ class StepReason(str):
 
     def __new__(cls, texts: str | Sequence[str] = (), code: str = "", **values: object) -> Self:
         """Make it of its texts, or of one."""
-        given = (texts,) if isinstance(texts, str) else tuple(texts)
+        given = tuple(filter(None, (texts,) if isinstance(texts, str) else texts))
         made = super().__new__(cls, _BETWEEN.join(_messages(given, values)))
         made.texts, made.code, made.values = given, code, values
         return made

@@ -17,7 +17,7 @@ from evergreen_groups import __version__, exit_status
 from evergreen_groups.cli.streams import give_up_standard_output, prepare_standard_streams
 from evergreen_groups.errors import EvergreenGroupsError
 from evergreen_groups.formats import LOG_FORMATS
-from evergreen_groups.language import ENGLISH, Language, describe_error, gettext, of_terminal, use_language
+from evergreen_groups.language import ENGLISH, Language, of_terminal, use_language
 from evergreen_groups.message import Message, system_reason
 
 COMMANDS = {
@@ -158,6 +158,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _in_a_line(error: EvergreenGroupsError) -> str:
     """An error as the reader of standard error has it: a person in their language, a program in English."""
     from evergreen_groups.cli import logs
+    from evergreen_groups.language import describe_error
 
     return str(error) if logs.as_json() else describe_error(error)
 
@@ -184,5 +185,7 @@ def _show(problem: click.ClickException) -> None:
         logs.emit(str(problem.format_message()), error=True)
         return
     if isinstance(problem.message, Message):
+        from evergreen_groups.language import gettext
+
         problem.message = gettext(problem.message)  # type: ignore[misc]  # nobody reads it but its own show()
     problem.show()

@@ -23,9 +23,8 @@ def read_timezones(gateway: Gateway) -> dict[int, tzinfo]:
     """The time zone of each org unit (id) that has one, of its own or from above.
 
     One call (``desk-006``). pcrud doesn't show settings (``aous`` is for cstore alone), and this one takes no
-    permission to see (950.data.seed-values.sql). On a server before ``settings.value_for_all_orgs``
-    (LP#1908743), and where the setting
-    has a value that is no time zone's name, an org unit isn't there.
+    permission to see (950.data.seed-values.sql). On a server before ``settings.value_for_all_orgs`` (LP#1908743), and
+    where the setting has a value that is no time zone's name, an org unit isn't there.
 
     Raises:
         DataError: the answer isn't what the method gives.

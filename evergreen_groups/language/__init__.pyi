@@ -39,3 +39,4 @@ from .numbers import percent as percent
 from .numbers import price as price
 from .numbers import signed_price as signed_price
 from .scripts import texts_for_scripts as texts_for_scripts
+from .templates import install_texts as install_texts

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from string import Formatter
 from typing import Any, cast
 
@@ -69,7 +70,36 @@ def _of_message(message: Message, more: Mapping[str, object]) -> str:
 
 def filled(template: str, values: Mapping[str, object]) -> str:
     """A text that is translated already with its values; where there are none it is taken as it is, braces and all."""
-    return _FILLER.vformat(template, (), values) if values else template
+    if not values:
+        return template
+    parts = _parts(template)
+    if parts is None:
+        return _FILLER.vformat(template, (), values)
+    return "".join([_part(part, values) for part in parts])
+
+
+def _part(part: str | tuple[str, str], values: Mapping[str, object]) -> str:
+    if isinstance(part, str):
+        return part
+    name, spec = part
+    value = values[name]
+    return value if type(value) is str and not spec else str(_FILLER.format_field(value, spec))
+
+
+# A page of thousands of groups has some hundred thousand sentences of a few texts, and Formatter reads each anew.
+@lru_cache(maxsize=4096)
+def _parts(template: str) -> tuple[str | tuple[str, str], ...] | None:
+    """The text cut at its values, which are names with how to write them; None where it isn't as plain as that."""
+    found: list[str | tuple[str, str]] = []
+    for text, name, spec, conversion in _FILLER.parse(template):
+        if text:
+            found.append(text)
+        if name is None:
+            continue
+        if not name.isidentifier() or conversion or "{" in (spec or ""):
+            return None
+        found.append((name, spec or ""))
+    return tuple(found)
 
 
 def describe_error(error: EvergreenGroupsError) -> str:

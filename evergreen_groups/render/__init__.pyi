@@ -1,5 +1,4 @@
 from .changes import describe_reason as describe_reason
-from .changes import describe_warning as describe_warning
 from .changes import write_draft as write_draft
 from .changes import write_outcome as write_outcome
 from .changes import write_recalculation_plan as write_recalculation_plan
@@ -15,6 +14,7 @@ from .journal import write_entries as write_entries
 from .journal import write_entry as write_entry
 from .messages import failed_run_page as failed_run_page
 from .messages import refusal_page as refusal_page
+from .plan_warnings import describe_warning as describe_warning
 from .safe_text import harmless as harmless
 from .safe_text import isolated as isolated
 from .safe_text import printable as printable
@@ -46,20 +46,16 @@ from .text_columns import PLAIN as PLAIN
 from .text_columns import Cell as Cell
 from .text_columns import Columns as Columns
 from .text_columns import TextColumn as TextColumn
+from .text_columns import aligned as aligned
 from .text_columns import wrapped as wrapped
 from .wording import CONFIDENTIAL as CONFIDENTIAL
 from .wording import NOTHING_FOUND as NOTHING_FOUND
 from .wording import TITLE as TITLE
-from .wording import counted as counted
 from .wording import describe_incomplete as describe_incomplete
 from .wording import describe_limit as describe_limit
 from .wording import explain_no_member_over_limit as explain_no_member_over_limit
 from .wording import hidden_members as hidden_members
 from .wording import information_only as information_only
 from .wording import listed as listed
-from .wording import local_time as local_time
-from .wording import long_day as long_day
-from .wording import price as price
-from .wording import signed as signed
 from .wording import title_of as title_of
 from .wording import yet_together as yet_together

@@ -18,7 +18,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
 from evergreen_groups import __version__, language
-from evergreen_groups.money import amount
 from evergreen_groups.render import standing_wording, wording
 from evergreen_groups.render.safe_text import printable
 
@@ -55,7 +54,7 @@ def environment() -> Environment:
     """The environment of the templates, with what they have in common."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    from evergreen_groups.render.template_texts import install_texts
+    from evergreen_groups.language import install_texts
 
     made = Environment(
         loader=PackageLoader("evergreen_groups.render"),
@@ -81,15 +80,10 @@ def environment() -> Environment:
         "printable": printable,
         "signed_price": language.signed_price,
         "translated": language.gettext,
-        # Until every page has the currency beside its amounts.
-        "local_time": wording.local_time,
-        "money": amount,
-        "signed": wording.signed,
     }
     made.globals |= {
         "asset": _asset,
         "confidential": wording.CONFIDENTIAL,
-        "counted": wording.counted,
         "describe_penalty": standing_wording.describe_penalty,
         "differences": standing_wording.DIFFERENCES,
         "describe_incomplete": wording.describe_incomplete,

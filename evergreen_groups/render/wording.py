@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from calendar import month_name
-from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from evergreen_groups import language
 from evergreen_groups.language import enumeration, gettext, ngettext, pgettext
 from evergreen_groups.message import Message
 from evergreen_groups.policy import Comparison, Limit
@@ -14,7 +11,6 @@ from evergreen_groups.render.safe_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from decimal import Decimal
 
     from evergreen_groups.groups import Group
     from evergreen_groups.report import Choice, Criteria
@@ -32,21 +28,6 @@ _SORT_ORDERS = {
 }
 
 
-def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """Write a count with its noun in English: what still uses it isn't in the catalogue yet."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
-def signed(value: Decimal) -> str:
-    """Write a difference: ``+$1,234.50``, ``-$3.25``, ``$0.00``."""
-    return language.signed_price(value)
-
-
-def price(value: Decimal) -> str:
-    """Money with its currency."""
-    return language.price(value)
-
-
 def hidden_members(group: Group) -> str:
     """Say how many members are hidden, and whether what they owe is counted."""
     if group.hidden_fines is None:
@@ -61,27 +42,6 @@ def hidden_members(group: Group) -> str:
         group.hidden_member_count,
         owed=group.hidden_fines,
     )
-
-
-def local_time(moment: datetime) -> str:
-    """Write a moment in this machine's time zone, as ``2026-08-01 03:15:00+02:00``."""
-    return moment.astimezone().isoformat(sep=" ", timespec="seconds")
-
-
-def long_day(moment: date) -> str:
-    """A day as letters have it; of a moment, the day in this machine's time zone.
-
-    >>> from datetime import date
-    >>> long_day(date(2026, 8, 1))
-    '1 August 2026'
-    """
-    day = moment.astimezone() if isinstance(moment, datetime) else moment
-    return f"{day.day} {month_name[day.month]} {day.year}"
-
-
-def clock_time(moment: datetime) -> str:
-    """The time of a moment in this machine's time zone, as ``09:05``."""
-    return f"{moment.astimezone():%H:%M}"
 
 
 def title_of(criteria: Criteria, name: str = "") -> str:

@@ -22,6 +22,7 @@ from support.repository import REPOSITORY
 from evergreen_groups import exit_status
 from evergreen_groups.cli import Invocation
 from evergreen_groups.cli.application import COMMANDS
+from evergreen_groups.cli.commands.sandbox import how_to_connect
 from evergreen_groups.cli.reference import reference
 from evergreen_groups.sandbox import Sandbox
 
@@ -363,6 +364,14 @@ def test_lines_that_contradict_each_other(run: Command, batch: Callable[[str], s
     done = run("batch", batch(BATCH + lines), "--yes")
     assert done.returncode == exit_status.FAILED
     assert says in done.stderr
+
+
+def test_how_to_connect_to_a_sandbox() -> None:
+    with Sandbox() as sandbox:
+        text = how_to_connect(sandbox)
+        assert sandbox.url in text
+        assert all(account.login in text and account.password in text for account in sandbox.accounts.values())
+        assert all(barcode in text for barcode in sandbox.barcodes)
 
 
 def test_the_sandbox_says_how_to_connect(tmp_path: Path) -> None:
