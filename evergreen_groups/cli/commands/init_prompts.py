@@ -291,16 +291,16 @@ class Interview:
                     advice="{advice}",
                     setting=finding.setting,
                     code="trial-failed",
-                    values={"title": Message(finding.title), "found": _found(finding), "advice": self._advice(finding)},
+                    values={"title": finding.title, "found": finding.found, "advice": self._advice(finding)},
                 )
                 if finding.verdict is Verdict.FAILED:
                     raise refused
                 click.echo("  " + gettext("warning: {problem}", problem=refused), err=True)
-        click.echo("  " + gettext("ok: {found}", found=_found(diagnosis.findings[-1])), err=True)
+        click.echo("  " + gettext("ok: {found}", found=diagnosis.findings[-1].found), err=True)
 
     def _advice(self, finding: Finding) -> Message:
         """What a finding advises, with the option: there is no configuration yet where the setting could be set."""
-        advice = Message(finding.remedy, values=finding.values)
+        advice = finding.advice
         setting = next((setting for setting in declared(self._schema) if setting.key == finding.setting), None)
         is_asked_again = setting is not None and setting.question is not None and self._interactive
         if setting is None or setting.option("init") is None or is_asked_again:
@@ -309,10 +309,6 @@ class Interview:
         if not advice:
             return Message("here, give {option}", values=here)
         return Message("{advice}; here, give {option}", values=here)
-
-
-def _found(finding: Finding) -> Message:
-    return Message(finding.message, values=finding.values)
 
 
 def _flag(setting: Setting) -> str:

@@ -148,7 +148,7 @@ def test_thousands_of_findings_open_fast(browser: Chrome, written: dict[str, str
     """Laid out whole they take some ten times as long: a minute on a slow machine."""
     look(browser, 1280)
     opened(browser, written["many"])
-    assert sum(one["count"] for one in run(browser, SHOWN)) == 7000
+    assert sum(one["count"] for one in run(browser, SHOWN)) == 7500
     skipped = run(
         browser,
         "return [...document.querySelectorAll('.findings > tbody')]"
