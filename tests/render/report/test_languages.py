@@ -208,3 +208,19 @@ def test_days_in_a_spreadsheet_are_days_for_the_program(tag: str, form: str) -> 
         days = [cell for column in sheet.iter_cols(min_row=2) for cell in column if cell.is_date]
         assert days
         assert {cell.number_format for cell in days} == {form}
+
+
+@pytest.mark.parametrize("tag", ["en", "fr-CA", "es", "cs"])
+def test_the_facts_of_a_plain_letter_have_room_beside_long_labels(tag: str) -> None:
+    with use_language(Language(tag)):
+        lines = plain_letter(detailed(), LetterOptions()).splitlines()
+    assert all(len(line) <= 72 for line in lines)
+    beside = [re.match(r"\S.*?\s{2,}(?=\S)", line) for line in lines]
+    assert max(len(found[0]) for found in beside if found) <= 34
+
+
+@pytest.mark.parametrize("tag", ["en", "fr-CA", "es", "cs"])
+def test_a_subject_has_plain_spaces_alone(tag: str) -> None:
+    with use_language(Language(tag, "CAD")):
+        subject = subject_line(MailSettings().subject, detailed(), ())
+    assert not re.search("[\xa0\u202f]|  ", subject)
