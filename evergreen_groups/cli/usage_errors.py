@@ -57,19 +57,19 @@ def show_usage_error(problem: click.ClickException) -> None:
 def described(problem: click.ClickException) -> str:
     """What is wrong, in a sentence of the reader's language."""
     own = gettext(problem.message) if isinstance(problem.message, Message) else ""
-    return _said_anew(problem.format_message(), str(problem.message) if own else "", own)
+    return _translated(problem.format_message(), str(problem.message) if own else "", own)
 
 
-def _said_anew(text: str, inner: str, translated: str) -> str:
+def _translated(text: str, inner: str, translation: str) -> str:
     """A sentence of Click's; the ``inner`` one is what this package says in it."""
     if inner and text == inner:
-        return translated
+        return translation
     for sentence in _SENTENCES:
         found = re.fullmatch(_pattern(sentence), text, re.DOTALL)
         if found:
             values = found.groupdict()
             if "message" in values:
-                values["message"] = _said_anew(values["message"], inner, translated)
+                values["message"] = _translated(values["message"], inner, translation)
             return gettext(sentence, **values)
     return text
 

@@ -33,6 +33,30 @@ def test_texts_are_collected_from_wherever_they_stand() -> None:
     assert {"fr-CA", "es", "cs"} <= set(languages())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "check the number, and that the account has VIEW_USER at the home library",
+        "check the workstation's name: it isn't registered",
+        "there is no certificate in it",
+        "it is a symbolic link",
+        "beside it is {file}: {reason}",
+        "Too many requests in this session. Wait a little.",
+        "A login was tried just before. Wait some seconds, then try again.",
+        "No such option {name}.",
+        "{heading}: {count:,}",
+    ],
+)
+def test_reasons_and_advice_that_are_given_on_are_collected(text: str) -> None:
+    assert text in {one.text for one in collected()}
+
+
+def test_a_catalogue_is_compiled_to_the_same_at_any_time(tmp_path: Path) -> None:
+    copytree(DIRECTORY, tmp_path / "locale", ignore=ignore_patterns("*.mo", "*.json"))
+    for path in compile_catalogues(tmp_path / "locale"):
+        assert b"-Date: 20" not in path.read_bytes()
+
+
 def test_no_text_of_a_script_is_overlooked() -> None:
     """The collector loses its way at a slash in a regular expression's set: then it finds nothing in the whole file."""
     for path in sorted(PACKAGE.rglob("*.js")):
