@@ -116,7 +116,7 @@ class PlanBasis:
         group = self.groups[number]
         if not group.complete:
             raise PlanError(
-                "group {group} has members that the account can't see ({count}); merging would leave them behind",
+                "members of group {group} that the account can't see: {count:,}; merging would leave them behind",
                 advice="move the others by barcode, or use an account that sees them",
                 code="merging-hidden-members",
                 values={"group": number, "count": group.hidden_member_count},

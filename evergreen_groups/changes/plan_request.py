@@ -41,17 +41,17 @@ class PlanRequest:
         if self.action is Action.BATCH:
             raise _unclear(Message("a file of changes is for the command line"), "action")
         if (self.change is None) is (self.action is Action.UNDO):
-            raise _unclear(Message("change names the entry to take back, and goes with undo alone"), "change")
+            raise _unclear(Message("`change` names the entry to take back, and goes with `undo` alone"), "change")
         if bool(self.patrons) is (self.action is Action.UNDO):
-            raise _unclear(Message("patrons are needed, but for undo"), "patrons")
+            raise _unclear(Message("patrons are needed, but for `undo`"), "patrons")
         if (self.target is None) is (self.action in (Action.MOVE, Action.MERGE)):
-            raise _unclear(Message("a target goes with move and merge, and they need one"), "target")
+            raise _unclear(Message("a target goes with `move` and `merge`, and they need one"), "target")
         if self.action is Action.MERGE and len(self.patrons) > 1:
-            raise _unclear(Message("merge takes one patron of the group that moves"), "patrons")
+            raise _unclear(Message("`merge` takes one patron of the group that moves"), "patrons")
         if len(self.patrons) > MOST_PATRONS:
             raise _unclear(Message("more than {most:,} patrons at once", values={"most": MOST_PATRONS}), "patrons")
         if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
-            raise _unclear(Message("lead goes with remove, off with lead"), "lead")
+            raise _unclear(Message("`lead` goes with `remove`, `off` with `lead`"), "lead")
         return self
 
 

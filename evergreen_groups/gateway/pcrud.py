@@ -322,7 +322,7 @@ class Pcrud:
         if value is not None and not isinstance(value, int):
             raise DataError(
                 "{name}.{key} is not a whole number",
-                advice="walk it with a concurrency of 1",
+                advice="read these rows with a concurrency of 1",
                 code="key-not-a-number",
                 values={"name": class_id, "key": key},
             )

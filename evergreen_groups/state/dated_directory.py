@@ -120,7 +120,7 @@ def _refuse_what_is_in_the_way(link: Path, top: int) -> None:
     if not stat.S_ISLNK(found.st_mode):
         raise ConfigurationError(
             "{path} is in the way: a link is to be there",
-            advice="move it elsewhere or name another directory",
+            advice="move {path} elsewhere or name another directory",
             code="link-in-the-way",
             values={"path": link},
         )

@@ -151,7 +151,7 @@ def test_a_reason_is_kept_in_english_and_can_be_read_in_other_languages(journal:
     reasons = [
         StepReason(Message("moved meanwhile, to group {group}"), "moved-meanwhile", group=7),
         no_clear_answer(NOON),
-        CHANGED_BY_ANOTHER.followed_by(Message("tried {count} times"), count=3),
+        CHANGED_BY_ANOTHER.followed_by(Message("tries: {count}"), count=3),
         StepReason("what an {odd} server says", "ils-refused", event="{x}"),
         StepReason("as release 0.1 wrote it"),
         NO_REASON,

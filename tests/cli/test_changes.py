@@ -24,7 +24,7 @@ def test_a_removal_that_may_still_come_in_is_told_in_one_line(run: Command, prox
     (told,) = [line for line in done.stdout.splitlines() if "not known yet" in line]
     assert "it may still come in until" in told
     assert "the next run looks again" in told
-    assert "0 of 1 change done." in done.stdout
+    assert "Changes done: 0 of 1." in done.stdout
     again = run("remove", CARD, "--yes")
     assert again.returncode == 1
     assert "1 earlier change still open" in again.stderr

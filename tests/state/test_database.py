@@ -274,7 +274,7 @@ class TestFile:
 
     def test_one_that_was_cut_off_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / FILE_NAME).touch(mode=0o600)
-        with pytest.raises(StateError, match="is empty, which it never is; move it away"):
+        with pytest.raises(StateError, match="is empty, which it never is; move the database away"):
             _count(State(tmp_path))
 
     def test_another_programs_is_refused(self, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ class TestFile:
         size = (tmp_path / FILE_NAME).stat().st_size
         with (tmp_path / FILE_NAME).open("r+b") as file:
             file.write(b"?" * size)
-        with pytest.raises(StateError, match="move it away to begin a new one, or put a backup in its place"):
+        with pytest.raises(StateError, match="move the database away to begin a new one, or put a backup in its place"):
             _count(State(tmp_path))
 
 

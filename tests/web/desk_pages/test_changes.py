@@ -39,7 +39,7 @@ class TestMovingSomebodyIn:
             assert text in plan.text
         assert "Whitfield, Ruth 20000000001038, ELM stays behind" in plan.text
         assert "shares no surname, address, phone, e-mail or library" in plan.warnings
-        assert "leads group 1009; 2 stay behind without a lead" in plan.warnings
+        assert "group 1009 is left without a group lead" in plan.warnings
         done = agreed(plan)
         assert done.outcome.startswith("Done: Whitfield, Grace is in this group now")
         assert "Whitfield, Grace" in done.members
