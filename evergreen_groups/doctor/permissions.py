@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 8
 _GRANT = "grant {permission} with depth 0, and {root} as a working location"
+_INCOMPLETE = Message("seeing patrons, fines and penalties: groups with members there are incomplete")
 
 
 def view_user(subject: Subject, line: FindingMaker) -> Iterator[Finding]:
@@ -119,12 +120,7 @@ def _finding(subject: Subject, permission: Permission, held: Collection[int]) ->
         return line.ok("at {places}; needed for: {purpose}", values=values)
     values["missing"] = name_places(org_units, every - set(held))
     if permission is VIEW_USER:
-        return line.warning(
-            "at {places}, but not at {missing}: groups with members there are incomplete",
-            _GRANT,
-            code="permission-partly-missing",
-            values=values,
-        )
+        values["purpose"] = _INCOMPLETE
     return line.warning(
         "at {places}, but not at {missing}; needed for: {purpose}",
         _GRANT,

@@ -209,21 +209,18 @@ class Answer:
         if textcode == "PERM_FAILURE":
             # The place is text in most of these events (errors-057), a number from perm.check (auth-064).
             permission, org_unit = str(event.get("ilsperm") or ""), _number(event.get("ilspermloc"))
-            named = {"permission": permission, "org_unit": org_unit, **rest}
-            if not permission:
-                self._fail(
-                    PermissionDeniedError, "the account lacks a permission; the server does not say which one", **named
-                )
-            which: str = permission
+            which: str = permission or Message("not named by the server")
             if org_unit is not None:
                 which = Message(
                     "{permission} at org unit {org_unit}", values={"permission": which, "org_unit": org_unit}
                 )
             self._fail(
                 PermissionDeniedError,
-                "the account lacks the permission {permission}",
+                "the account lacks this permission: {permission}",
                 values={"permission": which},
-                **named,
+                permission=permission,
+                org_unit=org_unit,
+                **rest,
             )
         if textcode == "XACT_COLLISION":
             self._fail(

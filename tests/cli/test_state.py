@@ -117,7 +117,7 @@ def test_settings_that_will_not_do(command: Command, setting: str, says: str) ->
     assert done.returncode == exit_status.CONFIGURATION
     assert one_line(done.stderr)
     assert says in done.stderr
-    assert "secret" not in done.stderr
+    assert "me:secret" not in done.stderr
 
 
 @pytest.mark.long

@@ -195,7 +195,7 @@ class TestTheServer:
         with server(post, mail_certificates, **options) as port:
             mailer = Mailer(settings_for(port, mail_certificates), SECRET, outbox, pauses=(3600,))
             result = delivered(mailer, [mail_for("a@library.example", moment=recent)])
-        assert result.reason == f"mail server localhost:{port} refused {what}"
+        assert result.reason == f"mail server localhost:{port} refused this: {what}"
 
     def test_a_server_that_logs_in_in_other_ways(self, mail_certificates: Path, outbox: Outbox) -> None:
         with server(Post(), mail_certificates, auth_exclude_mechanism=["LOGIN", "PLAIN"]) as port:

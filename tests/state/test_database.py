@@ -326,7 +326,7 @@ def test_whoever_holds_a_table_is_not_waited_for_without_end(state: State, tmp_p
     with closing(Database(tmp_path, state.database.url_text, wait=0.2)) as other, state.database.writing() as holder:
         holder.execute(text("LOCK TABLE mails"))
         with (
-            pytest.raises(StateError, match=r"lock timeout\); another session holds it"),
+            pytest.raises(StateError, match=r"lock timeout\); another session holds the database"),
             other.reading() as connection,
         ):
             connection.execute(schema.mails.select())
