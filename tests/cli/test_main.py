@@ -131,7 +131,7 @@ def test_the_command_line_outweighs_the_configuration(run: Command, tmp_path: Pa
         (("show",), exit_status.USAGE, "give a barcode, --user or --group"),
         (("nonsense",), exit_status.USAGE, "No such command"),
         (("--config", "/nonexistent.toml", "report"), exit_status.CONFIGURATION, "no configuration file at"),
-        (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, "no org unit 'NOWHERE'"),
+        (("report", "--org", "NOWHERE"), exit_status.CONFIGURATION, 'no org unit "NOWHERE"'),
         (("report", "--output", "/nonexistent/r.csv"), exit_status.CONFIGURATION, "cannot write /nonexistent/r.csv"),
         (("show", "20000000009999"), exit_status.FAILED, "no visible patron has this barcode"),
         (("undo", "3", "--yes"), exit_status.FAILED, "the journal has no entry 3"),

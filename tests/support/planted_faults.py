@@ -248,7 +248,7 @@ def hidden_transactions(house: Installation, proxy: FaultProxy, sandbox: Sandbox
     revoke(sandbox, "VIEW_USER_TRANSACTIONS")
 
 
-@planted("permission.UPDATE_USER", FAILED, "needed to change groups", "grant UPDATE_USER")
+@planted("permission.UPDATE_USER", FAILED, "needed for: changing groups", "grant UPDATE_USER")
 def an_account_that_changes_nothing(house: Installation, proxy: FaultProxy, sandbox: Sandbox) -> None:
     house.changes = True
     revoke(sandbox, "UPDATE_USER")
