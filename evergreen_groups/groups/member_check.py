@@ -7,15 +7,18 @@ be a wrong number otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import zip_longest
 from typing import Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import Gateway, beyond, holds
+from evergreen_groups.gateway import Gateway, beyond, holds, not_asked_for
 
 # Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
 _IDS_AT_ONCE = 1_000
+
+# Some 300 bytes each in a form that may have 32 kB.
+_PAIRS_AT_ONCE = 60
 
 _Pair = tuple[int, int]
 
@@ -45,11 +48,47 @@ def members_conditions(
     asked in one call: one, or more where there are thousands of hidden members.
     """
     pairs = sorted((group, id) for group, ids in hidden.items() for id in ids)
-    nobody_else = {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
+    nobody_else = _nobody_beside(total, groups)
     return [
         {"-and": [nobody_else, *_each_in_its_group(some), *_no_open_transaction(ids)]}
         for some, ids in zip_longest(_cut(pairs) or [[]], _cut(sorted(owing_nothing)), fillvalue=())
     ]
+
+
+def may_part(groups: Collection[int], hidden: Collection[int], org_units: Collection[int]) -> bool:
+    """Whether :func:`part_by_group` has rows and room enough."""
+    return len(groups) * len(hidden) <= min(len(org_units), _PAIRS_AT_ONCE)
+
+
+def part_by_group(
+    gateway: Gateway,
+    groups: Sequence[int],
+    hidden: Set[int],
+    total: int,
+    *,
+    owing_nothing: Set[int],
+    org_units: Iterable[int],
+) -> dict[int, frozenset[int]] | None:
+    """In which of the groups each of the ``hidden`` (ids) is, by group; None unless :func:`members_conditions` hold.
+
+    One call. Their own rows aren't shown, and org units are everybody's to see: so for each of the hidden and each of
+    the groups there is one of the ``org_units`` (ids) that comes if that is where they are (``desk-007``). Exactly one
+    comes for each of them; where rows are lost or others come, somebody is in no group or in two.
+    """
+    pairs: list[_Pair] = [(group, id) for group in groups for id in sorted(hidden)]
+    told_by = dict(zip(sorted(org_units), pairs, strict=False))
+    where = {
+        "-and": [_nobody_beside(total, groups), *_no_open_transaction(sorted(owing_nothing))],
+        "-or": [{"-and": [{"id": unit}, _is_member(*pair)]} for unit, pair in told_by.items()],
+    }
+    found = [row.id for row in gateway.pcrud.search("aou", where, select=["id"], limit=len(pairs))]
+    if not told_by.keys() >= set(found):
+        raise not_asked_for()
+    told = [told_by[unit] for unit in found]
+    if sorted(id for _group, id in told) != sorted(hidden):
+        return None
+    by_group = {group: frozenset(id for its, id in told if its == group) for group in groups}
+    return {group: ids for group, ids in by_group.items() if ids}
 
 
 def owe_nothing(gateway: Gateway, ids: Iterable[int]) -> bool:
@@ -59,6 +98,14 @@ def owe_nothing(gateway: Gateway, ids: Iterable[int]) -> bool:
 
 def _cut(values: Sequence[Any]) -> list[Sequence[Any]]:
     return [values[start : start + _IDS_AT_ONCE] for start in range(0, len(values), _IDS_AT_ONCE)]
+
+
+def _nobody_beside(total: int, groups: Sequence[int]) -> dict[str, Any]:
+    return {"-not-exists": beyond(total, "au", {"deleted": "f", "usrgroup": list(groups)}, "id")}
+
+
+def _is_member(group: int, id: int) -> dict[str, Any]:
+    return {"-exists": beyond(0, "au", {"deleted": "f", "usrgroup": group, "id": id}, "id")}
 
 
 def _each_in_its_group(pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
