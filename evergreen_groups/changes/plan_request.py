@@ -21,7 +21,8 @@ class PlanRequest:
 
     ``patrons`` and ``target`` are barcodes or patrons' ids; a target is somebody in the group to move to. Of a merge
     ``patrons`` names one of the group that moves. ``lead`` makes those who are removed leads of their new groups,
-    ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back.
+    ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back. With ``active_cards``
+    nothing is planned by a card that isn't active; without, it is warned of.
     """
 
     action: Action
@@ -30,6 +31,7 @@ class PlanRequest:
     lead: bool = False
     off: bool = False
     change: int | None = None
+    active_cards: bool = False
 
     def checked(self) -> PlanRequest:
         """The request itself, where it says all that its action needs and nothing else.

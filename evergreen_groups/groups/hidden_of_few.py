@@ -10,12 +10,13 @@ from evergreen_groups.groups.hidden_members import (
     HiddenMembers,
     find_hidden,
     read_balances,
+    read_member_ids,
     read_with_known,
     total_of,
 )
 from evergreen_groups.groups.member_check import (
+    answering_rows,
     are_the_members,
-    may_part,
     members_not_asked_for,
     part_by_group,
 )
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from evergreen_groups.gateway import Gateway
+    from evergreen_groups.groups.member_check import AnsweringRows
 
 _MOST_READINGS = 3
 _MOST_GROUPS = 20
@@ -36,9 +38,9 @@ def find_hidden_of_few(
     """What :func:`find_hidden` does, for few groups (``visible`` has ids by group) in three calls after one another.
 
     The ids of everybody; where some are hidden, what all owe; and whose the hidden ones are, which says as well that
-    they are all, and that those without a balance owe nothing. The latter takes as many of the ``org_units`` (ids) as
-    there are groups for each hidden member: where there are less of them, and for many groups, it is as in
-    :func:`find_hidden`.
+    they are all, and that those without a balance owe nothing. Of several groups the latter takes as many visible
+    members, or ``org_units`` (ids), as there are groups for each hidden member. Where there are less of both it takes
+    one call more for each group but the last, and for many groups it is as in :func:`find_hidden`.
 
     Raises:
         DataError: the ILS names members or balances of other groups, or not all.
@@ -52,15 +54,13 @@ def find_hidden_of_few(
         hidden = everybody - known
         if not hidden:
             return {}
-        units = org_units() if len(groups) > 1 else ()
-        if len(groups) > 1 and not may_part(groups, hidden, units):
-            return find_hidden(gateway, visible)
         owed = _balances(gateway, groups)
         # Somebody was moved in meanwhile, or what is owed isn't said of the one who owes it.
         if owed is not None and not owed.keys() <= everybody | known:
             continue
         owing_nothing = frozenset() if owed is None else hidden - owed.keys()
-        found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, units)
+        rows = answering_rows(len(groups) * len(hidden), known & everybody, org_units) if len(groups) > 1 else None
+        found = _by_group(gateway, groups, hidden, len(everybody), owing_nothing, rows)
         if found is not None:
             return {
                 group: HiddenMembers(ids, None if owed is None else total_of(owed, ids)) for group, ids in found.items()
@@ -82,9 +82,14 @@ def _by_group(
     hidden: frozenset[int],
     total: int,
     owing_nothing: frozenset[int],
-    org_units: Collection[int],
+    rows: AnsweringRows | None,
 ) -> Mapping[int, frozenset[int]] | None:
-    if len(groups) > 1:
-        return part_by_group(gateway, groups, hidden, total, owing_nothing=owing_nothing, org_units=org_units)
-    found = {groups[0]: hidden}
+    """The hidden members by group; None where they aren't those of the groups, or somebody of them owes something."""
+    if rows is not None:
+        return part_by_group(gateway, groups, hidden, total, owing_nothing=owing_nothing, rows=rows)
+    *others, last = groups
+    read = gateway.map(lambda group: read_member_ids(gateway, [group]), others)
+    found = {group: ids & hidden for group, ids in zip(others, read, strict=True)}
+    found[last] = hidden.difference(*found.values())
+    found = {group: ids for group, ids in found.items() if ids}
     return found if are_the_members(gateway, groups, found, total, owing_nothing=owing_nothing) else None

@@ -7,12 +7,12 @@ be a wrong number otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from itertools import zip_longest
 from typing import Any
 
 from evergreen_groups.errors import DataError
-from evergreen_groups.gateway import Gateway, beyond, holds, not_asked_for
+from evergreen_groups.gateway import Gateway, beyond, holds
 
 # Twice as many ids of seven digits in a form are 20 kB, which leaves room for a hundred groups.
 _IDS_AT_ONCE = 1_000
@@ -21,6 +21,9 @@ _IDS_AT_ONCE = 1_000
 _PAIRS_AT_ONCE = 60
 
 _Pair = tuple[int, int]
+
+AnsweringRows = tuple[str, Sequence[int]]
+"""Rows that the account sees, each of which stands for one answer: their class, and their ids."""
 
 _TRY_AGAIN = (
     "try again, somebody may have been moved meanwhile; if it stays so, look at the proxy: it may mix up answers"
@@ -55,9 +58,22 @@ def members_conditions(
     ]
 
 
-def may_part(groups: Collection[int], hidden: Collection[int], org_units: Collection[int]) -> bool:
-    """Whether :func:`part_by_group` has rows and room enough."""
-    return len(groups) * len(hidden) <= min(len(org_units), _PAIRS_AT_ONCE)
+def answering_rows(
+    count: int, members: Collection[int], org_units: Callable[[], Collection[int]]
+) -> AnsweringRows | None:
+    """So many rows that are visible for :func:`part_by_group`; None where there are less, or no room for them.
+
+    Those of ``members`` (ids) of the groups where they are enough, for nobody else's question has an answer of these;
+    else those of ``org_units``, which are everybody's to see.
+    """
+    if count > _PAIRS_AT_ONCE:
+        return None
+    choices: tuple[tuple[str, Callable[[], Collection[int]]], ...] = (("au", lambda: members), ("aou", org_units))
+    for class_id, read in choices:
+        ids = sorted(read())
+        if len(ids) >= count:
+            return class_id, ids[:count]
+    return None
 
 
 def part_by_group(
@@ -67,27 +83,26 @@ def part_by_group(
     total: int,
     *,
     owing_nothing: Set[int],
-    org_units: Iterable[int],
+    rows: AnsweringRows,
 ) -> dict[int, frozenset[int]] | None:
     """In which of the groups each of the ``hidden`` (ids) is, by group; None unless :func:`members_conditions` hold.
 
-    One call. Their own rows aren't shown, and org units are everybody's to see: so for each of the hidden and each of
-    the groups there is one of the ``org_units`` (ids) that comes if that is where they are (``desk-007``). Exactly one
-    comes for each of them; where rows are lost or others come, somebody is in no group or in two.
+    One call. Their own rows aren't shown: so for each of the hidden and each of the groups there is one of the ``rows``
+    that comes if that is where they are (``desk-007``, ``desk-008``). Exactly one comes for each of them; where rows
+    are lost, somebody is in no group.
     """
     pairs: list[_Pair] = [(group, id) for group in groups for id in sorted(hidden)]
-    told_by = dict(zip(sorted(org_units), pairs, strict=False))
-    where = {
+    class_id, ids = rows
+    pair_of = dict(zip(ids, pairs, strict=True))
+    where: dict[str, Any] = {
+        "id": list(ids),
         "-and": [_nobody_beside(total, groups), *_no_open_transaction(sorted(owing_nothing))],
-        "-or": [{"-and": [{"id": unit}, _is_member(*pair)]} for unit, pair in told_by.items()],
+        "-or": [{"-and": [{"id": id}, _is_member(*pair)]} for id, pair in pair_of.items()],
     }
-    found = [row.id for row in gateway.pcrud.search("aou", where, select=["id"], limit=len(pairs))]
-    if not told_by.keys() >= set(found):
-        raise not_asked_for()
-    told = [told_by[unit] for unit in found]
-    if sorted(id for _group, id in told) != sorted(hidden):
+    found = [pair_of[row.id] for row in gateway.pcrud.search(class_id, where, select=["id"], limit=len(pairs))]
+    if sorted(id for _group, id in found) != sorted(hidden):
         return None
-    by_group = {group: frozenset(id for its, id in told if its == group) for group in groups}
+    by_group = {group: frozenset(id for its, id in found if its == group) for group in groups}
     return {group: ids for group, ids in by_group.items() if ids}
 
 

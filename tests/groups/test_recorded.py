@@ -9,7 +9,7 @@ from support.recorded import gateway_of, params
 
 from evergreen_groups.groups import GroupViewer, MembershipReader, read_balances, read_member_ids, visible_in
 from evergreen_groups.groups.group_question import GroupQuestion
-from evergreen_groups.groups.member_check import members_conditions
+from evergreen_groups.groups.member_check import members_conditions, part_by_group
 from evergreen_groups.groups.queries import GroupRange, HighFines
 from evergreen_groups.ils import CirculationReader, CirculationTally
 
@@ -32,6 +32,23 @@ def test_balances(exchange_id, group, owed):
 def test_members_of_several_groups_in_one_list():
     with gateway_of("groups-075") as gateway:
         assert read_member_ids(gateway, [6001, 6002]) == frozenset(range(5001, 5009))
+
+
+def test_balances_of_several_groups_in_one_list():
+    """Hidden members are among them: 14 of the one group, 21 of the other."""
+    with gateway_of("desk-006") as gateway:
+        balances = read_balances(gateway, 244, 245)
+    assert balances.keys() == {14, 21, *range(244, 252)}
+    assert sum(balances.values()) == Decimal("29.75")
+
+
+@pytest.mark.parametrize(("exchange_id", "class_id", "rows"), [("desk-007", "au", 244), ("desk-008", "aou", 1)])
+def test_rows_say_in_which_group_each_hidden_member_is(exchange_id, class_id, rows):
+    """Six rows for three members of two groups."""
+    asked = (class_id, list(range(rows, rows + 6)))
+    with gateway_of(exchange_id) as gateway:
+        found = part_by_group(gateway, [244, 245], frozenset({2, 14, 21}), 11, owing_nothing=frozenset({2}), rows=asked)
+    assert found == {244: {21}, 245: {2, 14}}
 
 
 def test_a_barcode_is_found_in_its_own_letters_alone():
