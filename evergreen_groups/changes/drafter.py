@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.plan_warnings import CARD_NOT_ACTIVE
 from evergreen_groups.changes.plans import Action, Draft
-from evergreen_groups.errors import PlanError
 from evergreen_groups.groups import decide_where_visible
 
 if TYPE_CHECKING:
@@ -35,17 +33,14 @@ class Drafter:
         Raises:
             PlanError: it can't be done.
         """
-        draft, over_limit = self._draft(request, to_undo)
-        if request.active_cards and any(warning.code == CARD_NOT_ACTIVE for warning in draft.warnings):
-            raise PlanError("a card is not active any more", advice="look whose it was", code="card-no-longer-active")
-        return draft, over_limit
-
-    def _draft(self, request: PlanRequest, to_undo: Callable[[int], JournalEntry]) -> tuple[Draft, frozenset[int]]:
         match request.action:
             case Action.MOVE if request.target is not None:
-                return self._planner.move(request.patrons, request.target), frozenset()
+                return self._planner.move(
+                    request.patrons, request.target, active_cards=request.active_cards
+                ), frozenset()
             case Action.MERGE if request.target is not None:
-                return self._planner.merge(request.patrons[0], request.target), frozenset()
+                draft = self._planner.merge(request.patrons[0], request.target, active_cards=request.active_cards)
+                return draft, frozenset()
             case Action.REMOVE:
                 return self._planner.remove(request.patrons, lead=request.lead), frozenset()
             case Action.LEAD:

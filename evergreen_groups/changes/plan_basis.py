@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evergreen_groups.changes.plan_warnings import CARD_NOT_ACTIVE, PlanEvidence, warnings_about, warnings_about_leads
+from evergreen_groups.changes.plan_warnings import PlanEvidence, warnings_about, warnings_about_leads
 from evergreen_groups.changes.plans import (
     GROUP,
     LEAD,
@@ -138,7 +138,7 @@ class PlanBasis:
         moves = [step for step in steps if step.field == GROUP]
         concerned = {step.member.patron.group for step in moves} | {step.after for step in moves}
         groups = {number: self.groups[number] for number in concerned if number is not None}
-        warnings = [PlanWarning(CARD_NOT_ACTIVE, {"name": card.member.name}) for card in cards if not card.active]
+        warnings = [PlanWarning("card-not-active", {"name": card.member.name}) for card in cards if not card.active]
         warnings.extend(warnings_about(steps, self._evidence(groups)))
         warnings.extend(warnings_about_leads(steps, self.groups))
         # The same is said once, whatever number of steps it is true of.

@@ -22,7 +22,7 @@ class PlanRequest:
     ``patrons`` and ``target`` are barcodes or patrons' ids; a target is somebody in the group to move to. Of a merge
     ``patrons`` names one of the group that moves. ``lead`` makes those who are removed leads of their new groups,
     ``off`` takes the mark of a lead away, ``change`` is the entry of the journal to take back. With ``active_cards``
-    nothing is planned by a card that isn't active; without, it is warned of.
+    a barcode, of a move or a merge, has to be that of an active card; without, one that isn't is warned of.
     """
 
     action: Action
@@ -53,6 +53,8 @@ class PlanRequest:
             raise _unclear(f"more than {MOST_PATRONS:,} patrons at once", "patrons")
         if (self.lead and self.action is not Action.REMOVE) or (self.off and self.action is not Action.LEAD):
             raise _unclear("lead goes with remove, off with lead", "lead")
+        if self.active_cards and self.target is None:
+            raise _unclear("active_cards goes with move and merge", "active_cards")
         return self
 
 

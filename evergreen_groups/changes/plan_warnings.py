@@ -11,9 +11,6 @@ from evergreen_groups.changes.plans import GROUP, LEAD, PlanWarning, Step, group
 if TYPE_CHECKING:
     from evergreen_groups.groups import AdultRule, Group, Member, PatronAccount, Relations
 
-CARD_NOT_ACTIVE = "card-not-active"
-"""The warning that somebody was named by a card that isn't active."""
-
 
 @dataclass(frozen=True, slots=True)
 class PlanEvidence:

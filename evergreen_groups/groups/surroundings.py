@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from evergreen_groups.errors import DataError
+from evergreen_groups.errors import DataError, PlanError
 from evergreen_groups.gateway import columns
 from evergreen_groups.groups.contacts import CONTACT_FIELDS, Contacts, read_contacts
 from evergreen_groups.groups.hidden_of_few import find_hidden_of_few
@@ -55,14 +55,17 @@ def read_surroundings(
     groups: Collection[int] = (),
     *,
     with_contacts: bool = False,
+    active_cards: bool = False,
 ) -> Surroundings:
     """Read the named patrons, everybody of their groups, and of these ``groups`` as well.
 
     In two stages, whatever the size of the groups: who they are, with their cards, and beside one another what they
     owe, who is in the groups, and how they are reached, where that is asked for. For up to 200 of them that is four
     calls, and where members are hidden, two more after these (:func:`find_hidden_of_few` says where it is more).
+    With ``active_cards`` it is one where a barcode is that of no active card.
 
     Raises:
+        PlanError: that is so.
         PermissionDeniedError: the account may see no patrons at its own library.
     """
     wanted = list(dict.fromkeys(references))
@@ -72,6 +75,12 @@ def read_surroundings(
     found = gateway.map(lambda portion: _people(gateway, portion), _portions(conditions))
     people = {person.id: person for person in chain.from_iterable(found)}
     owners = _owners(people.values(), barcodes)
+    if active_cards and not all(named in owners and owners[named][1] for named in wanted if isinstance(named, str)):
+        raise PlanError(
+            "a barcode isn't that of an active card of a visible patron",
+            advice="look up whose it is",
+            code="no-active-card",
+        )
     named = {*ids, *(patron for patron, _active in owners.values())}
     # Subqueries see everybody (pcrud-141): somebody hidden who was named leads to nobody else all the same.
     concerned = {person.group for id, person in people.items() if id in named}.union(groups)

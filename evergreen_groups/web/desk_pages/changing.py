@@ -30,7 +30,7 @@ _NOT_FOUND = {
 _HIDDEN_STAFF = "a staff user whose record your login can't see"
 _BUSY = "Another desk is changing the same patrons or group just now."
 # What may be wrong with a barcode: looking it up says more.
-_LOOKED_UP = ("barcodes-unknown", "card-no-longer-active", "patron-twice")
+_LOOKED_UP = ("no-active-card", "patron-twice")
 # A plan that can't be applied any more, and may be made anew.
 _OUTDATED = ("plan-outdated", "plan-expired", "no-such-plan")
 

@@ -228,6 +228,21 @@ def test_the_same_through_the_api(
         assert calls() == calls_before
 
 
+def test_a_card_that_plans_nothing(new_session: NewSession, calls: Calls, sandbox: Sandbox) -> None:
+    """One call more than looking it up, whoever it is."""
+    card = sandbox._store.rows("ac", {"usr": CHIDI})[0]["id"]
+    sandbox._store.update("ac", card, {"active": False})
+    page = new_session().open(DESROSIERS)
+    scanned(page, CHIDI)
+    calls()
+    assert "not active any more" in scanned(page, CHIDI).message
+    assert calls() == 1 + 8
+    page.send("/plan", card="Okonkwo, Chidi")
+    by_name = calls()
+    page.send("/plan", card="Okonkwo")
+    assert calls() == by_name
+
+
 def hide_in(sandbox: Sandbox, groups: Sequence[int], *, owing: bool) -> None:
     """Two more members in each of some groups, from Mill River, so an ordinary account doesn't see them."""
     for group, patrons in zip(groups, (HIDDEN, (1014, 1040), (1008, 1009)), strict=False):
